@@ -1,0 +1,39 @@
+# The two commands: `make up` and `make test`. `make help` lists the rest.
+.DEFAULT_GOAL := help
+python := .venv/bin/python
+
+.PHONY: help
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.venv: ; @./sandbox/bootstrap
+.PHONY: .venv
+
+.PHONY: up
+up: .venv ## build and start the sandbox, release the sample shop, print its URL
+	@$(python) -m sandbox up
+
+.PHONY: test
+test: .venv ## lint, types, provider tests, then every layer of pytest on the sandbox
+	@$(python) -m tests
+
+.PHONY: check
+check: .venv ## the quick part: lint, types, unit tests (no cluster)
+	@$(python) -m tests --quick
+
+.PHONY: status
+status: .venv ## what of the sandbox is running
+	@$(python) -m sandbox status
+
+.PHONY: down
+down: .venv ## stop the sandbox and remove what it made; the build cache stays
+	@$(python) -m sandbox down
+
+.PHONY: bench
+bench: .venv ## time releases and rollbacks against kubectl and Helm
+	@$(python) -m benchmarks
+
+.PHONY: lock
+lock: .venv ## renew requirements.lock from pyproject.toml
+	.venv/bin/uv pip compile pyproject.toml --universal --all-extras --generate-hashes --no-header --no-annotate \
+	    --no-emit-index-url --python-version 3.11 --upgrade -o requirements.lock -q

@@ -1,0 +1,76 @@
+"""Progress on the terminal: what is being done, how long it took, where the log is."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+_HEARTBEAT_SECONDS = 15
+
+
+class SandboxError(Exception):
+    """A failure the user can act on: one message, no traceback."""
+
+
+def note(message: str) -> None:
+    print(f"  {message}", file=sys.stderr, flush=True)
+
+
+@contextmanager
+def step(title: str) -> Iterator[None]:
+    """Say what starts, that it is still going, and how long it took."""
+    start = time.monotonic()
+    done = threading.Event()
+
+    def heartbeat() -> None:
+        while not done.wait(_HEARTBEAT_SECONDS):
+            note(f"… {title} ({time.monotonic() - start:.0f} s)")
+
+    print(f"▸ {title}", file=sys.stderr, flush=True)
+    thread = threading.Thread(target=heartbeat, daemon=True)
+    thread.start()
+    try:
+        yield
+    except BaseException:
+        note(f"✗ {title} failed after {time.monotonic() - start:.1f} s")
+        raise
+    finally:
+        done.set()
+        thread.join()
+    elapsed = time.monotonic() - start
+    if elapsed >= 1:
+        note(f"✓ {title} ({elapsed:.1f} s)")
+
+
+def run(
+    command: Sequence[str | Path],
+    *,
+    log: Path | None = None,
+    cwd: Path | None = None,
+    env: Mapping[str, str] | None = None,
+    stdin: str | None = None,
+) -> str:
+    """Run a command to its end and return its standard output.
+
+    Raises SandboxError with the command, its exit code and its last lines when it fails.
+    With `log`, everything it printed is appended there as well.
+    """
+    argv = [str(part) for part in command]
+    try:
+        done = subprocess.run(argv, cwd=cwd, env=env, input=stdin, capture_output=True, text=True, check=False)
+    except FileNotFoundError as error:
+        raise SandboxError(f"{argv[0]}: not found on this machine ({error})") from error
+    if log is not None:
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with log.open("a") as sink:
+            sink.write(f"$ {' '.join(argv)}\n{done.stdout}{done.stderr}\n")
+    if done.returncode != 0:
+        tail = "\n".join((done.stderr.strip() or done.stdout.strip()).splitlines()[-15:])
+        where = f"\nWhole output: {log}" if log else ""
+        raise SandboxError(f"`{' '.join(argv)}` ended with exit code {done.returncode}:\n{tail}{where}")
+    return done.stdout

@@ -1,0 +1,62 @@
+"""`make test`: everything a change has to pass, quickest first. `--quick` stops before a cluster is needed.
+
+Ends with pytest's own closing line and exit code.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+
+from sandbox import ui
+from sandbox.paths import ENV_FILE, ROOT
+
+
+def check(title: str, command: Sequence[str]) -> None:
+    """Run one check; its whole output is shown only when it fails."""
+    with ui.step(title):
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    if done.returncode != 0:
+        print(done.stdout + done.stderr, file=sys.stderr)
+        raise SystemExit(f"{title} failed: {' '.join(command)}")
+
+
+def environment_of_sandbox() -> dict[str, str]:
+    """What `. .sandbox/env` would leave in a shell."""
+    printed = subprocess.run(
+        ["sh", "-c", '. "$1" && env -0', "sh", str(ENV_FILE)], capture_output=True, text=True, check=True
+    ).stdout
+    return dict(entry.split("=", 1) for entry in printed.split("\0") if "=" in entry)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="lint, types and unit tests only")
+    parser.add_argument("pytest", nargs="*", help="passed on to pytest, for example: -k rollback")
+    arguments = parser.parse_args()
+
+    tools = ROOT / ".venv" / "bin"
+    check("lint", [str(tools / "ruff"), "check", "."])
+    check("format", [str(tools / "ruff"), "format", "--check", "."])
+    check("types", [str(tools / "basedpyright")])
+    layers = ["tests/unit"]
+    environment = dict(os.environ)
+    if not arguments.quick:
+        layers += ["tests/tasks", "tests/cluster"]
+        subprocess.run([sys.executable, "-m", "sandbox", "up"], cwd=ROOT, check=True)
+        subprocess.run([sys.executable, "-m", "sandbox.toolchain", "test"], cwd=ROOT, check=True)
+        environment = environment_of_sandbox()
+    command = [sys.executable, "-m", "pytest", *layers, *arguments.pytest]
+    return subprocess.run(command, cwd=ROOT, env=environment).returncode
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except ui.SandboxError as error:
+        sys.exit(str(error))
+    except subprocess.CalledProcessError as error:
+        sys.exit(error.returncode)
