@@ -1,0 +1,41 @@
+"""The cluster tests run on the sandbox that `make up` started, each group in a stack and namespace of its own."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from sandbox.paths import ENV_FILE, STATE
+from tests.cluster.stack import Stack
+
+
+@pytest.fixture(scope="session")
+def images() -> dict[str, str]:
+    """The images `make up` built and pushed, by name: `shop:v1`, `shop:v2`, …"""
+    if not ENV_FILE.exists():
+        pytest.fail("the sandbox is not running: `make up`, then `. ./.sandbox/env`")
+    return json.loads((STATE / "images.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def stack(
+    request: pytest.FixtureRequest, images: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Stack]:
+    """A stack of this test module's own, with the shop's version 1 released."""
+    name = request.module.__name__.rsplit("_", 1)[-1]
+    made = Stack.create(name, tmp_path_factory.mktemp(name))
+    try:
+        made.runbook("deploy", images["shop:v1"], "--yes").check()
+        yield made
+    finally:
+        made.run("pulumi", "destroy", "--stack", name, "--yes", "--non-interactive", "--skip-preview")
+        made.run("kubectl", "delete", "namespace", made.namespace, "--ignore-not-found")
+        made.run("pulumi", "stack", "rm", name, "--yes", "--force", config_file=False)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path

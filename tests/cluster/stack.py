@@ -1,0 +1,121 @@
+"""A stack of the program on the sandbox, driven by the same commands an operator types."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+
+from sandbox.paths import ROOT, STATE
+
+
+@dataclass(frozen=True)
+class Done:
+    """How a command ended."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def text(self) -> str:
+        return self.out + self.err
+
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+
+@dataclass(frozen=True)
+class Stack:
+    """One stack with a stack file and a namespace of its own, beside the one `make up` released."""
+
+    name: str
+    file: Path
+
+    @classmethod
+    def create(cls, name: str, folder: Path) -> Stack:
+        """From the sandbox's stack file: same images and settings, other namespace and host, never released."""
+        file = folder / f"Pulumi.{name}.yaml"
+        yaml = YAML()
+        document = yaml.load(STATE / "Pulumi.sandbox.yaml")
+        config = document["config"]
+        config["runbook:namespace"] = f"shop-{name}"
+        config["runbook:ingress"]["host"] = f"{name}.localhost"
+        config.pop("runbook:release", None)
+        config.pop("runbook:quarantine", None)
+        yaml.dump(document, file)
+        stack = cls(name, file)
+        # The salt in the copied file goes with the sandbox's passphrase: the secrets stay readable.
+        scratch = folder / "project"
+        scratch.mkdir()
+        shutil.copy(ROOT / "Pulumi.yaml", scratch)
+        shutil.copy(file, scratch)
+        stack.run("pulumi", "stack", "init", name, "--cwd", str(scratch), config_file=False).check()
+        return stack
+
+    def environment(self, *, config_file: bool = True) -> dict[str, str]:
+        environment = dict(os.environ) | {"RUNBOOK_STACK": self.name, "PULUMI_STACK": self.name}
+        environment.pop("PULUMI_OPTION_CONFIG_FILE", None)
+        if config_file:
+            environment["PULUMI_OPTION_CONFIG_FILE"] = str(self.file)
+        return environment
+
+    def start(self, *argv: str, config_file: bool = True) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            argv, cwd=ROOT, env=self.environment(config_file=config_file), text=True, stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
+        )  # fmt: skip
+
+    def run(self, *argv: str, config_file: bool = True, stdin: str | None = None) -> Checked:
+        done = subprocess.run(
+            argv, cwd=ROOT, env=self.environment(config_file=config_file), text=True,
+            input=stdin or "", capture_output=True, timeout=900,
+        )  # fmt: skip
+        return Checked(done.returncode, done.stdout, done.stderr)
+
+    def runbook(self, *arguments: str) -> Checked:
+        return self.run("runbook", *arguments)
+
+    def changes(self) -> Mapping[str, int]:
+        """What a plain `pulumi preview` would change; empty on a clean stack."""
+        preview = self.run("pulumi", "preview", "--stack", self.name, "--json", "--non-interactive").check()
+        summary = json.loads(preview.out)["changeSummary"]
+        return {kind: count for kind, count in summary.items() if kind != "same" and count}
+
+    def history(self) -> list[dict[str, Any]]:
+        return self.runbook("history", "--json").check().json()
+
+    @property
+    def namespace(self) -> str:
+        return f"shop-{self.name}"
+
+    @property
+    def config(self) -> dict[str, Any]:
+        return YAML(typ="safe").load(self.file)["config"]
+
+    @property
+    def release(self) -> dict[str, Any]:
+        return self.config["runbook:release"]
+
+    @property
+    def url(self) -> str:
+        outputs = self.run(
+            "pulumi", "stack", "output", "--stack", self.name, "--json", config_file=False
+        ).check()
+        return json.loads(outputs.out)["url"]
+
+    def kubectl(self, *arguments: str) -> str:
+        return self.run("kubectl", "--namespace", self.namespace, *arguments).check().out
+
+
+class Checked(Done):
+    def check(self) -> Checked:
+        assert self.code == 0, f"ended with {self.code}:\n{self.text}"
+        return self

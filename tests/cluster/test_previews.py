@@ -1,0 +1,85 @@
+"""`pulumi preview` of staging and prod: works, prints no secret, and the two differ only by values."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ruamel.yaml import YAML
+
+from sandbox.paths import ROOT
+from tests.cluster.stack import Stack
+
+SECRET = "preview-secret-that-must-not-show"
+RELEASE = {
+    "revision": 1,
+    "image": "registry.example.com/shop@sha256:" + "0123456789abcdef" * 4,
+    "git": "0000000",
+    "schema": {"min": 1, "max": 1, "level": 1},
+}
+
+
+def preview(name: str, folder: Path) -> tuple[dict[str, Any], str]:
+    """A fresh stack from the committed stack file, secrets set, one release: what `pulumi preview` says."""
+    folder.mkdir()
+    committed = ROOT / f"Pulumi.{name}.yaml"
+    file = folder / committed.name
+    shutil.copy(committed, file)
+    shutil.copy(ROOT / "Pulumi.yaml", folder)
+    stack = Stack(name, file)
+    backend = folder / "backend"
+    backend.mkdir()
+    stack_environment = {"PULUMI_BACKEND_URL": f"file://{backend}"}
+    with pytest.MonkeyPatch.context() as patch:
+        for key, value in stack_environment.items():
+            patch.setenv(key, value)
+        stack.run("pulumi", "stack", "init", name, "--cwd", str(folder), config_file=False).check()
+        names = stack.config["runbook:application"]["secrets"]
+        data = stack.config["runbook:data"]
+        for key, url in (("postgres", "DATABASE_URL"), ("redis", "REDIS_URL")):
+            if data[key]["mode"] == "external":
+                names.append(url)
+        for secret in dict.fromkeys(names):
+            stack.run(
+                "pulumi", "config", "set", "--secret", f"secrets:{secret}", "--stack", name, stdin=SECRET
+            ).check()
+        yaml = YAML()
+        document = yaml.load(file)
+        document["config"]["runbook:release"] = RELEASE
+        yaml.dump(document, file)
+        done = stack.run("pulumi", "preview", "--stack", name, "--json", "--non-interactive").check()
+        readable = stack.run("pulumi", "preview", "--stack", name, "--diff", "--non-interactive").check()
+    return json.loads(done.out), done.text + readable.text
+
+
+def shape(value: Any) -> Any:
+    """The structure without the values: keys of objects, and one shape for all entries of a list."""
+    if isinstance(value, dict):
+        return {key: shape(entry) for key, entry in sorted(value.items())}
+    return "list" if isinstance(value, list) else "value"
+
+
+def test_staging_and_prod_differ_only_by_values(images: dict[str, str], tmp_path: Path) -> None:
+    programs = {}
+    for name in ("staging", "prod"):
+        plan, text = preview(name, tmp_path / name)
+        assert SECRET not in text
+        programs[name] = {
+            "::".join(step["urn"].split("::")[2:]).removeprefix("pulumi:pulumi:Stack$"): step["newState"][
+                "type"
+            ]
+            for step in plan["steps"]
+            if step["newState"]["type"] != "pulumi:pulumi:Stack"
+        }
+        assert len(programs[name]) > 20
+    assert programs["staging"] == programs["prod"]
+
+
+def test_the_two_stack_files_have_the_same_keys() -> None:
+    staging, prod = (
+        YAML(typ="safe").load(ROOT / f"Pulumi.{name}.yaml")["config"] for name in ("staging", "prod")
+    )
+    assert shape(staging) == shape(prod)

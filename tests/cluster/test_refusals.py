@@ -1,0 +1,175 @@
+"""Bad input: one clear message, an exit code that is not 0, and nothing changed."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from ruamel.yaml import YAML
+
+from tests.cluster.stack import Checked, Stack
+
+ONE_MESSAGE_LINES = 30
+
+
+def edited(stack: Stack, change: Callable[[dict[str, Any]], None]) -> None:
+    yaml = YAML()
+    document = yaml.load(stack.file)
+    change(document["config"])
+    yaml.dump(document, stack.file)
+
+
+def state_of(stack: Stack) -> str:
+    """The state without its manifest, which carries the time of each look at it."""
+    exported = json.loads(
+        stack.run("pulumi", "stack", "export", "--stack", stack.name, config_file=False).check().out
+    )
+    return json.dumps(exported["deployment"]["resources"], sort_keys=True)
+
+
+def refused(stack: Stack, done: Checked, *words: str) -> None:
+    assert done.code != 0, done.text
+    assert "Traceback" not in done.text
+    assert len(done.text.strip().splitlines()) <= ONE_MESSAGE_LINES, done.text
+    flat = re.sub(r"\s+", " ", done.text)
+    for word in words:
+        assert word in flat, f"{word!r} is not in:\n{done.text}"
+
+
+def unknown_key(config: dict[str, Any]) -> None:
+    config["runbook:application"]["servces"] = []
+
+
+def missing_secret(config: dict[str, Any]) -> None:
+    config["runbook:application"]["secrets"].append("PAYPAL_SECRET")
+
+
+def image_without_digest(config: dict[str, Any]) -> None:
+    config["runbook:data"]["postgres"]["image"] = "localhost:15000/postgres:15"
+
+
+def no_replicas_in_production(config: dict[str, Any]) -> None:
+    config["runbook:environment"] = "production"
+    config["runbook:application"]["services"][0]["replicas"] = 0
+
+
+def plain_secret(config: dict[str, Any]) -> None:
+    config["secrets:STRIPE_SECRET_KEY"] = "sk_test_in_the_clear"
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (unknown_key, ("servces", "services")),
+        (missing_secret, ("PAYPAL_SECRET", "config set --secret")),
+        (image_without_digest, ("digest", "image")),
+        (no_replicas_in_production, ("replicas",)),
+        (plain_secret, ("STRIPE_SECRET_KEY", "--secret")),
+    ],
+)
+@pytest.mark.parametrize("command", ["runbook", "pulumi"])
+def test_a_bad_stack_file_is_refused_before_anything_changes(
+    stack: Stack,
+    images: dict[str, str],
+    change: Callable[[dict[str, Any]], None],
+    words: tuple[str, ...],
+    command: str,
+) -> None:
+    good = stack.file.read_bytes()
+    state = state_of(stack)
+    edited(stack, change)
+    bad = stack.file.read_bytes()
+    try:
+        if command == "runbook":
+            done = stack.runbook("deploy", images["shop:v2"], "--yes")
+        else:
+            done = stack.run(
+                "pulumi", "up", "--stack", stack.name, "--yes", "--skip-preview", "--non-interactive"
+            )
+        refused(stack, done, *words)
+        assert "sk_test_in_the_clear" not in done.text
+        assert stack.file.read_bytes() == bad, "a refused deploy leaves the stack file alone"
+        assert state_of(stack) == state
+    finally:
+        stack.file.write_bytes(good)
+
+
+def test_an_image_that_is_not_there(stack: Stack) -> None:
+    before = stack.file.read_bytes()
+    refused(stack, stack.runbook("deploy", "localhost:15000/shop:v99", "--yes"), "v99")
+    assert stack.file.read_bytes() == before
+
+
+def test_a_schema_range_that_excludes_the_database(stack: Stack, images: dict[str, str]) -> None:
+    before = stack.file.read_bytes()
+    done = stack.runbook(
+        "deploy", images["shop:v2"], "--yes", "--schema-min", "0", "--schema-max", "0", "--schema-level", "0"
+    )
+    refused(stack, done, "schema")
+    assert stack.file.read_bytes() == before
+
+
+def test_a_revision_that_does_not_exist(stack: Stack) -> None:
+    before = stack.file.read_bytes()
+    refused(stack, stack.runbook("rollback", "--to", "999", "--yes"), "999", "history")
+    refused(stack, stack.runbook("diff", "999"), "999")
+    assert stack.file.read_bytes() == before
+
+
+def test_a_stack_that_was_never_deployed(stack: Stack) -> None:
+    stack.run(
+        "pulumi",
+        "stack",
+        "init",
+        "neverdeployed",
+        "--cwd",
+        str(stack.file.parent / "project"),
+        config_file=False,
+    ).check()
+    try:
+        done = stack.runbook("rollback", "--stack", "neverdeployed", "--yes")
+        refused(stack, done, "neverdeployed", "deploy")
+    finally:
+        stack.run(
+            "pulumi",
+            "stack",
+            "rm",
+            "neverdeployed",
+            "--yes",
+            "--cwd",
+            str(stack.file.parent / "project"),
+            config_file=False,
+        )
+
+
+def test_a_cluster_that_does_not_answer(
+    stack: Stack, images: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kubeconfig = stack.file.parent / "kubeconfig"
+    kubeconfig.write_text(
+        json.dumps(
+            {
+                "apiVersion": "v1",
+                "kind": "Config",
+                "current-context": "gone",
+                "contexts": [{"name": "gone", "context": {"cluster": "gone", "user": "nobody"}}],
+                "clusters": [{"name": "gone", "cluster": {"server": "https://127.0.0.1:9"}}],
+                "users": [{"name": "nobody", "user": {"token": "none"}}],
+            }
+        )
+    )
+    before = stack.file.read_bytes()
+    monkeypatch.setenv("KUBECONFIG", str(kubeconfig))
+    refused(stack, stack.runbook("deploy", images["shop:v2"], "--yes"), "127.0.0.1:9")
+    assert stack.file.read_bytes() == before
+
+
+def test_a_wrong_passphrase(stack: Stack, images: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    before = stack.file.read_bytes()
+    monkeypatch.delenv("PULUMI_CONFIG_PASSPHRASE_FILE", raising=False)
+    monkeypatch.setenv("PULUMI_CONFIG_PASSPHRASE", "not the one")
+    refused(stack, stack.runbook("deploy", images["shop:v2"], "--yes"), "passphrase")
+    assert stack.file.read_bytes() == before

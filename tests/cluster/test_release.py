@@ -1,0 +1,116 @@
+"""A release under traffic, releases that fail, and the way back (runbook-de-production §3, §6; HerbisVeritas
+"Déploiement Production", "Rollback d'Urgence")."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.cluster.stack import Stack
+from tests.cluster.traffic import Traffic, ask, client_for
+
+REFUSED = 2
+FAILED_AND_ROLLED_BACK = 1
+
+
+def serving(stack: Stack) -> str:
+    answer = ask(client_for(stack.url), "/api/health")
+    assert answer.status == 200, answer
+    assert answer.version is not None
+    return answer.version
+
+
+def revisions_with(stack: Stack, image: str) -> list[int]:
+    return [entry["revision"] for entry in stack.history() if entry["image"] == image]
+
+
+def test_a_first_release_serves_and_leaves_nothing_to_change(stack: Stack, images: dict[str, str]) -> None:
+    assert serving(stack) == "1"
+    assert stack.release["image"] == images["shop:v1"]
+    assert stack.changes() == {}
+
+
+def test_an_upgrade_with_an_additive_migration_loses_no_request(stack: Stack, images: dict[str, str]) -> None:
+    with Traffic(stack.url) as traffic:
+        stack.runbook("deploy", images["shop:v2"], "--yes").check()
+    assert traffic.failures == []
+    assert len(traffic.answers) > 100
+    assert traffic.versions() == ["1", "2"]
+    assert stack.changes() == {}
+
+
+@pytest.mark.parametrize("bad", ["shop:v6-bad-migration", "shop:v5-crash", "shop:v7-bad-smoke"])
+def test_a_failing_release_never_serves_and_is_rolled_back(
+    stack: Stack, images: dict[str, str], bad: str
+) -> None:
+    before = stack.release
+    with Traffic(stack.url) as traffic:
+        deploy = stack.runbook("deploy", images[bad], "--yes")
+    assert deploy.code == FAILED_AND_ROLLED_BACK, deploy.text
+    assert traffic.failures == []
+    assert traffic.versions() == ["2"], "another version than the old one was serving"
+    assert stack.release["image"] == before["image"]
+    assert stack.release["action"] == "rollback"
+    assert stack.changes() == {}
+    assert [entry["result"] for entry in stack.history()[:2]] == ["succeeded", "failed"]
+
+    again = stack.runbook("deploy", images[bad], "--yes")
+    assert again.code == REFUSED, again.text
+    assert "quarantine" in again.text
+
+
+def test_a_rollback_under_traffic_is_healthy_on_n_minus_1(stack: Stack, images: dict[str, str]) -> None:
+    assert serving(stack) == "2"
+    with Traffic(stack.url) as traffic:
+        rollback = stack.runbook("rollback", "--yes", "--json").check()
+    assert traffic.failures == []
+    assert traffic.versions() == ["2", "1"]
+    assert stack.release["image"] == images["shop:v1"]
+    assert stack.release["migrate"] is False
+    assert rollback.json()["seconds"] < 90
+    assert stack.changes() == {}
+
+
+def test_the_digest_left_behind_cannot_come_back_by_accident(stack: Stack, images: dict[str, str]) -> None:
+    before = stack.file.read_bytes()
+    refused = stack.runbook("deploy", images["shop:v2"], "--yes")
+    assert refused.code == REFUSED
+    assert stack.file.read_bytes() == before
+
+    # Plain `pulumi up` with the bad release put back by hand is refused by the program itself.
+    stack.file.write_text(before.decode().replace(images["shop:v1"], images["shop:v2"]))
+    by_hand = stack.run("pulumi", "up", "--stack", stack.name, "--yes", "--non-interactive", "--skip-preview")
+    stack.file.write_bytes(before)
+    assert by_hand.code != 0
+    assert "quarantine" in by_hand.text
+
+    stack.runbook(
+        "deploy", images["shop:v2"], "--yes", "--allow-quarantined", "the cause was elsewhere"
+    ).check()
+    assert serving(stack) == "2"
+
+
+def test_a_contract_migration_closes_the_way_back(stack: Stack, images: dict[str, str]) -> None:
+    refused = stack.runbook("deploy", images["shop:v3"], "--yes")
+    assert refused.code == REFUSED, (
+        "v2 cannot serve on the schema v3 leads to: that is downtime, and must be asked for"
+    )
+    assert "--allow-downtime" in refused.text
+
+    stack.runbook("deploy", images["shop:v3"], "--yes", "--allow-downtime").check()
+    assert serving(stack) == "3"
+    before = stack.file.read_bytes()
+    rollback = stack.runbook("rollback", "--yes")
+    assert rollback.code == REFUSED, rollback.text
+    assert "schema" in rollback.text
+    assert "3" in rollback.text
+    assert stack.file.read_bytes() == before
+    assert serving(stack) == "3"
+
+
+def test_history_tells_every_revision(stack: Stack, images: dict[str, str]) -> None:
+    history = stack.history()
+    numbers = [entry["revision"] for entry in history]
+    assert numbers == sorted(numbers, reverse=True)
+    assert len(set(numbers)) == len(numbers), "a revision number stands for one update"
+    assert {entry["result"] for entry in history} == {"succeeded", "failed"}
+    assert revisions_with(stack, images["shop:v1"])[-1] == 1
