@@ -1,0 +1,57 @@
+"""Typed settings of a stack. `settings.config` is the only reader of pulumi.Config; the rest needs no engine."""
+
+from settings.application import Application, Autoscaler, Probe, Probes, Resources, Service
+from settings.base import ImageRef, Settings, image_digest
+from settings.commands import Command, Commands, MigrateCommand
+from settings.files import load_stack_file, stack_file
+from settings.platform import (
+    BundledPostgres,
+    BundledRedis,
+    Credentials,
+    Data,
+    Egress,
+    External,
+    Guards,
+    Ingress,
+    Network,
+    Peer,
+)
+from settings.problems import Problem, SettingsError
+from settings.release import Quarantined, Release, SchemaRange
+from settings.stack import StackFile, StackSettings, json_schema, parse
+
+__all__ = [
+    "Application",
+    "Autoscaler",
+    "BundledPostgres",
+    "BundledRedis",
+    "Command",
+    "Commands",
+    "Credentials",
+    "Data",
+    "Egress",
+    "External",
+    "Guards",
+    "ImageRef",
+    "Ingress",
+    "MigrateCommand",
+    "Network",
+    "Peer",
+    "Probe",
+    "Probes",
+    "Problem",
+    "Quarantined",
+    "Release",
+    "Resources",
+    "SchemaRange",
+    "Service",
+    "Settings",
+    "SettingsError",
+    "StackFile",
+    "StackSettings",
+    "image_digest",
+    "json_schema",
+    "load_stack_file",
+    "parse",
+    "stack_file",
+]

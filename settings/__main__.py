@@ -1,0 +1,43 @@
+"""`python -m settings schema` writes the JSON Schema for editors; `python -m settings check FILE…` judges stack files."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+from settings import SettingsError, load_stack_file
+from settings.stack import editor_schema
+
+SCHEMA_FILE = Path(__file__).with_name("stack.schema.json")
+
+
+def schema_text() -> str:
+    return json.dumps(editor_schema(), indent=2, ensure_ascii=False) + "\n"
+
+
+def main(arguments: list[str]) -> int:
+    match arguments:
+        case ["schema"]:
+            SCHEMA_FILE.write_text(schema_text())
+            print(SCHEMA_FILE.name)
+            return 0
+        case ["check", *files] if files:
+            return max(_check(Path(file)) for file in files)
+        case _:
+            print(__doc__, file=sys.stderr)
+            return 2
+
+
+def _check(file: Path) -> int:
+    try:
+        load_stack_file(file)
+    except SettingsError as error:
+        print(error, file=sys.stderr)
+        return 1
+    print(f"{file.name}: ok")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,267 @@
+"""The services (runbook-de-production §3.3): what each runs, how it is probed, sized and scaled."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from typing import Annotated, Self
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from settings.base import (
+    Bytes,
+    CommandLine,
+    Cpu,
+    DnsLabel,
+    EnvName,
+    Finding,
+    ImageRef,
+    Path,
+    PortNumber,
+    Seconds,
+    Settings,
+    as_text,
+    quantity,
+    refuse,
+)
+
+_LOOKS_SECRET = re.compile(r"SECRET|PASSWORD|PASSWD|TOKEN|PRIVATE_KEY|API_KEY|(_|^)DSN$")
+PROVIDED_ENV = frozenset(
+    {"PORT", "DATABASE_URL", "REDIS_URL", "NODE_ENV", "RELEASE_GIT", "SCHEMA_MIN", "SCHEMA_MAX", "PUBLIC_URL"}
+)
+"""Variables the program sets itself; a service's own `env` may not."""
+
+
+class Amounts(Settings):
+    """CPU, memory and scratch disk of one container."""
+
+    cpu: Cpu
+    """CPU, in cores or `m` (1/1000)."""
+    memory: Bytes
+    """Memory."""
+    ephemeral_storage: Bytes
+    """Scratch disk: logs and /tmp."""
+
+
+class Resources(Settings):
+    """What a container is promised and what it may not exceed."""
+
+    requests: Amounts
+    """Promised; what the scheduler and the namespace's quota count."""
+    limits: Amounts
+    """Never exceeded: CPU is throttled, memory and disk end the container."""
+
+    @model_validator(mode="after")
+    def _order(self) -> Self:
+        refuse(
+            Finding(("limits", alias), f"the limit is below the request {asked}", asked)
+            for name, alias in (
+                ("cpu", "cpu"),
+                ("memory", "memory"),
+                ("ephemeral_storage", "ephemeralStorage"),
+            )
+            if quantity(getattr(self.limits, name)) < quantity(asked := getattr(self.requests, name))
+        )
+        return self
+
+
+def resources(cpu: str, memory: str, disk: str, *, limits: tuple[str, str, str]) -> Resources:
+    return Resources(
+        requests=Amounts(cpu=cpu, memory=memory, ephemeral_storage=disk),
+        limits=Amounts(cpu=limits[0], memory=limits[1], ephemeral_storage=limits[2]),
+    )
+
+
+class Probe(Settings):
+    """One question kubelet asks a container: an HTTP path, or a command for services without a port."""
+
+    path: Annotated[str | None, Field(pattern=r"^/", examples=["/api/ready"])] = None
+    """HTTP path on the service's port; any status from 200 to 399 is a yes."""
+    command: Annotated[CommandLine | None, Field(examples=["node scripts/alive.js"])] = None
+    """Command line; exit code 0 is a yes."""
+    period_seconds: Seconds = 5
+    """Seconds from one question to the next."""
+    timeout_seconds: Seconds = 3
+    """Seconds until no answer counts as a no."""
+    failure_threshold: Annotated[int, Field(ge=1, le=600)] = 3
+    """How many times no, one after another, before it counts."""
+
+    @model_validator(mode="after")
+    def _one_question(self) -> Self:
+        if (self.path is None) == (self.command is None):
+            refuse([Finding(("path",), "a probe has either a path or a command", "/api/ready")])
+        return self
+
+
+class Probes(Settings):
+    """The three probes of a service. Liveness must not ask what readiness asks: a slow database is no
+    reason to restart every pod."""
+
+    startup: Annotated[Probe, Field(examples=[{"path": "/api/live"}])]
+    """Until it says yes, the other two are not asked."""
+    readiness: Annotated[Probe, Field(examples=[{"path": "/api/ready"}])]
+    """While it says no, the pod gets no traffic."""
+    liveness: Annotated[Probe, Field(examples=[{"path": "/api/live"}])]
+    """When it says no, the container is restarted: the process only, no dependency."""
+
+    @model_validator(mode="after")
+    def _distinct(self) -> Self:
+        if (self.liveness.path, self.liveness.command) == (self.readiness.path, self.readiness.command):
+            why = "asks what readiness asks: an unreachable database would restart every pod"
+            write = "/api/live" if self.liveness.path else "node scripts/alive.js"
+            refuse([Finding(("liveness", "path" if self.liveness.path else "command"), why, write)])
+        return self
+
+
+class Autoscaler(Settings):
+    """Scales a service on CPU; while it stands, `replicas` is not set by the program."""
+
+    min_replicas: Annotated[int, Field(ge=1, examples=[2])]
+    """Never fewer pods."""
+    max_replicas: Annotated[int, Field(ge=1, examples=[6])]
+    """Never more pods."""
+    cpu_percent: Annotated[int, Field(ge=10, le=100)] = 70
+    """Average use of the requested CPU to aim at, in percent."""
+
+    @model_validator(mode="after")
+    def _order(self) -> Self:
+        if self.max_replicas < self.min_replicas:
+            why = f"maxReplicas {self.max_replicas} is below minReplicas {self.min_replicas}"
+            refuse([Finding(("maxReplicas",), why, self.min_replicas)])
+        return self
+
+
+EnvValue = Annotated[str, BeforeValidator(as_text)]
+
+
+class Service(Settings):
+    """One service: a Deployment with its Service, disruption budget and, if asked for, autoscaler."""
+
+    name: DnsLabel
+    """Name of the Deployment and Service. The first service is the runbooks' backend."""
+    command: CommandLine = "npm run start:prod"
+    """Command line of the container (runbook-de-production §3.3). No shell runs it."""
+    image: ImageRef | None = None
+    """Its own image by digest; without it, the release's image."""
+    port: PortNumber | None = None
+    """HTTP port; without it, a worker that nobody calls."""
+    paths: tuple[Annotated[str, Field(pattern=r"^/")], ...] = ()
+    """URL path prefixes the ingress sends to this service."""
+    replicas: Annotated[int | None, Field(ge=0, examples=[2])] = None
+    """Number of pods. Absent exactly when an autoscaler decides."""
+    autoscaler: Autoscaler | None = None
+    """Scale on CPU between two bounds."""
+    resources: Resources = resources("100m", "256Mi", "64Mi", limits=("1", "512Mi", "512Mi"))
+    """CPU, memory and scratch disk of each pod."""
+    probes: Probes
+    """Startup, readiness and liveness."""
+    env: dict[EnvName, EnvValue] = {}
+    """Plain variables. Secrets do not belong here: see `secrets`."""
+    pre_stop_seconds: Annotated[int, Field(ge=0, le=300)] = 5
+    """Seconds a leaving pod keeps serving, until every proxy has taken it out of its list."""
+    termination_grace_seconds: Seconds = 30
+    """Seconds from leaving to being killed; includes the pre-stop wait."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        refuse(self._findings())
+        return self
+
+    def _findings(self) -> list[Finding]:
+        found: list[Finding] = []
+        try:
+            shlex.split(self.command)
+        except ValueError as error:
+            found.append(Finding(("command",), f"not a command line: {error}", "npm run start:prod"))
+        if self.autoscaler is not None and self.replicas is not None:
+            found.append(Finding(("replicas",), "the autoscaler decides the number of pods: remove replicas"))
+        if self.autoscaler is None and self.replicas is None:
+            found.append(Finding(("replicas",), "is missing", 2))
+        if self.termination_grace_seconds <= self.pre_stop_seconds:
+            why = f"must be longer than preStopSeconds ({self.pre_stop_seconds}), or the pod is killed while it drains"
+            found.append(Finding(("terminationGraceSeconds",), why, self.pre_stop_seconds + 25))
+        if self.port is None:
+            if self.paths:
+                found.append(Finding(("port",), "the ingress needs a port to send its paths to", 3000))
+            for kind in ("startup", "readiness", "liveness"):
+                if getattr(self.probes, kind).path is not None:
+                    why = "an HTTP probe needs the service's port; without a port, probe with a command"
+                    found.append(Finding(("probes", kind, "path"), why))
+        found += self._env_findings()
+        return found
+
+    def _env_findings(self) -> list[Finding]:
+        found: list[Finding] = []
+        for name in self.env:
+            where: Path = ("env", name)
+            if name in PROVIDED_ENV:
+                found.append(Finding(where, f"{name} is set by the program itself: remove it"))
+            elif _LOOKS_SECRET.search(name):
+                why = (
+                    f"looks like a secret, and this file is not encrypted: remove it here, run "
+                    f"`pulumi config set --secret secrets:{name}` and add {name} to runbook:application.secrets"
+                )
+                found.append(Finding(where, why))
+        return found
+
+    @property
+    def argv(self) -> list[str]:
+        """The command line as a list of words."""
+        return shlex.split(self.command)
+
+    @property
+    def least_replicas(self) -> int:
+        """The fewest pods this service can have."""
+        return self.autoscaler.min_replicas if self.autoscaler else self.replicas or 0
+
+
+class Application(Settings):
+    """What a release consists of besides its image. A rollback restores it from history."""
+
+    services: Annotated[tuple[Service, ...], Field(min_length=1)]
+    """The services; the first is the runbooks' backend."""
+    secrets: tuple[EnvName, ...] = ()
+    """Names of `secrets:*` keys that every service gets as variables."""
+    progress_deadline_seconds: Annotated[int, Field(ge=10, le=3600)] = 120
+    """Seconds without progress until a rollout counts as failed."""
+    job_resources: Resources = resources("100m", "256Mi", "64Mi", limits=("1", "512Mi", "512Mi"))
+    """CPU, memory and scratch disk of the migration, cache and smoke Jobs."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        refuse(self._findings())
+        return self
+
+    def _findings(self) -> list[Finding]:
+        found: list[Finding] = []
+        seen: set[str] = set()
+        taken: dict[str, str] = {}
+        for index, service in enumerate(self.services):
+            here: Path = ("services", index)
+            if service.name in seen:
+                found.append(
+                    Finding((*here, "name"), f"{service.name} is already the name of another service")
+                )
+            seen.add(service.name)
+            for place, prefix in enumerate(service.paths):
+                if prefix in taken:
+                    why = f"{prefix} is already served by {taken[prefix]}"
+                    found.append(Finding((*here, "paths", place), why))
+                taken.setdefault(prefix, service.name)
+            slowest = service.probes.startup.period_seconds * service.probes.startup.failure_threshold
+            if slowest > self.progress_deadline_seconds:
+                why = (
+                    f"the startup probe of {service.name} allows {slowest} s, but the rollout is given up after "
+                    f"{self.progress_deadline_seconds} s"
+                )
+                found.append(Finding(("progressDeadlineSeconds",), why, slowest + 60))
+            clash = sorted(set(service.env) & set(self.secrets))
+            found += [
+                Finding((*here, "env", name), f"{name} is also in secrets: remove one") for name in clash
+            ]
+        for place, name in enumerate(self.secrets):
+            if name in PROVIDED_ENV:
+                found.append(Finding(("secrets", place), f"{name} is set by the program itself: remove it"))
+            elif name in self.secrets[:place]:
+                found.append(Finding(("secrets", place), f"{name} stands here twice: remove one"))
+        return found

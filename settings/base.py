@@ -1,0 +1,141 @@
+"""What every settings model shares: strictness, names, value types, and how a rule refuses a value.
+
+Nothing in this package except `settings.config` imports pulumi, so that the operator's command
+and the tests use the models without an engine.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic.alias_generators import to_camel
+
+Path = tuple[str | int, ...]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing wrong with a value: where (relative to the model that says so), why, what to write."""
+
+    path: Path
+    why: str
+    write: Any = None
+
+
+class Refused(ValueError):
+    """Raised by a model's rules; carries every finding, so that all are reported at once."""
+
+    def __init__(self, findings: Iterable[Finding]) -> None:
+        self.findings = tuple(findings)
+        super().__init__("; ".join(finding.why for finding in self.findings))
+
+
+class Settings(BaseModel):
+    """Base of all models: frozen, camelCase in YAML, unknown keys forbidden."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        frozen=True,
+        alias_generator=to_camel,
+        validate_by_name=True,
+        use_attribute_docstrings=True,
+        # Never echo input in a pydantic message: it may be a secret put in the wrong place.
+        hide_input_in_errors=True,
+    )
+
+    def to_config(self) -> dict[str, Any]:
+        """The object as it stands in a stack file."""
+        return self.model_dump(mode="json", by_alias=True, exclude_none=True)
+
+
+def refuse(findings: Iterable[Finding]) -> None:
+    """Raise `Refused` when there is any finding."""
+    if found := tuple(findings):
+        raise Refused(found)
+
+
+# -- value types ---------------------------------------------------------------------------------
+
+DIGEST_PATTERN = r"sha256:[0-9a-f]{64}"
+EXAMPLE_DIGEST = "sha256:" + "0123456789abcdef" * 4
+_IMAGE = re.compile(rf"^(?P<repository>[a-z0-9]+[a-z0-9._/:-]*)@(?P<digest>{DIGEST_PATTERN})$")
+
+
+def _image(value: str) -> str:
+    if not _IMAGE.match(value):
+        why = (
+            "has no digest: a tag can be moved, a digest cannot"
+            if "@" not in value
+            else "is not repository@sha256:<64 hex digits>"
+        )
+        raise Refused([Finding((), f"image {why}", f"{value.split('@')[0]}@{EXAMPLE_DIGEST}")])
+    return value
+
+
+def image_digest(image: str) -> str:
+    """The `sha256:…` of an image reference."""
+    return image.rsplit("@", 1)[1]
+
+
+ImageRef = Annotated[
+    str,
+    AfterValidator(_image),
+    Field(
+        examples=[f"registry.example.com/shop@{EXAMPLE_DIGEST}"],
+        json_schema_extra={"pattern": f"^.+@{DIGEST_PATTERN}$"},
+    ),
+]
+Digest = Annotated[str, StringConstraints(pattern=f"^{DIGEST_PATTERN}$"), Field(examples=[EXAMPLE_DIGEST])]
+DnsLabel = Annotated[
+    str, StringConstraints(pattern=r"^[a-z]([a-z0-9-]{0,61}[a-z0-9])?$"), Field(examples=["backend"])
+]
+HostName = Annotated[
+    str,
+    StringConstraints(
+        pattern=r"^([a-z0-9]([a-z0-9-]*[a-z0-9])?\.)*[a-z0-9]([a-z0-9-]*[a-z0-9])?$", max_length=253
+    ),
+    Field(examples=["shop.example.com"]),
+]
+EnvName = Annotated[str, StringConstraints(pattern=r"^[A-Z][A-Z0-9_]*$"), Field(examples=["LOG_LEVEL"])]
+PortNumber = Annotated[int, Field(ge=1, le=65535, examples=[3000])]
+Seconds = Annotated[int, Field(ge=1, le=86_400, examples=[60])]
+CommandLine = Annotated[
+    str, StringConstraints(strip_whitespace=True, min_length=1), Field(examples=["npm run start:prod"])
+]
+Cidr = Annotated[
+    str, StringConstraints(pattern=r"^[0-9a-f.:]+/[0-9]{1,3}$"), Field(examples=["10.20.0.0/16"])
+]
+
+_QUANTITY = r"^[0-9]+(\.[0-9]+)?(m|k|M|G|T|Ki|Mi|Gi|Ti)?$"
+_FACTORS = {
+    "m": Decimal("0.001"), "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12,
+    "Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40,
+}  # fmt: skip
+
+
+def quantity(text: str) -> Decimal:
+    """A Kubernetes quantity as a number, to compare two of them."""
+    number = text.rstrip("mkMGTKi")
+    return Decimal(number) * Decimal(_FACTORS.get(text[len(number) :], 1))
+
+
+def as_text(value: object) -> object:
+    """Numbers as YAML reads them, where text is meant."""
+    return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
+
+
+Cpu = Annotated[
+    str,
+    StringConstraints(pattern=_QUANTITY),
+    Field(examples=["250m"], description="CPU, in cores or `m` (1/1000)."),
+]
+Bytes = Annotated[
+    str,
+    StringConstraints(pattern=_QUANTITY),
+    Field(examples=["256Mi"], description="Bytes, as `256Mi` or `1Gi`."),
+]

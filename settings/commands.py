@@ -1,0 +1,89 @@
+"""The runbooks' command lines (runbook-de-production §1, §3, §5, §7). Defaults are the runbooks' own words."""
+
+from __future__ import annotations
+
+import shlex
+from typing import Annotated, Literal, Self
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from settings.base import CommandLine, Finding, Seconds, Settings, refuse
+
+
+def _as_list(value: object) -> object:
+    return [value] if isinstance(value, str) else value
+
+
+class Command(Settings):
+    """One or more command lines, run one after another in the release's image; the first failure ends it."""
+
+    run: Annotated[
+        tuple[CommandLine, ...],
+        BeforeValidator(_as_list),
+        Field(min_length=1, examples=["npm run start:prod"]),
+    ]
+    """Command line, or a list of them. Split into words as a shell would; no shell runs it."""
+    timeout_seconds: Seconds = 300
+    """Seconds until it is ended and counts as failed."""
+
+    @model_validator(mode="after")
+    def _splittable(self) -> Self:
+        for line in self.run:
+            try:
+                shlex.split(line)
+            except ValueError as error:
+                refuse([Finding(("run",), f"not a command line: {error}", "npm run start:prod")])
+        return self
+
+    @property
+    def argvs(self) -> list[list[str]]:
+        """Each command line as a list of words."""
+        return [shlex.split(line) for line in self.run]
+
+
+class MigrateCommand(Command):
+    """How the release's migrations are run, once per release, before any new pod starts."""
+
+    run: Annotated[
+        tuple[CommandLine, ...],
+        BeforeValidator(_as_list),
+        Field(min_length=1, examples=["npx prisma migrate deploy"]),
+    ] = ("npx prisma migrate deploy",)
+    """Command line, or a list of them (runbook-de-production §3.1)."""
+    timeout_seconds: Seconds = 900
+    """Seconds until a migration is ended and the update fails."""
+    runner: Literal["job", "command"] = "job"
+    """`job`: a Job in the cluster. `command`: on the machine where `pulumi up` runs."""
+    directory: Annotated[str | None, Field(min_length=1, examples=["../shop"])] = None
+    """`runner: command` only: the folder to run in (a checkout of the release's commit)."""
+
+    @model_validator(mode="after")
+    def _directory(self) -> Self:
+        if self.runner == "command" and self.directory is None:
+            refuse([Finding(("directory",), "runner: command needs the folder to run in", "../shop")])
+        if self.runner == "job" and self.directory is not None:
+            refuse([Finding(("runner",), "directory is only used by runner: command", "command")])
+        return self
+
+
+def _command(*lines: str, timeout_seconds: int = 300) -> Command:
+    return Command(run=lines, timeout_seconds=timeout_seconds)
+
+
+class Commands(Settings):
+    """Every command line of the runbooks that the program or the operator's command runs."""
+
+    check: Command = _command("npm run ci:check --workspace backend", timeout_seconds=1800)
+    """Checks before a release, run on a checkout (runbook-de-production §1)."""
+    migrate: MigrateCommand = MigrateCommand()
+    """Schema migrations (runbook-de-production §3.1)."""
+    schema_level: Command = _command("npm run --silent db:level --workspace backend", timeout_seconds=60)
+    """Prints the database's schema level as one integer; the rollback gate asks it."""
+    cache: Command = _command("npm run ops:wait --workspace backend")
+    """Purges and warms the caches after the rollout (runbook-de-production §3.2)."""
+    smoke: Command = _command(
+        "npm run smoke:all --workspace backend",
+        "npm run postdeploy:prod --workspace backend",
+        timeout_seconds=600,
+    )
+    """Checks of the release in place; when they fail the update fails (runbook-de-production §2, §7)."""

@@ -1,0 +1,61 @@
+"""The only reader of pulumi.Config: a stack's settings, and its secrets as secret Outputs."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from dataclasses import dataclass
+from typing import Any
+
+import pulumi
+from pulumi.runtime.config import CONFIG, get_config_env, get_config_secret_keys_env, is_config_secret
+
+from settings.problems import SettingsError
+from settings.stack import StackFile, StackSettings, parse
+
+
+@dataclass(frozen=True)
+class Secret:
+    """A secret as components get it: the value as an Output, and what tells one value from another."""
+
+    value: pulumi.Output[str]
+    identity: str
+    """Changes when the value changes, and tells nothing about it; names of immutable objects hang on it."""
+
+
+def read() -> tuple[StackSettings, dict[str, Secret]]:
+    """The stack's settings and its `secrets:*`; refuses a bad stack file before any resource is registered."""
+    config = {**get_config_env(), **CONFIG.get()}
+    sealed = frozenset({*get_config_secret_keys_env(), *filter(is_config_secret, config)})
+    plain = {key: _value(key, text) for key, text in config.items() if key not in sealed}
+    try:
+        settings = parse(StackFile(_file_name(), plain, sealed))
+    except SettingsError as error:
+        raise pulumi.RunError(str(error)) from None
+    return settings, {name: _secret(name) for name in settings.secret_names}
+
+
+def _secret(name: str) -> Secret:
+    value = pulumi.Config("secrets").require_secret(name)
+    return Secret(value, _identity(name, CONFIG.get().get(f"secrets:{name}", "")))
+
+
+def _identity(name: str, plaintext: str) -> str:
+    """A slow, salted hash: it stands in object names, where nobody may guess a weak secret from it."""
+    salt = f"{pulumi.get_project()}/{pulumi.get_stack()}/{name}".encode()
+    return hashlib.scrypt(plaintext.encode(), salt=salt, n=2**13, r=8, p=1, dklen=16).hex()
+
+
+def _value(key: str, text: Any) -> Any:
+    """Objects and lists come from the engine as JSON."""
+    if key.startswith("runbook:") and isinstance(text, str) and text[:1] in "{[":
+        try:
+            return json.loads(text)
+        except ValueError:
+            return text
+    return text
+
+
+def _file_name() -> str:
+    return os.environ.get("PULUMI_OPTION_CONFIG_FILE") or f"Pulumi.{pulumi.get_stack()}.yaml"

@@ -1,0 +1,192 @@
+"""Where the application stands: data services, credentials, network, ingress and the namespace's limits."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from settings.application import Resources, resources
+from settings.base import (
+    Bytes,
+    Cidr,
+    Cpu,
+    DnsLabel,
+    EnvName,
+    Finding,
+    HostName,
+    ImageRef,
+    PortNumber,
+    Settings,
+    quantity,
+    refuse,
+)
+
+
+class Egress(Settings):
+    """One opening of the network policies to the world outside the cluster."""
+
+    cidr: Cidr
+    """Addresses that may be reached."""
+    except_: Annotated[tuple[Cidr, ...], Field(alias="except")] = ()
+    """Addresses within `cidr` that may not."""
+    ports: Annotated[tuple[PortNumber, ...], Field(min_length=1, examples=[[443]])]
+    """TCP ports that may be reached."""
+
+
+class External(Settings):
+    """A data service run by somebody else, reached by a secret DSN."""
+
+    mode: Literal["external"]
+    """`external`: the DSN is the secret `secrets:DATABASE_URL` or `secrets:REDIS_URL`."""
+    egress: Annotated[tuple[Egress, ...], Field(min_length=1)]
+    """Where it is, for the network policies (the DSN is secret)."""
+
+
+class BundledPostgres(Settings):
+    """PostgreSQL as a StatefulSet of this program."""
+
+    mode: Literal["bundled"]
+    """`bundled`: a StatefulSet of this program."""
+    image: ImageRef
+    """PostgreSQL image, by digest."""
+    storage: Bytes
+    """Size of the volume."""
+    storage_class: DnsLabel | None = None
+    """Storage class; without it, the cluster's default."""
+    database: Annotated[str, Field(pattern=r"^[a-z_][a-z0-9_]{0,62}$")] = "shop"
+    """Database the application uses."""
+    user: Annotated[str, Field(pattern=r"^[a-z_][a-z0-9_]{0,62}$")] = "shop"
+    """Role the application uses."""
+    uid: Annotated[int, Field(ge=1)] = 999
+    """Numeric user and group the image runs as."""
+    resources: Resources = resources("100m", "256Mi", "64Mi", limits=("1", "512Mi", "512Mi"))
+    """CPU, memory and scratch disk."""
+
+
+class BundledRedis(Settings):
+    """Redis as a StatefulSet of this program."""
+
+    mode: Literal["bundled"]
+    """`bundled`: a StatefulSet of this program."""
+    image: ImageRef
+    """Redis image, by digest."""
+    storage: Bytes
+    """Size of the volume."""
+    storage_class: DnsLabel | None = None
+    """Storage class; without it, the cluster's default."""
+    uid: Annotated[int, Field(ge=1)] = 999
+    """Numeric user and group the image runs as."""
+    resources: Resources = resources("50m", "64Mi", "64Mi", limits=("500m", "256Mi", "256Mi"))
+    """CPU, memory and scratch disk."""
+
+
+class Data(Settings):
+    """The data services, bundled or external."""
+
+    postgres: Annotated[BundledPostgres | External, Field(discriminator="mode")]
+    """The database."""
+    redis: Annotated[BundledRedis | External, Field(discriminator="mode")]
+    """Cache and sessions."""
+
+
+class Generated(Settings):
+    """A secret that the program generates and keeps in its encrypted state."""
+
+    length: Annotated[int, Field(ge=32, le=256)] = 64
+    """Characters (letters and digits)."""
+
+
+class Credentials(Settings):
+    """Secrets that nobody has to invent."""
+
+    generated: dict[EnvName, Generated] = {"JWT_SECRET": Generated(), "SESSION_SECRET": Generated()}
+    """Generated secrets, by the variable every service gets them as."""
+
+
+class Peer(Settings):
+    """Something else in the cluster that the network policies name."""
+
+    namespace: Annotated[DnsLabel, Field(examples=["traefik"])]
+    """Its namespace."""
+    pod_labels: Annotated[dict[str, str], Field(min_length=1, examples=[{"app.kubernetes.io/name": "traefik"}])]
+    """Labels of its pods."""
+    cidrs: tuple[Cidr, ...] = ()
+    """Where it is when it is no pod but runs on the nodes themselves."""
+
+
+class Network(Settings):
+    """Openings of the network policies: everything that is not written here is closed."""
+
+    dns: Peer = Peer(namespace="kube-system", pod_labels={"k8s-app": "kube-dns"})
+    """The cluster's DNS."""
+    ingress_controller: Peer
+    """The ingress controller: the only one who may call the services from outside the namespace."""
+    egress: tuple[Egress, ...] = ()
+    """What the services may call outside the cluster (payments, mail, error reports)."""
+
+
+class Tls(Settings):
+    """How the ingress gets its certificate."""
+
+    secret_name: DnsLabel | None = None
+    """Secret with the certificate; without it, the ingress controller's default certificate."""
+
+
+class Ingress(Settings):
+    """The way in from outside."""
+
+    host: HostName
+    """Host name the ingress answers to."""
+    class_name: Annotated[DnsLabel, Field(examples=["traefik"])]
+    """Ingress class."""
+    tls: Tls = Tls()
+    """Certificate. There is no ingress without TLS."""
+    annotations: dict[str, str] = {}
+    """For the ingress controller and the issuer of certificates."""
+    public_url: Annotated[
+        str | None, Field(pattern=r"^https?://[^/]+$", examples=["https://shop.example.com"])
+    ] = None
+    """URL customers use, when it is not https://<host>."""
+
+    @property
+    def url(self) -> str:
+        """The URL customers use."""
+        return self.public_url or f"https://{self.host}"
+
+
+class Quota(Settings):
+    """The most the whole namespace may ask for: a mistake here cannot starve the cluster."""
+
+    cpu: Cpu = "8"
+    """Sum of all CPU requests."""
+    memory: Bytes = "16Gi"
+    """Sum of all memory requests."""
+    limits_cpu: Cpu = "32"
+    """Sum of all CPU limits."""
+    limits_memory: Bytes = "32Gi"
+    """Sum of all memory limits."""
+    pods: Annotated[int, Field(ge=1)] = 100
+    """Number of pods, with room for the surge of a rollout."""
+    storage: Bytes = "200Gi"
+    """Sum of all volumes."""
+
+
+class Guards(Settings):
+    """Limits of the namespace. Pod Security `restricted` and default-deny networking always stand."""
+
+    quota: Quota = Quota()
+    """The most the namespace may ask for."""
+
+    @model_validator(mode="after")
+    def _order(self) -> Self:
+        pairs = (
+            ("limitsCpu", self.quota.limits_cpu, self.quota.cpu),
+            ("limitsMemory", self.quota.limits_memory, self.quota.memory),
+        )
+        refuse(
+            Finding(("quota", key), f"the limit is below the request {asked}", asked)
+            for key, limit, asked in pairs
+            if quantity(limit) < quantity(asked)
+        )
+        return self
