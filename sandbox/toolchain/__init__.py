@@ -1,0 +1,13 @@
+"""The programs the sandbox is made of, built from pinned Go modules or found on the machine.
+
+Every folder beside this file that has a `go.mod` is one build. Results live in the
+cache under a key of their sources, so a second checkout or a second run builds nothing.
+"""
+
+from __future__ import annotations
+
+from sandbox.toolchain.engine import Toolchain, ensure, install_plugins
+from sandbox.toolchain.languages import go, node
+from sandbox.toolchain.parts import cluster_binaries, helm
+
+__all__ = ["Toolchain", "cluster_binaries", "ensure", "go", "helm", "install_plugins", "node"]

@@ -1,0 +1,33 @@
+"""`python -m sandbox.toolchain`: build everything; `test`: the providers' own Go tests, once per content."""
+
+from __future__ import annotations
+
+import sys
+
+from sandbox import toolchain, ui
+from sandbox.toolchain.gobuild import test
+from sandbox.toolchain.parts import PLUGINS, plugin_part
+
+
+def main(arguments: list[str]) -> int:
+    try:
+        match arguments:
+            case []:
+                print(toolchain.cluster_binaries())
+                print(toolchain.ensure().bin)
+            case ["test"]:
+                for plugin in PLUGINS:
+                    print((test(plugin_part(plugin)) / "output.txt").read_text(), end="")
+            case ["helm"]:
+                print(toolchain.helm())
+            case _:
+                print("usage: python -m sandbox.toolchain [test | helm]", file=sys.stderr)
+                return 2
+    except ui.SandboxError as error:
+        print(f"✗ {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,135 @@
+"""The Pulumi engine and its plugins: the machine's own where they do, else built here."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+from sandbox import ui
+from sandbox.paths import CACHE
+from sandbox.toolchain.gobuild import build
+from sandbox.toolchain.languages import Version, version_of
+from sandbox.toolchain.parts import (
+    PLUGINS,
+    cluster_part,
+    engine_part,
+    language_part,
+    linked,
+    plugin_part,
+    plugin_version,
+)
+
+MINIMUM: Version = (3, 200, 0)
+"""The oldest engine that is used as found."""
+
+_OFFICIAL = CACHE / "official-plugins"
+"""A PULUMI_HOME for plugins the found engine downloads; outside `.sandbox`, which `down` removes."""
+
+_LANGUAGE_HOST = ("pulumi-language-python", "pulumi-language-python-exec")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Toolchain:
+    bin: Path
+    """Folder for PATH: pulumi, its Python language host, kubectl."""
+    plugins: dict[str, Path]
+    """Provider → the folder with its plugin's files."""
+    chosen: str
+    """One line for people: which engine and plugins, and why."""
+
+
+def ensure(*, kubectl: bool = True) -> Toolchain:
+    """An engine, its plugins and (unless the caller has one) kubectl, ready to use."""
+    programs: dict[str, Path] = {}
+    plugins: dict[str, Path] = {}
+    found, why = find_engine()
+    if found:
+        programs = {program.name: program for program in found}
+        plugins = official_plugins(found[0])
+    else:
+        for part in (engine_part(), language_part()):
+            folder = build(part)
+            programs |= {file.name: file for file in folder.iterdir()}
+    missing = [name for name in PLUGINS if name not in plugins]
+    for name in missing:
+        plugins[name] = build(plugin_part(name))
+    if kubectl:
+        programs["kubectl"] = build(cluster_part()) / "kubernetes"
+    if found and missing:
+        why += f"; the official {', '.join(missing)} cannot be had here, so stand-ins are used"
+    ui.note(f"engine: {why}")
+    return Toolchain(bin=linked("bin", programs), plugins=plugins, chosen=why)
+
+
+def install_plugins(pulumi_home: Path, toolchain: Toolchain) -> None:
+    """Put every plugin where an engine with this PULUMI_HOME looks for it, at its SDK's version."""
+    for name, source in toolchain.plugins.items():
+        folder = pulumi_home / "plugins" / f"resource-{name}-v{plugin_version(name)}"
+        folder.mkdir(parents=True, exist_ok=True)
+        for file in source.iterdir():
+            link = folder / file.name
+            if link.is_symlink() and link.readlink() == file:
+                continue
+            fresh = folder / f".{file.name}.{os.getpid()}"
+            fresh.symlink_to(file)
+            fresh.replace(link)
+
+
+def find_engine() -> tuple[list[Path] | None, str]:
+    """The engine on PATH with its Python language host, if it is recent enough; and why, or why not."""
+    program = shutil.which("pulumi")
+    if not program:
+        return None, "no pulumi on PATH, using the one built here"
+    pulumi = Path(program).resolve()
+    if pulumi.is_relative_to(CACHE):
+        return None, "using the one built here"
+    version = version_of(pulumi, r"v(\d+\.\d+\.\d+\S*)", "version")
+    if version is None:
+        return None, f"{program} does not tell its version, using the one built here"
+    if version < MINIMUM:
+        return None, f"{program} is older than {_dotted(MINIMUM)}, using the one built here"
+    # The language host and its helper script come in the engine's own archive, beside it.
+    places = os.pathsep.join([str(pulumi.parent), os.environ.get("PATH", "")])
+    host = [shutil.which(name, path=places) for name in _LANGUAGE_HOST]
+    if None in host:
+        return None, f"{program} comes without {_LANGUAGE_HOST[host.index(None)]}, using the one built here"
+    return [pulumi, *(Path(file) for file in host if file)], f"using {program} {_dotted(version)} from PATH"
+
+
+def official_plugins(pulumi: Path) -> dict[str, Path]:
+    """The official plugins already installed, and those the engine can download."""
+    user_home = Path(os.environ.get("PULUMI_HOME") or Path.home() / ".pulumi")
+    have: dict[str, Path] = {}
+    reachable = True
+    for name in PLUGINS:
+        version = plugin_version(name)
+        places = [home / "plugins" / f"resource-{name}-v{version}" for home in (user_home, _OFFICIAL)]
+        if not any(_official(place, name) for place in places) and reachable:
+            reachable = _download(pulumi, name, version)
+        if folder := next((place for place in places if _official(place, name)), None):
+            have[name] = folder
+    return have
+
+
+def _official(folder: Path, name: str) -> bool:
+    program = folder / f"pulumi-resource-{name}"
+    is_ours = program.resolve().is_relative_to(CACHE) and not folder.is_relative_to(_OFFICIAL)
+    return program.exists() and not is_ours
+
+
+def _download(pulumi: Path, name: str, version: str) -> bool:
+    command = [pulumi, "plugin", "install", "resource", name, version]
+    environment = {**os.environ, "PULUMI_HOME": str(_OFFICIAL), "PULUMI_SKIP_UPDATE_CHECK": "true"}
+    with ui.step(f"download the official {name} plugin"):
+        try:
+            subprocess.run(command, env=environment, capture_output=True, timeout=120, check=True)
+        except (subprocess.TimeoutExpired, subprocess.CalledProcessError):
+            return False
+    return True
+
+
+def _dotted(version: Version) -> str:
+    return ".".join(map(str, version))

@@ -1,0 +1,135 @@
+"""One Go module of this folder → its programs in the cache."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+
+from sandbox import ui
+from sandbox.cache import artifact
+from sandbox.paths import LOGS
+from sandbox.toolchain.languages import go
+
+_ONE_AT_A_TIME = threading.Lock()
+"""A Go build uses every core by itself; two at once only need twice the memory."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """A Go module (a folder with go.mod, go.sum and perhaps sources) and what to build from it."""
+
+    folder: Path
+    programs: Mapping[str, str]
+    """File name → Go package."""
+    variables: Mapping[str, str] = field(default_factory=dict)
+    """Go variables the linker sets, such as a version."""
+    copies: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    """File name → (Go module, path in it) of scripts which are used as they are."""
+
+    @property
+    def name(self) -> str:
+        return self.folder.name
+
+    def ldflags(self) -> str:
+        return " ".join(["-s", "-w", *(f"-X {name}={value}" for name, value in self.variables.items())])
+
+
+def module_version(folder: Path, module: str) -> str:
+    """The version of `module` that `folder/go.mod` pins, with its leading v."""
+    file = folder / "go.mod"
+    match = re.search(rf"^(?:require)?\s*{re.escape(module)} (v\S+)", file.read_text(), re.MULTILINE)
+    if not match:
+        raise ui.SandboxError(f"{file} does not require {module}; add `require {module} vX.Y.Z`.")
+    return match[1]
+
+
+def build(part: Part) -> Path:
+    """The folder with the part's programs."""
+
+    def compile_into(target: Path) -> None:
+        options = ["-trimpath", "-ldflags", part.ldflags()]
+        for file, package in part.programs.items():
+            run_go(part, ["build", *options, "-o", str(target / file), package])
+        for file, (module, path) in part.copies.items():
+            source = run_go(part, ["list", "-m", "-f", "{{.Dir}}", module]).strip()
+            shutil.copyfile(Path(source, path), target / file)
+            (target / file).chmod(0o755)
+
+    return artifact(part.name, _inputs(part), compile_into)
+
+
+def test(part: Part) -> Path:
+    """Run the module's own Go tests, once per content; the folder holds their output."""
+
+    def run_tests(target: Path) -> None:
+        (target / "output.txt").write_text(run_go(part, ["test", "./..."]))
+
+    return artifact(f"test-{part.name}", ["test", *_inputs(part, tests=True)], run_tests)
+
+
+def _inputs(part: Part, *, tests: bool = False) -> list[Path | str]:
+    """Everything a build depends on, none of it an absolute path."""
+    inputs: list[Path | str] = [_compiler(), part.ldflags(), repr(sorted(part.programs.items()))]
+    inputs.append(repr(sorted(part.copies.items())))
+    for file in sorted(part.folder.rglob("*")):
+        relative = file.relative_to(part.folder).as_posix()
+        for_tests = file.name.endswith("_test.go") or "testdata" in file.parts
+        for_people = file.suffix == ".md" or file.name.startswith(".")
+        if file.is_file() and not for_people and (tests or not for_tests):
+            inputs += [relative, file]
+    return inputs
+
+
+@cache
+def _compiler() -> str:
+    return ui.run([go(), "env", "GOVERSION", "GOOS", "GOARCH"], env=_environment())
+
+
+def _environment() -> dict[str, str]:
+    return {
+        **os.environ,
+        "GOROOT": "",  # the toolchain's own, whatever another Go left in the environment
+        "GOFLAGS": "-buildvcs=false -mod=readonly",
+        "GOTOOLCHAIN": "local",
+        "GOWORK": "off",
+        "CGO_ENABLED": "0",  # no C compiler needed, and programs that run in any root file system
+    }
+
+
+def run_go(part: Part, arguments: Sequence[str]) -> str:
+    """Run the Go command in the part's folder; its messages go to the part's build log as they come."""
+    log = LOGS / f"build-{part.name}.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    command = [str(go()), *arguments]
+    # The second try is for registries that drop a connection: what was downloaded or compiled is kept.
+    for last_try in (False, True):
+        with _ONE_AT_A_TIME, log.open("a") as sink:
+            sink.write(f"$ {' '.join(command)}\n")
+            sink.flush()
+            start = sink.tell()
+            done = subprocess.run(
+                command,
+                cwd=part.folder,
+                env=_environment(),
+                stdout=subprocess.PIPE,
+                stderr=sink,
+                text=True,
+                check=False,
+            )
+            sink.write(done.stdout)
+        if done.returncode == 0:
+            return done.stdout
+        if last_try or arguments[0] == "test":
+            break
+    with log.open() as source:
+        source.seek(start)
+        lines = [line for line in source.read().splitlines() if not line.startswith("go: downloading")]
+    tail = "\n".join(lines[-20:])
+    raise ui.SandboxError(f"`go {arguments[0]}` of {part.name} failed:\n{tail}\nWhole output: {log}")

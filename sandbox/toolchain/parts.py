@@ -1,0 +1,107 @@
+"""What is built, from which folder, under which names; versions come from the go.mod files and the SDKs."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from importlib import metadata
+from pathlib import Path
+
+from sandbox import ui
+from sandbox.cache import artifact
+from sandbox.toolchain.gobuild import Part, build, module_version
+from sandbox.toolchain.languages import HERE
+
+PLUGINS = {"kubernetes": "provider-kubernetes", "random": "random", "command": "provider-command"}
+"""Providers the program uses → the folder of their stand-in."""
+
+_KUBERNETES = (
+    "kube-apiserver",
+    "kube-controller-manager",
+    "kube-scheduler",
+    "kubelet",
+    "kube-proxy",
+    "kubectl",
+)
+
+
+def engine_part() -> Part:
+    folder = HERE / "pulumi"
+    version = module_version(folder, "github.com/pulumi/pulumi/pkg/v3")
+    return Part(
+        folder=folder,
+        programs={"pulumi": "github.com/pulumi/pulumi/pkg/v3/cmd/pulumi"},
+        variables={"github.com/pulumi/pulumi/sdk/v3/go/common/version.Version": version},
+    )
+
+
+def language_part() -> Part:
+    sdk = "github.com/pulumi/pulumi/sdk/v3"
+    return Part(
+        folder=HERE / "language-python",
+        programs={"pulumi-language-python": f"{sdk}/python/cmd/pulumi-language-python"},
+        copies={"pulumi-language-python-exec": (sdk, "python/cmd/pulumi-language-python-exec")},
+    )
+
+
+def plugin_part(plugin: str) -> Part:
+    return Part(
+        folder=HERE / PLUGINS[plugin],
+        programs={f"pulumi-resource-{plugin}": "."},
+        variables={"main.version": plugin_version(plugin)},
+    )
+
+
+def plugin_version(plugin: str) -> str:
+    """The version the installed Python SDK asks the engine for: a stand-in must answer to it."""
+    try:
+        return metadata.version(f"pulumi-{plugin}")
+    except metadata.PackageNotFoundError as error:
+        raise ui.SandboxError(
+            f"the Python package pulumi-{plugin} is not installed for this Python; run ./sandbox/bootstrap "
+            f"and use .venv/bin/python"
+        ) from error
+
+
+def cluster_part() -> Part:
+    folder = HERE / "cluster"
+    version = module_version(folder, "k8s.io/kubernetes")
+    major, minor, _ = version.removeprefix("v").split(".")
+    stamp = "k8s.io/component-base/version"
+    return Part(
+        folder=folder,
+        programs={"kubernetes": "."},
+        variables={f"{stamp}.gitVersion": version, f"{stamp}.gitMajor": major, f"{stamp}.gitMinor": minor},
+    )
+
+
+def cluster_binaries() -> Path:
+    """A folder with every program a cluster node runs that Debian does not package."""
+    kubernetes = build(cluster_part()) / "kubernetes"
+    programs: dict[str, Path] = dict.fromkeys(_KUBERNETES, kubernetes)  # it acts by the name it is called
+    for name in ("coredns", "kube-router"):
+        programs[name] = build(Part(folder=HERE / name, programs={name: "."})) / name
+    return linked("cluster-bin", programs)
+
+
+def helm() -> Path:
+    """Helm's program; only the benchmarks compare with it."""
+    folder = HERE / "helm"
+    version = module_version(folder, "helm.sh/helm/v3")
+    part = Part(
+        folder=folder,
+        programs={"helm": "helm.sh/helm/v3/cmd/helm"},
+        variables={"helm.sh/helm/v3/internal/version.version": version},
+    )
+    return build(part) / "helm"
+
+
+def linked(name: str, programs: Mapping[str, Path]) -> Path:
+    """A folder for PATH with links to programs that lie elsewhere in the cache or on the machine."""
+
+    def link(target: Path) -> None:
+        for program, source in programs.items():
+            (target / program).symlink_to(source)
+
+    key = [f"{program} {os.fspath(source)}" for program, source in sorted(programs.items())]
+    return artifact(name, key, link)

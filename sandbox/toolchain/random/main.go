@@ -1,0 +1,89 @@
+// Command pulumi-resource-random serves the `random` package: HashiCorp's random provider,
+// bridged to Pulumi by Pulumi's own bridge, under the tokens of the official package.
+//
+// The module's path is not this folder's: the provider is internal to its module, and only
+// a path below that module's may import it.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+
+	pf "github.com/pulumi/pulumi-terraform-bridge/v3/pkg/pf/tfbridge"
+	"github.com/pulumi/pulumi-terraform-bridge/v3/pkg/pf/tfgen"
+	"github.com/pulumi/pulumi-terraform-bridge/v3/pkg/tfbridge"
+	"github.com/pulumi/pulumi/sdk/v3/go/common/diag"
+	"github.com/pulumi/pulumi/sdk/v3/go/common/diag/colors"
+	"github.com/pulumi/pulumi/sdk/v3/go/common/resource"
+	"github.com/pulumi/pulumi/sdk/v3/go/common/tokens"
+	"github.com/terraform-providers/terraform-provider-random/internal/provider"
+)
+
+// version is set by the linker to the version of the Python package it serves.
+var version = "0.0.0-dev"
+
+func main() {
+	ctx := context.Background()
+	info := providerInfo()
+	metadata, err := schema(ctx, info)
+	if err != nil {
+		fmt.Fprintf(os.Stderr, "pulumi-resource-random: schema: %v\n", err)
+		os.Exit(1)
+	}
+	pf.Main(ctx, info.Name, info, metadata)
+}
+
+func providerInfo() tfbridge.ProviderInfo {
+	return tfbridge.ProviderInfo{
+		Name:        "random",
+		P:           pf.ShimProvider(provider.New()),
+		Version:     version,
+		Description: "A Pulumi package to safely use randomness in Pulumi programs.",
+		Keywords:    []string{"pulumi", "random"},
+		License:     "Apache-2.0",
+		Resources: map[string]*tfbridge.ResourceInfo{
+			"random_bytes":    {Tok: token("RandomBytes"), ComputeID: bytesID},
+			"random_id":       {Tok: token("RandomId")},
+			"random_integer":  {Tok: token("RandomInteger")},
+			"random_password": {Tok: token("RandomPassword")},
+			"random_pet":      {Tok: token("RandomPet")},
+			"random_shuffle":  {Tok: token("RandomShuffle")},
+			"random_string":   {Tok: token("RandomString")},
+			"random_uuid":     {Tok: token("RandomUuid")},
+			"random_uuid4":    {Tok: token("RandomUuid4")},
+			"random_uuid7":    {Tok: token("RandomUuid7")},
+		},
+	}
+}
+
+func token(name string) tokens.Type {
+	return tokens.Type("random:index/" + strings.ToLower(name[:1]) + name[1:] + ":" + name)
+}
+
+// bytesID names RandomBytes by its value, secret or not, as the official package does:
+// it is the one resource whose provider gives it no id.
+func bytesID(_ context.Context, state resource.PropertyMap) (resource.ID, error) {
+	value := state["base64"]
+	for value.IsSecret() {
+		value = value.SecretValue().Element
+	}
+	if !value.IsString() || value.StringValue() == "" {
+		return "", errors.New("the provider returned no base64")
+	}
+	return resource.ID(value.StringValue()), nil
+}
+
+// schema derives the package's schema from the provider at every start; nothing generated is kept in the tree.
+func schema(ctx context.Context, info tfbridge.ProviderInfo) (pf.ProviderMetadata, error) {
+	quiet := diag.DefaultSink(os.Stderr, os.Stderr, diag.FormatOptions{Color: colors.Never})
+	generated, err := tfgen.GenerateSchema(ctx, tfgen.GenerateSchemaOptions{
+		ProviderInfo: info, DiagnosticsSink: quiet, XInMemoryDocs: true,
+	})
+	if err != nil {
+		return pf.ProviderMetadata{}, err
+	}
+	return generated.ProviderMetadata, nil
+}
