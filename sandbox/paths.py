@@ -8,8 +8,11 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 """The checkout."""
 
-STATE = ROOT / ".sandbox"
-"""Everything one running sandbox owns: cluster data, logs, sockets, stack file, `env`. Removed by `down`."""
+STATE = Path(os.environ.get("RUNBOOK_SANDBOX_STATE") or ROOT / ".sandbox").absolute()
+"""Everything one running sandbox owns: cluster data, logs, stack file, `env`. Removed by `down`.
+
+Another folder here is another sandbox: its own node, data and ports.
+"""
 
 CACHE = Path(
     os.environ.get("RUNBOOK_SANDBOX_CACHE")

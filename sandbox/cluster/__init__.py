@@ -1,0 +1,113 @@
+"""The one-machine Kubernetes of the sandbox.
+
+`up` is idempotent: it starts what is not running, on the data that is there, and waits
+until the cluster answers. `down` leaves nothing behind.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from sandbox import packages, toolchain, ui
+from sandbox.cluster import config, helpers, host, layout, node, pki, ports, programs, readiness
+from sandbox.cluster.status import Component, logs, status
+from sandbox.paths import STATE
+
+__all__ = ["Cluster", "Component", "current", "down", "logs", "status", "up"]
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """How the host reaches the cluster."""
+
+    kubeconfig: Path
+    registry: str
+    """Host and port of the image registry, the same on the host and on the node."""
+    http: str
+    https: str
+    """Base URLs of the ingress."""
+    ca: Path | None
+    """Authority of the ingress certificate; None where the sandbox did not make it."""
+    owned: bool = True
+    """Whether the sandbox started this cluster."""
+
+
+def up() -> Cluster:
+    """The cluster, running and ready: the one KUBECONFIG names, else the sandbox's own."""
+    given = host.given_cluster()
+    if given is not None:
+        return Cluster(**given, owned=False)
+    host.check()
+    packages.ensure(packages.CLUSTER)
+    binaries = toolchain.cluster_binaries()
+    built = helpers.build()
+    with _lock():
+        with ui.step("start the cluster"):
+            began = time.monotonic()
+            running = _ensure_node(binaries, built)
+            readiness.wait(running, binaries / "kubectl", built)
+        cluster = _own()
+        ui.note(f"Kubernetes is ready ({time.monotonic() - began:.1f} s); KUBECONFIG={cluster.kubeconfig}")
+    return cluster
+
+
+def current() -> Cluster | None:
+    """The sandbox's own cluster, if its node is running."""
+    return _own() if node.find() and ports.recorded() else None
+
+
+def down() -> None:
+    """End the node and remove its data; what remains of either is an error."""
+    if not STATE.exists():
+        return
+    with _lock():
+        running = node.find()
+        if running is not None:
+            with ui.step("stop the cluster"):
+                running.end()
+        node.clean()
+        host.assert_nothing_left()
+        node.remove_data()
+
+
+def _ensure_node(binaries: Path, built: helpers.Helpers) -> node.Node:
+    pki.ensure()
+    running = node.find()
+    chosen = ports.recorded() if running else None
+    inputs = config.Inputs(binaries=binaries, helpers=built, ports=chosen or ports.choose())
+    changed = config.write(inputs, programs.supervisor_config(programs.table(inputs)))
+    if running and changed:
+        ui.note("the node's configuration has changed: restarting it")
+        running.end()
+        running = None
+    return running or node.start()
+
+
+def _own() -> Cluster:
+    chosen = ports.recorded()
+    assert chosen is not None
+    return Cluster(
+        kubeconfig=layout.KUBECONFIG,
+        registry=f"localhost:{chosen.registry}",
+        http=f"http://localhost:{chosen.http}",
+        https=f"https://localhost:{chosen.https}",
+        ca=layout.CA,
+    )
+
+
+@contextmanager
+def _lock() -> Iterator[None]:
+    """One `up` or `down` at a time."""
+    STATE.mkdir(parents=True, exist_ok=True)
+    with (STATE / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            ui.note("another `python -m sandbox` is at work on this sandbox: waiting for it")
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield

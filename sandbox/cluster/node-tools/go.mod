@@ -1,0 +1,3 @@
+module runbook/sandbox/cluster/node-tools
+
+go 1.24

@@ -1,0 +1,170 @@
+"""The node: a private world of namespaces whose first process is the supervisor.
+
+Ending that one process ends every pod, mount, firewall rule and bridge of the sandbox.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import xmlrpc.client
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from supervisor.xmlrpc import SupervisorTransport
+
+from sandbox.cluster import layout, programs
+from sandbox.paths import LOGS, STATE
+from sandbox.ui import SandboxError
+
+_START_SECONDS = 20
+_CGROUPS = Path("/sys/fs/cgroup")
+
+
+@dataclass(frozen=True)
+class Node:
+    """A running node, by the process id that the host knows its first process by."""
+
+    pid: int
+
+    def supervisor(self) -> Any:
+        """The supervisor's RPC interface, reached through the node's own /run."""
+        socket = f"/proc/{self.pid}/root{programs.CONTROL_SOCKET}"
+        transport = SupervisorTransport(None, None, f"unix://{socket}")
+        return xmlrpc.client.ServerProxy("http://127.0.0.1", transport).supervisor
+
+    def command(self, *command: str | Path) -> list[str]:
+        """A command line that runs inside the node's world."""
+        return ["nsenter", f"--target={self.pid}", "--mount", "--net", "--uts", "--ipc", "--pid", "--", *map(str, command)]
+
+    def start_remaining(self) -> None:
+        """Start every program that is not up yet. One that is running is left alone."""
+        for info in self.supervisor().getAllProcessInfo():
+            if info["statename"] in ("STOPPED", "EXITED", "FATAL"):
+                try:
+                    self.supervisor().startProcess(info["name"], False)
+                except xmlrpc.client.Fault as fault:  # started by someone else meanwhile
+                    if "ALREADY_STARTED" not in fault.faultString:
+                        raise
+
+    def end(self) -> None:
+        """End the node and wait until its last process is gone."""
+        try:
+            handle = os.pidfd_open(self.pid)
+        except ProcessLookupError:
+            return
+        try:
+            signal.pidfd_send_signal(handle, signal.SIGKILL)
+            poller = select.poll()
+            poller.register(handle, select.POLLIN)
+            if not poller.poll(30_000):
+                raise SandboxError(
+                    f"the node's first process ({self.pid}) was killed but is still there after 30 s: "
+                    f"look at /proc/{self.pid}/stack"
+                )
+        finally:
+            os.close(handle)
+
+
+def find() -> Node | None:
+    """The node of this state folder, if it is running."""
+    try:
+        pid = int(layout.NODE_PID.read_text())
+        command = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+    except (FileNotFoundError, ProcessLookupError, ValueError):
+        return None
+    # A recycled pid belongs to some other program.
+    return Node(pid) if os.fsencode(layout.CONF / "supervisord.conf") in command else None
+
+
+def start() -> Node:
+    """Start the node's world and its supervisor, on whatever data is there."""
+    clean()
+    for hierarchy in _hierarchies():
+        (hierarchy / layout.CGROUP).mkdir(exist_ok=True)
+    LOGS.mkdir(parents=True, exist_ok=True)
+    (LOGS / "supervisor.log").unlink(missing_ok=True)  # it counts the restarts of this node's life
+    with (LOGS / "node.log").open("w") as log:
+        process = subprocess.Popen(
+            [
+                *("unshare", "--mount", "--uts", "--ipc", "--pid", "--fork"),
+                str(Path(__file__).with_name("node.sh")),
+            ],
+            env=_environment(),
+            cwd="/",
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,  # outlives this terminal
+        )
+    deadline = time.monotonic() + _START_SECONDS
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            tail = "\n".join((LOGS / "node.log").read_text().splitlines()[-10:])
+            raise SandboxError(f"the node did not start (whole log: {LOGS / 'node.log'}):\n{tail}")
+        node = find()
+        if node is not None:
+            try:
+                node.supervisor().getState()
+                return node
+            except (OSError, xmlrpc.client.Error):
+                pass
+        time.sleep(0.02)
+    raise SandboxError(f"the node's supervisor did not answer within {_START_SECONDS} s: see {LOGS / 'supervisor.log'}")
+
+
+def clean() -> None:
+    """Remove what a node that is no longer running left on the host: its pid file and its cgroups."""
+    layout.NODE_PID.unlink(missing_ok=True)
+    for folder in cgroups():
+        _remove_cgroup(folder)
+
+
+def cgroups() -> list[Path]:
+    """The cgroups of this sandbox, one in each hierarchy."""
+    return [folder for hierarchy in _hierarchies() if (folder := hierarchy / layout.CGROUP).is_dir()]
+
+
+def remove_data() -> None:
+    """Remove everything the sandbox wrote in its state folder."""
+    shutil.rmtree(STATE, ignore_errors=False)
+
+
+def _environment() -> dict[str, str]:
+    return {
+        "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+        "LANG": "C.UTF-8",
+        "STATE": str(STATE),
+        "NODE": layout.NODE,
+        "NODE_IP": layout.NODE_IP,
+        "SERVICE_CIDR": layout.SERVICE_CIDR,
+        "PYTHON": sys.executable,
+    }
+
+
+def _hierarchies() -> list[Path]:
+    if (_CGROUPS / "cgroup.controllers").exists():  # version 2
+        return [_CGROUPS]
+    return [folder for folder in _CGROUPS.iterdir() if folder.is_dir() and not folder.is_symlink()]
+
+
+def _remove_cgroup(folder: Path) -> None:
+    """A cgroup goes once its last process is gone, innermost first."""
+    deadline = time.monotonic() + 10
+    for path, _, _ in os.walk(folder, topdown=False):
+        while True:
+            try:
+                os.rmdir(path)
+                break
+            except FileNotFoundError:
+                break
+            except OSError as error:
+                if time.monotonic() > deadline:
+                    raise SandboxError(f"cgroup {path} cannot be removed: {error}") from error
+                time.sleep(0.02)

@@ -1,0 +1,219 @@
+"""The programs of the node and how the supervisor keeps them running."""
+
+from __future__ import annotations
+
+import configparser
+import io
+import resource
+import shlex
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from sandbox import packages
+from sandbox.cluster import layout
+from sandbox.cluster.config import Inputs
+from sandbox.paths import LOGS
+
+CONTROL_SOCKET = "/run/supervisor.sock"
+"""Inside the node, whose /run is its own."""
+
+
+@dataclass(frozen=True)
+class Program:
+    name: str
+    command: list[str]
+    needs_api: bool = False
+    """Started once the API server answers; before that it would only fail and back off."""
+    environment: dict[str, str] = field(default_factory=dict)
+
+
+def table(inputs: Inputs) -> list[Program]:
+    pki, conf, ports = layout.PKI, layout.CONF, inputs.ports
+
+    def kubernetes(name: str, *arguments: str) -> list[str]:
+        return [str(inputs.binaries / name), *arguments]
+
+    def kubeconfig(name: str) -> str:
+        return f"--kubeconfig={layout.KUBECONFIGS / name}"
+
+    def manager(name: str) -> list[str]:
+        file = layout.KUBECONFIGS / name
+        return [
+            kubeconfig(name),
+            f"--authentication-kubeconfig={file}",
+            f"--authorization-kubeconfig={file}",
+            "--bind-address=127.0.0.1",
+            "--leader-elect=false",
+        ]
+
+    routes = {
+        ports.api: f"{layout.NODE_IP}:{ports.api}",
+        ports.registry: f"127.0.0.1:{ports.registry}",
+        ports.http: f"{layout.INGRESS_IP}:80",
+        ports.https: f"{layout.INGRESS_IP}:443",
+    }
+    return [
+        Program(
+            "etcd",
+            [
+                _system("etcd"),
+                "--data-dir=/var/lib/etcd",
+                "--listen-client-urls=http://127.0.0.1:2379",
+                "--advertise-client-urls=http://127.0.0.1:2379",
+                "--listen-peer-urls=http://127.0.0.1:2380",
+                "--logger=zap",
+                "--log-level=warn",
+            ],
+        ),
+        Program("containerd", [_system("containerd"), f"--config={conf / 'containerd.toml'}", "--log-level=info"]),
+        Program("registry", [_system("docker-registry"), "serve", str(conf / "registry.yaml")]),
+        Program(
+            "forwarder",
+            [
+                str(inputs.helpers.forwarder),
+                "--listen-netns=/run/host-netns",
+                *(f"127.0.0.1:{port}={target}" for port, target in routes.items()),
+            ],
+        ),
+        Program(
+            "kube-apiserver",
+            kubernetes(
+                "kube-apiserver",
+                "--etcd-servers=http://127.0.0.1:2379",
+                "--bind-address=0.0.0.0",
+                f"--secure-port={ports.api}",
+                f"--advertise-address={layout.NODE_IP}",
+                f"--service-cluster-ip-range={layout.SERVICE_CIDR}",
+                f"--tls-cert-file={pki}/apiserver.crt",
+                f"--tls-private-key-file={pki}/apiserver.key",
+                f"--client-ca-file={pki}/cluster-ca.crt",
+                "--authorization-mode=Node,RBAC",
+                "--enable-admission-plugins=NodeRestriction",
+                "--service-account-issuer=https://kubernetes.default.svc.cluster.local",
+                f"--service-account-key-file={pki}/service-accounts.pub",
+                f"--service-account-signing-key-file={pki}/service-accounts.key",
+                f"--kubelet-client-certificate={pki}/apiserver-kubelet.crt",
+                f"--kubelet-client-key={pki}/apiserver-kubelet.key",
+                f"--kubelet-certificate-authority={pki}/cluster-ca.crt",
+                "--kubelet-preferred-address-types=InternalIP",
+                f"--encryption-provider-config={conf}/encryption.yaml",
+                f"--requestheader-client-ca-file={pki}/front-proxy-ca.crt",
+                "--requestheader-allowed-names=front-proxy-client",
+                "--requestheader-username-headers=X-Remote-User",
+                "--requestheader-group-headers=X-Remote-Group",
+                "--requestheader-extra-headers-prefix=X-Remote-Extra-",
+                f"--proxy-client-cert-file={pki}/front-proxy.crt",
+                f"--proxy-client-key-file={pki}/front-proxy.key",
+                "--profiling=false",
+            ),
+        ),
+        Program(
+            "kube-controller-manager",
+            kubernetes(
+                "kube-controller-manager",
+                *manager("kube-controller-manager"),
+                "--use-service-account-credentials",
+                f"--root-ca-file={pki}/cluster-ca.crt",
+                f"--service-account-private-key-file={pki}/service-accounts.key",
+                f"--cluster-signing-cert-file={pki}/cluster-ca.crt",
+                f"--cluster-signing-key-file={pki}/cluster-ca.key",
+                f"--cluster-cidr={layout.POD_CIDR}",
+                "--allocate-node-cidrs",
+                "--profiling=false",
+            ),
+            needs_api=True,
+        ),
+        Program(
+            "kube-scheduler",
+            kubernetes("kube-scheduler", *manager("kube-scheduler"), "--profiling=false"),
+            needs_api=True,
+        ),
+        Program(
+            "kubelet",
+            kubernetes(
+                "kubelet",
+                kubeconfig("kubelet"),
+                f"--config={conf / 'kubelet.yaml'}",
+                f"--hostname-override={layout.NODE}",
+                f"--node-ip={layout.NODE_IP}",
+                f"--pod-infra-container-image={layout.PAUSE_IMAGE}",
+            ),
+            needs_api=True,
+        ),
+        Program("kube-proxy", kubernetes("kube-proxy", f"--config={conf / 'kube-proxy.yaml'}"), needs_api=True),
+        Program(
+            "kube-router",
+            [
+                str(inputs.binaries / "kube-router"),
+                kubeconfig("kube-router"),
+                f"--hostname-override={layout.NODE}",
+                f"--service-cluster-ip-range={layout.SERVICE_CIDR}",
+                "--run-firewall=true",
+                "--run-router=false",
+                "--run-service-proxy=false",
+            ],
+            needs_api=True,
+            environment={"NODE_NAME": layout.NODE},
+        ),
+        Program(
+            "provisioner",
+            [str(inputs.helpers.provisioner), kubeconfig("provisioner"), "--root=/var/lib/volumes"],
+            needs_api=True,
+        ),
+    ]
+
+
+def supervisor_config(programs: list[Program]) -> str:
+    """The supervisor's own configuration file. It expands %, so that is doubled everywhere."""
+    config = configparser.RawConfigParser()
+    path = f"{Path(sys.executable).parent}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+    config["supervisord"] = {
+        "nodaemon": "true",
+        "user": "root",
+        "logfile": _plain(LOGS / "supervisor.log"),
+        "loglevel": "info",
+        "pidfile": "/run/supervisord.pid",
+        "environment": f'PATH="{_plain(path)}",HOME="/root"',
+        "minfds": "65536" if _open_files_allowed() >= 65536 else "1024",
+    }
+    config["unix_http_server"] = {"file": CONTROL_SOCKET, "chmod": "0600"}
+    config["rpcinterface:supervisor"] = {
+        "supervisor.rpcinterface_factory": "supervisor.rpcinterface:make_main_rpcinterface"
+    }
+    for program in programs:
+        log = LOGS / f"{program.name}.log"
+        config[f"program:{program.name}"] = {
+            "command": _plain(shlex.join(program.command)),
+            "autostart": "false" if program.needs_api else "true",
+            "autorestart": "true",
+            "startsecs": "1",
+            "startretries": "1000",
+            # Only the program itself is stopped: containerd's pods outlive it.
+            "stopasgroup": "false",
+            "killasgroup": "false",
+            "redirect_stderr": "true",
+            "stdout_logfile": _plain(log),
+            "stdout_logfile_maxbytes": "20MB",
+            "stdout_logfile_backups": "1",
+        }
+        if program.environment:
+            pairs = ",".join(f'{key}="{_plain(value)}"' for key, value in program.environment.items())
+            config[f"program:{program.name}"]["environment"] = pairs
+    text = io.StringIO()
+    config.write(text)
+    return text.getvalue()
+
+
+def _plain(value: object) -> str:
+    return str(value).replace("%", "%%")
+
+
+def _system(program: str) -> str:
+    found = packages.find(program)
+    assert found is not None, f"{program} was installed a moment ago"
+    return found
+
+
+def _open_files_allowed() -> int:
+    return resource.getrlimit(resource.RLIMIT_NOFILE)[1]

@@ -1,0 +1,97 @@
+"""Waiting until a started node answers, and giving it what every cluster has."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from sandbox import ui
+from sandbox.cluster import layout, ports
+from sandbox.cluster.helpers import Helpers
+from sandbox.cluster.node import Node, find
+from sandbox.paths import LOGS
+from sandbox.ui import SandboxError
+
+_SECONDS = 90
+_RETRY = 0.05
+
+
+def wait(node: Node, kubectl: Path, built: Helpers) -> None:
+    """Return when the node is Ready, names resolve and the ingress answers."""
+    chosen = ports.recorded()
+    assert chosen is not None
+    context = ssl.create_default_context(cafile=str(layout.PKI / "cluster-ca.crt"))
+    context.load_cert_chain(layout.PKI / "admin.crt", layout.PKI / "admin.key")
+    with ThreadPoolExecutor() as pool:
+        image = pool.submit(_import_pause_image, node, built)
+        _until(f"https://127.0.0.1:{chosen.api}/readyz", context, {200}, "kube-apiserver")
+        node.start_remaining()
+        # Server-side apply: what is there already stays as it is, what differs is put right.
+        _kubectl(kubectl, "apply", "--server-side", "--force-conflicts", f"--filename={layout.MANIFESTS}")
+        image.result()
+        waits = [
+            ("wait", "--for=condition=Ready", f"node/{layout.NODE}"),
+            ("--namespace=kube-system", "rollout", "status", "deployment/coredns"),
+            ("--namespace=traefik", "rollout", "status", "deployment/traefik"),
+        ]
+        list(pool.map(lambda arguments: _kubectl(kubectl, *arguments, f"--timeout={_SECONDS}s"), waits))
+    ingress = ssl.create_default_context(cafile=str(layout.CA))
+    # 404: the ingress answers, and has no route for this name.
+    _until(f"https://localhost:{chosen.https}/", ingress, {200, 404}, "forwarder")
+    _until(f"http://localhost:{chosen.registry}/v2/", None, {200}, "registry")
+
+
+def _kubectl(kubectl: Path, *arguments: str) -> str:
+    return ui.run([kubectl, f"--kubeconfig={layout.KUBECONFIG}", *arguments])
+
+
+def _import_pause_image(node: Node, built: Helpers) -> None:
+    """Put the one image that cannot come from a registry where kubelet's runtime finds it."""
+    _retry(
+        lambda: subprocess.run(
+            node.command("test", "-S", "/run/containerd/containerd.sock"), check=True, capture_output=True
+        ),
+        subprocess.CalledProcessError,
+        "containerd",
+    )
+    ctr = ("ctr", "--namespace=k8s.io", "images")
+    if layout.PAUSE_IMAGE not in ui.run(node.command(*ctr, "list", "--quiet")).split():
+        ui.run(node.command(*ctr, "import", built.pause_image))
+
+
+def _until(url: str, context: ssl.SSLContext | None, answers: set[int], program: str) -> None:
+    """Ask until one of the wanted answers comes."""
+
+    def ask() -> None:
+        try:
+            with urllib.request.urlopen(url, timeout=5, context=context) as answer:
+                status = answer.status
+        except urllib.error.HTTPError as error:
+            status = error.code
+        if status not in answers:
+            raise OSError(f"{url} answered {status}")
+
+    _retry(ask, (OSError, socket.timeout), program)
+
+
+def _retry(action: Callable[[], object], errors: type[Exception] | tuple[type[Exception], ...], program: str) -> None:
+    deadline = time.monotonic() + _SECONDS
+    while True:
+        try:
+            action()
+            return
+        except errors as error:
+            if time.monotonic() > deadline:
+                raise SandboxError(
+                    f"{program} does not answer after {_SECONDS} s ({error}). Its log is {LOGS / program}.log"
+                ) from error
+            if find() is None:
+                raise SandboxError(f"the node ended while it was starting: see {LOGS / 'supervisor.log'}") from error
+        time.sleep(_RETRY)
