@@ -71,12 +71,9 @@ func run(config *options.KubeRouterConfig) error {
 	if err != nil {
 		return err
 	}
-	_, podErr := pods.AddEventHandler(controller.PodEventHandler)
-	_, namespaceErr := namespaces.AddEventHandler(controller.NamespaceEventHandler)
-	_, policyErr := policies.AddEventHandler(controller.NetworkPolicyEventHandler)
-	if err := errors.Join(podErr, namespaceErr, policyErr); err != nil {
-		return err
-	}
+	pods.AddEventHandler(controller.PodEventHandler)
+	namespaces.AddEventHandler(controller.NamespaceEventHandler)
+	policies.AddEventHandler(controller.NetworkPolicyEventHandler)
 
 	health, err := healthcheck.NewHealthController(config)
 	if err != nil {

@@ -44,6 +44,8 @@ func providerInfo() tfbridge.ProviderInfo {
 		Description: "A Pulumi package to safely use randomness in Pulumi programs.",
 		Keywords:    []string{"pulumi", "random"},
 		License:     "Apache-2.0",
+		// The bridge keeps what it learned while generating an SDK here; nothing was generated.
+		MetadataInfo: tfbridge.NewProviderMetadata(nil),
 		Resources: map[string]*tfbridge.ResourceInfo{
 			"random_bytes":    {Tok: token("RandomBytes"), ComputeID: bytesID},
 			"random_id":       {Tok: token("RandomId")},
