@@ -1,0 +1,191 @@
+"""What is true in the cluster: the database's schema level, the rollout, whether an object exists."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import httpx2
+from lightkube import ApiError, Client, KubeConfig
+from lightkube.core.exceptions import ConfigError, LoadResourceError
+from lightkube.core.resource import NamespacedResource
+from lightkube.core.resource_registry import resource_registry
+from lightkube.models.apps_v1 import DeploymentStatus
+from lightkube.resources.apps_v1 import Deployment
+from lightkube.resources.core_v1 import Pod
+
+from ops.decisions import Database
+from ops.errors import OpsError, Refused
+from settings import Commands, Service
+
+
+@dataclass(frozen=True)
+class Rollout:
+    """One service's Deployment."""
+
+    service: str
+    wanted: int
+    ready: int
+    updated: int
+    image: str
+    revision: str
+    settled: bool
+    """Every pod is of the newest template and available, and no older one is left."""
+
+
+class Cluster:
+    """The namespace of one stack, in the cluster the kubeconfig names."""
+
+    def __init__(self, namespace: str, config: Mapping[str, Any]) -> None:
+        self.namespace = namespace
+        context = config.get("kubernetes:context")
+        try:
+            found = KubeConfig.from_env().get(context_name=context if isinstance(context, str) else None)
+            if found is None:
+                raise ConfigError("it has no current context")
+            self._client = Client(
+                config=found, namespace=namespace, timeout=httpx2.Timeout(10.0, connect=5.0)
+            )
+        except (ConfigError, OSError) as error:
+            raise Refused(f"There is no usable kubeconfig: {error}. Set KUBECONFIG.") from None
+
+    def rollouts(self, services: Sequence[Service]) -> list[Rollout]:
+        """The Deployments of these services that exist."""
+        return [_rollout(found) for service in services if (found := self._deployment(service.name))]
+
+    def settle(self, services: Sequence[Service], seconds: int) -> list[Rollout]:
+        """The Deployments once all are settled, or as they are when the time is up."""
+        names = {service.name for service in services}
+        rollouts = self.rollouts(services)
+        if all(rollout.settled for rollout in rollouts):
+            return rollouts
+        current = {rollout.service: rollout for rollout in rollouts}
+
+        def watch() -> list[Rollout]:
+            for _, deployment in self._client.watch(Deployment, server_timeout=seconds):
+                if deployment.metadata and deployment.metadata.name in names:
+                    current[deployment.metadata.name] = _rollout(deployment)
+                if all(rollout.settled for rollout in current.values()):
+                    break
+            return list(current.values())
+
+        return self._call(watch)
+
+    def schema_level(self, service: Service, commands: Commands) -> int | None:
+        """The database's level, asked in a ready pod of the service; None when there is none."""
+        pod = self._ready_pod(service.name)
+        if pod is None:
+            return None
+        answer = ""
+        for argv in commands.schema_level.argvs:
+            answer = self._run(pod, argv, commands.schema_level.timeout_seconds)
+        level = answer.split()[-1] if answer.split() else ""
+        if not level.isdigit():
+            raise Refused(
+                f"commands.schemaLevel must end with one whole number, the database's schema level; in pod {pod} "
+                f"`{shlex.join(commands.schema_level.argvs[-1])}` printed {answer.strip()[-200:]!r}."
+            )
+        return int(level)
+
+    def exists(self, inputs: Mapping[str, Any]) -> str | None:
+        """The id under which the engine knows an object with these inputs, if it is in the cluster."""
+        version, kind, meta = str(inputs["apiVersion"]), str(inputs["kind"]), inputs["metadata"]
+        try:
+            resource = resource_registry.load(version, kind)
+        except LoadResourceError:
+            raise Refused(
+                f"A killed run may have made {kind} {meta['name']} ({version}), which this command does not know: "
+                "look whether it exists, then settle it with `pulumi refresh`."
+            ) from None
+        name, namespace = meta["name"], meta.get("namespace") or "default"
+        if not issubclass(resource, NamespacedResource):
+            return name if self._get(resource, name, None) else None
+        return f"{namespace}/{name}" if self._get(resource, name, namespace) else None
+
+    def _deployment(self, name: str) -> Deployment | None:
+        return self._get(Deployment, name, self.namespace)
+
+    def _ready_pod(self, service: str) -> str | None:
+        deployment = self._deployment(service)
+        if not deployment or not deployment.spec:
+            return None
+        for pod in self._call(
+            lambda: list(self._client.list(Pod, labels=deployment.spec.selector.matchLabels or {}))
+        ):
+            conditions = (pod.status and pod.status.conditions) or []
+            ready = any(c.type == "Ready" and c.status == "True" for c in conditions)
+            if ready and pod.metadata and not pod.metadata.deletionTimestamp:
+                return pod.metadata.name
+        return None
+
+    def _run(self, pod: str, argv: list[str], seconds: int) -> str:
+        done = self._call(
+            lambda: self._client.exec(
+                pod, command=argv, stdout=True, stderr=True, timeout=seconds, namespace=self.namespace
+            )
+        )
+        if done.exit_code != 0:
+            told = (str(done.stderr or "").strip() or str(done.stdout or "").strip())[-400:]
+            raise Refused(f"`{shlex.join(argv)}` in pod {pod} ended with exit code {done.exit_code}: {told}")
+        return str(done.stdout or "")
+
+    def _get(self, kind: Any, name: str, namespace: str | None) -> Any:
+        def read() -> Any:
+            try:
+                return (
+                    self._client.get(kind, name, namespace=namespace)
+                    if namespace
+                    else self._client.get(kind, name)
+                )
+            except ApiError as error:
+                if error.status.code == 404:
+                    return None
+                raise
+
+        return self._call(read)
+
+    def _call(self, work: Any) -> Any:
+        try:
+            return work()
+        except ApiError as error:
+            raise Refused(f"The cluster refuses ({error.status.code}): {error.status.message}") from None
+        except httpx2.HTTPError as error:
+            where = getattr(self._client.config.cluster, "server", "?")
+            raise Unreachable(
+                f"The cluster at {where} cannot be reached: {error or type(error).__name__}"
+            ) from None
+
+
+class Unreachable(Refused):
+    """No answer from the API server."""
+
+
+def _rollout(deployment: Deployment) -> Rollout:
+    meta, spec = deployment.metadata, deployment.spec
+    status = deployment.status or DeploymentStatus()
+    if not meta or not spec or not spec.template.spec:
+        raise OpsError("the API server answered with a Deployment without a pod template")
+    wanted = 1 if spec.replicas is None else spec.replicas
+    updated, ready = status.updatedReplicas or 0, status.readyReplicas or 0
+    return Rollout(
+        service=meta.name or "",
+        wanted=wanted,
+        ready=ready,
+        updated=updated,
+        image=spec.template.spec.containers[0].image or "",
+        revision=(meta.annotations or {}).get("runbook/revision", ""),
+        settled=(
+            (status.observedGeneration or 0) >= (meta.generation or 0)
+            and updated == wanted
+            and (status.availableReplicas or 0) >= wanted
+            and (status.replicas or 0) == wanted
+        ),
+    )
+
+
+def database(cluster: Cluster, service: Service, commands: Commands, recorded: Database) -> Database:
+    """The database's level: asked in a running pod, else what the history says."""
+    level = cluster.schema_level(service, commands)
+    return recorded if level is None else Database(level, level, "asked")

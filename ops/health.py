@@ -1,0 +1,67 @@
+"""Is the release really serving: its Deployments settled on the right image, and the health report good."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+
+from ops.session import Facts
+from settings import Release
+
+PATH = "/api/health"
+_SETTLE_SECONDS = 60
+_ANSWER_SECONDS = 15
+
+
+@dataclass(frozen=True)
+class Health:
+    """What the application says of itself; `status` None when it could not be asked."""
+
+    status: int | None
+    detail: str
+
+    @property
+    def good(self) -> bool:
+        return self.status == 200
+
+    @property
+    def bad(self) -> bool:
+        return self.status is not None and self.status >= 500
+
+
+def ask(url: str) -> Health:
+    try:
+        answer = httpx.get(f"{url}{PATH}", timeout=5)
+    except httpx.HTTPError as error:
+        return Health(None, str(error) or type(error).__name__)
+    try:
+        body: Any = answer.json()
+    except ValueError:
+        body = None
+    detail = str(body.get("status", "")) if isinstance(body, dict) else ""
+    return Health(answer.status_code, detail or answer.reason_phrase)
+
+
+def verify(facts: Facts, release: Release, url: Any) -> str | None:
+    """What is still wrong after a rollback, or None."""
+    services = facts.settings.application.services
+    rollouts = facts.cluster.settle(services, _SETTLE_SECONDS)
+    for rollout in rollouts:
+        if not rollout.settled:
+            return f"{rollout.service}: only {rollout.ready} of {rollout.wanted} pods are ready on the new template."
+    backend = services[0]
+    expected = backend.image or release.image
+    ran = next((rollout.image for rollout in rollouts if rollout.service == backend.name), None)
+    if ran != expected:
+        return f"{backend.name} runs {ran or 'nothing'}, not {expected}."
+    if not isinstance(url, str):
+        return None
+    answer = ask(url)
+    deadline = time.monotonic() + _ANSWER_SECONDS
+    while answer.bad and time.monotonic() < deadline:
+        time.sleep(0.2)  # the ingress takes a moment to see the pods; nothing tells when
+        answer = ask(url)
+    return f"{url}{PATH} answers {answer.status} {answer.detail}" if answer.bad else None

@@ -1,0 +1,128 @@
+"""The stack's history as the engine tells it: one entry per update, with the plain configuration it ran with."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cached_property
+from typing import Any
+
+from pydantic import ValidationError
+
+from settings import Release
+
+RELEASE = "runbook:release"
+QUARANTINE = "runbook:quarantine"
+RESTORED = ("runbook:application", "runbook:commands")
+"""What a rollback restores besides the release."""
+
+PAGE = 50
+_BY = re.compile(r" by (?P<who>\S+)$")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One update of the stack. Secret values are not in it: the engine was never asked for them."""
+
+    kind: str
+    result: str
+    started: datetime
+    ended: datetime | None
+    message: str
+    environment: Mapping[str, str]
+    config: Mapping[str, Any]
+    changes: Mapping[str, int]
+
+    @cached_property
+    def release(self) -> Release | None:
+        """The release it ran with; None before the first deploy (or when another program wrote it)."""
+        try:
+            return Release.model_validate(self.config[RELEASE])
+        except (KeyError, ValidationError):
+            return None
+
+    @property
+    def revision(self) -> int | None:
+        return self.release.revision if self.release else None
+
+    @property
+    def succeeded(self) -> bool:
+        return self.kind == "update" and self.result == "succeeded"
+
+    @property
+    def action(self) -> str:
+        """deploy, rollback; update for a plain `pulumi up`; else the engine's own word."""
+        if self.kind != "update" or self.release is None:
+            return self.kind
+        return self.release.action if self.message.startswith(f"revision {self.revision}:") else "update"
+
+    @property
+    def who(self) -> str:
+        if match := _BY.search(self.message):
+            return match["who"]
+        return self.environment.get("ci.system") or self.environment.get("git.author") or ""
+
+    @property
+    def seconds(self) -> int | None:
+        return round((self.ended - self.started).total_seconds()) if self.ended else None
+
+    def restored(self) -> dict[str, Any]:
+        """The parts of its configuration that a rollback puts back; None for a key it did not have."""
+        return {key: self.config.get(key) for key in RESTORED}
+
+
+def parse(updates: Sequence[Mapping[str, Any]]) -> list[Entry]:
+    """Entries from `pulumi stack history --json`, newest first as they come."""
+    return [
+        Entry(
+            kind=update["kind"],
+            result=update.get("result", ""),
+            started=_time(update["startTime"]),
+            ended=_time(update["endTime"]) if "endTime" in update else None,
+            message=update["message"],
+            environment=update["environment"],
+            config={key: _plain(item) for key, item in update["config"].items() if not item["secret"]},
+            changes=update.get("resourceChanges", {}),
+        )
+        for update in updates
+    ]
+
+
+def _plain(item: Mapping[str, Any]) -> Any:
+    return item["objectValue"] if "objectValue" in item else item.get("value")
+
+
+def _time(text: str) -> datetime:
+    return datetime.fromisoformat(text)
+
+
+class History:
+    """Entries, newest first, read page by page as far as somebody looks."""
+
+    def __init__(self, read: Callable[[int, int], list[Entry]], page: int = PAGE) -> None:
+        self._read, self._page = read, page
+        self._seen: list[Entry] = []
+        self._whole = False
+
+    def __iter__(self) -> Iterator[Entry]:
+        index = 0
+        while self._reaches(index):
+            yield self._seen[index]
+            index += 1
+
+    def _reaches(self, index: int) -> bool:
+        while index >= len(self._seen) and not self._whole:
+            fresh = self._read(self._page, len(self._seen) // self._page + 1)
+            self._seen += fresh
+            self._whole = len(fresh) < self._page
+        return index < len(self._seen)
+
+    @property
+    def newest(self) -> Entry | None:
+        return next(iter(self), None)
+
+    def updates(self) -> Iterator[Entry]:
+        """Only what ran the program with a release of ours."""
+        return (entry for entry in self if entry.kind == "update" and entry.release is not None)

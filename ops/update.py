@@ -1,0 +1,101 @@
+"""Running one update safely: locks, what a killed run left, and the stack file if nothing was changed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ops.engine import Locked, Run
+from ops.errors import Interrupted, Refused
+from ops.locks import EngineLock, all_abandoned, held
+from ops.progress import Progress
+from ops.session import Facts, Session
+from ops.stackfile import StackText
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from typing import Any
+
+
+@dataclass(frozen=True)
+class LockPolicy:
+    """What to do about another engine's lock: `break_it` asks `confirm` first."""
+
+    break_it: bool
+    confirm: Callable[[str], bool]
+
+
+def clear_way(session: Session, facts: Facts, policy: LockPolicy) -> None:
+    """Before anything is changed: no engine holds the stack, and nothing is left pending by a killed one."""
+    locks = held(session.engine.backend(), session.project, session.stack.rsplit("/", 1)[-1])
+    if locks:
+        _break(session, locks, policy)
+    if facts.pending:
+        _settle(session, facts)
+
+
+def _break(session: Session, locks: Sequence[EngineLock], policy: LockPolicy) -> None:
+    owners = ", ".join(map(str, locks))
+    if all_abandoned(locks):
+        session.say(f"The lock of {owners} is left from a killed run (no such process any more): removed.")
+    elif not policy.break_it:
+        raise Refused(
+            f"The stack is locked by {owners}: another update is running, or one was killed elsewhere. Wait for it, "
+            "or, when you know that it is gone, run this again with --break-lock. Nothing was changed."
+        )
+    elif not policy.confirm(
+        f"Break the lock of {owners}? If that update still runs, both will write the state."
+    ):
+        raise Refused("The lock was left alone. Nothing was changed.")
+    session.engine.break_lock()
+
+
+def _settle(session: Session, facts: Facts) -> None:
+    """Look for each object a killed run may have made: import what exists, forget what does not."""
+    found: dict[str, str] = {}
+    for resource in facts.pending:
+        known = _look(facts, resource)
+        name = resource["urn"].rsplit("::", 1)[-1]
+        session.say(
+            f"{name} was being created when a run was killed: {'it exists, imported' if known else 'it does not exist'}."
+        )
+        if known:
+            found[resource["urn"]] = known
+    session.engine.adopt(found, session.file)
+
+
+def _look(facts: Facts, resource: Mapping[str, Any]) -> str | None:
+    if not resource["type"].startswith("kubernetes:"):
+        # A random value or a local command has no existence outside the state: it is made again.
+        return None
+    return facts.cluster.exists(resource["inputs"])
+
+
+def apply(session: Session, old: StackText, new: StackText, message: str, policy: LockPolicy) -> Run:
+    """Write the stack file and run the update. If the engine changes nothing, the file is put back as it was."""
+    new.save()
+    try:
+        run = _up(session, message)
+    except Locked as taken:
+        # Backends that are no files show a lock only now.
+        old.save()
+        _break(session, taken.locks, policy)
+        return apply(session, old, new, message, LockPolicy(break_it=False, confirm=policy.confirm))
+    if run.succeeded or run.touched:
+        if run.interrupted:
+            raise Interrupted(
+                f"The update was stopped half-way: {'; '.join(run.errors) or 'the engine was killed'}. "
+                "Run the same command again to go on, or `runbook rollback` to go back."
+            )
+        return run
+    old.save()
+    why = "\n".join(run.errors) or "the engine was stopped"
+    if run.interrupted:
+        raise Interrupted(f"The update was stopped before it changed anything: {why}")
+    raise Refused(f"The update could not start; nothing was changed.\n{why}")
+
+
+def _up(session: Session, message: str) -> Run:
+    with Progress(session.say.console) as progress:
+        return session.engine.up(message, session.file, progress)
