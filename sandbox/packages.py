@@ -42,12 +42,7 @@ def find(program: str) -> str | None:
 
 def ensure(*groups: dict[str, str]) -> None:
     """Install what is missing, in one go, on Debian and Ubuntu; name it clearly elsewhere."""
-    missing = [
-        package
-        for group in groups
-        for package, program in group.items()
-        if find(program) is None
-    ]
+    missing = [package for group in groups for package, program in group.items() if find(program) is None]
     if not missing:
         return
     if shutil.which("apt-get") is None or os.geteuid() != 0:

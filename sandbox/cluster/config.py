@@ -64,7 +64,14 @@ def write(inputs: Inputs, supervisor: str) -> bool:
     registry = f"localhost:{inputs.ports.registry}"
     files[layout.CONF / "registries" / registry / "hosts.toml"] = f'server = "http://{registry}"\n'
     files[layout.CONF / "supervisord.conf"] = supervisor
-    for user in ("kube-controller-manager", "kube-scheduler", "kube-proxy", "kubelet", "kube-router", "provisioner"):
+    for user in (
+        "kube-controller-manager",
+        "kube-scheduler",
+        "kube-proxy",
+        "kubelet",
+        "kube-router",
+        "provisioner",
+    ):
         files[layout.KUBECONFIGS / user] = _kubeconfig(user, inputs.ports)
     files[layout.KUBECONFIG] = _kubeconfig("admin", inputs.ports)
     files[layout.CONF / "certificates"] = _fingerprint()
@@ -88,10 +95,11 @@ def _write(path: Path, content: str) -> bool:
 
 
 def _fingerprint() -> str:
-    """Changes when any key or certificate does, so that programs which hold an old one are restarted."""
+    """Changes when a certificate of the node does, so that programs which hold an old one are restarted."""
     digest = hashlib.sha256()
     for file in sorted(layout.PKI.glob("*.crt")):
-        digest.update(file.read_bytes())
+        if not file.name.startswith("ingress"):
+            digest.update(file.read_bytes())
     return digest.hexdigest() + "\n"
 
 
@@ -139,7 +147,9 @@ def _traefik() -> Path:
     beside = Path(sys.executable).parent / "traefik"
     found = str(beside) if beside.exists() else packages.find("traefik")
     if found is None:
-        raise SandboxError(f"no traefik beside {sys.executable}: install the project's development dependencies there")
+        raise SandboxError(
+            f"no traefik beside {sys.executable}: install the project's development dependencies there"
+        )
     return Path(found).resolve()
 
 

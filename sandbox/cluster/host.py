@@ -15,9 +15,9 @@ from sandbox.paths import CACHE, ROOT, STATE
 from sandbox.ui import SandboxError
 
 _INSTEAD = (
-    "Use a cluster that is there already: set KUBECONFIG to its configuration and RUNBOOK_REGISTRY to a registry "
-    "that both this machine and the cluster's nodes can reach (kind, k3d, minikube and Docker Desktop all offer one), "
-    "then run this again. Or run it on a Linux machine as root."
+    "Use a cluster that is there already: set KUBECONFIG to its configuration and RUNBOOK_REGISTRY to "
+    "a registry that both this machine and the cluster's nodes can reach (kind, k3d, minikube and Docker "
+    "Desktop all offer one), then run this again. Or run it on a Linux machine as root."
 )
 
 
@@ -28,8 +28,10 @@ def given_cluster() -> dict[str, Any] | None:
         return None
     kubectl = shutil.which("kubectl")
     if kubectl is None:
-        raise SandboxError(f"KUBECONFIG={given} is set, but there is no kubectl to use it with: install kubectl")
-    ui.note(f"KUBECONFIG={given} is set: using that cluster, starting none (unset it to get the sandbox's own)")
+        raise SandboxError(
+            f"KUBECONFIG={given} is set, but there is no kubectl to use it with: install kubectl"
+        )
+    ui.note(f"KUBECONFIG={given} is set: using that cluster (unset it to get the sandbox's own)")
     try:
         ui.run([kubectl, "get", "--raw=/readyz", "--request-timeout=10s"])
     except SandboxError as error:
@@ -37,8 +39,8 @@ def given_cluster() -> dict[str, Any] | None:
     registry = os.environ.get("RUNBOOK_REGISTRY")
     if not registry:
         raise SandboxError(
-            "with your own cluster the images need a registry that this machine and the cluster's nodes both reach: "
-            "set RUNBOOK_REGISTRY=HOST:PORT"
+            "with your own cluster the images need a registry that this machine and the cluster's nodes "
+            "both reach: set RUNBOOK_REGISTRY=HOST:PORT"
         )
     for kind in ("storageclass", "ingressclass"):
         if not ui.run([kubectl, "get", kind, "--output=name"]).strip():
@@ -52,7 +54,9 @@ def check() -> None:
     if sys.platform != "linux":
         raise SandboxError(f"the sandbox's own Kubernetes needs Linux; this is {sys.platform}. {_INSTEAD}")
     if os.geteuid() != 0:
-        raise SandboxError(f"the sandbox's own Kubernetes needs root (namespaces, mounts, cgroups). {_INSTEAD}")
+        raise SandboxError(
+            f"the sandbox's own Kubernetes needs root (namespaces, mounts, cgroups). {_INSTEAD}"
+        )
     if shutil.which("unshare") is None:
         raise SandboxError("unshare (package util-linux) is missing: install it and run this again")
     trial = subprocess.run(
@@ -62,14 +66,16 @@ def check() -> None:
         check=False,
     )
     if trial.returncode != 0:
-        raise SandboxError(f"this machine does not allow private namespaces: {trial.stderr.strip()}. {_INSTEAD}")
+        raise SandboxError(
+            f"this machine does not allow private namespaces: {trial.stderr.strip()}. {_INSTEAD}"
+        )
     if not Path("/sys/fs/cgroup").is_dir() or not os.access("/sys/fs/cgroup", os.W_OK):
         raise SandboxError(f"/sys/fs/cgroup is not writable here. {_INSTEAD}")
     for folder in (ROOT, STATE, CACHE, Path(sys.prefix)):
         for hidden in ("/var/lib", "/var/log", "/run"):
             if folder.resolve().is_relative_to(hidden):
                 raise SandboxError(
-                    f"{folder} is in {hidden}, which the node has a private one of. Use a checkout elsewhere, "
+                    f"{folder} is in {hidden}, which the node has a private one of. Use a checkout elsewhere "
                     "or set RUNBOOK_SANDBOX_STATE and RUNBOOK_SANDBOX_CACHE to folders elsewhere."
                 )
 

@@ -5,12 +5,15 @@ Ending that one process ends every pod, mount, firewall rule and bridge of the s
 
 from __future__ import annotations
 
+import ctypes
 import os
 import select
 import shutil
 import signal
+import socket
 import subprocess
 import sys
+import threading
 import time
 import xmlrpc.client
 from dataclasses import dataclass
@@ -25,6 +28,8 @@ from sandbox.ui import SandboxError
 
 _START_SECONDS = 20
 _CGROUPS = Path("/sys/fs/cgroup")
+_CLONE_NEWNET = 0x40000000
+_libc = ctypes.CDLL(None, use_errno=True)
 
 
 @dataclass(frozen=True)
@@ -35,13 +40,38 @@ class Node:
 
     def supervisor(self) -> Any:
         """The supervisor's RPC interface, reached through the node's own /run."""
-        socket = f"/proc/{self.pid}/root{programs.CONTROL_SOCKET}"
-        transport = SupervisorTransport(None, None, f"unix://{socket}")
+        path = f"/proc/{self.pid}/root{programs.CONTROL_SOCKET}"
+        transport = SupervisorTransport(None, None, f"unix://{path}")
         return xmlrpc.client.ServerProxy("http://127.0.0.1", transport).supervisor
 
     def command(self, *command: str | Path) -> list[str]:
         """A command line that runs inside the node's world."""
-        return ["nsenter", f"--target={self.pid}", "--mount", "--net", "--uts", "--ipc", "--pid", "--", *map(str, command)]
+        worlds = ("--mount", "--net", "--uts", "--ipc", "--pid")
+        return ["nsenter", f"--target={self.pid}", *worlds, "--", *map(str, command)]
+
+    def open_socket(self, kind: socket.SocketKind) -> socket.socket:
+        """A socket of the node's network, in this process.
+
+        Entering a namespace concerns one thread only, and a socket stays where it was made:
+        so a thread enters, opens it, and ends.
+        """
+        opened: list[socket.socket | OSError] = []
+
+        def enter_and_open() -> None:
+            try:
+                with Path(f"/proc/{self.pid}/ns/net").open("rb") as namespace:
+                    if _libc.setns(namespace.fileno(), _CLONE_NEWNET) != 0:
+                        raise OSError(ctypes.get_errno(), "cannot enter the node's network")
+                opened.append(socket.socket(socket.AF_INET, kind))
+            except OSError as error:
+                opened.append(error)
+
+        thread = threading.Thread(target=enter_and_open)
+        thread.start()
+        thread.join()
+        if isinstance(opened[0], OSError):
+            raise opened[0]
+        return opened[0]
 
     def start_remaining(self) -> None:
         """Start every program that is not up yet. One that is running is left alone."""
@@ -116,7 +146,9 @@ def start() -> Node:
             except (OSError, xmlrpc.client.Error):
                 pass
         time.sleep(0.02)
-    raise SandboxError(f"the node's supervisor did not answer within {_START_SECONDS} s: see {LOGS / 'supervisor.log'}")
+    raise SandboxError(
+        f"the node's supervisor did not answer within {_START_SECONDS} s: see {LOGS / 'supervisor.log'}"
+    )
 
 
 def clean() -> None:
@@ -160,7 +192,7 @@ def _remove_cgroup(folder: Path) -> None:
     for path, _, _ in os.walk(folder, topdown=False):
         while True:
             try:
-                os.rmdir(path)
+                Path(path).rmdir()
                 break
             except FileNotFoundError:
                 break

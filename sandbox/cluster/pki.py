@@ -51,8 +51,10 @@ LEAVES = (
             "kubernetes.default.svc.cluster.local",
         ),
     ),
-    Leaf("kubelet-serving", f"system:node:{layout.NODE}", "system:nodes", hosts=(layout.NODE, layout.NODE_IP)),
-    Leaf("ingress", "localhost", hosts=(*_LOCAL, "*.localhost"), authority="ingress-ca"),
+    Leaf(
+        "kubelet-serving", f"system:node:{layout.NODE}", "system:nodes", hosts=(layout.NODE, layout.NODE_IP)
+    ),
+    Leaf("ingress", "localhost", hosts=(*_LOCAL, "shop.localhost", "*.localhost"), authority="ingress-ca"),
     Leaf("apiserver-kubelet", "sandbox:apiserver"),
     Leaf("front-proxy", "front-proxy-client", authority="front-proxy-ca"),
     Leaf("admin", "sandbox-admin", "system:masters"),

@@ -66,7 +66,7 @@ def table(inputs: Inputs) -> list[Program]:
                 "--log-level=warn",
             ],
         ),
-        Program("containerd", [_system("containerd"), f"--config={conf / 'containerd.toml'}", "--log-level=info"]),
+        Program("containerd", [_system("containerd"), f"--config={conf / 'containerd.toml'}"]),
         Program("registry", [_system("docker-registry"), "serve", str(conf / "registry.yaml")]),
         Program(
             "forwarder",
@@ -141,7 +141,9 @@ def table(inputs: Inputs) -> list[Program]:
             ),
             needs_api=True,
         ),
-        Program("kube-proxy", kubernetes("kube-proxy", f"--config={conf / 'kube-proxy.yaml'}"), needs_api=True),
+        Program(
+            "kube-proxy", kubernetes("kube-proxy", f"--config={conf / 'kube-proxy.yaml'}"), needs_api=True
+        ),
         Program(
             "kube-router",
             [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import ssl
+import struct
 import subprocess
 import time
 import urllib.error
@@ -42,6 +43,8 @@ def wait(node: Node, kubectl: Path, built: Helpers) -> None:
             ("--namespace=traefik", "rollout", "status", "deployment/traefik"),
         ]
         list(pool.map(lambda arguments: _kubectl(kubectl, *arguments, f"--timeout={_SECONDS}s"), waits))
+    # What the API server says may still be from before a restart: ask the services themselves.
+    _retry(lambda: _resolve(node, "kubernetes.default.svc.cluster.local"), OSError, "kube-proxy")
     ingress = ssl.create_default_context(cafile=str(layout.CA))
     # 404: the ingress answers, and has no route for this name.
     _until(f"https://localhost:{chosen.https}/", ingress, {200, 404}, "forwarder")
@@ -50,6 +53,20 @@ def wait(node: Node, kubectl: Path, built: Helpers) -> None:
 
 def _kubectl(kubectl: Path, *arguments: str) -> str:
     return ui.run([kubectl, f"--kubeconfig={layout.KUBECONFIG}", *arguments])
+
+
+def _resolve(node: Node, name: str) -> None:
+    """Ask the cluster's DNS, by its service address, for a name that every cluster has."""
+    labels = b"".join(bytes([len(label)]) + label.encode() for label in name.split("."))
+    query = struct.pack(">HHHHHH", 1, 0x0100, 1, 0, 0, 0) + labels + b"\0" + struct.pack(">HH", 1, 1)
+    with node.open_socket(socket.SOCK_DGRAM) as asking:
+        asking.settimeout(0.5)
+        asking.connect((layout.DNS_IP, 53))
+        asking.send(query)
+        answer = asking.recv(512)
+    code, answers = answer[3] & 0x0F, struct.unpack(">H", answer[6:8])[0]
+    if code or not answers:
+        raise OSError(f"DNS answered code {code} with {answers} records for {name}")
 
 
 def _import_pause_image(node: Node, built: Helpers) -> None:
@@ -71,17 +88,17 @@ def _until(url: str, context: ssl.SSLContext | None, answers: set[int], program:
 
     def ask() -> None:
         try:
-            with urllib.request.urlopen(url, timeout=5, context=context) as answer:
+            with urllib.request.urlopen(url, timeout=5, context=context) as answer:  # noqa: S310 (our own URLs)
                 status = answer.status
         except urllib.error.HTTPError as error:
             status = error.code
         if status not in answers:
             raise OSError(f"{url} answered {status}")
 
-    _retry(ask, (OSError, socket.timeout), program)
+    _retry(ask, OSError, program)
 
 
-def _retry(action: Callable[[], object], errors: type[Exception] | tuple[type[Exception], ...], program: str) -> None:
+def _retry(action: Callable[[], object], errors: type[Exception], program: str) -> None:
     deadline = time.monotonic() + _SECONDS
     while True:
         try:
@@ -93,5 +110,6 @@ def _retry(action: Callable[[], object], errors: type[Exception] | tuple[type[Ex
                     f"{program} does not answer after {_SECONDS} s ({error}). Its log is {LOGS / program}.log"
                 ) from error
             if find() is None:
-                raise SandboxError(f"the node ended while it was starting: see {LOGS / 'supervisor.log'}") from error
+                log = LOGS / "supervisor.log"
+                raise SandboxError(f"the node ended while it was starting: see {log}") from error
         time.sleep(_RETRY)

@@ -1,0 +1,53 @@
+"""`.sandbox/env`: the shell variables with which plain `runbook`, `pulumi` and `kubectl` work here."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shlex
+import sys
+from pathlib import Path
+
+from sandbox.cluster import Cluster
+from sandbox.paths import ENV_FILE, STATE
+from sandbox.toolchain import Toolchain, install_plugins
+
+STACK = "sandbox"
+STACK_FILE = STATE / f"Pulumi.{STACK}.yaml"
+PASSPHRASE = STATE / "passphrase"
+PULUMI_HOME = STATE / "pulumi-home"
+BACKEND = STATE / "backend"
+
+
+def variables(cluster: Cluster, toolchain: Toolchain) -> dict[str, str]:
+    """What `env` sets, PATH as what comes before the caller's own."""
+    return {
+        "PATH": f"{Path(sys.executable).parent}:{toolchain.bin}",
+        "KUBECONFIG": str(cluster.kubeconfig),
+        "PULUMI_HOME": str(PULUMI_HOME),
+        "PULUMI_BACKEND_URL": f"file://{BACKEND}",
+        "PULUMI_CONFIG_PASSPHRASE_FILE": str(PASSPHRASE),
+        # The engine reads PULUMI_OPTION_<FLAG> as that flag: the stack file is the sandbox's copy.
+        "PULUMI_OPTION_CONFIG_FILE": str(STACK_FILE),
+        "PULUMI_SKIP_UPDATE_CHECK": "true",
+        "PULUMI_DISABLE_AUTOMATIC_PLUGIN_ACQUISITION": "true",
+        "RUNBOOK_STACK": STACK,
+        "RUNBOOK_SANDBOX_STATE": str(STATE),
+    } | ({"RUNBOOK_CA_FILE": str(cluster.ca)} if cluster.ca else {})
+
+
+def write(cluster: Cluster, toolchain: Toolchain) -> dict[str, str]:
+    """Write the file, make what it points to, and return the environment a child process gets from it."""
+    for folder in (BACKEND, PULUMI_HOME):
+        folder.mkdir(parents=True, exist_ok=True)
+    if not PASSPHRASE.exists():
+        PASSPHRASE.touch(mode=0o600)
+        PASSPHRASE.write_text(secrets.token_urlsafe(32) + "\n")
+    install_plugins(PULUMI_HOME, toolchain)
+    values = variables(cluster, toolchain)
+    lines = ["# The sandbox's environment, for a POSIX shell: . ./.sandbox/env"]
+    for name, value in values.items():
+        tail = ':"$PATH"' if name == "PATH" else ""
+        lines.append(f"export {name}={shlex.quote(value)}{tail}")
+    ENV_FILE.write_text("\n".join(lines) + "\n")
+    return os.environ | values | {"PATH": f"{values['PATH']}:{os.environ.get('PATH', '')}"}

@@ -1,0 +1,105 @@
+"""The sandbox's own stack: made in the local backend, its file filled in from the committed template."""
+
+from __future__ import annotations
+
+import json
+import re
+import secrets
+import shutil
+from collections.abc import Mapping
+from typing import Any
+
+import yaml
+
+from ops import stackfile
+from sandbox import ui
+from sandbox.cluster import Cluster, ports
+from sandbox.env import STACK, STACK_FILE
+from sandbox.paths import LOGS, ROOT, STATE
+
+_TEMPLATE = ROOT / f"Pulumi.{STACK}.yaml"
+_PROJECT = STATE / "project"
+_LOG = LOGS / "stack.log"
+_IMAGE = re.compile(r"^[^/\s]+/(?P<name>[a-z0-9._-]+)@sha256:[0-9a-f]{64}$")
+_PREFIXES = {
+    "STRIPE_SECRET_KEY": "sk_test_",
+    "STRIPE_WEBHOOK_SECRET": "whsec_",
+    "STRIPE_IDENTITY_WEBHOOK_SECRET": "whsec_",
+}
+
+
+def ensure(cluster: Cluster, images: Mapping[str, str], environment: Mapping[str, str]) -> None:
+    """Make the stack and its file where they are missing; bring the images in the file up to date."""
+    if not STACK_FILE.exists():
+        shutil.copyfile(_TEMPLATE, STACK_FILE)
+    _init(environment)
+    file = stackfile.read(STACK_FILE)
+    changes = {
+        key: replaced
+        for key, value in file.config.items()
+        # What is released is decided by `runbook deploy`, not here.
+        if key not in ("runbook:release", "runbook:quarantine")
+        and (replaced := _with_this_sandbox(value, cluster, images)) != value
+    }
+    if changes:
+        file.edited(changes).save()
+    _invent_secrets(environment)
+
+
+def released_image() -> str | None:
+    """The image that the stack file says is released."""
+    release = stackfile.read(STACK_FILE).config.get("runbook:release")
+    return release["image"] if release else None
+
+
+def _init(environment: Mapping[str, str]) -> None:
+    """Make and select the stack.
+
+    `stack init` writes the encryption salt beside the Pulumi.yaml it finds: let it, in a
+    folder of its own, and carry the salt over. Each step is skipped if it was done before,
+    so that an interrupted run goes on where it stopped.
+    """
+    listed = json.loads(_pulumi(environment, "stack", "ls", "--all", "--json"))
+    salt = yaml.safe_load(STACK_FILE.read_text()).get("encryptionsalt")
+    scratch = _PROJECT / STACK_FILE.name
+    if STACK not in {stack["name"] for stack in listed}:
+        shutil.rmtree(_PROJECT, ignore_errors=True)
+        _PROJECT.mkdir(parents=True)
+        shutil.copyfile(ROOT / "Pulumi.yaml", _PROJECT / "Pulumi.yaml")
+        if salt:
+            scratch.write_text(f"encryptionsalt: {salt}\n")
+        outside = {key: value for key, value in environment.items() if key != "PULUMI_OPTION_CONFIG_FILE"}
+        ui.run(["pulumi", "stack", "init", STACK, "--non-interactive"], cwd=_PROJECT, env=outside, log=_LOG)
+    if not salt:
+        with STACK_FILE.open("a") as sink:
+            sink.write(f"encryptionsalt: {yaml.safe_load(scratch.read_text())['encryptionsalt']}\n")
+    _pulumi(environment, "stack", "select", STACK)
+
+
+def _with_this_sandbox(value: Any, cluster: Cluster, images: Mapping[str, str]) -> Any:
+    """A config value with the images built here, and the ports this sandbox has."""
+    if isinstance(value, dict):
+        return {key: _with_this_sandbox(item, cluster, images) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_with_this_sandbox(item, cluster, images) for item in value]
+    if not isinstance(value, str):
+        return value
+    if match := _IMAGE.match(value):
+        return images.get(match["name"], value)
+    if cluster.owned and (chosen := ports.recorded()):
+        return re.sub(r"^(https://[a-z.]*localhost):\d+$", rf"\1:{chosen.https}", value)
+    return value
+
+
+def _invent_secrets(environment: Mapping[str, str]) -> None:
+    """Secrets that come from outside in a real stack: nobody knows the sandbox's, so any value does."""
+    config = stackfile.read(STACK_FILE).config
+    for name in config["runbook:application"].get("secrets", ()):
+        if f"secrets:{name}" not in config:
+            value = _PREFIXES.get(name, "") + secrets.token_hex(24)
+            _pulumi(environment, "config", "set", "--secret", f"secrets:{name}", stdin=value)
+
+
+def _pulumi(environment: Mapping[str, str], *arguments: str, stdin: str | None = None) -> str:
+    command = ["pulumi", *arguments, "--non-interactive"]
+    return ui.run(command, cwd=ROOT, env=environment, log=_LOG, stdin=stdin)
