@@ -1,0 +1,64 @@
+"""The images the sandbox runs: PostgreSQL, Redis and every release of the shop, built here without an image hub."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from sandbox import ui
+from sandbox.cache import artifact
+from sandbox.images import base, oci, shop
+from sandbox.paths import LOGS
+
+HERE = Path(__file__).resolve().parent
+LOG = LOGS / "images.log"
+
+
+def build_all(registry: str) -> dict[str, str]:
+    """Build what is not built yet, push what `registry` does not have, and return name → reference by digest.
+
+    Names are `postgres`, `redis` and `shop:v1` … `shop:v7-bad-smoke`.
+    """
+    with ThreadPoolExecutor() as pool:
+        # npm and the Debian base do not need each other.
+        application = pool.submit(shop.application, LOG)
+        stand = base_layout()
+        data = data_layout(stand)
+        releases = shop.layout(stand, application.result(), LOG)
+    images = {}
+    with ui.step(f"push images to {registry}"):
+        for tag in oci.digests(data):
+            images[tag] = oci.push(data, tag, registry, repository=tag, name="latest", log=LOG)
+        for tag in oci.digests(releases):
+            images[f"shop:{tag}"] = oci.push(releases, tag, registry, repository="shop", name=tag, log=LOG)
+    return images
+
+
+def base_layout() -> Path:
+    """OCI layout of the base image."""
+
+    def build(target: Path) -> None:
+        context = target / "context"
+        context.mkdir()
+        base.build(context, LOG)
+        (context / "Dockerfile").write_text("FROM scratch\nADD base.tar /\n")
+        builder = oci.Builder(target, LOG)
+        builder.build("base", context)
+        builder.close()
+        (context / "base.tar").unlink()
+
+    return artifact("image-base", [HERE / "base.py", HERE / "oci.py", base.codename()], build) / "layout"
+
+
+def data_layout(stand: Path) -> Path:
+    """OCI layout of PostgreSQL and Redis."""
+    folders = [HERE / "postgres", HERE / "redis"]
+
+    def build(target: Path) -> None:
+        builder = oci.Builder(target, LOG, base=stand)
+        for folder in folders:
+            with ui.step(f"build image {folder.name}"):
+                builder.build(folder.name, folder)
+        builder.close()
+
+    return artifact("image-data", [*folders, HERE / "oci.py", stand.parent.name], build) / "layout"
