@@ -1,0 +1,47 @@
+"""`make bench`: run the benchmarks and write benchmarks/results/<name>.json.
+
+Needs the sandbox: `make up`, `. ./.sandbox/env`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+from collections.abc import Callable
+from typing import Any
+
+from benchmarks import history, previews, releases, rollback
+from sandbox.paths import ROOT
+
+RESULTS = ROOT / "benchmarks" / "results"
+ALL: dict[str, Callable[[int], dict[str, Any]]] = {
+    "releases": releases.measure,
+    "rollback": rollback.measure,
+    "previews": previews.measure,
+    "history": history.measure,
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("names", nargs="*", help=f"which of: {', '.join(ALL)} (all)")
+    parser.add_argument("--runs", type=int, default=5, help="counted runs of each contender (5)")
+    arguments = parser.parse_args()
+    if unknown := set(arguments.names) - set(ALL):
+        parser.error(f"no benchmark {', '.join(sorted(unknown))}; there are: {', '.join(ALL)}")
+    RESULTS.mkdir(exist_ok=True)
+    for name in arguments.names or ALL:
+        print(f"{name}:", flush=True)
+        for title, result in ALL[name](arguments.runs).items():
+            result["machine"] = {
+                "system": platform.platform(),
+                "processors": len(__import__("os").sched_getaffinity(0)),
+            }
+            (RESULTS / f"{title}.json").write_text(json.dumps(result, indent=2) + "\n")
+            for pair, ratio in result.get("ratios", {}).items():
+                print(f"{title}: {pair} = {ratio}")
+
+
+if __name__ == "__main__":
+    main()

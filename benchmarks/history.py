@@ -1,0 +1,62 @@
+"""`runbook history` and `pulumi stack history` over a stack with 1,000 revisions."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from benchmarks.timing import in_turn, run
+from sandbox.paths import STATE
+
+REVISIONS = 1000
+SECOND = 10**9
+
+
+def multiply(backend: Path, stack: str) -> None:
+    """A history of 1,000 updates out of the stack's newest one: same content, own time and revision each."""
+    folder = next(backend.rglob(f"history/**/{stack}"))
+    newest = max(folder.glob("*.history.json"))
+    update = json.loads(newest.read_text())
+    first = int(newest.name.removesuffix(".history.json").rsplit("-", 1)[1])
+    for entry in folder.iterdir():
+        entry.unlink()
+    release = next(value for key, value in update["config"].items() if key.endswith(":release"))
+    content = json.loads(release["value"])
+    for revision in range(1, REVISIONS + 1):
+        content["revision"] = revision
+        release["value"] = json.dumps(content)
+        update["startTime"] = update["endTime"] = first // SECOND + revision
+        update["message"] = f"revision {revision}: deploy {content['image']} (git {content['git']})"
+        (folder / f"{stack}-{first + revision * SECOND}.history.json").write_text(json.dumps(update))
+
+
+def measure(runs: int) -> dict[str, Any]:
+    with tempfile.TemporaryDirectory() as folder:
+        backend = Path(folder) / "backend"
+        shutil.copytree(STATE / "backend", backend)
+        multiply(backend, "sandbox")
+        environment = {"PULUMI_BACKEND_URL": f"file://{backend}"}
+        listed = json.loads(run(["runbook", "history", "--json", "--limit", str(REVISIONS)], environment))
+        if len(listed) != REVISIONS:
+            raise SystemExit(f"runbook history shows {len(listed)} of {REVISIONS} revisions")
+        taken = in_turn(
+            {
+                "runbook history, all": lambda _turn: run(
+                    ["runbook", "history", "--json", "--limit", str(REVISIONS)], environment
+                ),
+                "runbook history, first page": lambda _turn: run(["runbook", "history"], environment),
+                "pulumi stack history": lambda _turn: run(
+                    ["pulumi", "stack", "history", "--json", "--page-size", str(REVISIONS)], environment
+                ),
+            },
+            runs,
+        )
+    return {
+        "history_1000": {
+            "what": f"listing {REVISIONS} revisions on a file backend; wall time of the whole command",
+            "seconds": {name: series.to_json() for name, series in taken.items()},
+        }
+    }
