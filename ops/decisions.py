@@ -184,9 +184,7 @@ def rollback_target(history: History, now: Standing, to: int | None, *, allow_qu
     """The update whose release comes back: revision `to`, or the last good one that ran something else."""
     current = now.release
     if current is None:
-        raise Refused(
-            "This stack was never deployed: there is nothing to roll back. Start with `runbook deploy IMAGE`."
-        )
+        raise Refused("This stack was never deployed: there is nothing to roll back to.")
     if to is not None:
         return _named(history, current, to, now.quarantine, allow_quarantined=allow_quarantined)
     left = {current.rollback_of}

@@ -241,7 +241,9 @@ class Engine:
         except CommandError as error:
             result: CommandResult = error.result  # pyright: ignore[reportAttributeAccessIssue]
             run.exit_code = result.code
-            if not run.errors:
+            if result.code < 0:
+                run.errors.append(f"the engine was ended by {signal.Signals(-result.code).name}")
+            elif not run.errors:
                 run.errors = [_message(result)]
         return run
 

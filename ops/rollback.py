@@ -48,6 +48,11 @@ def rollback(session: Session, wish: Wish, policy: LockPolicy, confirm: Confirm)
     """Go back to an earlier release. Returns what to report; raises an OpsError with the exit code otherwise."""
     with exclusive(session.file, "rollback"):
         facts = gather(session)
+        if next(facts.history.updates(), None) is None:
+            raise Refused(
+                f"Stack {session.stack} was never deployed: there is nothing to roll back. "
+                "Start with `runbook deploy IMAGE`."
+            )
         plan = _resume(facts, wish) or make_plan(facts, wish)
         clear_way(session, facts, policy)
         if not confirm(plan, _preview(session, plan) if wish.preview else None):
@@ -69,7 +74,7 @@ def make_plan(facts: Facts, wish: Wish) -> Plan:
     )
     leaving = facts.now.release
     if leaving is None or target.release is None:
-        raise Refused("This stack was never deployed: there is nothing to roll back.")
+        raise ValueError("a target was found, so there is a release to leave")
     if block := decisions.rollback_gate(target.release, facts.database):
         raise block.refusal()
     quarantine = facts.now.quarantine

@@ -1,0 +1,357 @@
+"""`runbook` against a real engine: locks, history, resuming, rolling back. Only the cluster is a stand-in here,
+with a database level of its own; the registry answers over HTTP, the state is in files."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from ops.cluster import Rollout
+from ops.deploy import Wish, deploy
+from ops.errors import Interrupted, Refused, RolledBack, Stuck
+from ops.rollback import Wish as Back
+from ops.rollback import rollback
+from ops.session import Session, open_session
+from ops.update import LockPolicy
+
+ROOT = Path(__file__).resolve().parents[2]
+POLICY = LockPolicy(break_it=False, confirm=lambda _: False)
+PROGRAM = """
+import time
+import pulumi
+import pulumi_random as random
+
+release = pulumi.Config("runbook").get_object("release") or {}
+made = random.RandomId("release", byte_length=4, keepers={"image": release.get("image", ""), "git": release.get("git", "")})
+
+def then(_):
+    if release.get("git") == "bad":
+        raise Exception("the smoke check failed")
+    if release.get("git") == "slow":
+        time.sleep(60)
+
+made.hex.apply(then)
+if release.get("git") == "unready":
+    raise Exception("refused by the program")
+pulumi.export("revision", release.get("revision"))
+pulumi.export("password", pulumi.Output.secret("canary-in-the-state"))
+"""
+
+pytestmark = pytest.mark.skipif(shutil.which("pulumi") is None, reason="needs the engine: . ./.sandbox/env")
+
+
+class FakeCluster:
+    """A cluster whose database is where the test says, and which runs what the stack file says."""
+
+    level: int | None = None
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+
+    def schema_level(self, *_: object) -> int | None:
+        return self.level
+
+    def settle(self, services: Any, _seconds: int) -> list[Rollout]:
+        image = yaml.safe_load(self._file.read_text())["config"]["runbook:release"]["image"]
+        return [Rollout(service.name, 2, 2, 2, image, "", settled=True) for service in services]
+
+
+@pytest.fixture(scope="module")
+def registry() -> Iterator[str]:
+    """A registry with images shop:1 … shop:9, whose git label is the tag's name in TAGS."""
+    blobs: dict[str, bytes] = {}
+    tags: dict[str, bytes] = {}
+
+    def image(tag: str, labels: Mapping[str, str]) -> None:
+        config = json.dumps({"config": {"Labels": {**labels, "tag": tag}}}).encode()
+        digest = f"sha256:{hashlib.sha256(config).hexdigest()}"
+        blobs[digest] = config
+        tags[tag] = json.dumps({"schemaVersion": 2, "config": {"digest": digest}}).encode()
+
+    def labels(git: str, low: int, high: int, level: int) -> dict[str, str]:
+        return {
+            "org.opencontainers.image.revision": git,
+            "runbook.schema.min": str(low),
+            "runbook.schema.max": str(high),
+            "runbook.schema.level": str(level),
+        }
+
+    image("v1", labels("aaaa1111", 1, 2, 1))
+    image("v2", labels("12e4567", 2, 2, 2))
+    image("v3", labels("cccc3333", 3, 3, 3))
+    image("bad", labels("bad", 2, 2, 2))
+    image("slow", labels("slow", 2, 2, 2))
+    image("unready", labels("unready", 2, 2, 2))
+    image("bare", {})
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            kind, name = self.path.split("/")[-2:]
+            known = {f"sha256:{hashlib.sha256(body).hexdigest()}": body for body in tags.values()}
+            body = blobs.get(name) if kind == "blobs" else tags.get(name) or known.get(name)
+            self.send_response(200 if body else 404)
+            self.end_headers()
+            self.wfile.write(body or b"")
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"127.0.0.1:{server.server_port}/shop"
+    server.shutdown()
+
+
+@pytest.fixture
+def session(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Session:
+    """A new stack in a backend of files, never deployed."""
+    backend = tmp_path / "backend"
+    backend.mkdir()
+    project = tmp_path / "project"
+    project.mkdir()
+    (project / "Pulumi.yaml").write_text("name: runbook\nruntime: python\n")
+    (project / "__main__.py").write_text(PROGRAM)
+    for name, value in {
+        "PULUMI_BACKEND_URL": f"file://{backend}",
+        "PULUMI_CONFIG_PASSPHRASE": "right",
+        "RUNBOOK_USER": "alice",
+    }.items():
+        monkeypatch.setenv(name, value)
+    for name in ("PULUMI_OPTION_CONFIG_FILE", "PULUMI_CONFIG_PASSPHRASE_FILE", "PULUMI_STACK"):
+        monkeypatch.delenv(name, raising=False)
+    file = project / "Pulumi.dev.yaml"
+    shutil.copy(ROOT / "Pulumi.sandbox.yaml", file)
+    document = yaml.safe_load(file.read_text())
+    secrets = document["config"]["runbook:application"]["secrets"]
+    pulumi(project, "stack", "init", "dev")
+    args = [part for name in secrets for part in ("--secret", f"secrets:{name}=canary-{name}")]
+    pulumi(project, "config", "set-all", "--stack", "dev", *args)
+    opened = open_session(project, "dev")
+    monkeypatch.setattr(FakeCluster, "level", None)
+    monkeypatch.setattr(Session, "cluster", lambda _self, *_: FakeCluster(file))
+    return opened
+
+
+def pulumi(folder: Path, *args: str) -> str:
+    done = subprocess.run(
+        ["pulumi", "--non-interactive", *args], cwd=folder, capture_output=True, text=True, check=True
+    )
+    return done.stdout
+
+
+def config(session: Session) -> dict[str, Any]:
+    return yaml.safe_load(session.file.read_text())["config"]
+
+
+def changes(session: Session) -> dict[str, int]:
+    shown = pulumi(session.folder, "preview", "--json", "--stack", session.stack)
+    return {op: n for op, n in json.loads(shown)["changeSummary"].items() if op != "same"}
+
+
+def go(session: Session, image: str, **wish: Any) -> dict[str, Any]:
+    return deploy(session, Wish(image, **wish), POLICY)
+
+
+def back(session: Session, **wish: Any) -> dict[str, Any]:
+    return rollback(session, Back(**{"preview": False, **wish}), POLICY, lambda *_: True)
+
+
+def test_deploy_upgrade_rollback_and_the_gate(
+    session: Session, registry: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = go(session, f"{registry}:v1")
+    assert first["revision"] == 1
+    assert config(session)["runbook:release"]["image"].startswith(f"{registry}@sha256:")
+    assert changes(session) == {}
+
+    monkeypatch.setattr(FakeCluster, "level", 1)
+    second = go(session, f"{registry}:v2")
+    assert second["revision"] == 2
+    assert config(session)["runbook:release"]["git"] == "12e4567", "a commit that looks like a number stays text"
+
+    monkeypatch.setattr(FakeCluster, "level", 2)
+    with pytest.raises(Refused, match="--allow-downtime"):
+        go(session, f"{registry}:v3")
+
+    seen: list[Any] = []
+    third = rollback(session, Back(reason="broken"), POLICY, lambda plan, run: bool(seen.append((plan, run))) or True)
+    plan, run = seen[0]
+    assert ("release.git", "12e4567", "aaaa1111") in plan.differences
+    assert run.steps, "the preview names what would change"
+    assert (third["revision"], third["target"], third["left"]) == (3, 1, 2)
+    assert config(session)["runbook:release"]["migrate"] is False
+    assert config(session)["runbook:quarantine"] == [
+        {"digest": second["image"].split("@")[1], "revision": 2, "reason": "broken"}
+    ]
+    assert changes(session) == {}
+
+    before = session.file.read_bytes()
+    with pytest.raises(Refused, match="quarantined since revision 2: broken"):
+        go(session, f"{registry}:v2")
+    with pytest.raises(Refused, match="no earlier release"):
+        back(session)
+    with pytest.raises(Refused, match="Revision 99 does not exist in this stack's history: it has 1 to 3"):
+        back(session, to=99)
+    assert session.file.read_bytes() == before
+
+    assert go(session, f"{registry}:v2", allow_quarantined="not its fault")["revision"] == 4
+    assert go(session, f"{registry}:v3", allow_downtime=True)["revision"] == 5
+    monkeypatch.setattr(FakeCluster, "level", 3)
+    before = session.file.read_bytes()
+    with pytest.raises(Refused, match="database is at level 3: migration 3 cannot be undone"):
+        back(session, allow_quarantined="x", to=4)
+    assert session.file.read_bytes() == before
+
+
+def test_a_failing_update_is_rolled_back_and_leaves_nothing_to_do(session: Session, registry: str) -> None:
+    go(session, f"{registry}:v1")
+    with pytest.raises(RolledBack, match="the smoke check failed"):
+        go(session, f"{registry}:bad")
+    release = config(session)["runbook:release"]
+    assert (release["revision"], release["action"], release["rollbackOf"]) == (3, "rollback", 2)
+    assert "smoke check failed" in config(session)["runbook:quarantine"][0]["reason"]
+    assert changes(session) == {}
+    results = [(entry.revision, entry.action, entry.result, entry.who) for entry in session.history()]
+    who = results[0][3]
+    assert who.startswith("alice@")
+    assert results == [
+        (3, "rollback", "succeeded", who),
+        (2, "deploy", "failed", who),
+        (1, "deploy", "succeeded", who),
+    ]
+
+
+def test_a_first_release_that_fails_has_nothing_to_go_back_to(session: Session, registry: str) -> None:
+    with pytest.raises(Stuck, match="it is the first"):
+        go(session, f"{registry}:bad")
+
+
+def test_a_failure_before_any_change_leaves_the_stack_file_alone(session: Session, registry: str) -> None:
+    go(session, f"{registry}:v1")
+    before = session.file.read_bytes()
+    with pytest.raises(Refused, match="could not start"):
+        session.folder.joinpath("__main__.py").write_text("raise Exception('no')")
+        go(session, f"{registry}:v2")
+    assert session.file.read_bytes() == before
+    session.folder.joinpath("__main__.py").write_text(PROGRAM)
+    assert go(session, f"{registry}:v2")["revision"] == 3, "the failed update keeps its number"
+
+
+def test_a_wrong_passphrase_and_an_image_that_is_not_there(
+    session: Session, registry: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = session.file.read_bytes()
+    with pytest.raises(Refused, match="has no v99"):
+        go(session, f"{registry}:v99")
+    with pytest.raises(Refused, match=r"runbook\.schema\.min"):
+        go(session, f"{registry}:bare", git="x")
+    monkeypatch.setenv("PULUMI_CONFIG_PASSPHRASE", "wrong")
+    with pytest.raises(Refused, match="passphrase is wrong"):
+        go(session, f"{registry}:v1")
+    assert session.file.read_bytes() == before
+
+
+def lock_of(session: Session) -> list[Path]:
+    backend = Path(os.environ["PULUMI_BACKEND_URL"].removeprefix("file://"))
+    return list(backend.glob(".pulumi/locks/**/*.json"))
+
+
+def until_locked(session: Session) -> int:
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        for file in lock_of(session):
+            return json.loads(file.read_text())["pid"]
+        time.sleep(0.05)
+    raise AssertionError("no engine took the lock")
+
+
+def test_killed_then_the_same_command_again(session: Session, registry: str) -> None:
+    go(session, f"{registry}:v1")
+    killed: list[int] = []
+
+    def kill() -> None:
+        pid = until_locked(session)
+        state = Path(os.environ["PULUMI_BACKEND_URL"].removeprefix("file://"), ".pulumi/stacks/runbook/dev.json")
+        while '"slow"' not in state.read_text():  # the resource is made, the program waits
+            time.sleep(0.1)
+        os.kill(pid, signal.SIGKILL)
+        killed.append(pid)
+
+    thread = threading.Thread(target=kill)
+    thread.start()
+    with pytest.raises(Interrupted, match="Run the same command again"):
+        go(session, f"{registry}:slow")
+    thread.join()
+    assert killed
+    assert lock_of(session), "the killed engine left its lock"
+    assert config(session)["runbook:release"]["revision"] == 2
+
+    session.folder.joinpath("__main__.py").write_text(PROGRAM.replace("time.sleep(60)", "pass"))
+    assert go(session, f"{registry}:slow")["revision"] == 2, "the same revision goes on"
+    assert lock_of(session) == []
+    assert changes(session) == {}
+
+
+def test_a_lock_of_somebody_else_is_respected(session: Session, registry: str) -> None:
+    go(session, f"{registry}:v1")
+    backend = Path(os.environ["PULUMI_BACKEND_URL"].removeprefix("file://"))
+    folder = backend / ".pulumi/locks/organization/runbook/dev"
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = folder / "11111111-1111-1111-1111-111111111111.json"
+    lock.write_text(
+        json.dumps({"pid": 1, "username": "bob", "hostname": "elsewhere", "timestamp": "2026-01-01T00:00:00Z"})
+    )
+    before = session.file.read_bytes()
+    with pytest.raises(Refused, match=r"bob@elsewhere \(pid 1\) since 2026-01-01T00:00:00"):
+        go(session, f"{registry}:v2")
+    assert session.file.read_bytes() == before
+    # As on a backend that shows its lock only when an update asks for it.
+    with pytest.raises(Refused, match="bob@elsewhere"), pytest.MonkeyPatch.context() as patch:
+        patch.setattr("ops.update.held", lambda *_: None)
+        go(session, f"{registry}:v2")
+    assert session.file.read_bytes() == before
+    yes = LockPolicy(break_it=True, confirm=lambda _: True)
+    assert deploy(session, Wish(f"{registry}:v2"), yes)["revision"] == 2
+
+
+def test_two_at_once_on_one_checkout(session: Session, registry: str) -> None:
+    go(session, f"{registry}:v1")
+    script = (
+        "import sys, time; from pathlib import Path; from ops.locks import exclusive\n"
+        "with exclusive(Path(sys.argv[1]), 'deploy x'): print('held', flush=True); time.sleep(30)"
+    )
+    other = subprocess.Popen(
+        [sys.executable, "-c", script, str(session.file)], cwd=ROOT, stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "held\n"
+        before = session.file.read_bytes()
+        with pytest.raises(Refused, match=rf"deploy x by alice@.* \(pid {other.pid}\)"):
+            go(session, f"{registry}:v2")
+        assert session.file.read_bytes() == before
+    finally:
+        other.kill()
+        other.wait()
+    assert go(session, f"{registry}:v2")["revision"] == 2, "a killed holder lets go"
+
+
+def test_no_secret_in_anything_kept(session: Session, registry: str) -> None:
+    go(session, f"{registry}:v1")
+    back = [entry.config for entry in session.history()]
+    kept = json.dumps([back, session.engine.state()])
+    assert "canary" not in kept
