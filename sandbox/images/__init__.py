@@ -1,4 +1,4 @@
-"""The images the sandbox runs: PostgreSQL, Redis and every release of the shop, built here without an image hub."""
+"""The images the sandbox runs: PostgreSQL, Redis and every release of the shop, built with no image hub."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 from sandbox import ui
 from sandbox.cache import artifact
 from sandbox.images import base, oci, shop
+from sandbox.images.registry import push
 from sandbox.paths import LOGS
 
 HERE = Path(__file__).resolve().parent
@@ -28,9 +29,9 @@ def build_all(registry: str) -> dict[str, str]:
     images = {}
     with ui.step(f"push images to {registry}"):
         for tag in oci.digests(data):
-            images[tag] = oci.push(data, tag, registry, repository=tag, name="latest", log=LOG)
+            images[tag] = push(data, tag, registry, repository=tag, name="latest", log=LOG)
         for tag in oci.digests(releases):
-            images[f"shop:{tag}"] = oci.push(releases, tag, registry, repository="shop", name=tag, log=LOG)
+            images[f"shop:{tag}"] = push(releases, tag, registry, repository="shop", name=tag, log=LOG)
     return images
 
 

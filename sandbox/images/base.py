@@ -1,4 +1,4 @@
-"""The Debian (or Ubuntu) layer that every image stands on, made by mmdebstrap from this machine's own apt sources."""
+"""The Debian (or Ubuntu) layer that every image stands on, from this machine's own apt sources."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from pathlib import Path
 
 from sandbox import ui
 
-LOG_NAME = "images.log"
 PACKAGES = ["ca-certificates", "libstdc++6"]
 
 EPOCH = 1_735_689_600
@@ -41,7 +40,7 @@ def sources(suite: str, etc_apt: Path = Path("/etc/apt")) -> str:
             stanzas = re.split(r"\n\s*\n", file.read_text())
             found += [f"\n{stanza.strip()}\n" for stanza in stanzas if _is_ours_stanza(stanza, suite)]
     if not found:
-        raise ui.SandboxError(f"no package source for {suite} in {etc_apt}/sources.list or {etc_apt}/sources.list.d")
+        raise ui.SandboxError(f"{etc_apt}/sources.list and sources.list.d have no source for {suite}")
     return "\n".join(found) + "\n"
 
 
@@ -49,7 +48,7 @@ def build(target: Path, log: Path) -> None:
     """Write `base.tar`, the root file system, into `target`."""
     suite = codename()
     options = target / "apt.conf"
-    # How this machine reaches its packages (proxies, dates not checked on a frozen mirror …) holds for the images too.
+    # How this machine reaches its packages (a proxy, a frozen mirror's dates …) holds for the images too.
     dump = ui.run(["apt-config", "dump", "--no-empty", "Acquire"])
     options.write_text("\n".join(line for line in dump.splitlines() if "cdrom" not in line) + "\n")
     command = ["mmdebstrap", "--variant=minbase", "--format=tar", f"--aptopt={options}"]
@@ -66,7 +65,8 @@ def build(target: Path, log: Path) -> None:
 
 
 def _is_ours(suites: list[str], components: list[str], suite: str) -> bool:
-    return "main" in components and any(name in (suite, f"{suite}-updates", f"{suite}-security") for name in suites)
+    ours = {suite, f"{suite}-updates", f"{suite}-security"}
+    return "main" in components and not ours.isdisjoint(suites)
 
 
 def _is_ours_line(line: str, suite: str) -> bool:

