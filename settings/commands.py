@@ -25,6 +25,8 @@ class Command(Settings):
     """Command line, or a list of them. Split into words as a shell would; no shell runs it."""
     timeout_seconds: Seconds = 300
     """Seconds until it is ended and counts as failed."""
+    attempts: Annotated[int, Field(ge=1, le=5)] = 1
+    """How often it is tried before it counts as failed."""
 
     @model_validator(mode="after")
     def _splittable(self) -> Self:

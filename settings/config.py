@@ -5,23 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from dataclasses import dataclass
 from typing import Any
 
 import pulumi
 from pulumi.runtime.config import CONFIG, get_config_env, get_config_secret_keys_env, is_config_secret
 
 from settings.problems import SettingsError
+from settings.secret import Secret
 from settings.stack import StackFile, StackSettings, parse
-
-
-@dataclass(frozen=True)
-class Secret:
-    """A secret as components get it: the value as an Output, and what tells one value from another."""
-
-    value: pulumi.Output[str]
-    identity: str
-    """Changes when the value changes, and tells nothing about it; names of immutable objects hang on it."""
 
 
 def read() -> tuple[StackSettings, dict[str, Secret]]:

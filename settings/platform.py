@@ -111,14 +111,14 @@ class Peer(Settings):
     """Its namespace."""
     pod_labels: Annotated[dict[str, str], Field(min_length=1, examples=[{"app.kubernetes.io/name": "traefik"}])]
     """Labels of its pods."""
-    cidrs: tuple[Cidr, ...] = ()
-    """Where it is when it is no pod but runs on the nodes themselves."""
+    ports: tuple[PortNumber, ...] = ()
+    """Ports of its pods that may be called; empty where only it calls us."""
 
 
 class Network(Settings):
     """Openings of the network policies: everything that is not written here is closed."""
 
-    dns: Peer = Peer(namespace="kube-system", pod_labels={"k8s-app": "kube-dns"})
+    dns: Peer = Peer(namespace="kube-system", pod_labels={"k8s-app": "kube-dns"}, ports=(53,))
     """The cluster's DNS."""
     ingress_controller: Peer
     """The ingress controller: the only one who may call the services from outside the namespace."""
@@ -177,6 +177,8 @@ class Guards(Settings):
 
     quota: Quota = Quota()
     """The most the namespace may ask for."""
+    protect_data: bool = True
+    """Refuse to delete the namespace and the data services until this is false (`pulumi destroy` too)."""
 
     @model_validator(mode="after")
     def _order(self) -> Self:

@@ -233,12 +233,12 @@ def _secrets(
     """Every secret that is asked for is there, encrypted; and every one that is there is asked for."""
     needed = {**dict.fromkeys(application.secrets, "runbook:application.secrets"), **_dsn_names(data)}
     present = {key.partition(":")[2] for key in (*file.values, *file.sealed) if key.startswith("secrets:")}
-    for name, why in sorted(needed.items()):
-        if name not in present:
-            likely = closest(name, present - set(needed))
-            hint = f" (there is secrets:{likely}, did you mean that?)" if likely else ""
-            fix = f"run `pulumi config set --secret secrets:{name}` and enter the value"
-            yield Problem((f"secrets:{name}",), f"missing secret, needed by {why}{hint}: {fix}")
+    absent = sorted(set(needed) - present)
+    if absent:
+        orders = "\n".join(f"    pulumi config set --secret secrets:{name}" for name in absent)
+        askers = " and ".join(sorted({needed[name] for name in absent}))
+        why = f"missing secret, needed by {askers}; run, and enter the value when asked:\n{orders}"
+        yield Problem((", ".join(f"secrets:{name}" for name in absent),), why)
     # A rollback brings back an application that may know fewer secrets than there are: that is no mistake.
     if release is None or release.action != "rollback":
         for name in sorted(present - set(needed)):

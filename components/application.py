@@ -1,0 +1,305 @@
+"""The application (runbook-de-production §3.3): one Deployment per service, replaced without downtime."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pulumi
+from pulumi import Input, ResourceOptions
+from pulumi_kubernetes.apps.v1 import Deployment
+from pulumi_kubernetes.autoscaling.v2 import HorizontalPodAutoscaler
+from pulumi_kubernetes.core.v1 import ConfigMap, EnvFromSourceArgsDict, PodTemplateSpecArgsDict, Service
+from pulumi_kubernetes.networking.v1 import IngressRuleArgsDict, NetworkPolicy
+from pulumi_kubernetes.networking.v1 import Ingress as KubernetesIngress
+from pulumi_kubernetes.policy.v1 import PodDisruptionBudget
+
+from components.foundation import clients, peer
+from components.names import SERVICE, content_hash, labels, selector
+from components.pods import APPLICATION_UID, container, probe, service_account, template
+from settings import Application as ApplicationSettings
+from settings import Ingress, Peer, Release
+from settings import Service as ServiceSettings
+
+_SLACK = 60
+"""Seconds beyond the rollout's own deadline until the engine stops waiting."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ApplicationArgs:
+    """What is released, how it runs and who may call it."""
+
+    namespace: Input[str]
+    """Where it runs."""
+    release: Release
+    """The release: image, schema range, commit, revision."""
+    application: ApplicationSettings
+    """The services."""
+    ingress: Ingress
+    """The way in from outside."""
+    ingress_controller: Peer
+    """Who may call the services from outside the namespace."""
+    secret_name: str
+    """Immutable Secret with every secret variable."""
+
+
+class Application(pulumi.ComponentResource):
+    """The services of a release.
+
+    Configuration reaches pods through ConfigMaps named by their content, so the release before keeps its own
+    until nothing runs it any more, and a rollback finds or makes exactly what it had.
+    """
+
+    url: str
+    """URL customers use."""
+    services: Sequence[str]
+    """Names of the Deployments."""
+    env_from: Sequence[EnvFromSourceArgsDict]
+    """Variables of the first service, for the Jobs that check it."""
+    internal_url: str
+    """The first service as Jobs in the namespace reach it."""
+    rollout_identity: str
+    """Hash of everything that makes pods be replaced, and of the revision: checks are done again after each."""
+
+    def __init__(self, name: str, args: ApplicationArgs, opts: ResourceOptions | None = None) -> None:
+        super().__init__("runbook:release:Application", name, None, opts)
+        self._args = args
+        self._inside = ResourceOptions(parent=self, depends_on=opts.depends_on if opts else None)
+        services = args.application.services
+        self._openings(services)
+        configs = [self._config_map(service) for service in services]
+        for service, config in zip(services, configs, strict=True):
+            self._service(service, config)
+        self._ingress(services)
+
+        self.url = args.ingress.url
+        self.services = [service.name for service in services]
+        self.env_from = self._env_from(configs[0])
+        self.internal_url = f"http://{services[0].name}:{services[0].port}"
+        contents = [service.to_config() for service in services]
+        self.rollout_identity = content_hash(
+            args.release.revision, args.release.image, args.secret_name, configs, contents
+        )
+        self.register_outputs({"url": self.url, "services": list(self.services)})
+
+    def _config_map(self, service: ServiceSettings) -> str:
+        release = self._args.release
+        data = {
+            "NODE_ENV": "production",
+            **({"PORT": str(service.port)} if service.port else {}),
+            "PUBLIC_URL": self._args.ingress.url,
+            "RELEASE_GIT": release.git,
+            "SCHEMA_MIN": str(release.schema_.min),
+            "SCHEMA_MAX": str(release.schema_.max),
+            **service.env,
+        }
+        name = f"{service.name}-config-{content_hash(data)}"
+        ConfigMap(
+            name,
+            metadata={
+                "name": name,
+                "namespace": self._args.namespace,
+                "labels": labels(service.name, "configuration"),
+            },
+            immutable=True,
+            data=data,
+            opts=self._inside,
+        )
+        return name
+
+    def _env_from(self, config: str) -> list[EnvFromSourceArgsDict]:
+        return [{"config_map_ref": {"name": config}}, {"secret_ref": {"name": self._args.secret_name}}]
+
+    def _service(self, service: ServiceSettings, config: str) -> None:
+        account = service_account(service.name, SERVICE, self._args.namespace, self._inside)
+        deployment = self._deployment(
+            service, self._template(service, config, account.metadata.apply(lambda meta: meta.name or ""))
+        )
+        metadata = {
+            "name": service.name,
+            "namespace": self._args.namespace,
+            "labels": labels(service.name, SERVICE),
+        }
+        PodDisruptionBudget(
+            f"{service.name}-budget",
+            metadata=metadata,
+            spec={
+                "selector": {"match_labels": selector(service.name, SERVICE)},
+                "max_unavailable": 1,
+                # A pod that is broken anyway does not keep a node from being drained.
+                "unhealthy_pod_eviction_policy": "AlwaysAllow",
+            },
+            opts=self._inside,
+        )
+        if service.port:
+            Service(
+                f"{service.name}-service",
+                metadata=metadata,
+                spec={
+                    "type": "ClusterIP",
+                    "selector": selector(service.name, SERVICE),
+                    "ports": [{"name": "http", "port": service.port, "target_port": "http", "protocol": "TCP"}],
+                },
+                opts=ResourceOptions.merge(self._inside, self._waits()),
+            )
+        if service.autoscaler:
+            HorizontalPodAutoscaler(
+                f"{service.name}-autoscaler",
+                metadata=metadata,
+                spec={
+                    "scale_target_ref": {"api_version": "apps/v1", "kind": "Deployment", "name": service.name},
+                    "min_replicas": service.autoscaler.min_replicas,
+                    "max_replicas": service.autoscaler.max_replicas,
+                    "metrics": [
+                        {
+                            "type": "Resource",
+                            "resource": {
+                                "name": "cpu",
+                                "target": {
+                                    "type": "Utilization",
+                                    "average_utilization": service.autoscaler.cpu_percent,
+                                },
+                            },
+                        }
+                    ],
+                },
+                opts=ResourceOptions(parent=self, depends_on=[deployment]),
+            )
+
+    def _waits(self) -> ResourceOptions:
+        seconds = self._args.application.progress_deadline_seconds + _SLACK
+        return ResourceOptions(
+            custom_timeouts=pulumi.CustomTimeouts(create=f"{seconds}s", update=f"{seconds}s")
+        )
+
+    def _deployment(self, service: ServiceSettings, pod: PodTemplateSpecArgsDict) -> Deployment:
+        # An autoscaler owns the number of pods: whoever writes it too would undo its work.
+        replicas = {} if service.autoscaler else {"replicas": service.replicas}
+        rounds = service.autoscaler.max_replicas if service.autoscaler else service.replicas or 1
+        # The deadline starts anew with every pod that becomes ready.
+        seconds = self._args.application.progress_deadline_seconds * rounds + _SLACK
+        return Deployment(
+            service.name,
+            metadata={
+                "name": service.name,
+                "namespace": self._args.namespace,
+                "labels": labels(service.name, SERVICE),
+                "annotations": {"runbook/revision": str(self._args.release.revision)},
+            },
+            spec={
+                **replicas,
+                "revision_history_limit": 2,
+                "progress_deadline_seconds": self._args.application.progress_deadline_seconds,
+                # One new pod must be ready before one old pod goes.
+                "strategy": {"type": "RollingUpdate", "rolling_update": {"max_surge": 1, "max_unavailable": 0}},
+                "selector": {"match_labels": selector(service.name, SERVICE)},
+                "template": pod,
+            },
+            opts=ResourceOptions.merge(
+                self._inside,
+                ResourceOptions(custom_timeouts=pulumi.CustomTimeouts(create=f"{seconds}s", update=f"{seconds}s")),
+            ),
+        )
+
+    def _template(self, service: ServiceSettings, config: str, account: Input[str]) -> PodTemplateSpecArgsDict:
+        ports = [{"name": "http", "container_port": service.port, "protocol": "TCP"}] if service.port else []
+        # The endpoint is taken out of every proxy while the pod still answers.
+        drain = {"lifecycle": {"pre_stop": {"sleep": {"seconds": service.pre_stop_seconds}}}}
+        runs = container(
+            service.name,
+            image=service.image or self._args.release.image,
+            amounts=service.resources,
+            command=service.argv,
+            env_from=self._env_from(config),
+            ports=ports,
+            startup_probe=probe(service.probes.startup, service.port),
+            readiness_probe=probe(service.probes.readiness, service.port),
+            liveness_probe=probe(service.probes.liveness, service.port),
+            **(drain if service.pre_stop_seconds else {}),
+        )
+        here = {"match_labels": selector(service.name, SERVICE)}
+        return template(
+            service.name,
+            SERVICE,
+            service_account=account,
+            uid=APPLICATION_UID,
+            containers=[runs],
+            termination_grace_period_seconds=service.termination_grace_seconds,
+            topology_spread_constraints=[
+                {
+                    "max_skew": 1,
+                    "topology_key": key,
+                    "when_unsatisfiable": "ScheduleAnyway",
+                    "label_selector": here,
+                    "match_label_keys": ["pod-template-hash"],
+                }
+                for key in ("topology.kubernetes.io/zone", "kubernetes.io/hostname")
+            ],
+            affinity={
+                "pod_anti_affinity": {
+                    "preferred_during_scheduling_ignored_during_execution": [
+                        {
+                            "weight": 100,
+                            "pod_affinity_term": {"topology_key": "kubernetes.io/hostname", "label_selector": here},
+                        }
+                    ]
+                }
+            },
+        )
+
+    def _openings(self, services: Sequence[ServiceSettings]) -> None:
+        """From the ingress controller and from one another to the services' ports."""
+        ports = [{"port": port, "protocol": "TCP"} for port in sorted({s.port for s in services if s.port})]
+        everyone = {"match_labels": {"app.kubernetes.io/component": SERVICE}}
+        metadata = {"namespace": self._args.namespace, "labels": labels("services", "application")}
+        NetworkPolicy(
+            "allow-into-services",
+            metadata={"name": "allow-into-services", **metadata},
+            spec={
+                "pod_selector": everyone,
+                "policy_types": ["Ingress"],
+                "ingress": [
+                    {"from_": [peer(self._args.ingress_controller), {"pod_selector": clients()}], "ports": ports}
+                ],
+            },
+            opts=self._inside,
+        )
+        NetworkPolicy(
+            "allow-to-services",
+            metadata={"name": "allow-to-services", **metadata},
+            spec={
+                "pod_selector": clients(),
+                "policy_types": ["Egress"],
+                "egress": [{"to": [{"pod_selector": everyone}], "ports": ports}],
+            },
+            opts=self._inside,
+        )
+
+    def _ingress(self, services: Sequence[ServiceSettings]) -> None:
+        wanted = self._args.ingress
+        rule: IngressRuleArgsDict = {
+            "host": wanted.host,
+            "http": {
+                "paths": [
+                    {
+                        "path": path,
+                        "path_type": "Prefix",
+                        "backend": {"service": {"name": service.name, "port": {"name": "http"}}},
+                    }
+                    for service in services
+                    for path in service.paths
+                ]
+            },
+        }
+        tls = {"hosts": [wanted.host], **({"secret_name": wanted.tls.secret_name} if wanted.tls.secret_name else {})}
+        KubernetesIngress(
+            "ingress",
+            metadata={
+                "name": "ingress",
+                "namespace": self._args.namespace,
+                "labels": labels("ingress", "application"),
+                "annotations": dict(wanted.annotations),
+            },
+            spec={"ingress_class_name": wanted.class_name, "tls": [tls], "rules": [rule]},
+            opts=ResourceOptions.merge(self._inside, self._waits()),
+        )

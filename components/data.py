@@ -1,0 +1,265 @@
+"""Data services: PostgreSQL and Redis, bundled as StatefulSets or run by somebody else."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import pulumi
+from pulumi import Input, ResourceOptions
+from pulumi_kubernetes.apps.v1 import StatefulSet
+from pulumi_kubernetes.core.v1 import EnvVarArgsDict, ProbeArgsDict, Secret, Service
+from pulumi_kubernetes.networking.v1 import NetworkPolicy
+from pulumi_random import RandomPassword
+
+from components.foundation import clients, outside
+from components.names import POSTGRES, REDIS, content_hash, labels, selector
+from components.pods import container, service_account, template
+from settings import BundledPostgres, BundledRedis, External, Resources
+from settings.base import quantity
+from settings.secret import Secret as SecretValue
+
+_PASSWORD_FILE = "/run/secrets/{name}/password"  # noqa: S105 (a path)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataServicesArgs:
+    """Which data services there are."""
+
+    namespace: Input[str]
+    """Where the bundled ones go."""
+    postgres: BundledPostgres | External
+    """The database."""
+    redis: BundledRedis | External
+    """Cache and sessions."""
+    dsns: Mapping[str, SecretValue] = field(default_factory=dict)
+    """DSNs of the external ones, by the variable they are handed over as."""
+    protect: bool
+    """Refuse to delete the bundled ones."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Store:
+    """How one bundled data service differs from the other."""
+
+    name: str
+    image: str
+    port: int
+    uid: int
+    data_path: str
+    storage: str
+    storage_class: str | None
+    amounts: Resources
+    arguments: Sequence[str]
+    environment: Mapping[str, str]
+    ready: ProbeArgsDict
+    run_path: str | None = None
+    """Where it puts its socket, besides /tmp."""
+
+
+class DataServices(pulumi.ComponentResource):
+    """The database and the cache, and the DSNs to reach them by."""
+
+    dsns: Mapping[str, SecretValue]
+    """`DATABASE_URL` and `REDIS_URL`."""
+
+    def __init__(self, name: str, args: DataServicesArgs, opts: ResourceOptions | None = None) -> None:
+        super().__init__("runbook:data:DataServices", name, None, opts)
+        self._namespace = args.namespace
+        self._protect = args.protect
+        self._after = opts.depends_on if opts else None
+        dsns = dict(args.dsns)
+        if isinstance(args.postgres, BundledPostgres):
+            dsns["DATABASE_URL"] = self._postgres(args.postgres)
+        else:
+            outside(self, "allow-postgres", args.namespace, args.postgres.egress)
+        if isinstance(args.redis, BundledRedis):
+            dsns["REDIS_URL"] = self._redis(args.redis)
+        else:
+            outside(self, "allow-redis", args.namespace, args.redis.egress)
+        self.dsns = dsns
+        self.register_outputs({})
+
+    def _postgres(self, wanted: BundledPostgres) -> SecretValue:
+        ask = ["pg_isready", "--host=/var/run/postgresql", f"--username={wanted.user}", f"--dbname={wanted.database}"]
+        password = self._store(
+            _Store(
+                name=POSTGRES,
+                image=wanted.image,
+                port=5432,
+                uid=wanted.uid,
+                data_path="/var/lib/postgresql/data",
+                storage=wanted.storage,
+                storage_class=wanted.storage_class,
+                amounts=wanted.resources,
+                arguments=(),
+                environment={"POSTGRES_USER": wanted.user, "POSTGRES_DB": wanted.database},
+                ready={"exec_": {"command": ask}, "period_seconds": 2, "timeout_seconds": 5},
+                run_path="/var/run/postgresql",
+            )
+        )
+        address = f"{POSTGRES}:5432/{wanted.database}"
+        value = password.apply(lambda secret: f"postgresql://{wanted.user}:{secret}@{address}")
+        return SecretValue(value, content_hash(POSTGRES, wanted.user, address))
+
+    def _redis(self, wanted: BundledRedis) -> SecretValue:
+        # Redis counts only its data: the rest of the limit is for its buffers and the fork that saves.
+        most = int(quantity(wanted.resources.limits.memory) * 6 / 10)
+        password = self._store(
+            _Store(
+                name=REDIS,
+                image=wanted.image,
+                port=6379,
+                uid=wanted.uid,
+                data_path="/data",
+                storage=wanted.storage,
+                storage_class=wanted.storage_class,
+                amounts=wanted.resources,
+                arguments=("--maxmemory", str(most), "--maxmemory-policy", "volatile-lru"),
+                environment={},
+                ready={"exec_": {"command": ["redis-healthy"]}, "period_seconds": 2, "timeout_seconds": 5},
+            )
+        )
+        value = password.apply(lambda secret: f"redis://default:{secret}@{REDIS}:6379/0")
+        return SecretValue(value, content_hash(REDIS))
+
+    def _store(self, store: _Store) -> pulumi.Output[str]:
+        """One StatefulSet with its password, services and opening; returns the password."""
+        name, opts = store.name, ResourceOptions(parent=self, depends_on=self._after)
+        generated = RandomPassword(f"{name}-password", length=40, special=False, opts=ResourceOptions(parent=self))
+        # Not hashed: the server reads it once, when it is first started; rotation goes by SQL.
+        secret = Secret(
+            f"{name}-secret",
+            metadata={
+                "name": f"{name}-password",
+                "namespace": self._namespace,
+                "labels": labels(name, name),
+            },
+            string_data={"password": generated.result},
+            opts=opts,
+        )
+        account = service_account(name, name, self._namespace, opts)
+        policy = self._opening(store, opts)
+        services = [self._service(store, headless=headless, opts=opts) for headless in (True, False)]
+        self._stateful_set(
+            store,
+            account=account.metadata.apply(lambda meta: meta.name or ""),
+            opts=ResourceOptions(
+                parent=self,
+                depends_on=[secret, policy, services[0]],
+                protect=self._protect,
+                custom_timeouts=pulumi.CustomTimeouts(create="10m", update="10m"),
+            ),
+        )
+        return pulumi.Output.secret(generated.result)
+
+    def _service(self, store: _Store, *, headless: bool, opts: ResourceOptions) -> Service:
+        name = f"{store.name}-pods" if headless else store.name
+        return Service(
+            f"{name}-service",
+            metadata={
+                "name": name,
+                "namespace": self._namespace,
+                "labels": labels(store.name, store.name),
+                # It has no endpoints before its StatefulSet, which wants it first.
+                "annotations": {"pulumi.com/skipAwait": "true"},
+            },
+            spec={
+                "selector": selector(store.name, store.name),
+                "ports": [{"name": store.name, "port": store.port, "target_port": store.port, "protocol": "TCP"}],
+                **({"cluster_ip": "None"} if headless else {"type": "ClusterIP"}),
+            },
+            opts=opts,
+        )
+
+    def _opening(self, store: _Store, opts: ResourceOptions) -> NetworkPolicy:
+        """From services and Jobs to the store: both sides of the way are closed otherwise."""
+        ports = [{"port": store.port, "protocol": "TCP"}]
+        NetworkPolicy(
+            f"allow-to-{store.name}",
+            metadata={
+                "name": f"allow-to-{store.name}",
+                "namespace": self._namespace,
+                "labels": labels(store.name, store.name),
+            },
+            spec={
+                "pod_selector": clients(),
+                "policy_types": ["Egress"],
+                "egress": [
+                    {"to": [{"pod_selector": {"match_labels": selector(store.name, store.name)}}], "ports": ports}
+                ],
+            },
+            opts=opts,
+        )
+        return NetworkPolicy(
+            f"allow-into-{store.name}",
+            metadata={
+                "name": f"allow-into-{store.name}",
+                "namespace": self._namespace,
+                "labels": labels(store.name, store.name),
+            },
+            spec={
+                "pod_selector": {"match_labels": selector(store.name, store.name)},
+                "policy_types": ["Ingress"],
+                "ingress": [{"from_": [{"pod_selector": clients()}], "ports": ports}],
+            },
+            opts=opts,
+        )
+
+    def _stateful_set(self, store: _Store, *, account: Input[str], opts: ResourceOptions) -> StatefulSet:
+        password_file = _PASSWORD_FILE.format(name=store.name)
+        environment: list[EnvVarArgsDict] = [
+            {"name": f"{store.name.upper()}_PASSWORD_FILE", "value": password_file},
+            *({"name": key, "value": value} for key, value in store.environment.items()),
+        ]
+        server = container(
+            store.name,
+            image=store.image,
+            amounts=store.amounts,
+            mounts=[
+                {"name": "data", "mount_path": store.data_path},
+                {"name": "password", "mount_path": password_file.rsplit("/", 1)[0], "read_only": True},
+                *([{"name": "run", "mount_path": store.run_path}] if store.run_path else []),
+            ],
+            args=list(store.arguments),
+            env=environment,
+            ports=[{"name": store.name, "container_port": store.port, "protocol": "TCP"}],
+            # The first start makes the database; after a crash it replays its log.
+            startup_probe={**store.ready, "failure_threshold": 150},
+            readiness_probe={**store.ready, "period_seconds": 5, "failure_threshold": 3},
+            # Answers as long as the process does, however busy it is.
+            liveness_probe={"tcp_socket": {"port": store.port}, "period_seconds": 20, "failure_threshold": 6},
+        )
+        claim_spec = {
+            "access_modes": ["ReadWriteOnce"],
+            "resources": {"requests": {"storage": store.storage}},
+            **({"storage_class_name": store.storage_class} if store.storage_class else {}),
+        }
+        return StatefulSet(
+            store.name,
+            metadata={"name": store.name, "namespace": self._namespace, "labels": labels(store.name, store.name)},
+            spec={
+                "service_name": f"{store.name}-pods",
+                "replicas": 1,
+                "selector": {"match_labels": selector(store.name, store.name)},
+                "template": template(
+                    store.name,
+                    store.name,
+                    service_account=account,
+                    uid=store.uid,
+                    containers=[server],
+                    volumes=[
+                        {
+                            "name": "password",
+                            "secret": {"secret_name": f"{store.name}-password", "default_mode": 0o440},
+                        },
+                        *([{"name": "run", "empty_dir": {}}] if store.run_path else []),
+                    ],
+                    termination_grace_period_seconds=120,
+                ),
+                "volume_claim_templates": [{"metadata": {"name": "data"}, "spec": claim_spec}],
+                # Whatever happens to the StatefulSet, the data stays.
+                "persistent_volume_claim_retention_policy": {"when_deleted": "Retain", "when_scaled": "Retain"},
+            },
+            opts=opts,
+        )

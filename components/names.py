@@ -1,0 +1,37 @@
+"""Names and labels. A name that ends in a hash of what it names makes the object immutable in fact:
+other content is another object, and the old one stays until nothing needs it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+PART_OF = "runbook"
+
+
+def content_hash(*parts: Any) -> str:
+    """Ten hex digits that stand for exactly this content."""
+    text = json.dumps(parts, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:10]
+
+
+def labels(name: str, component: str) -> dict[str, str]:
+    """Labels of everything: what it is, and what part it plays (network policies select by the part)."""
+    return {
+        "app.kubernetes.io/name": name,
+        "app.kubernetes.io/component": component,
+        "app.kubernetes.io/part-of": PART_OF,
+        "app.kubernetes.io/managed-by": "pulumi",
+    }
+
+
+def selector(name: str, component: str) -> dict[str, str]:
+    """The part of the labels that never changes."""
+    return {"app.kubernetes.io/name": name, "app.kubernetes.io/component": component}
+
+
+SERVICE = "service"
+JOB = "job"
+POSTGRES = "postgres"
+REDIS = "redis"

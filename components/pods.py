@@ -1,0 +1,120 @@
+"""What every pod has in common: nothing it does not need, and a limit on everything it has."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pulumi import Input, ResourceOptions
+from pulumi_kubernetes.core.v1 import (
+    ContainerArgsDict,
+    PodSpecArgsDict,
+    PodTemplateSpecArgsDict,
+    ProbeArgsDict,
+    ResourceRequirementsArgsDict,
+    ServiceAccount,
+    VolumeArgsDict,
+    VolumeMountArgsDict,
+)
+
+from components.names import labels
+from settings import Probe, Resources
+
+APPLICATION_UID = 10001
+"""User of the application's image."""
+
+_SCRATCH: VolumeMountArgsDict = {"name": "tmp", "mount_path": "/tmp"}  # noqa: S108 (a mount point in the pod)
+
+
+def resources(amounts: Resources) -> ResourceRequirementsArgsDict:
+    def side(of: Any) -> dict[str, str]:
+        return {"cpu": of.cpu, "memory": of.memory, "ephemeral-storage": of.ephemeral_storage}
+
+    return {"requests": side(amounts.requests), "limits": side(amounts.limits)}
+
+
+def container(
+    name: str,
+    *,
+    image: Input[str],
+    amounts: Resources,
+    command: Sequence[str] | None = None,
+    mounts: Sequence[VolumeMountArgsDict] = (),
+    **more: Any,
+) -> ContainerArgsDict:
+    """A container without privileges, with a read-only root and /tmp to write to."""
+    made: ContainerArgsDict = {
+        "name": name,
+        "image": image,
+        # With a digest this never changes what runs; it makes the registry confirm that we may run it.
+        "image_pull_policy": "Always",
+        "resources": resources(amounts),
+        "security_context": {
+            "allow_privilege_escalation": False,
+            "privileged": False,
+            "read_only_root_filesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        },
+        "volume_mounts": [_SCRATCH, *mounts],
+        "termination_message_policy": "FallbackToLogsOnError",
+        **more,
+    }
+    if command is not None:
+        made["command"] = list(command)
+    return made
+
+
+def template(
+    name: str,
+    component: str,
+    *,
+    service_account: Input[str],
+    uid: int,
+    containers: Sequence[ContainerArgsDict],
+    volumes: Sequence[VolumeArgsDict] = (),
+    annotations: Mapping[str, str] | None = None,
+    **more: Any,
+) -> PodTemplateSpecArgsDict:
+    """A pod as Pod Security `restricted` wants it, without a token for the Kubernetes API."""
+    spec: PodSpecArgsDict = {
+        "service_account_name": service_account,
+        "automount_service_account_token": False,
+        "enable_service_links": False,
+        "security_context": {
+            "run_as_non_root": True,
+            "run_as_user": uid,
+            "run_as_group": uid,
+            "fs_group": uid,
+            "fs_group_change_policy": "OnRootMismatch",
+            "seccomp_profile": {"type": "RuntimeDefault"},
+        },
+        "containers": list(containers),
+        "volumes": [{"name": "tmp", "empty_dir": {}}, *volumes],
+        **more,
+    }
+    return {"metadata": {"labels": labels(name, component), "annotations": annotations or {}}, "spec": spec}
+
+
+def service_account(name: str, component: str, namespace: Input[str], opts: ResourceOptions) -> ServiceAccount:
+    """An identity of its own that may do nothing."""
+    return ServiceAccount(
+        f"{name}-account",
+        metadata={"name": name, "namespace": namespace, "labels": labels(name, component)},
+        automount_service_account_token=False,
+        opts=opts,
+    )
+
+
+def probe(asked: Probe, port: int | None) -> ProbeArgsDict:
+    """A settings probe as kubelet takes it."""
+    made: ProbeArgsDict = {
+        "period_seconds": asked.period_seconds,
+        "timeout_seconds": asked.timeout_seconds,
+        "failure_threshold": asked.failure_threshold,
+    }
+    if asked.path is not None and port is not None:
+        made["http_get"] = {"path": asked.path, "port": port}
+    else:
+        made["exec_"] = {"command": shlex.split(asked.command or "")}
+    return made

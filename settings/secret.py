@@ -1,0 +1,16 @@
+"""A secret on its way from the encrypted configuration, or from a random provider, to a pod."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pulumi
+
+
+@dataclass(frozen=True)
+class Secret:
+    """The value as a secret Output, and what tells one value from another without telling the value."""
+
+    value: pulumi.Output[str]
+    identity: str
+    """Changes when the value changes; the names of immutable objects hang on it."""
