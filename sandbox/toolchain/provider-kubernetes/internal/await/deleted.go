@@ -1,0 +1,100 @@
+package await
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"runbook/sandbox/toolchain/provider-kubernetes/internal/kube"
+	"runbook/sandbox/toolchain/provider-kubernetes/internal/object"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+)
+
+// Deleted waits until an object whose deletion was asked for is gone, or has made way for another one of that name.
+func (w Wait) Deleted(parent context.Context, doomed *unstructured.Unstructured) error {
+	resource, err := w.Cluster.Resource(doomed)
+	if err != nil {
+		return err
+	}
+	gvr, err := w.Cluster.GVR(doomed)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(parent, w.Timeout)
+	defer cancel()
+	around := newBoard(ctx, w.Cluster)
+	self := byName(gvr, doomed.GetNamespace(), doomed.GetName())
+	// The watch may begin with a cache that still shows the object as it was. One look at the truth settles objects that
+	// went at once; for the rest the deletion event will come.
+	live, err := resource.Get(ctx, doomed.GetName(), metav1.GetOptions{})
+	if kube.IsGone(err) {
+		return nil
+	}
+	if err != nil {
+		live = doomed
+	}
+	told := ""
+	for {
+		if live.GetUID() != doomed.GetUID() {
+			return nil
+		}
+		if remaining := whyStillThere(live); remaining != told {
+			told = remaining
+			w.Progress(told)
+		}
+		current, known := around.list(self)
+		if known && len(current) == 0 {
+			return nil
+		}
+		if known {
+			live = current[0]
+			if live.GetUID() != doomed.GetUID() {
+				return nil
+			}
+		}
+		select {
+		case <-around.changed:
+		case <-ctx.Done():
+			reason := fmt.Sprintf("was not gone within %s: %s", w.Timeout, whyStillThere(live))
+			if parent.Err() != nil {
+				reason = "is being deleted, but the operation was cancelled before it was gone"
+			}
+			return &NotReadyError{Object: live, Reason: reason}
+		}
+	}
+}
+
+// whyStillThere reads what holds an object back: finalizers, and for a namespace what is left in it.
+func whyStillThere(live *unstructured.Unstructured) string {
+	var reasons []string
+	conditions, _, _ := unstructured.NestedSlice(live.Object, "status", "conditions")
+	if live.GetKind() == "Namespace" {
+		for _, entry := range conditions {
+			fields, _ := entry.(map[string]any)
+			if message, _ := fields["message"].(string); fields["status"] == "True" && message != "" {
+				reasons = append(reasons, message)
+			}
+		}
+	}
+	if finalizers := live.GetFinalizers(); len(finalizers) > 0 {
+		reasons = append(reasons, "finalizers "+strings.Join(finalizers, ", "))
+	}
+	if len(reasons) == 0 {
+		return "waiting for deletion"
+	}
+	return "waiting for " + strings.Join(reasons, "; ")
+}
+
+// SkipsDeletion lists the kinds for which pulumi.com/skipAwait covers deletion as well.
+func SkipsDeletion(inputs *unstructured.Unstructured) bool {
+	if !object.IsTrue(inputs, object.SkipAwait) {
+		return false
+	}
+	switch inputs.GroupVersionKind().GroupKind().String() {
+	case "Namespace", "Pod", "ReplicationController", "DaemonSet.apps", "Deployment.apps", "StatefulSet.apps", "Job.batch":
+		return true
+	}
+	return false
+}

@@ -1,0 +1,68 @@
+package await
+
+import (
+	"fmt"
+
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+)
+
+// deployment is ready when the rollout is complete: all replicas of the new version available, none of the old left.
+func deployment(live *unstructured.Unstructured, around source) verdict {
+	if paused, _, _ := unstructured.NestedBool(live.Object, "spec", "paused"); paused {
+		return verdict{ready: true} // nothing will move until somebody resumes it
+	}
+	return generic(live, around)
+}
+
+func replicationController(live *unstructured.Unstructured, _ source) verdict {
+	wanted, ok, _ := unstructured.NestedInt64(live.Object, "spec", "replicas")
+	if !ok {
+		wanted = 1
+	}
+	observed, _, _ := unstructured.NestedInt64(live.Object, "status", "observedGeneration")
+	ready, _, _ := unstructured.NestedInt64(live.Object, "status", "readyReplicas")
+	return verdict{
+		ready:   observed >= live.GetGeneration() && ready == wanted,
+		message: fmt.Sprintf("Ready: %d/%d", ready, wanted),
+	}
+}
+
+// job is ready when it has done its work, unlike for kstatus, which is content once it has started.
+func job(live *unstructured.Unstructured, _ source) verdict {
+	if suspended, _, _ := unstructured.NestedBool(live.Object, "spec", "suspend"); suspended {
+		return verdict{ready: true}
+	}
+	for _, kind := range []string{"Failed", "FailureTarget"} {
+		if condition := conditionOf(live, kind); condition.status == "True" {
+			return verdict{failed: true, message: condition.text()}
+		}
+	}
+	if conditionOf(live, "Complete").status == "True" {
+		return verdict{ready: true}
+	}
+	active, _, _ := unstructured.NestedInt64(live.Object, "status", "active")
+	succeeded, _, _ := unstructured.NestedInt64(live.Object, "status", "succeeded")
+	failed, _, _ := unstructured.NestedInt64(live.Object, "status", "failed")
+	return verdict{message: fmt.Sprintf(
+		"Job in progress: %d pods active, %d succeeded, %d failed", active, succeeded, failed)}
+}
+
+type condition struct{ status, reason, message string }
+
+func (c condition) text() string {
+	if c.message == "" {
+		return c.reason
+	}
+	return c.reason + ": " + c.message
+}
+
+func conditionOf(live *unstructured.Unstructured, kind string) condition {
+	conditions, _, _ := unstructured.NestedSlice(live.Object, "status", "conditions")
+	for _, entry := range conditions {
+		if fields, ok := entry.(map[string]any); ok && fields["type"] == kind {
+			text := func(key string) string { s, _ := fields[key].(string); return s }
+			return condition{status: text("status"), reason: text("reason"), message: text("message")}
+		}
+	}
+	return condition{}
+}
