@@ -75,9 +75,15 @@ def test(part: Part) -> Path:
 
 
 def _inputs(part: Part, *, tests: bool = False) -> list[Path | str]:
-    """Everything a build depends on, none of it an absolute path."""
-    inputs: list[Path | str] = [_compiler(), part.ldflags(), repr(sorted(part.programs.items()))]
-    inputs.append(repr(sorted(part.copies.items())))
+    return [_compiler(), *_source_inputs(part, tests=tests)]
+
+
+def _source_inputs(part: Part, *, tests: bool) -> list[Path | str]:
+    """Everything a build depends on besides the compiler, and no absolute path."""
+    inputs: list[Path | str] = [
+        part.ldflags(),
+        *(repr(sorted(what.items())) for what in (part.programs, part.copies)),
+    ]
     for file in sorted(part.folder.rglob("*")):
         relative = file.relative_to(part.folder).as_posix()
         for_tests = file.name.endswith("_test.go") or "testdata" in file.parts
@@ -100,6 +106,7 @@ def _environment() -> dict[str, str]:
         "GOTOOLCHAIN": "local",
         "GOWORK": "off",
         "CGO_ENABLED": "0",  # no C compiler needed, and programs that run in any root file system
+        "GOGC": os.environ.get("GOGC", "400"),  # the compiler collects less garbage: a fifth less time
     }
 
 
