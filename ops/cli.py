@@ -1,20 +1,18 @@
-"""The operator's command `runbook`."""
+"""The operator's command `runbook`. What a command needs is loaded when it runs: reading starts fast."""
 
 from __future__ import annotations
 
 import json
 import sys
+import warnings
 from collections.abc import Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.markup import escape
 
-from ops.errors import EXIT_CODES, OpsError, Refused
-from settings import SettingsError
+from ops.errors import EXIT_CODES, Interrupted, OpsError, Refused
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,7 +23,8 @@ if TYPE_CHECKING:
     from ops.update import LockPolicy
 
 app = typer.Typer(
-    help="Releases of one stack: deploy, roll back, and see what runs.\n\n" + EXIT_CODES,
+    help="Releases of one stack: deploy, roll back, and see what runs.",
+    epilog=EXIT_CODES,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -37,57 +36,46 @@ app.add_typer(quarantine_app, name="quarantine")
 
 Stack = Annotated[
     str | None,
-    typer.Option("--stack", "-s", envvar="RUNBOOK_STACK", help="Stack; default: the selected one."),
+    typer.Option(
+        "--stack", "-s", envvar=["RUNBOOK_STACK", "PULUMI_STACK"], help="Default: the selected stack."
+    ),
 ]
 Cwd = Annotated[Path, typer.Option("--cwd", "-C", help="The project's folder.", file_okay=False, exists=True)]
-AsJson = Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 BreakLock = Annotated[
     bool,
-    typer.Option(
-        "--break-lock", help="Remove the lock of an update elsewhere that you know is gone (asks first)."
-    ),
+    typer.Option("--break-lock", help="Remove the lock of an update elsewhere that is known to be gone."),
 ]
 AllowQuarantined = Annotated[
     str | None,
-    typer.Option(
-        "--allow-quarantined", metavar="REASON", help="Take a quarantined image all the same; says why."
-    ),
+    typer.Option("--allow-quarantined", metavar="REASON", help="Take a quarantined image, and say why."),
 ]
 HERE = Path()
-out = Console(soft_wrap=False)
-err = Console(stderr=True, soft_wrap=True)
 
 
 def main() -> None:
     """The console script."""
+    # A killed engine cuts its event stream short: the message about that is ours to give.
+    warnings.filterwarnings("ignore", message="Error in event stream")
     app()
 
 
 @app.command(
-    epilog="[bold]Examples[/]: runbook deploy registry.example.com/shop:2.4.0 · "
-    "runbook deploy registry.example.com/shop@sha256:… --git 1a2b3c --schema-min 2 --schema-max 3 --schema-level 3"
+    epilog="[bold]Examples[/]: runbook deploy registry.example.com/shop:2.4.0\n\n"
+    "runbook deploy registry.example.com/shop@sha256:… --git 1a2b3c --schema-min 2 --schema-max 3 "
+    "--schema-level 3"
+    "\n\n" + EXIT_CODES
 )
 def deploy(
-    image: Annotated[
-        str, typer.Argument(help="registry/name:tag or registry/name@sha256:…; a tag is resolved once.")
-    ],
+    image: Annotated[str, typer.Argument(help="registry/name:tag or registry/name@sha256:…")],
     git: Annotated[str | None, typer.Option(help="Commit; default: the image's label.")] = None,
     version: Annotated[str | None, typer.Option(help="Version; default: the image's label.")] = None,
-    schema_min: Annotated[
-        int | None, typer.Option(min=0, help="Lowest schema level it serves on; default: label.")
-    ] = None,
-    schema_max: Annotated[
-        int | None, typer.Option(min=0, help="Highest schema level it serves on; default: label.")
-    ] = None,
-    schema_level: Annotated[
-        int | None, typer.Option(min=0, help="Level its migrations lead to; default: label.")
-    ] = None,
+    schema_min: Annotated[int | None, typer.Option(min=0, help="Lowest schema level it serves on.")] = None,
+    schema_max: Annotated[int | None, typer.Option(min=0, help="Highest schema level it serves on.")] = None,
+    schema_level: Annotated[int | None, typer.Option(min=0, help="Level its migrations lead to.")] = None,
     allow_downtime: Annotated[
-        bool,
-        typer.Option(
-            "--allow-downtime", help="Migrate although the running version cannot serve on the new schema."
-        ),
+        bool, typer.Option("--allow-downtime", help="Migrate although the running version cannot serve then.")
     ] = False,
     allow_quarantined: AllowQuarantined = None,
     break_lock: BreakLock = False,
@@ -98,25 +86,24 @@ def deploy(
 ) -> None:
     """Release an image. When the update fails, the version that served before is put back.
 
-    Checked before anything is changed: the image and its labels, the stack file, the quarantine, the database's
-    schema level against what this and the running release can serve on, the cluster, the lock. A run that was
-    killed is finished by the same command.
+    A tag is resolved to its digest once. Checked before anything is changed: the image and its labels, the
+    stack file, the quarantine, the schema level of the database against what this and the running release can
+    serve on, the cluster, the lock. A run that was killed is finished by the same command.
     """
     from ops import deploy as deploying
 
-    levels = {"min": schema_min, "max": schema_max, "level": schema_level}
-    wish = deploying.Wish(image, git, version, levels, allow_quarantined, allow_downtime)
-    with _ended(as_json), _session(cwd, stack) as session:
-        done = deploying.deploy(session, wish, _locks(break_lock, yes))
+    schema = {"min": schema_min, "max": schema_max, "level": schema_level}
+    wish = deploying.Wish(image, git, version, schema, allow_quarantined, allow_downtime)
+    with _ended(as_json):
+        done = deploying.deploy(_session(cwd, stack), wish, _locks(break_lock, yes))
         _result(
-            done,
-            as_json,
-            f"[green]Revision {done['revision']} serves[/] after {done['seconds']} s. {done['url'] or ''}",
+            done, as_json, f"Revision {done['revision']} serves, {done['seconds']} s after the command began."
         )
 
 
 @app.command(
-    epilog="[bold]Examples[/]: runbook rollback · runbook rollback --to 41 --yes --reason 'checkout is broken'"
+    epilog="[bold]Examples[/]: runbook rollback\n\n"
+    "runbook rollback --to 41 --yes --reason 'checkout is broken'\n\n" + EXIT_CODES
 )
 def rollback(
     to: Annotated[
@@ -124,13 +111,12 @@ def rollback(
     ] = None,
     reason: Annotated[str, typer.Option(help="Why; stands in the quarantine.")] = "rolled back by hand",
     no_quarantine: Annotated[
-        bool,
-        typer.Option("--no-quarantine", help="Do not bar the image that is left behind from coming back."),
+        bool, typer.Option("--no-quarantine", help="Let the image that is left behind come back.")
     ] = False,
     allow_quarantined: AllowQuarantined = None,
     preview: Annotated[
         bool | None,
-        typer.Option("--preview/--no-preview", help="Show what the engine would do; default: unless --yes."),
+        typer.Option("--preview/--no-preview", help="Ask the engine first; default: unless --yes."),
     ] = None,
     break_lock: BreakLock = False,
     yes: Yes = False,
@@ -138,10 +124,10 @@ def rollback(
     cwd: Cwd = HERE,
     as_json: AsJson = False,
 ) -> None:
-    """Go back to an earlier release: its image, services and commands; never secrets or data. No migration runs.
+    """Go back to an earlier release: its image, services and commands; never secrets or data.
 
-    Refused when the database's schema is not one that release can serve on. The image left behind is
-    quarantined. Ends when the old release is proven to serve, and says how long that took.
+    No migration runs: refused when the database's schema is not one which that release can serve on. The
+    image left behind is quarantined. Ends when the old release is proven to serve.
     """
     from ops import rollback as rolling
 
@@ -153,14 +139,15 @@ def rollback(
         _show_plan(plan, run)
         return yes or _ask("Roll back?")
 
-    with _ended(as_json), _session(cwd, stack) as session:
-        done = rolling.rollback(session, wish, _locks(break_lock, yes), confirm)
-        line = f"[green]Revision {done['revision']} serves what revision {done['target']} served[/], {done['seconds']} s"
-        _result(done, as_json, f"{line} after the command began. {done['url'] or ''}")
+    with _ended(as_json):
+        done = rolling.rollback(_session(cwd, stack), wish, _locks(break_lock, yes), confirm)
+        what = f"Revision {done['revision']} serves the release of revision {done['target']} again"
+        _result(done, as_json, f"{what}, {done['seconds']} s after the command began.")
 
 
 @app.command(
-    epilog="[bold]Examples[/]: runbook history · runbook history --limit 100 --page 2 · runbook history --json"
+    epilog="[bold]Examples[/]: runbook history\n\nrunbook history --limit 100 --page 2\n\n"
+    "runbook history --json"
 )
 def history(
     limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="How many, newest first.")] = 20,
@@ -172,17 +159,17 @@ def history(
     """Every update of the stack: revision, when, who, image, git, schema, result, duration."""
     from ops import show
 
-    with _ended(as_json), _session(cwd, stack) as session:
-        rows = show.history(session, limit, page)
+    with _ended(as_json):
+        rows = show.history(_session(cwd, stack), limit, page)
         if as_json:
             _json(rows)
         elif rows:
-            show.print_history(out, rows)
+            show.print_history(rows)
         else:
-            err.print("No updates on this page." if page > 1 else "This stack was never deployed.")
+            typer.echo("No updates on this page." if page > 1 else "This stack was never deployed.", err=True)
 
 
-@app.command(epilog="[bold]Examples[/]: runbook diff 41 · runbook diff 41 --json")
+@app.command(epilog="[bold]Examples[/]: runbook diff 41\n\nrunbook diff 41 --json")
 def diff(
     revision: Annotated[int, typer.Argument(min=1, help="Revision to compare with what stands now.")],
     stack: Stack = None,
@@ -192,29 +179,30 @@ def diff(
     """What differs between a revision and now: image, schema, services and commands."""
     from ops import show
 
-    with _ended(as_json), _session(cwd, stack) as session:
-        rows = show.diff(session, revision)
+    with _ended(as_json):
+        rows = show.diff(_session(cwd, stack), revision)
         if as_json:
             _json(rows)
         else:
-            show.print_differences(out, rows, f"REVISION {revision}", "NOW")
+            pairs = [(item["path"], item["then"], item["now"]) for item in rows]
+            show.print_differences(pairs, f"REVISION {revision}", "NOW")
 
 
-@app.command(epilog="[bold]Examples[/]: runbook status · runbook status --json | jq .schema.database")
+@app.command(
+    epilog="[bold]Examples[/]: runbook status\n\nrunbook status --json | jq .schema.database\n\n"
+    "Exit codes: 0 healthy; 1 not healthy, not finished or never deployed; 2 could not be asked."
+)
 def status(stack: Stack = None, cwd: Cwd = HERE, as_json: AsJson = False) -> None:
-    """What runs now: revision, image, schema, pods, health, lock, pending operations, quarantine.
+    """What runs now: revision, image, schema, pods, health, lock, pending operations, quarantine."""
+    from ops import status as looking
 
-    Exit code 0: healthy; 1: not healthy or never deployed; 2: the cluster could not be asked.
-    """
-    from ops import show
-
-    with _ended(as_json), _session(cwd, stack) as session:
-        found = show.status(session)
+    with _ended(as_json):
+        found = looking.status(_session(cwd, stack))
         if as_json:
             _json(found)
         else:
-            show.print_status(out, found)
-        if found["problems"] or not show.healthy(found):
+            looking.print_status(found)
+        if found["problems"] or not looking.healthy(found):
             raise typer.Exit(2 if found["problems"] else 1)
 
 
@@ -223,14 +211,13 @@ def quarantine_list(stack: Stack = None, cwd: Cwd = HERE, as_json: AsJson = Fals
     """The digests in quarantine, and why."""
     from ops import quarantine
 
-    with _ended(as_json), _session(cwd, stack) as session:
-        items = [item.to_config() for item in quarantine.listed(session)]
+    with _ended(as_json):
+        items = [item.to_config() for item in quarantine.listed(_session(cwd, stack))]
         if as_json:
             _json(items)
-        for item in () if as_json else items:
-            out.print(
-                f"{item['digest']}  revision {item['revision']}  {escape(item['reason'])}", soft_wrap=True
-            )
+            return
+        for item in items:
+            typer.echo(f"{item['digest']}  revision {item['revision']}  {item['reason']}")
 
 
 @quarantine_app.command("lift", epilog="[bold]Example[/]: runbook quarantine lift 3f2a9c")
@@ -242,16 +229,15 @@ def quarantine_lift(
     """Let a digest be deployed again. Only the stack file is changed."""
     from ops import quarantine
 
-    with _ended(as_json=False), _session(cwd, stack) as session:
-        item = quarantine.lift(session, digest)
-        out.print(f"{item.digest} may be deployed again (it was barred since revision {item.revision}).")
+    with _ended(as_json=False):
+        item = quarantine.lift(_session(cwd, stack), digest)
+        typer.echo(f"{item.digest} may be deployed again; it was barred since revision {item.revision}.")
 
 
-@contextmanager
-def _session(cwd: Path, stack: str | None) -> Iterator[Session]:
+def _session(cwd: Path, stack: str | None) -> Session:
     from ops.session import open_session
 
-    yield open_session(cwd, stack)
+    return open_session(cwd, stack)
 
 
 def _locks(break_lock: bool, yes: bool) -> LockPolicy:
@@ -271,36 +257,43 @@ def _ended(as_json: bool) -> Iterator[None]:
     """Any failure that is foreseen ends as one message and its exit code."""
     try:
         yield
-    except (OpsError, SettingsError) as error:
-        code = error.exit_code if isinstance(error, OpsError) else Refused.exit_code
-        if as_json:
-            word = {1: "rolledBack", 2: "refused", 3: "failed", 4: "interrupted"}[code]
-            _json({"result": word, "error": str(error).strip()})
-        err.print(f"[red]error:[/] {escape(str(error).strip())}", highlight=False)
-        raise typer.Exit(code) from None
+        return
+    except OpsError as error:
+        end = error
+    except typer.Abort:
+        end = Refused("Not confirmed; nothing was changed.")
+    except KeyboardInterrupt:
+        end = Interrupted("Stopped. `runbook status` tells what stands.")
+    message = str(end).strip()
+    if as_json:
+        words = {1: "rolledBack", 2: "refused", 3: "failed", 4: "interrupted"}
+        _json({"result": words[end.exit_code], "error": message})
+    typer.echo(f"{typer.style('error:', fg='red')} {message}", err=True)
+    raise typer.Exit(end.exit_code)
 
 
 def _result(done: Mapping[str, Any], as_json: bool, line: str) -> None:
     if as_json:
         _json(done)
     else:
-        out.print(line, highlight=False, soft_wrap=True)
+        typer.secho(line, fg="green")
+        if done["url"]:
+            typer.echo(done["url"])
 
 
 def _json(value: object) -> None:
-    print(json.dumps(value, indent=2))
+    typer.echo(json.dumps(value, indent=2))
 
 
 def _show_plan(plan: Plan, run: Run | None) -> None:
     from ops import show
     from ops.engine import short
 
-    err.print(f"Back from revision {plan.leaving.revision} to the release of revision {plan.target}:")
-    rows = [{"path": path, "then": then, "now": now} for path, then, now in plan.differences]
-    show.print_differences(err, rows, "NOW", f"AS IN REVISION {plan.target}")
-    if run:
-        for op, urn in run.steps:
-            err.print(f"  {op} {short(urn)}", highlight=False)
+    leaving, target = plan.leaving.revision, plan.target
+    typer.echo(f"Back from revision {leaving} to the release of revision {target}:", err=True)
+    show.print_differences(plan.differences, "NOW", f"AS IN REVISION {target}", err=True)
+    for op, urn in run.steps if run else ():
+        typer.echo(f"  {op} {short(urn)}", err=True)
 
 
 if __name__ == "__main__":

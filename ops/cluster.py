@@ -16,7 +16,6 @@ from lightkube.models.apps_v1 import DeploymentStatus
 from lightkube.resources.apps_v1 import Deployment
 from lightkube.resources.core_v1 import Pod
 
-from ops.decisions import Database
 from ops.errors import OpsError, Refused
 from settings import Commands, Service
 
@@ -84,8 +83,8 @@ class Cluster:
         level = answer.split()[-1] if answer.split() else ""
         if not level.isdigit():
             raise Refused(
-                f"commands.schemaLevel must end with one whole number, the database's schema level; in pod {pod} "
-                f"`{shlex.join(commands.schema_level.argvs[-1])}` printed {answer.strip()[-200:]!r}."
+                "commands.schemaLevel must end with one whole number, the database's schema level; in pod "
+                f"{pod} `{shlex.join(commands.schema_level.argvs[-1])}` printed {answer.strip()[-200:]!r}."
             )
         return int(level)
 
@@ -96,7 +95,7 @@ class Cluster:
             resource = resource_registry.load(version, kind)
         except LoadResourceError:
             raise Refused(
-                f"A killed run may have made {kind} {meta['name']} ({version}), which this command does not know: "
+                f"A killed run may have made {kind} {meta['name']} ({version}), a kind unknown here: "
                 "look whether it exists, then settle it with `pulumi refresh`."
             ) from None
         name, namespace = meta["name"], meta.get("namespace") or "default"
@@ -183,9 +182,3 @@ def _rollout(deployment: Deployment) -> Rollout:
             and (status.replicas or 0) == wanted
         ),
     )
-
-
-def database(cluster: Cluster, service: Service, commands: Commands, recorded: Database) -> Database:
-    """The database's level: asked in a running pod, else what the history says."""
-    level = cluster.schema_level(service, commands)
-    return recorded if level is None else Database(level, level, "asked")

@@ -1,4 +1,4 @@
-"""What is decided, apart from what is done: pure functions over the release, the history and the database's level."""
+"""What is decided, apart from what is done: pure functions over release, history and the database's level."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def resumed(now: Standing, image: str, schema: SchemaRange) -> Release | None:
 
 @dataclass(frozen=True)
 class Database:
-    """The schema level of the database; a range when nothing could be asked and the history leaves it open."""
+    """The schema level of the database; a range when nobody could be asked and the history leaves it open."""
 
     low: int
     high: int
@@ -66,6 +66,10 @@ class Database:
     def __str__(self) -> str:
         level = str(self.low) if self.low == self.high else f"{self.low} or {self.high}"
         return level if self.source == "asked" else f"{level} ({self.source})"
+
+
+def asked(level: int) -> Database:
+    return Database(level, level, "asked")
 
 
 def recorded_database(history: Iterable[Entry]) -> Database:
@@ -100,7 +104,7 @@ class Block:
 def deploy_gate(
     new: SchemaRange, running: Release | None, database: Database, *, allow_downtime: bool = False
 ) -> Block | None:
-    """Whether the release can serve on the database as it will be, and the old one too while it is replaced."""
+    """Whether the release can serve on the database as it will be, and the old one while it is replaced."""
     if database.high > new.max:
         return Block(
             "database_ahead",
@@ -114,8 +118,9 @@ def deploy_gate(
     if running and after > running.schema_.max and not allow_downtime:
         return Block(
             "running_cannot_serve",
-            f"This release brings the database from schema level {database} to {after}, but the running revision "
-            f"{running.revision} serves only levels {_range(running.schema_)}: it would fail during the rollout.",
+            f"This release brings the database from schema level {database} to {after}, but the running "
+            f"revision {running.revision} serves only levels {_range(running.schema_)}: it would "
+            "fail during the rollout.",
             "Expand first, contract later: deploy a release whose range includes both levels, then this one. "
             "Or accept errors until the new version serves: --allow-downtime.",
             database,
@@ -141,8 +146,8 @@ def rollback_gate(target: Release, database: Database) -> Block | None:
     if database.low < serves.min:
         return Block(
             "database_behind",
-            f"Revision {target.revision} serves schema levels {_range(serves)}, but the database is only at level "
-            f"{database}, and a rollback runs no migrations.",
+            f"Revision {target.revision} serves schema levels {_range(serves)}, but the database is only at "
+            f"level {database}, and a rollback runs no migrations.",
             f"Deploy its image again, with its migrations: `runbook deploy {target.image}`.",
             database,
             serves,
@@ -202,8 +207,8 @@ def rollback_target(history: History, now: Standing, to: int | None, *, allow_qu
         ):
             return entry
     raise Refused(
-        f"There is no earlier release to go back to: no revision before {current.revision} succeeded with another "
-        "image or configuration and is not quarantined (`runbook history` lists them all)."
+        f"There is no earlier release to go back to: no revision before {current.revision} succeeded with "
+        "another image or configuration and is not quarantined (`runbook history` lists them all)."
     )
 
 
@@ -212,9 +217,7 @@ def _named(
 ) -> Entry:
     seen = [entry for entry in history.updates() if entry.revision == to]
     if not seen:
-        known = sorted({entry.revision for entry in history.updates() if entry.revision})
-        have = f"it has {known[0]} to {known[-1]}" if known else "it has none"
-        raise Refused(f"Revision {to} does not exist in this stack's history: {have} (`runbook history`).")
+        raise Refused(no_such_revision(history, to))
     good = next((entry for entry in seen if entry.succeeded), None)
     if good is None or good.release is None:
         raise Refused(
@@ -224,10 +227,16 @@ def _named(
         raise Refused(f"Revision {to} is what runs now; to repair drift run `pulumi up`.")
     if (bad := quarantined(good.release.digest, quarantine)) and not allow_quarantined:
         raise Refused(
-            f"The image of revision {to} is quarantined ({bad.reason}, revision {bad.revision}). Choose another "
-            "revision, or force it with --allow-quarantined REASON."
+            f"The image of revision {to} is quarantined ({bad.reason}, revision {bad.revision}). Choose "
+            "another revision, or force it with --allow-quarantined REASON."
         )
     return good
+
+
+def no_such_revision(history: History, revision: int) -> str:
+    known = sorted({entry.revision for entry in history.updates() if entry.revision})
+    have = f"it has {known[0]} to {known[-1]}" if known else "it was never deployed"
+    return f"Revision {revision} does not exist in this stack's history: {have} (`runbook history`)."
 
 
 def _differs(entry: Entry, history: History, revision: int) -> bool:

@@ -10,10 +10,11 @@ from ops import decisions, health, registry
 from ops.decisions import Database
 from ops.engine import Run
 from ops.errors import Interrupted, OpsError, Refused, RolledBack, Stuck
+from ops.facts import Facts, gather
 from ops.history import RELEASE, Entry
 from ops.locks import exclusive, whoami
 from ops.registry import Image
-from ops.session import Facts, Session, gather
+from ops.session import Session
 from ops.stackfile import StackText
 from ops.update import LockPolicy, apply, clear_way
 from settings import Quarantined, Release
@@ -53,8 +54,8 @@ def plan(facts: Facts, wish: Wish) -> Release:
     git = wish.git or image.git
     if not git:
         raise Refused(
-            f"{image.reference} does not say which commit it was built from: build it with the label {registry.GIT}, "
-            "or give --git COMMIT."
+            f"{image.reference} does not say which commit it was built from: build it with the label "
+            f"{registry.GIT}, or give --git COMMIT."
         )
     schema = image.schema(wish.schema)
     digest = image.reference.rsplit("@", 1)[1]
@@ -82,12 +83,12 @@ def _quarantined(bad: Quarantined, facts: Facts) -> str:
     release = facts.now.release
     if release and release.action == "rollback" and not facts.now.finished:
         return (
-            f"The rollback to revision {release.revision} was interrupted: finish it with `runbook rollback`. "
-            f"The image is quarantined: {bad.reason}"
+            f"The rollback to revision {release.revision} was interrupted: finish it with "
+            f"`runbook rollback`. The image is quarantined: {bad.reason}"
         )
     return (
-        f"This image is quarantined since revision {bad.revision}: {bad.reason}\nDeploy another image, or force it "
-        "with --allow-quarantined REASON."
+        f"This image is quarantined since revision {bad.revision}: {bad.reason}\nDeploy another image, or "
+        "force it with --allow-quarantined REASON."
     )
 
 
@@ -100,14 +101,14 @@ def _undo(
     good = decisions.last_good(facts.history)
     if good is None or good.release is None:
         return Stuck(
-            f"Revision {failed.revision} failed, and it is the first: there is nothing to roll back to.\n{why}\n"
-            "Repair the cause and run the same command again."
+            f"Revision {failed.revision} failed, and it is the first: there is nothing to roll back to."
+            f"\n{why}\nRepair the cause and run the same command again."
         )
     database = _database_after(facts, failed)
     if block := decisions.rollback_gate(good.release, database):
         return Stuck(
-            f"Revision {failed.revision} failed, and revision {good.release.revision} cannot be put back.\n{why}\n"
-            f"{block.why}\n{block.then}"
+            f"Revision {failed.revision} failed, and revision {good.release.revision} cannot be put back.\n"
+            f"{why}\n{block.why}\n{block.then}"
         )
     try:
         back = _put_back(session, facts, text, failed, good, why, policy)
@@ -118,8 +119,8 @@ def _undo(
     except OpsError as error:
         return Stuck(f"Revision {failed.revision} failed:\n{why}\n\nIts rollback failed too:\n{error}")
     return RolledBack(
-        f"Revision {failed.revision} failed and was rolled back: revision {back.revision} runs the image of revision "
-        f"{good.release.revision} again ({session.seconds:.1f} s in all).\n{why}"
+        f"Revision {failed.revision} failed and was rolled back: revision {back.revision} runs the image of "
+        f"revision {good.release.revision} again ({session.seconds:.1f} s in all).\n{why}"
     )
 
 
@@ -131,7 +132,7 @@ def _database_after(facts: Facts, failed: Release) -> Database:
     except Refused:
         level = None
     if level is not None:
-        return Database(level, level, "asked")
+        return decisions.asked(level)
     return Database(facts.database.low, max(facts.database.high, failed.schema_.level), "recorded")
 
 

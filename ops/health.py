@@ -8,7 +8,7 @@ from typing import Any
 
 import httpx
 
-from ops.session import Facts
+from ops.facts import Facts
 from settings import Release
 
 PATH = "/api/health"
@@ -51,7 +51,8 @@ def verify(facts: Facts, release: Release, url: Any) -> str | None:
     rollouts = facts.cluster.settle(services, _SETTLE_SECONDS)
     for rollout in rollouts:
         if not rollout.settled:
-            return f"{rollout.service}: only {rollout.ready} of {rollout.wanted} pods are ready on the new template."
+            ready = f"only {rollout.ready} of {rollout.wanted} pods are ready"
+            return f"{rollout.service}: {ready} on the new template."
     backend = services[0]
     expected = backend.image or release.image
     ran = next((rollout.image for rollout in rollouts if rollout.service == backend.name), None)

@@ -1,4 +1,4 @@
-"""The stack's history as the engine tells it: one entry per update, with the plain configuration it ran with."""
+"""The stack's history as the engine tells it: one entry per update, with the plain configuration of it."""
 
 from __future__ import annotations
 
@@ -7,11 +7,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from pydantic import ValidationError
-
-from settings import Release
+if TYPE_CHECKING:
+    from settings import Release
 
 RELEASE = "runbook:release"
 QUARANTINE = "runbook:quarantine"
@@ -38,14 +37,25 @@ class Entry:
     @cached_property
     def release(self) -> Release | None:
         """The release it ran with; None before the first deploy (or when another program wrote it)."""
+        # Loaded here: a list of a thousand updates needs no models.
+        from pydantic import ValidationError
+
+        from settings import Release
+
         try:
             return Release.model_validate(self.config[RELEASE])
         except (KeyError, ValidationError):
             return None
 
     @property
+    def written(self) -> Mapping[str, Any]:
+        """The release as it stood in the configuration, not judged."""
+        found = self.config.get(RELEASE)
+        return found if isinstance(found, Mapping) else {}
+
+    @property
     def revision(self) -> int | None:
-        return self.release.revision if self.release else None
+        return self.written.get("revision")
 
     @property
     def succeeded(self) -> bool:
@@ -54,9 +64,10 @@ class Entry:
     @property
     def action(self) -> str:
         """deploy, rollback; update for a plain `pulumi up`; else the engine's own word."""
-        if self.kind != "update" or self.release is None:
+        if self.kind != "update" or self.revision is None:
             return self.kind
-        return self.release.action if self.message.startswith(f"revision {self.revision}:") else "update"
+        ours = self.message.startswith(f"revision {self.revision}:")
+        return self.written.get("action", "deploy") if ours else "update"
 
     @property
     def who(self) -> str:

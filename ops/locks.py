@@ -66,6 +66,14 @@ class EngineLock:
         return (self.user, self.host) == (user, host) and not alive(self.pid)
 
 
+class Locked(Refused):
+    """Another engine holds the stack."""
+
+    def __init__(self, locks: Sequence[EngineLock]) -> None:
+        self.locks = locks
+        super().__init__(f"The stack is locked by {', '.join(map(str, locks))}.")
+
+
 _OWNER = re.compile(r"created by (?P<user>\S+)@(?P<host>\S+) \(pid (?P<pid>\d+)\) at (?P<since>\S+)")
 
 

@@ -60,7 +60,7 @@ class Image:
             if values[name] is None and label in self.labels:
                 if not self.labels[label].isdigit():
                     raise Refused(
-                        f"{self.reference}: label {label} is {self.labels[label]!r}, it must be a whole number."
+                        f"{self.reference}: label {label} is {self.labels[label]!r}, not a whole number."
                     )
                 values[name] = int(self.labels[label])
         if lacking := [name for name, value in values.items() if value is None]:
@@ -77,8 +77,8 @@ def resolve(reference: str) -> Image:
     match = _REFERENCE.fullmatch(reference)
     if not match or not re.search(r"[.:]|^localhost$", match["host"]):
         raise Refused(
-            f"{reference!r} is not a full image reference: write registry/name:tag or registry/name@sha256:…, "
-            "for example registry.example.com/shop:2.4.0."
+            f"{reference!r} is not a full image reference: write registry/name:tag or "
+            "registry/name@sha256:…, for example registry.example.com/shop:2.4.0."
         )
     host, path, wanted = match["host"], match["path"], match["digest"] or match["tag"] or "latest"
     with _Registry(host, path) as registry:

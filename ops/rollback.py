@@ -10,10 +10,11 @@ from ops import decisions, health
 from ops.deploy import report
 from ops.engine import Run
 from ops.errors import Refused, Stuck
+from ops.facts import Facts, gather
 from ops.history import RELEASE
 from ops.locks import exclusive, whoami
 from ops.progress import Progress
-from ops.session import Facts, Session, gather
+from ops.session import Session
 from ops.stackfile import StackText
 from ops.update import LockPolicy, apply, clear_way
 from settings import Quarantined, Release
@@ -45,7 +46,7 @@ Confirm = Callable[[Plan, Run | None], bool]
 
 
 def rollback(session: Session, wish: Wish, policy: LockPolicy, confirm: Confirm) -> dict[str, Any]:
-    """Go back to an earlier release. Returns what to report; raises an OpsError with the exit code otherwise."""
+    """Go back to an earlier release. Returns what to report, or raises an OpsError with the exit code."""
     with exclusive(session.file, "rollback"):
         facts = gather(session)
         if next(facts.history.updates(), None) is None:
@@ -113,7 +114,7 @@ def _preview(session: Session, plan: Plan) -> Run:
     """What the engine would do, asked with a scratch copy of the stack file."""
     scratch = plan.text.beside()
     try:
-        with Progress(session.say.console) as progress:
+        with Progress(session.console) as progress:
             run = session.engine.preview(scratch, progress)
     finally:
         scratch.unlink()

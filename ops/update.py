@@ -6,11 +6,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ops.engine import Locked, Run
+from ops.engine import Run
 from ops.errors import Interrupted, Refused
-from ops.locks import EngineLock, all_abandoned, held
+from ops.facts import Facts
+from ops.locks import EngineLock, Locked, all_abandoned, held
 from ops.progress import Progress
-from ops.session import Facts, Session
+from ops.session import Session
 from ops.stackfile import StackText
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ class LockPolicy:
 
 def clear_way(session: Session, facts: Facts, policy: LockPolicy) -> None:
     """Before anything is changed: no engine holds the stack, and nothing is left pending by a killed one."""
-    locks = held(session.engine.backend(), session.project, session.stack.rsplit("/", 1)[-1])
+    locks = held(*session.lock_place)
     if locks:
         _break(session, locks, policy)
     if facts.pending:
@@ -41,8 +42,8 @@ def _break(session: Session, locks: Sequence[EngineLock], policy: LockPolicy) ->
         session.say(f"The lock of {owners} is left from a killed run (no such process any more): removed.")
     elif not policy.break_it:
         raise Refused(
-            f"The stack is locked by {owners}: another update is running, or one was killed elsewhere. Wait for it, "
-            "or, when you know that it is gone, run this again with --break-lock. Nothing was changed."
+            f"The stack is locked by {owners}: another update runs, or one was killed elsewhere. Wait "
+            "for it, or, when you know that it is gone, run this again with --break-lock. Nothing was changed."
         )
     elif not policy.confirm(
         f"Break the lock of {owners}? If that update still runs, both will write the state."
@@ -57,9 +58,8 @@ def _settle(session: Session, facts: Facts) -> None:
     for resource in facts.pending:
         known = _look(facts, resource)
         name = resource["urn"].rsplit("::", 1)[-1]
-        session.say(
-            f"{name} was being created when a run was killed: {'it exists, imported' if known else 'it does not exist'}."
-        )
+        what = "it exists, imported" if known else "it does not exist"
+        session.say(f"{name} was being created when a run was killed: {what}.")
         if known:
             found[resource["urn"]] = known
     session.engine.adopt(found, session.file)
@@ -73,7 +73,7 @@ def _look(facts: Facts, resource: Mapping[str, Any]) -> str | None:
 
 
 def apply(session: Session, old: StackText, new: StackText, message: str, policy: LockPolicy) -> Run:
-    """Write the stack file and run the update. If the engine changes nothing, the file is put back as it was."""
+    """Write the stack file and run the update. If that changes nothing, the file is put back as it was."""
     new.save()
     try:
         run = _up(session, message)
@@ -97,5 +97,5 @@ def apply(session: Session, old: StackText, new: StackText, message: str, policy
 
 
 def _up(session: Session, message: str) -> Run:
-    with Progress(session.say.console) as progress:
+    with Progress(session.console) as progress:
         return session.engine.up(message, session.file, progress)

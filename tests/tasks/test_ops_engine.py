@@ -1,5 +1,5 @@
-"""`runbook` against a real engine: locks, history, resuming, rolling back. Only the cluster is a stand-in here,
-with a database level of its own; the registry answers over HTTP, the state is in files."""
+"""`runbook` against a real engine: locks, history, resuming, rolling back. Only the cluster is a stand-in
+here, with a database level of its own; the registry answers over HTTP, the state is in files."""
 
 from __future__ import annotations
 
@@ -36,7 +36,8 @@ import pulumi
 import pulumi_random as random
 
 release = pulumi.Config("runbook").get_object("release") or {}
-made = random.RandomId("release", byte_length=4, keepers={"image": release.get("image", ""), "git": release.get("git", "")})
+keepers = {key: release.get(key, "") for key in ("image", "git")}
+made = random.RandomId("release", byte_length=4, keepers=keepers)
 
 def then(_):
     if release.get("git") == "bad":
@@ -158,7 +159,7 @@ def config(session: Session) -> dict[str, Any]:
 
 
 def changes(session: Session) -> dict[str, int]:
-    shown = pulumi(session.folder, "preview", "--json", "--stack", session.stack)
+    shown = pulumi(session.reader.folder, "preview", "--json", "--stack", session.stack)
     return {op: n for op, n in json.loads(shown)["changeSummary"].items() if op != "same"}
 
 
@@ -181,14 +182,18 @@ def test_deploy_upgrade_rollback_and_the_gate(
     monkeypatch.setattr(FakeCluster, "level", 1)
     second = go(session, f"{registry}:v2")
     assert second["revision"] == 2
-    assert config(session)["runbook:release"]["git"] == "12e4567", "a commit that looks like a number stays text"
+    assert config(session)["runbook:release"]["git"] == "12e4567", (
+        "a commit that looks like a number stays text"
+    )
 
     monkeypatch.setattr(FakeCluster, "level", 2)
     with pytest.raises(Refused, match="--allow-downtime"):
         go(session, f"{registry}:v3")
 
     seen: list[Any] = []
-    third = rollback(session, Back(reason="broken"), POLICY, lambda plan, run: bool(seen.append((plan, run))) or True)
+    third = rollback(
+        session, Back(reason="broken"), POLICY, lambda plan, run: bool(seen.append((plan, run))) or True
+    )
     plan, run = seen[0]
     assert ("release.git", "12e4567", "aaaa1111") in plan.differences
     assert run.steps, "the preview names what would change"
@@ -243,11 +248,11 @@ def test_a_first_release_that_fails_has_nothing_to_go_back_to(session: Session, 
 def test_a_failure_before_any_change_leaves_the_stack_file_alone(session: Session, registry: str) -> None:
     go(session, f"{registry}:v1")
     before = session.file.read_bytes()
+    session.reader.folder.joinpath("__main__.py").write_text("raise Exception('no')")
     with pytest.raises(Refused, match="could not start"):
-        session.folder.joinpath("__main__.py").write_text("raise Exception('no')")
         go(session, f"{registry}:v2")
     assert session.file.read_bytes() == before
-    session.folder.joinpath("__main__.py").write_text(PROGRAM)
+    session.reader.folder.joinpath("__main__.py").write_text(PROGRAM)
     assert go(session, f"{registry}:v2")["revision"] == 3, "the failed update keeps its number"
 
 
@@ -285,7 +290,9 @@ def test_killed_then_the_same_command_again(session: Session, registry: str) -> 
 
     def kill() -> None:
         pid = until_locked(session)
-        state = Path(os.environ["PULUMI_BACKEND_URL"].removeprefix("file://"), ".pulumi/stacks/runbook/dev.json")
+        state = Path(
+            os.environ["PULUMI_BACKEND_URL"].removeprefix("file://"), ".pulumi/stacks/runbook/dev.json"
+        )
         while '"slow"' not in state.read_text():  # the resource is made, the program waits
             time.sleep(0.1)
         os.kill(pid, signal.SIGKILL)
@@ -300,28 +307,32 @@ def test_killed_then_the_same_command_again(session: Session, registry: str) -> 
     assert lock_of(session), "the killed engine left its lock"
     assert config(session)["runbook:release"]["revision"] == 2
 
-    session.folder.joinpath("__main__.py").write_text(PROGRAM.replace("time.sleep(60)", "pass"))
+    session.reader.folder.joinpath("__main__.py").write_text(PROGRAM.replace("time.sleep(60)", "pass"))
     assert go(session, f"{registry}:slow")["revision"] == 2, "the same revision goes on"
     assert lock_of(session) == []
     assert changes(session) == {}
 
 
-def test_a_lock_of_somebody_else_is_respected(session: Session, registry: str) -> None:
+def test_a_lock_of_somebody_else_is_respected(
+    session: Session, registry: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     go(session, f"{registry}:v1")
     backend = Path(os.environ["PULUMI_BACKEND_URL"].removeprefix("file://"))
     folder = backend / ".pulumi/locks/organization/runbook/dev"
     folder.mkdir(parents=True, exist_ok=True)
     lock = folder / "11111111-1111-1111-1111-111111111111.json"
     lock.write_text(
-        json.dumps({"pid": 1, "username": "bob", "hostname": "elsewhere", "timestamp": "2026-01-01T00:00:00Z"})
+        json.dumps(
+            {"pid": 1, "username": "bob", "hostname": "elsewhere", "timestamp": "2026-01-01T00:00:00Z"}
+        )
     )
     before = session.file.read_bytes()
     with pytest.raises(Refused, match=r"bob@elsewhere \(pid 1\) since 2026-01-01T00:00:00"):
         go(session, f"{registry}:v2")
     assert session.file.read_bytes() == before
     # As on a backend that shows its lock only when an update asks for it.
-    with pytest.raises(Refused, match="bob@elsewhere"), pytest.MonkeyPatch.context() as patch:
-        patch.setattr("ops.update.held", lambda *_: None)
+    monkeypatch.setattr("ops.update.held", lambda *_: None)
+    with pytest.raises(Refused, match="bob@elsewhere"):
         go(session, f"{registry}:v2")
     assert session.file.read_bytes() == before
     yes = LockPolicy(break_it=True, confirm=lambda _: True)
@@ -353,5 +364,5 @@ def test_two_at_once_on_one_checkout(session: Session, registry: str) -> None:
 def test_no_secret_in_anything_kept(session: Session, registry: str) -> None:
     go(session, f"{registry}:v1")
     back = [entry.config for entry in session.history()]
-    kept = json.dumps([back, session.engine.state()])
+    kept = json.dumps([back, session.reader.state()])
     assert "canary" not in kept

@@ -1,0 +1,96 @@
+"""What is known before anything is decided."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ops import decisions, stackfile
+from ops.decisions import Database, Standing
+from ops.errors import Refused
+from ops.history import History
+from ops.session import Session
+from ops.stackfile import StackText
+from settings import SettingsError, StackFile, StackSettings, parse, stack_file
+
+if TYPE_CHECKING:
+    from ops.cluster import Cluster
+
+
+@dataclass
+class Facts:
+    """The stack file, the history, the state and the database as they are now."""
+
+    text: StackText
+    settings: StackSettings
+    history: History
+    now: Standing
+    pending: list[Mapping[str, Any]]
+    database: Database
+    cluster: Cluster
+    extra: Any = None
+
+    def checked(self, changes: Mapping[str, Any]) -> StackText:
+        """The stack file with these changes, refused when the program would refuse it."""
+        file = stack_file(self.text.path)
+        values = {key: value for key, value in {**file.values, **changes}.items() if value is not None}
+        judged(lambda: parse(StackFile(file.name, values, file.sealed)))
+        return self.text.edited(changes)
+
+
+def judged(work: Callable[[], StackSettings]) -> StackSettings:
+    """Settings, or a Refused that tells every problem."""
+    try:
+        return work()
+    except SettingsError as error:
+        raise Refused(str(error).strip()) from None
+
+
+def settings_of(path: Path) -> StackSettings:
+    return judged(lambda: parse(stack_file(path)))
+
+
+def gather(session: Session, extra: Callable[[], Any] = lambda: None) -> Facts:
+    """Ask engine, cluster and registry at the same time: each takes a good part of a second."""
+    text = stackfile.read(session.file)
+    settings = settings_of(session.file)
+    with ThreadPoolExecutor(max_workers=8) as pool:
+        history_, state_ = pool.submit(_first_page, session), pool.submit(session.reader.state)
+        extra_, engine_ = pool.submit(extra), pool.submit(lambda: session.engine)
+        cluster_ = pool.submit(session.cluster, settings, text.config)
+        backend = settings.application.services[0]
+        level_ = pool.submit(lambda: cluster_.result().schema_level(backend, settings.commands))
+        engine_.result()
+        history, level = history_.result(), level_.result()
+        return Facts(
+            text=text,
+            settings=settings,
+            history=history,
+            now=decisions.standing(text.config, next(history.updates(), None)),
+            pending=pending_creates(state_.result()),
+            database=decisions.recorded_database(history) if level is None else decisions.asked(level),
+            cluster=cluster_.result(),
+            extra=extra_.result(),
+        )
+
+
+def _first_page(session: Session) -> History:
+    history = session.history()
+    _ = history.newest
+    return history
+
+
+def pending_creates(state: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Resources that a killed run may or may not have made."""
+    operations = state.get("pending_operations") or []
+    return [operation["resource"] for operation in operations if operation["type"] == "creating"]
+
+
+def outputs(state: Mapping[str, Any]) -> dict[str, Any]:
+    """The stack's outputs; a secret one is ciphertext here."""
+    resources = state.get("resources") or []
+    root = next((item for item in resources if item["type"] == "pulumi:pulumi:Stack"), {})
+    return dict(root.get("outputs") or {})

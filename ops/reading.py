@@ -1,0 +1,84 @@
+"""Asking the engine what it knows, by its own command line: nothing here changes anything or shows a secret.
+
+Apart from `engine` because that loads the Automation API, which costs a reading command more than its answer.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ops import history
+from ops.errors import Refused
+from ops.locks import Locked, told
+
+ENVIRONMENT: Mapping[str, str] = {"PULUMI_SKIP_UPDATE_CHECK": "true"}
+
+
+class Reader:
+    """One stack of the project in `folder`."""
+
+    def __init__(self, folder: Path, stack: str | None) -> None:
+        self.folder = folder
+        self.stack = stack or self._selected()
+
+    def ask(self, *args: str) -> str:
+        """What `pulumi …` prints, or a Refused with its own words."""
+        try:
+            done = subprocess.run(
+                ["pulumi", "--non-interactive", *args],
+                cwd=self.folder,
+                env={**os.environ, **ENVIRONMENT},
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+        except FileNotFoundError:
+            raise Refused(
+                "pulumi is not on PATH: install it, or `. ./.sandbox/env` in the sandbox."
+            ) from None
+        if done.returncode == 0:
+            return done.stdout
+        if owners := told(done.stderr):
+            raise Locked(owners)
+        raise Refused(self.explain(done.stderr or done.stdout))
+
+    def explain(self, text: str) -> str:
+        """What went wrong, from what the command line printed."""
+        if "incorrect passphrase" in text:
+            return "The passphrase is wrong for this stack: check PULUMI_CONFIG_PASSPHRASE_FILE."
+        if "passphrase must be set" in text:
+            return "There is no passphrase for this stack: set PULUMI_CONFIG_PASSPHRASE_FILE."
+        if "no stack named" in text:
+            create = f"create it with `pulumi stack init {self.stack}`"
+            return (
+                f"There is no stack {self.stack} in this backend: {create}, or choose another with --stack."
+            )
+        lines = [line.removeprefix("error: ") for line in text.splitlines() if line.strip()]
+        return "\n".join(lines[-15:]) or "pulumi ended without saying why"
+
+    def _selected(self) -> str:
+        """The stack that plain `pulumi` would work on."""
+        try:
+            return self.ask("stack", "--show-name").strip()
+        except Refused as error:
+            raise Refused(f"No stack is chosen: give --stack NAME or set RUNBOOK_STACK. ({error})") from None
+
+    def backend(self) -> str:
+        given = os.environ.get("PULUMI_BACKEND_URL")
+        return given or json.loads(self.ask("whoami", "--json")).get("url", "")
+
+    def history(self, size: int, page: int) -> list[history.Entry]:
+        pages = ("--page-size", str(size), "--page", str(page))
+        return history.parse(
+            json.loads(self.ask("stack", "history", "--json", *pages, "--stack", self.stack))
+        )
+
+    def state(self) -> dict[str, Any]:
+        """The deployment as it is stored: secrets are ciphertext in it."""
+        return json.loads(self.ask("stack", "export", "--stack", self.stack))["deployment"]
