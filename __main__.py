@@ -63,6 +63,7 @@ if release := settings.release:
             ingress=settings.ingress,
             ingress_controller=settings.network.ingress_controller,
             secret_name=credentials.secret_name,
+            rehearsal=settings.commands.rehearsal,
         ),
         pulumi.ResourceOptions(depends_on=ready),
     )

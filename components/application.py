@@ -9,16 +9,23 @@ import pulumi
 from pulumi import Input, ResourceOptions
 from pulumi_kubernetes.apps.v1 import Deployment
 from pulumi_kubernetes.autoscaling.v2 import HorizontalPodAutoscaler
-from pulumi_kubernetes.core.v1 import ConfigMap, EnvFromSourceArgsDict, PodTemplateSpecArgsDict, Service
-from pulumi_kubernetes.networking.v1 import IngressRuleArgsDict, NetworkPolicy
+from pulumi_kubernetes.core.v1 import (
+    ConfigMap,
+    ContainerArgsDict,
+    EnvFromSourceArgsDict,
+    PodTemplateSpecArgsDict,
+    Service,
+)
 from pulumi_kubernetes.networking.v1 import Ingress as KubernetesIngress
+from pulumi_kubernetes.networking.v1 import IngressRuleArgsDict, NetworkPolicy
 from pulumi_kubernetes.policy.v1 import PodDisruptionBudget
 
 from components.foundation import clients, peer
 from components.names import SERVICE, content_hash, labels, selector
 from components.pods import APPLICATION_UID, container, probe, service_account, template
+from components.rehearsal import Rehearsal, RehearsalArgs
 from settings import Application as ApplicationSettings
-from settings import Ingress, Peer, Release
+from settings import Command, Ingress, Peer, Release
 from settings import Service as ServiceSettings
 
 _SLACK = 60
@@ -41,6 +48,8 @@ class ApplicationArgs:
     """Who may call the services from outside the namespace."""
     secret_name: str
     """Immutable Secret with every secret variable."""
+    rehearsal: Command
+    """What a new release must pass before it gets traffic."""
 
 
 class Application(pulumi.ComponentResource):
@@ -68,6 +77,9 @@ class Application(pulumi.ComponentResource):
         services = args.application.services
         self._openings(services)
         configs = [self._config_map(service) for service in services]
+        # A rollback goes back to what served before, and every second of it counts.
+        rehearsal = self._rehearsal(services[0], configs[0]) if args.release.action == "deploy" else None
+        self._proven = ResourceOptions(depends_on=[rehearsal] if rehearsal else [])
         for service, config in zip(services, configs, strict=True):
             self._service(service, config)
         self._ingress(services)
@@ -147,7 +159,11 @@ class Application(pulumi.ComponentResource):
                 f"{service.name}-autoscaler",
                 metadata=metadata,
                 spec={
-                    "scale_target_ref": {"api_version": "apps/v1", "kind": "Deployment", "name": service.name},
+                    "scale_target_ref": {
+                        "api_version": "apps/v1",
+                        "kind": "Deployment",
+                        "name": service.name,
+                    },
                     "min_replicas": service.autoscaler.min_replicas,
                     "max_replicas": service.autoscaler.max_replicas,
                     "metrics": [
@@ -168,9 +184,7 @@ class Application(pulumi.ComponentResource):
 
     def _waits(self) -> ResourceOptions:
         seconds = self._args.application.progress_deadline_seconds + _SLACK
-        return ResourceOptions(
-            custom_timeouts=pulumi.CustomTimeouts(create=f"{seconds}s", update=f"{seconds}s")
-        )
+        return ResourceOptions(custom_timeouts=pulumi.CustomTimeouts(create=f"{seconds}s", update=f"{seconds}s"))
 
     def _deployment(self, service: ServiceSettings, pod: PodTemplateSpecArgsDict) -> Deployment:
         # An autoscaler owns the number of pods: whoever writes it too would undo its work.
@@ -191,21 +205,44 @@ class Application(pulumi.ComponentResource):
                 "revision_history_limit": 2,
                 "progress_deadline_seconds": self._args.application.progress_deadline_seconds,
                 # One new pod must be ready before one old pod goes.
-                "strategy": {"type": "RollingUpdate", "rolling_update": {"max_surge": 1, "max_unavailable": 0}},
+                "strategy": {
+                    "type": "RollingUpdate",
+                    "rolling_update": {"max_surge": 1, "max_unavailable": 0},
+                },
                 "selector": {"match_labels": selector(service.name, SERVICE)},
                 "template": pod,
             },
             opts=ResourceOptions.merge(
-                self._inside,
+                ResourceOptions.merge(self._inside, self._proven),
                 ResourceOptions(custom_timeouts=pulumi.CustomTimeouts(create=f"{seconds}s", update=f"{seconds}s")),
             ),
         )
 
-    def _template(self, service: ServiceSettings, config: str, account: Input[str]) -> PodTemplateSpecArgsDict:
+    def _rehearsal(self, service: ServiceSettings, config: str) -> Rehearsal | None:
+        if service.port is None:
+            return None
+        args = self._args
+        image = service.image or args.release.image
+        return Rehearsal(
+            "rehearsal",
+            RehearsalArgs(
+                namespace=args.namespace,
+                service=self._container(service, config),
+                port=service.port,
+                start_seconds=service.probes.startup.period_seconds * service.probes.startup.failure_threshold,
+                command=args.rehearsal,
+                amounts=args.application.job_resources,
+                env_from=self._env_from(config),
+                identity=content_hash(image, config, args.secret_name, service.to_config(), args.rehearsal.to_config()),
+            ),
+            self._inside,
+        )
+
+    def _container(self, service: ServiceSettings, config: str) -> ContainerArgsDict:
         ports = [{"name": "http", "container_port": service.port, "protocol": "TCP"}] if service.port else []
         # The endpoint is taken out of every proxy while the pod still answers.
         drain = {"lifecycle": {"pre_stop": {"sleep": {"seconds": service.pre_stop_seconds}}}}
-        runs = container(
+        return container(
             service.name,
             image=service.image or self._args.release.image,
             amounts=service.resources,
@@ -217,13 +254,15 @@ class Application(pulumi.ComponentResource):
             liveness_probe=probe(service.probes.liveness, service.port),
             **(drain if service.pre_stop_seconds else {}),
         )
+
+    def _template(self, service: ServiceSettings, config: str, account: Input[str]) -> PodTemplateSpecArgsDict:
         here = {"match_labels": selector(service.name, SERVICE)}
         return template(
             service.name,
             SERVICE,
             service_account=account,
             uid=APPLICATION_UID,
-            containers=[runs],
+            containers=[self._container(service, config)],
             termination_grace_period_seconds=service.termination_grace_seconds,
             topology_spread_constraints=[
                 {
@@ -240,7 +279,10 @@ class Application(pulumi.ComponentResource):
                     "preferred_during_scheduling_ignored_during_execution": [
                         {
                             "weight": 100,
-                            "pod_affinity_term": {"topology_key": "kubernetes.io/hostname", "label_selector": here},
+                            "pod_affinity_term": {
+                                "topology_key": "kubernetes.io/hostname",
+                                "label_selector": here,
+                            },
                         }
                     ]
                 }
@@ -259,7 +301,10 @@ class Application(pulumi.ComponentResource):
                 "pod_selector": everyone,
                 "policy_types": ["Ingress"],
                 "ingress": [
-                    {"from_": [peer(self._args.ingress_controller), {"pod_selector": clients()}], "ports": ports}
+                    {
+                        "from_": [peer(self._args.ingress_controller), {"pod_selector": clients()}],
+                        "ports": ports,
+                    }
                 ],
             },
             opts=self._inside,
@@ -291,7 +336,10 @@ class Application(pulumi.ComponentResource):
                 ]
             },
         }
-        tls = {"hosts": [wanted.host], **({"secret_name": wanted.tls.secret_name} if wanted.tls.secret_name else {})}
+        tls = {
+            "hosts": [wanted.host],
+            **({"secret_name": wanted.tls.secret_name} if wanted.tls.secret_name else {}),
+        }
         KubernetesIngress(
             "ingress",
             metadata={

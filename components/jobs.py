@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import pulumi
 from pulumi import Input, ResourceOptions
 from pulumi_kubernetes.batch.v1 import Job
-from pulumi_kubernetes.core.v1 import EnvFromSourceArgsDict, EnvVarArgsDict
+from pulumi_kubernetes.core.v1 import ContainerArgsDict, EnvFromSourceArgsDict, EnvVarArgsDict
 
 from components.names import JOB, content_hash, labels
 from components.pods import APPLICATION_UID, container, service_account, template
@@ -38,6 +38,10 @@ class JobArgs:
     """ConfigMaps and Secrets with its variables."""
     env: Sequence[EnvVarArgsDict] = ()
     """More variables."""
+    beside: ContainerArgsDict | None = None
+    """A native sidecar: started before the command, ended with it."""
+    start_seconds: int = 0
+    """Seconds the sidecar may take to start, beyond the command's own deadline."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,14 +102,14 @@ def run_to_end(parent: pulumi.ComponentResource, args: JobArgs, opts: ResourceOp
         for index, argv in enumerate(args.command.argvs, start=1)
         for last in [index == len(args.command.argvs)]
     ]
-    timeout = args.command.timeout_seconds
+    timeout = args.start_seconds + args.command.timeout_seconds
     pod = template(
         args.name,
         JOB,
         service_account=account.metadata.apply(lambda meta: meta.name or ""),
         uid=APPLICATION_UID,
         containers=steps[-1:],
-        init_containers=steps[:-1],
+        init_containers=[*([args.beside] if args.beside else []), *steps[:-1]],
         restart_policy="Never",
     )
     return Job(

@@ -69,9 +69,7 @@ class Migration(pulumi.ComponentResource):
                 triggers=[identity],
                 opts=ResourceOptions.merge(
                     inside,
-                    ResourceOptions(
-                        custom_timeouts=pulumi.CustomTimeouts(create=f"{args.command.timeout_seconds}s")
-                    ),
+                    ResourceOptions(custom_timeouts=pulumi.CustomTimeouts(create=f"{args.command.timeout_seconds}s")),
                 ),
             )
         self.register_outputs({})

@@ -239,9 +239,7 @@ class Application(Settings):
         for index, service in enumerate(self.services):
             here: Path = ("services", index)
             if service.name in seen:
-                found.append(
-                    Finding((*here, "name"), f"{service.name} is already the name of another service")
-                )
+                found.append(Finding((*here, "name"), f"{service.name} is already the name of another service"))
             seen.add(service.name)
             for place, prefix in enumerate(service.paths):
                 if prefix in taken:
@@ -256,9 +254,7 @@ class Application(Settings):
                 )
                 found.append(Finding(("progressDeadlineSeconds",), why, slowest + 60))
             clash = sorted(set(service.env) & set(self.secrets))
-            found += [
-                Finding((*here, "env", name), f"{name} is also in secrets: remove one") for name in clash
-            ]
+            found += [Finding((*here, "env", name), f"{name} is also in secrets: remove one") for name in clash]
         for place, name in enumerate(self.secrets):
             if name in PROVIDED_ENV:
                 found.append(Finding(("secrets", place), f"{name} is set by the program itself: remove it"))

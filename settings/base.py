@@ -91,14 +91,10 @@ ImageRef = Annotated[
     ),
 ]
 Digest = Annotated[str, StringConstraints(pattern=f"^{DIGEST_PATTERN}$"), Field(examples=[EXAMPLE_DIGEST])]
-DnsLabel = Annotated[
-    str, StringConstraints(pattern=r"^[a-z]([a-z0-9-]{0,61}[a-z0-9])?$"), Field(examples=["backend"])
-]
+DnsLabel = Annotated[str, StringConstraints(pattern=r"^[a-z]([a-z0-9-]{0,61}[a-z0-9])?$"), Field(examples=["backend"])]
 HostName = Annotated[
     str,
-    StringConstraints(
-        pattern=r"^([a-z0-9]([a-z0-9-]*[a-z0-9])?\.)*[a-z0-9]([a-z0-9-]*[a-z0-9])?$", max_length=253
-    ),
+    StringConstraints(pattern=r"^([a-z0-9]([a-z0-9-]*[a-z0-9])?\.)*[a-z0-9]([a-z0-9-]*[a-z0-9])?$", max_length=253),
     Field(examples=["shop.example.com"]),
 ]
 EnvName = Annotated[str, StringConstraints(pattern=r"^[A-Z][A-Z0-9_]*$"), Field(examples=["LOG_LEVEL"])]
@@ -107,9 +103,7 @@ Seconds = Annotated[int, Field(ge=1, le=86_400, examples=[60])]
 CommandLine = Annotated[
     str, StringConstraints(strip_whitespace=True, min_length=1), Field(examples=["npm run start:prod"])
 ]
-Cidr = Annotated[
-    str, StringConstraints(pattern=r"^[0-9a-f.:]+/[0-9]{1,3}$"), Field(examples=["10.20.0.0/16"])
-]
+Cidr = Annotated[str, StringConstraints(pattern=r"^[0-9a-f.:]+/[0-9]{1,3}$"), Field(examples=["10.20.0.0/16"])]
 
 _QUANTITY = r"^[0-9]+(\.[0-9]+)?(m|k|M|G|T|Ki|Mi|Gi|Ti)?$"
 _FACTORS = {

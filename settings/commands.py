@@ -83,6 +83,9 @@ class Commands(Settings):
     """Prints the database's schema level as one integer; the rollback gate asks it."""
     cache: Command = _command("npm run ops:wait --workspace backend")
     """Purges and warms the caches after the rollout (runbook-de-production §3.2)."""
+    rehearsal: Command = _command("npm run smoke:all --workspace backend", timeout_seconds=120)
+    """Has to pass in a pod without traffic before the rollout begins; `TARGET_URL` is the new release
+    (runbook-de-production §2: smoke before any go-live)."""
     smoke: Command = _command(
         "npm run smoke:all --workspace backend",
         "npm run postdeploy:prod --workspace backend",

@@ -16,9 +16,7 @@ def stack_file(path: FilePath) -> StackFile:
     try:
         document: Any = yaml.safe_load(path.read_text()) or {}
     except OSError as error:
-        raise SettingsError(
-            path.name, [Problem((str(path),), f"cannot be read: {error.strerror}")]
-        ) from error
+        raise SettingsError(path.name, [Problem((str(path),), f"cannot be read: {error.strerror}")]) from error
     except yaml.YAMLError as error:
         raise SettingsError(path.name, [Problem((str(path),), f"is not YAML: {error}")]) from error
     config = document.get("config") if isinstance(document, dict) else None

@@ -144,9 +144,7 @@ class Ingress(Settings):
     """Certificate. There is no ingress without TLS."""
     annotations: dict[str, str] = {}
     """For the ingress controller and the issuer of certificates."""
-    public_url: Annotated[
-        str | None, Field(pattern=r"^https?://[^/]+$", examples=["https://shop.example.com"])
-    ] = None
+    public_url: Annotated[str | None, Field(pattern=r"^https?://[^/]+$", examples=["https://shop.example.com"])] = None
     """URL customers use, when it is not https://<host>."""
 
     @property

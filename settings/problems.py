@@ -58,9 +58,7 @@ def problems_of(error: ValidationError, key: str, raw: Any, schema: Mapping[str,
             continue  # an item of it is wrong, and that is told already
         cause = item.get("ctx", {}).get("error")
         if isinstance(cause, Refused):
-            found += [
-                _problem(key, raw, (*path, *inner.path), inner.why, inner.write) for inner in cause.findings
-            ]
+            found += [_problem(key, raw, (*path, *inner.path), inner.why, inner.write) for inner in cause.findings]
             continue
         node = _schema_at(schema, (key, *path), {key: raw})
         if item["type"] == "extra_forbidden":
@@ -96,9 +94,7 @@ def _unknown(key: str, raw: Any, path: Path, schema: Mapping[str, Any]) -> Probl
     meant = closest(str(path[-1]), known)
     if meant is None:
         return _problem(key, raw, path, f"unknown key: remove it; known here: {', '.join(known)}", None)
-    there = Problem(
-        (f"runbook:{key}", *path[:-1], meant), f"unknown key, did you mean {meant}?", value, value, raw
-    )
+    there = Problem((f"runbook:{key}", *path[:-1], meant), f"unknown key, did you mean {meant}?", value, value, raw)
     return Problem((f"runbook:{key}", *path), there.why, value, _Renamed(there), raw)
 
 
@@ -196,11 +192,7 @@ def _shown(path: Path, value: Any) -> str:
         return "nothing"
     if any(isinstance(step, str) and _SENSITIVE.search(step) for step in path):
         return "(not shown: may be a secret)"
-    text = (
-        yaml.safe_dump(value, default_flow_style=True, width=10_000, sort_keys=False)
-        .replace("\n...", "")
-        .strip()
-    )
+    text = yaml.safe_dump(value, default_flow_style=True, width=10_000, sort_keys=False).replace("\n...", "").strip()
     return text if len(text) <= 100 else f"{text[:97]}…"
 
 
@@ -216,12 +208,7 @@ def _nested(path: Path, write: Any, within: Any) -> Any:
         step = path[depth]
         if isinstance(step, int):
             item = neighbours[depth]
-            named = (
-                isinstance(value, dict)
-                and isinstance(item, Mapping)
-                and "name" in item
-                and "name" not in value
-            )
+            named = isinstance(value, dict) and isinstance(item, Mapping) and "name" in item and "name" not in value
             value = [{"name": item["name"], **value} if named else value]
         else:
             value = {step: value}

@@ -24,11 +24,11 @@ class SchemaRange(Settings):
     @model_validator(mode="after")
     def _range(self) -> Self:
         if self.min > self.max:
-            refuse(
-                [Finding(("max",), f"range is inverted: min {self.min} is above max {self.max}", self.min)]
-            )
+            refuse([Finding(("max",), f"range is inverted: min {self.min} is above max {self.max}", self.min)])
         if not self.min <= self.level <= self.max:
-            why = f"the release could not serve after its own migrations: {self.level} is outside {self.min}..{self.max}"
+            why = (
+                f"the release could not serve after its own migrations: {self.level} is outside {self.min}..{self.max}"
+            )
             refuse([Finding(("level",), why, self.max)])
         return self
 
@@ -59,9 +59,7 @@ class Release(Settings):
     """How this revision came to be."""
     rollback_of: Annotated[int | None, Field(ge=1, examples=[6])] = None
     """On a rollback, the revision that was left behind."""
-    allow_quarantined: Annotated[
-        str | None, Field(min_length=1, examples=["hotfix of the payment provider"])
-    ] = None
+    allow_quarantined: Annotated[str | None, Field(min_length=1, examples=["hotfix of the payment provider"])] = None
     """Why a quarantined digest is released all the same. Absent in every ordinary release."""
 
     @model_validator(mode="after")

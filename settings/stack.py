@@ -245,11 +245,7 @@ def _secrets(
             fix = f"add {name} to runbook:application.secrets or run `pulumi config rm secrets:{name}`"
             yield Problem((f"secrets:{name}",), f"nothing uses this secret: {fix}", "a secret")
     for name in sorted(credentials.generated):
-        if (
-            name in needed
-            or name in PROVIDED_ENV
-            or any(name in service.env for service in application.services)
-        ):
+        if name in needed or name in PROVIDED_ENV or any(name in service.env for service in application.services):
             why = "is generated here and also set elsewhere: remove one of the two"
             yield _at(file, "credentials", ("generated", name), why, "a generated secret")
 
@@ -262,18 +258,14 @@ def _way_in(application: Application, ingress: Ingress, file: StackFile) -> Iter
 
 
 @_rule
-def _fits_the_quota(
-    application: Application, data: Data, guards: Guards, file: StackFile
-) -> Iterator[Problem]:
+def _fits_the_quota(application: Application, data: Data, guards: Guards, file: StackFile) -> Iterator[Problem]:
     """A rollout needs one pod more of every service, and Jobs run beside them."""
     pods = [
         (s.resources, (s.autoscaler.max_replicas if s.autoscaler else s.replicas or 0) + 1)
         for s in application.services
     ]
     pods.append((application.job_resources, 2))
-    stores = [
-        store for store in (data.postgres, data.redis) if isinstance(store, BundledPostgres | BundledRedis)
-    ]
+    stores = [store for store in (data.postgres, data.redis) if isinstance(store, BundledPostgres | BundledRedis)]
     pods += [(store.resources, 1) for store in stores]
     quota = guards.quota
     for key, have, side, amount in (

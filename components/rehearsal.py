@@ -1,0 +1,68 @@
+"""The rehearsal (runbook-de-production §2, "smoke before any go-live"): a release is proven before it gets traffic."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pulumi
+from pulumi import Input, ResourceOptions
+from pulumi_kubernetes.core.v1 import ContainerArgsDict, EnvFromSourceArgsDict
+
+from components.jobs import JobArgs, run_to_end
+from settings import Command, Resources
+
+
+@dataclass(frozen=True, kw_only=True)
+class RehearsalArgs:
+    """The service to start aside, and the command that has to find it well."""
+
+    namespace: Input[str]
+    """Where it runs."""
+    service: ContainerArgsDict
+    """The service's container, exactly as the rollout would start it."""
+    port: int
+    """Its HTTP port."""
+    start_seconds: int
+    """Seconds it may take to start."""
+    command: Command
+    """Command lines and deadline."""
+    amounts: Resources
+    """CPU, memory and scratch disk of the command."""
+    env_from: Sequence[EnvFromSourceArgsDict]
+    """Variables of the service."""
+    identity: str
+    """Hash of everything that makes pods be replaced."""
+
+
+class Rehearsal(pulumi.ComponentResource):
+    """Starts the release in a pod that no Service selects and runs the smoke command beside it.
+
+    The service is a native sidecar: it has started before the command begins, and ends with it. A release
+    that crashes, or serves nonsense, fails here, before the first old pod is touched.
+    """
+
+    def __init__(self, name: str, args: RehearsalArgs, opts: ResourceOptions | None = None) -> None:
+        super().__init__("runbook:release:Rehearsal", name, None, opts)
+        leaving = ("lifecycle", "readiness_probe", "liveness_probe")
+        sidecar: ContainerArgsDict = {
+            **{key: value for key, value in args.service.items() if key not in leaving},  # pyright: ignore[reportAssignmentType]
+            "restart_policy": "Always",
+        }
+        run_to_end(
+            self,
+            JobArgs(
+                name="rehearsal",
+                identity=args.identity,
+                namespace=args.namespace,
+                image=sidecar["image"],
+                command=args.command,
+                amounts=args.amounts,
+                env_from=args.env_from,
+                env=[{"name": "TARGET_URL", "value": f"http://127.0.0.1:{args.port}"}],
+                beside=sidecar,
+                start_seconds=args.start_seconds,
+            ),
+            opts or ResourceOptions(),
+        )
+        self.register_outputs({})
