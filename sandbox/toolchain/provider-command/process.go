@@ -21,11 +21,12 @@ import (
 const (
 	noAssets = "this stand-in does not collect files; write them where a later command can read them, " +
 		"or install the official command plugin"
-	// killAfter is how long a cancelled command may take to clean up.
-	killAfter = 5 * time.Second
 	// tailLines is how much of a failed command's output its error repeats.
 	tailLines = 20
 )
+
+// killAfter is how long a cancelled command may take to clean up.
+var killAfter = 5 * time.Second
 
 // Process is what the resource and the function have in common: how to start a command.
 type Process struct {

@@ -177,7 +177,7 @@ func TestSecretInputMakesOutputSecret(t *testing.T) {
 
 func TestFailureNamesExitCodeAndLastLinesButNoSecret(t *testing.T) {
 	_, err := create(t, serve(t), object{
-		"create":      text(`echo "password is $TOKEN"; i=0; while [ $i -lt 40 ]; do i=$((i+1)); echo "line $i"; done; echo "$TOKEN" >&2; exit 7`),
+		"create":      text(`echo "$TOKEN" >&2; echo "password is $TOKEN"; seq 1 40 | sed 's/^/line /'; echo "$TOKEN"; exit 7`),
 		"environment": property.New(object{"TOKEN": secret("s3cret-value\nsecond-half")}),
 	})
 	if err == nil {
@@ -210,6 +210,7 @@ func TestFailureToStartSaysWhat(t *testing.T) {
 
 func TestCancelEndsTheWholeGroup(t *testing.T) {
 	server := serve(t)
+	killAfter = 500 * time.Millisecond
 	file := filepath.Join(t.TempDir(), "alive")
 	// A grandchild that ignores the polite signal and would leave a file behind.
 	script := `(trap '' TERM; : > "$FILE.started"; while :; do sleep 0.1; done; ) & wait`
