@@ -8,6 +8,7 @@ from pathlib import Path
 from sandbox import ui
 from sandbox.cache import artifact
 from sandbox.images import base, oci, shop
+from sandbox.images.buildah import Builder
 from sandbox.images.registry import push
 from sandbox.paths import LOGS
 
@@ -37,18 +38,8 @@ def build_all(registry: str) -> dict[str, str]:
 
 def base_layout() -> Path:
     """OCI layout of the base image."""
-
-    def build(target: Path) -> None:
-        context = target / "context"
-        context.mkdir()
-        base.build(context, LOG)
-        (context / "Dockerfile").write_text("FROM scratch\nADD base.tar /\n")
-        builder = oci.Builder(target, LOG)
-        builder.build("base", context)
-        builder.close()
-        (context / "base.tar").unlink()
-
-    return artifact("image-base", [HERE / "base.py", HERE / "oci.py", base.codename()], build) / "layout"
+    inputs = [HERE / "base.py", HERE / "oci.py", base.codename()]
+    return artifact("image-base", inputs, lambda target: base.build(target, LOG)) / "layout"
 
 
 def data_layout(stand: Path) -> Path:
@@ -56,10 +47,11 @@ def data_layout(stand: Path) -> Path:
     folders = [HERE / "postgres", HERE / "redis"]
 
     def build(target: Path) -> None:
-        builder = oci.Builder(target, LOG, base=stand)
+        builder = Builder(target, stand, LOG)
         for folder in folders:
             with ui.step(f"build image {folder.name}"):
                 builder.build(folder.name, folder)
         builder.close()
 
-    return artifact("image-data", [*folders, HERE / "oci.py", stand.parent.name], build) / "layout"
+    inputs = [*folders, HERE / "buildah.py", stand.parent.name]
+    return artifact("image-data", inputs, build) / "layout"

@@ -7,12 +7,9 @@ import re
 from pathlib import Path
 
 from sandbox import ui
+from sandbox.images.oci import EPOCH, Layout
 
 PACKAGES = ["ca-certificates", "libstdc++6"]
-
-EPOCH = 1_735_689_600
-"""Every file's newest date: the same content gives the same digest whenever it is built."""
-
 _LEFT_OUT = ["/usr/share/man/*", "/usr/share/locale/*", "/usr/share/info/*", "/usr/share/doc/*"]
 _KEPT = ["/usr/share/doc/*/copyright"]
 
@@ -45,23 +42,23 @@ def sources(suite: str, etc_apt: Path = Path("/etc/apt")) -> str:
 
 
 def build(target: Path, log: Path) -> None:
-    """Write `base.tar`, the root file system, into `target`."""
+    """Make `target/layout`, with the one image `base`."""
     suite = codename()
-    options = target / "apt.conf"
+    root, options = target / "base.tar", target / "apt.conf"
     # How this machine reaches its packages (a proxy, a frozen mirror's dates …) holds for the images too.
     dump = ui.run(["apt-config", "dump", "--no-empty", "Acquire"])
     options.write_text("\n".join(line for line in dump.splitlines() if "cdrom" not in line) + "\n")
-    command = ["mmdebstrap", "--variant=minbase", "--format=tar", f"--aptopt={options}"]
+    command = ["mmdebstrap", "--variant=minbase", "--format=tar", "--skip=output/dev", f"--aptopt={options}"]
     command += [f"--include={','.join(PACKAGES)}"]
+    # A build that a power cut spoils is started again: no need to wait for the disk after every file.
+    command += ["--dpkgopt=force-unsafe-io"]
     command += [f"--dpkgopt=path-exclude={pattern}" for pattern in _LEFT_OUT]
     command += [f"--dpkgopt=path-include={pattern}" for pattern in _KEPT]
-    ui.run(
-        [*command, suite, target / "base.tar", "-"],
-        stdin=sources(suite),
-        env={**os.environ, "SOURCE_DATE_EPOCH": str(EPOCH)},
-        log=log,
-    )
+    env = {**os.environ, "SOURCE_DATE_EPOCH": str(EPOCH)}
+    ui.run([*command, suite, root, "-"], stdin=sources(suite), env=env, log=log)
     options.unlink()
+    layout = Layout(target / "layout")
+    layout.image("base", [layout.layer(root)], {"Cmd": ["/bin/sh"]})
 
 
 def _is_ours(suites: list[str], components: list[str], suite: str) -> bool:

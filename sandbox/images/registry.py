@@ -6,9 +6,7 @@ import http.client
 from pathlib import Path
 
 from sandbox import ui
-from sandbox.images.oci import digests
-
-MANIFEST = "application/vnd.oci.image.manifest.v1+json"
+from sandbox.images.oci import MANIFEST, digests
 
 
 def push(layout: Path, tag: str, registry: str, repository: str, name: str, log: Path) -> str:

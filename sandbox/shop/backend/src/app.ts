@@ -29,7 +29,6 @@ const SQL_INJECTION = /('|%27)\s*(or|and|union|;|--)|union[\s+]+(all[\s+]+)?sele
 export async function createApp(services: Services, drain: Drain): Promise<FastifyInstance> {
   const app = Fastify({
     logger: false,
-    trustProxy: true,
     genReqId: () => randomUUID(),
     bodyLimit: BODY_BYTES,
     keepAliveTimeout: KEEP_ALIVE_MILLISECONDS,

@@ -17,6 +17,7 @@ export interface Config {
   smtpUrl: URL | undefined;
   externalUrls: URL[];
   sentryDsn: string | undefined;
+  drainQuietMilliseconds: number | undefined;
 }
 
 /** The value in use, then the one before it, which stays valid while a rotation is under way. */
@@ -26,7 +27,7 @@ type Environment = Record<string, string | undefined>;
 
 export function readConfig(env: Environment = process.env): Config {
   return {
-    port: readPort(env),
+    port: wholeNumber(env, "PORT", 3000, 65_535),
     databaseUrl: required(env, "DATABASE_URL"),
     redisUrl: required(env, "REDIS_URL"),
     publicUrl: optionalUrl(env, "PUBLIC_URL"),
@@ -40,6 +41,7 @@ export function readConfig(env: Environment = process.env): Config {
     smtpUrl: optionalUrl(env, "SMTP_URL"),
     externalUrls: (env["EXTERNAL_URLS"] ?? "").split(",").filter(Boolean).map((text) => parseUrl("EXTERNAL_URLS", text.trim())),
     sentryDsn: env["SENTRY_DSN"] || undefined,
+    drainQuietMilliseconds: env["DRAIN_QUIET_MS"] ? wholeNumber(env, "DRAIN_QUIET_MS", 0, 60_000) : undefined,
   };
 }
 
@@ -69,8 +71,8 @@ function parseUrl(name: string, text: string): URL {
   return new URL(text);
 }
 
-function readPort(env: Environment): number {
-  const port = Number(env["PORT"] ?? 3000);
-  if (!Number.isInteger(port) || port < 0 || port > 65535) throw new ConfigError("PORT must be a number from 0 to 65535");
-  return port;
+function wholeNumber(env: Environment, name: string, fallback: number, most: number): number {
+  const value = Number(env[name] || fallback);
+  if (!Number.isInteger(value) || value < 0 || value > most) throw new ConfigError(`${name} must be a whole number from 0 to ${most}`);
+  return value;
 }

@@ -9,17 +9,22 @@
 import type { FastifyInstance } from "fastify";
 import { log } from "./log.js";
 
-/** Longer than what balancers in front keep an idle connection (90 s for Traefik and nginx's 60 s): the client closes first, never the server. */
+/** Longer than balancers keep an idle connection (Traefik 90 s, nginx 60 s): they close first, never the server. */
 export const KEEP_ALIVE_MILLISECONDS = 95_000;
 
-const QUIET_MILLISECONDS = 1_500;
-const LONGEST_MILLISECONDS = 20_000;
+/** Longer than a balancer needs to hear that a pod leaves (kube-proxy 1 s, Traefik 2 s), also when traffic is thin. */
+const QUIET_MILLISECONDS = 4_000;
+
+/** With the answers still under way, well below the 30 s after which Kubernetes kills. */
+const LONGEST_MILLISECONDS = 15_000;
 
 export class Drain {
   draining = false;
   #server: FastifyInstance | undefined;
   #quiet: NodeJS.Timeout | undefined;
   #done: (() => void) | undefined;
+
+  constructor(private readonly quietMilliseconds = QUIET_MILLISECONDS) {}
 
   watch(server: FastifyInstance): void {
     this.#server = server;
@@ -40,7 +45,7 @@ export class Drain {
     log.info("draining", { reason });
     await new Promise<void>((resolve) => {
       this.#done = resolve;
-      this.#quiet = setTimeout(resolve, QUIET_MILLISECONDS);
+      this.#quiet = setTimeout(resolve, this.quietMilliseconds);
       setTimeout(() => this.#done?.(), LONGEST_MILLISECONDS).unref();
     });
     await this.#server?.close();

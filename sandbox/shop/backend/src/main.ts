@@ -5,7 +5,7 @@ import { readConfig } from "./config.js";
 import { Drain } from "./drain.js";
 import { describe, log } from "./log.js";
 import { readRelease } from "./release.js";
-import { startSentry } from "./sentry.js";
+import { flushSentry, startSentry } from "./sentry.js";
 import { createServices } from "./services.js";
 
 try {
@@ -14,12 +14,12 @@ try {
   if (release.fault === "crash") throw new Error("this release ends at start on purpose");
   await startSentry(config.sentryDsn, config.git);
   const services = createServices(config, release);
-  const drain = new Drain();
+  const drain = new Drain(config.drainQuietMilliseconds);
   const app = await createApp(services, drain);
 
   const end = async (reason: string) => {
     await drain.leave(reason);
-    await services.close();
+    await Promise.all([services.close(), flushSentry()]);
     // Exit by itself would wait for timers of libraries; everything that matters is closed by now.
     process.exit(0);
   };

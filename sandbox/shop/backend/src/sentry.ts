@@ -1,14 +1,20 @@
 /** Errors go to Sentry when SENTRY_DSN is set; without it the SDK is not even loaded. */
 
-let report: ((error: unknown) => void) | undefined;
+let sentry: typeof import("@sentry/node-core/light") | undefined;
+
+const FLUSH_MILLISECONDS = 2_000;
 
 export async function startSentry(dsn: string | undefined, release: string): Promise<void> {
   if (!dsn) return;
-  const sentry = await import("@sentry/node-core/light");
+  sentry = await import("@sentry/node-core/light");
   sentry.init({ dsn, release, sendDefaultPii: false });
-  report = (error) => void sentry.captureException(error);
 }
 
 export function reportError(error: unknown): void {
-  report?.(error);
+  sentry?.captureException(error);
+}
+
+/** Send what is still waiting to be sent. */
+export async function flushSentry(): Promise<void> {
+  await sentry?.close(FLUSH_MILLISECONDS);
 }

@@ -48,6 +48,7 @@ await command(async () => {
     verbose: false,
     log: () => undefined,
   }).catch(async (error: unknown) => {
+    await client.query("ROLLBACK");
     const level = await schemaLevel(client);
     const failed = release.migrations.find((name) => parseInt(name, 10) > level) ?? "a migration";
     throw new Error(`${failed} failed (${describe(error)}); the database stays at schema level ${level}`, { cause: error });

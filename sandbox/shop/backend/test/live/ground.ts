@@ -35,6 +35,7 @@ export class Ground {
       STRIPE_WEBHOOK_SECRET: "whsec_current_canary",
       STRIPE_IDENTITY_WEBHOOK_SECRET: "whsec_identity_canary",
       RELEASE_GIT: "0123abc",
+      DRAIN_QUIET_MS: "500",
     };
   }
 
@@ -50,8 +51,8 @@ export class Ground {
   /** Run one of the shop's commands to its end. */
   async run(release: string, script: string, args: string[] = [], env: NodeJS.ProcessEnv = {}): Promise<Outcome> {
     const child = this.#start(release, `commands/${script}`, args, env);
-    const [out, err, [code]] = await Promise.all([text(child.stdout!), text(child.stderr!), once(child, "close")]);
-    return { code: code as number | null, output: out + err };
+    const [out, err] = await Promise.all([text(child.stdout!), text(child.stderr!), once(child, "close")]);
+    return { code: child.exitCode, output: out + err };
   }
 
   /** Start the shop and wait until it says where it listens. */

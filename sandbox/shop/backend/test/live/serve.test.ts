@@ -1,5 +1,7 @@
 import assert from "node:assert/strict";
-import { Agent, get } from "node:http";
+import { Agent, createServer, get } from "node:http";
+import type { AddressInfo } from "node:net";
+import { text } from "node:stream/consumers";
 import { after, before, describe, test } from "node:test";
 import { setTimeout as pause } from "node:timers/promises";
 import { Ground, skip, type Server } from "./ground.js";
@@ -96,8 +98,25 @@ describe("the shop on a real PostgreSQL and Redis", { skip }, () => {
     await Promise.all([errors.stop(), empty.stop()]);
   });
 
+  test("with SENTRY_DSN an error is reported, and nothing else is sent", async () => {
+    const received: string[] = [];
+    const collector = createServer((request, reply) => {
+      void text(request).then((body) => {
+        received.push(body);
+        reply.end("{}");
+      });
+    }).listen(0, "127.0.0.1");
+    const { port } = await new Promise<AddressInfo>((resolve) => collector.once("listening", () => resolve(collector.address() as AddressInfo)));
+    const server = await ground.serve("v4-errors", { SENTRY_DSN: `http://key@127.0.0.1:${port}/1` });
+    await fetch(`${server.url}/shop`);
+    await server.stop();
+    collector.close();
+    assert.ok(received.some((body) => body.includes("this release answers errors on purpose")), `${received.length} reports`);
+    assert.doesNotMatch(received.join(), /canary/);
+  });
+
   test("a rolling update under load loses no request", async () => {
-    const leaving = await ground.serve("v1");
+    const leaving = await ground.serve("v1", { DRAIN_QUIET_MS: "1500" });
     const staying = await ground.serve("v2");
     let target = leaving;
     let running = true;
