@@ -13,7 +13,6 @@ CLUSTER = {
     "containerd": "containerd",
     "runc": "runc",
     "containernetworking-plugins": "/usr/lib/cni/ptp",
-    "etcd-server": "etcd",
     "docker-registry": "docker-registry",
     "iptables": "iptables",
     "ipset": "ipset",

@@ -147,9 +147,7 @@ def _traefik() -> Path:
     beside = Path(sys.executable).parent / "traefik"
     found = str(beside) if beside.exists() else packages.find("traefik")
     if found is None:
-        raise SandboxError(
-            f"no traefik beside {sys.executable}: install the project's development dependencies there"
-        )
+        raise SandboxError(f"no traefik beside {sys.executable}: install the project's development dependencies there")
     return Path(found).resolve()
 
 

@@ -21,6 +21,7 @@ _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 
 @dataclass(frozen=True)
 class Helpers:
+    etcd: Path
     forwarder: Path
     provisioner: Path
     pause_image: Path
@@ -30,13 +31,20 @@ def build() -> Helpers:
     tools = gobuild.build(
         Part(folder=_HERE / "node-tools", programs={name: f"./{name}" for name in ("forwarder", "pause")})
     )
-    provisioner = gobuild.build(Part(folder=_HERE / "provisioner", programs={"provisioner": "."}))
+    alone = {
+        name: gobuild.build(Part(folder=_HERE / name, programs={name: "."})) / name for name in ("etcd", "provisioner")
+    }
     image = artifact(
         "pause-image",
         [tools / "pause", layout.PAUSE_IMAGE],
         lambda out: _pack(tools / "pause", out / "image.tar"),
     )
-    return Helpers(tools / "forwarder", provisioner / "provisioner", image / "image.tar")
+    return Helpers(
+        etcd=alone["etcd"],
+        forwarder=tools / "forwarder",
+        provisioner=alone["provisioner"],
+        pause_image=image / "image.tar",
+    )
 
 
 def _pack(program: Path, archive: Path) -> None:

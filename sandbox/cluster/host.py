@@ -28,9 +28,7 @@ def given_cluster() -> dict[str, Any] | None:
         return None
     kubectl = shutil.which("kubectl")
     if kubectl is None:
-        raise SandboxError(
-            f"KUBECONFIG={given} is set, but there is no kubectl to use it with: install kubectl"
-        )
+        raise SandboxError(f"KUBECONFIG={given} is set, but there is no kubectl to use it with: install kubectl")
     ui.note(f"KUBECONFIG={given} is set: using that cluster (unset it to get the sandbox's own)")
     try:
         ui.run([kubectl, "get", "--raw=/readyz", "--request-timeout=10s"])
@@ -54,9 +52,7 @@ def check() -> None:
     if sys.platform != "linux":
         raise SandboxError(f"the sandbox's own Kubernetes needs Linux; this is {sys.platform}. {_INSTEAD}")
     if os.geteuid() != 0:
-        raise SandboxError(
-            f"the sandbox's own Kubernetes needs root (namespaces, mounts, cgroups). {_INSTEAD}"
-        )
+        raise SandboxError(f"the sandbox's own Kubernetes needs root (namespaces, mounts, cgroups). {_INSTEAD}")
     if shutil.which("unshare") is None:
         raise SandboxError("unshare (package util-linux) is missing: install it and run this again")
     trial = subprocess.run(
@@ -66,9 +62,7 @@ def check() -> None:
         check=False,
     )
     if trial.returncode != 0:
-        raise SandboxError(
-            f"this machine does not allow private namespaces: {trial.stderr.strip()}. {_INSTEAD}"
-        )
+        raise SandboxError(f"this machine does not allow private namespaces: {trial.stderr.strip()}. {_INSTEAD}")
     if not Path("/sys/fs/cgroup").is_dir() or not os.access("/sys/fs/cgroup", os.W_OK):
         raise SandboxError(f"/sys/fs/cgroup is not writable here. {_INSTEAD}")
     for folder in (ROOT, STATE, CACHE, Path(sys.prefix)):

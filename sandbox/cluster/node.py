@@ -146,9 +146,7 @@ def start() -> Node:
             except (OSError, xmlrpc.client.Error):
                 pass
         time.sleep(0.02)
-    raise SandboxError(
-        f"the node's supervisor did not answer within {_START_SECONDS} s: see {LOGS / 'supervisor.log'}"
-    )
+    raise SandboxError(f"the node's supervisor did not answer within {_START_SECONDS} s: see {LOGS / 'supervisor.log'}")
 
 
 def clean() -> None:

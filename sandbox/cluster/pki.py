@@ -51,9 +51,7 @@ LEAVES = (
             "kubernetes.default.svc.cluster.local",
         ),
     ),
-    Leaf(
-        "kubelet-serving", f"system:node:{layout.NODE}", "system:nodes", hosts=(layout.NODE, layout.NODE_IP)
-    ),
+    Leaf("kubelet-serving", f"system:node:{layout.NODE}", "system:nodes", hosts=(layout.NODE, layout.NODE_IP)),
     Leaf("ingress", "localhost", hosts=(*_LOCAL, "shop.localhost", "*.localhost"), authority="ingress-ca"),
     Leaf("apiserver-kubelet", "sandbox:apiserver"),
     Leaf("front-proxy", "front-proxy-client", authority="front-proxy-ca"),
@@ -78,9 +76,7 @@ def ensure() -> None:
         key = ec.generate_private_key(ec.SECP256R1())
         _write_key(signer, key)
         layout.PKI.joinpath(f"{signer}.pub").write_bytes(
-            key.public_key().public_bytes(
-                serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
-            )
+            key.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
         )
     for secret in ("encryption", "registry"):
         if not _key(secret).exists():
@@ -125,9 +121,7 @@ def _issue(leaf: Leaf) -> None:
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(_usage(ca=False), critical=True)
         .add_extension(x509.ExtendedKeyUsage([_SERVER if leaf.hosts else _CLIENT]), critical=False)
-        .add_extension(
-            x509.AuthorityKeyIdentifier.from_issuer_public_key(authority_key.public_key()), critical=False
-        )
+        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(authority_key.public_key()), critical=False)
     )
     if leaf.hosts:
         builder = builder.add_extension(
@@ -191,9 +185,7 @@ def _general_name(host: str) -> x509.GeneralName:
 
 
 def _write_key(name: str, key: ec.EllipticCurvePrivateKey) -> None:
-    pem = key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
+    pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     _write(_key(name), pem, private=True)
 
 

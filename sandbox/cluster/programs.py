@@ -57,12 +57,11 @@ def table(inputs: Inputs) -> list[Program]:
         Program(
             "etcd",
             [
-                _system("etcd"),
+                str(inputs.helpers.etcd),
                 "--data-dir=/var/lib/etcd",
                 "--listen-client-urls=http://127.0.0.1:2379",
                 "--advertise-client-urls=http://127.0.0.1:2379",
                 "--listen-peer-urls=http://127.0.0.1:2380",
-                "--logger=zap",
                 "--log-level=warn",
             ],
         ),
@@ -141,9 +140,7 @@ def table(inputs: Inputs) -> list[Program]:
             ),
             needs_api=True,
         ),
-        Program(
-            "kube-proxy", kubernetes("kube-proxy", f"--config={conf / 'kube-proxy.yaml'}"), needs_api=True
-        ),
+        Program("kube-proxy", kubernetes("kube-proxy", f"--config={conf / 'kube-proxy.yaml'}"), needs_api=True),
         Program(
             "kube-router",
             [
