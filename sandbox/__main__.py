@@ -15,7 +15,7 @@ from pathlib import Path
 
 from sandbox import cluster, env, images, packages, stack, toolchain, ui
 from sandbox.cluster import Cluster
-from sandbox.paths import ENV_FILE, LOGS, ROOT
+from sandbox.paths import ENV_FILE, LOGS, ROOT, STATE
 
 
 def main() -> int:
@@ -63,6 +63,7 @@ def _up(arguments: argparse.Namespace) -> int:
         building = pool.submit(images.build_all, running.registry)
         tools = toolchain.ensure()
         built = building.result()
+    (STATE / "images.json").write_text(json.dumps(built, indent=2) + "\n")
     environment = env.write(running, tools)
     with ui.step("stack"):
         stack.ensure(running, built, environment)
