@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 
@@ -33,8 +34,9 @@ class Health:
 
 
 def ask(url: str) -> Health:
+    address, headers = _reached(url)
     try:
-        answer = httpx.get(f"{url}{PATH}", timeout=5)
+        answer = httpx.get(f"{address}{PATH}", headers=headers, timeout=5)
     except httpx.HTTPError as error:
         return Health(None, str(error) or type(error).__name__)
     try:
@@ -43,6 +45,14 @@ def ask(url: str) -> Health:
         body = None
     detail = str(body.get("status", "")) if isinstance(body, dict) else ""
     return Health(answer.status_code, detail or answer.reason_phrase)
+
+
+def _reached(url: str) -> tuple[str, dict[str, str]]:
+    """Names under `.localhost` are this machine (RFC 6761), though not every resolver knows it."""
+    parts = urlsplit(url)
+    if not (parts.hostname or "").endswith(".localhost"):
+        return url, {}
+    return parts._replace(netloc=f"127.0.0.1:{parts.port or 80}").geturl(), {"Host": parts.netloc}
 
 
 def verify(facts: Facts, release: Release, url: Any) -> str | None:

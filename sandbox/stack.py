@@ -87,7 +87,7 @@ def _with_this_sandbox(value: Any, cluster: Cluster, images: Mapping[str, str]) 
     if match := _IMAGE.match(value):
         return images.get(match["name"], value)
     if cluster.owned and (chosen := ports.recorded()):
-        return re.sub(r"^(https://[a-z.]*localhost):\d+$", rf"\1:{chosen.https}", value)
+        return re.sub(r"^(http://[a-z.]*localhost):\d+$", rf"\1:{chosen.http}", value)
     return value
 
 

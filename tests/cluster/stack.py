@@ -47,7 +47,9 @@ class Stack:
         document = yaml.load(STATE / "Pulumi.sandbox.yaml")
         config = document["config"]
         config["runbook:namespace"] = f"shop-{name}"
-        config["runbook:ingress"]["host"] = f"{name}.localhost"
+        ingress = config["runbook:ingress"]
+        ingress["publicUrl"] = ingress["publicUrl"].replace("//localhost", f"//{name}.localhost")
+        ingress["host"] = f"{name}.localhost"
         config.pop("runbook:release", None)
         config.pop("runbook:quarantine", None)
         yaml.dump(document, file)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ from sandbox.paths import ROOT
 from tests.cluster.stack import Stack
 
 SECRET = "preview-secret-that-must-not-show"
+CONTENT_HASH = re.compile(r"-[0-9a-f]{10}$")
+"""What a name of other content ends in: that is a value, not the structure."""
 RELEASE = {
     "revision": 1,
     "image": "registry.example.com/shop@sha256:" + "0123456789abcdef" * 4,
