@@ -1,0 +1,97 @@
+"""Images of the sandbox: which package sources are used, and layouts that any OCI tool can read."""
+
+from __future__ import annotations
+
+import json
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from sandbox.images import base, oci
+from sandbox.images.registry import push
+from sandbox.ui import SandboxError
+
+STANZAS = """\
+Types: deb
+URIs: http://mirror.example/debian
+Suites: bookworm bookworm-updates
+Components: main
+
+Types: deb-src
+URIs: http://mirror.example/debian
+Suites: bookworm
+Components: main
+
+Types: deb
+Enabled: no
+URIs: http://off.example/debian
+Suites: bookworm
+Components: main
+"""
+LINES = """\
+# deb http://comment.example bookworm main
+deb [signed-by=/etc/keys/x.gpg] http://mirror.example/security bookworm-security main contrib
+deb http://vendor.example stable main
+deb http://vendor.example bookworm-vendor main
+"""
+
+
+def _etc_apt(tmp_path: Path, stanzas: str, lines: str) -> Path:
+    (tmp_path / "sources.list.d").mkdir()
+    (tmp_path / "sources.list").write_text(lines)
+    (tmp_path / "sources.list.d" / "debian.sources").write_text(stanzas)
+    (tmp_path / "sources.list.d" / "old.list.disabled").write_text("deb http://old.example bookworm main\n")
+    return tmp_path
+
+
+def test_only_the_distributions_own_enabled_sources_are_used(tmp_path: Path) -> None:
+    found = base.sources("bookworm", _etc_apt(tmp_path, STANZAS, LINES))
+    assert "mirror.example/debian" in found
+    assert "mirror.example/security bookworm-security" in found
+    for foreign in ("deb-src", "off.example", "comment.example", "vendor.example", "old.example"):
+        assert foreign not in found
+
+
+def test_a_machine_without_sources_for_its_release_is_told_so(tmp_path: Path) -> None:
+    with pytest.raises(SandboxError, match="no source for trixie"):
+        base.sources("trixie", _etc_apt(tmp_path, STANZAS, LINES))
+
+
+def test_the_same_files_give_the_same_image_wherever_and_whenever(tmp_path: Path) -> None:
+    assert _image(tmp_path / "one") == _image(tmp_path / "two")
+
+
+def test_layers_are_shared_and_described_as_the_format_wants(tmp_path: Path) -> None:
+    _image(tmp_path / "below")
+    above = oci.Layout(tmp_path / "above")
+    layers = above.layers_of(tmp_path / "below" / "layout")
+    above.image("app", layers, {"User": "10001:10001"})
+    blobs = tmp_path / "above" / "blobs" / "sha256"
+    manifest = json.loads((blobs / oci.digests(above.path)["app"].removeprefix("sha256:")).read_text())
+    config = json.loads((blobs / manifest["config"]["digest"].removeprefix("sha256:")).read_text())
+    assert config["rootfs"]["diff_ids"] == [layer["digest"] for layer in manifest["layers"]]
+    assert config["config"]["User"] == "10001:10001"
+    with tarfile.open(blobs / layers[0]["digest"].removeprefix("sha256:")) as layer:
+        entries = {entry.name: entry for entry in layer}
+    assert set(entries) == {"app/run", "app/deep", "app/deep/link"}
+    assert entries["app/run"].mode == 0o755
+    assert {(entry.uid, entry.mtime) for entry in entries.values()} == {(0, oci.EPOCH)}
+
+
+def test_a_registry_that_does_not_answer_is_named(tmp_path: Path) -> None:
+    _image(tmp_path)
+    with pytest.raises(SandboxError, match=r"no registry answers at 127\.0\.0\.1:1"):
+        push(tmp_path / "layout", "app", "127.0.0.1:1", "shop", "v1", tmp_path / "log")
+
+
+def _image(folder: Path) -> dict[str, str]:
+    content = folder / "content"
+    (content / "deep").mkdir(parents=True)
+    (content / "run").write_text("#!/bin/sh\n")
+    (content / "run").chmod(0o700)
+    (content / "deep" / "link").symlink_to("../run")
+    layout = oci.Layout(folder / "layout")
+    layer = layout.layer(oci.pack(folder / "layer.tar", [(content, "app")]))
+    layout.image("app", [layer], {"Cmd": ["/app/run"]})
+    return oci.digests(layout.path)
