@@ -32,6 +32,8 @@ class Part:
     """Go variables the linker sets, such as a version."""
     copies: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     """File name → (Go module, path in it) of scripts which are used as they are."""
+    scripts: Mapping[str, str] = field(default_factory=dict)
+    """File name → file of the folder itself, also used as it is."""
 
     @property
     def name(self) -> str:
@@ -59,10 +61,16 @@ def build(part: Part) -> Path:
             run_go(part, ["build", *options, "-o", str(target / file), package])
         for file, (module, path) in part.copies.items():
             source = run_go(part, ["list", "-m", "-f", "{{.Dir}}", module]).strip()
-            shutil.copyfile(Path(source, path), target / file)
-            (target / file).chmod(0o755)
+            _install(Path(source, path), target / file)
+        for file, source in part.scripts.items():
+            _install(part.folder / source, target / file)
 
     return artifact(part.name, _inputs(part), compile_into)
+
+
+def _install(source: Path, target: Path) -> None:
+    shutil.copyfile(source, target)
+    target.chmod(0o755)
 
 
 def test(part: Part) -> Path:
@@ -83,7 +91,7 @@ def _source_inputs(part: Part, *, tests: bool) -> list[Path | str]:
     """Everything a build depends on besides the compiler, and no absolute path."""
     inputs: list[Path | str] = [
         part.ldflags(),
-        *(repr(sorted(what.items())) for what in (part.programs, part.copies)),
+        *(repr(sorted(what.items())) for what in (part.programs, {**part.copies, **part.scripts})),
     ]
     for file in sorted(part.folder.rglob("*")):
         relative = file.relative_to(part.folder).as_posix()

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
 
 from sandbox import ui
 from sandbox.cache import artifact
+from sandbox.paths import CACHE
 from sandbox.toolchain.gobuild import Part, build, module_version
 from sandbox.toolchain.languages import HERE
 
@@ -40,7 +40,8 @@ def language_part() -> Part:
     return Part(
         folder=HERE / "language-python",
         programs={"pulumi-language-python": f"{sdk}/python/cmd/pulumi-language-python"},
-        copies={"pulumi-language-python-exec": (sdk, "python/cmd/pulumi-language-python-exec")},
+        copies={"pulumi-language-python-program": (sdk, "python/cmd/pulumi-language-python-exec")},
+        scripts={"pulumi-language-python-exec": "exec.py"},
     )
 
 
@@ -97,11 +98,14 @@ def helm() -> Path:
 
 
 def linked(name: str, programs: Mapping[str, Path]) -> Path:
-    """A folder for PATH with links to programs that lie elsewhere in the cache or on the machine."""
+    """A folder for PATH with programs that lie elsewhere in the cache or on the machine."""
 
     def link(target: Path) -> None:
         for program, source in programs.items():
-            (target / program).symlink_to(source)
+            if source.is_relative_to(CACHE):
+                # A hard link: the engine looks for its language host beside the file it really is.
+                (target / program).hardlink_to(source)
+            else:
+                (target / program).symlink_to(source)
 
-    key = [f"{program} {os.fspath(source)}" for program, source in sorted(programs.items())]
-    return artifact(name, key, link)
+    return artifact(name, [f"{program} is {source}" for program, source in sorted(programs.items())], link)

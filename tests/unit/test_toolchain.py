@@ -53,9 +53,7 @@ def test_key_depends_on_content_and_not_on_where_it_lies(tmp_path: Path) -> None
     keys = {cache.content_key(gobuild._source_inputs(part, tests=False)) for part in parts_}
     assert len(keys) == 1
     assert not any(
-        str(tmp_path) in item
-        for item in gobuild._source_inputs(parts_[0], tests=False)
-        if isinstance(item, str)
+        str(tmp_path) in item for item in gobuild._source_inputs(parts_[0], tests=False) if isinstance(item, str)
     )
 
 
@@ -71,9 +69,7 @@ def test_key_depends_on_content_and_not_on_where_it_lies(tmp_path: Path) -> None
         ("README.md", False, False),
     ],
 )
-def test_what_is_made_again_when_a_file_changes(
-    tmp_path: Path, file: str, rebuilt: bool, retested: bool
-) -> None:
+def test_what_is_made_again_when_a_file_changes(tmp_path: Path, file: str, rebuilt: bool, retested: bool) -> None:
     part = module(tmp_path / "tool")
 
     def keys() -> list[str]:
@@ -142,9 +138,7 @@ def test_builders_at_the_same_time_build_once(own_cache: Path, tmp_path: Path) -
         for _ in range(3)
     ]
     # The gate opens once the others have said that they wait for the first.
-    waiting = [
-        builder for builder in builders if "waiting" in ((builder.stderr and builder.stderr.readline()) or "")
-    ]
+    waiting = [builder for builder in builders if "waiting" in ((builder.stderr and builder.stderr.readline()) or "")]
     gate.touch()
     printed = {builder.communicate(timeout=30)[0].strip() for builder in builders}
     assert len(waiting) == 2
@@ -246,9 +240,7 @@ def test_unsuitable_go_is_replaced_by_the_package(
     assert why in capsys.readouterr().err
 
 
-def test_suitable_node_is_used_only_with_npm_beside_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_suitable_node_is_used_only_with_npm_beside_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     node = script(tmp_path / "bin" / "node", "echo v22.1.0")
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
     assert languages._on_path(languages.NODE, languages.NODE_MINIMUM)[1].endswith("has no npm beside it")
@@ -264,9 +256,7 @@ def test_no_go_and_no_package_is_one_clear_message(tmp_path: Path, monkeypatch: 
         raise ui.SandboxError("no route to the registry")
 
     monkeypatch.setattr(languages, "artifact", artifact)
-    with pytest.raises(
-        ui.SandboxError, match=r"go 1\.\d+ or newer is needed \(not found\).*install go yourself"
-    ):
+    with pytest.raises(ui.SandboxError, match=r"go 1\.\d+ or newer is needed \(not found\).*install go yourself"):
         languages.go()
 
 
@@ -298,7 +288,7 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
     def build(part: Part) -> Path:
         folder = tmp_path / "built" / part.name
-        for name in [*part.programs, *part.copies]:
+        for name in [*part.programs, *part.copies, *part.scripts]:
             script(folder / name, "true")
         return folder
 
@@ -319,9 +309,7 @@ def test_recent_engine_with_official_plugins_builds_nothing(machine: Path) -> No
 def test_installed_plugins_are_not_downloaded(machine: Path) -> None:
     for name in parts.PLUGINS:
         version = parts.plugin_version(name)
-        script(
-            machine / "home" / "plugins" / f"resource-{name}-v{version}" / f"pulumi-resource-{name}", "true"
-        )
+        script(machine / "home" / "plugins" / f"resource-{name}-v{version}" / f"pulumi-resource-{name}", "true")
     toolchain = engine.ensure(kubectl=False)
     assert not (machine / "downloads").exists()
     assert all(folder.is_relative_to(machine / "home") for folder in toolchain.plugins.values())
@@ -354,9 +342,7 @@ def test_engine_without_its_language_host_is_not_used(machine: Path) -> None:
     assert "comes without pulumi-language-python-exec" in engine.ensure(kubectl=False).chosen
 
 
-def test_our_own_engine_on_path_is_recognised(
-    machine: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_our_own_engine_on_path_is_recognised(machine: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     script(own_cache / "pulumi" / "key" / "pulumi", "echo v3.256.0")
     monkeypatch.setenv("PATH", str(own_cache / "pulumi" / "key"))
     assert engine.find_engine() == (None, "using the one built here")

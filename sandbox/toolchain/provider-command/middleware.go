@@ -78,7 +78,15 @@ func knowSecrets(provider p.Provider) p.Provider {
 		return del(withSecrets(ctx, req.Properties), req)
 	}
 	provider.Invoke = func(ctx context.Context, req p.InvokeRequest) (p.InvokeResponse, error) {
-		return invoke(withSecrets(ctx, req.Args), req)
+		// SDKs unwrap secrets before they call a function and only remember that there were some,
+		// so here whatever may be one is taken for one.
+		args := req.Args
+		for _, name := range []string{"environment", "stdin"} {
+			if value, given := args.GetOk(name); given {
+				args = args.Set(name, value.WithSecret(true))
+			}
+		}
+		return invoke(withSecrets(ctx, args), req)
 	}
 	return provider
 }

@@ -308,9 +308,11 @@ func TestRunFunction(t *testing.T) {
 		t.Errorf("stdout is %#v", stdout)
 	}
 	_, err = serve(t).Invoke(p.InvokeRequest{Token: "command:local:run", Args: property.NewMap(object{
-		"command": text("echo reason; exit 3"),
+		"command": text("echo reason: $TOKEN; exit 3"),
+		// Not marked as secret: an SDK does not tell.
+		"environment": property.New(object{"TOKEN": text("s3cret-value")}),
 	})})
-	if err == nil || !strings.Contains(err.Error(), "exit code 3") || !strings.Contains(err.Error(), "reason") {
+	if err == nil || !strings.Contains(err.Error(), "exit code 3") || !strings.Contains(err.Error(), "reason: [secret]") {
 		t.Errorf("got %v", err)
 	}
 }
