@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import httpx2
+import httpx
 from lightkube import ApiError, Client, KubeConfig
 from lightkube.core.exceptions import ConfigError, LoadResourceError
 from lightkube.core.resource import NamespacedResource
@@ -45,7 +45,7 @@ class Cluster:
             if found is None:
                 raise ConfigError("it has no current context")
             self._client = Client(
-                config=found, namespace=namespace, timeout=httpx2.Timeout(10.0, connect=5.0)
+                config=found, namespace=namespace, timeout=httpx.Timeout(10.0, connect=5.0)
             )
         except (ConfigError, OSError) as error:
             raise Refused(f"There is no usable kubeconfig: {error}. Set KUBECONFIG.") from None
@@ -150,7 +150,7 @@ class Cluster:
             return work()
         except ApiError as error:
             raise Refused(f"The cluster refuses ({error.status.code}): {error.status.message}") from None
-        except httpx2.HTTPError as error:
+        except httpx.HTTPError as error:
             where = getattr(self._client.config.cluster, "server", "?")
             raise Unreachable(
                 f"The cluster at {where} cannot be reached: {error or type(error).__name__}"
