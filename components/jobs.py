@@ -111,6 +111,8 @@ def run_to_end(parent: pulumi.ComponentResource, args: JobArgs, opts: ResourceOp
         containers=steps[-1:],
         init_containers=[*([args.beside] if args.beside else []), *steps[:-1]],
         restart_policy="Never",
+        # Nobody is served by the sidecar: it has nothing to drain.
+        **({"termination_grace_period_seconds": 1} if args.beside else {}),
     )
     return Job(
         full_name,

@@ -1,0 +1,32 @@
+"""The JSON Schema for editors is the one the models make, and it knows every key."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from settings.__main__ import SCHEMA_FILE, schema_text
+from settings.stack import StackSettings, editor_schema
+from tests.unit.rendering import stack_config
+
+
+def test_the_schema_is_current() -> None:
+    assert SCHEMA_FILE.read_text() == schema_text(), "run `python -m settings schema` and commit the result"
+
+
+def test_every_key_has_a_description() -> None:
+    def undescribed(node: Any, at: str) -> Iterator[str]:
+        if isinstance(node, dict):
+            for key, field in node.get("properties", {}).items():
+                if "description" not in field and "const" not in field:
+                    yield f"{at}.{key}"
+            for key, inner in node.items():
+                yield from undescribed(inner, f"{at}.{key}")
+
+    assert list(undescribed(editor_schema()["$defs"], "")) == []
+
+
+def test_the_schema_knows_the_keys_of_the_stacks() -> None:
+    known = set(editor_schema()["properties"]["config"]["properties"])
+    assert known == {f"runbook:{key}" for key in StackSettings.model_fields}
+    assert set(stack_config("Pulumi.prod.yaml")) <= known
