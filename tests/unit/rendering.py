@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pulumi.runtime import mocks, rpc, set_all_config
+from pulumi import Output
+from pulumi.runtime import get_root_resource, mocks, rpc, set_all_config
 from pulumi.runtime.stack import run_pulumi_func
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -131,11 +132,6 @@ class _Recorder(mocks.MockMonitor):
             )
         return answer
 
-    def RegisterResourceOutputs(self, request: Any) -> Any:  # noqa: N802 (the protocol's name)
-        if "pulumi:pulumi:Stack" in request.urn:
-            self._program.outputs.update(_opened(rpc.deserialize_properties(request.outputs))[0])
-        return super().RegisterResourceOutputs(request)
-
 
 def _opened(value: Any, at: str = "") -> tuple[Any, set[str]]:
     """The value with its secrets opened, and where they were."""
@@ -177,8 +173,11 @@ def run_program(config: Mapping[str, Any], secrets: Mapping[str, str] | None = N
         mocks.set_mocks(_Echo(), project="runbook", stack=stack, preview=False, monitor=_Recorder(program))
         set_all_config(flat, [f"secrets:{name}" for name in given])
 
-        def main() -> None:
+        async def main() -> None:
             runpy.run_path(str(ROOT / "__main__.py"), run_name="program")
+            root = get_root_resource()
+            assert root is not None
+            program.outputs = await Output.all(**root.outputs).future() or {}
 
         try:
             loop.run_until_complete(run_pulumi_func(main))
