@@ -6,8 +6,8 @@ cache under a key of their sources, so a second checkout or a second run builds 
 
 from __future__ import annotations
 
-from sandbox.toolchain.engine import Toolchain, ensure, install_plugins
+from sandbox.toolchain.engine import Toolchain, download_ahead, ensure, install_plugins
 from sandbox.toolchain.languages import go, node
 from sandbox.toolchain.parts import cluster_binaries, helm
 
-__all__ = ["Toolchain", "cluster_binaries", "ensure", "go", "helm", "install_plugins", "node"]
+__all__ = ["Toolchain", "cluster_binaries", "download_ahead", "ensure", "go", "helm", "install_plugins", "node"]

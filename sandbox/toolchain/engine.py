@@ -10,7 +10,7 @@ from pathlib import Path
 
 from sandbox import ui
 from sandbox.paths import CACHE
-from sandbox.toolchain.gobuild import build
+from sandbox.toolchain.gobuild import build, fetch
 from sandbox.toolchain.languages import Version, version_of
 from sandbox.toolchain.parts import (
     PLUGINS,
@@ -28,7 +28,7 @@ MINIMUM: Version = (3, 200, 0)
 _OFFICIAL = CACHE / "official-plugins"
 """A PULUMI_HOME for plugins the found engine downloads; outside `.sandbox`, which `down` removes."""
 
-_LANGUAGE_HOST = ("pulumi-language-python", "pulumi-language-python-exec")
+_LANGUAGE_HOST = "pulumi-language-python"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,6 +64,12 @@ def ensure(*, kubectl: bool = True) -> Toolchain:
     return Toolchain(bin=linked("bin", programs), plugins=plugins, chosen=why)
 
 
+def download_ahead() -> None:
+    """Begin to download what `ensure` will compile, while the processors are busy with the cluster."""
+    if not find_engine()[0]:
+        fetch(engine_part(), language_part(), *map(plugin_part, PLUGINS))
+
+
 def install_plugins(pulumi_home: Path, toolchain: Toolchain) -> None:
     """Put every plugin where an engine with this PULUMI_HOME looks for it, at its SDK's version."""
     for name, source in toolchain.plugins.items():
@@ -93,10 +99,11 @@ def find_engine() -> tuple[list[Path] | None, str]:
         return None, f"{program} is older than {_dotted(MINIMUM)}, using the one built here"
     # The language host and its helper script come in the engine's own archive, beside it.
     places = os.pathsep.join([str(pulumi.parent), os.environ.get("PATH", "")])
-    host = [shutil.which(name, path=places) for name in _LANGUAGE_HOST]
-    if None in host:
-        return None, f"{program} comes without {_LANGUAGE_HOST[host.index(None)]}, using the one built here"
-    return [pulumi, *(Path(file) for file in host if file)], f"using {program} {_dotted(version)} from PATH"
+    host = shutil.which(_LANGUAGE_HOST, path=places)
+    if not host:
+        return None, f"{program} comes without {_LANGUAGE_HOST}, using the one built here"
+    helper = shutil.which(f"{_LANGUAGE_HOST}-exec", path=places)
+    return [pulumi, *(Path(file) for file in (host, helper) if file)], f"using {program} {_dotted(version)}"
 
 
 def official_plugins(pulumi: Path) -> dict[str, Path]:
