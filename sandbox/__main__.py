@@ -54,6 +54,8 @@ def _parser() -> argparse.ArgumentParser:
 def _up(arguments: argparse.Namespace) -> int:
     began = time.monotonic()
     packages.ensure(packages.CLUSTER, packages.IMAGES)
+    if not arguments.cluster_only:
+        toolchain.download_ahead()
     with ThreadPoolExecutor() as pool:
         running = cluster.up()
         if arguments.cluster_only:
