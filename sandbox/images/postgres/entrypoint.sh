@@ -31,4 +31,7 @@ if [ ! -s "$PGDATA/PG_VERSION" ]; then
     mv "$fresh" "$PGDATA"
 fi
 
+# Kubernetes opens a volume to the pod's fsGroup each time it mounts it; PostgreSQL does not start on an open folder.
+chmod 0700 "$PGDATA"
+
 exec postgres -c listen_addresses='*' -c unix_socket_directories=/var/run/postgresql "$@"

@@ -1,5 +1,6 @@
 /** Start the shop, and end it in order. */
 
+import { setTimeout as pause } from "node:timers/promises";
 import { createApp } from "./app.js";
 import { readConfig } from "./config.js";
 import { Drain } from "./drain.js";
@@ -7,6 +8,8 @@ import { describe, log } from "./log.js";
 import { readRelease } from "./release.js";
 import { flushSentry, startSentry } from "./sentry.js";
 import { createServices } from "./services.js";
+
+const GOODBYE_MILLISECONDS = 2_000;
 
 try {
   const config = readConfig();
@@ -19,7 +22,8 @@ try {
 
   const end = async (reason: string) => {
     await drain.leave(reason);
-    await Promise.all([services.close(), flushSentry()]);
+    // A database that vanished never confirms the goodbye; every request is answered by now, so nobody waits for it.
+    await Promise.race([Promise.all([services.close(), flushSentry()]), pause(GOODBYE_MILLISECONDS)]);
     // Exit by itself would wait for timers of libraries; everything that matters is closed by now.
     process.exit(0);
   };
