@@ -36,9 +36,7 @@ app.add_typer(quarantine_app, name="quarantine")
 
 Stack = Annotated[
     str | None,
-    typer.Option(
-        "--stack", "-s", envvar=["RUNBOOK_STACK", "PULUMI_STACK"], help="Default: the selected stack."
-    ),
+    typer.Option("--stack", "-s", envvar=["RUNBOOK_STACK", "PULUMI_STACK"], help="Default: the selected stack."),
 ]
 Cwd = Annotated[Path, typer.Option("--cwd", "-C", help="The project's folder.", file_okay=False, exists=True)]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
@@ -96,9 +94,7 @@ def deploy(
     wish = deploying.Wish(image, git, version, schema, allow_quarantined, allow_downtime)
     with _ended(as_json):
         done = deploying.deploy(_session(cwd, stack), wish, _locks(break_lock, yes))
-        _result(
-            done, as_json, f"Revision {done['revision']} serves, {done['seconds']} s after the command began."
-        )
+        _result(done, as_json, f"Revision {done['revision']} serves, {done['seconds']} s after the command began.")
 
 
 @app.command(
@@ -131,9 +127,7 @@ def rollback(
     """
     from ops import rollback as rolling
 
-    wish = rolling.Wish(
-        to, reason, not no_quarantine, allow_quarantined, not yes if preview is None else preview
-    )
+    wish = rolling.Wish(to, reason, not no_quarantine, allow_quarantined, not yes if preview is None else preview)
 
     def confirm(plan: Plan, run: Run | None) -> bool:
         _show_plan(plan, run)
@@ -146,8 +140,7 @@ def rollback(
 
 
 @app.command(
-    epilog="[bold]Examples[/]: runbook history\n\nrunbook history --limit 100 --page 2\n\n"
-    "runbook history --json"
+    epilog="[bold]Examples[/]: runbook history\n\nrunbook history --limit 100 --page 2\n\nrunbook history --json"
 )
 def history(
     limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="How many, newest first.")] = 20,

@@ -44,9 +44,7 @@ class Cluster:
             found = KubeConfig.from_env().get(context_name=context if isinstance(context, str) else None)
             if found is None:
                 raise ConfigError("it has no current context")
-            self._client = Client(
-                config=found, namespace=namespace, timeout=httpx.Timeout(10.0, connect=5.0)
-            )
+            self._client = Client(config=found, namespace=namespace, timeout=httpx.Timeout(10.0, connect=5.0))
         except (ConfigError, OSError) as error:
             raise Refused(f"There is no usable kubeconfig: {error}. Set KUBECONFIG.") from None
 
@@ -110,9 +108,8 @@ class Cluster:
         deployment = self._deployment(service)
         if not deployment or not deployment.spec:
             return None
-        for pod in self._call(
-            lambda: list(self._client.list(Pod, labels=deployment.spec.selector.matchLabels or {}))
-        ):
+        labels = deployment.spec.selector.matchLabels or {}
+        for pod in self._call(lambda: list(self._client.list(Pod, labels=labels))):
             conditions = (pod.status and pod.status.conditions) or []
             ready = any(c.type == "Ready" and c.status == "True" for c in conditions)
             if ready and pod.metadata and not pod.metadata.deletionTimestamp:
@@ -133,11 +130,7 @@ class Cluster:
     def _get(self, kind: Any, name: str, namespace: str | None) -> Any:
         def read() -> Any:
             try:
-                return (
-                    self._client.get(kind, name, namespace=namespace)
-                    if namespace
-                    else self._client.get(kind, name)
-                )
+                return self._client.get(kind, name, namespace=namespace) if namespace else self._client.get(kind, name)
             except ApiError as error:
                 if error.status.code == 404:
                     return None
@@ -152,9 +145,7 @@ class Cluster:
             raise Refused(f"The cluster refuses ({error.status.code}): {error.status.message}") from None
         except httpx.HTTPError as error:
             where = getattr(self._client.config.cluster, "server", "?")
-            raise Unreachable(
-                f"The cluster at {where} cannot be reached: {error or type(error).__name__}"
-            ) from None
+            raise Unreachable(f"The cluster at {where} cannot be reached: {error or type(error).__name__}") from None
 
 
 class Unreachable(Refused):

@@ -193,6 +193,7 @@ def rollback_target(history: History, now: Standing, to: int | None, *, allow_qu
     if to is not None:
         return _named(history, current, to, now.quarantine, allow_quarantined=allow_quarantined)
     left = {current.rollback_of}
+    serves = any(entry.succeeded for entry in history.updates() if entry.revision == current.revision)
     for entry in history.updates():
         release = entry.release
         if release is None:
@@ -203,7 +204,7 @@ def rollback_target(history: History, now: Standing, to: int | None, *, allow_qu
             and release.revision < current.revision
             and release.revision not in left
             and not quarantined(release.digest, now.quarantine)
-            and (release.image != current.image or _differs(entry, history, current.revision))
+            and (not serves or release.image != current.image or _differs(entry, history, current.revision))
         ):
             return entry
     raise Refused(
@@ -220,9 +221,7 @@ def _named(
         raise Refused(no_such_revision(history, to))
     good = next((entry for entry in seen if entry.succeeded), None)
     if good is None or good.release is None:
-        raise Refused(
-            f"Revision {to} never succeeded (its last update: {seen[0].result}): choose one that did."
-        )
+        raise Refused(f"Revision {to} never succeeded (its last update: {seen[0].result}): choose one that did.")
     if to == current.revision:
         raise Refused(f"Revision {to} is what runs now; to repair drift run `pulumi up`.")
     if (bad := quarantined(good.release.digest, quarantine)) and not allow_quarantined:
@@ -276,9 +275,7 @@ def quarantine_change(quarantine: Sequence[Quarantined]) -> dict[str, Any]:
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
     """What differs between two releases with their services and commands: (path, old, new), leaf by leaf."""
-    ignored = {
-        f"{RELEASE}.{name}" for name in ("revision", "action", "migrate", "rollbackOf", "allowQuarantined")
-    }
+    ignored = {f"{RELEASE}.{name}" for name in ("revision", "action", "migrate", "rollbackOf", "allowQuarantined")}
     before, after = (
         {k: v for key in (RELEASE, *RESTORED) for k, v in _leaves(key, side.get(key))} for side in (old, new)
     )

@@ -37,9 +37,7 @@ def deploy(session: Session, wish: Wish, policy: LockPolicy) -> dict[str, Any]:
     with exclusive(session.file, f"deploy {wish.image}"):
         facts = gather(session, lambda: registry.resolve(wish.image))
         release = plan(facts, wish)
-        new = facts.checked(
-            {RELEASE: release.to_config(), **decisions.quarantine_change(facts.now.quarantine)}
-        )
+        new = facts.checked({RELEASE: release.to_config(), **decisions.quarantine_change(facts.now.quarantine)})
         clear_way(session, facts, policy)
         session.say(f"[bold]{release.message}[/]")
         run = apply(session, facts.text, new, f"{release.message} by {whoami()}", policy)
@@ -92,9 +90,7 @@ def _quarantined(bad: Quarantined, facts: Facts) -> str:
     )
 
 
-def _undo(
-    session: Session, facts: Facts, text: StackText, failed: Release, run: Run, policy: LockPolicy
-) -> OpsError:
+def _undo(session: Session, facts: Facts, text: StackText, failed: Release, run: Run, policy: LockPolicy) -> OpsError:
     """Put the last good release back after a failed update; the error to end with."""
     why = "\n".join(run.errors) or "the engine did not say why"
     session.say(f"[red]Revision {failed.revision} failed[/]: {run.errors[0] if run.errors else why}")

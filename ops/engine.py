@@ -30,6 +30,7 @@ from ops.reading import ENVIRONMENT, Reader
 
 _COLOUR = re.compile(r"<\{%.*?%\}>")
 _NOT_THE_CAUSE = re.compile(r"^(update failed|preview failed|update cancel.*|one or more errors occurred.*)$")
+_ONLY_ONE = re.compile(r"^1 error occurred:\s*\* ")
 OnEvent = Callable[[EngineEvent], object]
 
 
@@ -74,6 +75,7 @@ class Run:
 
     def _error(self, text: str, urn: str | None) -> None:
         message = plain(text).strip().removeprefix("error: ").strip()
+        message = _ONLY_ONE.sub("", message)
         if not message or _NOT_THE_CAUSE.match(message):
             return
         resource = short(urn) if urn and "pulumi:pulumi:Stack" not in urn else ""
@@ -148,9 +150,7 @@ class Engine:
     def __init__(self, reader: Reader) -> None:
         self._reader = reader
         self._cli = _Cli()
-        workspace = _Workspace(
-            work_dir=str(reader.folder), pulumi_command=self._cli, env_vars=dict(ENVIRONMENT)
-        )
+        workspace = _Workspace(work_dir=str(reader.folder), pulumi_command=self._cli, env_vars=dict(ENVIRONMENT))
         self._stack = _Stack.select(reader.stack, workspace)
 
     def up(self, message: str, config_file: Path, on_event: OnEvent) -> Run:
@@ -169,9 +169,7 @@ class Engine:
 
     def preview(self, config_file: Path, on_event: OnEvent) -> Run:
         def work(see: OnEvent) -> None:
-            self._stack.preview(
-                config_file=str(config_file), color="never", on_event=see, suppress_progress=True
-            )
+            self._stack.preview(config_file=str(config_file), color="never", on_event=see, suppress_progress=True)
 
         return self._run(work, on_event)
 
@@ -196,6 +194,8 @@ class Engine:
         run.exit_code = result.code if result else 1
         if run.exit_code < 0:
             run.errors.append(f"the engine was ended by {signal.Signals(-run.exit_code).name}")
+        elif run.cancelled:
+            run.errors = ["it was cancelled"]  # what plugins say about being stopped is no news
         elif result and not run.errors:
             run.errors = [self._reader.explain(plain(result.stderr.strip() or result.stdout.strip()))]
 
@@ -220,9 +220,7 @@ class Engine:
 
     def adopt(self, ids: Mapping[str, str], config_file: Path) -> None:
         """Settle pending creates: import those with an id, forget the others. Looks at every resource."""
-        pairs = [
-            part for pair in ids.items() for value in pair for part in ("--import-pending-creates", value)
-        ]
+        pairs = [part for pair in ids.items() for value in pair for part in ("--import-pending-creates", value)]
         self._reader.ask(
             "refresh", "--yes", "--skip-preview", "--clear-pending-creates", *pairs,
             "--config-file", str(config_file), "--message", "settle what a killed run left pending",

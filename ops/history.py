@@ -73,7 +73,8 @@ class Entry:
     def who(self) -> str:
         if match := _BY.search(self.message):
             return match["who"]
-        return self.environment.get("ci.system") or self.environment.get("git.author") or ""
+        # Of a plain `pulumi up` the engine keeps only who wrote the commit, which is somebody else.
+        return self.environment.get("ci.system", "")
 
     @property
     def seconds(self) -> int | None:

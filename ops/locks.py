@@ -39,9 +39,7 @@ def exclusive(stack_file: Path, doing: str) -> Iterator[None]:
                 "Wait for it to end; nothing was changed."
             ) from None
         lock.truncate(0)
-        lock.write(
-            f"{doing} by {whoami()} (pid {os.getpid()}), since {datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC"
-        )
+        lock.write(f"{doing} by {whoami()} (pid {os.getpid()}), since {datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC")
         lock.flush()
         try:
             yield

@@ -59,7 +59,7 @@ class Progress:
             if event.resource_pre_event:
                 step = event.resource_pre_event.metadata
                 state = step.new or step.old
-                if step.op.value in _DONE and state and state.custom and not step.logical:
+                if step.op.value in _DONE and state and state.custom:
                     self._steps[step.urn] = _Step(step.op.value)
             elif event.res_outputs_event:
                 self._end(event.res_outputs_event.metadata.urn, "✓")

@@ -39,9 +39,7 @@ class Reader:
                 check=False,
             )
         except FileNotFoundError:
-            raise Refused(
-                "pulumi is not on PATH: install it, or `. ./.sandbox/env` in the sandbox."
-            ) from None
+            raise Refused("pulumi is not on PATH: install it, or `. ./.sandbox/env` in the sandbox.") from None
         if done.returncode == 0:
             return done.stdout
         if owners := told(done.stderr):
@@ -51,14 +49,15 @@ class Reader:
     def explain(self, text: str) -> str:
         """What went wrong, from what the command line printed."""
         if "incorrect passphrase" in text:
-            return "The passphrase is wrong for this stack: check PULUMI_CONFIG_PASSPHRASE_FILE."
+            # Set together, the engine takes the first.
+            names = ("PULUMI_CONFIG_PASSPHRASE", "PULUMI_CONFIG_PASSPHRASE_FILE")
+            where = next((name for name in names if os.environ.get(name)), "nowhere")
+            return f"The passphrase is wrong for this stack: it was taken from {where}."
         if "passphrase must be set" in text:
             return "There is no passphrase for this stack: set PULUMI_CONFIG_PASSPHRASE_FILE."
         if "no stack named" in text:
             create = f"create it with `pulumi stack init {self.stack}`"
-            return (
-                f"There is no stack {self.stack} in this backend: {create}, or choose another with --stack."
-            )
+            return f"There is no stack {self.stack} in this backend: {create}, or choose another with --stack."
         lines = [line.removeprefix("error: ") for line in text.splitlines() if line.strip()]
         return "\n".join(lines[-15:]) or "pulumi ended without saying why"
 
@@ -75,9 +74,7 @@ class Reader:
 
     def history(self, size: int, page: int) -> list[history.Entry]:
         pages = ("--page-size", str(size), "--page", str(page))
-        return history.parse(
-            json.loads(self.ask("stack", "history", "--json", *pages, "--stack", self.stack))
-        )
+        return history.parse(json.loads(self.ask("stack", "history", "--json", *pages, "--stack", self.stack)))
 
     def state(self) -> dict[str, Any]:
         """The deployment as it is stored: secrets are ciphertext in it."""

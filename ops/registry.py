@@ -59,9 +59,7 @@ class Image:
         for name, label in SCHEMA.items():
             if values[name] is None and label in self.labels:
                 if not self.labels[label].isdigit():
-                    raise Refused(
-                        f"{self.reference}: label {label} is {self.labels[label]!r}, not a whole number."
-                    )
+                    raise Refused(f"{self.reference}: label {label} is {self.labels[label]!r}, not a whole number.")
                 values[name] = int(self.labels[label])
         if lacking := [name for name, value in values.items() if value is None]:
             raise Refused(
@@ -129,9 +127,7 @@ class _Registry:
         except httpx.HTTPError as error:
             raise Refused(f"The registry {self._host} cannot be reached: {error}") from None
         if answer.status_code == 404:
-            raise Refused(
-                f"{self._host}/{self._path} has no {what.removeprefix('manifests/')}: is it pushed?"
-            )
+            raise Refused(f"{self._host}/{self._path} has no {what.removeprefix('manifests/')}: is it pushed?")
         if answer.status_code in (401, 403):
             raise Refused(
                 f"The registry {self._host} refuses to show {self._path} ({answer.status_code}): run "
@@ -193,9 +189,7 @@ def _from_helper(helper: str, host: str) -> tuple[str, str] | None:
             [f"docker-credential-{helper}", "get"], input=host, capture_output=True, text=True, check=False
         )
     except FileNotFoundError:
-        raise Refused(
-            f"The docker configuration names docker-credential-{helper}, which is not on PATH."
-        ) from None
+        raise Refused(f"The docker configuration names docker-credential-{helper}, which is not on PATH.") from None
     if asked.returncode != 0:
         return None
     found = json.loads(asked.stdout)

@@ -70,9 +70,7 @@ def rollback(session: Session, wish: Wish, policy: LockPolicy, confirm: Confirm)
 def make_plan(facts: Facts, wish: Wish) -> Plan:
     """Where to go and what to write, or a Refused that says which check failed."""
     forced = wish.allow_quarantined
-    target = decisions.rollback_target(
-        facts.history, facts.now, wish.to, allow_quarantined=forced is not None
-    )
+    target = decisions.rollback_target(facts.history, facts.now, wish.to, allow_quarantined=forced is not None)
     leaving = facts.now.release
     if leaving is None or target.release is None:
         raise ValueError("a target was found, so there is a release to leave")
@@ -84,9 +82,7 @@ def make_plan(facts: Facts, wish: Wish) -> Plan:
         quarantine = decisions.with_quarantined(quarantine, item)
     if not decisions.quarantined(target.release.digest, quarantine):
         forced = None
-    changes = decisions.rollback_changes(
-        target, decisions.next_revision(facts.now), leaving, quarantine, forced
-    )
+    changes = decisions.rollback_changes(target, decisions.next_revision(facts.now), leaving, quarantine, forced)
     text = facts.checked(changes)
     return Plan(
         leaving=leaving,
@@ -104,9 +100,7 @@ def _resume(facts: Facts, wish: Wish) -> Plan | None:
         return None
     if block := decisions.rollback_gate(release, facts.database):
         raise block.refusal()
-    left = next(
-        (entry.release for entry in facts.history.updates() if entry.revision == release.rollback_of), None
-    )
+    left = next((entry.release for entry in facts.history.updates() if entry.revision == release.rollback_of), None)
     return Plan(left or release, release, facts.text, [], release.revision)
 
 

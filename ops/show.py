@@ -70,9 +70,7 @@ def diff(session: Session, revision: int) -> list[dict[str, Any]]:
     return [{"path": path, "then": then, "now": current} for path, then, current in found]
 
 
-def print_differences(
-    rows: Sequence[tuple[str, Any, Any]], then: str, now: str, *, err: bool = False
-) -> None:
+def print_differences(rows: Sequence[tuple[str, Any, Any]], then: str, now: str, *, err: bool = False) -> None:
     if rows:
         print_table(("WHAT", then, now), [(path, _text(a), _text(b)) for path, a, b in rows], err=err)
     else:

@@ -98,9 +98,7 @@ def _edit(text: str, key: str, value: Any) -> str:
             raise Refused("`config:` is empty or no mapping: write the stack's settings under it first.")
         return "".join([*lines, "config:\n", *_indented(block, 2)])
     if config.flow_style:
-        raise Refused(
-            "`config:` is written as {…} on one line: write one key per line, so that it can be edited."
-        )
+        raise Refused("`config:` is written as {…} on one line: write one key per line, so that it can be edited.")
     indent = config.value[0][0].start_mark.column
     for name, node in config.value:
         if name.value == key:
@@ -117,17 +115,11 @@ def _last_line(lines: list[str], node: yaml.Node) -> int:
     last = max(min(last, len(lines) - 1), node.start_mark.line)
     while last > node.start_mark.line and (not lines[last].strip() or lines[last].lstrip().startswith("#")):
         last -= 1
-    if (
-        last > node.start_mark.line
-        and not isinstance(node, yaml.ScalarNode)
-        and not getattr(node, "flow_style", False)
-    ):
+    if last > node.start_mark.line and not isinstance(node, yaml.ScalarNode) and not getattr(node, "flow_style", False):
         # A block collection's end mark is where the next key starts, which may be indented.
         while last > node.start_mark.line and _starts_at(lines[last], node.end_mark, last):
             last -= 1
-            while last > node.start_mark.line and (
-                not lines[last].strip() or lines[last].lstrip().startswith("#")
-            ):
+            while last > node.start_mark.line and (not lines[last].strip() or lines[last].lstrip().startswith("#")):
                 last -= 1
     return last
 

@@ -113,9 +113,7 @@ def _running(found: Mapping[str, Any]) -> list[tuple[str, str]]:
         for it in found["services"]
     ]
     if report := found["health"]:
-        told = (
-            f"{report['status']} {report['detail']}" if report["status"] else f"not asked: {report['detail']}"
-        )
+        told = f"{report['status']} {report['detail']}" if report["status"] else f"not asked: {report['detail']}"
         colour = "green" if report["status"] == 200 else "red"
         rows.append(("health", f"[{colour}]{escape(told)}[/] {found['url']}"))
     return rows
@@ -131,7 +129,5 @@ def _upkeep(found: Mapping[str, Any]) -> list[tuple[str, str]]:
         told = f"{last['result']}, {local(last['when'])}, {last['seconds']} s, by {last['who'] or 'unknown'}"
         rows.append(("last update", told))
     for item in found["quarantine"]:
-        rows.append(
-            ("quarantine", f"{item['digest'][:19]} revision {item['revision']}: {escape(item['reason'])}")
-        )
+        rows.append(("quarantine", f"{item['digest'][:19]} revision {item['revision']}: {escape(item['reason'])}"))
     return rows + [("problem", f"[red]{escape(problem)}[/]") for problem in found["problems"]]

@@ -45,9 +45,7 @@ def _break(session: Session, locks: Sequence[EngineLock], policy: LockPolicy) ->
             f"The stack is locked by {owners}: another update runs, or one was killed elsewhere. Wait "
             "for it, or, when you know that it is gone, run this again with --break-lock. Nothing changed."
         )
-    elif not policy.confirm(
-        f"Break the lock of {owners}? If that update still runs, both will write the state."
-    ):
+    elif not policy.confirm(f"Break the lock of {owners}? If that update still runs, both will write the state."):
         raise Refused("The lock was left alone. Nothing was changed.")
     session.engine.break_lock()
 

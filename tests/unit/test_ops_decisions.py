@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -29,8 +30,13 @@ def release(revision: int, letter: str = "a", schema: tuple[int, int, int] = (1,
     )
 
 
-def entry(made: Release | None, result: str = "succeeded", kind: str = "update", **config: Any) -> Entry:
-    plain = {f"runbook:{key}": value for key, value in config.items()}
+def entry(
+    made: Release | None,
+    result: str = "succeeded",
+    kind: str = "update",
+    config: Mapping[str, Any] | None = None,
+) -> Entry:
+    plain = {f"runbook:{key}": value for key, value in (config or {}).items()}
     if made:
         plain["runbook:release"] = made.to_config()
     message = f"{made.message} by alice@laptop" if made else "pulumi up"
@@ -58,7 +64,7 @@ def test_a_stack_never_deployed_starts_at_revision_1() -> None:
 
 def test_the_newer_of_stack_file_and_history_counts() -> None:
     bad = {"digest": digest("b"), "revision": 4, "reason": "broken"}
-    last = entry(release(5), quarantine=[bad])
+    last = entry(release(5), config={"quarantine": [bad]})
     stale = decisions.standing({"runbook:release": release(3).to_config()}, last)
     assert stale.release == release(5)
     assert [item.reason for item in stale.quarantine] == ["broken"]
@@ -193,9 +199,9 @@ def test_a_rollback_never_returns_to_what_was_left() -> None:
 
 def test_the_same_image_with_other_settings_is_another_release() -> None:
     old, new = {"application": {"services": [1]}}, {"application": {"services": [2]}}
-    assert target([entry(release(2), **new), entry(release(1), **old)]) == 1
+    assert target([entry(release(2), config=new), entry(release(1), config=old)]) == 1
     with pytest.raises(Refused):
-        target([entry(release(2), **old), entry(release(1), **old)])
+        target([entry(release(2), config=old), entry(release(1), config=old)])
 
 
 def test_a_named_revision_must_exist_have_succeeded_and_be_clean() -> None:
@@ -227,7 +233,7 @@ def test_history_is_read_only_as_far_as_somebody_looks() -> None:
 
 
 def test_a_rollback_restores_image_services_and_commands_and_nothing_else() -> None:
-    old = entry(release(1), application={"services": [1]}, data={"postgres": "old"})
+    old = entry(release(1), config={"application": {"services": [1]}, "data": {"postgres": "old"}})
     changes = decisions.rollback_changes(old, 3, release(2, "b"), ())
     assert set(changes) == {
         "runbook:release",
@@ -251,11 +257,16 @@ def test_quarantine_keeps_a_digest_once_and_lifts_by_its_first_digits() -> None:
 
 
 def test_differences_are_told_leaf_by_leaf_with_services_by_name() -> None:
-    old = entry(release(1), application={"services": [{"name": "backend", "replicas": 2, "env": {"A": "1"}}]}).config
-    new = entry(
-        release(2, "b"), application={"services": [{"name": "backend", "replicas": 3, "env": {"A": "1"}}]}
-    ).config
-    assert decisions.differences(old, new) == [
+    def services(replicas: int) -> dict[str, Any]:
+        return {"application": {"services": [{"name": "backend", "replicas": replicas, "env": {"A": "1"}}]}}
+
+    old, new = entry(release(1), config=services(2)), entry(release(2, "b"), config=services(3))
+    assert decisions.differences(old.config, new.config) == [
         ("release.image", release(1).image, release(2, "b").image),
         ("application.services[backend].replicas", 2, 3),
     ]
+
+
+def test_after_a_rollback_that_failed_the_next_one_tries_again() -> None:
+    failed = [entry(rolled_back(3, 2), "failed"), entry(release(2, "b"), "failed"), entry(release(1, "a"))]
+    assert target(failed) == 1
