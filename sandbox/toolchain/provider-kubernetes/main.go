@@ -43,15 +43,16 @@ func run(arguments []string) error {
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
+	stop := make(chan bool)
 	go func() {
 		<-signals
 		cancel()
+		close(stop) // what is under way ends early because of the cancel, and is answered before we go
 		<-signals
 		os.Exit(1)
 	}()
 
 	server := provider.New(ctx, version)
-	stop := make(chan bool)
 	handle, err := rpcutil.ServeWithOptions(rpcutil.ServeOptions{
 		Init: func(grpcServer *grpc.Server) error {
 			pulumirpc.RegisterResourceProviderServer(grpcServer, server)

@@ -78,8 +78,12 @@ func whyStillThere(live *unstructured.Unstructured) string {
 			}
 		}
 	}
-	if finalizers := live.GetFinalizers(); len(finalizers) > 0 {
-		reasons = append(reasons, "finalizers "+strings.Join(finalizers, ", "))
+	for _, finalizer := range live.GetFinalizers() {
+		if finalizer == metav1.FinalizerDeleteDependents {
+			reasons = append(reasons, "what belongs to it to be deleted")
+		} else {
+			reasons = append(reasons, "finalizer "+finalizer)
+		}
 	}
 	if len(reasons) == 0 {
 		return "waiting for deletion"

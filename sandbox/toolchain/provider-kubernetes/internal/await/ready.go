@@ -76,6 +76,7 @@ func (w Wait) Ready(parent context.Context, applied *unstructured.Unstructured) 
 			w.Progress(told)
 		}
 		logs.watchPods(live, around)
+		around.list(self) // a check that looks at nothing around it would otherwise wait for news nobody listens to
 
 		select {
 		case <-around.changed:

@@ -11,7 +11,15 @@ func deployment(live *unstructured.Unstructured, around source) verdict {
 	if paused, _, _ := unstructured.NestedBool(live.Object, "spec", "paused"); paused {
 		return verdict{ready: true} // nothing will move until somebody resumes it
 	}
-	return generic(live, around)
+	result := generic(live, around)
+	// kstatus says how far a rollout has come; why it does not move stands in the conditions.
+	if progress := conditionOf(live, "Progressing"); result.failed && progress.message != "" {
+		result.message += ": " + progress.message
+	}
+	if refused := conditionOf(live, "ReplicaFailure"); !result.ready && refused.status == "True" {
+		result.message += "; pods cannot be created: " + refused.message
+	}
+	return result
 }
 
 func replicationController(live *unstructured.Unstructured, _ source) verdict {

@@ -109,10 +109,12 @@ func (p *Provider) operation(request context.Context) (context.Context, context.
 // withWarnings delivers what the API server remarks about a request to the resource that made it.
 func (p *Provider) withWarnings(ctx context.Context, urn string) context.Context {
 	return kube.WithWarnings(ctx, func(text string) {
-		if p.options.suppressDeprecationWarnings && strings.Contains(text, "deprecated") {
-			return
+		switch {
+		case p.options.suppressDeprecationWarnings && strings.Contains(text, "deprecated"):
+		case strings.Contains(text, "SessionAffinity is ignored"): // the server's own default, not the program's doing
+		default:
+			p.engine.warn(ctx, urn, text)
 		}
-		p.engine.warn(ctx, urn, text)
 	})
 }
 
