@@ -84,9 +84,7 @@ def _release(image: str, environment: Mapping[str, str]) -> None:
         )
 
 
-def _welcome(
-    running: Cluster, built: Mapping[str, str], environment: Mapping[str, str], seconds: float
-) -> None:
+def _welcome(running: Cluster, built: Mapping[str, str], environment: Mapping[str, str], seconds: float) -> None:
     outputs = json.loads(ui.run(["pulumi", "stack", "output", "--json"], cwd=ROOT, env=environment))
     registry = running.registry
     where = os.path.relpath(ENV_FILE)

@@ -32,7 +32,7 @@ def variables(cluster: Cluster, toolchain: Toolchain) -> dict[str, str]:
         "PULUMI_SKIP_UPDATE_CHECK": "true",
         "PULUMI_DISABLE_AUTOMATIC_PLUGIN_ACQUISITION": "true",
         "RUNBOOK_STACK": STACK,
-    }
+    } | ({"RUNBOOK_CA_FILE": str(cluster.ca)} if cluster.ca else {})
 
 
 def write(cluster: Cluster, toolchain: Toolchain) -> dict[str, str]:

@@ -88,6 +88,7 @@ def table(inputs: Inputs) -> list[Program]:
                 f"--tls-private-key-file={pki}/apiserver.key",
                 f"--client-ca-file={pki}/cluster-ca.crt",
                 "--authorization-mode=Node,RBAC",
+                "--allow-privileged",  # as everywhere: it is for Pod Security to refuse, per namespace
                 "--enable-admission-plugins=NodeRestriction",
                 "--service-account-issuer=https://kubernetes.default.svc.cluster.local",
                 f"--service-account-key-file={pki}/service-accounts.pub",
