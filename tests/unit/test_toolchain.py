@@ -259,7 +259,7 @@ def test_suitable_node_is_used_only_with_npm_beside_it(tmp_path: Path, monkeypat
     node = script(tmp_path / "bin" / "node", "echo v22.1.0")
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
     assert languages._on_path(languages.NODE, languages.NODE_MINIMUM)[1].endswith("has no npm beside it")
-    for name in languages.NODE.beside:
+    for name in ("npm", "npx"):
         script(tmp_path / "bin" / name, "true")
     assert languages.node() == node
 
