@@ -10,7 +10,7 @@ from pulumi_kubernetes.core.v1 import Namespace, Secret
 
 from components.application import Application, ApplicationArgs
 from settings import Application as ApplicationSettings
-from settings import Ingress, Peer, Release
+from settings import Command, Ingress, Peer, Release
 
 SERVER = "require('http').createServer((q, s) => s.end('ok')).listen(process.env.PORT)"
 
@@ -41,7 +41,11 @@ Application(
         namespace=name,
         release=Release.model_validate(
             {
-                "revision": 1,
+                "revision": 2,
+                # The update itself: a deploy would rehearse first, which the others have nothing to set against.
+                "action": "rollback",
+                "rollbackOf": 1,
+                "migrate": False,
                 "image": config.require("image"),
                 "git": "benchmark",
                 "schema": {"min": 0, "max": 0, "level": 0},
@@ -59,6 +63,7 @@ Application(
             {"namespace": "traefik", "podLabels": {"app.kubernetes.io/name": "traefik"}}
         ),
         secret_name="secrets",  # noqa: S106 (a name)
+        rehearsal=Command.model_validate({"run": "true"}),
     ),
     opts=pulumi.ResourceOptions(depends_on=[namespace, secret]),
 )
