@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import pulumi
 from pulumi import Input, ResourceOptions
-from pulumi_kubernetes.apps.v1 import Deployment
+from pulumi_kubernetes.apps.v1 import Deployment, DeploymentSpecArgsDict
 from pulumi_kubernetes.autoscaling.v2 import HorizontalPodAutoscaler
 from pulumi_kubernetes.core.v1 import (
     ConfigMap,
@@ -16,12 +17,18 @@ from pulumi_kubernetes.core.v1 import (
     PodTemplateSpecArgsDict,
     Service,
 )
+from pulumi_kubernetes.meta.v1 import LabelSelectorArgsDict
 from pulumi_kubernetes.networking.v1 import Ingress as KubernetesIngress
-from pulumi_kubernetes.networking.v1 import IngressRuleArgsDict, NetworkPolicy
+from pulumi_kubernetes.networking.v1 import (
+    IngressRuleArgsDict,
+    IngressTLSArgsDict,
+    NetworkPolicy,
+    NetworkPolicyPortArgsDict,
+)
 from pulumi_kubernetes.policy.v1 import PodDisruptionBudget
 
 from components.foundation import clients, peer
-from components.names import SERVICE, content_hash, labels, selector
+from components.names import SERVICE, content_hash, labels, metadata, selector
 from components.pods import APPLICATION_UID, container, probe, service_account, template
 from components.rehearsal import Rehearsal, RehearsalArgs
 from settings import Application as ApplicationSettings
@@ -108,11 +115,7 @@ class Application(pulumi.ComponentResource):
         name = f"{service.name}-config-{content_hash(data)}"
         ConfigMap(
             name,
-            metadata={
-                "name": name,
-                "namespace": self._args.namespace,
-                "labels": labels(service.name, "configuration"),
-            },
+            metadata=metadata(name, self._args.namespace, labels(service.name, "configuration")),
             immutable=True,
             data=data,
             opts=self._inside,
@@ -127,14 +130,10 @@ class Application(pulumi.ComponentResource):
         deployment = self._deployment(
             service, self._template(service, config, account.metadata.apply(lambda meta: meta.name or ""))
         )
-        metadata = {
-            "name": service.name,
-            "namespace": self._args.namespace,
-            "labels": labels(service.name, SERVICE),
-        }
+        named = metadata(service.name, self._args.namespace, labels(service.name, SERVICE))
         PodDisruptionBudget(
             f"{service.name}-budget",
-            metadata=metadata,
+            metadata=named,
             spec={
                 "selector": {"match_labels": selector(service.name, SERVICE)},
                 "max_unavailable": 1,
@@ -146,7 +145,7 @@ class Application(pulumi.ComponentResource):
         if service.port:
             Service(
                 f"{service.name}-service",
-                metadata=metadata,
+                metadata=named,
                 spec={
                     "type": "ClusterIP",
                     "selector": selector(service.name, SERVICE),
@@ -157,7 +156,7 @@ class Application(pulumi.ComponentResource):
         if service.autoscaler:
             HorizontalPodAutoscaler(
                 f"{service.name}-autoscaler",
-                metadata=metadata,
+                metadata=named,
                 spec={
                     "scale_target_ref": {
                         "api_version": "apps/v1",
@@ -187,31 +186,29 @@ class Application(pulumi.ComponentResource):
         return ResourceOptions(custom_timeouts=pulumi.CustomTimeouts(create=f"{seconds}s", update=f"{seconds}s"))
 
     def _deployment(self, service: ServiceSettings, pod: PodTemplateSpecArgsDict) -> Deployment:
+        spec: DeploymentSpecArgsDict = {
+            "revision_history_limit": 2,
+            "progress_deadline_seconds": self._args.application.progress_deadline_seconds,
+            # One new pod must be ready before one old pod goes.
+            "strategy": {"type": "RollingUpdate", "rolling_update": {"max_surge": 1, "max_unavailable": 0}},
+            "selector": {"match_labels": selector(service.name, SERVICE)},
+            "template": pod,
+        }
         # An autoscaler owns the number of pods: whoever writes it too would undo its work.
-        replicas = {} if service.autoscaler else {"replicas": service.replicas}
+        if service.autoscaler is None:
+            spec["replicas"] = service.replicas
         rounds = service.autoscaler.max_replicas if service.autoscaler else service.replicas or 1
         # The deadline starts anew with every pod that becomes ready.
         seconds = self._args.application.progress_deadline_seconds * rounds + _SLACK
         return Deployment(
             service.name,
-            metadata={
-                "name": service.name,
-                "namespace": self._args.namespace,
-                "labels": labels(service.name, SERVICE),
-                "annotations": {"runbook/revision": str(self._args.release.revision)},
-            },
-            spec={
-                **replicas,
-                "revision_history_limit": 2,
-                "progress_deadline_seconds": self._args.application.progress_deadline_seconds,
-                # One new pod must be ready before one old pod goes.
-                "strategy": {
-                    "type": "RollingUpdate",
-                    "rolling_update": {"max_surge": 1, "max_unavailable": 0},
-                },
-                "selector": {"match_labels": selector(service.name, SERVICE)},
-                "template": pod,
-            },
+            metadata=metadata(
+                service.name,
+                self._args.namespace,
+                labels(service.name, SERVICE),
+                {"runbook/revision": str(self._args.release.revision)},
+            ),
+            spec=spec,
             opts=ResourceOptions.merge(
                 ResourceOptions.merge(self._inside, self._proven),
                 ResourceOptions(custom_timeouts=pulumi.CustomTimeouts(create=f"{seconds}s", update=f"{seconds}s")),
@@ -227,6 +224,7 @@ class Application(pulumi.ComponentResource):
             "rehearsal",
             RehearsalArgs(
                 namespace=args.namespace,
+                image=image,
                 service=self._container(service, config),
                 port=service.port,
                 start_seconds=service.probes.startup.period_seconds * service.probes.startup.failure_threshold,
@@ -239,20 +237,22 @@ class Application(pulumi.ComponentResource):
         )
 
     def _container(self, service: ServiceSettings, config: str) -> ContainerArgsDict:
-        ports = [{"name": "http", "container_port": service.port, "protocol": "TCP"}] if service.port else []
-        # The endpoint is taken out of every proxy while the pod still answers.
-        drain = {"lifecycle": {"pre_stop": {"sleep": {"seconds": service.pre_stop_seconds}}}}
+        more: dict[str, Any] = {}
+        if service.port:
+            more["ports"] = [{"name": "http", "container_port": service.port, "protocol": "TCP"}]
+        if service.pre_stop_seconds:
+            # The endpoint is taken out of every proxy while the pod still answers.
+            more["lifecycle"] = {"pre_stop": {"sleep": {"seconds": service.pre_stop_seconds}}}
         return container(
             service.name,
             image=service.image or self._args.release.image,
             amounts=service.resources,
             command=service.argv,
             env_from=self._env_from(config),
-            ports=ports,
             startup_probe=probe(service.probes.startup, service.port),
             readiness_probe=probe(service.probes.readiness, service.port),
             liveness_probe=probe(service.probes.liveness, service.port),
-            **(drain if service.pre_stop_seconds else {}),
+            **more,
         )
 
     def _template(self, service: ServiceSettings, config: str, account: Input[str]) -> PodTemplateSpecArgsDict:
@@ -291,12 +291,14 @@ class Application(pulumi.ComponentResource):
 
     def _openings(self, services: Sequence[ServiceSettings]) -> None:
         """From the ingress controller and from one another to the services' ports."""
-        ports = [{"port": port, "protocol": "TCP"} for port in sorted({s.port for s in services if s.port})]
-        everyone = {"match_labels": {"app.kubernetes.io/component": SERVICE}}
-        metadata = {"namespace": self._args.namespace, "labels": labels("services", "application")}
+        ports: list[NetworkPolicyPortArgsDict] = [
+            {"port": port, "protocol": "TCP"} for port in sorted({s.port for s in services if s.port})
+        ]
+        everyone: LabelSelectorArgsDict = {"match_labels": {"app.kubernetes.io/component": SERVICE}}
+        kind = labels("services", "application")
         NetworkPolicy(
             "allow-into-services",
-            metadata={"name": "allow-into-services", **metadata},
+            metadata=metadata("allow-into-services", self._args.namespace, kind),
             spec={
                 "pod_selector": everyone,
                 "policy_types": ["Ingress"],
@@ -311,7 +313,7 @@ class Application(pulumi.ComponentResource):
         )
         NetworkPolicy(
             "allow-to-services",
-            metadata={"name": "allow-to-services", **metadata},
+            metadata=metadata("allow-to-services", self._args.namespace, kind),
             spec={
                 "pod_selector": clients(),
                 "policy_types": ["Egress"],
@@ -336,18 +338,12 @@ class Application(pulumi.ComponentResource):
                 ]
             },
         }
-        tls = {
-            "hosts": [wanted.host],
-            **({"secret_name": wanted.tls.secret_name} if wanted.tls.secret_name else {}),
-        }
+        tls: IngressTLSArgsDict = {"hosts": [wanted.host]}
+        if wanted.tls.secret_name:
+            tls["secret_name"] = wanted.tls.secret_name
         KubernetesIngress(
             "ingress",
-            metadata={
-                "name": "ingress",
-                "namespace": self._args.namespace,
-                "labels": labels("ingress", "application"),
-                "annotations": dict(wanted.annotations),
-            },
+            metadata=metadata("ingress", self._args.namespace, labels("ingress", "application"), wanted.annotations),
             spec={"ingress_class_name": wanted.class_name, "tls": [tls], "rules": [rule]},
             opts=ResourceOptions.merge(self._inside, self._waits()),
         )

@@ -10,7 +10,7 @@ from pulumi import Input, ResourceOptions
 from pulumi_kubernetes.core.v1 import Secret
 from pulumi_random import RandomPassword
 
-from components.names import content_hash, labels
+from components.names import content_hash, labels, metadata
 from settings import Generated
 from settings.secret import Secret as SecretValue
 
@@ -51,22 +51,14 @@ class Credentials(pulumi.ComponentResource):
         self.database_secret_name = DATABASE_SECRET
         Secret(
             self.secret_name,
-            metadata={
-                "name": self.secret_name,
-                "namespace": args.namespace,
-                "labels": labels("app-secrets", "credentials"),
-            },
+            metadata=metadata(self.secret_name, args.namespace, labels("app-secrets", "credentials")),
             immutable=True,
             string_data={key: value.value for key, value in values.items()},
             opts=inside,
         )
         Secret(
             "database-secret",
-            metadata={
-                "name": self.database_secret_name,
-                "namespace": args.namespace,
-                "labels": labels("database", "credentials"),
-            },
+            metadata=metadata(self.database_secret_name, args.namespace, labels("database", "credentials")),
             string_data={"DATABASE_URL": args.given["DATABASE_URL"].value},
             opts=inside,
         )

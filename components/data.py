@@ -8,12 +8,19 @@ from dataclasses import dataclass, field
 import pulumi
 from pulumi import Input, ResourceOptions
 from pulumi_kubernetes.apps.v1 import StatefulSet
-from pulumi_kubernetes.core.v1 import EnvVarArgsDict, ProbeArgsDict, Secret, Service
-from pulumi_kubernetes.networking.v1 import NetworkPolicy
+from pulumi_kubernetes.core.v1 import (
+    EnvVarArgsDict,
+    PersistentVolumeClaimSpecArgsDict,
+    ProbeArgsDict,
+    Secret,
+    Service,
+    ServiceSpecArgsDict,
+)
+from pulumi_kubernetes.networking.v1 import NetworkPolicy, NetworkPolicyPortArgsDict
 from pulumi_random import RandomPassword
 
 from components.foundation import clients, outside
-from components.names import POSTGRES, REDIS, content_hash, labels, selector
+from components.names import POSTGRES, REDIS, content_hash, labels, metadata, selector
 from components.pods import container, service_account, template
 from settings import BundledPostgres, BundledRedis, External, Resources
 from settings.base import quantity
@@ -130,11 +137,7 @@ class DataServices(pulumi.ComponentResource):
         # Not hashed: the server reads it once, when it is first started; rotation goes by SQL.
         secret = Secret(
             f"{name}-secret",
-            metadata={
-                "name": f"{name}-password",
-                "namespace": self._namespace,
-                "labels": labels(name, name),
-            },
+            metadata=metadata(f"{name}-password", self._namespace, labels(name, name)),
             string_data={"password": generated.result},
             opts=opts,
         )
@@ -155,33 +158,27 @@ class DataServices(pulumi.ComponentResource):
 
     def _service(self, store: _Store, *, headless: bool, opts: ResourceOptions) -> Service:
         name = f"{store.name}-pods" if headless else store.name
+        spec: ServiceSpecArgsDict = {
+            "selector": selector(store.name, store.name),
+            "ports": [{"name": store.name, "port": store.port, "target_port": store.port, "protocol": "TCP"}],
+            "type": "ClusterIP",
+        }
+        if headless:
+            spec["cluster_ip"] = "None"
         return Service(
             f"{name}-service",
-            metadata={
-                "name": name,
-                "namespace": self._namespace,
-                "labels": labels(store.name, store.name),
-                # It has no endpoints before its StatefulSet, which wants it first.
-                "annotations": {"pulumi.com/skipAwait": "true"},
-            },
-            spec={
-                "selector": selector(store.name, store.name),
-                "ports": [{"name": store.name, "port": store.port, "target_port": store.port, "protocol": "TCP"}],
-                **({"cluster_ip": "None"} if headless else {"type": "ClusterIP"}),
-            },
+            # It has no endpoints before its StatefulSet, which wants it first.
+            metadata=metadata(name, self._namespace, labels(store.name, store.name), {"pulumi.com/skipAwait": "true"}),
+            spec=spec,
             opts=opts,
         )
 
     def _opening(self, store: _Store, opts: ResourceOptions) -> NetworkPolicy:
         """From services and Jobs to the store: both sides of the way are closed otherwise."""
-        ports = [{"port": store.port, "protocol": "TCP"}]
+        ports: list[NetworkPolicyPortArgsDict] = [{"port": store.port, "protocol": "TCP"}]
         NetworkPolicy(
             f"allow-to-{store.name}",
-            metadata={
-                "name": f"allow-to-{store.name}",
-                "namespace": self._namespace,
-                "labels": labels(store.name, store.name),
-            },
+            metadata=metadata(f"allow-to-{store.name}", self._namespace, labels(store.name, store.name)),
             spec={
                 "pod_selector": clients(),
                 "policy_types": ["Egress"],
@@ -193,11 +190,7 @@ class DataServices(pulumi.ComponentResource):
         )
         return NetworkPolicy(
             f"allow-into-{store.name}",
-            metadata={
-                "name": f"allow-into-{store.name}",
-                "namespace": self._namespace,
-                "labels": labels(store.name, store.name),
-            },
+            metadata=metadata(f"allow-into-{store.name}", self._namespace, labels(store.name, store.name)),
             spec={
                 "pod_selector": {"match_labels": selector(store.name, store.name)},
                 "policy_types": ["Ingress"],
@@ -230,14 +223,15 @@ class DataServices(pulumi.ComponentResource):
             # Answers as long as the process does, however busy it is.
             liveness_probe={"tcp_socket": {"port": store.port}, "period_seconds": 20, "failure_threshold": 6},
         )
-        claim_spec = {
+        claim: PersistentVolumeClaimSpecArgsDict = {
             "access_modes": ["ReadWriteOnce"],
             "resources": {"requests": {"storage": store.storage}},
-            **({"storage_class_name": store.storage_class} if store.storage_class else {}),
         }
+        if store.storage_class:
+            claim["storage_class_name"] = store.storage_class
         return StatefulSet(
             store.name,
-            metadata={"name": store.name, "namespace": self._namespace, "labels": labels(store.name, store.name)},
+            metadata=metadata(store.name, self._namespace, labels(store.name, store.name)),
             spec={
                 "service_name": f"{store.name}-pods",
                 "replicas": 1,
@@ -257,7 +251,7 @@ class DataServices(pulumi.ComponentResource):
                     ],
                     termination_grace_period_seconds=120,
                 ),
-                "volume_claim_templates": [{"metadata": {"name": "data"}, "spec": claim_spec}],
+                "volume_claim_templates": [{"metadata": {"name": "data"}, "spec": claim}],
                 # Whatever happens to the StatefulSet, the data stays.
                 "persistent_volume_claim_retention_policy": {"when_deleted": "Retain", "when_scaled": "Retain"},
             },

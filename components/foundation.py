@@ -8,9 +8,15 @@ from dataclasses import dataclass
 import pulumi
 from pulumi import Input, ResourceOptions
 from pulumi_kubernetes.core.v1 import LimitRange, Namespace, ResourceQuota
-from pulumi_kubernetes.networking.v1 import NetworkPolicy, NetworkPolicyEgressRuleArgsDict
+from pulumi_kubernetes.meta.v1 import LabelSelectorArgsDict
+from pulumi_kubernetes.networking.v1 import (
+    NetworkPolicy,
+    NetworkPolicyEgressRuleArgsDict,
+    NetworkPolicyPeerArgsDict,
+    NetworkPolicyPortArgsDict,
+)
 
-from components.names import JOB, SERVICE, labels
+from components.names import JOB, SERVICE, labels, metadata
 from settings import Egress, Guards, Peer
 
 
@@ -59,7 +65,7 @@ class Foundation(pulumi.ComponentResource):
         quota = guards.quota
         ResourceQuota(
             "quota",
-            metadata={"name": "quota", "namespace": self.namespace, "labels": labels("quota", "foundation")},
+            metadata=metadata("quota", self.namespace, labels("quota", "foundation")),
             spec={
                 "hard": {
                     "requests.cpu": quota.cpu,
@@ -74,7 +80,7 @@ class Foundation(pulumi.ComponentResource):
         )
         LimitRange(
             "limits",
-            metadata={"name": "limits", "namespace": self.namespace, "labels": labels("limits", "foundation")},
+            metadata=metadata("limits", self.namespace, labels("limits", "foundation")),
             # Only for pods that say nothing themselves (a debugging pod); ours all do.
             spec={
                 "limits": [
@@ -91,18 +97,16 @@ class Foundation(pulumi.ComponentResource):
     def _network(self, args: FoundationArgs) -> None:
         NetworkPolicy(
             "default-deny",
-            metadata={
-                "name": "default-deny",
-                "namespace": self.namespace,
-                "labels": labels("default-deny", "foundation"),
-            },
+            metadata=metadata("default-deny", self.namespace, labels("default-deny", "foundation")),
             spec={"pod_selector": {}, "policy_types": ["Ingress", "Egress"]},
             opts=ResourceOptions(parent=self),
         )
-        ports = [{"port": port, "protocol": kind} for port in args.dns.ports for kind in ("UDP", "TCP")]
+        ports: list[NetworkPolicyPortArgsDict] = [
+            {"port": port, "protocol": kind} for port in args.dns.ports for kind in ("UDP", "TCP")
+        ]
         NetworkPolicy(
             "allow-dns",
-            metadata={"name": "allow-dns", "namespace": self.namespace, "labels": labels("allow-dns", "foundation")},
+            metadata=metadata("allow-dns", self.namespace, labels("allow-dns", "foundation")),
             spec={
                 "pod_selector": {},
                 "policy_types": ["Egress"],
@@ -113,7 +117,7 @@ class Foundation(pulumi.ComponentResource):
         outside(self, "allow-outside", self.namespace, args.egress)
 
 
-def peer(of: Peer) -> dict[str, object]:
+def peer(of: Peer) -> NetworkPolicyPeerArgsDict:
     """Another namespace's pods as a network policy names them."""
     return {
         "namespace_selector": {"match_labels": {"kubernetes.io/metadata.name": of.namespace}},
@@ -136,13 +140,13 @@ def outside(
     ]
     return NetworkPolicy(
         name,
-        metadata={"name": name, "namespace": namespace, "labels": labels(name, "foundation")},
+        metadata=metadata(name, namespace, labels(name, "foundation")),
         spec={"pod_selector": clients(), "policy_types": ["Egress"], "egress": rules},
         opts=ResourceOptions(parent=parent),
     )
 
 
-def clients() -> dict[str, object]:
+def clients() -> LabelSelectorArgsDict:
     """Selects the services and the Jobs: all that runs the application's image."""
     key = "app.kubernetes.io/component"
     return {"match_expressions": [{"key": key, "operator": "In", "values": [SERVICE, JOB]}]}

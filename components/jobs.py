@@ -10,7 +10,7 @@ from pulumi import Input, ResourceOptions
 from pulumi_kubernetes.batch.v1 import Job
 from pulumi_kubernetes.core.v1 import ContainerArgsDict, EnvFromSourceArgsDict, EnvVarArgsDict
 
-from components.names import JOB, content_hash, labels
+from components.names import JOB, content_hash, labels, metadata
 from components.pods import APPLICATION_UID, container, service_account, template
 from settings import Command, Resources
 
@@ -111,18 +111,13 @@ def run_to_end(parent: pulumi.ComponentResource, args: JobArgs, opts: ResourceOp
         containers=steps[-1:],
         init_containers=[*([args.beside] if args.beside else []), *steps[:-1]],
         restart_policy="Never",
-        # Nobody is served by the sidecar: it has nothing to drain.
-        **({"termination_grace_period_seconds": 1} if args.beside else {}),
+        # Nobody is served by a sidecar: it has nothing to drain.
+        termination_grace_period_seconds=1 if args.beside else 30,
     )
     return Job(
         full_name,
-        metadata={
-            "name": full_name,
-            "namespace": args.namespace,
-            "labels": labels(args.name, JOB),
-            # A Job that failed is run again by the next update instead of being waited for.
-            "annotations": {"pulumi.com/replaceUnready": "true"},
-        },
+        # A Job that failed is run again by the next update instead of being waited for.
+        metadata=metadata(full_name, args.namespace, labels(args.name, JOB), {"pulumi.com/replaceUnready": "true"}),
         spec={
             "backoff_limit": args.command.attempts - 1,
             "active_deadline_seconds": timeout,

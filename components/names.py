@@ -5,7 +5,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from typing import Any
+
+from pulumi import Input
+from pulumi_kubernetes.meta.v1 import ObjectMetaArgsDict
 
 PART_OF = "runbook"
 
@@ -24,6 +28,16 @@ def labels(name: str, component: str) -> dict[str, str]:
         "app.kubernetes.io/part-of": PART_OF,
         "app.kubernetes.io/managed-by": "pulumi",
     }
+
+
+def metadata(
+    name: str, namespace: Input[str], kind: Mapping[str, str], annotations: Mapping[str, str] | None = None
+) -> ObjectMetaArgsDict:
+    """Name, place and labels of an object."""
+    made: ObjectMetaArgsDict = {"name": name, "namespace": namespace, "labels": dict(kind)}
+    if annotations:
+        made["annotations"] = dict(annotations)
+    return made
 
 
 def selector(name: str, component: str) -> dict[str, str]:

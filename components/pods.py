@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, cast
 
 from pulumi import Input, ResourceOptions
 from pulumi_kubernetes.core.v1 import (
     ContainerArgsDict,
-    PodSpecArgsDict,
     PodTemplateSpecArgsDict,
     ProbeArgsDict,
     ResourceRequirementsArgsDict,
@@ -18,7 +17,7 @@ from pulumi_kubernetes.core.v1 import (
     VolumeMountArgsDict,
 )
 
-from components.names import labels
+from components.names import labels, metadata
 from settings import Probe, Resources
 
 APPLICATION_UID = 10001
@@ -44,7 +43,7 @@ def container(
     **more: Any,
 ) -> ContainerArgsDict:
     """A container without privileges, with a read-only root and /tmp to write to."""
-    made: ContainerArgsDict = {
+    made = {
         "name": name,
         "image": image,
         # With a digest this never changes what runs; it makes the registry confirm that we may run it.
@@ -62,7 +61,7 @@ def container(
     }
     if command is not None:
         made["command"] = list(command)
-    return made
+    return cast(ContainerArgsDict, made)
 
 
 def template(
@@ -73,11 +72,10 @@ def template(
     uid: int,
     containers: Sequence[ContainerArgsDict],
     volumes: Sequence[VolumeArgsDict] = (),
-    annotations: Mapping[str, str] | None = None,
     **more: Any,
 ) -> PodTemplateSpecArgsDict:
     """A pod as Pod Security `restricted` wants it, without a token for the Kubernetes API."""
-    spec: PodSpecArgsDict = {
+    spec = {
         "service_account_name": service_account,
         "automount_service_account_token": False,
         "enable_service_links": False,
@@ -93,14 +91,14 @@ def template(
         "volumes": [{"name": "tmp", "empty_dir": {}}, *volumes],
         **more,
     }
-    return {"metadata": {"labels": labels(name, component), "annotations": annotations or {}}, "spec": spec}
+    return cast(PodTemplateSpecArgsDict, {"metadata": {"labels": labels(name, component)}, "spec": spec})
 
 
 def service_account(name: str, component: str, namespace: Input[str], opts: ResourceOptions) -> ServiceAccount:
     """An identity of its own that may do nothing."""
     return ServiceAccount(
         f"{name}-account",
-        metadata={"name": name, "namespace": namespace, "labels": labels(name, component)},
+        metadata=metadata(name, namespace, labels(name, component)),
         automount_service_account_token=False,
         opts=opts,
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import pulumi
 from pulumi import Input, ResourceOptions
@@ -19,6 +20,8 @@ class RehearsalArgs:
 
     namespace: Input[str]
     """Where it runs."""
+    image: Input[str]
+    """The release's image, which the command runs in."""
     service: ContainerArgsDict
     """The service's container, exactly as the rollout would start it."""
     port: int
@@ -45,17 +48,15 @@ class Rehearsal(pulumi.ComponentResource):
     def __init__(self, name: str, args: RehearsalArgs, opts: ResourceOptions | None = None) -> None:
         super().__init__("runbook:release:Rehearsal", name, None, opts)
         leaving = ("lifecycle", "readiness_probe", "liveness_probe")
-        sidecar: ContainerArgsDict = {
-            **{key: value for key, value in args.service.items() if key not in leaving},  # pyright: ignore[reportAssignmentType]
-            "restart_policy": "Always",
-        }
+        staying = {key: value for key, value in args.service.items() if key not in leaving}
+        sidecar = cast(ContainerArgsDict, {**staying, "restart_policy": "Always"})
         run_to_end(
             self,
             JobArgs(
                 name="rehearsal",
                 identity=args.identity,
                 namespace=args.namespace,
-                image=sidecar["image"],
+                image=args.image,
                 command=args.command,
                 amounts=args.amounts,
                 env_from=args.env_from,

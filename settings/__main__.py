@@ -1,4 +1,4 @@
-"""`python -m settings schema` writes the JSON Schema for editors; `python -m settings check FILE…` judges stack files."""
+"""`python -m settings schema` writes the JSON Schema for editors; `python -m settings check FILE…` judges stacks."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ def _secret(name: str) -> Secret:
 def _identity(name: str, plaintext: str) -> str:
     """A slow, salted hash: it stands in object names, where nobody may guess a weak secret from it."""
     salt = f"{pulumi.get_project()}/{pulumi.get_stack()}/{name}".encode()
-    return hashlib.scrypt(plaintext.encode(), salt=salt, n=2**13, r=8, p=1, dklen=16).hex()
+    return hashlib.scrypt(plaintext.encode(), salt=salt, n=2**12, r=8, p=1, dklen=16).hex()
 
 
 def _value(key: str, text: Any) -> Any:

@@ -203,13 +203,13 @@ def _nested(path: Path, write: Any, within: Any) -> Any:
     neighbours = [within]
     for step in path[1:]:
         neighbours.append(_value_at(neighbours[-1], (step,)))
-    value = write
+    value: Any = write
     for depth in range(len(path) - 1, 0, -1):
         step = path[depth]
         if isinstance(step, int):
             item = neighbours[depth]
             named = isinstance(value, dict) and isinstance(item, Mapping) and "name" in item and "name" not in value
-            value = [{"name": item["name"], **value} if named else value]
+            value = [{"name": item["name"]} | value if named else value]
         else:
             value = {step: value}
     return {str(path[0]): value}

@@ -140,7 +140,7 @@ def editor_schema() -> dict[str, Any]:
 @cache
 def _adapter(key: str) -> TypeAdapter[Any]:
     field = StackSettings.model_fields[key]
-    annotation = Annotated[field.annotation, *field.metadata] if field.metadata else field.annotation
+    annotation: Any = Annotated[field.annotation, *field.metadata] if field.metadata else field.annotation
     return TypeAdapter(annotation)
 
 

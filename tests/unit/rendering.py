@@ -113,7 +113,7 @@ class _Recorder(mocks.MockMonitor):
         super().__init__(_Echo())
         self._program = program
 
-    def RegisterResource(self, request: Any) -> Any:  # noqa: N802 (the protocol's name)
+    def RegisterResource(self, request: Any) -> Any:
         answer = super().RegisterResource(request)
         if request.type != "pulumi:pulumi:Stack":
             opened, secret = _opened(rpc.deserialize_properties(request.object, keep_unknowns=True))
@@ -156,7 +156,9 @@ def secrets_for(config: Mapping[str, Any]) -> dict[str, str]:
     """A made-up value for every secret a configuration needs."""
     names = list(config["runbook:application"].get("secrets", []))
     data = config["runbook:data"]
-    names += [f"{url}_URL" for url, key in (("DATABASE", "postgres"), ("REDIS", "redis")) if data[key]["mode"] == "external"]
+    names += [
+        f"{url}_URL" for url, key in (("DATABASE", "postgres"), ("REDIS", "redis")) if data[key]["mode"] == "external"
+    ]
     return {name: f"value-of-{name.lower()}" for name in names}
 
 
@@ -175,9 +177,8 @@ def run_program(config: Mapping[str, Any], secrets: Mapping[str, str] | None = N
 
         async def main() -> None:
             runpy.run_path(str(ROOT / "__main__.py"), run_name="program")
-            root = get_root_resource()
-            assert root is not None
-            program.outputs = await Output.all(**root.outputs).future() or {}
+            root: Any = get_root_resource()
+            program.outputs = dict(await Output.all(**root.outputs).future() or {})
 
         try:
             loop.run_until_complete(run_pulumi_func(main))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -72,7 +73,7 @@ def test_containers_have_no_privileges_and_limits_on_everything(sandbox: Program
                 assert set(container["resources"][side]) == {"cpu", "memory", "ephemeral-storage"}, where
             assert "@sha256:" in container["image"], where
             assert container["imagePullPolicy"] == "Always", where
-            assert "/tmp" in [mount["mountPath"] for mount in container["volumeMounts"]], where  # noqa: S108
+            assert "/tmp" in [mount["mountPath"] for mount in container["volumeMounts"]], where
 
 
 def test_mounts_name_volumes_that_exist(sandbox: Program) -> None:
@@ -124,7 +125,7 @@ def test_every_resource_has_a_component_as_parent(sandbox: Program) -> None:
 def test_the_order_of_an_update(sandbox: Program) -> None:
     steps = [sandbox.one("StatefulSet", "postgres"), job(sandbox, "migrate"), job(sandbox, "rehearsal")]
     steps += [sandbox.one("Deployment", "backend"), job(sandbox, "cache"), job(sandbox, "smoke")]
-    for earlier, later in zip(steps, steps[1:], strict=False):
+    for earlier, later in pairwise(steps):
         assert earlier is not None
         assert later is not None
         assert sandbox.waits_for(later, earlier), f"{later.name} does not wait for {earlier.name}"
@@ -225,7 +226,10 @@ def test_commands_run_one_after_another() -> None:
     config["runbook:commands"]["smoke"] = {"run": ["npm run one", "npm run 'the second'", "npm run three"]}
     smoke = job(run_program(config), "smoke")
     assert smoke is not None
-    assert [c["command"] for c in (smoke.pod or {})["initContainers"]] == [["npm", "run", "one"], ["npm", "run", "the second"]]
+    assert [c["command"] for c in (smoke.pod or {})["initContainers"]] == [
+        ["npm", "run", "one"],
+        ["npm", "run", "the second"],
+    ]
     assert [c["command"] for c in (smoke.pod or {})["containers"]] == [["npm", "run", "three"]]
 
 

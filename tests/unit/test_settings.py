@@ -77,12 +77,30 @@ CASES: list[tuple[str, str, Any, str, str]] = [
     ("level outside", "release.schema", {"min": 1, "max": 2, "level": 3}, "runbook:release.schema.level", "level: 2"),
     ("equal probes", "application.services.0.probes.liveness.path", "/api/ready", "probes.liveness.path", "/api/live"),
     ("limit below request", "application.services.0.resources.limits.memory", "1Mi", "limits.memory", "384Mi"),
-    ("inverted autoscaler", "application.services.0.autoscaler.maxReplicas", 1, "autoscaler.maxReplicas", "maxReplicas: 3"),
+    (
+        "inverted autoscaler",
+        "application.services.0.autoscaler.maxReplicas",
+        1,
+        "autoscaler.maxReplicas",
+        "maxReplicas: 3",
+    ),
     ("replicas beside autoscaler", "application.services.0.replicas", 2, "services[0].replicas", "remove replicas"),
     ("grace below pre-stop", "application.services.0.terminationGraceSeconds", 10, "terminationGraceSeconds", "35"),
-    ("secret in env", "application.services.0.env", {"API_TOKEN": "x"}, "env.API_TOKEN", "config set --secret secrets:API_TOKEN"),
+    (
+        "secret in env",
+        "application.services.0.env",
+        {"API_TOKEN": "x"},
+        "env.API_TOKEN",
+        "config set --secret secrets:API_TOKEN",
+    ),
     ("own variable", "application.services.0.env", {"DATABASE_URL": "x"}, "env.DATABASE_URL", "set by the program"),
-    ("slow start", "application.progressDeadlineSeconds", 20, "progressDeadlineSeconds", "progressDeadlineSeconds: 120"),
+    (
+        "slow start",
+        "application.progressDeadlineSeconds",
+        20,
+        "progressDeadlineSeconds",
+        "progressDeadlineSeconds: 120",
+    ),
     ("unbalanced quotes", "commands.cache.run", "npm 'run", "runbook:commands.cache.run", "not a command line"),
     ("no folder", "commands.migrate.runner", "command", "runbook:commands.migrate.directory", "directory: ../shop"),
     ("wrong choice", "commands.migrate.runner", "pod", "runbook:commands.migrate.runner", "'job' or 'command'"),
@@ -95,7 +113,9 @@ CASES: list[tuple[str, str, Any, str, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("path", "value", "where", "says"), [case[1:] for case in CASES], ids=[case[0] for case in CASES])
+@pytest.mark.parametrize(
+    ("path", "value", "where", "says"), [case[1:] for case in CASES], ids=[case[0] for case in CASES]
+)
 def test_a_bad_value_is_refused_where_it_stands(path: str, value: Any, where: str, says: str) -> None:
     error = refusal(edited(prod(), path, value))
     message = str(error)
