@@ -17,6 +17,8 @@ from sandbox import cluster, env, images, packages, stack, toolchain, ui
 from sandbox.cluster import Cluster
 from sandbox.paths import ENV_FILE, LOGS, ROOT, STATE
 
+_PODS_BACK_SECONDS = 60
+
 
 def main() -> int:
     arguments = _parser().parse_args()
@@ -53,14 +55,14 @@ def _parser() -> argparse.ArgumentParser:
 
 def _up(arguments: argparse.Namespace) -> int:
     began = time.monotonic()
-    packages.ensure(packages.CLUSTER, packages.IMAGES)
-    if not arguments.cluster_only:
-        toolchain.download_ahead()
+    needed = cluster.check()
+    packages.ensure(*needed, *([] if arguments.cluster_only else [packages.IMAGES]))
+    if arguments.cluster_only:
+        print(f"export KUBECONFIG={cluster.up().kubeconfig}")
+        return 0
+    toolchain.download_ahead()
+    running = cluster.up()
     with ThreadPoolExecutor() as pool:
-        running = cluster.up()
-        if arguments.cluster_only:
-            print(f"export KUBECONFIG={running.kubeconfig}")
-            return 0
         # Compiling keeps the processors busy, images mostly wait for downloads.
         building = pool.submit(images.build_all, running.registry)
         tools = toolchain.ensure()
@@ -69,39 +71,72 @@ def _up(arguments: argparse.Namespace) -> int:
     environment = env.write(running, tools)
     with ui.step("stack"):
         stack.ensure(running, built, environment)
-    _release(stack.released_image() or built["shop:v1"], environment)
-    _welcome(running, built, environment, time.monotonic() - began)
+    _release(stack.released_image(), built["shop:v1"], environment)
+    _welcome(running, environment, time.monotonic() - began)
     return 0
 
 
-def _release(image: str, environment: Mapping[str, str]) -> None:
-    with ui.step(f"release {image.split('@')[0]}"):
-        done = subprocess.run(["runbook", "deploy", image, "--yes"], cwd=ROOT, env=environment, check=False)
-    if done.returncode != 0:
+def _release(released: str | None, first: str, environment: Mapping[str, str]) -> None:
+    """Release the first version, or finish a release that did not come to its end; leave a good one alone."""
+    if released and _serves(environment):
+        return
+    image = released or first
+    print("▸ release the shop", file=sys.stderr, flush=True)
+    code = _foreground(["runbook", "deploy", image, "--yes"], environment)
+    if code != 0:
         raise ui.SandboxError(
-            f"`runbook deploy` ended with exit code {done.returncode}; the sandbox itself is up. "
-            f"Try again with: . {ENV_FILE.relative_to(ROOT)} && runbook deploy {image}"
+            f"`runbook deploy` ended with exit code {code}; the sandbox itself is up. "
+            f"Try again with: . {os.path.relpath(ENV_FILE)} && runbook deploy {image}"
         )
 
 
-def _welcome(running: Cluster, built: Mapping[str, str], environment: Mapping[str, str], seconds: float) -> None:
+def _serves(environment: Mapping[str, str]) -> bool:
+    """Whether the release serves, giving its pods time if they have just been started again with the node."""
+    deadline = time.monotonic() + _PODS_BACK_SECONDS
+    while True:
+        status = subprocess.run(
+            ["runbook", "status", "--json"], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+        )
+        if status.returncode == 0:
+            return True
+        try:
+            completed = json.loads(status.stdout)["lastUpdate"]["result"] == "succeeded"
+        except (ValueError, KeyError, TypeError):
+            return False
+        if not completed or time.monotonic() > deadline:
+            return False
+
+
+def _foreground(command: list[str], environment: Mapping[str, str]) -> int:
+    """Run a command that handles Ctrl-C itself: it gets the time to stop in good order."""
+    interrupted = False
+    with subprocess.Popen(command, cwd=ROOT, env=environment) as child:
+        while True:
+            try:
+                code = child.wait()
+                break
+            except KeyboardInterrupt:
+                interrupted = True
+    if interrupted:
+        raise KeyboardInterrupt
+    return code
+
+
+def _welcome(running: Cluster, environment: Mapping[str, str], seconds: float) -> None:
     outputs = json.loads(ui.run(["pulumi", "stack", "output", "--json"], cwd=ROOT, env=environment))
     registry = running.registry
-    where = os.path.relpath(ENV_FILE)
     print(
         f"""
-The shop answers at  {outputs["url"]}  (revision {outputs["revision"]}, ready in {seconds:.0f} s)
-Its certificate is signed by {running.ca}; or plain: {running.http}
+The shop answers at {outputs["url"]}/shop (revision {outputs["revision"]}; up in {seconds:.0f} s).
 
-    . {where}
+    . {os.path.relpath(ENV_FILE)}
     runbook status
-    runbook deploy {registry}/shop:v2          # next version, with a migration
-    runbook deploy {registry}/shop:v4-errors   # a bad one: watch it roll back
+    runbook deploy {registry}/shop:v2          # the next version, with a migration
+    runbook deploy {registry}/shop:v4-errors   # a bad one: watch it being refused
     runbook history
     runbook rollback
 
-Images here: {", ".join(sorted(built))}
-Stop and remove everything: make down"""
+All images: {os.path.relpath(STATE / "images.json")}. Stop and remove everything: make down"""
     )
 
 

@@ -12,7 +12,7 @@ from sandbox.paths import LOGS
 CLUSTER = {
     "containerd": "containerd",
     "runc": "runc",
-    "containernetworking-plugins": "/usr/lib/cni/ptp",
+    "containernetworking-plugins": "ptp",
     "docker-registry": "docker-registry",
     "iptables": "iptables",
     "ipset": "ipset",
@@ -20,7 +20,7 @@ CLUSTER = {
     "iproute2": "ip",
     "util-linux": "nsenter",
 }
-"""Package → a program (or file) of it that is looked for."""
+"""Package → a program of it that is looked for: the same program from elsewhere does as well."""
 
 IMAGES = {
     "mmdebstrap": "mmdebstrap",
@@ -29,14 +29,23 @@ IMAGES = {
     "umoci": "umoci",
 }
 
-_SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_PLACES = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:/usr/lib/cni:/opt/cni/bin"
+
+_POLICY = Path("/usr/sbin/policy-rc.d")
+_NO_SERVICES = "#!/bin/sh\n# The runbook sandbox is installing packages: their services must not start.\nexit 101\n"
 
 
 def find(program: str) -> str | None:
     """Where a system program is, also in the folders that a user's PATH often lacks."""
-    if program.startswith("/"):
-        return program if Path(program).exists() else None
-    return shutil.which(program, path=f"{os.environ.get('PATH', '')}:{_SYSTEM_PATH}")
+    return shutil.which(program, path=f"{os.environ.get('PATH', '')}:{_PLACES}")
+
+
+def installed(program: str) -> str:
+    """Like `find`, for a program that `ensure` has seen to."""
+    found = find(program)
+    if found is None:
+        raise ui.SandboxError(f"{program} is neither on PATH nor in {_PLACES}")
+    return found
 
 
 def ensure(*groups: dict[str, str]) -> None:
@@ -56,17 +65,16 @@ def ensure(*groups: dict[str, str]) -> None:
 
 
 def _install(packages: list[str]) -> None:
-    # The packages bring services of their own. A policy that answers 101 ("not allowed")
-    # keeps them from being started; a machine that already has one keeps it.
-    policy = Path("/usr/sbin/policy-rc.d")
-    ours = not policy.exists()
+    # Debian's way to keep a package's services from being started. Where the machine has
+    # a policy of its own, that one stands; ours goes, also if it is a killed run's.
+    ours = not _POLICY.exists() or _POLICY.read_text() == _NO_SERVICES
     if ours:
-        policy.write_text("#!/bin/sh\nexit 101\n")
-        policy.chmod(0o755)
+        _POLICY.write_text(_NO_SERVICES)
+        _POLICY.chmod(0o755)
     environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
     log = LOGS / "packages.log"
+    command = ["apt-get", "install", "--yes", "--no-install-recommends", *packages]
     try:
-        command = ["apt-get", "install", "--yes", "--no-install-recommends", *packages]
         try:
             ui.run(command, log=log, env=environment)
         except ui.SandboxError:
@@ -75,4 +83,4 @@ def _install(packages: list[str]) -> None:
             ui.run(command, log=log, env=environment)
     finally:
         if ours:
-            policy.unlink(missing_ok=True)
+            _POLICY.unlink(missing_ok=True)

@@ -18,7 +18,7 @@ from sandbox.cluster import config, helpers, host, layout, node, pki, ports, pro
 from sandbox.cluster.status import Component, logs, status
 from sandbox.paths import STATE
 
-__all__ = ["Cluster", "Component", "current", "down", "logs", "status", "up"]
+__all__ = ["Cluster", "Component", "check", "current", "down", "logs", "status", "up"]
 
 
 @dataclass(frozen=True)
@@ -37,13 +37,20 @@ class Cluster:
     """Whether the sandbox started this cluster."""
 
 
+def check() -> list[dict[str, str]]:
+    """The packages that a cluster needs here; refuses at once where there can be none."""
+    if host.given():
+        return []
+    host.check()
+    return [packages.CLUSTER]
+
+
 def up() -> Cluster:
     """The cluster, running and ready: the one KUBECONFIG names, else the sandbox's own."""
-    given = host.given_cluster()
-    if given is not None:
-        return Cluster(**given, owned=False)
-    host.check()
-    packages.ensure(packages.CLUSTER)
+    given = host.given()
+    if given:
+        return _given(given)
+    packages.ensure(*check())
     binaries = toolchain.cluster_binaries()
     built = helpers.build()
     with _lock():
@@ -73,6 +80,11 @@ def down() -> None:
         node.clean()
         host.assert_nothing_left()
         node.remove_data()
+
+
+def _given(kubeconfig: Path) -> Cluster:
+    registry, url = host.check_given(kubeconfig)
+    return Cluster(kubeconfig=kubeconfig, registry=registry, http=url, https=url, ca=None, owned=False)
 
 
 def _ensure_node(binaries: Path, built: helpers.Helpers) -> node.Node:

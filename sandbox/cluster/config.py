@@ -33,7 +33,7 @@ class Inputs:
         certificate = (layout.PKI / "ingress.crt").read_bytes()
         return {
             "CGROUP": layout.CGROUP,
-            "CNI_BIN": str(_cni_plugins()),
+            "CNI_BIN": str(Path(packages.installed("ptp")).parent),
             "CONF": str(layout.CONF),
             "COREDNS": str((self.binaries / "coredns").resolve()),
             "DNS_IP": layout.DNS_IP,
@@ -132,15 +132,6 @@ def _kubeconfig(user: str, ports: Ports) -> str:
         "current-context": "sandbox",
     }
     return json.dumps(document, indent=2) + "\n"  # JSON is YAML
-
-
-def _cni_plugins() -> Path:
-    for folder in (Path("/usr/lib/cni"), Path("/opt/cni/bin")):
-        if (folder / "ptp").exists():
-            return folder
-    raise SandboxError(
-        "no CNI plugins in /usr/lib/cni or /opt/cni/bin: install the package containernetworking-plugins"
-    )
 
 
 def _traefik() -> Path:

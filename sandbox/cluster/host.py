@@ -7,7 +7,6 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 from sandbox import ui
 from sandbox.cluster import layout, node
@@ -21,19 +20,22 @@ _INSTEAD = (
 )
 
 
-def given_cluster() -> dict[str, Any] | None:
-    """The cluster that the user's own KUBECONFIG names, after checking that it can be used."""
-    given = os.environ.get("KUBECONFIG")
-    if not given or Path(given).absolute() == layout.KUBECONFIG:
-        return None
+def given() -> Path | None:
+    """The configuration of a cluster that the user wants used instead of the sandbox's own."""
+    path = os.environ.get("KUBECONFIG")
+    return Path(path) if path and Path(path).absolute() != layout.KUBECONFIG else None
+
+
+def check_given(kubeconfig: Path) -> tuple[str, str]:
+    """Registry and base URL to use with that cluster, after making sure that it can be used."""
+    ui.note(f"KUBECONFIG={kubeconfig} is set: using that cluster (unset it to get the sandbox's own)")
     kubectl = shutil.which("kubectl")
     if kubectl is None:
-        raise SandboxError(f"KUBECONFIG={given} is set, but there is no kubectl to use it with: install kubectl")
-    ui.note(f"KUBECONFIG={given} is set: using that cluster (unset it to get the sandbox's own)")
+        raise SandboxError(f"KUBECONFIG={kubeconfig} is set, but there is no kubectl to use it with: install it")
     try:
         ui.run([kubectl, "get", "--raw=/readyz", "--request-timeout=10s"])
     except SandboxError as error:
-        raise SandboxError(f"the cluster of KUBECONFIG={given} does not answer.\n{error}") from error
+        raise SandboxError(f"the cluster of KUBECONFIG={kubeconfig} does not answer.\n{error}") from error
     registry = os.environ.get("RUNBOOK_REGISTRY")
     if not registry:
         raise SandboxError(
@@ -43,8 +45,7 @@ def given_cluster() -> dict[str, Any] | None:
     for kind in ("storageclass", "ingressclass"):
         if not ui.run([kubectl, "get", kind, "--output=name"]).strip():
             ui.note(f"that cluster has no {kind}: what needs one will wait until you add it")
-    url = os.environ.get("RUNBOOK_URL", "http://localhost")
-    return {"kubeconfig": Path(given), "registry": registry, "http": url, "https": url, "ca": None}
+    return registry, os.environ.get("RUNBOOK_URL", "http://localhost")
 
 
 def check() -> None:

@@ -65,8 +65,8 @@ def table(inputs: Inputs) -> list[Program]:
                 "--log-level=warn",
             ],
         ),
-        Program("containerd", [_system("containerd"), f"--config={conf / 'containerd.toml'}"]),
-        Program("registry", [_system("docker-registry"), "serve", str(conf / "registry.yaml")]),
+        Program("containerd", [packages.installed("containerd"), f"--config={conf / 'containerd.toml'}"]),
+        Program("registry", [packages.installed("docker-registry"), "serve", str(conf / "registry.yaml")]),
         Program(
             "forwarder",
             [
@@ -207,12 +207,6 @@ def supervisor_config(programs: list[Program]) -> str:
 
 def _plain(value: object) -> str:
     return str(value).replace("%", "%%")
-
-
-def _system(program: str) -> str:
-    found = packages.find(program)
-    assert found is not None, f"{program} was installed a moment ago"
-    return found
 
 
 def _open_files_allowed() -> int:
