@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
+	"strings"
 	"time"
 
 	"runbook/sandbox/toolchain/provider-kubernetes/internal/kube"
@@ -121,7 +123,9 @@ func (w Wait) interrupted(
 func (w Wait) notReady(
 	ctx context.Context, live *unstructured.Unstructured, logs *logKeeper, reason string,
 ) error {
-	return &NotReadyError{Object: live, Reason: reason, Clues: clues(ctx, w.Cluster, live, logs)}
+	found := clues(ctx, w.Cluster, live, logs)
+	found = slices.DeleteFunc(found, func(clue string) bool { return strings.Contains(reason, clue) })
+	return &NotReadyError{Object: live, Reason: reason, Clues: found}
 }
 
 // checkFor picks the check for an object; nil if it is ready as soon as it exists.
@@ -134,7 +138,7 @@ func checkFor(inputs, live *unstructured.Unstructured) (check, error) {
 	}
 	switch live.GroupVersionKind().GroupKind().String() {
 	case "Deployment.apps":
-		return deployment, nil
+		return deploymentSince(live), nil
 	case "StatefulSet.apps", "DaemonSet.apps", "Pod":
 		return generic, nil
 	case "ReplicationController":

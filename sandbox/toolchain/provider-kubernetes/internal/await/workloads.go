@@ -6,20 +6,33 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 )
 
-// deployment is ready when the rollout is complete: all replicas of the new version available, none of the old left.
-func deployment(live *unstructured.Unstructured, around source) verdict {
-	if paused, _, _ := unstructured.NestedBool(live.Object, "spec", "paused"); paused {
-		return verdict{ready: true} // nothing will move until somebody resumes it
+// deploymentSince makes the check for a Deployment that has just been applied. It is ready when the rollout is complete:
+// all replicas of the new version available, none of the old left.
+func deploymentSince(applied *unstructured.Unstructured) check {
+	// The controller leaves the verdict on the version before in place until the new one has made its first step. Seen
+	// after a failed release, it would fail the rollback that is about to succeed.
+	observed, _, _ := unstructured.NestedInt64(applied.Object, "status", "observedGeneration")
+	outdated := conditionOf(applied, "Progressing")
+	isOutdated := func(progress condition) bool { return observed < applied.GetGeneration() && progress == outdated }
+
+	return func(live *unstructured.Unstructured, around source) verdict {
+		if paused, _, _ := unstructured.NestedBool(live.Object, "spec", "paused"); paused {
+			return verdict{ready: true} // nothing will move until somebody resumes it
+		}
+		result := generic(live, around)
+		// kstatus says how far a rollout has come; why it does not move stands in the conditions.
+		progress := conditionOf(live, "Progressing")
+		if result.failed && isOutdated(progress) {
+			return verdict{message: "waiting for the rollout to begin"}
+		}
+		if result.failed && progress.message != "" {
+			result.message += ": " + progress.message
+		}
+		if refused := conditionOf(live, "ReplicaFailure"); !result.ready && refused.status == "True" {
+			result.message += "; pods cannot be created: " + refused.message
+		}
+		return result
 	}
-	result := generic(live, around)
-	// kstatus says how far a rollout has come; why it does not move stands in the conditions.
-	if progress := conditionOf(live, "Progressing"); result.failed && progress.message != "" {
-		result.message += ": " + progress.message
-	}
-	if refused := conditionOf(live, "ReplicaFailure"); !result.ready && refused.status == "True" {
-		result.message += "; pods cannot be created: " + refused.message
-	}
-	return result
 }
 
 func replicationController(live *unstructured.Unstructured, _ source) verdict {
@@ -55,7 +68,7 @@ func job(live *unstructured.Unstructured, _ source) verdict {
 		"Job in progress: %d pods active, %d succeeded, %d failed", active, succeeded, failed)}
 }
 
-type condition struct{ status, reason, message string }
+type condition struct{ status, reason, message, updated string }
 
 func (c condition) text() string {
 	if c.message == "" {
@@ -69,7 +82,9 @@ func conditionOf(live *unstructured.Unstructured, kind string) condition {
 	for _, entry := range conditions {
 		if fields, ok := entry.(map[string]any); ok && fields["type"] == kind {
 			text := func(key string) string { s, _ := fields[key].(string); return s }
-			return condition{status: text("status"), reason: text("reason"), message: text("message")}
+			return condition{
+				status: text("status"), reason: text("reason"), message: text("message"), updated: text("lastUpdateTime"),
+			}
 		}
 	}
 	return condition{}

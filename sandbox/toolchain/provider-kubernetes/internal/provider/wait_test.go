@@ -79,6 +79,18 @@ func TestStuckRolloutFails(t *testing.T) {
 	if details := initFailed(result.err); details.GetId() != s.namespace+"/web" || details.GetProperties() == nil {
 		t.Errorf("the state must keep the object: %v", details)
 	}
+
+	// The rollback must not be taken in by the verdict on the version before, which is still there.
+	done = inBackground(func() (kept, error) {
+		return s.tryUpdate(result.value, strings.Replace(waiting, "web:1", "web:0", 1))
+	})
+	s.said.hears(t, "latest observed generation is 1")
+	s.patch("apps/v1", "Deployment", "web", `{"status":{"observedGeneration":2}}`, "status")
+	s.said.hears(t, "waiting for the rollout to begin")
+	s.patch("apps/v1", "Deployment", "web", fmt.Sprintf(rolledOut, 2), "status")
+	if rolledBack := soon(t, done); rolledBack.err != nil {
+		t.Error(rolledBack.err)
+	}
 }
 
 func expect(t *testing.T, err error, texts ...string) {
