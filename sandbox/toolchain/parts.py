@@ -36,12 +36,17 @@ def engine_part() -> Part:
 
 
 def language_part() -> Part:
-    sdk = "github.com/pulumi/pulumi/sdk/v3"
+    host, sdk = "pulumi-language-python", "github.com/pulumi/pulumi/sdk/v3"
     return Part(
         folder=HERE / "language-python",
-        programs={"pulumi-language-python": f"{sdk}/python/cmd/pulumi-language-python"},
-        copies={"pulumi-language-python-program": (sdk, "python/cmd/pulumi-language-python-exec")},
-        scripts={"pulumi-language-python-exec": "exec.py"},
+        programs={f"{host}-host": f"{sdk}/python/cmd/{host}"},
+        copies={f"{host}-program": (sdk, f"python/cmd/{host}-exec")},
+        scripts={
+            host: "host.sh",
+            f"{host}-exec": "exec.py",
+            f"{host}-interpreter": "interpreter.sh",
+            f"{host}-packages": "packages.py",
+        },
     )
 
 
