@@ -9,6 +9,7 @@ import subprocess
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -141,7 +142,8 @@ class _Stack(Stack):
         return {}
 
     def info(self, show_secrets: bool = False) -> UpdateSummary | None:  # noqa: ARG002
-        return super().info(show_secrets=False)
+        """No more than that the update succeeded: the base class reads the history back, which nobody here needs."""
+        return UpdateSummary("update", datetime.now(UTC), "", {}, {}, "succeeded")
 
 
 class Engine:

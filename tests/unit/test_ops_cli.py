@@ -1,0 +1,72 @@
+"""The command line itself: help, exit codes, what goes to stdout."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from ops import cli, errors
+
+COMMANDS = [
+    ["deploy"],
+    ["rollback"],
+    ["history"],
+    ["diff"],
+    ["status"],
+    ["quarantine", "list"],
+    ["quarantine", "lift"],
+]
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_every_help_has_an_example(command: list[str]) -> None:
+    shown = CliRunner().invoke(cli.app, [*command, "--help"])
+    assert shown.exit_code == 0
+    assert "Example" in shown.output
+    assert f"runbook {' '.join(command)}" in shown.output
+
+
+@pytest.mark.parametrize("command", ["deploy", "rollback", "status"])
+def test_exit_codes_are_documented(command: str) -> None:
+    shown = " ".join(CliRunner().invoke(cli.app, [command, "--help"]).output.split())
+    assert "Exit codes: 0 " in shown
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "word"),
+    [
+        (errors.RolledBack, 1, "rolledBack"),
+        (errors.Refused, 2, "refused"),
+        (errors.Stuck, 3, "failed"),
+        (errors.Interrupted, 4, "interrupted"),
+    ],
+)
+def test_an_error_is_one_message_and_its_exit_code(
+    error: type[errors.OpsError], code: int, word: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise error("what is wrong")
+
+    monkeypatch.setattr(cli, "_session", fail)
+    shown = CliRunner().invoke(cli.app, ["history", "--json"])
+    assert shown.exit_code == code
+    assert json.loads(shown.stdout) == {"result": word, "error": "what is wrong"}
+    assert shown.stderr == "error: what is wrong\n"
+
+
+def test_a_folder_without_a_project(tmp_path: Path) -> None:
+    shown = CliRunner().invoke(cli.app, ["history", "--cwd", str(tmp_path)])
+    assert shown.exit_code == 2
+    assert "no Pulumi.yaml" in shown.stderr
+
+
+def test_reading_commands_do_not_load_the_automation_api_or_the_models() -> None:
+    import subprocess
+    import sys
+
+    code = "import ops.cli, ops.show, ops.session, sys; print([m for m in ('pulumi', 'settings') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
