@@ -27,13 +27,15 @@ class Builder:
         self._buildah = ["buildah", "--root", root, "--runroot", run]
         # buildah takes a layout's path for a name, and not every path is a valid one: skopeo names it.
         driver = json.loads(ui.run([*self._buildah, "info"], log=log))["store"]["GraphDriverName"]
-        ui.run(["skopeo", "copy", f"oci:{base}", f"containers-storage:[{driver}@{root}+{run}]{BASE}"], log=log)
+        self._stored = f"containers-storage:[{driver}@{root}+{run}]"
+        ui.run(["skopeo", "copy", f"oci:{base}", f"{self._stored}{BASE}"], log=log)
 
     def build(self, tag: str, context: Path) -> None:
         options = ["--isolation", "chroot", "--timestamp", str(EPOCH), "--format", "oci", "--tag", tag]
         ui.run([*self._buildah, "bud", *options, context], log=self._log)
-        push = [*self._buildah, "push", "--disable-compression"]
-        ui.run([*push, tag, f"oci:{self.layout}:{tag}"], log=self._log)
+        # Not compressed, as all layers here: the base stays one layer with one digest for every image.
+        copy = ["skopeo", "copy", "--dest-oci-accept-uncompressed-layers"]
+        ui.run([*copy, f"{self._stored}localhost/{tag}:latest", f"oci:{self.layout}:{tag}"], log=self._log)
 
     def close(self) -> None:
         ui.run([*self._buildah, "rmi", "--all", "--force"], log=self._log)
