@@ -26,42 +26,29 @@ func (w Wait) Deleted(parent context.Context, doomed *unstructured.Unstructured)
 	defer cancel()
 	around := newBoard(ctx, w.Cluster)
 	self := byName(gvr, doomed.GetNamespace(), doomed.GetName())
-	// The watch may begin with a cache that still shows the object as it was. One look at the truth settles objects that
-	// went at once; for the rest the deletion event will come.
-	live, err := resource.Get(ctx, doomed.GetName(), metav1.GetOptions{})
-	if kube.IsGone(err) {
-		return nil
-	}
-	if err != nil {
-		live = doomed
-	}
-	told := ""
+	last, told := doomed, ""
 	for {
-		if live.GetUID() != doomed.GetUID() {
+		around.list(self) // starts the watch, whose every event is a reason to look at the truth
+		live, err := resource.Get(ctx, doomed.GetName(), metav1.GetOptions{})
+		if kube.IsGone(err) || err == nil && live.GetUID() != doomed.GetUID() {
+			w.doneWith(told)
 			return nil
 		}
-		if remaining := whyStillThere(live); remaining != told {
-			told = remaining
-			w.Progress(told)
-		}
-		current, known := around.list(self)
-		if known && len(current) == 0 {
-			return nil
-		}
-		if known {
-			live = current[0]
-			if live.GetUID() != doomed.GetUID() {
-				return nil
+		if err == nil {
+			last = live
+			if remaining := whyStillThere(live); remaining != told {
+				told = remaining
+				w.Progress(told)
 			}
 		}
 		select {
 		case <-around.changed:
 		case <-ctx.Done():
-			reason := fmt.Sprintf("was not gone within %s: %s", w.Timeout, whyStillThere(live))
+			reason := fmt.Sprintf("was not gone within %s: %s", w.Timeout, whyStillThere(last))
 			if parent.Err() != nil {
 				reason = "is being deleted, but the operation was cancelled before it was gone"
 			}
-			return &NotReadyError{Object: live, Reason: reason}
+			return &NotReadyError{Object: last, Reason: reason}
 		}
 	}
 }

@@ -72,6 +72,7 @@ func (w Wait) Ready(parent context.Context, applied *unstructured.Unstructured) 
 		case result.failed:
 			return live, w.notReady(parent, live, logs, "failed: "+result.message)
 		case result.ready:
+			w.doneWith(told)
 			return live, nil
 		case result.message != told:
 			told = result.message
@@ -105,6 +106,13 @@ func Now(ctx context.Context, cluster *kube.Cluster, inputs, live *unstructured.
 		return nil
 	}
 	return &NotReadyError{Object: live, Reason: "is not ready: " + result.message}
+}
+
+// doneWith takes the last progress message away again: what was waited for is there.
+func (w Wait) doneWith(told string) {
+	if told != "" {
+		w.Progress("")
+	}
 }
 
 func (w Wait) interrupted(
