@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
-import os
 import subprocess
 import sys
 import time
@@ -86,7 +85,7 @@ def _release(released: str | None, first: str, environment: Mapping[str, str]) -
     if code != 0:
         raise ui.SandboxError(
             f"`runbook deploy` ended with exit code {code}; the sandbox itself is up. "
-            f"Try again with: . {os.path.relpath(ENV_FILE)} && runbook deploy {image}"
+            f"Try again with: . {_shown(ENV_FILE)} && runbook deploy {image}"
         )
 
 
@@ -129,14 +128,14 @@ def _welcome(running: Cluster, environment: Mapping[str, str], seconds: float) -
         f"""
 The shop answers at {outputs["url"]}/shop (revision {outputs["revision"]}; up in {seconds:.0f} s).
 
-    . {os.path.relpath(ENV_FILE)}
+    . {_shown(ENV_FILE)}
     runbook status
     runbook deploy {registry}/shop:v2          # the next version, with a migration
     runbook deploy {registry}/shop:v4-errors   # a bad one: watch it being refused
     runbook history
     runbook rollback
 
-All images: {os.path.relpath(STATE / "images.json")}. Stop and remove everything: make down"""
+All images: {_shown(STATE / "images.json")}. Stop and remove everything: make down"""
     )
 
 
@@ -151,10 +150,15 @@ def _status(arguments: argparse.Namespace) -> int:
         for part in components:
             print(
                 f"{part.name:<24} {part.state:<9} {part.pid or '-':>7} {_duration(part.uptime_seconds):>9} "
-                f"{part.restarts:>8}  {os.path.relpath(part.log)}"
+                f"{part.restarts:>8}  {_shown(part.log)}"
             )
     well = components and all(part.state == "RUNNING" for part in components)
     return 0 if well else 3
+
+
+def _shown(path: str | Path) -> str:
+    """A path as short as it can be typed here."""
+    return str(Path(path).relative_to(Path.cwd()) if Path(path).is_relative_to(Path.cwd()) else path)
 
 
 def _duration(seconds: int) -> str:
@@ -173,7 +177,7 @@ def _env(_: argparse.Namespace) -> int:
 def _logs(arguments: argparse.Namespace) -> int:
     if not arguments.name:
         for path in sorted(LOGS.glob("*.log")):
-            print(f"{path.stem:<26} {os.path.relpath(path)}")
+            print(f"{path.stem:<26} {_shown(path)}")
         return 0
     follow: list[str | Path] = ["--follow"] if arguments.follow else ["--lines=+1"]
     return subprocess.run(["tail", *follow, cluster.logs(arguments.name)], check=False).returncode
