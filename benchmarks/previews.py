@@ -14,9 +14,7 @@ def measure(runs: int) -> dict[str, Any]:
     found: dict[str, Any] = {}
     with bench("previews") as stack:
         for services in SERVICES:
-            stack.set(
-                namespace="bench-preview", image=image(), services=services, replicas=1, variable="same"
-            )
+            stack.set(namespace="bench-preview", image=image(), services=services, replicas=1, variable="same")
             stack.up()
             resources = len(stack.manifests())
             taken = in_turn({f"{resources} resources": lambda _turn: stack.preview()}, runs)

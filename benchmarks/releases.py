@@ -90,9 +90,7 @@ def measure(runs: int) -> dict[str, Any]:
             def helm_rollback(_turn: int) -> None:
                 run([helm, "rollback", "bench", "--namespace", "bench-helm", "--wait"])
 
-            back = in_turn(
-                {"pulumi up": lambda turn: pulumi_up(turn + runs + 1), "helm rollback": helm_rollback}, runs
-            )
+            back = in_turn({"pulumi up": lambda turn: pulumi_up(turn + runs + 1), "helm rollback": helm_rollback}, runs)
         finally:
             for name in ("bench-helm", "bench-kubectl"):
                 run(["kubectl", "delete", "namespace", name, "--ignore-not-found"])

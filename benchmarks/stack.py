@@ -30,11 +30,7 @@ class Bench:
     def set(self, **values: object) -> None:
         """Write the configuration; a file, because the time of `pulumi config set` is not what is measured."""
         lines = [f"  bench:{key}: {json.dumps(str(value))}\n" for key, value in values.items()]
-        salt = [
-            line
-            for line in self.config_file.read_text().splitlines(True)
-            if line.startswith("encryptionsalt")
-        ]
+        salt = [line for line in self.config_file.read_text().splitlines(True) if line.startswith("encryptionsalt")]
         self.config_file.write_text("".join([*salt, "config:\n", *lines]))
 
     def up(self) -> str:
@@ -49,8 +45,7 @@ class Bench:
         return [
             resource["inputs"]
             for resource in exported["deployment"]["resources"]
-            if resource["type"].startswith("kubernetes:")
-            and not resource["type"].endswith((":Namespace", ":Secret"))
+            if resource["type"].startswith("kubernetes:") and not resource["type"].endswith((":Namespace", ":Secret"))
         ]
 
 

@@ -57,7 +57,7 @@ def artifact(name: str, inputs: Iterable[Path | str], build: Callable[[Path], No
     if final.is_dir():
         return final
     final.parent.mkdir(parents=True, exist_ok=True)
-    with open(final.parent / f"{final.name}.lock", "w") as lock:
+    with (final.parent / f"{final.name}.lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -52,11 +52,7 @@ Application(
             }
         ),
         application=ApplicationSettings.model_validate(
-            {
-                "services": [
-                    {**service, "name": f"web-{number}", "paths": [f"/{number}"]} for number in range(count)
-                ]
-            }
+            {"services": [{**service, "name": f"web-{number}", "paths": [f"/{number}"]} for number in range(count)]}
         ),
         ingress=Ingress.model_validate({"host": f"{name}.localhost", "className": "traefik"}),
         ingress_controller=Peer.model_validate(

@@ -108,9 +108,7 @@ class Stack:
 
     @property
     def url(self) -> str:
-        outputs = self.run(
-            "pulumi", "stack", "output", "--stack", self.name, "--json", config_file=False
-        ).check()
+        outputs = self.run("pulumi", "stack", "output", "--stack", self.name, "--json", config_file=False).check()
         return json.loads(outputs.out)["url"]
 
     def kubectl(self, *arguments: str) -> str:

@@ -18,9 +18,7 @@ def wait_for(stack: Stack, *arguments: str) -> None:
 
 def engine_of(pid: int) -> int:
     """The `pulumi` process under a `runbook` process."""
-    listed = subprocess.run(
-        ["ps", "-eo", "pid=,ppid=,comm="], capture_output=True, text=True, check=True
-    ).stdout
+    listed = subprocess.run(["ps", "-eo", "pid=,ppid=,comm="], capture_output=True, text=True, check=True).stdout
     children: dict[int, list[tuple[int, str]]] = {}
     for line in listed.splitlines():
         own, parent, name = line.split(None, 2)
@@ -40,9 +38,7 @@ def names(stack: Stack, kinds: str) -> list[str]:
 
 
 def in_state(stack: Stack) -> list[str]:
-    exported = json.loads(
-        stack.run("pulumi", "stack", "export", "--stack", stack.name, config_file=False).check().out
-    )
+    exported = json.loads(stack.run("pulumi", "stack", "export", "--stack", stack.name, config_file=False).check().out)
     assert exported["deployment"].get("pending_operations") in (None, [])
     found = []
     for resource in exported["deployment"]["resources"]:
@@ -54,9 +50,7 @@ def in_state(stack: Stack) -> list[str]:
 
 
 @pytest.mark.parametrize("victim", ["engine", "everything"])
-def test_killed_in_the_middle_then_the_same_command_again(
-    stack: Stack, images: dict[str, str], victim: str
-) -> None:
+def test_killed_in_the_middle_then_the_same_command_again(stack: Stack, images: dict[str, str], victim: str) -> None:
     target = images["shop:v2"] if victim == "engine" else images["shop:v1"]
     first = stack.start("runbook", "deploy", target, "--yes")
     # The middle: a Job of the new release is there, so the engine has created and is waiting.

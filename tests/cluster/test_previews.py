@@ -46,9 +46,7 @@ def preview(name: str, folder: Path) -> tuple[dict[str, Any], str]:
             if data[key]["mode"] == "external":
                 names.append(url)
         for secret in dict.fromkeys(names):
-            stack.run(
-                "pulumi", "config", "set", "--secret", f"secrets:{secret}", "--stack", name, stdin=SECRET
-            ).check()
+            stack.run("pulumi", "config", "set", "--secret", f"secrets:{secret}", "--stack", name, stdin=SECRET).check()
         yaml = YAML()
         document = yaml.load(file)
         document["config"]["runbook:release"] = RELEASE
@@ -71,9 +69,7 @@ def test_staging_and_prod_differ_only_by_values(images: dict[str, str], tmp_path
         plan, text = preview(name, tmp_path / name)
         assert SECRET not in text
         programs[name] = {
-            "::".join(step["urn"].split("::")[2:]).removeprefix("pulumi:pulumi:Stack$"): step["newState"][
-                "type"
-            ]
+            "::".join(step["urn"].split("::")[2:]).removeprefix("pulumi:pulumi:Stack$"): step["newState"]["type"]
             for step in plan["steps"]
             if step["newState"]["type"] != "pulumi:pulumi:Stack"
         }
@@ -82,7 +78,5 @@ def test_staging_and_prod_differ_only_by_values(images: dict[str, str], tmp_path
 
 
 def test_the_two_stack_files_have_the_same_keys() -> None:
-    staging, prod = (
-        YAML(typ="safe").load(ROOT / f"Pulumi.{name}.yaml")["config"] for name in ("staging", "prod")
-    )
+    staging, prod = (YAML(typ="safe").load(ROOT / f"Pulumi.{name}.yaml")["config"] for name in ("staging", "prod"))
     assert shape(staging) == shape(prod)

@@ -24,9 +24,7 @@ def edited(stack: Stack, change: Callable[[dict[str, Any]], None]) -> None:
 
 def state_of(stack: Stack) -> str:
     """The state without its manifest, which carries the time of each look at it."""
-    exported = json.loads(
-        stack.run("pulumi", "stack", "export", "--stack", stack.name, config_file=False).check().out
-    )
+    exported = json.loads(stack.run("pulumi", "stack", "export", "--stack", stack.name, config_file=False).check().out)
     return json.dumps(exported["deployment"]["resources"], sort_keys=True)
 
 
@@ -86,9 +84,7 @@ def test_a_bad_stack_file_is_refused_before_anything_changes(
         if command == "runbook":
             done = stack.runbook("deploy", images["shop:v2"], "--yes")
         else:
-            done = stack.run(
-                "pulumi", "up", "--stack", stack.name, "--yes", "--skip-preview", "--non-interactive"
-            )
+            done = stack.run("pulumi", "up", "--stack", stack.name, "--yes", "--skip-preview", "--non-interactive")
         refused(stack, done, *words)
         assert "sk_test_in_the_clear" not in done.text
         assert stack.file.read_bytes() == bad, "a refused deploy leaves the stack file alone"
@@ -145,9 +141,7 @@ def test_a_stack_that_was_never_deployed(stack: Stack) -> None:
         )
 
 
-def test_a_cluster_that_does_not_answer(
-    stack: Stack, images: dict[str, str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_cluster_that_does_not_answer(stack: Stack, images: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
     kubeconfig = stack.file.parent / "kubeconfig"
     kubeconfig.write_text(
         json.dumps(

@@ -39,11 +39,7 @@ def secrets_in_use(stack: Stack) -> list[str]:
     listed = json.loads(stack.kubectl("get", "secrets", "-o", "json"))
     import base64
 
-    values = [
-        base64.b64decode(value).decode()
-        for item in listed["items"]
-        for value in item.get("data", {}).values()
-    ]
+    values = [base64.b64decode(value).decode() for item in listed["items"] for value in item.get("data", {}).values()]
     return [value for value in values if len(value) >= 12]
 
 
@@ -54,14 +50,8 @@ def test_the_pods_have_it(planted: Stack) -> None:
 def test_neither_the_state_nor_its_history_has_any_secret_in_clear(planted: Stack) -> None:
     values = secrets_in_use(planted)
     assert len(values) > 5
-    exported = (
-        planted.run("pulumi", "stack", "export", "--stack", planted.name, config_file=False).check().out
-    )
-    files = [
-        path
-        for path in Path(STATE / "backend").rglob("*")
-        if path.is_file() and planted.name in path.as_posix()
-    ]
+    exported = planted.run("pulumi", "stack", "export", "--stack", planted.name, config_file=False).check().out
+    files = [path for path in Path(STATE / "backend").rglob("*") if path.is_file() and planted.name in path.as_posix()]
     assert any("history" in path.as_posix() for path in files)
     for where, text in [
         ("stack export", exported),
