@@ -77,6 +77,8 @@ def recorded_database(history: Iterable[Entry]) -> Database:
     failed one whose migrations may have run."""
     high = 0
     for entry in history:
+        if entry.kind == "destroy" and entry.result == "succeeded" and entry.bundled_database:
+            break
         release = entry.release
         if entry.kind != "update" or release is None or not release.migrate:
             continue

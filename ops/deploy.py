@@ -39,7 +39,7 @@ def deploy(session: Session, wish: Wish, policy: LockPolicy) -> dict[str, Any]:
         release = plan(facts, wish)
         new = facts.checked({RELEASE: release.to_config(), **decisions.quarantine_change(facts.now.quarantine)})
         clear_way(session, facts, policy)
-        session.say(f"[bold]{release.message}[/]")
+        session.say(release.message, "bold")
         run = apply(session, facts.text, new, f"{release.message} by {whoami()}", policy)
         if not run.succeeded:
             raise _undo(session, facts, new, release, run, policy)
@@ -60,7 +60,8 @@ def plan(facts: Facts, wish: Wish) -> Release:
     bad = decisions.quarantined(digest, facts.now.quarantine)
     if bad and not wish.allow_quarantined:
         raise Refused(_quarantined(bad, facts))
-    running = decisions.last_good(facts.history)
+    # Without a ready pod nothing serves that the migration could break.
+    running = decisions.last_good(facts.history) if facts.database.source == "asked" else None
     resumed = decisions.resumed(facts.now, image.reference, schema)
     block = decisions.deploy_gate(
         schema, running.release if running else None, facts.database, allow_downtime=wish.allow_downtime
@@ -93,7 +94,6 @@ def _quarantined(bad: Quarantined, facts: Facts) -> str:
 def _undo(session: Session, facts: Facts, text: StackText, failed: Release, run: Run, policy: LockPolicy) -> OpsError:
     """Put the last good release back after a failed update; the error to end with."""
     why = "\n".join(run.errors) or "the engine did not say why"
-    session.say(f"[red]Revision {failed.revision} failed[/]: {run.errors[0] if run.errors else why}")
     good = decisions.last_good(facts.history)
     if good is None or good.release is None:
         return Stuck(
@@ -106,17 +106,16 @@ def _undo(session: Session, facts: Facts, text: StackText, failed: Release, run:
             f"Revision {failed.revision} failed, and revision {good.release.revision} cannot be put back.\n"
             f"{why}\n{block.why}\n{block.then}"
         )
+    session.say(f"Revision {failed.revision} failed, putting back revision {good.release.revision}:\n{why}", "red")
     try:
         back = _put_back(session, facts, text, failed, good, why, policy)
     except Interrupted:
-        return Interrupted(
-            f"Revision {failed.revision} failed, and its rollback was stopped: run `runbook rollback`.\n{why}"
-        )
+        return Interrupted(f"Revision {failed.revision} failed, and its rollback was stopped: run `runbook rollback`.")
     except OpsError as error:
-        return Stuck(f"Revision {failed.revision} failed:\n{why}\n\nIts rollback failed too:\n{error}")
+        return Stuck(f"Revision {failed.revision} failed, and its rollback failed too:\n{error}")
     return RolledBack(
         f"Revision {failed.revision} failed and was rolled back: revision {back.revision} runs the image of "
-        f"revision {good.release.revision} again ({session.seconds:.1f} s in all).\n{why}"
+        f"revision {good.release.revision} again ({session.seconds:.1f} s in all).\n{why.splitlines()[0]}"
     )
 
 
@@ -149,7 +148,7 @@ def _put_back(
     forced = good.release.allow_quarantined if good.release else None
     changes = decisions.rollback_changes(good, failed.revision + 1, failed, quarantine, forced)
     release = Release.model_validate(changes[RELEASE])
-    session.say(f"[bold]{release.message}[/]")
+    session.say(release.message, "bold")
     run = apply(session, text, text.edited(changes), f"{release.message} by {whoami()}", policy)
     if not run.succeeded:
         raise Stuck("\n".join(run.errors))

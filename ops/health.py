@@ -27,12 +27,9 @@ class Health:
     detail: str
 
     @property
-    def good(self) -> bool:
-        return self.status == 200
-
-    @property
     def bad(self) -> bool:
-        return self.status is not None and self.status >= 500
+        """It answered, and not well. No answer at all is no proof: this machine may not reach the address."""
+        return self.status not in (None, 200)
 
 
 def ask(url: str) -> Health:

@@ -58,6 +58,12 @@ class Entry:
         return self.written.get("revision")
 
     @property
+    def bundled_database(self) -> bool:
+        """Whether the database was part of the stack, and so ended with it."""
+        data = self.config.get("runbook:data")
+        return isinstance(data, Mapping) and data.get("postgres", {}).get("mode") == "bundled"
+
+    @property
     def succeeded(self) -> bool:
         return self.kind == "update" and self.result == "succeeded"
 

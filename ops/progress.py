@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 
 from pulumi.automation.events import EngineEvent
 from rich.console import Console
-from rich.markup import escape
 
 from ops.engine import plain, short
 
@@ -95,4 +94,4 @@ class Progress:
                         self._print(f"  … {short(urn)}{why} ({step.seconds:.0f} s)")
 
     def _print(self, line: str) -> None:
-        self._console.print(escape(line), highlight=False)
+        self._console.print(line, markup=False, highlight=False)

@@ -58,7 +58,7 @@ def rollback(session: Session, wish: Wish, policy: LockPolicy, confirm: Confirm)
         clear_way(session, facts, policy)
         if not confirm(plan, _preview(session, plan) if wish.preview else None):
             raise Refused("Not confirmed; nothing was changed.")
-        session.say(f"[bold]{plan.release.message}[/]")
+        session.say(plan.release.message, "bold")
         run = apply(session, facts.text, plan.text, f"{plan.release.message} by {whoami()}", policy)
         if not run.succeeded:
             raise Stuck(f"The rollback to revision {plan.target} failed:\n" + "\n".join(run.errors))

@@ -58,8 +58,8 @@ class Session:
 
         return Console(stderr=True, soft_wrap=True)
 
-    def say(self, text: str) -> None:
-        self.console.print(text, highlight=False)
+    def say(self, text: str, style: str | None = None) -> None:
+        self.console.print(text, style=style, markup=False, highlight=False)
 
     @property
     def lock_place(self) -> tuple[str, str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
@@ -70,7 +71,7 @@ def healthy(found: Mapping[str, Any]) -> bool:
         and found["finished"]
         and bool(found["services"])
         and all(item["settled"] for item in found["services"])
-        and not (found["health"] and (found["health"]["status"] or 200) >= 500)
+        and (found["health"] is None or found["health"]["status"] in (None, 200))
         and found["lastUpdate"]["result"] == "succeeded"
     )
 
@@ -129,5 +130,6 @@ def _upkeep(found: Mapping[str, Any]) -> list[tuple[str, str]]:
         told = f"{last['result']}, {local(last['when'])}, {last['seconds']} s, by {last['who'] or 'unknown'}"
         rows.append(("last update", told))
     for item in found["quarantine"]:
-        rows.append(("quarantine", f"{item['digest'][:19]} revision {item['revision']}: {escape(item['reason'])}"))
+        reason = escape(textwrap.shorten(item["reason"], 100, placeholder=" …"))
+        rows.append(("quarantine", f"{item['digest'][:19]} revision {item['revision']}: {reason}"))
     return rows + [("problem", f"[red]{escape(problem)}[/]") for problem in found["problems"]]

@@ -143,6 +143,9 @@ def test_the_refusal_names_the_migration_in_the_way() -> None:
     assert "Revision 4 serves schema levels 2, but the database is at level 3: migration 3" in block.why
 
 
+BUNDLED = {"data": {"postgres": {"mode": "bundled"}}}
+
+
 @pytest.mark.parametrize(
     ("entries", "expected"),
     [
@@ -151,6 +154,8 @@ def test_the_refusal_names_the_migration_in_the_way() -> None:
         ([entry(release(2, "b", (2, 2, 2)), "failed"), entry(release(1))], Database(1, 2, "recorded")),
         ([entry(rolled_back(3, 2)), entry(release(2, "b", (2, 2, 2)))], Database(2, 2, "recorded")),
         ([entry(release(1), "failed")], Database(0, 1, "recorded")),
+        ([entry(release(1), kind="destroy", config=BUNDLED), entry(release(1))], Database(0, 0, "empty")),
+        ([entry(release(1), kind="destroy"), entry(release(1))], Database(1, 1, "recorded")),
     ],
 )
 def test_the_level_the_history_knows(entries: list[Entry], expected: Database) -> None:
