@@ -176,3 +176,26 @@ func TestSuspectIsTheNewestUnwellPod(t *testing.T) {
 		t.Errorf("got %+v", told)
 	}
 }
+
+func TestOlder(t *testing.T) {
+	version := func(generation int64, resourceVersion string) *unstructured.Unstructured {
+		object := &unstructured.Unstructured{Object: map[string]any{}}
+		object.SetGeneration(generation)
+		object.SetResourceVersion(resourceVersion)
+		return object
+	}
+	for name, test := range map[string]struct {
+		a, b *unstructured.Unstructured
+		want bool
+	}{
+		"an older version":               {version(0, "9"), version(0, "10"), true},
+		"the same version":               {version(1, "10"), version(1, "10"), false},
+		"a newer version":                {version(1, "11"), version(1, "10"), false},
+		"versions that are not numbers":  {version(0, "b"), version(0, "a"), false},
+		"the same, but generations tell": {version(1, "b"), version(2, "a"), true},
+	} {
+		if got := older(test.a, test.b); got != test.want {
+			t.Errorf("%s: got %v", name, got)
+		}
+	}
+}

@@ -16,6 +16,7 @@ import (
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/emptypb"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/kubernetes/scheme"
 )
 
 // Provider implements the engine's resource provider protocol for one cluster.
@@ -122,15 +123,14 @@ func (p *Provider) withWarnings(ctx context.Context, urn string) context.Context
 func supported(urn resource.URN) error {
 	gvk, ok := object.KindOf(urn)
 	module := string(urn.Type().Module().Name())
-	switch {
-	case !ok, strings.HasPrefix(module, "helm.sh"), strings.HasPrefix(module, "yaml"), strings.HasPrefix(module, "kustomize"):
+	for _, component := range []string{"helm.sh", "kustomize", "yaml"} {
+		ok = ok && !strings.HasPrefix(module, component)
+	}
+	if !ok {
 		return outOfScope(string(urn.Type()))
-	case strings.HasSuffix(gvk.Kind, "List") && gvk.Kind != "List" && strings.Contains(module, "/") && isListKind(gvk.Kind):
+	}
+	if strings.HasSuffix(gvk.Kind, "List") && scheme.Scheme.Recognizes(gvk) {
 		return fmt.Errorf("%s cannot be created: a list is not an object; create its items instead", urn.Type())
 	}
 	return nil
-}
-
-func isListKind(kind string) bool {
-	return strings.TrimSuffix(kind, "List") != "" && !strings.HasSuffix(kind, "AllowList")
 }
