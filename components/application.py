@@ -189,17 +189,19 @@ class Application(pulumi.ComponentResource):
         spec: DeploymentSpecArgsDict = {
             "revision_history_limit": 2,
             "progress_deadline_seconds": self._args.application.progress_deadline_seconds,
-            # One new pod must be ready before one old pod goes.
-            "strategy": {"type": "RollingUpdate", "rolling_update": {"max_surge": 1, "max_unavailable": 0}},
+            # A new pod must be ready before an old pod goes.
+            "strategy": {
+                "type": "RollingUpdate",
+                "rolling_update": {"max_surge": self._args.application.surge, "max_unavailable": 0},
+            },
             "selector": {"match_labels": selector(service.name, SERVICE)},
             "template": pod,
         }
         # An autoscaler owns the number of pods: whoever writes it too would undo its work.
         if service.autoscaler is None:
             spec["replicas"] = service.replicas
-        rounds = service.autoscaler.max_replicas if service.autoscaler else service.replicas or 1
         # The deadline starts anew with every pod that becomes ready.
-        seconds = self._args.application.progress_deadline_seconds * rounds + _SLACK
+        seconds = self._args.application.progress_deadline_seconds * max(service.most_replicas, 1) + _SLACK
         return Deployment(
             service.name,
             metadata=metadata(

@@ -30,6 +30,8 @@ PROVIDED_ENV = frozenset(
     {"PORT", "DATABASE_URL", "REDIS_URL", "NODE_ENV", "RELEASE_GIT", "SCHEMA_MIN", "SCHEMA_MAX", "PUBLIC_URL"}
 )
 """Variables the program sets itself; a service's own `env` may not."""
+_TAKEN_NAMES = frozenset({"postgres", "redis", "postgres-pods", "redis-pods", "migrate", "rehearsal", "cache", "smoke"})
+"""Names of the program's own Services and accounts."""
 
 
 class Amounts(Settings):
@@ -214,6 +216,11 @@ class Service(Settings):
         """The fewest pods this service can have."""
         return self.autoscaler.min_replicas if self.autoscaler else self.replicas or 0
 
+    @property
+    def most_replicas(self) -> int:
+        """The most pods this service can have, besides the surge of a rollout."""
+        return self.autoscaler.max_replicas if self.autoscaler else self.replicas or 0
+
 
 class Application(Settings):
     """What a release consists of besides its image. A rollback restores it from history."""
@@ -224,6 +231,8 @@ class Application(Settings):
     """Names of `secrets:*` keys that every service gets as variables."""
     progress_deadline_seconds: Annotated[int, Field(ge=10, le=3600)] = 120
     """Seconds without progress until a rollout counts as failed."""
+    surge: Annotated[int, Field(ge=1, le=100)] = 1
+    """Pods beyond its number that a service may have while it is rolled out: more is faster and needs more quota."""
     job_resources: Resources = resources("100m", "256Mi", "64Mi", limits=("1", "512Mi", "512Mi"))
     """CPU, memory and scratch disk of the migration, cache and smoke Jobs."""
 
@@ -241,6 +250,8 @@ class Application(Settings):
             if service.name in seen:
                 found.append(Finding((*here, "name"), f"{service.name} is already the name of another service"))
             seen.add(service.name)
+            if service.name in _TAKEN_NAMES:
+                found.append(Finding((*here, "name"), f"{service.name} is a name the program uses itself", "backend"))
             for place, prefix in enumerate(service.paths):
                 if prefix in taken:
                     why = f"{prefix} is already served by {taken[prefix]}"

@@ -259,11 +259,8 @@ def _way_in(application: Application, ingress: Ingress, file: StackFile) -> Iter
 
 @_rule
 def _fits_the_quota(application: Application, data: Data, guards: Guards, file: StackFile) -> Iterator[Problem]:
-    """A rollout needs one pod more of every service, and Jobs run beside them."""
-    pods = [
-        (s.resources, (s.autoscaler.max_replicas if s.autoscaler else s.replicas or 0) + 1)
-        for s in application.services
-    ]
+    """A rollout needs more pods of every service for a while, and Jobs run beside them."""
+    pods = [(s.resources, s.most_replicas + application.surge) for s in application.services]
     pods.append((application.job_resources, 2))
     stores = [store for store in (data.postgres, data.redis) if isinstance(store, BundledPostgres | BundledRedis)]
     pods += [(store.resources, 1) for store in stores]

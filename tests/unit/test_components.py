@@ -221,6 +221,23 @@ def test_a_failed_job_is_run_again_and_none_is_cleaned_away(sandbox: Program) ->
         assert int(float(resource.timeouts["create"].removesuffix("s"))) > deadline
 
 
+def test_a_rehearsal_is_the_release_itself_aside_from_traffic(sandbox: Program) -> None:
+    rehearsal, deployment = job(sandbox, "rehearsal"), sandbox.one("Deployment", "backend")
+    assert rehearsal is not None
+    assert rehearsal.pod is not None
+    sidecar, real = rehearsal.pod["initContainers"][0], deployment.containers[0]
+    assert sidecar["restartPolicy"] == "Always"
+    for same in ("image", "command", "envFrom", "resources", "securityContext", "startupProbe"):
+        assert sidecar[same] == real[same]
+    check = rehearsal.pod["containers"][0]
+    assert check["command"] == ["npm", "run", "smoke:all", "--workspace", "backend"]
+    assert check["env"] == [{"name": "TARGET_URL", "value": f"http://127.0.0.1:{BACKEND_PORT}"}]
+    # No Service may send it customers.
+    labels = rehearsal.inputs["spec"]["template"]["metadata"]["labels"]
+    for other in sandbox.all("Service"):
+        assert not other.inputs["spec"]["selector"].items() <= labels.items()
+
+
 def test_commands_run_one_after_another() -> None:
     config = released()
     config["runbook:commands"]["smoke"] = {"run": ["npm run one", "npm run 'the second'", "npm run three"]}
@@ -251,7 +268,7 @@ def test_migrations_by_command_where_the_update_runs() -> None:
 
 def test_a_rollout_never_has_fewer_pods(sandbox: Program) -> None:
     spec = sandbox.one("Deployment", "backend").inputs["spec"]
-    assert spec["strategy"] == {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}}
+    assert spec["strategy"] == {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 2, "maxUnavailable": 0}}
     assert spec["replicas"] == 2
     container = spec["template"]["spec"]["containers"][0]
     wait = container["lifecycle"]["preStop"]["sleep"]["seconds"]

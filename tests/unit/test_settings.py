@@ -107,6 +107,8 @@ CASES: list[tuple[str, str, Any, str, str]] = [
     ("no way in", "application.services.0.paths", [], "services[0].paths", "- /"),
     ("quota too small", "guards.quota.pods", 0, "runbook:guards.quota.pods", "greater than or equal to 1"),
     ("quota below requests", "guards.quota.cpu", "500m", "runbook:guards.quota.cpu", "surge of a rollout"),
+    ("taken name", "application.services.0.name", "redis", "services[0].name", "uses itself"),
+    ("surge beyond the quota", "application.surge", 100, "runbook:guards.quota.cpu", "surge of a rollout"),
     ("rollback that migrates", "release.action", "rollback", "runbook:release.migrate", "migrate: false"),
     ("generated twice", "credentials.generated", {"SMTP_URL": {}}, "credentials.generated.SMTP_URL", "remove one"),
     ("quantity", "guards.quota.memory", "lots", "runbook:guards.quota.memory", "256Mi"),
