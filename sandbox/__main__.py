@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import os
 import subprocess
 import sys
 import time
@@ -13,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from sandbox import cluster, env, images, packages, stack, toolchain, ui
-from sandbox.cluster import Cluster
+from sandbox.cluster import Cluster, layout
 from sandbox.paths import ENV_FILE, LOGS, ROOT, STATE
 
 _PODS_BACK_SECONDS = 60
@@ -184,6 +185,13 @@ def _logs(arguments: argparse.Namespace) -> int:
 
 
 def _down(_: argparse.Namespace) -> int:
+    if ENV_FILE.exists() and not layout.KUBECONFIG.exists():
+        # The cluster is the user's own and stays: take back what was put there.
+        code = _foreground(
+            ["sh", "-c", '. "$0" && exec pulumi destroy --yes --skip-preview', str(ENV_FILE)], os.environ
+        )
+        if code != 0:
+            raise ui.SandboxError("not everything could be removed from your cluster, so the stack's state is kept")
     cluster.down()
     return 0
 

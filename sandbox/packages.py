@@ -16,7 +16,6 @@ CLUSTER = {
     "docker-registry": "docker-registry",
     "iptables": "iptables",
     "ipset": "ipset",
-    "conntrack": "conntrack",
     "iproute2": "ip",
     "util-linux": "nsenter",
 }

@@ -13,7 +13,7 @@ import yaml
 
 from ops import stackfile
 from sandbox import ui
-from sandbox.cluster import Cluster, ports
+from sandbox.cluster import Cluster
 from sandbox.env import STACK, STACK_FILE
 from sandbox.paths import LOGS, ROOT, STATE
 
@@ -77,7 +77,7 @@ def _init(environment: Mapping[str, str]) -> None:
 
 
 def _with_this_sandbox(value: Any, cluster: Cluster, images: Mapping[str, str]) -> Any:
-    """A config value with the images built here, and the ports this sandbox has."""
+    """A config value with the images built here, and the address at which the ingress answers."""
     if isinstance(value, dict):
         return {key: _with_this_sandbox(item, cluster, images) for key, item in value.items()}
     if isinstance(value, list):
@@ -86,8 +86,8 @@ def _with_this_sandbox(value: Any, cluster: Cluster, images: Mapping[str, str]) 
         return value
     if match := _IMAGE.match(value):
         return images.get(match["name"], value)
-    if cluster.owned and (chosen := ports.recorded()):
-        return re.sub(r"^(http://[a-z.]*localhost):\d+$", rf"\1:{chosen.http}", value)
+    if re.fullmatch(r"https?://localhost:\d+", value):
+        return cluster.https if value.startswith("https:") else cluster.http
     return value
 
 

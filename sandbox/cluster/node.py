@@ -5,6 +5,7 @@ Ending that one process ends every pod, mount, firewall rule and bridge of the s
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import select
@@ -116,8 +117,7 @@ def find() -> Node | None:
 def start() -> Node:
     """Start the node's world and its supervisor, on whatever data is there."""
     clean()
-    for hierarchy in _hierarchies():
-        (hierarchy / layout.CGROUP).mkdir(exist_ok=True)
+    _make_cgroups()
     LOGS.mkdir(parents=True, exist_ok=True)
     (LOGS / "supervisor.log").unlink(missing_ok=True)  # it counts the restarts of this node's life
     with (LOGS / "node.log").open("w") as log:
@@ -176,6 +176,16 @@ def _environment() -> dict[str, str]:
         "SERVICE_CIDR": layout.SERVICE_CIDR,
         "PYTHON": sys.executable,
     }
+
+
+def _make_cgroups() -> None:
+    for hierarchy in _hierarchies():
+        (hierarchy / layout.CGROUP).mkdir(exist_ok=True)
+        if (shared := hierarchy / "cgroup.subtree_control").exists():  # version 2
+            for controller in ("cpu", "cpuset", "memory", "pids", "io"):
+                # What the machine does not give, kubelet will name.
+                with contextlib.suppress(OSError):
+                    shared.write_text(f"+{controller}")
 
 
 def _hierarchies() -> list[Path]:

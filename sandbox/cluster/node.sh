@@ -29,6 +29,7 @@ mount -t proc proc /proc
 
 # Kubelet sets these for the whole machine. Here it sets private copies.
 while read -r key value; do
+	[ -e "/proc/sys/$key" ] || continue # not every kernel is built with all of them
 	mkdir -p "/run/sysctl/${key%/*}"
 	echo "$value" >"/run/sysctl/$key"
 	mount --bind "/run/sysctl/$key" "/proc/sys/$key"
