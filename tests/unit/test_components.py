@@ -221,6 +221,14 @@ def test_a_failed_job_is_run_again_and_none_is_cleaned_away(sandbox: Program) ->
         assert int(float(resource.timeouts["create"].removesuffix("s"))) > deadline
 
 
+def test_checks_after_the_rollout_ask_the_service(sandbox: Program) -> None:
+    for name in ("cache", "smoke"):
+        check = job(sandbox, name)
+        assert check is not None
+        assert check.containers[0]["env"] == [{"name": "TARGET_URL", "value": f"http://backend:{BACKEND_PORT}"}]
+        assert check.containers[0]["envFrom"] == sandbox.one("Deployment", "backend").containers[0]["envFrom"]
+
+
 def test_a_rehearsal_is_the_release_itself_aside_from_traffic(sandbox: Program) -> None:
     rehearsal, deployment = job(sandbox, "rehearsal"), sandbox.one("Deployment", "backend")
     assert rehearsal is not None
