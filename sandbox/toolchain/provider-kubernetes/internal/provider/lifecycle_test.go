@@ -150,6 +150,19 @@ func TestSecretsStaySecret(t *testing.T) {
 	}
 }
 
+func TestErrorsDoNotQuoteSecrets(t *testing.T) {
+	s := newStack(t, nil)
+	props := s.props(`{"metadata":{"name":"q","namespace":"NAMESPACE"},"spec":{"hard":{"pods":"1"}}}`)
+	props["spec"].ObjectValue()["hard"].ObjectValue()["pods"] = resource.MakeSecret(resource.NewStringProperty("-1234567"))
+	inputs := s.checkProps("kubernetes:core/v1:ResourceQuota", "q", nil, props)
+	_, err := s.Create(t.Context(), &pulumirpc.CreateRequest{
+		Urn: urnOf("kubernetes:core/v1:ResourceQuota", "q"), Properties: inputs,
+	})
+	if err == nil || strings.Contains(err.Error(), "1234567") || !strings.Contains(err.Error(), "[secret]") {
+		t.Errorf("the API server quotes the value, the provider must not: %v", err)
+	}
+}
+
 // withoutSecrets prints properties with every secret left out.
 func withoutSecrets(props resource.PropertyMap) string {
 	visible := props.MapRepl(nil, func(v resource.PropertyValue) (any, bool) { return "", v.IsSecret() })
