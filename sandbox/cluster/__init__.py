@@ -7,6 +7,7 @@ until the cluster answers. `down` leaves nothing behind.
 from __future__ import annotations
 
 import fcntl
+import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -79,7 +80,8 @@ def down() -> None:
                 running.end()
         node.clean()
         host.assert_nothing_left()
-        node.remove_data()
+        with ui.step("remove its data"):
+            shutil.rmtree(STATE)
 
 
 def _given(kubeconfig: Path) -> Cluster:

@@ -9,7 +9,6 @@ import contextlib
 import ctypes
 import os
 import select
-import shutil
 import signal
 import socket
 import subprocess
@@ -159,11 +158,6 @@ def clean() -> None:
 def cgroups() -> list[Path]:
     """The cgroups of this sandbox, one in each hierarchy."""
     return [folder for hierarchy in _hierarchies() if (folder := hierarchy / layout.CGROUP).is_dir()]
-
-
-def remove_data() -> None:
-    """Remove everything the sandbox wrote in its state folder."""
-    shutil.rmtree(STATE, ignore_errors=False)
 
 
 def _environment() -> dict[str, str]:
