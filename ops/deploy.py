@@ -115,7 +115,7 @@ def _undo(session: Session, facts: Facts, text: StackText, failed: Release, run:
         return Stuck(f"Revision {failed.revision} failed, and its rollback failed too:\n{error}")
     return RolledBack(
         f"Revision {failed.revision} failed and was rolled back: revision {back.revision} runs the image of "
-        f"revision {good.release.revision} again ({session.seconds:.1f} s in all).\n{why.splitlines()[0]}"
+        f"revision {good.release.revision} again ({session.seconds:.1f} s in all).\n{_gist(why).splitlines()[0]}"
     )
 
 
@@ -142,7 +142,7 @@ def _put_back(
 ) -> Release:
     quarantine = facts.now.quarantine
     if good.release and good.release.digest != failed.digest:
-        reason = " ".join(why.split())[:300]
+        reason = " ".join(_gist(why).split())[:300]
         item = Quarantined(digest=failed.digest, revision=failed.revision, reason=reason)
         quarantine = decisions.with_quarantined(quarantine, item)
     forced = good.release.allow_quarantined if good.release else None
@@ -156,6 +156,11 @@ def _put_back(
     if problem:
         raise Stuck(problem)
     return release
+
+
+def _gist(why: str) -> str:
+    """A traceback's last line is what it says; anything else says it from the start."""
+    return why.strip().splitlines()[-1] if "Traceback (most recent call last)" in why else why.strip()
 
 
 def report(session: Session, release: Release, run: Run) -> dict[str, Any]:

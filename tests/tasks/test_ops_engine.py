@@ -52,7 +52,10 @@ pulumi.export("revision", release.get("revision"))
 pulumi.export("password", pulumi.Output.secret("canary-in-the-state"))
 """
 
-pytestmark = pytest.mark.skipif(shutil.which("pulumi") is None, reason="needs the engine: . ./.sandbox/env")
+pytestmark = [
+    pytest.mark.skipif(shutil.which("pulumi") is None, reason="needs the engine: . ./.sandbox/env"),
+    pytest.mark.filterwarnings("ignore:Error in event stream"),
+]
 
 
 class FakeCluster:
@@ -171,9 +174,7 @@ def back(session: Session, **wish: Any) -> dict[str, Any]:
     return rollback(session, Back(**{"preview": False, **wish}), POLICY, lambda *_: True)
 
 
-def test_deploy_upgrade_rollback_and_the_gate(
-    session: Session, registry: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_deploy_upgrade_rollback_and_the_gate(session: Session, registry: str, monkeypatch: pytest.MonkeyPatch) -> None:
     first = go(session, f"{registry}:v1")
     assert first["revision"] == 1
     assert config(session)["runbook:release"]["image"].startswith(f"{registry}@sha256:")
@@ -182,18 +183,14 @@ def test_deploy_upgrade_rollback_and_the_gate(
     monkeypatch.setattr(FakeCluster, "level", 1)
     second = go(session, f"{registry}:v2")
     assert second["revision"] == 2
-    assert config(session)["runbook:release"]["git"] == "12e4567", (
-        "a commit that looks like a number stays text"
-    )
+    assert config(session)["runbook:release"]["git"] == "12e4567", "a commit that looks like a number stays text"
 
     monkeypatch.setattr(FakeCluster, "level", 2)
     with pytest.raises(Refused, match="--allow-downtime"):
         go(session, f"{registry}:v3")
 
     seen: list[Any] = []
-    third = rollback(
-        session, Back(reason="broken"), POLICY, lambda plan, run: bool(seen.append((plan, run))) or True
-    )
+    third = rollback(session, Back(reason="broken"), POLICY, lambda plan, run: bool(seen.append((plan, run))) or True)
     plan, run = seen[0]
     assert ("release.git", "12e4567", "aaaa1111") in plan.differences
     assert run.steps, "the preview names what would change"
@@ -290,9 +287,7 @@ def test_killed_then_the_same_command_again(session: Session, registry: str) -> 
 
     def kill() -> None:
         pid = until_locked(session)
-        state = Path(
-            os.environ["PULUMI_BACKEND_URL"].removeprefix("file://"), ".pulumi/stacks/runbook/dev.json"
-        )
+        state = Path(os.environ["PULUMI_BACKEND_URL"].removeprefix("file://"), ".pulumi/stacks/runbook/dev.json")
         while '"slow"' not in state.read_text():  # the resource is made, the program waits
             time.sleep(0.1)
         os.kill(pid, signal.SIGKILL)
@@ -313,18 +308,14 @@ def test_killed_then_the_same_command_again(session: Session, registry: str) -> 
     assert changes(session) == {}
 
 
-def test_a_lock_of_somebody_else_is_respected(
-    session: Session, registry: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_lock_of_somebody_else_is_respected(session: Session, registry: str, monkeypatch: pytest.MonkeyPatch) -> None:
     go(session, f"{registry}:v1")
     backend = Path(os.environ["PULUMI_BACKEND_URL"].removeprefix("file://"))
     folder = backend / ".pulumi/locks/organization/runbook/dev"
     folder.mkdir(parents=True, exist_ok=True)
     lock = folder / "11111111-1111-1111-1111-111111111111.json"
     lock.write_text(
-        json.dumps(
-            {"pid": 1, "username": "bob", "hostname": "elsewhere", "timestamp": "2026-01-01T00:00:00Z"}
-        )
+        json.dumps({"pid": 1, "username": "bob", "hostname": "elsewhere", "timestamp": "2026-01-01T00:00:00Z"})
     )
     before = session.file.read_bytes()
     with pytest.raises(Refused, match=r"bob@elsewhere \(pid 1\) since 2026-01-01T00:00:00"):
