@@ -147,12 +147,13 @@ def _status(arguments: argparse.Namespace) -> int:
     elif not components:
         print("the sandbox's cluster is not running; start it with `make up`")
     else:
-        print(f"{'component':<24} {'state':<9} {'pid':>7} {'up for':>9} {'restarts':>8}  log")
-        for part in components:
-            print(
-                f"{part.name:<24} {part.state:<9} {part.pid or '-':>7} {_duration(part.uptime_seconds):>9} "
-                f"{part.restarts:>8}  {_shown(part.log)}"
-            )
+        lines = [f"{'component':<24} {'state':<9} {'pid':>7} {'up for':>9} {'restarts':>8}  log"]
+        lines += [
+            f"{part.name:<24} {part.state:<9} {part.pid or '-':>7} {_duration(part.uptime_seconds):>9} "
+            f"{part.restarts:>8}  {_shown(part.log)}"
+            for part in components
+        ]
+        print("\n".join(lines))
     well = components and all(part.state == "RUNNING" for part in components)
     return 0 if well else 3
 
