@@ -29,7 +29,7 @@ from pulumi_kubernetes.policy.v1 import PodDisruptionBudget
 
 from components.foundation import clients, peer
 from components.names import SERVICE, content_hash, labels, metadata, selector
-from components.pods import APPLICATION_UID, container, probe, service_account, template
+from components.pods import APPLICATION_UID, SECRETS_IN_ENVIRONMENT, container, probe, service_account, template
 from components.rehearsal import Rehearsal, RehearsalArgs
 from settings import Application as ApplicationSettings
 from settings import Command, Ingress, Peer, Release
@@ -208,7 +208,7 @@ class Application(pulumi.ComponentResource):
                 service.name,
                 self._args.namespace,
                 labels(service.name, SERVICE),
-                {"runbook/revision": str(self._args.release.revision)},
+                {"runbook/revision": str(self._args.release.revision), **SECRETS_IN_ENVIRONMENT},
             ),
             spec=spec,
             opts=ResourceOptions.merge(

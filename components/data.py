@@ -21,7 +21,7 @@ from pulumi_random import RandomPassword
 
 from components.foundation import clients, outside
 from components.names import POSTGRES, REDIS, content_hash, labels, metadata, selector
-from components.pods import container, service_account, template
+from components.pods import IMAGE_OWN_USER, container, service_account, template
 from settings import BundledPostgres, BundledRedis, External, Resources
 from settings.base import quantity
 from settings.secret import Secret as SecretValue
@@ -231,7 +231,12 @@ class DataServices(pulumi.ComponentResource):
             claim["storage_class_name"] = store.storage_class
         return StatefulSet(
             store.name,
-            metadata=metadata(store.name, self._namespace, labels(store.name, store.name)),
+            metadata=metadata(
+                store.name,
+                self._namespace,
+                labels(store.name, store.name),
+                IMAGE_OWN_USER,
+            ),
             spec={
                 "service_name": f"{store.name}-pods",
                 "replicas": 1,

@@ -11,7 +11,7 @@ from pulumi_kubernetes.batch.v1 import Job
 from pulumi_kubernetes.core.v1 import ContainerArgsDict, EnvFromSourceArgsDict, EnvVarArgsDict
 
 from components.names import JOB, content_hash, labels, metadata
-from components.pods import APPLICATION_UID, container, service_account, template
+from components.pods import APPLICATION_UID, SECRETS_IN_ENVIRONMENT, container, service_account, template
 from settings import Command, Resources
 
 _SLACK = 120
@@ -117,7 +117,12 @@ def run_to_end(parent: pulumi.ComponentResource, args: JobArgs, opts: ResourceOp
     return Job(
         full_name,
         # A Job that failed is run again by the next update instead of being waited for.
-        metadata=metadata(full_name, args.namespace, labels(args.name, JOB), {"pulumi.com/replaceUnready": "true"}),
+        metadata=metadata(
+            full_name,
+            args.namespace,
+            labels(args.name, JOB),
+            {"pulumi.com/replaceUnready": "true", **SECRETS_IN_ENVIRONMENT},
+        ),
         spec={
             "backoff_limit": args.command.attempts - 1,
             "active_deadline_seconds": timeout,

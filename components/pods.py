@@ -23,6 +23,14 @@ from settings import Probe, Resources
 APPLICATION_UID = 10001
 """User of the application's image."""
 
+SECRETS_IN_ENVIRONMENT = {"checkov.io/skip1": "CKV_K8S_35=The application reads its secrets from its environment"}
+"""On what runs the application: a linter's default that does not fit, with the reason."""
+IMAGE_OWN_USER = {
+    "checkov.io/skip1": "CKV_K8S_40=The data services start only as the user their image knows",
+    "kube-score/ignore": "container-security-context-user-group-id",
+}
+"""The same on the data services."""
+
 _SCRATCH: VolumeMountArgsDict = {"name": "tmp", "mount_path": "/tmp"}  # noqa: S108 (a mount point in the pod)
 
 

@@ -140,6 +140,8 @@ def _opened(value: Any, at: str = "") -> tuple[Any, set[str]]:
     if isinstance(value, dict):
         parts = {key: _opened(item, f"{at}.{key}" if at else key) for key, item in value.items()}
         return {k: part[0] for k, part in parts.items()}, set().union(*(part[1] for part in parts.values()))
+    if isinstance(value, float) and value.is_integer():
+        return int(value), set()  # the protocol knows no integers
     if isinstance(value, list):
         items = [_opened(item, f"{at}[{index}]") for index, item in enumerate(value)]
         return [item[0] for item in items], set().union(*(item[1] for item in items))

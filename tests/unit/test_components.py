@@ -267,6 +267,7 @@ def test_migrations_by_command_where_the_update_runs() -> None:
     assert command.inputs["create"] == "npm run db:migrate --workspace backend"
     assert command.inputs["dir"] == "../shop"
     assert "environment" in command.secret_inputs
+    assert command.inputs["update"] == "true", "a rotated password must not migrate again"
     assert program.waits_for(program.one("Deployment", "backend"), command)
     assert program.waits_for(command, program.one("StatefulSet", "postgres"))
 
@@ -367,6 +368,15 @@ def test_passwords_reach_data_services_as_files(sandbox: Program) -> None:
         file = environment[f"{name.upper()}_PASSWORD_FILE"]
         assert any(file.startswith(mount["mountPath"]) for mount in container["volumeMounts"])
         assert "made-up" not in json.dumps(container)
+
+
+def test_the_dsns_are_those_of_the_bundled_services(sandbox: Program) -> None:
+    made = {r.object_name: r.inputs["stringData"] for r in sandbox.all("Secret")}
+    password = made["postgres-password"]["password"]
+    assert made["database"] == {"DATABASE_URL": f"postgresql://shop:{password}@postgres:5432/shop"}
+    environment = {e["name"]: e["value"] for e in sandbox.one("StatefulSet", "postgres").containers[0]["env"]}
+    assert (environment["POSTGRES_USER"], environment["POSTGRES_DB"]) == ("shop", "shop")
+    assert sandbox.one("Service", "postgres").inputs["spec"]["ports"][0]["port"] == 5432
 
 
 def test_data_outlives_its_statefulset(sandbox: Program, prod: Program) -> None:
