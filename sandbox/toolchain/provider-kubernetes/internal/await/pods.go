@@ -88,8 +88,9 @@ type complaint struct {
 // complaints lists what is wrong with the containers of a pod, the telling ones first.
 func complaints(pod *corev1.Pod) []complaint {
 	var exits, others []complaint
-	statuses := append(append([]corev1.ContainerStatus{}, pod.Status.InitContainerStatuses...),
-		pod.Status.ContainerStatuses...)
+	// Main containers first: when one of them has failed, its sidecars were ended for it and have nothing to tell.
+	statuses := append(append([]corev1.ContainerStatus{}, pod.Status.ContainerStatuses...),
+		pod.Status.InitContainerStatuses...)
 	for _, status := range statuses {
 		state, last := status.State, status.LastTerminationState.Terminated
 		switch {
