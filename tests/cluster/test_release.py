@@ -24,17 +24,18 @@ def revisions_with(stack: Stack, image: str) -> list[int]:
 
 
 def test_a_first_release_serves_and_leaves_nothing_to_change(stack: Stack, images: dict[str, str]) -> None:
-    assert serving(stack) == "1"
+    assert serving(stack) == stack.release["git"]
     assert stack.release["image"] == images["shop:v1"]
     assert stack.changes() == {}
 
 
 def test_an_upgrade_with_an_additive_migration_loses_no_request(stack: Stack, images: dict[str, str]) -> None:
+    before = stack.release["git"]
     with Traffic(stack.url) as traffic:
         stack.runbook("deploy", images["shop:v2"], "--yes").check()
     assert traffic.failures == []
     assert len(traffic.answers) > 100
-    assert traffic.versions() == ["1", "2"]
+    assert traffic.versions() == [before, stack.release["git"]]
     assert stack.changes() == {}
 
 
@@ -46,7 +47,7 @@ def test_a_failing_release_never_serves_and_is_rolled_back(stack: Stack, images:
         deploy = stack.runbook("deploy", images[bad], "--yes", "--allow-downtime")
     assert deploy.code == FAILED_AND_ROLLED_BACK, deploy.text
     assert traffic.failures == []
-    assert traffic.versions() == ["2"], "another version than the old one was serving"
+    assert traffic.versions() == [before["git"]], "another version than the old one was serving"
     assert stack.release["image"] == before["image"]
     assert stack.release["action"] == "rollback"
     assert stack.changes() == {}
@@ -58,11 +59,11 @@ def test_a_failing_release_never_serves_and_is_rolled_back(stack: Stack, images:
 
 
 def test_a_rollback_under_traffic_is_healthy_on_n_minus_1(stack: Stack, images: dict[str, str]) -> None:
-    assert serving(stack) == "2"
+    before = stack.release["git"]
     with Traffic(stack.url) as traffic:
         rollback = stack.runbook("rollback", "--yes", "--json").check()
     assert traffic.failures == []
-    assert traffic.versions() == ["2", "1"]
+    assert traffic.versions() == [before, stack.release["git"]]
     assert stack.release["image"] == images["shop:v1"]
     assert stack.release["migrate"] is False
     assert rollback.json()["seconds"] < 90
@@ -83,7 +84,8 @@ def test_the_digest_left_behind_cannot_come_back_by_accident(stack: Stack, image
     assert "quarantine" in by_hand.text
 
     stack.runbook("deploy", images["shop:v2"], "--yes", "--allow-quarantined", "the cause was elsewhere").check()
-    assert serving(stack) == "2"
+    assert stack.release["image"] == images["shop:v2"]
+    assert serving(stack) == stack.release["git"]
 
 
 def test_a_contract_migration_closes_the_way_back(stack: Stack, images: dict[str, str]) -> None:
@@ -92,14 +94,15 @@ def test_a_contract_migration_closes_the_way_back(stack: Stack, images: dict[str
     assert "--allow-downtime" in refused.text
 
     stack.runbook("deploy", images["shop:v3"], "--yes", "--allow-downtime").check()
-    assert serving(stack) == "3"
+    assert serving(stack) == stack.release["git"]
     before = stack.file.read_bytes()
     rollback = stack.runbook("rollback", "--yes")
     assert rollback.code == REFUSED, rollback.text
     assert "schema" in rollback.text
     assert "3" in rollback.text
     assert stack.file.read_bytes() == before
-    assert serving(stack) == "3"
+    assert stack.release["image"] == images["shop:v3"]
+    assert serving(stack) == stack.release["git"]
 
 
 def test_history_tells_every_revision(stack: Stack, images: dict[str, str]) -> None:
