@@ -69,7 +69,7 @@ def test_staging_and_prod_differ_only_by_values(images: dict[str, str], tmp_path
         plan, text = preview(name, tmp_path / name)
         assert SECRET not in text
         programs[name] = {
-            "::".join(step["urn"].split("::")[2:]).removeprefix("pulumi:pulumi:Stack$"): step["newState"]["type"]
+            CONTENT_HASH.sub("", "::".join(step["urn"].split("::")[2:])): step["newState"]["type"]
             for step in plan["steps"]
             if step["newState"]["type"] != "pulumi:pulumi:Stack"
         }
