@@ -23,13 +23,11 @@ def multiply(backend: Path, stack: str) -> None:
     first = int(newest.name.removesuffix(".history.json").rsplit("-", 1)[1])
     for entry in folder.iterdir():
         entry.unlink()
-    release = next(value for key, value in update["config"].items() if key.endswith(":release"))
-    content = json.loads(release["value"])
+    release = update["config"]["runbook:release"]
     for revision in range(1, REVISIONS + 1):
-        content["revision"] = revision
-        release["value"] = json.dumps(content)
+        release["revision"] = revision
         update["startTime"] = update["endTime"] = first // SECOND + revision
-        update["message"] = f"revision {revision}: deploy {content['image']} (git {content['git']})"
+        update["message"] = f"revision {revision}: deploy {release['image']} (git {release['git']})"
         (folder / f"{stack}-{first + revision * SECOND}.history.json").write_text(json.dumps(update))
 
 
