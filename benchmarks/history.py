@@ -47,7 +47,8 @@ def measure(runs: int) -> dict[str, Any]:
                 ),
                 "runbook history, first page": lambda _turn: run(["runbook", "history"], environment),
                 "pulumi stack history": lambda _turn: run(
-                    ["pulumi", "stack", "history", "--json", "--page-size", str(REVISIONS)], environment
+                    ["pulumi", "stack", "history", "--stack", "sandbox", "--json", "--page-size", str(REVISIONS)],
+                    environment,
                 ),
             },
             runs,

@@ -24,7 +24,7 @@ def edited(stack: Stack, change: Callable[[dict[str, Any]], None]) -> None:
 
 
 def state_of(stack: Stack) -> str:
-    """The resources of the state. A secret is sealed anew each time the state is written: its ciphertext is left out."""
+    """The resources of the state, without ciphertext: each write seals every secret anew."""
     exported = json.loads(stack.run("pulumi", "stack", "export", "--stack", stack.name, config_file=False).check().out)
     return re.sub(r'"ciphertext": "[^"]*"', "", json.dumps(exported["deployment"]["resources"], sort_keys=True))
 
