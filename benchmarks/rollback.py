@@ -29,8 +29,7 @@ def measure(runs: int) -> dict[str, Any]:
             stack.runbook("deploy", images["shop:v1"], "--yes").check()
             taken = in_turn({"runbook deploy": deploy, "runbook rollback": rollback}, runs)
         finally:
-            stack.run("pulumi", "destroy", "--stack", stack.name, "--yes", "--non-interactive", "--skip-preview")
-            stack.run("pulumi", "stack", "rm", stack.name, "--yes", "--force", config_file=False)
+            stack.remove()
     return {
         "operator": {
             "what": "the sample shop, v1 to v2 and back: migration, rehearsal, rollout, cache and smoke Jobs, "

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -31,11 +30,4 @@ def stack(
         made.runbook("deploy", images["shop:v1"], "--yes").check()
         yield made
     finally:
-        made.run("pulumi", "destroy", "--stack", name, "--yes", "--non-interactive", "--skip-preview")
-        made.run("kubectl", "delete", "namespace", made.namespace, "--ignore-not-found")
-        made.run("pulumi", "stack", "rm", name, "--yes", "--force", config_file=False)
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    return tmp_path
+        made.remove()

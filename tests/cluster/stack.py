@@ -85,6 +85,13 @@ class Stack:
     def runbook(self, *arguments: str) -> Checked:
         return self.run("runbook", *arguments)
 
+    def remove(self) -> None:
+        """Destroy it and forget it; from a folder of its own, because `stack rm` also unselects the folder's stack."""
+        self.run("pulumi", "destroy", "--stack", self.name, "--yes", "--non-interactive", "--skip-preview")
+        self.run("kubectl", "delete", "namespace", self.namespace, "--ignore-not-found")
+        scratch = str(self.file.parent / "project")
+        self.run("pulumi", "stack", "rm", self.name, "--yes", "--force", "--cwd", scratch, config_file=False)
+
     def changes(self) -> Mapping[str, int]:
         """What a plain `pulumi preview` would change; empty on a clean stack."""
         preview = self.run("pulumi", "preview", "--stack", self.name, "--json", "--non-interactive").check()
