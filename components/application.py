@@ -151,7 +151,10 @@ class Application(pulumi.ComponentResource):
                     "selector": selector(service.name, SERVICE),
                     "ports": [{"name": "http", "port": service.port, "target_port": "http", "protocol": "TCP"}],
                 },
-                opts=ResourceOptions.merge(self._inside, self._waits()),
+                # After its pods: many Services that wait for endpoints would keep the engine from starting the pods.
+                opts=ResourceOptions.merge(
+                    self._inside, ResourceOptions.merge(self._waits(), ResourceOptions(depends_on=[deployment]))
+                ),
             )
         if service.autoscaler:
             HorizontalPodAutoscaler(
