@@ -24,6 +24,6 @@ def measure(runs: int) -> dict[str, Any]:
         "noop_preview": {
             "what": "pulumi preview without a change, by number of Kubernetes resources",
             "seconds": found,
-            "ratios": {"ten times the resources/one": round(medians[1] / medians[0], 2)},
+            "ratios": {"ten times the services/one": round(medians[1] / medians[0], 2)},
         }
     }
