@@ -164,11 +164,6 @@ class Service(Settings):
     termination_grace_seconds: Seconds = 30
     """Seconds from leaving to being killed; includes the pre-stop wait."""
 
-    @model_validator(mode="after")
-    def _consistent(self) -> Self:
-        refuse(self._findings())
-        return self
-
     def _findings(self) -> list[Finding]:
         found: list[Finding] = []
         try:
@@ -235,11 +230,6 @@ class Application(Settings):
     """Pods beyond its number that a service may have while it is rolled out: more is faster and needs more quota."""
     job_resources: Resources = resources("100m", "256Mi", "64Mi", limits=("1", "512Mi", "512Mi"))
     """CPU, memory and scratch disk of the migration, cache and smoke Jobs."""
-
-    @model_validator(mode="after")
-    def _consistent(self) -> Self:
-        refuse(self._findings())
-        return self
 
     def _findings(self) -> list[Finding]:
         found: list[Finding] = []

@@ -10,9 +10,9 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, model_validator
 from pydantic.alias_generators import to_camel
 
 Path = tuple[str | int, ...]
@@ -47,6 +47,15 @@ class Settings(BaseModel):
         # Never echo input in a pydantic message: it may be a secret put in the wrong place.
         hide_input_in_errors=True,
     )
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        refuse(self._findings())
+        return self
+
+    def _findings(self) -> list[Finding]:
+        """What is wrong between fields; a model with such rules says so here."""
+        return []
 
     def to_config(self) -> dict[str, Any]:
         """The object as it stands in a stack file."""

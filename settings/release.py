@@ -62,11 +62,6 @@ class Release(Settings):
     allow_quarantined: Annotated[str | None, Field(min_length=1, examples=["hotfix of the payment provider"])] = None
     """Why a quarantined digest is released all the same. Absent in every ordinary release."""
 
-    @model_validator(mode="after")
-    def _consistent(self) -> Self:
-        refuse(self._findings())
-        return self
-
     def _findings(self) -> list[Finding]:
         found: list[Finding] = []
         if self.action == "rollback":
