@@ -1,0 +1,1 @@
+"""Backups: made, listed, cleaned up, and what they are made of."""

@@ -1,0 +1,78 @@
+"""Environment variables, read with a type. Each module asks for its own, so that a task needs only what it uses."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NoReturn
+from urllib.parse import unquote, urlsplit
+
+from tasks.errors import Refused
+
+_SECRETS = ("AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "PGPASSWORD")
+_URLS = ("DATABASE_URL", "RESTORE_DATABASE_URL")
+
+
+@dataclass(frozen=True)
+class Environment:
+    """An empty variable counts as one that is not set: that is what a manifest's `value: ""` means."""
+
+    values: Mapping[str, str]
+
+    def text(self, name: str) -> str | None:
+        return self.values.get(name, "").strip() or None
+
+    def required(self, name: str, example: str) -> str:
+        value = self.text(name)
+        if value is None:
+            raise Refused("environment_invalid", f"{name} is not set; write for example {name}={example}")
+        return value
+
+    def integer(self, name: str, *, least: int, code: str = "environment_invalid") -> int | None:
+        """A whole number that is `least` or more; None when it is not set."""
+        value = self.text(name)
+        if value is None:
+            return None
+        try:
+            number = int(value)
+        except ValueError:
+            number = least - 1
+        if number < least:
+            self.refuse(name, f"a whole number from {least} on", code=code)
+        return number
+
+    def flag(self, name: str, *, default: bool = False) -> bool:
+        value = (self.text(name) or str(default)).lower()
+        if value not in ("true", "false"):
+            self.refuse(name, "true or false")
+        return value == "true"
+
+    def words(self, name: str) -> tuple[str, ...]:
+        return tuple((self.text(name) or "").split())
+
+    def one_of(self, name: str, choices: tuple[str, ...]) -> str:
+        """One of `choices`; the first when it is not set."""
+        value = self.text(name) or choices[0]
+        if value not in choices:
+            self.refuse(name, " or ".join(choices))
+        return value
+
+    def refuse(self, name: str, expected: str, *, code: str = "environment_invalid") -> NoReturn:
+        raise Refused(code, f"{name} is {self.text(name)!r}; it has to be {expected}")
+
+    @property
+    def scratch(self) -> Path:
+        return Path(self.text("SCRATCH") or "/tmp")  # noqa: S108 - a pod's own; elsewhere SCRATCH says better
+
+    @property
+    def secrets(self) -> frozenset[str]:
+        """What must never be shown: passwords of the URLs (as written and as meant), keys."""
+        found = {self.values.get(name, "") for name in _SECRETS}
+        for name in _URLS:
+            try:
+                password = urlsplit(self.values.get(name, "")).password or ""
+            except ValueError:
+                password = self.values[name]
+            found |= {password, unquote(password)}
+        return frozenset(found - {""})
