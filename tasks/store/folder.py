@@ -8,6 +8,7 @@ import secrets
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from io import FileIO
 from pathlib import Path
 from typing import BinaryIO
 
@@ -105,12 +106,12 @@ class FolderStore(Store):
         return self._root / key
 
     @contextmanager
-    def _written(self, key: str) -> Iterator[tuple[BinaryIO, Path]]:
+    def _written(self, key: str) -> Iterator[tuple[FileIO, Path]]:
         folder = self._path(key).parent
         temporary = folder / f"{_UNFINISHED}{secrets.token_hex(8)}"
         with self.faults(f"take {key}"):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            file = temporary.open("xb", buffering=0, opener=lambda path, flags: os.open(path, flags, 0o600))
+            file = os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb", buffering=0)
         try:
             with file:
                 yield file, temporary
@@ -142,7 +143,7 @@ class FolderStore(Store):
 class _Sink:
     """Tells what the disk says apart from what its user's own work says."""
 
-    def __init__(self, store: FolderStore, key: str, file: BinaryIO) -> None:
+    def __init__(self, store: FolderStore, key: str, file: FileIO) -> None:
         self._store, self._key, self._file = store, key, file
 
     def write(self, data: bytes | bytearray | memoryview, /) -> int:
@@ -153,8 +154,7 @@ class _Sink:
         return len(data)
 
 
-def _flush(file: BinaryIO) -> None:
-    file.flush()
+def _flush(file: FileIO) -> None:
     os.fsync(file.fileno())
 
 
