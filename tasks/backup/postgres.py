@@ -1,0 +1,200 @@
+"""A PostgreSQL database by its URL: connecting, its programs, counting its rows."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
+
+import psycopg
+from psycopg import Connection, pq, sql
+from psycopg.errors import UndefinedTable
+
+from tasks.errors import Refused, TaskError
+
+_SCHEMES = ("postgresql", "postgres")
+_EXAMPLE = "postgresql://user:password@host:5432/database"
+_CONNECT_SECONDS = 10
+
+# Tables whose rows are in a dump. A partitioned table has none of its own, its partitions are listed by
+# themselves; an extension's tables come with the extension.
+_TABLES = """
+SELECT n.nspname, c.relname
+FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE c.relkind = 'r' AND c.relpersistence <> 't'
+  AND n.nspname <> 'information_schema' AND n.nspname !~ '^pg_'
+  AND NOT EXISTS (SELECT 1 FROM pg_depend d
+                  WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e')
+ORDER BY 1, 2
+"""
+
+
+@dataclass(frozen=True)
+class Database:
+    """Where a database is. The password is in no argument list and no message: programs get it by their environment."""
+
+    url: str
+
+    @classmethod
+    def at(cls, url: str, variable: str = "DATABASE_URL") -> Database:
+        """The database of a URL, libpq's or Prisma's; `environment_invalid`, naming the variable, if it is neither."""
+        try:
+            found = cls(_for_libpq(url))
+            if urlsplit(url).scheme in _SCHEMES and found.name:
+                return found
+        except (ValueError, psycopg.Error):
+            pass
+        # Nothing of it is shown: a password with an unescaped @ or / is just what makes a URL wrong.
+        raise Refused(
+            "environment_invalid",
+            f"{variable} is no PostgreSQL URL with a database name; it has to look like {_EXAMPLE}, "
+            "with every special character of the password written as %XX",
+        )
+
+    @cached_property
+    def _options(self) -> dict[str, pq.ConninfoOption]:
+        options = {option.keyword.decode(): option for option in pq.Conninfo.parse(self.url.encode())}
+        return {keyword: option for keyword, option in options.items() if option.val is not None}
+
+    def option(self, keyword: str) -> str | None:
+        """What the URL says of one of libpq's keywords."""
+        found = self._options.get(keyword)
+        return found.val.decode() if found and found.val is not None else None
+
+    @property
+    def name(self) -> str:
+        return self.option("dbname") or ""
+
+    @property
+    def shown(self) -> str:
+        """For people: no password."""
+        host = self.option("host") or self.option("hostaddr") or "local socket"
+        return f"{self.name} on {host}:{self.option('port') or 5432}"
+
+    @property
+    def without_password(self) -> str:
+        """The same URL without its password."""
+        parts = urlsplit(self.url)
+        user = f"{quote(self.option('user') or '', safe='')}@" if self.option("user") else ""
+        query = urlencode([(key, value) for key, value in parse_qsl(parts.query) if key != "password"])
+        return urlunsplit(parts._replace(netloc=user + parts.netloc.rpartition("@")[2], query=query))
+
+    def named(self, name: str) -> Database:
+        """Another database of the same server."""
+        parts = urlsplit(self.url)
+        query = urlencode([(key, value) for key, value in parse_qsl(parts.query) if key != "dbname"])
+        return Database(urlunsplit(parts._replace(path=f"/{quote(name, safe='')}", query=query)))
+
+    def environment(self) -> dict[str, str]:
+        """For programs of PostgreSQL: everything of the URL as libpq's variables, and none of another database's."""
+        ours = {
+            option.envvar.decode(): option.val.decode()
+            for option in self._options.values()
+            if option.envvar and option.val is not None
+        }
+        inherited = {name: value for name, value in os.environ.items() if name not in _libpq_variables()}
+        return {**inherited, "PGCONNECT_TIMEOUT": str(_CONNECT_SECONDS), **ours}
+
+    def connect(self, application: str = "runbook", **options: Any) -> Connection[Any]:
+        """A connection that commits by itself; `database_unreachable` says why there is none."""
+        given = {"connect_timeout": _CONNECT_SECONDS, "keepalives_idle": 30, "application_name": application}
+        given = {key: value for key, value in given.items() if self.option(key) is None}
+        try:
+            return psycopg.connect(self.url, autocommit=True, **given, **options)
+        except psycopg.OperationalError as error:
+            why = " ".join(str(error).split())
+            raise TaskError("database_unreachable", f"{self.shown} cannot be reached: {why}") from None
+
+
+def _for_libpq(url: str) -> str:
+    """Without the parameters that only other clients know (Prisma's `schema`, `pgbouncer`, `connection_limit` …)."""
+    parts = urlsplit(url)
+    known = {option.keyword.decode() for option in pq.Conninfo.get_defaults()} | {"ssl"}
+    query = [(key, value) for key, value in parse_qsl(parts.query, keep_blank_values=True) if key in known]
+    cleaned = urlunsplit(parts._replace(query=urlencode(query, quote_via=quote)))
+    pq.Conninfo.parse(cleaned.encode())
+    return cleaned
+
+
+def _libpq_variables() -> set[str]:
+    return {option.envvar.decode() for option in pq.Conninfo.get_defaults() if option.envvar}
+
+
+def program(name: str) -> str:
+    """Where the newest pg_dump, pg_restore … is. Debian keeps each major version in a folder of its own."""
+    versions = Path("/usr/lib/postgresql")
+    folders = sorted(versions.glob("*/bin"), key=lambda folder: float(folder.parent.name), reverse=True)
+    path = os.pathsep.join([*map(str, folders), os.environ.get("PATH", "")])
+    found = shutil.which(name, path=path)
+    if found is None:
+        raise TaskError("program_missing", f"{name} is neither on PATH nor below {versions}: install postgresql-client")
+    return found
+
+
+def program_version(name: str) -> str:
+    """`15.14` from `pg_dump (PostgreSQL) 15.14 (Debian 15.14-1)`."""
+    told = subprocess.run([program(name), "--version"], capture_output=True, text=True, check=True).stdout
+    return re.findall(r"\) (\d+(?:\.\d+|\w+\d+)?)", told)[0]
+
+
+def major(version: str) -> int:
+    return int(re.match(r"\d+", version)[0])  # type: ignore[index] - every version begins with a number
+
+
+def server_version(connection: Connection[Any]) -> str:
+    """`15.14`."""
+    return connection.info.parameter_status("server_version").split()[0]  # type: ignore[union-attr] - always reported
+
+
+def tables(connection: Connection[Any]) -> list[tuple[str, str]]:
+    """Schema and name of every table whose rows a dump has."""
+    return connection.execute(_TABLES).fetchall()
+
+
+def row_counts(connection: Connection[Any]) -> dict[str, int]:
+    """`schema.table` → rows, as the connection's transaction sees them."""
+    # As pg_dump does: rather an error than only the rows that a policy lets this role see.
+    connection.execute("SET row_security = off")
+    counts: dict[str, int] = {}
+    for schema, table in tables(connection):
+        name = sql.Identifier(schema, table)
+        row = connection.execute(sql.SQL("SELECT count(*) FROM ONLY {}").format(name)).fetchone()
+        counts[f"{schema}.{table}"] = row[0] if row else 0
+    return counts
+
+
+def schema_level(connection: Connection[Any], query: str | None) -> int | None:
+    """What SCHEMA_LEVEL_QUERY says; 0 while its table is missing, as in a database nobody has migrated yet."""
+    if query is None:
+        return None
+    try:
+        with connection.transaction():
+            rows = connection.execute(query.encode()).fetchmany(2)
+    except UndefinedTable:
+        return 0
+    except psycopg.Error as error:
+        raise Refused("environment_invalid", f"SCHEMA_LEVEL_QUERY failed: {str(error).strip()}") from None
+    return level_from(rows)
+
+
+def level_from(rows: Sequence[Sequence[Any]]) -> int:
+    """The one integer that SCHEMA_LEVEL_QUERY has to give; NULL, as max() of no rows is, counts as 0."""
+    if len(rows) == 1 and len(rows[0]) == 1:
+        value = rows[0][0]
+        if value is None:
+            return 0
+        if str(value).isdigit():
+            return int(value)
+    raise Refused("environment_invalid", "SCHEMA_LEVEL_QUERY has to give one row with one whole number")
+
+
+def holds_anything(counts: Mapping[str, int]) -> bool:
+    """Whether there are tables besides the ones that backups make."""
+    return any(not name.startswith("runbook.") for name in counts)
