@@ -32,7 +32,9 @@ def variables(cluster: Cluster, toolchain: Toolchain) -> dict[str, str]:
         "PULUMI_SKIP_UPDATE_CHECK": "true",
         "PULUMI_DISABLE_AUTOMATIC_PLUGIN_ACQUISITION": "true",
         "RUNBOOK_STACK": STACK,
-    } | ({"RUNBOOK_CA_FILE": str(cluster.ca)} if cluster.ca else {})
+        **({"RUNBOOK_CA_FILE": str(cluster.ca)} if cluster.ca else {}),
+        **({"RUNBOOK_S3": cluster.s3.url} if cluster.s3 else {}),
+    }
 
 
 def write(cluster: Cluster, toolchain: Toolchain) -> dict[str, str]:

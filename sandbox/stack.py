@@ -16,6 +16,7 @@ from sandbox import ui
 from sandbox.cluster import Cluster
 from sandbox.env import STACK, STACK_FILE
 from sandbox.paths import LOGS, ROOT, STATE
+from settings.backup import S3_ACCESS_KEY, S3_SECRET_KEY
 
 _TEMPLATE = ROOT / f"Pulumi.{STACK}.yaml"
 _PROJECT = STATE / "project"
@@ -41,9 +42,12 @@ def ensure(cluster: Cluster, images: Mapping[str, str], environment: Mapping[str
         if key not in ("runbook:release", "runbook:quarantine")
         and (replaced := _with_this_sandbox(value, cluster, images)) != value
     }
+    if cluster.s3 is None and "runbook:backup" in file.config:
+        ui.note("no backups: the sandbox starts no S3 server beside your own cluster; set runbook:backup to have them")
+        changes["runbook:backup"] = None
     if changes:
         file.edited(changes).save()
-    _invent_secrets(environment)
+    _invent_secrets(cluster, environment)
 
 
 def released_image() -> str | None:
@@ -91,12 +95,17 @@ def _with_this_sandbox(value: Any, cluster: Cluster, images: Mapping[str, str]) 
     return value
 
 
-def _invent_secrets(environment: Mapping[str, str]) -> None:
+def _invent_secrets(cluster: Cluster, environment: Mapping[str, str]) -> None:
     """Secrets that come from outside in a real stack: nobody knows the sandbox's, so any value does."""
     config = stackfile.read(STACK_FILE).config
-    for name in config["runbook:application"].get("secrets", ()):
+    wanted = {
+        name: _PREFIXES.get(name, "") + secrets.token_hex(24)
+        for name in config["runbook:application"].get("secrets", ())
+    }
+    if cluster.s3 and "runbook:backup" in config:
+        wanted |= {S3_ACCESS_KEY: cluster.s3.access_key, S3_SECRET_KEY: cluster.s3.secret_key}
+    for name, value in wanted.items():
         if f"secrets:{name}" not in config:
-            value = _PREFIXES.get(name, "") + secrets.token_hex(24)
             _pulumi(environment, "config", "set", "--secret", f"secrets:{name}", stdin=value)
 
 

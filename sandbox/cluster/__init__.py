@@ -19,7 +19,16 @@ from sandbox.cluster import config, helpers, host, layout, node, pki, ports, pro
 from sandbox.cluster.status import Component, logs, status
 from sandbox.paths import STATE
 
-__all__ = ["Cluster", "Component", "check", "current", "down", "logs", "status", "up"]
+__all__ = ["Cluster", "Component", "ObjectStore", "check", "current", "down", "logs", "status", "up"]
+
+
+@dataclass(frozen=True)
+class ObjectStore:
+    """The S3 server, as the host reaches it, and who may use it."""
+
+    url: str
+    access_key: str
+    secret_key: str
 
 
 @dataclass(frozen=True)
@@ -34,6 +43,8 @@ class Cluster:
     """Base URLs of the ingress."""
     ca: Path | None
     """Authority of the ingress certificate; None where the sandbox did not make it."""
+    s3: ObjectStore | None = None
+    """Where backups go; None where the sandbox did not start one."""
     owned: bool = True
     """Whether the sandbox started this cluster."""
 
@@ -111,6 +122,11 @@ def _own() -> Cluster:
         http=f"http://localhost:{chosen.http}",
         https=f"https://localhost:{chosen.https}",
         ca=layout.CA,
+        s3=ObjectStore(
+            url=f"http://localhost:{chosen.s3}",
+            access_key=(layout.PKI / "s3-access.key").read_text(),
+            secret_key=(layout.PKI / "s3-secret.key").read_text(),
+        ),
     )
 
 

@@ -52,7 +52,9 @@ class Inputs:
             "REGISTRY_PORT": str(self.ports.registry),
             "REGISTRY_SECRET": (layout.PKI / "registry.key").read_text(),
             "SNAPSHOTTER": _snapshotter(),
-            "TRAEFIK": str(_traefik()),
+            "S3_ACCESS_KEY": (layout.PKI / "s3-access.key").read_text(),
+            "S3_SECRET_KEY": (layout.PKI / "s3-secret.key").read_text(),
+            "TRAEFIK": str(beside_python("traefik")),
         }
 
 
@@ -134,11 +136,14 @@ def _kubeconfig(user: str, ports: Ports) -> str:
     return json.dumps(document, indent=2) + "\n"  # JSON is YAML
 
 
-def _traefik() -> Path:
-    beside = Path(sys.executable).parent / "traefik"
-    found = str(beside) if beside.exists() else packages.find("traefik")
+def beside_python(program: str) -> Path:
+    """A program that came with the project's own dependencies."""
+    beside = Path(sys.executable).parent / program
+    found = str(beside) if beside.exists() else packages.find(program)
     if found is None:
-        raise SandboxError(f"no traefik beside {sys.executable}: install the project's development dependencies there")
+        raise SandboxError(
+            f"no {program} beside {sys.executable}: install the project's development dependencies there"
+        )
     return Path(found).resolve()
 
 

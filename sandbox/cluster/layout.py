@@ -14,6 +14,8 @@ SERVICE_CIDR = "10.96.0.0/16"
 API_SERVICE_IP = "10.96.0.1"
 DNS_IP = "10.96.0.10"
 INGRESS_IP = "10.96.0.80"
+S3_PORT = 8333
+"""Of the S3 server, on the node's address."""
 # All of these exist only inside the node's own network namespace: they cannot collide
 # with anything on the host, nor with a second sandbox.
 

@@ -21,7 +21,7 @@ mount --bind /proc/self/ns/net /run/host-netns
 mkdir -p "$STATE/node/lib" "$STATE/node/log"
 mount --bind "$STATE/node/lib" /var/lib
 mount --bind "$STATE/node/log" /var/log
-mkdir -p /var/lib/{etcd,containerd,kubelet,cni,registry,volumes,supervisor} /var/log/{pods,containers}
+mkdir -p /var/lib/{etcd,containerd,kubelet,cni,registry,s3,volumes,supervisor} /var/log/{pods,containers}
 chmod 700 /var/lib/etcd
 
 exec unshare --net "$BASH" -euo pipefail -c '

@@ -78,9 +78,14 @@ def ensure() -> None:
         layout.PKI.joinpath(f"{signer}.pub").write_bytes(
             key.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
         )
-    for secret in ("encryption", "registry"):
-        if not _key(secret).exists():
-            _write(_key(secret), base64.b64encode(secrets.token_bytes(32)), private=True)
+    random = {
+        **{name: base64.b64encode(secrets.token_bytes(32)) for name in ("encryption", "registry")},
+        # No base64 here: a slash would end the name of the key in a signed request.
+        **{name: secrets.token_hex(20).encode() for name in ("s3-access", "s3-secret")},
+    }
+    for name, value in random.items():
+        if not _key(name).exists():
+            _write(_key(name), value, private=True)
     _write(layout.CA, _crt("ingress-ca").read_bytes())
 
 

@@ -13,12 +13,13 @@ from sandbox.ui import SandboxError
 
 @dataclass(frozen=True)
 class Ports:
-    """The same numbers inside the node and outside, so an address means the same on both sides."""
+    """Where an address must mean the same inside the node and outside, it is the same number there."""
 
     api: int = 16443
     registry: int = 15000
     http: int = 18080
     https: int = 18443
+    s3: int = 18333
 
 
 def recorded() -> Ports | None:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from sandbox import packages
 from sandbox.cluster import layout
-from sandbox.cluster.config import Inputs
+from sandbox.cluster.config import Inputs, beside_python
 from sandbox.paths import LOGS
 
 CONTROL_SOCKET = "/run/supervisor.sock"
@@ -52,6 +52,7 @@ def table(inputs: Inputs) -> list[Program]:
         ports.registry: f"127.0.0.1:{ports.registry}",
         ports.http: f"{layout.INGRESS_IP}:80",
         ports.https: f"{layout.INGRESS_IP}:443",
+        ports.s3: f"{layout.NODE_IP}:{layout.S3_PORT}",
     }
     return [
         Program(
@@ -67,6 +68,7 @@ def table(inputs: Inputs) -> list[Program]:
         ),
         Program("containerd", [packages.installed("containerd"), f"--config={conf / 'containerd.toml'}"]),
         Program("registry", [packages.installed("docker-registry"), "serve", str(conf / "registry.yaml")]),
+        Program("s3", _s3()),
         Program(
             "forwarder",
             [
@@ -161,6 +163,29 @@ def table(inputs: Inputs) -> list[Program]:
             [str(inputs.helpers.provisioner), kubeconfig("provisioner"), "--root=/var/lib/volumes"],
             needs_api=True,
         ),
+    ]
+
+
+def _s3() -> list[str]:
+    """An S3 server for backups. Its parts talk over the node's loopback; pods reach what asks for credentials."""
+    return [
+        *("unshare", "--mount", str(Path(__file__).with_name("s3.sh"))),
+        *(str(beside_python("weed")), str(layout.CONF / "s3.json")),
+        "-logtostderr=true",
+        "server",
+        "-dir=/var/lib/s3",
+        "-ip=127.0.0.1",
+        "-ip.bind=127.0.0.1",
+        "-master.telemetry=false",
+        "-master.peers=none",  # alone: nobody to wait for in an election
+        "-master.electionTimeout=1s",
+        "-master.volumeSizeLimitMB=256",
+        "-volume.max=0",  # as many as the disk has room for
+        "-s3",
+        f"-s3.ip.bind={layout.NODE_IP}",
+        f"-s3.port={layout.S3_PORT}",
+        "-s3.port.iceberg=0",
+        "-s3.port.lance=0",
     ]
 
 

@@ -49,6 +49,7 @@ def wait(node: Node, kubectl: Path, built: Helpers) -> None:
     # 404: the ingress answers, and has no route for this name.
     _until(f"https://localhost:{chosen.https}/", ingress, {200, 404}, "forwarder")
     _until(f"http://localhost:{chosen.registry}/v2/", None, {200}, "registry")
+    _until(f"http://localhost:{chosen.s3}/status", None, {200}, "s3")
 
 
 def _kubectl(kubectl: Path, *arguments: str) -> str:

@@ -1,0 +1,235 @@
+"""Backups (runbook-de-production §2): how often, where to, how long kept, and how often one is proven."""
+
+from __future__ import annotations
+
+import zoneinfo
+from datetime import timedelta
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field, StringConstraints
+
+from settings.application import EnvValue, Resources, resources
+from settings.base import Bytes, DnsLabel, EnvName, Finding, ImageRef, Refused, Seconds, Settings
+from settings.cron import longest_gap
+from settings.platform import BundledPostgres, BundledRedis, Data, Egress
+
+S3_ACCESS_KEY = "BACKUP_S3_ACCESS_KEY_ID"
+S3_SECRET_KEY = "BACKUP_S3_SECRET_ACCESS_KEY"  # noqa: S105 (a name)
+IDENTITIES = "BACKUP_IDENTITIES"
+SECRET_NAMES = frozenset({S3_ACCESS_KEY, S3_SECRET_KEY, IDENTITIES})
+
+
+def _cron(value: str) -> str:
+    try:
+        longest_gap(value)
+    except ValueError as error:
+        raise Refused([Finding((), f"not a cron schedule: {error}", "0 2 * * *")]) from None
+    return value
+
+
+def _zone(value: str) -> str:
+    known = zoneinfo.available_timezones()
+    # A machine without the database of time zones cannot judge; the cluster will.
+    if known and value not in known:
+        raise Refused([Finding((), "no such time zone", "Europe/Paris")])
+    return value
+
+
+Cron = Annotated[str, AfterValidator(_cron), Field(examples=["0 2 * * *"])]
+TimeZone = Annotated[str, AfterValidator(_zone), Field(examples=["Europe/Paris"])]
+Recipient = Annotated[
+    str,
+    StringConstraints(pattern=r"^age1[02-9ac-hj-np-z]{58}$"),
+    Field(examples=["age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p"]),
+]
+BackupId = Annotated[
+    str,
+    StringConstraints(pattern=r"^\d{8}T\d{6}Z-(scheduled|manual|pre-release|safety)-[0-9a-f]{4}$"),
+    Field(examples=["20260816T020000Z-pre-release-4f1a"]),
+]
+
+
+class S3Destination(Settings):
+    """A bucket of any S3."""
+
+    mode: Literal["s3"]
+    """`s3`: a bucket."""
+    bucket: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$", examples=["shop-backups"])]
+    """Its name."""
+    prefix: Annotated[str | None, Field(pattern=r"^[A-Za-z0-9._-]+(/[A-Za-z0-9._-]+)*$", examples=["shop"])] = None
+    """Folder in it, each stack's own; without it, the namespace's name."""
+    endpoint: Annotated[str | None, Field(pattern=r"^https?://[^/\s]+$", examples=["https://s3.example.com"])] = None
+    """Server; without it, Amazon's of the region."""
+    region: Annotated[str | None, Field(min_length=1, examples=["eu-west-3"])] = None
+    """Region the bucket is in."""
+    path_style: bool = False
+    """The bucket stands in the URL's path instead of its host name: most servers but Amazon's want that."""
+    create_bucket: bool = False
+    """Make the bucket when it is missing: private, versioned, encrypted. Else a missing bucket is an error."""
+    object_lock_days: Annotated[int | None, Field(ge=1, le=3650)] = None
+    """Nobody can delete a backup for so many days, whoever's credentials they have."""
+    egress: Annotated[tuple[Egress, ...], Field(min_length=1)]
+    """Where the server is, for the network policies."""
+    credentials: Literal["secret", "podIdentity"] = "secret"
+    """`secret`: `secrets:BACKUP_S3_ACCESS_KEY_ID` and `secrets:BACKUP_S3_SECRET_ACCESS_KEY`. `podIdentity`: the
+    cloud knows the pods by their service accounts."""
+    service_account_annotations: dict[str, str] = {}
+    """`podIdentity` only: how the cloud knows them (`eks.amazonaws.com/role-arn: …`)."""
+
+    def _findings(self) -> list[Finding]:
+        if self.service_account_annotations and self.credentials != "podIdentity":
+            why = "serviceAccountAnnotations only mean something with podIdentity"
+            return [Finding(("credentials",), why, "podIdentity")]
+        return []
+
+
+class VolumeDestination(Settings):
+    """A volume of the cluster. It shares the cluster's fate: for where there is no S3."""
+
+    mode: Literal["volume"]
+    """`volume`: a persistent volume claim."""
+    size: Bytes
+    """Its size."""
+    storage_class: DnsLabel | None = None
+    """Storage class; without it, the cluster's default."""
+    access_mode: Literal["ReadWriteOnce", "ReadWriteMany"] = "ReadWriteOnce"
+    """`ReadWriteMany` where the pods that use it may run on several nodes at once."""
+
+
+class Retention(Settings):
+    """What is kept; a backup goes when none of these speaks for it. The newest proven one never goes."""
+
+    days: Annotated[int, Field(ge=1, le=3650)] = 30
+    """Everything younger is kept (the runbook's BACKUP_RETENTION_DAYS)."""
+    daily: Annotated[int, Field(ge=0)] = 0
+    """The newest backup of so many days."""
+    weekly: Annotated[int, Field(ge=0)] = 8
+    """The newest backup of so many weeks."""
+    monthly: Annotated[int, Field(ge=0)] = 12
+    """The newest backup of so many months."""
+    yearly: Annotated[int, Field(ge=0)] = 0
+    """The newest backup of so many years."""
+    least: Annotated[int, Field(ge=1)] = 7
+    """Never fewer than this many, however old they are."""
+
+
+class Encryption(Settings):
+    """Encryption before anything leaves the pod, with age."""
+
+    recipients: Annotated[tuple[Recipient, ...], Field(min_length=1)]
+    """Public keys; each can open every backup made with it here. `secrets:BACKUP_IDENTITIES` holds the secret
+    keys, old ones too: a new key here needs no old backup to be written anew."""
+
+
+class RestoreTest(Settings):
+    """The proof: a backup is restored into a throw-away server, migrated and checked like a release."""
+
+    schedule: Cron = "0 4 * * *"
+    """When (cron)."""
+    max_age_hours: Annotated[int, Field(ge=1, le=8760)] = 48
+    """No migration runs unless a test passed within so many hours; older is an alert."""
+    timeout_seconds: Seconds = 3600
+    """Seconds until a test is ended and counts as failed."""
+    postgres_image: ImageRef | None = None
+    """Server to restore into, of the live one's major version. Without it, the bundled server's image."""
+    redis_image: ImageRef | None = None
+    """Cache for the release in the test. Without it, the bundled one's image."""
+    env: dict[EnvName, EnvValue] = {}
+    """Variables the release gets in the test instead of its own: it reaches nothing there, so that an empty
+    SMTP_URL may be what it needs."""
+
+
+class Alerts(Settings):
+    """When somebody is told."""
+
+    missed_intervals: Annotated[float, Field(ge=1)] = 2
+    """No successful backup within so many intervals of its schedule."""
+    size_ratio: Annotated[float, Field(gt=0, lt=1)] = 0.5
+    """A backup smaller than this part of the one before."""
+
+
+_DEFAULT_LEVEL = "SELECT count(*) FROM _prisma_migrations WHERE finished_at IS NOT NULL AND rolled_back_at IS NULL"
+
+
+class Backup(Settings):
+    """Recurring backups, their cleanup, and the tests that prove them."""
+
+    image: ImageRef
+    """The project's image of tasks (images/tasks), by digest; its PostgreSQL programs have the server's version."""
+    schedule: Cron = "0 2 * * *"
+    """When (cron)."""
+    time_zone: TimeZone = "Etc/UTC"
+    """Time zone of the schedules."""
+    suspend: bool = False
+    """Start nothing by schedule."""
+    timeout_seconds: Seconds = 3600
+    """Seconds until a backup is ended and counts as failed."""
+    destination: Annotated[S3Destination | VolumeDestination, Field(discriminator="mode")]
+    """Where backups go."""
+    retention: Retention = Retention()
+    """How long they are kept."""
+    keep: tuple[BackupId, ...] = ()
+    """Backups that are never deleted, because a rollback may need them."""
+    format: Literal["custom", "directory"] = "custom"
+    """`custom`: one stream. `directory`: one file for each table, dumped in parallel, for large databases."""
+    jobs: Annotated[int, Field(ge=1, le=64)] = 2
+    """Tables dumped (`directory`) and restored at a time."""
+    encryption: Encryption | None = None
+    """Encryption by the client; without it the store's own."""
+    schema_level_query: Annotated[str, Field(min_length=1)] = _DEFAULT_LEVEL
+    """SQL for the database's schema level, as one integer; a missing table counts as 0. The default is Prisma's
+    number of finished migrations."""
+    scratch: Bytes = "10Gi"
+    """Throw-away volume of a restore, and of a dump in the directory format: the dump and the database beside it."""
+    restore_test: RestoreTest = RestoreTest()
+    """The test that proves a backup."""
+    resources: Resources = resources("100m", "256Mi", "64Mi", limits=("2", "512Mi", "256Mi"))
+    """CPU, memory and scratch disk of each task."""
+    alerts: Alerts = Alerts()
+    """Thresholds of the alerts."""
+
+    def _findings(self) -> list[Finding]:
+        found: list[Finding] = []
+        if self.interval > timedelta(days=self.retention.days):
+            why = f"backups come every {_spoken(self.interval)}, and would be deleted after {self.retention.days} days"
+            found.append(Finding(("retention", "days"), why, 2 * self.interval.days + 1))
+        proof = longest_gap(self.restore_test.schedule)
+        if proof > timedelta(hours=self.restore_test.max_age_hours):
+            why = (
+                f"the restore test runs every {_spoken(proof)}, so that between two of them no release "
+                f"could migrate (maxAgeHours: {self.restore_test.max_age_hours})"
+            )
+            found.append(Finding(("restoreTest", "maxAgeHours"), why, 2 * int(proof.total_seconds() // 3600)))
+        locked = self.destination.object_lock_days if isinstance(self.destination, S3Destination) else None
+        if locked and locked > self.retention.days:
+            why = f"objects are locked for {locked} days: deleting them sooner would fail"
+            found.append(Finding(("retention", "days"), why, locked))
+        return found
+
+    @property
+    def interval(self) -> timedelta:
+        """The longest time from one scheduled backup to the next."""
+        return longest_gap(self.schedule)
+
+    @property
+    def secret_names(self) -> tuple[str, ...]:
+        """The `secrets:*` keys that backups need."""
+        by_secret = isinstance(self.destination, S3Destination) and self.destination.credentials == "secret"
+        return (*((S3_ACCESS_KEY, S3_SECRET_KEY) if by_secret else ()), *((IDENTITIES,) if self.encryption else ()))
+
+
+def _spoken(span: timedelta) -> str:
+    hours = span.total_seconds() / 3600
+    return f"{hours / 24:g} days" if hours >= 48 else f"{hours:g} h"
+
+
+def throw_away(data: Data, test: RestoreTest) -> tuple[BundledPostgres, BundledRedis]:
+    """The servers of a restore test: as the bundled ones are, or of the images given for external ones."""
+    postgres = (
+        data.postgres if isinstance(data.postgres, BundledPostgres) else BundledPostgres.model_construct(image="")
+    )
+    redis = data.redis if isinstance(data.redis, BundledRedis) else BundledRedis.model_construct(image="")
+    return (
+        postgres.model_copy(update={"image": test.postgres_image or postgres.image}),
+        redis.model_copy(update={"image": test.redis_image or redis.image}),
+    )
