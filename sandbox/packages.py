@@ -28,6 +28,12 @@ IMAGES = {
     "umoci": "umoci",
 }
 
+TESTS = {
+    "postgresql-15": "/usr/lib/postgresql/15/bin/postgres",
+    "faketime": "faketime",
+}
+"""What the tests of tasks run besides: servers and a wrong clock."""
+
 _PLACES = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:/usr/lib/cni:/opt/cni/bin"
 
 _POLICY = Path("/usr/sbin/policy-rc.d")

@@ -1,0 +1,36 @@
+"""The servers, each started once and only for the tests that ask for it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from sandbox import packages
+from tests.tasks import servers
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[servers.Postgres]:
+    packages.ensure(packages.TESTS)
+    with servers.postgres() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def s3() -> Iterator[servers.S3]:
+    with servers.s3() as server:
+        yield server
+
+
+@pytest.fixture
+def database(postgres: servers.Postgres) -> Iterator[str]:
+    """A new, empty database; its name."""
+    with postgres.database() as name:
+        yield name
+
+
+@pytest.fixture
+def bucket(s3: servers.S3) -> str:
+    """A new, empty bucket; its name."""
+    return s3.new_bucket()
