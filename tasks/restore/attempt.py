@@ -1,0 +1,163 @@
+"""A restore test: the newest backup is made to serve again, and the store keeps a record of whether it did.
+
+`begin` fetches and restores; then the release migrates and is smoked on the result; `conclude` writes that all of it
+passed. A failure of `begin` is recorded at once. Of what ends the test in between (a failing migration, a killed pod)
+nobody is left to tell: so `begin` leaves a mark in the store, and the next `begin` records what never concluded.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import secrets
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from tasks.backup.manifest import Manifest
+from tasks.errors import Interrupted, Refused, TaskError
+from tasks.progress import say, step
+from tasks.restore import evidence
+from tasks.store import Missing, Store
+
+OPEN = "attempts/"
+"""Where attempts are that have begun and not ended."""
+FILE = "attempt.json"
+
+
+@dataclass
+class Attempt:
+    """What is known so far; its JSON is what `conclude` goes on with."""
+
+    id: str
+    backup: str
+    began: datetime
+    rpo_seconds: float
+    release: Mapping[str, Any] | None
+    facts: dict[str, Any] = field(default_factory=dict)
+    """What was found: versions, rows, integrity."""
+    steps: list[dict[str, Any]] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, manifest: Manifest, began: datetime) -> Attempt:
+        return cls(
+            id=f"{began:%Y%m%dT%H%M%SZ}-{secrets.token_hex(2)}",
+            backup=manifest.id,
+            began=began,
+            rpo_seconds=round((began - manifest.created_at).total_seconds(), 1),
+            release=manifest.release and dataclasses.asdict(manifest.release),
+        )
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> Attempt:
+        raw = json.loads(text)
+        return cls(**{**raw, "began": datetime.fromisoformat(raw["began"])})
+
+    def to_json(self) -> str:
+        return json.dumps(dataclasses.asdict(self) | {"began": self.began.isoformat()}, indent=1) + "\n"
+
+    @property
+    def key(self) -> str:
+        return f"{OPEN}{self.id}.json"
+
+    @contextmanager
+    def step(self, name: str) -> Iterator[None]:
+        began = time.monotonic()
+        with step(name):
+            yield
+        self.steps.append({"name": name, "seconds": round(time.monotonic() - began, 2)})
+
+
+def begin(store: Store, manifest: Manifest, scratch: Path, work: Callable[[Attempt], None]) -> Attempt:
+    """Do `work`, which restores and checks; leave an attempt for `conclude`, or a record of the failure."""
+    close_abandoned(store)
+    attempt = Attempt.of(manifest, datetime.now(UTC))
+    store.put(attempt.key, attempt.to_json().encode())
+    (scratch / FILE).unlink(missing_ok=True)
+    try:
+        work(attempt)
+    except Exception as error:
+        # A fault that is none of ours as well: it is not proven, whoever is to blame.
+        _record_failure(store, attempt, getattr(error, "code", "internal"), str(error))
+        raise
+    except (Interrupted, KeyboardInterrupt):
+        _record_failure(store, attempt, "interrupted", "the restore test was ended from outside")
+        raise
+    (scratch / FILE).write_text(attempt.to_json())
+    return attempt
+
+
+def conclude(store: Store, scratch: Path) -> evidence.Record:
+    """Record that everything after `begin` passed: nothing else may be called here than what follows on it."""
+    file = scratch / FILE
+    try:
+        attempt = Attempt.from_json(file.read_text())
+    except FileNotFoundError:
+        raise Refused(
+            "attempt_missing", f"there is no {file}: `restore test-begin` has to succeed first, with the same SCRATCH"
+        ) from None
+    except (ValueError, TypeError, KeyError) as error:
+        raise Refused("attempt_missing", f"{file} is not what `restore test-begin` writes: {error}") from error
+    record = _recorded(store, attempt)
+    if record is None:
+        now = datetime.now(UTC)
+        rto = round((now - attempt.began).total_seconds(), 1)
+        checked = sum(one["seconds"] for one in attempt.steps)
+        attempt.steps.append({"name": "migrate and smoke", "seconds": round(max(rto - checked, 0), 2)})
+        record = evidence.append(store, _content(attempt, now) | {"result": "passed", "rto_seconds": rto})
+    store.delete([attempt.key])
+    return record
+
+
+def close_abandoned(store: Store) -> None:
+    """Record as failed what began and never ended."""
+    for key in [entry.key for entry in store.entries(OPEN)]:
+        try:
+            attempt = Attempt.from_json(store.get(key))
+        except Missing:
+            continue
+        if _recorded(store, attempt) is None:
+            say(f"warning: the restore test {attempt.id} of {attempt.backup} never concluded; recorded as failed")
+            _record_failure(
+                store,
+                attempt,
+                "never_concluded",
+                "it began and did not conclude: the pod died, or migrate or smoke failed",
+            )
+        else:
+            store.delete([key])
+
+
+def _recorded(store: Store, attempt: Attempt) -> evidence.Record | None:
+    """What the store has of this attempt already: the process may have died right after writing it."""
+    return next((one for one in evidence.since(store, attempt.began) if one.get("attempt") == attempt.id), None)
+
+
+def _record_failure(store: Store, attempt: Attempt, code: str, message: str) -> None:
+    try:
+        evidence.append(
+            store, _content(attempt, datetime.now(UTC)) | {"result": "failed", "code": code, "reason": message}
+        )
+        store.delete([attempt.key])
+    except TaskError as error:
+        # The mark stays, so the next `begin` records it; what is wrong with the backup matters more now.
+        say(f"warning: the failure could not be recorded yet: {error}")
+
+
+def _content(attempt: Attempt, at: datetime) -> dict[str, Any]:
+    return {
+        "attempt": attempt.id,
+        "backup": attempt.backup,
+        "began": attempt.began.isoformat(),
+        "at": at.isoformat(),
+        "reason": None,
+        "steps": attempt.steps,
+        "rto_seconds": None,
+        "rpo_seconds": attempt.rpo_seconds,
+        "release": attempt.release,
+        **attempt.facts,
+    }

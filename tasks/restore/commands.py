@@ -1,0 +1,164 @@
+"""`python -m tasks restore …`: restore tests, restores beside and over the live database."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+from typing import Any
+
+from tasks.backup import catalog
+from tasks.backup.create import create
+from tasks.backup.manifest import Manifest
+from tasks.environment import Environment
+from tasks.errors import Refused, TaskError
+from tasks.restore import attempt as attempts
+from tasks.restore import in_place
+from tasks.restore.check import restore
+from tasks.restore.fetch import verify
+from tasks.restore.places import live_place, throw_away_place
+from tasks.result import Result
+from tasks.store import Store, open_store
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    verbs = parser.add_subparsers(required=True, metavar="verb")
+
+    def verb(name: str, run: Any, what: str) -> argparse.ArgumentParser:
+        added = verbs.add_parser(name, help=what, description=what)
+        added.set_defaults(run=run)
+        return added
+
+    def backup(added: argparse.ArgumentParser, *, required: bool = True) -> None:
+        added.add_argument("--backup", required=required, metavar="ID", help="which backup; see `backup list`")
+
+    def jobs(added: argparse.ArgumentParser) -> None:
+        added.add_argument("--jobs", type=int, metavar="N", help="how much to do at once (BACKUP_JOBS, else 1)")
+
+    backup(verb("verify", _verify, "read a whole backup and compare it with its checksums; changes nothing"))
+    begin = verb("test-begin", _test_begin, "restore a backup into RESTORE_DATABASE_URL and compare it")
+    backup(begin, required=False)
+    jobs(begin)
+    verb("test-conclude", _test_conclude, "record that what followed on test-begin passed as well")
+    into = verb("into", _into, "restore into a new database beside the live one")
+    backup(into)
+    into.add_argument("--database", required=True, metavar="NEW", help="its name; refused when there is one")
+    jobs(into)
+    prepare = verb("prepare", _prepare, "in place, 1: safety backup of the live database, restored copy beside it")
+    backup(prepare)
+    jobs(prepare)
+    verb("swap", _swap, "in place, 2: the restored copy takes the live database's place")
+    verb("undo", _undo, "in place: the live database is the one from before")
+    verb("finish", _finish, "in place, 3: drop the replaced database, after its safety backup was verified")
+    verb("state", _state, "in place: where it stands")
+
+
+def _verify(arguments: argparse.Namespace, environment: Environment) -> Result:
+    store = open_store(environment)
+    manifest = catalog.find(store, arguments.backup)
+    verify(store, manifest)
+    return Result(
+        {"backup": manifest.id, "files": len(manifest.files), "size_bytes": manifest.size_bytes},
+        f"{manifest.id}: all {len(manifest.files)} files are what was written",
+    )
+
+
+def _test_begin(arguments: argparse.Namespace, environment: Environment) -> Result:
+    store, place = open_store(environment), throw_away_place(environment)
+    manifest = catalog.find(store, arguments.backup or _newest(store))
+    jobs = _jobs(arguments, environment)
+
+    def work(attempt: attempts.Attempt) -> None:
+        facts = attempt.facts
+        facts["manifest_sha256"] = hashlib.sha256(manifest.to_bytes()).hexdigest()
+        facts["server_versions"] = {"backed_up": manifest.server_version, "restored": place.version()}
+        facts["rows"] = restore(environment, store, manifest, place, place.live, jobs=jobs, timed=attempt.step)
+        facts["sentinel"] = "found"
+        with attempt.step("integrity"):
+            integrity = place.integrity(place.live)
+        facts["integrity"] = integrity.findings
+        if not integrity.passed:
+            raise TaskError(
+                "database_damaged", f"backup {manifest.id} restores to a damaged database: {integrity.findings}"
+            )
+
+    attempt = attempts.begin(store, manifest, environment.scratch, work)
+    return Result(
+        {"attempt": attempt.id, "backup": attempt.backup, "steps": attempt.steps, **attempt.facts},
+        f"{attempt.backup} is restored: {attempt.facts['rows']['rows']} rows in {attempt.facts['rows']['tables']} "
+        "tables, as backed up. Migrate and smoke it, then `restore test-conclude`",
+    )
+
+
+def _newest(store: Store) -> str:
+    newest = max(catalog.finished(store), default=None)
+    if newest is None:
+        raise TaskError("manifest_missing", f"there is no backup in {store.url} to test; has the schedule run?")
+    return newest
+
+
+def _test_conclude(_arguments: argparse.Namespace, environment: Environment) -> Result:
+    record = attempts.conclude(open_store(environment), environment.scratch)
+    return Result(
+        record,
+        f"{record['backup']} is proven (evidence {record['sequence']}): RTO {record['rto_seconds']:.0f} s, "
+        f"RPO {record['rpo_seconds']:.0f} s",
+    )
+
+
+def _into(arguments: argparse.Namespace, environment: Environment) -> Result:
+    store, place, name = open_store(environment), live_place(environment), arguments.database
+    place.check_name(name)
+    manifest = catalog.find(store, arguments.backup)
+    with place.exclusive():
+        if name in place.databases():
+            raise Refused("database_exists", f"there is a database {name} already; it was not touched. Name a new one")
+        half_made = place.copy_name("restoring", "")
+        rows = restore(environment, store, manifest, place, half_made, jobs=_jobs(arguments, environment))
+        place.publish(half_made, name, None)
+    return Result(
+        {"backup": manifest.id, "database": name, "url": place.shown(name), **rows},
+        f"{manifest.id} is restored into {place.shown(name)}: {rows['rows']} rows in {rows['tables']} tables",
+    )
+
+
+def _prepare(arguments: argparse.Namespace, environment: Environment) -> Result:
+    store, place = open_store(environment), live_place(environment)
+    manifest = catalog.find(store, arguments.backup)
+
+    def make(name: str) -> None:
+        restore(environment, store, manifest, place, name, jobs=_jobs(arguments, environment))
+
+    return _told(in_place.prepare(place, manifest, make, lambda: create(environment, "safety")))
+
+
+def _swap(_arguments: argparse.Namespace, environment: Environment) -> Result:
+    return _told(in_place.swap(live_place(environment)))
+
+
+def _undo(_arguments: argparse.Namespace, environment: Environment) -> Result:
+    return _told(in_place.undo(live_place(environment)))
+
+
+def _finish(_arguments: argparse.Namespace, environment: Environment) -> Result:
+    def verified(backup: str) -> Manifest:
+        store = open_store(environment)
+        manifest = catalog.find(store, backup)
+        verify(store, manifest)
+        return manifest
+
+    return _told(in_place.finish(live_place(environment), verified))
+
+
+def _state(_arguments: argparse.Namespace, environment: Environment) -> Result:
+    return _told(in_place.state(live_place(environment)))
+
+
+def _told(state: in_place.State) -> Result:
+    of = f", backup {state.backup}" if state.backup else ""
+    return Result(state.to_json(), f"{state.live}: {state.phase}{of}; {in_place.NEXT[state.phase]}")
+
+
+def _jobs(arguments: argparse.Namespace, environment: Environment) -> int:
+    if arguments.jobs is not None and arguments.jobs < 1:
+        raise Refused("environment_invalid", f"--jobs {arguments.jobs}: it has to be 1 or more")
+    return arguments.jobs or environment.integer("BACKUP_JOBS", least=1) or 1

@@ -1,0 +1,83 @@
+"""Where databases live: a PostgreSQL server, or a folder of SQLite files. What a restore needs of either."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any, Protocol
+
+from tasks.backup.manifest import Manifest
+from tasks.restore.integrity import Integrity
+
+
+class Place(Protocol):
+    """Databases by name. `live` is the one that the application uses."""
+
+    live: str
+
+    @property
+    def identity(self) -> str:
+        """The live database, the same whoever connects to it."""
+        ...
+
+    def version(self) -> str:
+        """The server's version, for the record."""
+        ...
+
+    def accept(self, manifest: Manifest) -> None:
+        """Refuse a backup that cannot be restored here (other engine, newer server)."""
+        ...
+
+    def databases(self) -> frozenset[str]: ...
+
+    def copy_name(self, role: str, part: str) -> str:
+        """The name of a copy beside the live database; refuses one that the engine would cut."""
+        ...
+
+    def check_name(self, name: str) -> None:
+        """Refuse what cannot be the name of a database here."""
+        ...
+
+    def exclusive(self) -> AbstractContextManager[None]:
+        """One restore at a time here; the next one is told so. Let go of by the engine when the process dies."""
+        ...
+
+    def create(self, name: str) -> None:
+        """An empty database with the live one's owner, privileges, settings and locale, where there is a live one."""
+        ...
+
+    def load(self, name: str, folder: Path, manifest: Manifest, jobs: int) -> None:
+        """Put the fetched backup in `folder` into the empty database."""
+        ...
+
+    def rows(self, name: str) -> dict[str, int]: ...
+
+    def has_sentinel(self, name: str, token: str) -> bool: ...
+
+    def integrity(self, name: str) -> Integrity: ...
+
+    def publish(self, half_made: str, name: str, note: Mapping[str, Any] | None) -> None:
+        """Give a finished database its name and its note, in one act."""
+        ...
+
+    def drop(self, name: str) -> None:
+        """Remove it, and whoever is connected to it; one that is not there is no error."""
+        ...
+
+    def note(self, name: str) -> dict[str, Any] | None:
+        """What `set_note` wrote on this copy."""
+        ...
+
+    def set_note(self, name: str, note: Mapping[str, Any]) -> None: ...
+
+    def swap(self, incoming: str, outgoing: str) -> None:
+        """The live database becomes `outgoing`, which gets the note, and `incoming` becomes the live one.
+
+        All of it or nothing, at whatever moment the process or the server dies.
+        """
+        ...
+
+    def shown(self, name: str) -> str:
+        """The database's URL without a password."""
+        ...
