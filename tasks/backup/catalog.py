@@ -60,5 +60,11 @@ def find(store: Store, backup: str) -> Manifest:
         ) from None
 
 
+def remove(store: Store, backup: str) -> None:
+    """Delete a backup, its manifest first: from then on it does not exist, also if this is interrupted."""
+    store.delete([manifest_key(backup)])
+    store.delete([entry.key for entry in store.entries(folder(backup))])
+
+
 def _read(store: Store, backup: str) -> Manifest:
     return Manifest.from_bytes(store.get(manifest_key(backup)), backup)

@@ -19,7 +19,8 @@ from psycopg.errors import UndefinedTable
 
 from tasks.errors import Refused, TaskError
 
-_SCHEMES = ("postgresql", "postgres")
+# One @ at most and none after the host: an unescaped one in a password would be taken for the host's, and shown.
+_FORM = re.compile(r"postgres(ql)?://([^@/?#\s]*@)?[^@/?#\s]*/[^@/?#\s]+(\?[^#\s]*)?")
 _EXAMPLE = "postgresql://user:password@host:5432/database"
 _CONNECT_SECONDS = 10
 
@@ -46,9 +47,8 @@ class Database:
     def at(cls, url: str, variable: str = "DATABASE_URL") -> Database:
         """The database of a URL, libpq's or Prisma's; `environment_invalid`, naming the variable, if it is neither."""
         try:
-            found = cls(_for_libpq(url))
-            if urlsplit(url).scheme in _SCHEMES and found.name:
-                return found
+            if _FORM.fullmatch(url):
+                return cls(_for_libpq(url))
         except (ValueError, psycopg.Error):
             pass
         # Nothing of it is shown: a password with an unescaped @ or / is just what makes a URL wrong.

@@ -1,31 +1,24 @@
-"""What restore tests have proven, as far as listing, cleaning up and the gate need to know.
-
-The records are written by `restore test-conclude` and, for failures, `restore test-begin`.
-"""
+"""What restore tests have proven, as far as listing, cleaning up and the gate need to know."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from tasks.errors import TaskError
+from tasks.restore import evidence
 from tasks.store import Store
-
-FOLDER = "evidence/"
-
-
-def evidence_key(sequence: int) -> str:
-    return f"{FOLDER}{sequence:08}.json"
 
 
 @dataclass(frozen=True)
 class Proof:
-    """One restore test. These are the fields that a record must have; it may have more."""
+    """One restore test: the fields that an evidence record has to have; it may have more."""
 
     sequence: int
-    backup: str
+    backup: str | None
+    """None when the test failed before it had chosen one."""
     passed: bool
     """`result` in the record: "passed" or "failed"."""
     at: datetime
@@ -38,25 +31,31 @@ class Proof:
 
 def proofs(store: Store) -> list[Proof]:
     """Every restore test, oldest first."""
-    return [_read(store, entry.key) for entry in store.entries(FOLDER) if entry.key.endswith(".json")]
+    return [_proof(record) for record in evidence.records(store)]
+
+
+def trusted_proofs(store: Store) -> list[Proof]:
+    """The same, after the chain was verified: `evidence_broken` if a record was changed or removed."""
+    return [_proof(record) for record in evidence.verify(store)]
 
 
 def newest_passed(found: Iterable[Proof]) -> dict[str, Proof]:
     """Backup id → the newest test that it passed."""
-    return {proof.backup: proof for proof in found if proof.passed}
+    return {proof.backup: proof for proof in found if proof.passed and proof.backup}
 
 
-def _read(store: Store, key: str) -> Proof:
+def _proof(record: Mapping[str, Any]) -> Proof:
     try:
-        raw = json.loads(store.get(key))
         return Proof(
-            sequence=int(raw["sequence"]),
-            backup=str(raw["backup"]),
-            passed={"passed": True, "failed": False}[raw["result"]],
-            at=datetime.fromisoformat(raw["at"]),
-            reason=raw.get("reason"),
-            rto_seconds=raw.get("rto_seconds"),
-            rpo_seconds=raw.get("rpo_seconds"),
+            sequence=int(record["sequence"]),
+            backup=record["backup"],
+            passed={"passed": True, "failed": False}[record["result"]],
+            at=datetime.fromisoformat(record["at"]),
+            reason=record.get("reason"),
+            rto_seconds=record.get("rto_seconds"),
+            rpo_seconds=record.get("rpo_seconds"),
         )
     except (ValueError, KeyError, TypeError) as error:
-        raise TaskError("evidence_invalid", f"{store.url}: {key} is no record of a restore test: {error}") from error
+        raise TaskError(
+            "evidence_broken", f"evidence {record.get('sequence', '?')} is no record of a restore test: {error!r}"
+        ) from error

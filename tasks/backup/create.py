@@ -1,0 +1,106 @@
+"""`backup create`: one backup, from the lock to the manifest."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from tasks.backup import catalog
+from tasks.backup.files import Files
+from tasks.backup.manifest import FOLDER, Kind, Manifest, Release, manifest_key, new_id
+from tasks.backup.seal import recipients
+from tasks.backup.source import Snapshot, Source, open_source
+from tasks.environment import Environment
+from tasks.errors import Refused, TaskError
+from tasks.progress import say, size, step
+from tasks.store import Store, open_store
+
+
+def create(environment: Environment, kind: Kind) -> Manifest:
+    """Back up the database of DATABASE_URL into BACKUP_STORE. Nothing is listed unless all of it is there."""
+    source, store = open_source(environment), open_store(environment)
+    to, release = recipients(environment), _release(environment)
+    store.prepare()
+    with source.alone() as take_snapshot:
+        clear_leftovers(store)
+        previous = max(catalog.finished(store), default=None)
+        with take_snapshot() as snapshot:
+            backup = new_id(kind, snapshot.taken_at)
+            files = Files(store, backup, to)
+            try:
+                with step(f"backup {backup} of {source.name} ({size(snapshot.database_bytes)})"):
+                    manifest = _write(source, snapshot, files, backup, kind, to, release, previous)
+                    snapshot.still_alone()
+                    store.put(manifest_key(backup), manifest.to_bytes())
+            except BaseException:
+                _forget(store, backup)
+                raise
+    return manifest
+
+
+def skip_reason(environment: Environment, level: int) -> str | None:
+    """Why no backup is due, or None: one is due while the database is behind `level`."""
+    found = open_source(environment).level()
+    if found is None:
+        raise Refused("environment_invalid", "--if-behind needs SCHEMA_LEVEL_QUERY, which is not set")
+    if found < level:
+        return None
+    return f"the database is at schema level {found}: nothing of {level} or below is still to be migrated"
+
+
+def clear_leftovers(store: Store) -> None:
+    """Remove what killed backups left: uploads, and folders without a manifest. Only under the lock."""
+    uploads = store.clear_unfinished(FOLDER)
+    keys = {backup: keys for backup, keys in catalog.contents(store).items() if manifest_key(backup) not in keys}
+    store.delete(key for half in keys.values() for key in half)
+    if uploads or keys:
+        say(f"removed what unfinished backups left: {uploads} uploads, {len(keys)} folders")
+
+
+def _write(
+    source: Source,
+    snapshot: Snapshot,
+    files: Files,
+    backup: str,
+    kind: Kind,
+    to: tuple[str, ...],
+    release: Release | None,
+    previous: str | None,
+) -> Manifest:
+    dump, counts = snapshot.dump(files, backup)
+    files.finish(dump)
+    return Manifest(
+        id=backup,
+        kind=kind,
+        created_at=snapshot.taken_at,
+        finished_at=datetime.now(UTC),
+        engine=source.engine,
+        server_version=snapshot.server_version,
+        database=source.name,
+        format=snapshot.format,
+        schema_level=snapshot.schema_level,
+        release=release,
+        tables=counts,
+        sentinel=snapshot.sentinel,
+        files=tuple(files.written),
+        size_bytes=sum(file.size for file in files.written),
+        database_bytes=snapshot.database_bytes,
+        key_ids=to,
+        tools=snapshot.tools,
+        previous=previous,
+    )
+
+
+def _forget(store: Store, backup: str) -> None:
+    """Best effort: the next run looks again, and without a manifest nobody takes it for a backup."""
+    try:
+        catalog.remove(store, backup)
+    except TaskError as error:
+        say(f"warning: parts of {backup} stay until the next run: {error}")
+
+
+def _release(environment: Environment) -> Release | None:
+    revision = environment.integer("RELEASE_REVISION", least=0)
+    git, image = environment.text("RELEASE_GIT"), environment.text("RELEASE_IMAGE")
+    known: tuple[Any, ...] = (revision, git, image)
+    return Release(revision, git, image) if any(value is not None for value in known) else None

@@ -1,0 +1,248 @@
+"""Backing up PostgreSQL: pg_dump and the row counts see the same snapshot."""
+
+from __future__ import annotations
+
+import secrets
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+import psycopg
+from psycopg import Connection, IsolationLevel
+
+from tasks.backup import programs
+from tasks.backup.files import Files
+from tasks.backup.manifest import Sentinel
+from tasks.backup.postgres import (
+    Database,
+    holds_anything,
+    major,
+    program,
+    program_version,
+    row_counts,
+    schema_level,
+    server_version,
+    tables,
+)
+from tasks.backup.scratch import scratch
+from tasks.backup.source import SENTINELS_KEPT, Snapshot
+from tasks.environment import Environment
+from tasks.errors import TaskError
+from tasks.progress import step
+
+LOCK = 0x52756E626F6F6B
+"""The advisory lock of backups: any constant does, an application's own are smaller or hashed."""
+
+_MOST_CLOCK_SECONDS = 300
+_WAIT_FOR_TABLE_LOCKS = "5min"
+
+# A backup takes as long as it takes: limits meant for the application's requests are not for it.
+_NO_LIMITS = """
+SELECT set_config(name, '0', false) FROM pg_settings
+WHERE name IN ('statement_timeout', 'lock_timeout', 'idle_in_transaction_session_timeout', 'idle_session_timeout',
+               'transaction_timeout')
+"""
+_HOLDER = """
+SELECT a.pid, a.application_name, a.client_addr, a.backend_start
+FROM pg_locks l JOIN pg_stat_activity a USING (pid)
+WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1
+  AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+  AND (l.classid::bigint << 32 | l.objid::bigint) = %s
+"""
+_MAKE_SENTINEL = """
+CREATE SCHEMA IF NOT EXISTS runbook;
+CREATE TABLE IF NOT EXISTS runbook.sentinel (token text PRIMARY KEY, written_at timestamptz NOT NULL);
+"""
+_TRIM_SENTINELS = """
+DELETE FROM runbook.sentinel
+WHERE token NOT IN (SELECT token FROM runbook.sentinel ORDER BY written_at DESC LIMIT %s)
+"""
+
+
+@dataclass(frozen=True)
+class PostgresSource:
+    database: Database
+    format: Literal["custom", "directory"]
+    jobs: int
+    level_query: str | None
+    environment: Environment
+    engine: Literal["postgresql"] = "postgresql"
+
+    @classmethod
+    def from_environment(cls, url: str, environment: Environment) -> PostgresSource:
+        return cls(
+            Database.at(url),
+            "directory" if environment.one_of("BACKUP_FORMAT", ("custom", "directory")) == "directory" else "custom",
+            environment.integer("BACKUP_JOBS", least=1) or 1,
+            environment.text("SCHEMA_LEVEL_QUERY"),
+            environment,
+        )
+
+    @property
+    def name(self) -> str:
+        return self.database.name
+
+    def level(self) -> int | None:
+        with self._connected() as connection:
+            return schema_level(connection, self.level_query)
+
+    def is_empty(self) -> bool:
+        with self._connected() as connection:
+            return not holds_anything({f"{schema}.{table}": 0 for schema, table in tables(connection)})
+
+    @contextmanager
+    def alone(self) -> Iterator[Callable[[], AbstractContextManager[Snapshot]]]:
+        with self._connected() as connection:
+            connection.execute(_NO_LIMITS)
+            if not _one(connection, "SELECT pg_try_advisory_lock(%s)", LOCK):
+                raise self._running(connection)
+            yield lambda: self._snapshot(connection)
+
+    @contextmanager
+    def _snapshot(self, connection: Connection[Any]) -> Iterator[Snapshot]:
+        server, client = server_version(connection), program_version("pg_dump")
+        if major(client) < major(server):
+            raise TaskError(
+                "client_older_than_server",
+                f"pg_dump {client} cannot dump {self.database.shown}, which is version {server}: "
+                f"use a tasks image with PostgreSQL's programs of version {major(server)} or newer",
+            )
+        self._see_clock(connection)
+        sentinel = self._write_sentinel(connection)
+        connection.isolation_level = IsolationLevel.REPEATABLE_READ
+        connection.read_only = True
+        with connection.transaction():
+            exported = _one(connection, "SELECT pg_export_snapshot()")
+            taken_at = datetime.now(UTC)
+            yield Snapshot(
+                taken_at=taken_at,
+                server_version=server,
+                database_bytes=_one(connection, "SELECT pg_database_size(current_database())"),
+                schema_level=schema_level(connection, self.level_query),
+                sentinel=sentinel,
+                format=self.format,
+                tools={name: program_version(name) for name in ("pg_dump", "pg_dumpall")},
+                dump=lambda files, backup: self._dump(connection, exported, files, backup),
+                still_alone=lambda: self._see_alone(connection),
+            )
+
+    def _dump(
+        self, connection: Connection[Any], snapshot: str, files: Files, backup: str
+    ) -> tuple[str, Mapping[str, int]]:
+        expected = _one(connection, "SELECT pg_database_size(current_database())")
+        with ThreadPoolExecutor(1, thread_name_prefix="count") as pool:
+            counting = pool.submit(row_counts, connection)
+            try:
+                if self.format == "directory":
+                    self._dump_directory(snapshot, files, backup)
+                else:
+                    files.take(f"{backup}.dump", self._output("pg_dump", *self._flags(snapshot)), expected)
+                self._take_roles(files)
+                counts = counting.result()
+            except BaseException as error:
+                with suppress(psycopg.Error):
+                    connection.cancel()
+                self._explain(connection, error)
+                raise
+        return files.written[0].name if self.format == "custom" else f"{backup}.dump", counts
+
+    def _dump_directory(self, snapshot: str, files: Files, backup: str) -> None:
+        with scratch(self.environment) as folder:
+            target = folder / f"{backup}.dump"
+            with step(f"pg_dump with {self.jobs} jobs into {folder}"):
+                command = [program("pg_dump"), *self._flags(snapshot), f"--jobs={self.jobs}", f"--file={target}"]
+                programs.run(command, self.database.environment())
+            for file in sorted(target.iterdir()):
+                files.take(f"{target.name}/{file.name}", file.open("rb"), file.stat().st_size)
+                file.unlink()
+            shutil.rmtree(target)
+
+    def _take_roles(self, files: Files) -> None:
+        # By the database we can reach: not every role may connect to `postgres`.
+        flags = ["--roles-only", "--no-role-passwords", "--no-password", f"--database={self.name}"]
+        files.take("roles.sql", self._output("pg_dumpall", *flags))
+
+    def _flags(self, snapshot: str) -> list[str]:
+        waiting = f"--lock-wait-timeout={_WAIT_FOR_TABLE_LOCKS}"
+        return [f"--format={self.format}", f"--snapshot={snapshot}", "--no-password", waiting]
+
+    def _output(self, name: str, *flags: str) -> AbstractContextManager[Any]:
+        return programs.output_of([program(name), *flags], self.database.environment())
+
+    @contextmanager
+    def _connected(self) -> Iterator[Connection[Any]]:
+        connection = self.database.connect("runbook backup")
+        try:
+            yield connection
+        except psycopg.OperationalError as error:
+            why = " ".join(str(error).split())
+            raise TaskError("database_unreachable", f"{self.database.shown} went away: {why}") from None
+        except psycopg.Error as error:
+            raise TaskError("database_refused", f"{self.database.shown}: {' '.join(str(error).split())}") from None
+        finally:
+            connection.close()
+
+    def _running(self, connection: Connection[Any]) -> TaskError:
+        holder = connection.execute(_HOLDER, (LOCK,)).fetchone()
+        who = (
+            f"pid {holder[0]} from {holder[2] or 'a local socket'}, since {holder[3]:%H:%M:%S}"
+            if holder
+            else "it ended"
+        )
+        return TaskError(
+            "backup_running", f"another backup of {self.database.shown} is running ({who}); try again later"
+        )
+
+    def _see_clock(self, connection: Connection[Any]) -> None:
+        there = _one(connection, "SELECT clock_timestamp()")
+        there = there.astimezone(UTC)
+        off = abs((there - datetime.now(UTC)).total_seconds())
+        if off > _MOST_CLOCK_SECONDS:
+            raise TaskError(
+                "clock_wrong",
+                f"this machine's clock and that of {self.database.shown} are {off:.0f} s apart ({there:%F %T} UTC "
+                "there): a backup with a wrong time would be kept or deleted wrongly. Set the clocks by NTP",
+            )
+
+    def _write_sentinel(self, connection: Connection[Any]) -> Sentinel:
+        token = secrets.token_hex(16)
+        # Looked for first: IF NOT EXISTS wants the right to create also when there is nothing to create.
+        if not _one(connection, "SELECT to_regclass('runbook.sentinel') IS NOT NULL"):
+            connection.execute(_MAKE_SENTINEL)
+        written = _one(
+            connection,
+            "INSERT INTO runbook.sentinel (token, written_at) VALUES (%s, clock_timestamp()) RETURNING written_at",
+            token,
+        )
+        connection.execute(_TRIM_SENTINELS, (SENTINELS_KEPT,))
+        return Sentinel(token, written)
+
+    def _see_alone(self, connection: Connection[Any]) -> None:
+        try:
+            connection.execute("SELECT 1")
+        except psycopg.OperationalError as error:
+            raise self._lost(error) from None
+
+    def _explain(self, connection: Connection[Any], error: BaseException) -> None:
+        """pg_dump says in many ways that the server went away; our own connection knows."""
+        if isinstance(error, TaskError) and error.code == "dump_failed":
+            try:
+                connection.execute("SELECT 1")
+            except psycopg.OperationalError:
+                raise self._lost(error) from None
+            except psycopg.Error:
+                return
+
+    def _lost(self, error: BaseException) -> TaskError:
+        why = " ".join(str(error).split())
+        return TaskError("database_unreachable", f"{self.database.shown} went away during the backup: {why}")
+
+
+def _one(connection: Connection[Any], query: str, *values: Any) -> Any:
+    row = connection.execute(query.encode(), values or None).fetchone()
+    assert row is not None
+    return row[0]

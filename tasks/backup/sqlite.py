@@ -1,0 +1,75 @@
+"""A SQLite database by its URL: opening, counting its rows."""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from urllib.parse import quote, unquote
+
+from tasks.backup.postgres import level_from
+from tasks.errors import Refused, TaskError
+
+SENTINEL_TABLE = "runbook_sentinel"
+"""SQLite has no schemas; otherwise the same as runbook.sentinel."""
+
+_URL = re.compile(r"(sqlite:(//)?|file:(//)?)(?P<path>[^?]+)(\?.*)?")
+_BUSY_SECONDS = 60
+
+
+def is_sqlite(url: str) -> bool:
+    return url.startswith(("sqlite:", "file:"))
+
+
+def path_of(url: str) -> Path:
+    """The file that `sqlite:///path`, `file:/path` or Prisma's `file:./path` names."""
+    found = _URL.fullmatch(url)
+    if found is None:
+        raise Refused(
+            "environment_invalid", f"DATABASE_URL is {url!r}; it has to look like sqlite:///path or file:path"
+        )
+    return Path(re.sub("^/+", "/", unquote(found["path"])))
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[sqlite3.Connection]:
+    """A connection to a database that is there; each statement commits by itself."""
+    try:
+        uri = f"file:{quote(str(path.absolute()))}?mode=rw"
+        with closing(sqlite3.connect(uri, uri=True, isolation_level=None, timeout=_BUSY_SECONDS)) as connection:
+            connection.execute("PRAGMA schema_version")  # the first real look: connecting alone reads nothing
+            yield connection
+    except sqlite3.OperationalError as error:
+        # A full disk is told apart by who knows which disk it is.
+        code = "disk_full" if error.sqlite_errorname == "SQLITE_FULL" else "database_unreachable"
+        raise TaskError(code, f"the SQLite database {path} cannot be used: {error}") from None
+    except sqlite3.DatabaseError as error:
+        raise TaskError("database_damaged", f"the SQLite database {path} is damaged or none: {error}") from None
+
+
+def row_counts(connection: sqlite3.Connection) -> dict[str, int]:
+    """`main.table` → rows. A virtual table's rows are in the tables behind it."""
+    names = connection.execute(
+        "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\' "
+        "AND sql NOT LIKE 'CREATE VIRTUAL%' ORDER BY name"
+    ).fetchall()
+    return {f"main.{name}": _count(connection, name) for (name,) in names}
+
+
+def schema_level(connection: sqlite3.Connection, query: str | None) -> int | None:
+    """What SCHEMA_LEVEL_QUERY says; 0 while its table is missing."""
+    if query is None:
+        return None
+    try:
+        return level_from(connection.execute(query).fetchmany(2))
+    except sqlite3.Error as error:
+        if "no such table" in str(error):
+            return 0
+        raise Refused("environment_invalid", f"SCHEMA_LEVEL_QUERY failed: {error}") from None
+
+
+def _count(connection: sqlite3.Connection, table: str) -> int:
+    quoted = table.replace('"', '""')
+    return connection.execute(f'SELECT count(*) FROM "{quoted}"').fetchone()[0]  # noqa: S608 - quoted above
