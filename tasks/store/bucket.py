@@ -18,7 +18,8 @@ _VERSIONS_KEPT_DAYS = 30
 
 def there(client: Any, name: str) -> bool:
     try:
-        client.head_bucket(Bucket=name)
+        # Not HEAD: its answer has no body, and so no word of why.
+        client.list_objects_v2(Bucket=name, MaxKeys=1)
     except ClientError as error:
         if reason(error) in ("404", "NoSuchBucket"):
             return False

@@ -14,7 +14,7 @@ from tasks.progress import say
 from tasks.store.faults import reason, translated
 
 PARALLEL = 2
-_SMALLEST_PART = 16 << 20
+_SMALLEST_PART = 8 << 20
 _MOST_PARTS = 10_000
 
 

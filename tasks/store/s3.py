@@ -156,7 +156,7 @@ class S3Store(Store):
 
     def clock(self) -> datetime | None:
         with translated(self.url, "tell the time"):
-            answer = self._client.get_bucket_location(Bucket=self._bucket)
+            answer = self._client.list_objects_v2(Bucket=self._bucket, MaxKeys=1)
         told = answer["ResponseMetadata"]["HTTPHeaders"].get("date")
         return parsedate_to_datetime(told) if told else None
 

@@ -205,9 +205,10 @@ class S3:
 @contextmanager
 def s3() -> Iterator[S3]:
     """A new server: SeaweedFS, alone."""
-    folder = Path(tempfile.mkdtemp(prefix="runbook-s3-"))
-    try:
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="runbook-s3-")))
         ports = free_ports(8)
+        stack.callback(_remove_sockets, tuple(ports))
         keys = [(f"key{secrets.token_hex(6)}", secrets.token_hex(16)) for _ in range(2)]
         actions = [["Admin", "Read", "Write", "List", "Tagging"], ["Read", "List"]]
         identities = [
@@ -217,7 +218,7 @@ def s3() -> Iterator[S3]:
         config = folder / "s3.json"
         config.write_text(json.dumps({"identities": identities}))
         parts = ("master", "volume", "filer", "s3")
-        listening = [f"-{part}.port={ports.pop()}" for part in parts for _ in [0]]
+        listening = [f"-{part}.port={ports.pop()}" for part in parts]
         s3_port = int(listening[-1].partition("=")[2])
         listening += [f"-{part}.port.grpc={ports.pop()}" for part in parts]
         data = folder / "data"
@@ -240,15 +241,19 @@ def s3() -> Iterator[S3]:
             "-s3.port.lance=0",
             *listening,
         ]
-        # Its home, for what it wants to remember of us.
-        with running(
-            command, "Start Seaweed S3 API Server", environment={"HOME": str(folder)}, stop=signal.SIGKILL
-        ) as it:
+        # A home for what it wants to remember; a key, without which it cannot encrypt at rest.
+        environment = {"HOME": str(folder), "WEED_S3_SSE_KEK": secrets.token_hex(32)}
+        with running(command, "Start Seaweed S3 API Server", environment=environment, stop=signal.SIGKILL) as it:
             server = S3(s3_port, *keys[0], process=it, reader=keys[1])
             _await_bucket(server)
             yield server
-    finally:
-        shutil.rmtree(folder)
+
+
+def _remove_sockets(ports: Sequence[int]) -> None:
+    """It puts them into /tmp whatever TMPDIR says, and leaves them there."""
+    for port in ports:
+        for path in Path("/tmp").glob(f"seaweedfs-*-{port}.sock"):
+            path.unlink()
 
 
 def _await_bucket(server: S3) -> None:
