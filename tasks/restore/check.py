@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any
@@ -38,7 +39,6 @@ def restore(
     """
     place.accept(manifest)
     keys = identities(environment)
-    clear_half_made(place, name)
     with scratch(environment) as folder:
         with timed("fetch"):
             fetch(store, manifest, folder, keys, jobs)
@@ -54,13 +54,33 @@ def restore(
             raise
 
 
-def clear_half_made(place: Place, name: str) -> None:
-    """Remove what a killed restore left under this name; refuse if it is anything else."""
-    if name not in place.databases():
-        return
-    if HALF_MADE not in (place.note(name) or {}) and place.rows(name):
-        raise Refused("database_exists", f"there is a database {name} already, and it is not ours: it stays untouched")
-    place.drop(name)
+def half_made(place: Place) -> list[str]:
+    """What killed restores left beside the live database."""
+    prefix = place.copy_name("restoring", "")
+    return sorted(name for name in place.databases() if name.startswith(prefix) and _worthless(place, name))
+
+
+def new_half_made(place: Place) -> str:
+    """A name for a database that is being made. Never one of before: a killed restore's pg_restore may still run."""
+    for name in half_made(place):
+        place.drop(name)
+    return place.copy_name("restoring", secrets.token_hex(2))
+
+
+def make_room(place: Place) -> None:
+    """Remove what the last restore test left in the throw-away database; refuse if it holds anything else."""
+    if place.live in place.databases():
+        if not _worthless(place, place.live):
+            raise Refused(
+                "database_exists",
+                f"RESTORE_DATABASE_URL: {place.shown(place.live)} holds tables that no restore test made: it was not "
+                "touched. Name a database to throw away",
+            )
+        place.drop(place.live)
+
+
+def _worthless(place: Place, name: str) -> bool:
+    return HALF_MADE in (place.note(name) or {}) or not place.rows(name)
 
 
 def compare(place: Place, name: str, manifest: Manifest) -> dict[str, Any]:

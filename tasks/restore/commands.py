@@ -13,7 +13,7 @@ from tasks.environment import Environment
 from tasks.errors import Refused, TaskError
 from tasks.restore import attempt as attempts
 from tasks.restore import in_place
-from tasks.restore.check import restore
+from tasks.restore.check import make_room, new_half_made, restore
 from tasks.restore.fetch import verify
 from tasks.restore.places import live_place, throw_away_place
 from tasks.result import Result
@@ -71,6 +71,7 @@ def _test_begin(arguments: argparse.Namespace, environment: Environment) -> Resu
         facts = attempt.facts
         facts["manifest_sha256"] = hashlib.sha256(manifest.to_bytes()).hexdigest()
         facts["server_versions"] = {"backed_up": manifest.server_version, "restored": place.version()}
+        make_room(place)
         facts["rows"] = restore(environment, store, manifest, place, place.live, jobs=jobs, timed=attempt.step)
         facts["sentinel"] = "found"
         with attempt.step("integrity"):
@@ -112,9 +113,9 @@ def _into(arguments: argparse.Namespace, environment: Environment) -> Result:
     with place.exclusive():
         if name in place.databases():
             raise Refused("database_exists", f"there is a database {name} already; it was not touched. Name a new one")
-        half_made = place.copy_name("restoring", "")
-        rows = restore(environment, store, manifest, place, half_made, jobs=_jobs(arguments, environment))
-        place.publish(half_made, name, None)
+        made = new_half_made(place)
+        rows = restore(environment, store, manifest, place, made, jobs=_jobs(arguments, environment))
+        place.publish(made, name, None)
     return Result(
         {"backup": manifest.id, "database": name, "url": place.shown(name), **rows},
         f"{manifest.id} is restored into {place.shown(name)}: {rows['rows']} rows in {rows['tables']} tables",

@@ -5,7 +5,7 @@ phase to the next is a single act of the server:
 
     phase      live database   copy beside it (X: of the backup's id)
     idle       the old
-    preparing  the old         <live>_restoring, half-made, worthless
+    preparing  the old         <live>_restoring_…, half-made, worthless
     prepared   the old         <live>_restored_X, the backup's data, checked
     swapped    the backup's    <live>_replaced_X, the old, with all its data
     undone     the old         <live>_undone_X, the backup's data and what was written to it since the swap
@@ -27,7 +27,7 @@ from typing import Any, Literal
 from tasks.backup.manifest import Manifest
 from tasks.errors import Refused
 from tasks.progress import say, step
-from tasks.restore.check import HALF_MADE
+from tasks.restore.check import half_made, new_half_made
 from tasks.restore.compare import differences
 from tasks.restore.place import Place
 
@@ -92,9 +92,8 @@ def state(place: Place) -> State:
         )
     if found:
         return found[0]
-    loading = place.copy_name("restoring", "")
-    if loading in existing and HALF_MADE in (place.note(loading) or {}):
-        return State("preparing", None, None, place.live, restored=loading)
+    if leftovers := half_made(place):
+        return State("preparing", None, None, place.live, restored=leftovers[0])
     return State("idle", None, None, place.live)
 
 
@@ -118,9 +117,9 @@ def prepare(
             say(f"{name} is there already; it has a newer safety backup now")
             place.set_note(name, note)
         else:
-            loading = place.copy_name("restoring", "")
-            make(loading)
-            place.publish(loading, name, note)
+            made = new_half_made(place)
+            make(made)
+            place.publish(made, name, note)
         return state(place)
 
 
@@ -143,8 +142,9 @@ def undo(place: Place) -> State:
             with step(f"{now.copy} is {place.live} again"):
                 place.swap(now.copy, place.copy_name("undone", now.part))
         elif now.phase in ("preparing", "prepared"):
-            # A copy of a backup that never served: the backup has all of it.
-            place.drop(now.copy)
+            # Copies of a backup that never served: the backup has all of it.
+            for name in (now.copy, *half_made(place)):
+                place.drop(name)
         return state(place)
 
 

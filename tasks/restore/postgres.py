@@ -60,7 +60,7 @@ class PostgresPlace:
             return frozenset(name for (name,) in server.execute("SELECT datname FROM pg_database").fetchall())
 
     def copy_name(self, role: str, part: str) -> str:
-        name = f"{self.live}_{role}_{part}" if role != "restoring" else f"{self.live}_restoring"
+        name = f"{self.live}_{role}_{part}"
         self.check_name(name)
         return name
 

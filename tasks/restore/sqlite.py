@@ -20,6 +20,9 @@ from tasks.errors import Refused, TaskError
 from tasks.restore.integrity import Integrity
 
 _CHUNK = 1 << 20
+_PARTS = ("-wal", "-shm", "-journal")
+"""What SQLite keeps beside a database's file."""
+_COMPANIONS = (*_PARTS, ".note.json", ".note.new", "-lock")
 
 
 class SqlitePlace:
@@ -46,11 +49,12 @@ class SqlitePlace:
         return frozenset(
             file.name
             for file in self._folder.iterdir()
-            if file == live or not (live.exists() and file.exists() and file.samefile(live))
+            if file == live
+            or not (file.name.endswith(_COMPANIONS) or (live.exists() and file.exists() and file.samefile(live)))
         )
 
     def copy_name(self, role: str, part: str) -> str:
-        return f"{self.live}_{role}_{part}" if role != "restoring" else f"{self.live}_restoring"
+        return f"{self.live}_{role}_{part}"
 
     def check_name(self, name: str) -> None:
         if Path(name).name != name or name.startswith("."):
@@ -116,7 +120,7 @@ class SqlitePlace:
 
     def drop(self, name: str) -> None:
         with self._told():
-            for tail in ("", "-wal", "-shm", "-journal"):
+            for tail in ("", *_PARTS):
                 self._path(name + tail).unlink(missing_ok=True)
             self._note(name).unlink(missing_ok=True)
 

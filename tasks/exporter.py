@@ -1,0 +1,268 @@
+"""`python -m tasks exporter`: what the store itself says of backups and restore tests, for Prometheus.
+
+It is read every EXPORTER_REFRESH_SECONDS (30) in the background, so a scrape is answered at once, and with the last
+known state while the store is away. Times are 0 for what never happened: old beyond every limit, and not absent.
+
+Environment: BACKUP_STORE and its credentials; EXPORTER_PORT (9187), EXPORTER_HOST (all addresses); what is expected,
+each optional: BACKUP_INTERVAL_SECONDS, RESTORE_TEST_MAX_AGE_HOURS; and, to see whether cleanup does its work, the
+same BACKUP_RETENTION_DAYS, BACKUP_KEEP_… as it has. Paths: /metrics, /healthz, /readyz (ready after the first reading).
+
+The alerts, as expressions:
+
+    the store cannot be read         runbook_backup_store_up == 0
+    the exporter does not read       time() - runbook_backup_store_read_timestamp_seconds > 600
+    no backup within 2 intervals     time() - runbook_backup_last_success_timestamp_seconds
+                                       > 2 * runbook_backup_interval_seconds
+    the schedule never ran           runbook_backup_last_scheduled_timestamp_seconds == 0   (for: 2 intervals)
+    no proven restore in the limit   time() - runbook_backup_last_proven_timestamp_seconds
+                                       > runbook_restore_test_max_age_seconds
+    the restore test failed          runbook_restore_test_passed == 0
+    the restore test never ran       runbook_restore_test_last_timestamp_seconds == 0   (for: its interval)
+    size fell by half                runbook_backup_size_bytes < 0.5 * runbook_backup_previous_size_bytes
+      and stays told for a day       runbook_backup_size_bytes < 0.5 * max_over_time(runbook_backup_size_bytes[1d])
+    retention fails                  runbook_backup_retention_problems > 0
+    evidence was changed             runbook_restore_test_evidence_intact == 0
+"""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any, cast
+
+from tasks.backup import catalog, retention
+from tasks.backup.manifest import Manifest
+from tasks.backup.proofs import Proof, newest_passed, trusted_proofs
+from tasks.environment import Environment
+from tasks.errors import Refused, TaskError
+from tasks.progress import say
+from tasks.result import Result
+from tasks.store import Entry, Store, open_store
+
+_PORT, _REFRESH_SECONDS = 9187, 30
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One gauge, and its values by label."""
+
+    name: str
+    help: str
+    values: Sequence[tuple[str, float]]
+
+    @classmethod
+    def one(cls, name: str, help: str, value: float | None) -> Metric:
+        return cls(name, help, [] if value is None else [("", value)])
+
+    def __str__(self) -> str:
+        lines = "".join(f"{self.name}{label} {value!r}\n" for label, value in self.values)
+        return f"# HELP {self.name} {self.help}\n# TYPE {self.name} gauge\n{lines}" if lines else ""
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    parser.set_defaults(run=_run)
+
+
+def _run(_arguments: argparse.Namespace, environment: Environment) -> Result:
+    port = environment.integer("EXPORTER_PORT", least=1) or _PORT
+    seconds = environment.integer("EXPORTER_REFRESH_SECONDS", least=1) or _REFRESH_SECONDS
+    exporter = Exporter(environment, open_store(environment))
+    ended = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: ended.set())
+    server = ThreadingHTTPServer((environment.text("EXPORTER_HOST") or "", port), _handler(exporter))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    say(f"exporter: listening on port {server.server_port}, reading the store every {seconds} s")
+    while not ended.is_set():
+        exporter.refresh()
+        ended.wait(seconds)
+    server.shutdown()
+    return Result({}, "ended")
+
+
+class Exporter:
+    """The newest known state, as text."""
+
+    def __init__(self, environment: Environment, store: Store) -> None:
+        self._environment = environment
+        self._store = cast(Store, _Remembering(store))
+        self._known: list[Metric] = []
+        self._read_at = 0.0
+        self.text: str | None = None
+        """None until the store was asked for the first time."""
+
+    def refresh(self) -> None:
+        now = datetime.now(UTC)
+        up = 1.0
+        try:
+            self._known = list(self._state(now))
+            self._read_at = now.timestamp()
+        except TaskError as error:
+            say(f"warning: the store cannot be read: {error}")
+            up = 0.0
+        about = [
+            Metric.one("runbook_backup_store_up", "1 if the store could be read the last time.", up),
+            Metric.one("runbook_backup_store_read_timestamp_seconds", "When it could be read.", self._read_at),
+        ]
+        self.text = "".join(map(str, [*about, *_expectations(self._environment), *self._known]))
+
+    def _state(self, now: datetime) -> Iterator[Metric]:
+        backups = catalog.manifests(self._store)
+        try:
+            tests, intact = trusted_proofs(self._store), 1.0
+        except TaskError as error:
+            if error.code != "evidence_broken":
+                raise
+            say(f"warning: {error}")
+            tests, intact = [], 0.0
+        yield from _of_backups(backups)
+        yield from _of_tests(tests)
+        yield Metric.one("runbook_restore_test_evidence_intact", "1 if the chain of records is unbroken.", intact)
+        if self._environment.text("BACKUP_RETENTION_DAYS"):
+            yield self._retention(backups, tests, now)
+
+    def _retention(self, backups: Sequence[Manifest], tests: Sequence[Proof], now: datetime) -> Metric:
+        """What cleanup left although it is due, or why it cannot work at all."""
+        problems = {"overdue": 0, "invalid": 0, "clock": 0}
+        # Cleanup follows on a backup: what is due only since the last two may still wait for the next.
+        grace = timedelta(seconds=2 * (self._environment.integer("BACKUP_INTERVAL_SECONDS", least=1) or 0))
+        try:
+            rules = retention.Retention.from_environment(self._environment)
+            retention.see_clock(backups, now, self._store.clock())
+            needed = self._environment.words("BACKUP_KEEP_IDS")
+            verdicts = retention.decide(backups, rules, now - grace, proven=newest_passed(tests), needed=needed)
+            problems["overdue"] = sum(not verdict.why for verdict in verdicts)
+        except Refused as error:
+            say(f"warning: {error}")
+            problems["clock" if error.code == "clock_wrong" else "invalid"] = 1
+        return Metric(
+            "runbook_backup_retention_problems",
+            "Backups that cleanup should have deleted (overdue), or 1 if it cannot work (invalid, clock).",
+            [(f'{{problem="{problem}"}}', float(count)) for problem, count in problems.items()],
+        )
+
+
+def _expectations(environment: Environment) -> Iterator[Metric]:
+    interval = environment.integer("BACKUP_INTERVAL_SECONDS", least=1)
+    yield Metric.one("runbook_backup_interval_seconds", "How often a backup is scheduled.", interval)
+    hours = environment.integer("RESTORE_TEST_MAX_AGE_HOURS", least=1)
+    yield Metric.one(
+        "runbook_restore_test_max_age_seconds", "How old the last proven restore may be.", hours and hours * 3600
+    )
+
+
+def _of_backups(backups: Sequence[Manifest]) -> Iterator[Metric]:
+    """`backups` newest first."""
+    newest, previous = (*backups[:2], None, None)[:2]
+    scheduled = next((backup for backup in backups if backup.kind == "scheduled"), None)
+    yield Metric.one("runbook_backup_count", "Backups in the store.", len(backups))
+    yield Metric.one(
+        "runbook_backup_last_success_timestamp_seconds",
+        "The moment of which the newest backup is; 0 if there is none.",
+        _seconds(newest and newest.created_at),
+    )
+    yield Metric.one(
+        "runbook_backup_last_scheduled_timestamp_seconds",
+        "The same of the newest one that the schedule made.",
+        _seconds(scheduled and scheduled.created_at),
+    )
+    yield Metric.one("runbook_backup_size_bytes", "Size of the newest backup.", newest and newest.size_bytes)
+    yield Metric.one(
+        "runbook_backup_previous_size_bytes", "Size of the backup before it.", previous and previous.size_bytes
+    )
+    yield Metric.one("runbook_backup_database_bytes", "Size of the database then.", newest and newest.database_bytes)
+
+
+def _of_tests(tests: Sequence[Proof]) -> Iterator[Metric]:
+    """`tests` oldest first."""
+    last = tests[-1] if tests else None
+    passed = next((test for test in reversed(tests) if test.passed), None)
+    yield Metric.one(
+        "runbook_backup_last_proven_timestamp_seconds",
+        "When a restore test last passed; 0 if none ever did.",
+        _seconds(passed and passed.at),
+    )
+    yield Metric.one(
+        "runbook_restore_test_last_timestamp_seconds",
+        "When the last restore test ended, however it did; 0 if there was none.",
+        _seconds(last and last.at),
+    )
+    yield Metric.one("runbook_restore_test_passed", "1 if the last restore test passed.", last and float(last.passed))
+    yield Metric.one(
+        "runbook_restore_test_rto_seconds",
+        "From the start of fetching to a smoked release, in the last test that passed.",
+        passed and passed.rto_seconds,
+    )
+    yield Metric.one(
+        "runbook_restore_test_rpo_seconds",
+        "Age of the newest backup at the start of it.",
+        passed and passed.rpo_seconds,
+    )
+    results = {"passed": sum(test.passed for test in tests)}
+    results["failed"] = len(tests) - results["passed"]
+    yield Metric(
+        "runbook_restore_test_records",
+        "Restore tests on record.",
+        [(f'{{result="{result}"}}', float(count)) for result, count in results.items()],
+    )
+
+
+def _seconds(at: datetime | None) -> float:
+    return at.timestamp() if at else 0.0
+
+
+class _Remembering:
+    """A store that reads an object once, until listing shows another one under its key."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._listed: dict[str, Entry] = {}
+        self._read: dict[str, tuple[Entry, bytes]] = {}
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    def entries(self, prefix: str = "") -> Iterator[Entry]:
+        found = list(self._store.entries(prefix))
+        gone = {key for key in self._listed if key.startswith(prefix)} - {entry.key for entry in found}
+        for key in gone:
+            self._listed.pop(key)
+            self._read.pop(key, None)
+        self._listed.update((entry.key, entry) for entry in found)
+        return iter(found)
+
+    def get(self, key: str) -> bytes:
+        listed, read = self._listed.get(key), self._read.get(key)
+        if listed and read and read[0] == listed:
+            return read[1]
+        data = self._store.get(key)
+        if listed:
+            self._read[key] = listed, data
+        return data
+
+
+def _handler(exporter: Exporter) -> type[BaseHTTPRequestHandler]:
+    class Handler(BaseHTTPRequestHandler):
+        # A client that says nothing must not keep a thread for ever.
+        timeout = 10
+
+        def do_GET(self) -> None:
+            text = exporter.text
+            answers = {"/healthz": (200, "ok\n"), "/readyz": (200 if text else 503, "ready\n" if text else "reading\n")}
+            answers["/metrics"] = (200, text or "")
+            status, body = answers.get(self.path.partition("?")[0], (404, "there is /metrics, /healthz, /readyz\n"))
+            self.send_response(status)
+            self.send_header("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
+            self.send_header("Content-Length", str(len(body.encode())))
+            self.end_headers()
+            self.wfile.write(body.encode())
+
+        def log_message(self, format: str, *args: object) -> None:
+            """Nothing: scrapes are no news."""
+
+    return Handler
