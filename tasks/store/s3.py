@@ -12,7 +12,7 @@ from typing import Any, BinaryIO, cast
 
 import boto3
 from botocore.config import Config
-from botocore.exceptions import ClientError
+from botocore.exceptions import ClientError, PartialCredentialsError
 
 from tasks.environment import Environment
 from tasks.errors import Refused, TaskError
@@ -47,6 +47,10 @@ class S3Store(Store):
             client = boto3.client(
                 "s3",
                 endpoint_url=endpoint,
+                # None lets boto3 look further: a pod's identity, a file.
+                aws_access_key_id=environment.text("AWS_ACCESS_KEY_ID"),
+                aws_secret_access_key=environment.text("AWS_SECRET_ACCESS_KEY"),
+                aws_session_token=environment.text("AWS_SESSION_TOKEN"),
                 region_name=environment.text("S3_REGION") or environment.text("AWS_REGION") or "us-east-1",
                 config=Config(
                     signature_version="s3v4",
@@ -60,8 +64,8 @@ class S3Store(Store):
                     response_checksum_validation="when_supported",
                 ),
             )
-        except ValueError as error:
-            raise Refused("environment_invalid", f"S3_ENDPOINT_URL is no URL that boto3 takes: {error}") from error
+        except (ValueError, PartialCredentialsError) as error:
+            raise Refused("environment_invalid", f"boto3 takes neither S3_… nor AWS_… as they are: {error}") from error
         return cls(
             client,
             bucket_name,

@@ -29,6 +29,8 @@ class Proxy:
     down_for_good: bool = False
     """Refuse new connections as well."""
     port: int = 0
+    resets: int = 0
+    """How many connections a change has broken."""
     _open: set[socket.socket] = field(default_factory=set)
 
     @property
@@ -54,7 +56,8 @@ class Proxy:
             while data := source.recv(1 << 16):
                 sink.sendall(getattr(self, which)(data))
             sink.shutdown(socket.SHUT_WR)
-        except (Cut, OSError):
+        except (Cut, OSError) as error:
+            self.resets += isinstance(error, Cut)
             _reset(source)
             _reset(sink)
 
