@@ -34,6 +34,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     verb = verbs.add_parser("gate", help="fail unless a restore test passed lately")
     verb.add_argument("--within-hours", type=_hours, required=True, metavar="N")
     verb.add_argument("--without-proof", metavar="REASON", help="let pass, and record why")
+    verb.add_argument("--if-behind", type=int, metavar="LEVEL", help="pass if there is nothing to migrate up to LEVEL")
     verb.set_defaults(run=_gate)
 
 
@@ -60,6 +61,10 @@ def _cleanup(arguments: argparse.Namespace, environment: Environment) -> Result:
 
 
 def _gate(arguments: argparse.Namespace, environment: Environment) -> Result:
+    if arguments.if_behind is not None:
+        reason = skip_reason(environment, arguments.if_behind)
+        if reason:
+            return Result({"allowed_by": "nothing to migrate", "reason": reason}, f"allowed: {reason}")
     passed = gate(environment, within_hours=arguments.within_hours, without_proof=arguments.without_proof)
     return Result(passed, f"allowed by {passed['allowed_by']}")
 
