@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import gzip
+import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -18,6 +21,7 @@ RESTORED = ("runbook:application", "runbook:commands")
 """What a rollback restores besides the release."""
 
 PAGE = 50
+_STORED = (".history.json", ".history.json.gz")
 _BY = re.compile(r" by (?P<who>\S+)$")
 
 
@@ -94,26 +98,51 @@ class Entry:
 def parse(updates: Sequence[Mapping[str, Any]]) -> list[Entry]:
     """Entries from `pulumi stack history --json`, newest first as they come."""
     return [
-        Entry(
-            kind=update["kind"],
-            result=update.get("result", ""),
-            started=_time(update["startTime"]),
-            ended=_time(update["endTime"]) if "endTime" in update else None,
-            message=update["message"],
-            environment=update["environment"],
-            config={key: _plain(item) for key, item in update["config"].items() if not item["secret"]},
-            changes=update.get("resourceChanges", {}),
-        )
+        _entry(update, {key: _plain(item) for key, item in update["config"].items() if not item["secret"]})
         for update in updates
     ]
+
+
+def stored(folder: Path, size: int, page: int) -> list[Entry]:
+    """The same page from the folder where a backend of files keeps a stack's updates.
+
+    The engine reads every file of a history to show a page of it; here a page costs its own files only.
+    """
+    files = sorted((file for file in folder.iterdir() if file.name.endswith(_STORED)), reverse=True)
+    updates = [_stored(file) for file in files[(page - 1) * size : page * size]]
+    return [
+        _entry(update, {key: item for key, item in update["config"].items() if not _sealed(item)}) for update in updates
+    ]
+
+
+def _stored(file: Path) -> Mapping[str, Any]:
+    content = file.read_bytes()
+    return json.loads(gzip.decompress(content) if file.suffix == ".gz" else content)
+
+
+def _sealed(item: Any) -> bool:
+    return isinstance(item, Mapping) and "secure" in item
+
+
+def _entry(update: Mapping[str, Any], config: Mapping[str, Any]) -> Entry:
+    return Entry(
+        kind=update["kind"],
+        result=update.get("result", ""),
+        started=_time(update["startTime"]),
+        ended=_time(update["endTime"]) if update.get("endTime") else None,
+        message=update["message"],
+        environment=update["environment"],
+        config=config,
+        changes=update.get("resourceChanges") or {},
+    )
 
 
 def _plain(item: Mapping[str, Any]) -> Any:
     return item["objectValue"] if "objectValue" in item else item.get("value")
 
 
-def _time(text: str) -> datetime:
-    return datetime.fromisoformat(text)
+def _time(told: str | int) -> datetime:
+    return datetime.fromtimestamp(told, UTC) if isinstance(told, int) else datetime.fromisoformat(told)
 
 
 class History:

@@ -17,7 +17,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from ops.errors import Refused
 
@@ -80,14 +79,10 @@ def told(message: str) -> list[EngineLock]:
     return [EngineLock(m["user"], m["host"], int(m["pid"]), m["since"]) for m in _OWNER.finditer(message)]
 
 
-def held(backend: str, project: str, stack: str) -> list[EngineLock] | None:
-    """The locks in a backend of files; None when the backend keeps them where only an update can see them."""
-    if not backend.startswith("file://"):
-        return None
-    url = urlsplit(backend)
-    root = Path(url.netloc + url.path or "~").expanduser()
+def held(folder: Path) -> list[EngineLock]:
+    """The locks in the folder where a backend of files keeps a stack's."""
     found: list[EngineLock] = []
-    for file in (root / ".pulumi" / "locks" / "organization" / project / stack).glob("*.json"):
+    for file in folder.glob("*.json"):
         try:
             owner = json.loads(file.read_text())
         except FileNotFoundError:  # let go between the listing and the reading

@@ -9,8 +9,13 @@ import json
 import os
 import subprocess
 from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
+
+import yaml
 
 from ops import history
 from ops.errors import Refused
@@ -19,6 +24,23 @@ from ops.locks import Locked, told
 ENVIRONMENT: Mapping[str, str] = {"PULUMI_SKIP_UPDATE_CHECK": "true"}
 # The engine is a Go program: one that lives for a second need not tidy up as often (a quarter less time).
 _HASTE = {"GOGC": "400"}
+
+
+@dataclass(frozen=True)
+class BackendFiles:
+    """A stack in a backend of files."""
+
+    root: Path
+    project: str
+    stack: str
+
+    @property
+    def locks(self) -> Path:
+        return self.root / "locks" / "organization" / self.project / self.stack
+
+    @property
+    def history(self) -> Path:
+        return self.root / "history" / self.project / self.stack
 
 
 class Reader:
@@ -70,11 +92,21 @@ class Reader:
         except Refused as error:
             raise Refused(f"No stack is chosen: give --stack NAME or set RUNBOOK_STACK. ({error})") from None
 
-    def backend(self) -> str:
+    @cached_property
+    def files(self) -> BackendFiles | None:
+        """Where the stack is kept, when its backend is a folder of files."""
         given = os.environ.get("PULUMI_BACKEND_URL")
-        return given or json.loads(self.ask("whoami", "--json")).get("url", "")
+        backend = given or json.loads(self.ask("whoami", "--json")).get("url", "")
+        if not backend.startswith("file://"):
+            return None
+        url = urlsplit(backend)
+        project = yaml.safe_load((self.folder / "Pulumi.yaml").read_text())["name"]
+        root = Path(url.netloc + url.path or "~").expanduser() / ".pulumi"
+        return BackendFiles(root, project, self.stack.rsplit("/", 1)[-1])
 
     def history(self, size: int, page: int) -> list[history.Entry]:
+        if self.files and self.files.history.is_dir():
+            return history.stored(self.files.history, size, page)
         pages = ("--page-size", str(size), "--page", str(page))
         return history.parse(json.loads(self.ask("stack", "history", "--json", *pages, "--stack", self.stack)))
 

@@ -12,10 +12,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
 from ops.errors import Refused
 from ops.history import History
+from ops.locks import EngineLock, held
 from ops.reading import Reader
 
 if TYPE_CHECKING:
@@ -61,11 +60,10 @@ class Session:
     def say(self, text: str, style: str | None = None) -> None:
         self.console.print(text, style=style, markup=False, highlight=False)
 
-    @property
-    def lock_place(self) -> tuple[str, str, str]:
-        """Backend, project and stack: where a backend of files keeps its locks."""
-        project = yaml.safe_load((self.reader.folder / "Pulumi.yaml").read_text())["name"]
-        return self.reader.backend(), project, self.stack.rsplit("/", 1)[-1]
+    def locks(self) -> list[EngineLock] | None:
+        """The engine's locks on the stack; None when the backend keeps them where only an update can see them."""
+        files = self.reader.files
+        return held(files.locks) if files else None
 
     def history(self) -> History:
         return History(self.reader.history)

@@ -15,7 +15,6 @@ from ops import decisions, health, stackfile
 from ops.errors import Refused
 from ops.facts import outputs, pending_creates, settings_of
 from ops.history import PAGE
-from ops.locks import held
 from ops.session import Session
 from ops.show import levels, local, row
 
@@ -26,7 +25,7 @@ def status(session: Session) -> dict[str, Any]:
     services = settings.application.services
     with ThreadPoolExecutor(max_workers=8) as pool:
         past_, state_ = pool.submit(session.reader.history, PAGE, 1), pool.submit(session.reader.state)
-        locks_ = pool.submit(lambda: held(*session.lock_place))
+        locks_ = pool.submit(session.locks)
         cluster_ = pool.submit(session.cluster, settings, text.config)
         rollouts_ = pool.submit(lambda: cluster_.result().rollouts(services))
         level_ = pool.submit(lambda: cluster_.result().schema_level(services[0], settings.commands))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from ops.engine import Run
 from ops.errors import Interrupted, Refused
 from ops.facts import Facts
-from ops.locks import EngineLock, Locked, all_abandoned, held
+from ops.locks import EngineLock, Locked, all_abandoned
 from ops.progress import Progress
 from ops.session import Session
 from ops.stackfile import StackText
@@ -29,7 +29,7 @@ class LockPolicy:
 
 def clear_way(session: Session, facts: Facts, policy: LockPolicy) -> None:
     """Before anything is changed: no engine holds the stack, and nothing is left pending by a killed one."""
-    locks = held(*session.lock_place)
+    locks = session.locks()
     if locks:
         _break(session, locks, policy)
     if facts.pending:

@@ -23,6 +23,7 @@ import yaml
 from ops.cluster import Rollout
 from ops.deploy import Wish, deploy
 from ops.errors import Interrupted, Refused, RolledBack, Stuck
+from ops.history import parse
 from ops.rollback import Wish as Back
 from ops.rollback import rollback
 from ops.session import Session, open_session
@@ -218,6 +219,9 @@ def test_deploy_upgrade_rollback_and_the_gate(session: Session, registry: str, m
         back(session, allow_quarantined="x", to=4)
     assert session.file.read_bytes() == before
 
+    told = pulumi(session.reader.folder, "stack", "history", "--json", "--stack", session.stack)
+    assert session.reader.history(50, 1) == parse(json.loads(told)), "read from its files as the engine tells it"
+
 
 def test_a_failing_update_is_rolled_back_and_leaves_nothing_to_do(session: Session, registry: str) -> None:
     go(session, f"{registry}:v1")
@@ -322,7 +326,7 @@ def test_a_lock_of_somebody_else_is_respected(session: Session, registry: str, m
         go(session, f"{registry}:v2")
     assert session.file.read_bytes() == before
     # As on a backend that shows its lock only when an update asks for it.
-    monkeypatch.setattr("ops.update.held", lambda *_: None)
+    monkeypatch.setattr(Session, "locks", lambda _self: None)
     with pytest.raises(Refused, match="bob@elsewhere"):
         go(session, f"{registry}:v2")
     assert session.file.read_bytes() == before

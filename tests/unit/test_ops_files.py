@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import gzip
 import json
 import os
 import subprocess
@@ -16,6 +17,8 @@ import yaml
 
 from ops import locks, registry
 from ops.errors import Refused
+from ops.history import stored
+from ops.reading import Reader
 from ops.registry import Image
 from ops.stackfile import StackText, read
 
@@ -127,16 +130,39 @@ def test_the_engine_tells_who_holds_its_lock() -> None:
     assert not lock.abandoned("eve", "ci-7", lambda _: False)
 
 
-def test_locks_in_a_backend_of_files(tmp_path: Path) -> None:
-    place = tmp_path / ".pulumi/locks/organization/runbook/dev"
-    place.mkdir(parents=True)
+def test_a_backend_of_files_shows_its_locks_and_its_history(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "Pulumi.yaml").write_text("name: runbook\nruntime: python\n")
+    monkeypatch.setenv("PULUMI_BACKEND_URL", f"file://{tmp_path}")
+    files = Reader(tmp_path, "organization/runbook/dev").files
+    assert files is not None
+    assert locks.held(files.locks) == []
+    files.locks.mkdir(parents=True)
     owner = {"pid": 1, "username": "bob", "hostname": "ci-7", "timestamp": "2026-01-02T03:04:05.123Z"}
-    (place / "1.json").write_text(json.dumps(owner))
-    assert [str(lock) for lock in locks.held(f"file://{tmp_path}", "runbook", "dev") or []] == [
-        "bob@ci-7 (pid 1) since 2026-01-02T03:04:05"
+    (files.locks / "1.json").write_text(json.dumps(owner))
+    assert [str(lock) for lock in locks.held(files.locks)] == ["bob@ci-7 (pid 1) since 2026-01-02T03:04:05"]
+
+    files.history.mkdir(parents=True)
+    for second in range(5):
+        config = {"runbook:namespace": f"n{second}", "secrets:API_KEY": {"secure": "v1:abc"}}
+        update = {"kind": "update", "startTime": second, "message": "", "environment": {}, "config": config}
+        content = json.dumps({**update, "endTime": second + 2, "result": "succeeded"}).encode()
+        name = f"dev-{1700000000 + second}000000000"
+        for beside in (f"{name}.checkpoint.json", f"{name}.history.json.attrs"):
+            (files.history / beside).write_text("{}")
+        if second % 2:
+            (files.history / f"{name}.history.json").write_bytes(content)
+        else:
+            (files.history / f"{name}.history.json.gz").write_bytes(gzip.compress(content))
+    pages = [[entry.config for entry in stored(files.history, 2, page)] for page in (1, 2, 3, 4)]
+    assert pages == [
+        [{"runbook:namespace": "n4"}, {"runbook:namespace": "n3"}],
+        [{"runbook:namespace": "n2"}, {"runbook:namespace": "n1"}],
+        [{"runbook:namespace": "n0"}],
+        [],
     ]
-    assert locks.held(f"file://{tmp_path}", "runbook", "other") == []
-    assert locks.held("s3://bucket", "runbook", "dev") is None
+
+    monkeypatch.setenv("PULUMI_BACKEND_URL", "s3://bucket")
+    assert Reader(tmp_path, "dev").files is None
 
 
 def test_a_process_is_the_engine_only_by_its_name() -> None:
