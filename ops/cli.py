@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
-import json
-import sys
 import warnings
-from collections.abc import Mapping
-from contextlib import contextmanager
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ops.errors import EXIT_CODES, Interrupted, OpsError, Refused
+from ops.errors import EXIT_CODES
+from ops.shell import (
+    HERE,
+    AsJson,
+    BreakLock,
+    Cwd,
+    Stack,
+    Yes,
+    ask,
+    ended,
+    lock_policy,
+    open_session,
+    print_json,
+    print_result,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from ops.engine import Run
     from ops.rollback import Plan
-    from ops.session import Session
-    from ops.update import LockPolicy
 
 app = typer.Typer(
     help="Releases of one stack: deploy, roll back, and see what runs.",
@@ -34,22 +39,10 @@ app = typer.Typer(
 quarantine_app = typer.Typer(help="Image digests that must not come back by accident.", no_args_is_help=True)
 app.add_typer(quarantine_app, name="quarantine")
 
-Stack = Annotated[
-    str | None,
-    typer.Option("--stack", "-s", envvar=["RUNBOOK_STACK", "PULUMI_STACK"], help="Default: the selected stack."),
-]
-Cwd = Annotated[Path, typer.Option("--cwd", "-C", help="The project's folder.", file_okay=False, exists=True)]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
-Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
-BreakLock = Annotated[
-    bool,
-    typer.Option("--break-lock", help="Remove the lock of an update elsewhere that is known to be gone."),
-]
 AllowQuarantined = Annotated[
     str | None,
     typer.Option("--allow-quarantined", metavar="REASON", help="Take a quarantined image, and say why."),
 ]
-HERE = Path()
 
 
 def main() -> None:
@@ -92,9 +85,9 @@ def deploy(
 
     schema = {"min": schema_min, "max": schema_max, "level": schema_level}
     wish = deploying.Wish(image, git, version, schema, allow_quarantined, allow_downtime)
-    with _ended(as_json):
-        done = deploying.deploy(_session(cwd, stack), wish, _locks(break_lock, yes))
-        _result(done, as_json, f"Revision {done['revision']} serves, {done['seconds']} s after the command began.")
+    with ended(as_json):
+        done = deploying.deploy(open_session(cwd, stack), wish, lock_policy(break_lock, yes))
+        print_result(done, as_json, f"Revision {done['revision']} serves, {done['seconds']} s after the command began.")
 
 
 @app.command(
@@ -131,12 +124,12 @@ def rollback(
 
     def confirm(plan: Plan, run: Run | None) -> bool:
         _show_plan(plan, run)
-        return yes or _ask("Roll back?")
+        return yes or ask("Roll back?")
 
-    with _ended(as_json):
-        done = rolling.rollback(_session(cwd, stack), wish, _locks(break_lock, yes), confirm)
+    with ended(as_json):
+        done = rolling.rollback(open_session(cwd, stack), wish, lock_policy(break_lock, yes), confirm)
         what = f"Revision {done['revision']} serves the release of revision {done['target']} again"
-        _result(done, as_json, f"{what}, {done['seconds']} s after the command began.")
+        print_result(done, as_json, f"{what}, {done['seconds']} s after the command began.")
 
 
 @app.command(
@@ -152,10 +145,10 @@ def history(
     """Every update of the stack: revision, when, who, image, git, schema, result, duration."""
     from ops import show
 
-    with _ended(as_json):
-        rows = show.history(_session(cwd, stack), limit, page)
+    with ended(as_json):
+        rows = show.history(open_session(cwd, stack), limit, page)
         if as_json:
-            _json(rows)
+            print_json(rows)
         elif rows:
             show.print_history(rows)
         else:
@@ -172,10 +165,10 @@ def diff(
     """What differs between a revision and now: image, schema, services and commands."""
     from ops import show
 
-    with _ended(as_json):
-        rows = show.diff(_session(cwd, stack), revision)
+    with ended(as_json):
+        rows = show.diff(open_session(cwd, stack), revision)
         if as_json:
-            _json(rows)
+            print_json(rows)
         else:
             pairs = [(item["path"], item["then"], item["now"]) for item in rows]
             show.print_differences(pairs, f"REVISION {revision}", "NOW")
@@ -189,10 +182,10 @@ def status(stack: Stack = None, cwd: Cwd = HERE, as_json: AsJson = False) -> Non
     """What runs now: revision, image, schema, pods, health, lock, pending operations, quarantine."""
     from ops import status as looking
 
-    with _ended(as_json):
-        found = looking.status(_session(cwd, stack))
+    with ended(as_json):
+        found = looking.status(open_session(cwd, stack))
         if as_json:
-            _json(found)
+            print_json(found)
         else:
             looking.print_status(found)
         if found["problems"] or not looking.healthy(found):
@@ -204,10 +197,10 @@ def quarantine_list(stack: Stack = None, cwd: Cwd = HERE, as_json: AsJson = Fals
     """The digests in quarantine, and why."""
     from ops import quarantine
 
-    with _ended(as_json):
-        items = [item.to_config() for item in quarantine.listed(_session(cwd, stack))]
+    with ended(as_json):
+        items = [item.to_config() for item in quarantine.listed(open_session(cwd, stack))]
         if as_json:
-            _json(items)
+            print_json(items)
             return
         for item in items:
             typer.echo(f"{item['digest']}  revision {item['revision']}  {item['reason']}")
@@ -222,60 +215,9 @@ def quarantine_lift(
     """Let a digest be deployed again. Only the stack file is changed."""
     from ops import quarantine
 
-    with _ended(as_json=False):
-        item = quarantine.lift(_session(cwd, stack), digest)
+    with ended(as_json=False):
+        item = quarantine.lift(open_session(cwd, stack), digest)
         typer.echo(f"{item.digest} may be deployed again; it was barred since revision {item.revision}.")
-
-
-def _session(cwd: Path, stack: str | None) -> Session:
-    from ops.session import open_session
-
-    return open_session(cwd, stack)
-
-
-def _locks(break_lock: bool, yes: bool) -> LockPolicy:
-    from ops.update import LockPolicy
-
-    return LockPolicy(break_lock, lambda question: yes or _ask(question))
-
-
-def _ask(question: str) -> bool:
-    if not sys.stdin.isatty():
-        raise Refused(f"{question} There is no terminal to ask on: give --yes. Nothing was changed.")
-    return typer.confirm(question, err=True)
-
-
-@contextmanager
-def _ended(as_json: bool) -> Iterator[None]:
-    """Any failure that is foreseen ends as one message and its exit code."""
-    try:
-        yield
-        return
-    except OpsError as error:
-        end = error
-    except typer.Abort:
-        end = Refused("Not confirmed; nothing was changed.")
-    except KeyboardInterrupt:
-        end = Interrupted("Stopped. `runbook status` tells what stands.")
-    message = str(end).strip()
-    if as_json:
-        words = {1: "rolledBack", 2: "refused", 3: "failed", 4: "interrupted"}
-        _json({"result": words[end.exit_code], "error": message})
-    typer.echo(f"{typer.style('error:', fg='red')} {message}", err=True)
-    raise typer.Exit(end.exit_code)
-
-
-def _result(done: Mapping[str, Any], as_json: bool, line: str) -> None:
-    if as_json:
-        _json(done)
-    else:
-        typer.secho(line, fg="green")
-        if done["url"]:
-            typer.echo(done["url"])
-
-
-def _json(value: object) -> None:
-    typer.echo(json.dumps(value, indent=2))
 
 
 def _show_plan(plan: Plan, run: Run | None) -> None:

@@ -50,7 +50,7 @@ def test_an_error_is_one_message_and_its_exit_code(
     def fail(*_: object) -> None:
         raise error("what is wrong")
 
-    monkeypatch.setattr(cli, "_session", fail)
+    monkeypatch.setattr(cli, "open_session", fail)
     shown = CliRunner().invoke(cli.app, ["history", "--json"])
     assert shown.exit_code == code
     assert json.loads(shown.stdout) == {"result": word, "error": "what is wrong"}
