@@ -110,7 +110,7 @@ def run_to_end(parent: pulumi.ComponentResource, args: JobArgs, opts: ResourceOp
         uid=APPLICATION_UID,
         containers=steps[-1:],
         init_containers=[*([args.beside] if args.beside else []), *steps[:-1]],
-        restart_policy="Never",
+        restart_policy="OnFailure" if args.beside else "Never",
         # Nobody is served by a sidecar: it has nothing to drain.
         termination_grace_period_seconds=1 if args.beside else 30,
     )
@@ -124,7 +124,7 @@ def run_to_end(parent: pulumi.ComponentResource, args: JobArgs, opts: ResourceOp
             {"pulumi.com/replaceUnready": "true", **SECRETS_IN_ENVIRONMENT},
         ),
         spec={
-            "backoff_limit": args.command.attempts - 1,
+            "backoff_limit": _backoff_limit(args),
             "active_deadline_seconds": timeout,
             "template": pod,
         },
@@ -132,3 +132,13 @@ def run_to_end(parent: pulumi.ComponentResource, args: JobArgs, opts: ResourceOp
             inside, ResourceOptions(custom_timeouts=pulumi.CustomTimeouts(create=f"{timeout + _SLACK}s"))
         ),
     )
+
+
+def _backoff_limit(args: JobArgs) -> int:
+    """How many failures the Job bears.
+
+    A sidecar that crashes is started again for ever, and only `OnFailure` makes its restarts count: then the
+    Job fails with the first one instead of at its deadline. There, a limit above 0 is the restart that fails it.
+    """
+    attempts = args.command.attempts
+    return attempts if args.beside and attempts > 1 else attempts - 1

@@ -39,13 +39,21 @@ def test_an_upgrade_with_an_additive_migration_loses_no_request(stack: Stack, im
     assert stack.changes() == {}
 
 
-@pytest.mark.parametrize("bad", ["shop:v6-bad-migration", "shop:v5-crash", "shop:v7-bad-smoke"])
-def test_a_failing_release_never_serves_and_is_rolled_back(stack: Stack, images: dict[str, str], bad: str) -> None:
+@pytest.mark.parametrize(
+    ("bad", "failing"),
+    [("shop:v6-bad-migration", "migrate"), ("shop:v5-crash", "rehearsal"), ("shop:v7-bad-smoke", "rehearsal")],
+)
+def test_a_failing_release_never_serves_and_is_rolled_back(
+    stack: Stack, images: dict[str, str], bad: str, failing: str
+) -> None:
     before = stack.release
     with Traffic(stack.url) as traffic:
         # The failing migration belongs to a contract release: without the flag the gate would not let it near.
         deploy = stack.runbook("deploy", images[bad], "--yes", "--allow-downtime")
     assert deploy.code == FAILED_AND_ROLLED_BACK, deploy.text
+    assert f"Job {failing}-" in deploy.text
+    assert "exited with code" in deploy.text, "the cause is told"
+    assert "DeadlineExceeded" not in deploy.text, "it fails when it has failed, not when its time is up"
     assert traffic.failures == []
     assert traffic.versions() == [before["git"]], "another version than the old one was serving"
     assert stack.release["image"] == before["image"]

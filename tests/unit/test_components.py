@@ -235,6 +235,9 @@ def test_a_rehearsal_is_the_release_itself_aside_from_traffic(sandbox: Program) 
     assert rehearsal.pod is not None
     sidecar, real = rehearsal.pod["initContainers"][0], deployment.containers[0]
     assert sidecar["restartPolicy"] == "Always"
+    # Only so does a crash of the sidecar fail the Job with the first restart.
+    assert rehearsal.pod["restartPolicy"] == "OnFailure"
+    assert rehearsal.inputs["spec"]["backoffLimit"] == 0
     for same in ("image", "command", "envFrom", "resources", "securityContext", "startupProbe"):
         assert sidecar[same] == real[same]
     check = rehearsal.pod["containers"][0]

@@ -100,6 +100,10 @@ func complaints(pod *corev1.Pod) []complaint {
 			text := exitText(status.Name, last)
 			text += fmt.Sprintf(", restarted %d times, now %s", status.RestartCount, state.Waiting.Reason)
 			exits = append(exits, complaint{container: status.Name, exited: true, previous: true, text: text})
+		case state.Running != nil && last != nil && last.ExitCode != 0 && pod.Spec.RestartPolicy == corev1.RestartPolicyOnFailure:
+			// A Job that counts restarts has failed already, or soon will: the words of the run before tell why.
+			text := exitText(status.Name, last) + " and was restarted"
+			exits = append(exits, complaint{container: status.Name, exited: true, previous: true, text: text})
 		case state.Waiting != nil && !isNormalWaiting(state.Waiting.Reason):
 			text := fmt.Sprintf("container %s is waiting: %s", status.Name, state.Waiting.Reason)
 			if state.Waiting.Message != "" {
