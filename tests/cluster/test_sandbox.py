@@ -84,6 +84,11 @@ class Namespace:
     def wait_ready(self, *pods: str) -> None:
         self.kubectl("wait", "--for=condition=Ready", "--timeout=60s", *(f"pod/{pod}" for pod in pods))
 
+    def answers(self, pod: str) -> bool:
+        """Whether a command can be run in the pod: a kubelet that has just started does not know its pods yet."""
+        command = ["kubectl", "--namespace", self.name, "exec", pod, "--", "node", "--version"]
+        return subprocess.run(command, capture_output=True, timeout=60).returncode == 0
+
     def reaches(self, pod: str, host: str, port: int) -> bool:
         done = subprocess.run(
             ["kubectl", "--namespace", self.name, "exec", pod, "--", "node", "-e", CONNECT, host, str(port)],
@@ -296,6 +301,7 @@ def test_a_dead_component_comes_back_and_pods_live_on(name: str, namespace: Name
     after = eventually(lambda: (now := component(name)).state == "RUNNING" and now.pid != before.pid and now, 60)
     assert after.restarts == before.restarts + 1
     eventually(lambda: subprocess.run(["kubectl", "get", "--raw=/readyz"], capture_output=True).returncode == 0)
+    eventually(lambda: namespace.answers("client"), 60)
     eventually(lambda: namespace.reaches("client", "server", 80), 60)
     assert namespace.kubectl("get", "pods", f"--output={containers}") == running
 
