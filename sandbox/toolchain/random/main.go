@@ -8,7 +8,6 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"os"
 	"strings"
 
@@ -18,6 +17,7 @@ import (
 	"github.com/pulumi/pulumi/sdk/v3/go/common/diag"
 	"github.com/pulumi/pulumi/sdk/v3/go/common/diag/colors"
 	"github.com/pulumi/pulumi/sdk/v3/go/common/resource"
+	"github.com/pulumi/pulumi/sdk/v3/go/common/resource/plugin"
 	"github.com/pulumi/pulumi/sdk/v3/go/common/tokens"
 	"github.com/terraform-providers/terraform-provider-random/internal/provider"
 )
@@ -26,14 +26,10 @@ import (
 var version = "0.0.0-dev"
 
 func main() {
-	ctx := context.Background()
 	info := providerInfo()
-	metadata, err := schema(ctx, info)
-	if err != nil {
-		fmt.Fprintf(os.Stderr, "pulumi-resource-random: schema: %v\n", err)
-		os.Exit(1)
-	}
-	pf.Main(ctx, info.Name, info, metadata)
+	pf.Main(context.Background(), info.Name, info, pf.ProviderMetadata{
+		XGetSchema: func(ctx context.Context, _ plugin.GetSchemaRequest) ([]byte, error) { return schema(ctx, info) },
+	})
 }
 
 func providerInfo() tfbridge.ProviderInfo {
@@ -78,14 +74,15 @@ func bytesID(_ context.Context, state resource.PropertyMap) (resource.ID, error)
 	return resource.ID(value.StringValue()), nil
 }
 
-// schema derives the package's schema from the provider at every start; nothing generated is kept in the tree.
-func schema(ctx context.Context, info tfbridge.ProviderInfo) (pf.ProviderMetadata, error) {
+// schema derives the package's schema from the provider. Deriving takes over a second and no update asks for it,
+// so it is done only when somebody does.
+func schema(ctx context.Context, info tfbridge.ProviderInfo) ([]byte, error) {
 	quiet := diag.DefaultSink(os.Stderr, os.Stderr, diag.FormatOptions{Color: colors.Never})
 	generated, err := tfgen.GenerateSchema(ctx, tfgen.GenerateSchemaOptions{
 		ProviderInfo: info, DiagnosticsSink: quiet, XInMemoryDocs: true,
 	})
 	if err != nil {
-		return pf.ProviderMetadata{}, err
+		return nil, err
 	}
-	return generated.ProviderMetadata, nil
+	return generated.ProviderMetadata.PackageSchema, nil
 }

@@ -10,7 +10,7 @@ import (
 
 // What the Python package expects of its plugin: these tokens, these properties, these secrets.
 func TestSchemaFitsTheOfficialPackage(t *testing.T) {
-	metadata, err := schema(t.Context(), providerInfo())
+	described, err := schema(t.Context(), providerInfo())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -21,7 +21,7 @@ func TestSchemaFitsTheOfficialPackage(t *testing.T) {
 			Required   []string
 		}
 	}
-	if err := json.Unmarshal(metadata.PackageSchema, &spec); err != nil {
+	if err := json.Unmarshal(described, &spec); err != nil {
 		t.Fatal(err)
 	}
 	if spec.Name != "random" {
@@ -45,15 +45,15 @@ func TestSchemaFitsTheOfficialPackage(t *testing.T) {
 		}
 	}
 	for token, wanted := range secrets {
-		described, known := spec.Resources[token]
+		resource, known := spec.Resources[token]
 		if !known {
 			t.Errorf("%s is missing", token)
 			continue
 		}
-		if _, has := described.Properties["keepers"]; !has {
+		if _, has := resource.Properties["keepers"]; !has {
 			t.Errorf("%s has no keepers", token)
 		}
-		for name, property := range described.Properties {
+		for name, property := range resource.Properties {
 			if property.Secret != slices.Contains(wanted, name) {
 				t.Errorf("%s.%s: secret is %v", token, name, property.Secret)
 			}
