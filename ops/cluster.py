@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import json
+import math
 import shlex
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import httpx
 from lightkube import ApiError, Client, KubeConfig
+from lightkube.config.client_adapter import Client as connect
+from lightkube.config.client_adapter import ConnectionParams
 from lightkube.core.exceptions import ConfigError, LoadResourceError
 from lightkube.core.resource import NamespacedResource
 from lightkube.core.resource_registry import resource_registry
@@ -18,6 +24,13 @@ from lightkube.resources.core_v1 import Pod
 
 from ops.errors import OpsError, Refused
 from settings import Commands, Service
+
+_TIMEOUT = httpx.Timeout(10.0, connect=5.0)
+
+
+def _patient(seconds: float) -> httpx.Timeout:
+    """For an answer that comes bit by bit over this time."""
+    return httpx.Timeout(10.0, connect=5.0, read=seconds + 10)
 
 
 @dataclass(frozen=True)
@@ -44,7 +57,8 @@ class Cluster:
             found = KubeConfig.from_env().get(context_name=context if isinstance(context, str) else None)
             if found is None:
                 raise ConfigError("it has no current context")
-            self._client = Client(config=found, namespace=namespace, timeout=httpx.Timeout(10.0, connect=5.0))
+            self._config = found
+            self._client = Client(config=found, namespace=namespace, timeout=_TIMEOUT)
         except (ConfigError, OSError) as error:
             raise Refused(f"There is no usable kubeconfig: {error}. Set KUBECONFIG.") from None
 
@@ -60,15 +74,38 @@ class Cluster:
             return rollouts
         current = {rollout.service: rollout for rollout in rollouts}
 
-        def watch() -> list[Rollout]:
-            for _, deployment in self._client.watch(Deployment, server_timeout=seconds):
-                if deployment.metadata and deployment.metadata.name in names:
-                    current[deployment.metadata.name] = _rollout(deployment)
-                if all(rollout.settled for rollout in current.values()):
-                    break
-            return list(current.values())
+        deployments = f"/apis/apps/v1/namespaces/{self.namespace}/deployments"
+        for _, found in self.changes(deployments, seconds):
+            rollout = _rollout(Deployment.from_dict(found))
+            if rollout.service in names:
+                current[rollout.service] = rollout
+            if all(rollout.settled for rollout in current.values()):
+                break
+        return list(current.values())
 
-        return self._call(watch)
+    def find(self, kind: Any, name: str) -> Any:
+        """An object of the namespace, or None."""
+        return self._get(kind, name, self.namespace)
+
+    @contextmanager
+    def patient(self) -> Iterator[Client]:
+        """A client for answers that take long (a log as it is written)."""
+        with self._reached():
+            yield Client(config=self._config, namespace=self.namespace, timeout=httpx.Timeout(None, connect=5.0))
+
+    def changes(self, path: str, seconds: float, **selection: str) -> Iterator[tuple[str, dict[str, Any]]]:
+        """What there is under an API path and every change of it, as (`ADDED`, object), until the time is up."""
+        deadline = time.monotonic() + seconds
+        with connect(self._config, ConnectionParams(timeout=_TIMEOUT)) as http:
+            while (left := math.ceil(deadline - time.monotonic())) > 0:
+                asked = {**selection, "watch": "true", "timeoutSeconds": str(left)}
+                with self._reached(), http.stream("GET", path, params=asked, timeout=_patient(left)) as answer:
+                    if answer.is_error:
+                        answer.read()
+                        raise Refused(f"The cluster refuses ({answer.status_code}): {answer.text}")
+                    for line in answer.iter_lines():
+                        change = json.loads(line)
+                        yield change["type"], change["object"]
 
     def schema_level(self, service: Service, commands: Commands) -> int | None:
         """The database's level, asked in a ready pod of the service; None when there is none."""
@@ -102,7 +139,7 @@ class Cluster:
         return f"{namespace}/{name}" if self._get(resource, name, namespace) else None
 
     def _deployment(self, name: str) -> Deployment | None:
-        return self._get(Deployment, name, self.namespace)
+        return self.find(Deployment, name)
 
     def _ready_pod(self, service: str) -> str | None:
         deployment = self._deployment(service)
@@ -139,12 +176,17 @@ class Cluster:
         return self._call(read)
 
     def _call(self, work: Any) -> Any:
-        try:
+        with self._reached():
             return work()
+
+    @contextmanager
+    def _reached(self) -> Iterator[None]:
+        try:
+            yield
         except ApiError as error:
             raise Refused(f"The cluster refuses ({error.status.code}): {error.status.message}") from None
         except httpx.HTTPError as error:
-            where = getattr(self._client.config.cluster, "server", "?")
+            where = getattr(self._config.cluster, "server", "?")
             raise Unreachable(f"The cluster at {where} cannot be reached: {error or type(error).__name__}") from None
 
 
