@@ -4,6 +4,7 @@ import pulumi
 
 import components as room
 from settings import config
+from settings.backup import throw_away
 
 settings, secrets = config.read()
 
@@ -32,15 +33,51 @@ credentials = room.Credentials(
     room.CredentialsArgs(
         namespace=foundation.namespace,
         generated=settings.credentials.generated,
-        given={**secrets, **data.dsns},
+        given={**{name: secrets[name] for name in settings.application.secrets}, **data.dsns},
     ),
     pulumi.ResourceOptions(depends_on=[foundation]),
 )
 pulumi.export("namespace", foundation.namespace)
 
+ready: list[pulumi.Resource] = [data, credentials]
+backup: room.Backup | None = None
+if plan := settings.backup:
+    backup = room.Backup(
+        "backup",
+        room.BackupArgs(
+            namespace=foundation.namespace,
+            backup=plan,
+            database=settings.data.postgres,
+            database_secret_name=credentials.database_secret_name,
+            secrets={name: secrets[name] for name in plan.secret_names},
+            release=settings.release,
+            protect=settings.guards.protect_data,
+        ),
+        pulumi.ResourceOptions(depends_on=ready),
+    )
+    room.BackupExporter(
+        "backup-exporter",
+        room.BackupExporterArgs(namespace=foundation.namespace, backup=plan, identity=backup.identity),
+        pulumi.ResourceOptions(depends_on=[backup]),
+    )
+    ready = [*ready, backup]
+
 if release := settings.release:
-    ready: list[pulumi.Resource] = [data, credentials]
     if release.migrate:
+        if plan and backup:
+            before = room.PreRelease(
+                "pre-release",
+                room.PreReleaseArgs(
+                    namespace=foundation.namespace,
+                    backup=plan,
+                    account=backup.account,
+                    release=release,
+                    command=settings.commands.migrate,
+                    database_secret_name=credentials.database_secret_name,
+                ),
+                pulumi.ResourceOptions(depends_on=ready),
+            )
+            ready = [before]
         migration = room.Migration(
             "migration",
             room.MigrationArgs(
@@ -84,6 +121,24 @@ if release := settings.release:
                 rollout_identity=application.rollout_identity,
             ),
             pulumi.ResourceOptions(depends_on=[after]),
+        )
+    if plan and backup:
+        postgres, redis = throw_away(settings.data, plan.restore_test)
+        room.RestoreTest(
+            "restore-test",
+            room.RestoreTestArgs(
+                namespace=foundation.namespace,
+                backup=plan,
+                postgres=postgres,
+                redis=redis,
+                release=release,
+                service=application.container,
+                port=settings.application.services[0].port,
+                migrate=settings.commands.migrate,
+                smoke=settings.commands.rehearsal,
+                amounts=settings.application.job_resources,
+            ),
+            pulumi.ResourceOptions(depends_on=[application, backup]),
         )
     pulumi.export("url", application.url)
     pulumi.export("services", application.services)

@@ -1,17 +1,25 @@
 """The rooms of the house: one file per chapter, each a ComponentResource that reads no configuration."""
 
 from components.application import Application, ApplicationArgs
+from components.backup import Backup, BackupArgs
+from components.backup_exporter import BackupExporter, BackupExporterArgs
 from components.cache import Cache
 from components.credentials import Credentials, CredentialsArgs
 from components.data import DataServices, DataServicesArgs
 from components.foundation import Foundation, FoundationArgs
 from components.jobs import RolloutJobArgs
 from components.migration import Migration, MigrationArgs
+from components.pre_release import PreRelease, PreReleaseArgs
+from components.restore_test import RestoreTest, RestoreTestArgs
 from components.smoke import Smoke
 
 __all__ = [
     "Application",
     "ApplicationArgs",
+    "Backup",
+    "BackupArgs",
+    "BackupExporter",
+    "BackupExporterArgs",
     "Cache",
     "Credentials",
     "CredentialsArgs",
@@ -21,6 +29,10 @@ __all__ = [
     "FoundationArgs",
     "Migration",
     "MigrationArgs",
+    "PreRelease",
+    "PreReleaseArgs",
+    "RestoreTest",
+    "RestoreTestArgs",
     "RolloutJobArgs",
     "Smoke",
 ]

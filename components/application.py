@@ -72,6 +72,8 @@ class Application(pulumi.ComponentResource):
     """Names of the Deployments."""
     env_from: Sequence[EnvFromSourceArgsDict]
     """Variables of the first service, for the Jobs that check it."""
+    container: ContainerArgsDict
+    """The first service's container, for a test that starts it aside."""
     internal_url: str
     """The first service as Jobs in the namespace reach it."""
     rollout_identity: str
@@ -94,6 +96,7 @@ class Application(pulumi.ComponentResource):
         self.url = args.ingress.url
         self.services = [service.name for service in services]
         self.env_from = self._env_from(configs[0])
+        self.container = self._container(services[0], configs[0])
         self.internal_url = f"http://{services[0].name}:{services[0].port}"
         contents = [service.to_config() for service in services]
         self.rollout_identity = content_hash(

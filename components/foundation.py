@@ -126,9 +126,13 @@ def peer(of: Peer) -> NetworkPolicyPeerArgsDict:
 
 
 def outside(
-    parent: pulumi.ComponentResource, name: str, namespace: Input[str], egress: Sequence[Egress]
+    parent: pulumi.ComponentResource,
+    name: str,
+    namespace: Input[str],
+    egress: Sequence[Egress],
+    who: LabelSelectorArgsDict | None = None,
 ) -> NetworkPolicy | None:
-    """Lets services and Jobs reach addresses outside the cluster."""
+    """Lets services and Jobs, or somebody else, reach addresses outside the cluster."""
     if not egress:
         return None
     rules: list[NetworkPolicyEgressRuleArgsDict] = [
@@ -141,12 +145,17 @@ def outside(
     return NetworkPolicy(
         name,
         metadata=metadata(name, namespace, labels(name, "foundation")),
-        spec={"pod_selector": clients(), "policy_types": ["Egress"], "egress": rules},
+        spec={"pod_selector": who or clients(), "policy_types": ["Egress"], "egress": rules},
         opts=ResourceOptions(parent=parent),
     )
 
 
 def clients() -> LabelSelectorArgsDict:
     """Selects the services and the Jobs: all that runs the application's image."""
+    return parts(SERVICE, JOB)
+
+
+def parts(*components: str) -> LabelSelectorArgsDict:
+    """Selects everything that plays one of these parts."""
     key = "app.kubernetes.io/component"
-    return {"match_expressions": [{"key": key, "operator": "In", "values": [SERVICE, JOB]}]}
+    return {"match_expressions": [{"key": key, "operator": "In", "values": list(components)}]}

@@ -1,6 +1,7 @@
 """Typed settings of a stack. `settings.config` is the only reader of pulumi.Config; the rest needs no engine."""
 
 from settings.application import Application, Autoscaler, Probe, Probes, Resources, Service
+from settings.backup import Backup, S3Destination, VolumeDestination
 from settings.base import ImageRef, Settings, image_digest
 from settings.commands import Command, Commands, MigrateCommand
 from settings.files import load_stack_file, stack_file
@@ -24,6 +25,7 @@ from settings.stack import StackFile, StackSettings, json_schema, parse
 __all__ = [
     "Application",
     "Autoscaler",
+    "Backup",
     "BundledPostgres",
     "BundledRedis",
     "Command",
@@ -45,12 +47,14 @@ __all__ = [
     "Quarantined",
     "Release",
     "Resources",
+    "S3Destination",
     "SchemaRange",
     "Service",
     "Settings",
     "SettingsError",
     "StackFile",
     "StackSettings",
+    "VolumeDestination",
     "image_digest",
     "json_schema",
     "load_stack_file",

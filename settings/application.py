@@ -30,7 +30,10 @@ PROVIDED_ENV = frozenset(
     {"PORT", "DATABASE_URL", "REDIS_URL", "NODE_ENV", "RELEASE_GIT", "SCHEMA_MIN", "SCHEMA_MAX", "PUBLIC_URL"}
 )
 """Variables the program sets itself; a service's own `env` may not."""
-_TAKEN_NAMES = frozenset({"postgres", "redis", "postgres-pods", "redis-pods", "migrate", "rehearsal", "cache", "smoke"})
+_TAKEN_NAMES = frozenset(
+    {"postgres", "redis", "postgres-pods", "redis-pods", "migrate", "rehearsal", "cache", "smoke"}
+    | {"backup", "backup-exporter", "restore-test"}
+)
 """Names of the program's own Services and accounts."""
 
 

@@ -62,6 +62,9 @@ class Release(Settings):
     allow_quarantined: Annotated[str | None, Field(min_length=1, examples=["hotfix of the payment provider"])] = None
     """Why a quarantined digest is released all the same. Absent in every ordinary release."""
 
+    without_proof: Annotated[str | None, Field(min_length=1, examples=["restore tests are down, dump checked"])] = None
+    """Why migrations run although no backup was proven lately. Absent in every ordinary release."""
+
     def _findings(self) -> list[Finding]:
         found: list[Finding] = []
         if self.action == "rollback":

@@ -6,12 +6,14 @@ import inspect
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
+from math import ceil
 from typing import Annotated, Any, Literal
 
 from pydantic import TypeAdapter, ValidationError
 
 from settings.application import PROVIDED_ENV, Application
-from settings.base import DnsLabel, Path, Settings, quantity
+from settings.backup import Backup, VolumeDestination, throw_away
+from settings.base import EXAMPLE_DIGEST, DnsLabel, Path, Settings, quantity
 from settings.commands import Commands
 from settings.platform import (
     BundledPostgres,
@@ -55,11 +57,13 @@ class StackSettings(Settings):
     """The way in from outside."""
     guards: Guards = Guards()
     """Limits of the namespace."""
+    backup: Backup | None = None
+    """Backups and the tests that prove them. Without it there are none, and migrations run without a gate."""
 
     @property
     def secret_names(self) -> tuple[str, ...]:
         """The `secrets:*` keys this stack needs."""
-        return tuple(sorted({*self.application.secrets, *_dsn_names(self.data)}))
+        return tuple(sorted(_needed(self.application, self.data, self.backup)))
 
 
 @dataclass(frozen=True)
@@ -228,10 +232,15 @@ def _no_plain_secrets(file: StackFile) -> Iterator[Problem]:
 
 @_rule
 def _secrets(
-    application: Application, data: Data, credentials: Credentials, release: Release | None, file: StackFile
+    application: Application,
+    data: Data,
+    credentials: Credentials,
+    backup: Backup | None,
+    release: Release | None,
+    file: StackFile,
 ) -> Iterator[Problem]:
     """Every secret that is asked for is there, encrypted; and every one that is there is asked for."""
-    needed = {**dict.fromkeys(application.secrets, "runbook:application.secrets"), **_dsn_names(data)}
+    needed = _needed(application, data, backup)
     present = {key.partition(":")[2] for key in (*file.values, *file.sealed) if key.startswith("secrets:")}
     absent = sorted(set(needed) - present)
     if absent:
@@ -251,6 +260,22 @@ def _secrets(
 
 
 @_rule
+def _production_has_backups(environment: str, backup: Backup | None, file: StackFile) -> Iterator[Problem]:
+    if environment == "production" and backup is None and "runbook:backup" not in file.values:
+        yield missing("backup", json_schema())
+
+
+@_rule
+def _servers_for_restore_tests(data: Data, backup: Backup | None, file: StackFile) -> Iterator[Problem]:
+    """What is bundled shows which image its throw-away double needs."""
+    for key, store in (("postgres", data.postgres), ("redis", data.redis)):
+        if backup and isinstance(store, External) and not getattr(backup.restore_test, f"{key}_image"):
+            why = f"is missing: {key} is external, so the restore test has to be told which image to start for itself"
+            write = f"registry.example.com/{key}@{EXAMPLE_DIGEST}"
+            yield _at(file, "backup", ("restoreTest", f"{key}Image"), why, None, write)
+
+
+@_rule
 def _way_in(application: Application, ingress: Ingress, file: StackFile) -> Iterator[Problem]:
     if not any(service.paths for service in application.services):
         why = f"no service serves a path, so {ingress.host} would answer nothing"
@@ -258,12 +283,22 @@ def _way_in(application: Application, ingress: Ingress, file: StackFile) -> Iter
 
 
 @_rule
-def _fits_the_quota(application: Application, data: Data, guards: Guards, file: StackFile) -> Iterator[Problem]:
+def _fits_the_quota(
+    application: Application, data: Data, backup: Backup | None, guards: Guards, file: StackFile
+) -> Iterator[Problem]:
     """A rollout needs more pods of every service for a while, and Jobs run beside them."""
     pods = [(s.resources, s.most_replicas + application.surge) for s in application.services]
     pods.append((application.job_resources, 2))
     stores = [store for store in (data.postgres, data.redis) if isinstance(store, BundledPostgres | BundledRedis)]
     pods += [(store.resources, 1) for store in stores]
+    volumes = [store.storage for store in stores]
+    if backup:
+        # A restore test has its own servers and one pod of the release. Beside it: a scheduled backup, one before
+        # a release, a restore, the exporter; and in it one task or Job at a time.
+        pods += [(store.resources, 1) for store in throw_away(data, backup.restore_test)]
+        pods += [(application.services[0].resources, 1), (application.job_resources, 1), (backup.resources, 5)]
+        volumes += [backup.scratch] * (4 if backup.format == "directory" else 2)
+        volumes += [backup.destination.size] if isinstance(backup.destination, VolumeDestination) else []
     quota = guards.quota
     for key, have, side, amount in (
         ("cpu", quota.cpu, "requests", "cpu"),
@@ -273,13 +308,23 @@ def _fits_the_quota(application: Application, data: Data, guards: Guards, file: 
     ):
         need = sum(quantity(getattr(getattr(resources, side), amount)) * count for resources, count in pods)
         if need > quantity(have):
-            written = f"{-(-need // 2**30)}Gi" if amount == "memory" else str(-(-need // 1))
-            why = f"all services with the surge of a rollout, Jobs and data need {written} ({side}.{amount})"
+            written = f"{ceil(need / 2**30)}Gi" if amount == "memory" else str(ceil(need))
+            more = ", backups, a restore and its test" if backup else ""
+            why = f"all services with the surge of a rollout, Jobs and data{more} need {written} ({side}.{amount})"
             yield _at(file, "guards", ("quota", key), why, have, written)
-    storage = sum(quantity(store.storage) for store in stores)
+    storage = sum(quantity(size) for size in volumes)
     if storage > quantity(quota.storage):
-        written = f"{-(-storage // 2**30)}Gi"
+        written = f"{ceil(storage / 2**30)}Gi"
         yield _at(file, "guards", ("quota", "storage"), f"the volumes need {written}", quota.storage, written)
+
+
+def _needed(application: Application, data: Data, backup: Backup | None) -> dict[str, str]:
+    """Every secret of a stack, and who asks for it."""
+    return {
+        **dict.fromkeys(application.secrets, "runbook:application.secrets"),
+        **_dsn_names(data),
+        **dict.fromkeys(backup.secret_names if backup else (), "runbook:backup"),
+    }
 
 
 def _dsn_names(data: Data) -> dict[str, str]:

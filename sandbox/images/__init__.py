@@ -1,4 +1,4 @@
-"""The images the sandbox runs: PostgreSQL, Redis and every release of the shop, built with no image hub."""
+"""The images the sandbox runs: PostgreSQL, Redis, the tasks and every release of the shop, built with no image hub."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 from sandbox import ui
 from sandbox.cache import artifact
-from sandbox.images import base, oci, shop
+from sandbox.images import base, oci, shop, tasks
 from sandbox.images.buildah import Builder
 from sandbox.images.registry import push
 from sandbox.paths import LOGS
@@ -19,18 +19,19 @@ LOG = LOGS / "images.log"
 def build_all(registry: str) -> dict[str, str]:
     """Build what is not built yet, push what `registry` does not have, and return name → reference by digest.
 
-    Names are `postgres`, `redis` and `shop:v1` … `shop:v7-bad-smoke`.
+    Names are `postgres`, `redis`, `tasks` and `shop:v1` … `shop:v7-bad-smoke`.
     """
     with ThreadPoolExecutor() as pool:
         # npm and the Debian base do not need each other.
         application = pool.submit(shop.application, LOG)
         stand = base_layout()
         data = data_layout(stand)
+        work = tasks.layout(stand, LOG)
         releases = shop.layout(stand, application.result(), LOG)
     images = {}
     with ui.step(f"push images to {registry}"):
-        for tag in oci.digests(data):
-            images[tag] = push(data, tag, registry, repository=tag, name="latest", log=LOG)
+        for layout, tag in (*((data, tag) for tag in oci.digests(data)), (work, "tasks")):
+            images[tag] = push(layout, tag, registry, repository=tag, name="latest", log=LOG)
         for tag in oci.digests(releases):
             images[f"shop:{tag}"] = push(releases, tag, registry, repository="shop", name=tag, log=LOG)
     return images

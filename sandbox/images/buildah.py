@@ -30,9 +30,9 @@ class Builder:
         self._stored = f"containers-storage:[{driver}@{root}+{run}]"
         ui.run(["skopeo", "copy", f"oci:{base}", f"{self._stored}{BASE}"], log=log)
 
-    def build(self, tag: str, context: Path) -> None:
+    def build(self, tag: str, context: Path, *more: str | Path) -> None:
         options = ["--isolation", "chroot", "--timestamp", str(EPOCH), "--format", "oci", "--tag", tag]
-        ui.run([*self._buildah, "bud", *options, context], log=self._log)
+        ui.run([*self._buildah, "bud", *options, *more, context], log=self._log)
         # Not compressed, as all layers here: the base stays one layer with one digest for every image.
         copy = ["skopeo", "copy", "--dest-oci-accept-uncompressed-layers"]
         ui.run([*copy, f"{self._stored}localhost/{tag}:latest", f"oci:{self.layout}:{tag}"], log=self._log)

@@ -100,6 +100,12 @@ def digests(layout: Path) -> dict[str, str]:
     return {entry["annotations"][_TAG]: entry["digest"] for entry in index["manifests"]}
 
 
+def config(layout: Path) -> Json:
+    """How the only image of a layout is to be run: user, variables, command."""
+    manifest = _blob(layout, next(iter(digests(layout).values())))
+    return _blob(layout, manifest["config"]["digest"])["config"]
+
+
 def _anonymous(entry: tarfile.TarInfo) -> tarfile.TarInfo:
     entry.uid = entry.gid = 0
     entry.uname = entry.gname = "root"

@@ -55,8 +55,14 @@ class Registered:
     @property
     def pod(self) -> Mapping[str, Any] | None:
         """The spec of its pods, for what has pods."""
-        template = self.inputs.get("spec", {}).get("template")
+        template = self.template
         return template["spec"] if template else None
+
+    @property
+    def template(self) -> Mapping[str, Any] | None:
+        """The template of its pods, for what has pods."""
+        spec = self.inputs.get("spec", {})
+        return (spec["jobTemplate"]["spec"] if self.kind == "CronJob" else spec).get("template")
 
     @property
     def containers(self) -> list[Mapping[str, Any]]:
@@ -161,6 +167,11 @@ def secrets_for(config: Mapping[str, Any]) -> dict[str, str]:
     names += [
         f"{url}_URL" for url, key in (("DATABASE", "postgres"), ("REDIS", "redis")) if data[key]["mode"] == "external"
     ]
+    backup = config.get("runbook:backup")
+    if backup and backup["destination"]["mode"] == "s3" and backup["destination"].get("credentials") != "podIdentity":
+        names += ["BACKUP_S3_ACCESS_KEY_ID", "BACKUP_S3_SECRET_ACCESS_KEY"]
+    if backup and backup.get("encryption"):
+        names.append("BACKUP_IDENTITIES")
     return {name: f"value-of-{name.lower()}" for name in names}
 
 

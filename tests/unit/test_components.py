@@ -42,7 +42,8 @@ def test_there_are_pods_of_every_kind(sandbox: Program, prod: Program) -> None:
     kinds = {where.split("-")[0] for where, _ in pods(sandbox)}
     assert kinds == {
         "StatefulSet/postgres", "StatefulSet/redis", "Deployment/backend",
-        "Job/migrate", "Job/rehearsal", "Job/cache", "Job/smoke",
+        "Job/pre", "Job/migrate", "Job/rehearsal", "Job/cache", "Job/smoke",
+        "CronJob/backup", "CronJob/restore", "Deployment/backup",
     }  # fmt: skip
     assert not prod.all("StatefulSet")
 
@@ -86,14 +87,14 @@ def test_mounts_name_volumes_that_exist(sandbox: Program) -> None:
 
 def test_selectors_match_their_pods(sandbox: Program) -> None:
     for where, resource in pods(sandbox):
-        if resource.kind != "Job":
+        if resource.kind not in ("Job", "CronJob"):
             wanted = resource.inputs["spec"]["selector"]["matchLabels"]
             assert wanted.items() <= resource.inputs["spec"]["template"]["metadata"]["labels"].items(), where
 
 
 def test_servers_have_three_probes_and_liveness_is_not_readiness(sandbox: Program, prod: Program) -> None:
     for where, resource in pods(sandbox, prod):
-        if resource.kind == "Job":
+        if resource.kind in ("Job", "CronJob"):
             continue
         for container in resource.containers:
             assert {"startupProbe", "readinessProbe", "livenessProbe"} <= set(container), where
@@ -123,7 +124,8 @@ def test_every_resource_has_a_component_as_parent(sandbox: Program) -> None:
 
 
 def test_the_order_of_an_update(sandbox: Program) -> None:
-    steps = [sandbox.one("StatefulSet", "postgres"), job(sandbox, "migrate"), job(sandbox, "rehearsal")]
+    steps = [sandbox.one("StatefulSet", "postgres"), job(sandbox, "pre-release"), job(sandbox, "migrate")]
+    steps += [job(sandbox, "rehearsal")]
     steps += [sandbox.one("Deployment", "backend"), job(sandbox, "cache"), job(sandbox, "smoke")]
     for earlier, later in pairwise(steps):
         assert earlier is not None
@@ -187,7 +189,10 @@ def test_changed_configuration_is_another_immutable_object(sandbox: Program) -> 
     config = released()
     service(config)["env"] = {"LOG_LEVEL": "debug"}
     after = run_program(config)
-    old, new = (program.one("ConfigMap") for program in (sandbox, after))
+    old, new = (
+        next(r for r in program.all("ConfigMap") if r.object_name.startswith("backend-config-"))
+        for program in (sandbox, after)
+    )
     assert old.inputs["immutable"] is True
     # Another logical name too: the engine makes the new one first and deletes the old one last.
     assert old.urn != new.urn
@@ -198,7 +203,7 @@ def test_changed_configuration_is_another_immutable_object(sandbox: Program) -> 
 def test_without_a_release_there_is_only_the_ground() -> None:
     program = run_program(stack_config("Pulumi.sandbox.yaml"))
     assert program.all("StatefulSet")
-    assert not program.all("Deployment")
+    assert {r.object_name for r in program.all("Deployment")} == {"backup-exporter"}
     assert not program.all("Job")
     assert program.outputs == {"namespace": "shop"}
 
@@ -301,7 +306,7 @@ def test_the_revision_does_not_replace_pods(sandbox: Program) -> None:
 
 
 def test_what_the_application_is_told(sandbox: Program) -> None:
-    config = sandbox.one("ConfigMap").inputs["data"]
+    config = next(r for r in sandbox.all("ConfigMap") if r.object_name.startswith("backend-config-")).inputs["data"]
     assert config == {
         "NODE_ENV": "production",
         "PORT": str(BACKEND_PORT),
@@ -330,7 +335,7 @@ def test_several_services_share_one_way_in() -> None:
     config["runbook:application"]["services"] = [first | {"paths": ["/api"]}, frontend, worker]
     config["runbook:guards"] = {}
     program = run_program(config)
-    assert {r.object_name for r in program.all("Deployment")} == {"backend", "frontend", "worker"}
+    assert {r.object_name for r in program.all("Deployment")} == {"backend", "frontend", "worker", "backup-exporter"}
     assert program.outputs["services"] == ["backend", "frontend", "worker"]
     assert "worker" not in [r.object_name for r in program.all("Service")]
     rule = program.one("Ingress").inputs["spec"]["rules"][0]
@@ -410,12 +415,14 @@ def test_networking_is_closed_but_for_what_is_needed(sandbox: Program, prod: Pro
     assert deny == {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}
     assert {name for name, _ in openings(sandbox, "egress")} == {
         "allow-dns", "allow-to-postgres", "allow-to-redis", "allow-to-services",
+        "allow-backup-store", "allow-backup-to-postgres",
     }  # fmt: skip
     assert {name for name, _ in openings(sandbox, "ingress")} == {
-        "allow-into-postgres", "allow-into-redis", "allow-into-services",
+        "allow-into-postgres", "allow-into-redis", "allow-into-services", "allow-backup-into-postgres",
     }  # fmt: skip
     assert {name for name, _ in openings(prod, "egress")} == {
         "allow-dns", "allow-outside", "allow-postgres", "allow-redis", "allow-to-services",
+        "allow-backup-store", "allow-backup-postgres",
     }  # fmt: skip
     for policy in (*sandbox.all("NetworkPolicy"), *prod.all("NetworkPolicy")):
         for rule in [*policy.inputs["spec"].get("egress", []), *policy.inputs["spec"].get("ingress", [])]:

@@ -1,0 +1,240 @@
+"""Backups (runbook-de-production §2): recurring, cleaned up after, and what a restore is started from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import pulumi
+from pulumi import Input, ResourceOptions
+from pulumi_kubernetes.core.v1 import (
+    ConfigMap,
+    EnvVarArgsDict,
+    PersistentVolumeClaim,
+    PersistentVolumeClaimSpecArgsDict,
+    Secret,
+    ServiceAccount,
+)
+from pulumi_kubernetes.meta.v1 import LabelSelectorArgsDict
+from pulumi_kubernetes.networking.v1 import NetworkPolicy, NetworkPolicyPortArgsDict, NetworkPolicySpecArgsDict
+
+from components import backup_tasks as tasks
+from components.foundation import outside, parts
+from components.names import BACKUP, BACKUP_EXPORTER, POSTGRES, RESTORE_TEST, content_hash, labels, metadata, selector
+from settings import Backup as BackupSettings
+from settings import BundledPostgres, External, Release, S3Destination, VolumeDestination
+from settings.backup import IDENTITIES, S3_ACCESS_KEY, S3_SECRET_KEY
+from settings.secret import Secret as SecretValue
+
+_NEVER = "0 0 1 1 *"
+
+
+@dataclass(frozen=True, kw_only=True)
+class BackupArgs:
+    """What is backed up, where to, and what it is part of."""
+
+    namespace: Input[str]
+    """Where the pods run."""
+    backup: BackupSettings
+    """Schedules, store, retention."""
+    database: BundledPostgres | External
+    """The database, for the network policies."""
+    database_secret_name: Input[str]
+    """Secret with `DATABASE_URL`."""
+    secrets: Mapping[str, SecretValue]
+    """The `secrets:BACKUP_*` of the stack."""
+    release: Release | None
+    """What a backup says the data belongs to."""
+    protect: bool
+    """Refuse to delete the volume of a volume destination."""
+
+
+class Backup(pulumi.ComponentResource):
+    """The store, the recurring backup, and a suspended CronJob that tasks with both are started from."""
+
+    account: ServiceAccount
+    """Whom the cloud knows backups by."""
+    identity: str
+    """Changes with what tasks are told: for a pod that reads it only once."""
+
+    def __init__(self, name: str, args: BackupArgs, opts: ResourceOptions | None = None) -> None:
+        super().__init__("runbook:backup:Backup", name, None, opts)
+        self._args = args
+        self._inside = ResourceOptions(parent=self, depends_on=opts.depends_on if opts else None)
+        self._openings()
+        self.account = tasks.account("backup", BACKUP, args.backup, args.namespace, self._inside)
+        ground = [self.account, *self._store()]
+        self._then = ResourceOptions.merge(self._inside, ResourceOptions(depends_on=ground))
+        self.identity = content_hash(
+            args.backup.to_config(), {key: value.identity for key, value in args.secrets.items()}
+        )
+        self._recurring()
+        self._toolbox()
+        self.register_outputs({})
+
+    def _recurring(self) -> None:
+        """`create`, then `cleanup`: nothing is deleted by a run that has made nothing."""
+        backup = self._args.backup
+        on_disk = backup.format == "directory"
+        tasks.scheduled(
+            "backup",
+            BACKUP,
+            namespace=self._args.namespace,
+            backup=backup,
+            schedule=backup.schedule,
+            suspend=backup.suspend,
+            annotations=tasks.KEYS_IN_ENVIRONMENT,
+            job={
+                **tasks.attempts(final=["cleanup"]),
+                "active_deadline_seconds": backup.timeout_seconds,
+                "template": tasks.pod(
+                    "backup",
+                    BACKUP,
+                    backup=backup,
+                    account=self.account,
+                    scratch=on_disk,
+                    restart_policy="Never",
+                    init_containers=[
+                        tasks.task(
+                            "create",
+                            ["backup", "create", "--kind", "scheduled"],
+                            backup=backup,
+                            scratch=on_disk,
+                            env=release_env(self._args.release),
+                            env_from=tasks.database(self._args.database_secret_name),
+                        )
+                    ],
+                    containers=[tasks.task("cleanup", ["backup", "cleanup"], backup=backup)],
+                ),
+            },
+            opts=self._then,
+        )
+
+    def _toolbox(self) -> None:
+        """Never started by itself: `runbook` makes Jobs of it, with other words."""
+        backup = self._args.backup
+        tasks.scheduled(
+            "restore",
+            BACKUP,
+            namespace=self._args.namespace,
+            backup=backup,
+            schedule=_NEVER,
+            suspend=True,
+            annotations=tasks.KEYS_IN_ENVIRONMENT,
+            job={
+                "backoff_limit": 0,
+                "active_deadline_seconds": max(backup.timeout_seconds, backup.restore_test.timeout_seconds),
+                "template": tasks.pod(
+                    "restore",
+                    BACKUP,
+                    backup=backup,
+                    account=self.account,
+                    decrypts=True,
+                    scratch=True,
+                    restart_policy="Never",
+                    containers=[
+                        tasks.task(
+                            "restore",
+                            ["backup", "list"],
+                            backup=backup,
+                            decrypts=True,
+                            scratch=True,
+                            env=release_env(self._args.release),
+                            env_from=tasks.database(self._args.database_secret_name),
+                        )
+                    ],
+                ),
+            },
+            opts=self._then,
+        )
+
+    def _store(self) -> list[pulumi.Resource]:
+        """What tasks are told about the store, and the keys to it."""
+        args, given, inside = self._args, self._args.secrets, self._inside
+
+        def secret(name: str, data: Mapping[str, Input[str]]) -> Secret:
+            return Secret(
+                f"{name}-secret",
+                metadata=metadata(name, args.namespace, labels(name, BACKUP)),
+                string_data=data,
+                opts=inside,
+            )
+
+        made: list[pulumi.Resource] = [
+            # Not named by its content: a Job that ran once must not run again because a retention was changed.
+            ConfigMap(
+                tasks.SETTINGS,
+                metadata=metadata(tasks.SETTINGS, args.namespace, labels(tasks.SETTINGS, BACKUP)),
+                data=tasks.settings_data(args.backup, args.namespace),
+                opts=inside,
+            )
+        ]
+        if tasks.by_secret(args.backup):
+            keys = {"AWS_ACCESS_KEY_ID": S3_ACCESS_KEY, "AWS_SECRET_ACCESS_KEY": S3_SECRET_KEY}
+            made.append(secret(tasks.CREDENTIALS, {key: given[name].value for key, name in keys.items()}))
+        if args.backup.encryption:
+            made.append(secret(tasks.IDENTITIES, {"identities": given[IDENTITIES].value}))
+        if isinstance(args.backup.destination, VolumeDestination):
+            made.append(self._volume(args.backup.destination))
+        return made
+
+    def _volume(self, wanted: VolumeDestination) -> PersistentVolumeClaim:
+        spec: PersistentVolumeClaimSpecArgsDict = {
+            "access_modes": [wanted.access_mode],
+            "resources": {"requests": {"storage": wanted.size}},
+        }
+        if wanted.storage_class:
+            spec["storage_class_name"] = wanted.storage_class
+        kind = labels(tasks.VOLUME, BACKUP)
+        return PersistentVolumeClaim(
+            tasks.VOLUME,
+            # It may be bound only once a pod wants it.
+            metadata=metadata(tasks.VOLUME, self._args.namespace, kind, {"pulumi.com/skipAwait": "true"}),
+            spec=spec,
+            opts=ResourceOptions.merge(self._inside, ResourceOptions(protect=self._args.protect)),
+        )
+
+    def _openings(self) -> None:
+        """Everything of this chapter reaches the store; what backs up and restores reaches the database too."""
+        args, database = self._args, self._args.database
+        if isinstance(args.backup.destination, S3Destination):
+            everyone = parts(BACKUP, RESTORE_TEST, BACKUP_EXPORTER)
+            outside(self, "allow-backup-store", args.namespace, args.backup.destination.egress, everyone)
+        if isinstance(database, External):
+            outside(self, "allow-backup-postgres", args.namespace, database.egress, parts(BACKUP))
+            return
+        server: LabelSelectorArgsDict = {"match_labels": selector(POSTGRES, POSTGRES)}
+        ports: list[NetworkPolicyPortArgsDict] = [{"port": 5432, "protocol": "TCP"}]
+        ways: list[tuple[str, NetworkPolicySpecArgsDict]] = [
+            (
+                "allow-backup-to-postgres",
+                {
+                    "pod_selector": parts(BACKUP),
+                    "policy_types": ["Egress"],
+                    "egress": [{"to": [{"pod_selector": server}], "ports": ports}],
+                },
+            ),
+            (
+                "allow-backup-into-postgres",
+                {
+                    "pod_selector": server,
+                    "policy_types": ["Ingress"],
+                    "ingress": [{"from_": [{"pod_selector": parts(BACKUP)}], "ports": ports}],
+                },
+            ),
+        ]
+        for name, spec in ways:
+            NetworkPolicy(
+                name, metadata=metadata(name, args.namespace, labels(name, BACKUP)), spec=spec, opts=self._inside
+            )
+
+
+def release_env(release: Release | None) -> list[EnvVarArgsDict]:
+    """What a backup's manifest says about the release it was made under."""
+    if release is None:
+        return []
+    return [
+        {"name": "RELEASE_REVISION", "value": str(release.revision)},
+        {"name": "RELEASE_GIT", "value": release.git},
+        {"name": "RELEASE_IMAGE", "value": release.image},
+    ]

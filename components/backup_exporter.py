@@ -1,0 +1,91 @@
+"""Metrics of the store itself: how old the newest backup and the newest proof are, not whether a Job ended well."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pulumi
+from pulumi import Input, ResourceOptions
+from pulumi_kubernetes.apps.v1 import Deployment
+from pulumi_kubernetes.core.v1 import ProbeArgsDict, Service
+
+from components import backup_tasks as tasks
+from components.names import BACKUP_EXPORTER, labels, metadata, selector
+from settings import Backup as BackupSettings
+
+PORT = 9187
+_ALONE = {
+    **tasks.KEYS_IN_ENVIRONMENT,
+    # One is enough: while it is away nothing is lost, and an alert says that it is away.
+    "kube-score/ignore": "deployment-replicas",
+    "ignore-check.kube-linter.io/minimum-three-replicas": "Metrics of one store need no second source",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class BackupExporterArgs:
+    """Which store is watched."""
+
+    namespace: Input[str]
+    """Where it runs."""
+    backup: BackupSettings
+    """The store, and what is expected of it."""
+    identity: str
+    """Changes with what tasks are told."""
+
+
+class BackupExporter(pulumi.ComponentResource):
+    """One pod that reads the store and tells Prometheus. Nobody may ask it yet: monitoring opens that way."""
+
+    def __init__(self, name: str, args: BackupExporterArgs, opts: ResourceOptions | None = None) -> None:
+        super().__init__("runbook:backup:BackupExporter", name, None, opts)
+        inside = ResourceOptions(parent=self, depends_on=opts.depends_on if opts else None)
+        here = selector(BACKUP_EXPORTER, BACKUP_EXPORTER)
+        account = tasks.account(BACKUP_EXPORTER, BACKUP_EXPORTER, args.backup, args.namespace, inside)
+        server = tasks.task(
+            "exporter",
+            ["exporter"],
+            backup=args.backup,
+            env=[{"name": "EXPORTER_PORT", "value": str(PORT)}],
+            ports=[{"name": "metrics", "container_port": PORT, "protocol": "TCP"}],
+            startup_probe={**_asked("/healthz"), "period_seconds": 2, "failure_threshold": 30},
+            readiness_probe={**_asked("/readyz"), "period_seconds": 10},
+            liveness_probe={**_asked("/healthz"), "period_seconds": 20},
+        )
+        template = tasks.pod(
+            BACKUP_EXPORTER,
+            BACKUP_EXPORTER,
+            backup=args.backup,
+            account=account,
+            containers=[server],
+            # It reads what it is told once, at its start.
+            annotations={"runbook/told": args.identity},
+        )
+        deployment = Deployment(
+            BACKUP_EXPORTER,
+            metadata=metadata(BACKUP_EXPORTER, args.namespace, labels(BACKUP_EXPORTER, BACKUP_EXPORTER), _ALONE),
+            spec={
+                "replicas": 1,
+                "revision_history_limit": 2,
+                # Two of them would need room for two and tell the same.
+                "strategy": {"type": "Recreate"},
+                "selector": {"match_labels": here},
+                "template": template,
+            },
+            opts=inside,
+        )
+        Service(
+            f"{BACKUP_EXPORTER}-service",
+            metadata=metadata(BACKUP_EXPORTER, args.namespace, labels(BACKUP_EXPORTER, BACKUP_EXPORTER)),
+            spec={
+                "type": "ClusterIP",
+                "selector": here,
+                "ports": [{"name": "metrics", "port": PORT, "target_port": "metrics", "protocol": "TCP"}],
+            },
+            opts=ResourceOptions.merge(inside, ResourceOptions(depends_on=[deployment])),
+        )
+        self.register_outputs({})
+
+
+def _asked(path: str) -> ProbeArgsDict:
+    return {"http_get": {"path": path, "port": PORT}, "timeout_seconds": 5}

@@ -1,0 +1,225 @@
+"""What the backup chapter's pods have in common: the tasks' image, what it is told, and the way to the store."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
+
+import pulumi
+from pulumi import Input, ResourceOptions
+from pulumi_kubernetes.batch.v1 import CronJob, JobSpecArgsDict
+from pulumi_kubernetes.core.v1 import (
+    ContainerArgsDict,
+    EnvFromSourceArgsDict,
+    EnvVarArgsDict,
+    PodTemplateSpecArgsDict,
+    ServiceAccount,
+    VolumeArgsDict,
+    VolumeMountArgsDict,
+)
+
+from components.names import labels, metadata
+from components.pods import APPLICATION_UID, container, template
+from settings import Backup, S3Destination, VolumeDestination
+
+SETTINGS = "backup-settings"
+CREDENTIALS = "backup-store"
+IDENTITIES = "backup-identities"
+VOLUME = "backups"
+
+KEYS_IN_ENVIRONMENT = {"checkov.io/skip1": "CKV_K8S_35=Tasks and what they run take their keys from the environment"}
+"""On what runs a task: a linter's default that does not fit, with the reason."""
+
+_STORE_PATH = "/backups"
+_SCRATCH_PATH = "/scratch"
+_IDENTITIES_PATH = "/run/secrets/backup"
+_START_WITHIN = 600
+"""Seconds after its time that a run still starts, if the cluster could not start it then."""
+
+
+def settings_data(backup: Backup, namespace: Input[str]) -> dict[str, Input[str]]:
+    """What every task is told, as variables; none of it is secret."""
+    to, keep = backup.destination, backup.retention
+    data: dict[str, Input[str]] = {
+        "BACKUP_RETENTION_DAYS": str(keep.days),
+        **{f"BACKUP_KEEP_{name.upper()}": str(getattr(keep, name)) for name in _KEEPS},
+        "BACKUP_KEEP_IDS": " ".join(backup.keep),
+        "BACKUP_FORMAT": backup.format,
+        "BACKUP_JOBS": str(backup.jobs),
+        "BACKUP_RECIPIENTS": " ".join(backup.encryption.recipients) if backup.encryption else "",
+        "BACKUP_INTERVAL_SECONDS": str(int(backup.interval.total_seconds())),
+        "RESTORE_TEST_MAX_AGE_HOURS": str(backup.restore_test.max_age_hours),
+        "SCHEMA_LEVEL_QUERY": backup.schema_level_query,
+    }
+    if isinstance(to, VolumeDestination):
+        return {**data, "BACKUP_STORE": f"file://{_STORE_PATH}"}
+    return {
+        **data,
+        "BACKUP_STORE": pulumi.Output.concat("s3://", to.bucket, "/", to.prefix or namespace),
+        "S3_ENDPOINT_URL": to.endpoint or "",
+        "S3_REGION": to.region or "",
+        "S3_PATH_STYLE": str(to.path_style).lower(),
+        "S3_CREATE_BUCKET": str(to.create_bucket).lower(),
+        "S3_OBJECT_LOCK_DAYS": str(to.object_lock_days or ""),
+    }
+
+
+_KEEPS = ("daily", "weekly", "monthly", "yearly", "least")
+
+
+def task(
+    name: str,
+    words: Sequence[str],
+    *,
+    backup: Backup,
+    env: Sequence[EnvVarArgsDict] = (),
+    env_from: Sequence[EnvFromSourceArgsDict] = (),
+    decrypts: bool = False,
+    scratch: bool = False,
+    **more: Any,
+) -> ContainerArgsDict:
+    """A container that runs `python3 -m tasks WORDS`, with everything it needs to use the store."""
+    variables = list(env)
+    mounts: list[VolumeMountArgsDict] = []
+    sources: list[EnvFromSourceArgsDict] = [{"config_map_ref": {"name": SETTINGS}}, *env_from]
+    if by_secret(backup):
+        sources.append({"secret_ref": {"name": CREDENTIALS}})
+    if isinstance(backup.destination, VolumeDestination):
+        mounts.append({"name": VOLUME, "mount_path": _STORE_PATH})
+    if decrypts and backup.encryption:
+        mounts.append({"name": IDENTITIES, "mount_path": _IDENTITIES_PATH, "read_only": True})
+        variables.append({"name": "BACKUP_IDENTITIES_FILE", "value": f"{_IDENTITIES_PATH}/identities"})
+    if scratch:
+        mounts.append({"name": "scratch", "mount_path": _SCRATCH_PATH})
+        variables.append({"name": "SCRATCH", "value": _SCRATCH_PATH})
+    return container(
+        name,
+        image=backup.image,
+        amounts=backup.resources,
+        command=["python3", "-m", "tasks", *words],
+        mounts=mounts,
+        env=variables,
+        env_from=sources,
+        **more,
+    )
+
+
+def by_secret(backup: Backup) -> bool:
+    """Whether the store is opened by keys that this program hands over."""
+    return isinstance(backup.destination, S3Destination) and backup.destination.credentials == "secret"
+
+
+def pod(
+    name: str,
+    component: str,
+    *,
+    backup: Backup,
+    account: ServiceAccount,
+    containers: Sequence[ContainerArgsDict],
+    volumes: Sequence[VolumeArgsDict] = (),
+    decrypts: bool = False,
+    scratch: bool = False,
+    annotations: Mapping[str, str] | None = None,
+    **more: Any,
+) -> PodTemplateSpecArgsDict:
+    """A pod of tasks, with the volumes that `task` mounts."""
+    own = list(volumes)
+    if isinstance(backup.destination, VolumeDestination):
+        own.append({"name": VOLUME, "persistent_volume_claim": {"claim_name": VOLUME}})
+    if decrypts and backup.encryption:
+        own.append({"name": IDENTITIES, "secret": {"secret_name": IDENTITIES, "default_mode": 0o440}})
+    if scratch:
+        own.append(
+            {
+                "name": "scratch",
+                "ephemeral": {
+                    "volume_claim_template": {
+                        "metadata": {"labels": labels(name, component)},
+                        "spec": {
+                            "access_modes": ["ReadWriteOnce"],
+                            "resources": {"requests": {"storage": backup.scratch}},
+                        },
+                    }
+                },
+            }
+        )
+    made = template(
+        name,
+        component,
+        service_account=account.metadata.apply(lambda meta: meta.name or ""),
+        uid=APPLICATION_UID,
+        containers=containers,
+        volumes=own,
+        **more,
+    )
+    if annotations:
+        cast(dict[str, Any], made)["metadata"]["annotations"] = dict(annotations)
+    return made
+
+
+def account(name: str, component: str, backup: Backup, namespace: Input[str], opts: ResourceOptions) -> ServiceAccount:
+    """An identity that may do nothing here; the cloud may know it, and let it use the store."""
+    to = backup.destination
+    known_by = to.service_account_annotations if isinstance(to, S3Destination) else {}
+    return ServiceAccount(
+        f"{name}-account",
+        metadata=metadata(name, namespace, labels(name, component), known_by),
+        automount_service_account_token=False,
+        opts=opts,
+    )
+
+
+def scheduled(
+    name: str,
+    component: str,
+    *,
+    namespace: Input[str],
+    backup: Backup,
+    schedule: str,
+    suspend: bool,
+    job: Mapping[str, Any],
+    annotations: Mapping[str, str],
+    opts: ResourceOptions,
+) -> CronJob:
+    """A CronJob that runs once at a time and says what became of its last runs."""
+    return CronJob(
+        name,
+        metadata=metadata(name, namespace, labels(name, component), annotations),
+        spec={
+            "schedule": schedule,
+            "time_zone": backup.time_zone,
+            "suspend": suspend,
+            "concurrency_policy": "Forbid",
+            "starting_deadline_seconds": _START_WITHIN,
+            "successful_jobs_history_limit": 3,
+            "failed_jobs_history_limit": 3,
+            "job_template": {"metadata": {"labels": labels(name, component)}, "spec": cast(JobSpecArgsDict, job)},
+        },
+        opts=opts,
+    )
+
+
+def database(secret_name: Input[str]) -> list[EnvFromSourceArgsDict]:
+    """`DATABASE_URL`, for a task that needs the live database."""
+    return [{"secret_ref": {"name": secret_name}}]
+
+
+def attempts(*, final: Sequence[str] = ()) -> dict[str, Any]:
+    """Tries again after a fault; not after a refusal (exit code 2), nor when one of the `final` containers failed."""
+    return {
+        "backoff_limit": 2,
+        "pod_failure_policy": {
+            "rules": [
+                # A drained node is nobody's failure.
+                {"action": "Ignore", "on_pod_conditions": [{"type": "DisruptionTarget", "status": "True"}]},
+                {"action": "FailJob", "on_exit_codes": {"operator": "In", "values": [2]}},
+                *(
+                    {
+                        "action": "FailJob",
+                        "on_exit_codes": {"container_name": name, "operator": "NotIn", "values": [0]},
+                    }
+                    for name in final
+                ),
+            ]
+        },
+    }

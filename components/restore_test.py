@@ -1,0 +1,210 @@
+"""The restore test (runbook-de-production §2): a backup is restored aside, migrated, and must serve."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+import pulumi
+from pulumi import Input, ResourceOptions
+from pulumi_kubernetes.core.v1 import ContainerArgsDict, EnvVarArgsDict, Secret
+from pulumi_random import RandomPassword
+
+from components import backup_tasks as tasks
+from components.names import RESTORE_TEST, labels, metadata
+from components.pods import container
+from settings import Backup as BackupSettings
+from settings import BundledPostgres, BundledRedis, Command, MigrateCommand, Release, Resources
+
+_NAME = "restore_test"
+"""Role and database of the throw-away server: not the live ones' names, which the dump may bring."""
+_DATABASE_URL, _REDIS_URL = "DATABASE_URL", "redis://127.0.0.1:6379/0"
+_PASSWORD_FILE = "/run/secrets/postgres/password"  # noqa: S105 (a path)
+_START = {"period_seconds": 1, "timeout_seconds": 5, "failure_threshold": 120}
+_ANNOTATIONS = {
+    **tasks.KEYS_IN_ENVIRONMENT,
+    "checkov.io/skip2": "CKV_K8S_40=The servers start only as the user their image knows",
+    "kube-score/ignore": "container-security-context-user-group-id",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class RestoreTestArgs:
+    """What is tested, and which release has to serve on it."""
+
+    namespace: Input[str]
+    """Where it runs."""
+    backup: BackupSettings
+    """The store and the test's schedule."""
+    postgres: BundledPostgres
+    """The server to restore into: image, user, resources."""
+    redis: BundledRedis
+    """A cache for the release."""
+    release: Release
+    """Whose image migrates and serves."""
+    service: ContainerArgsDict
+    """The first service's container, exactly as it is rolled out."""
+    port: int | None
+    """Its HTTP port."""
+    migrate: MigrateCommand
+    """The release's migrations."""
+    smoke: Command
+    """What has to find the service well."""
+    amounts: Resources
+    """CPU, memory and scratch disk of migrations and smoke."""
+
+
+class RestoreTest(pulumi.ComponentResource):
+    """A pod with a PostgreSQL and a Redis of its own, which end with it; the live ones are out of its reach.
+
+    Restored and compared by a task, migrated by the release, asked by its smoke command; only when all of
+    that went well does the last container write that the backup is proven.
+    """
+
+    def __init__(self, name: str, args: RestoreTestArgs, opts: ResourceOptions | None = None) -> None:
+        super().__init__("runbook:backup:RestoreTest", name, None, opts)
+        self._args = args
+        inside = ResourceOptions(parent=self, depends_on=opts.depends_on if opts else None)
+        backup, test = args.backup, args.backup.restore_test
+        account = tasks.account(RESTORE_TEST, RESTORE_TEST, backup, args.namespace, inside)
+        secret = self._secret(inside)
+        tasks.scheduled(
+            RESTORE_TEST,
+            RESTORE_TEST,
+            namespace=args.namespace,
+            backup=backup,
+            schedule=test.schedule,
+            suspend=backup.suspend,
+            annotations=_ANNOTATIONS,
+            job={
+                # A test that failed says something; the next one comes by schedule.
+                "backoff_limit": 0,
+                "active_deadline_seconds": test.timeout_seconds,
+                "template": tasks.pod(
+                    RESTORE_TEST,
+                    RESTORE_TEST,
+                    backup=backup,
+                    account=account,
+                    decrypts=True,
+                    scratch=True,
+                    restart_policy="Never",
+                    # Nobody is served by the servers: they have nothing to drain.
+                    termination_grace_period_seconds=1,
+                    init_containers=[
+                        self._postgres(),
+                        self._redis(),
+                        self._task("begin", ["restore", "test-begin"]),
+                        *self._migrate(),
+                        *self._serve_and_smoke(),
+                    ],
+                    containers=[self._task("conclude", ["restore", "test-conclude"])],
+                    volumes=[
+                        {"name": "password", "secret": {"secret_name": RESTORE_TEST, "default_mode": 0o440}},
+                        {"name": "run", "empty_dir": {}},
+                    ],
+                ),
+            },
+            opts=ResourceOptions.merge(inside, ResourceOptions(depends_on=[account, secret])),
+        )
+        self.register_outputs({})
+
+    def _secret(self, opts: ResourceOptions) -> Secret:
+        made = RandomPassword("restore-test-password", length=40, special=False, opts=ResourceOptions(parent=self))
+        url = made.result.apply(lambda password: f"postgresql://{_NAME}:{password}@127.0.0.1:5432/{_NAME}")
+        return Secret(
+            f"{RESTORE_TEST}-secret",
+            metadata=metadata(RESTORE_TEST, self._args.namespace, labels(RESTORE_TEST, RESTORE_TEST)),
+            string_data={"password": made.result, _DATABASE_URL: pulumi.Output.secret(url)},
+            opts=opts,
+        )
+
+    def _database(self, variable: str = _DATABASE_URL) -> EnvVarArgsDict:
+        return {"name": variable, "value_from": {"secret_key_ref": {"name": RESTORE_TEST, "key": _DATABASE_URL}}}
+
+    def _task(self, name: str, words: Sequence[str]) -> ContainerArgsDict:
+        # The live DATABASE_URL is not among its variables.
+        env = [self._database("RESTORE_DATABASE_URL")]
+        return tasks.task(name, words, backup=self._args.backup, env=env, decrypts=True, scratch=True)
+
+    def _postgres(self) -> ContainerArgsDict:
+        wanted = self._args.postgres
+        ask = ["pg_isready", "--host=127.0.0.1", f"--username={_NAME}", f"--dbname={_NAME}"]
+        folder = "/var/lib/postgresql/data"
+        return _sidecar(
+            "postgres",
+            uid=wanted.uid,
+            image=wanted.image,
+            amounts=wanted.resources,
+            args=["-c", "listen_addresses=127.0.0.1"],
+            env=[
+                {"name": "POSTGRES_PASSWORD_FILE", "value": _PASSWORD_FILE},
+                {"name": "POSTGRES_USER", "value": _NAME},
+                {"name": "POSTGRES_DB", "value": _NAME},
+                {"name": "PGDATA", "value": f"{folder}/pgdata"},
+            ],
+            mounts=[
+                {"name": "scratch", "mount_path": folder},
+                {"name": "password", "mount_path": _PASSWORD_FILE.rsplit("/", 1)[0], "read_only": True},
+                {"name": "run", "mount_path": "/var/run/postgresql"},
+            ],
+            startup_probe={"exec_": {"command": ask}, **_START},
+        )
+
+    def _redis(self) -> ContainerArgsDict:
+        wanted = self._args.redis
+        return _sidecar(
+            "redis",
+            uid=wanted.uid,
+            image=wanted.image,
+            amounts=wanted.resources,
+            command=["redis-server", "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", "/tmp"],  # noqa: S108
+            startup_probe={"exec_": {"command": ["redis-cli", "ping"]}, **_START},
+        )
+
+    def _migrate(self) -> list[ContainerArgsDict]:
+        args = self._args
+        if args.migrate.runner != "job":
+            return []  # the release's image has nothing to migrate with
+        return self._steps("migrate", args.migrate, env=[self._database()])
+
+    def _serve_and_smoke(self) -> list[ContainerArgsDict]:
+        args = self._args
+        if args.port is None:
+            return []
+        leaving = ("lifecycle", "readiness_probe", "liveness_probe")
+        staying: dict[str, Any] = {key: value for key, value in args.service.items() if key not in leaving}
+        env = self._service_env()
+        service = {**staying, "restart_policy": "Always", "env": [*(staying.get("env") or []), *env]}
+        target: EnvVarArgsDict = {"name": "TARGET_URL", "value": f"http://127.0.0.1:{args.port}"}
+        smoke = self._steps("smoke", args.smoke, env=[*env, target], env_from=staying["env_from"])
+        return [cast(ContainerArgsDict, service), *smoke]
+
+    def _service_env(self) -> list[EnvVarArgsDict]:
+        """What is another for the release than where it serves: these come before its own."""
+        given: Mapping[str, str] = self._args.backup.restore_test.env
+        own: list[EnvVarArgsDict] = [{"name": key, "value": value} for key, value in given.items()]
+        return [*own, {"name": "REDIS_URL", "value": _REDIS_URL}, self._database()]
+
+    def _steps(
+        self, name: str, command: Command, *, env: Sequence[EnvVarArgsDict], env_from: Any = ()
+    ) -> list[ContainerArgsDict]:
+        argvs = command.argvs
+        return [
+            container(
+                name if len(argvs) == 1 else f"{name}-{index}",
+                image=self._args.release.image,
+                amounts=self._args.amounts,
+                command=argv,
+                env=list(env),
+                env_from=list(env_from),
+            )
+            for index, argv in enumerate(argvs, start=1)
+        ]
+
+
+def _sidecar(name: str, *, uid: int, **more: Any) -> ContainerArgsDict:
+    """A server that has started before the next container begins, and ends with the last; as its image's user."""
+    made = cast(dict[str, Any], container(name, restart_policy="Always", **more))
+    user = {"run_as_user": uid, "run_as_group": uid}
+    return cast(ContainerArgsDict, {**made, "security_context": {**made["security_context"], **user}})
