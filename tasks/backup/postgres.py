@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import subprocess
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -23,6 +24,7 @@ from tasks.errors import Refused, TaskError
 _FORM = re.compile(r"postgres(ql)?://([^@/?#\s]*@)?[^@/?#\s]*/[^@/?#\s]+(\?[^#\s]*)?")
 _EXAMPLE = "postgresql://user:password@host:5432/database"
 _CONNECT_SECONDS = 10
+_RETRY_SECONDS = 0.2
 
 # Tables whose rows are in a dump. A partitioned table has none of its own, its partitions are listed by
 # themselves; an extension's tables come with the extension.
@@ -106,11 +108,16 @@ class Database:
         """A connection that commits by itself; `database_unreachable` says why there is none."""
         given = {"connect_timeout": _CONNECT_SECONDS, "keepalives_idle": 30, "application_name": application}
         given = {key: value for key, value in given.items() if self.option(key) is None}
-        try:
-            return psycopg.connect(self.url, autocommit=True, **given, **options)
-        except psycopg.OperationalError as error:
-            why = " ".join(str(error).split())
-            raise TaskError("database_unreachable", f"{self.shown} cannot be reached: {why}") from None
+        deadline = time.monotonic() + _CONNECT_SECONDS
+        while True:
+            try:
+                return psycopg.connect(self.url, autocommit=True, **given, **options)
+            except psycopg.OperationalError as error:
+                # A server that is being restarted refuses, and so does the network of a pod that has just started.
+                if "Connection refused" not in str(error) or time.monotonic() > deadline:
+                    why = " ".join(str(error).split())
+                    raise TaskError("database_unreachable", f"{self.shown} cannot be reached: {why}") from None
+            time.sleep(_RETRY_SECONDS)
 
 
 def _for_libpq(url: str) -> str:
