@@ -137,7 +137,7 @@ def _libpq_variables() -> set[str]:
 def program(name: str) -> str:
     """Where the newest pg_dump, pg_restore … is. Debian keeps each major version in a folder of its own."""
     versions = Path("/usr/lib/postgresql")
-    folders = sorted(versions.glob("*/bin"), key=lambda folder: float(folder.parent.name), reverse=True)
+    folders = sorted(versions.glob("[0-9]*/bin"), key=lambda folder: float(folder.parent.name), reverse=True)
     path = os.pathsep.join([*map(str, folders), os.environ.get("PATH", "")])
     found = shutil.which(name, path=path)
     if found is None:
