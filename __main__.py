@@ -1,10 +1,15 @@
 """The program, the same for every stack: read the settings, build the rooms in order, export."""
 
-import pulumi
+import gc
 
-import components as room
-from settings import config
-from settings.backup import throw_away
+# A program that ends in seconds need not tidy up: a third less time to load what it uses.
+gc.disable()
+
+import pulumi  # noqa: E402
+
+import components as room  # noqa: E402
+from settings import config  # noqa: E402
+from settings.backup import throw_away  # noqa: E402
 
 settings, secrets = config.read()
 
@@ -91,6 +96,18 @@ if release := settings.release:
             pulumi.ResourceOptions(depends_on=ready),
         )
         ready = [migration]
+    divert_to: pulumi.Input[str] | None = None
+    if settings.maintenance and plan:
+        divert_to = room.Maintenance(
+            "maintenance",
+            room.MaintenanceArgs(
+                namespace=foundation.namespace,
+                image=plan.image,
+                maintenance=settings.maintenance,
+                ingress_controller=settings.network.ingress_controller,
+            ),
+            pulumi.ResourceOptions(depends_on=[foundation]),
+        ).service_name
     application = room.Application(
         "application",
         room.ApplicationArgs(
@@ -101,6 +118,7 @@ if release := settings.release:
             ingress_controller=settings.network.ingress_controller,
             secret_name=credentials.secret_name,
             rehearsal=settings.commands.rehearsal,
+            divert_to=divert_to,
         ),
         pulumi.ResourceOptions(depends_on=ready),
     )

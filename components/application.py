@@ -29,7 +29,7 @@ from pulumi_kubernetes.policy.v1 import PodDisruptionBudget
 
 from components.foundation import clients, peer
 from components.names import SERVICE, content_hash, labels, metadata, selector
-from components.pods import APPLICATION_UID, SECRETS_IN_ENVIRONMENT, container, probe, service_account, template
+from components.pods import APPLICATION_UID, SECRETS_IN_ENVIRONMENT, container, probe, service_account, spread, template
 from components.rehearsal import Rehearsal, RehearsalArgs
 from settings import Application as ApplicationSettings
 from settings import Command, Ingress, Peer, Release
@@ -57,6 +57,8 @@ class ApplicationArgs:
     """Immutable Secret with every secret variable."""
     rehearsal: Command
     """What a new release must pass before it gets traffic."""
+    divert_to: Input[str] | None = None
+    """Under maintenance, the Service that the ingress leads to instead of the services."""
 
 
 class Application(pulumi.ComponentResource):
@@ -99,8 +101,9 @@ class Application(pulumi.ComponentResource):
         self.container = self._container(services[0], configs[0])
         self.internal_url = f"http://{services[0].name}:{services[0].port}"
         contents = [service.to_config() for service in services]
+        release = args.release
         self.rollout_identity = content_hash(
-            args.release.revision, args.release.image, args.secret_name, configs, contents
+            release.revision, release.image, release.restored_from, args.secret_name, configs, contents
         )
         self.register_outputs({"url": self.url, "services": list(self.services)})
 
@@ -264,7 +267,7 @@ class Application(pulumi.ComponentResource):
         )
 
     def _template(self, service: ServiceSettings, config: str, account: Input[str]) -> PodTemplateSpecArgsDict:
-        here = {"match_labels": selector(service.name, SERVICE)}
+        here: LabelSelectorArgsDict = {"match_labels": selector(service.name, SERVICE)}
         return template(
             service.name,
             SERVICE,
@@ -272,29 +275,7 @@ class Application(pulumi.ComponentResource):
             uid=APPLICATION_UID,
             containers=[self._container(service, config)],
             termination_grace_period_seconds=service.termination_grace_seconds,
-            topology_spread_constraints=[
-                {
-                    "max_skew": 1,
-                    "topology_key": key,
-                    "when_unsatisfiable": "ScheduleAnyway",
-                    "label_selector": here,
-                    "match_label_keys": ["pod-template-hash"],
-                }
-                for key in ("topology.kubernetes.io/zone", "kubernetes.io/hostname")
-            ],
-            affinity={
-                "pod_anti_affinity": {
-                    "preferred_during_scheduling_ignored_during_execution": [
-                        {
-                            "weight": 100,
-                            "pod_affinity_term": {
-                                "topology_key": "kubernetes.io/hostname",
-                                "label_selector": here,
-                            },
-                        }
-                    ]
-                }
-            },
+            **spread(here),
         )
 
     def _openings(self, services: Sequence[ServiceSettings]) -> None:
@@ -339,7 +320,9 @@ class Application(pulumi.ComponentResource):
                     {
                         "path": path,
                         "path_type": "Prefix",
-                        "backend": {"service": {"name": service.name, "port": {"name": "http"}}},
+                        "backend": {
+                            "service": {"name": self._args.divert_to or service.name, "port": {"name": "http"}}
+                        },
                     }
                     for service in services
                     for path in service.paths

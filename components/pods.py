@@ -16,6 +16,7 @@ from pulumi_kubernetes.core.v1 import (
     VolumeArgsDict,
     VolumeMountArgsDict,
 )
+from pulumi_kubernetes.meta.v1 import LabelSelectorArgsDict
 
 from components.names import labels, metadata
 from settings import Probe, Resources
@@ -100,6 +101,32 @@ def template(
         **more,
     }
     return cast(PodTemplateSpecArgsDict, {"metadata": {"labels": labels(name, component)}, "spec": spec})
+
+
+def spread(selected: LabelSelectorArgsDict) -> dict[str, Any]:
+    """Pods of one Deployment over zones and nodes, as far as there are any."""
+    return {
+        "topology_spread_constraints": [
+            {
+                "max_skew": 1,
+                "topology_key": key,
+                "when_unsatisfiable": "ScheduleAnyway",
+                "label_selector": selected,
+                "match_label_keys": ["pod-template-hash"],
+            }
+            for key in ("topology.kubernetes.io/zone", "kubernetes.io/hostname")
+        ],
+        "affinity": {
+            "pod_anti_affinity": {
+                "preferred_during_scheduling_ignored_during_execution": [
+                    {
+                        "weight": 100,
+                        "pod_affinity_term": {"topology_key": "kubernetes.io/hostname", "label_selector": selected},
+                    }
+                ]
+            }
+        },
+    }
 
 
 def service_account(name: str, component: str, namespace: Input[str], opts: ResourceOptions) -> ServiceAccount:

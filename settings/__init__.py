@@ -5,6 +5,7 @@ from settings.backup import Backup, S3Destination, VolumeDestination
 from settings.base import ImageRef, Settings, image_digest
 from settings.commands import Command, Commands, MigrateCommand
 from settings.files import load_stack_file, stack_file
+from settings.maintenance import Maintenance
 from settings.platform import (
     BundledPostgres,
     BundledRedis,
@@ -38,6 +39,7 @@ __all__ = [
     "Guards",
     "ImageRef",
     "Ingress",
+    "Maintenance",
     "MigrateCommand",
     "Network",
     "Peer",

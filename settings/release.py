@@ -62,6 +62,8 @@ class Release(Settings):
     allow_quarantined: Annotated[str | None, Field(min_length=1, examples=["hotfix of the payment provider"])] = None
     """Why a quarantined digest is released all the same. Absent in every ordinary release."""
 
+    restored_from: Annotated[str | None, Field(min_length=1, examples=["20260816T020000Z-pre-release-4f1a"])] = None
+    """Backup that the database was last restored from in place; the checks are done again after it."""
     without_proof: Annotated[str | None, Field(min_length=1, examples=["restore tests are down, dump checked"])] = None
     """Why migrations run although no backup was proven lately. Absent in every ordinary release."""
 

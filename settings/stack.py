@@ -15,6 +15,7 @@ from settings.application import PROVIDED_ENV, Application
 from settings.backup import Backup, VolumeDestination, throw_away
 from settings.base import EXAMPLE_DIGEST, DnsLabel, Path, Settings, quantity
 from settings.commands import Commands
+from settings.maintenance import Maintenance
 from settings.platform import (
     BundledPostgres,
     BundledRedis,
@@ -59,6 +60,8 @@ class StackSettings(Settings):
     """Limits of the namespace."""
     backup: Backup | None = None
     """Backups and the tests that prove them. Without it there are none, and migrations run without a gate."""
+    maintenance: Maintenance | None = None
+    """Maintenance mode; absent in service. Written by `runbook maintenance` and by a restore in place."""
 
     @property
     def secret_names(self) -> tuple[str, ...]:
@@ -273,6 +276,15 @@ def _servers_for_restore_tests(data: Data, backup: Backup | None, file: StackFil
             why = f"is missing: {key} is external, so the restore test has to be told which image to start for itself"
             write = f"registry.example.com/{key}@{EXAMPLE_DIGEST}"
             yield _at(file, "backup", ("restoreTest", f"{key}Image"), why, None, write)
+
+
+@_rule
+def _maintenance_has_an_image(
+    maintenance: Maintenance | None, backup: Backup | None, file: StackFile
+) -> Iterator[Problem]:
+    if maintenance and backup is None:
+        why = "the maintenance page is served from the image of runbook:backup, which is missing"
+        yield _at(file, "maintenance", (), why, maintenance.reason)
 
 
 @_rule

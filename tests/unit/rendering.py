@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import gc
 import json
 import runpy
 import sys
@@ -197,6 +198,7 @@ def run_program(config: Mapping[str, Any], secrets: Mapping[str, str] | None = N
             loop.run_until_complete(run_pulumi_func(main))
         finally:
             loop.close()
+            gc.enable()  # the program is a short process, this one is not
 
     contextvars.copy_context().run(run)
     return program

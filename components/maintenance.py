@@ -1,0 +1,111 @@
+"""Maintenance mode (HerbisVeritas "Emergency Commands"): a page with status 503 in the services' place."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pulumi
+from pulumi import Input, ResourceOptions
+from pulumi_kubernetes.apps.v1 import Deployment
+from pulumi_kubernetes.core.v1 import Service
+from pulumi_kubernetes.meta.v1 import LabelSelectorArgsDict
+from pulumi_kubernetes.networking.v1 import NetworkPolicy
+from pulumi_kubernetes.policy.v1 import PodDisruptionBudget
+
+from components.foundation import peer
+from components.names import labels, metadata, selector
+from components.pods import APPLICATION_UID, container, service_account, spread, template
+from settings import Maintenance as MaintenanceSettings
+from settings import Peer
+from settings.application import resources
+
+NAME = "maintenance"
+_PORT, _PROBE_PORT = 8080, 8081
+_SMALL = resources("10m", "32Mi", "8Mi", limits=("200m", "64Mi", "32Mi"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class MaintenanceArgs:
+    """What customers are told, and who brings them."""
+
+    namespace: Input[str]
+    """Where the page is served."""
+    image: Input[str]
+    """The project's own image."""
+    maintenance: MaintenanceSettings
+    """How long clients are told to wait."""
+    ingress_controller: Peer
+    """The only one who may ask for the page."""
+
+
+class Maintenance(pulumi.ComponentResource):
+    """The page, ready to be what the ingress leads to. The services' pods are not touched."""
+
+    service_name: pulumi.Output[str]
+    """Service of the page; it has pods that answer."""
+
+    def __init__(self, name: str, args: MaintenanceArgs, opts: ResourceOptions | None = None) -> None:
+        super().__init__("runbook:maintenance:Maintenance", name, None, opts)
+        inside = ResourceOptions(parent=self, depends_on=opts.depends_on if opts else None)
+        named = metadata(NAME, args.namespace, labels(NAME, NAME))
+        here: LabelSelectorArgsDict = {"match_labels": selector(NAME, NAME)}
+        account = service_account(NAME, NAME, args.namespace, inside)
+        page = container(
+            NAME,
+            image=args.image,
+            amounts=_SMALL,
+            command=["python3", "-m", "tasks.maintenance"],
+            env=[
+                {"name": "PORT", "value": str(_PORT)},
+                {"name": "PROBE_PORT", "value": str(_PROBE_PORT)},
+                {"name": "RETRY_AFTER_SECONDS", "value": str(args.maintenance.retry_after_seconds)},
+            ],
+            ports=[{"name": "http", "container_port": _PORT, "protocol": "TCP"}],
+            readiness_probe={"http_get": {"path": "/ready", "port": _PROBE_PORT}, "period_seconds": 2},
+            liveness_probe={"http_get": {"path": "/live", "port": _PROBE_PORT}, "failure_threshold": 6},
+        )
+        NetworkPolicy(
+            "allow-into-maintenance",
+            metadata=metadata("allow-into-maintenance", args.namespace, labels(NAME, NAME)),
+            spec={
+                "pod_selector": here,
+                "policy_types": ["Ingress"],
+                "ingress": [{"from_": [peer(args.ingress_controller)], "ports": [{"port": _PORT, "protocol": "TCP"}]}],
+            },
+            opts=inside,
+        )
+        deployment = Deployment(
+            NAME,
+            metadata=named,
+            spec={
+                "replicas": 2,
+                "selector": here,
+                "template": template(
+                    NAME,
+                    NAME,
+                    service_account=account.metadata.apply(lambda meta: meta.name or ""),
+                    uid=APPLICATION_UID,
+                    containers=[page],
+                    **spread(here),
+                ),
+            },
+            opts=inside,
+        )
+        PodDisruptionBudget(
+            "maintenance-budget",
+            metadata=named,
+            spec={"selector": here, "max_unavailable": 1, "unhealthy_pod_eviction_policy": "AlwaysAllow"},
+            opts=inside,
+        )
+        service = Service(
+            "maintenance-service",
+            metadata=named,
+            spec={
+                "type": "ClusterIP",
+                "selector": selector(NAME, NAME),
+                "ports": [{"name": "http", "port": 80, "target_port": "http", "protocol": "TCP"}],
+            },
+            opts=ResourceOptions.merge(inside, ResourceOptions(depends_on=[deployment])),
+        )
+        self.service_name = service.metadata.apply(lambda meta: meta.name or "")
+        self.register_outputs({})

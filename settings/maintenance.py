@@ -1,0 +1,18 @@
+"""Maintenance mode (HerbisVeritas "Emergency Commands": `maintenance:enable`, `maintenance:disable`)."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from settings.base import Settings
+
+
+class Maintenance(Settings):
+    """Customers get a page with status 503 instead of the services, whose pods stay and are checked as ever."""
+
+    reason: Annotated[str, Field(min_length=1, examples=["restore of the database"])]
+    """Why. For the team: customers are not shown it."""
+    retry_after_seconds: Annotated[int, Field(ge=1, le=86400)] = 120
+    """What clients are told to wait (`Retry-After`)."""

@@ -1,0 +1,56 @@
+"""Maintenance mode: what the ingress leads to, and what the page answers."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+
+import httpx
+import pytest
+
+from settings import SettingsError, StackFile, parse
+from tasks.maintenance import server
+from tests.unit.rendering import RELEASE, run_program, secrets_for, stack_config
+
+
+@pytest.fixture(scope="module")
+def page() -> Iterator[str]:
+    serving = server(0, 503, 90)
+    threading.Thread(target=serving.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{serving.server_address[1]}"
+    serving.shutdown()
+
+
+def test_under_maintenance_the_ingress_leads_to_the_page_and_the_services_stay() -> None:
+    config = stack_config("Pulumi.sandbox.yaml", release=RELEASE)
+    before = run_program(config)
+    under = run_program({**config, "runbook:maintenance": {"reason": "moving house", "retryAfterSeconds": 90}})
+    (path,) = under.one("Ingress", "ingress").inputs["spec"]["rules"][0]["http"]["paths"]
+    assert path["backend"]["service"]["name"] == "maintenance"
+    page = under.one("Deployment", "maintenance")
+    assert {"name": "RETRY_AFTER_SECONDS", "value": "90"} in page.containers[0]["env"]
+    assert "moving house" not in str(page.inputs), "the reason is not for customers"
+    assert under.waits_for(under.one("Ingress", "ingress"), page)
+    assert under.one("Deployment", "backend").inputs == before.one("Deployment", "backend").inputs
+    assert [made.object_name for made in before.all("Deployment")].count("maintenance") == 0
+
+
+def test_maintenance_needs_the_projects_image() -> None:
+    config = stack_config("Pulumi.sandbox.yaml", maintenance={"reason": "moving house"})
+    del config["runbook:backup"]
+    sealed = frozenset(f"secrets:{name}" for name in secrets_for(config))
+    with pytest.raises(SettingsError, match="maintenance page is served from the image of runbook:backup"):
+        parse(StackFile("Pulumi.sandbox.yaml", config, sealed))
+
+
+@pytest.mark.parametrize("method", ["GET", "POST", "DELETE", "HEAD"])
+def test_every_request_is_told_when_to_come_back(page: str, method: str) -> None:
+    answer = httpx.request(method, f"{page}/shop", headers={"Accept": "text/html"})
+    assert answer.status_code == 503
+    assert answer.headers["Retry-After"] == "90"
+    assert answer.headers["Cache-Control"] == "no-store"
+    assert ("Back soon" in answer.text) == (method != "HEAD")
+
+
+def test_programs_get_json(page: str) -> None:
+    assert httpx.get(f"{page}/api/products").json() == {"status": "maintenance"}
