@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ops import cli_backup, cli_maintenance
 from ops.errors import EXIT_CODES
 from ops.shell import (
     HERE,
@@ -38,6 +39,9 @@ app = typer.Typer(
 )
 quarantine_app = typer.Typer(help="Image digests that must not come back by accident.", no_args_is_help=True)
 app.add_typer(quarantine_app, name="quarantine")
+app.add_typer(cli_backup.app, name="backup")
+app.command(epilog=cli_backup.RESTORE_EXAMPLES)(cli_backup.restore)
+app.add_typer(cli_maintenance.app, name="maintenance")
 
 AllowQuarantined = Annotated[
     str | None,
@@ -69,6 +73,10 @@ def deploy(
         bool, typer.Option("--allow-downtime", help="Migrate although the running version cannot serve then.")
     ] = False,
     allow_quarantined: AllowQuarantined = None,
+    without_proof: Annotated[
+        str | None,
+        typer.Option("--without-proof", metavar="REASON", help="Migrate although no backup was proven lately."),
+    ] = None,
     break_lock: BreakLock = False,
     yes: Yes = False,
     stack: Stack = None,
@@ -84,7 +92,7 @@ def deploy(
     from ops import deploy as deploying
 
     schema = {"min": schema_min, "max": schema_max, "level": schema_level}
-    wish = deploying.Wish(image, git, version, schema, allow_quarantined, allow_downtime)
+    wish = deploying.Wish(image, git, version, schema, allow_quarantined, allow_downtime, without_proof)
     with ended(as_json):
         done = deploying.deploy(open_session(cwd, stack), wish, lock_policy(break_lock, yes))
         print_result(done, as_json, f"Revision {done['revision']} serves, {done['seconds']} s after the command began.")
@@ -103,6 +111,10 @@ def rollback(
         bool, typer.Option("--no-quarantine", help="Let the image that is left behind come back.")
     ] = False,
     allow_quarantined: AllowQuarantined = None,
+    restore_database: Annotated[
+        bool,
+        typer.Option("--restore-database", help="With the data of the backup made before the release left behind."),
+    ] = False,
     preview: Annotated[
         bool | None,
         typer.Option("--preview/--no-preview", help="Ask the engine first; default: unless --yes."),
@@ -113,14 +125,15 @@ def rollback(
     cwd: Cwd = HERE,
     as_json: AsJson = False,
 ) -> None:
-    """Go back to an earlier release: its image, services and commands; never secrets or data.
+    """Go back to an earlier release: its image, services and commands; never secrets, and data only if asked.
 
     No migration runs: refused when the database's schema is not one which that release can serve on. The
     image left behind is quarantined. Ends when the old release is proven to serve.
     """
     from ops import rollback as rolling
 
-    wish = rolling.Wish(to, reason, not no_quarantine, allow_quarantined, not yes if preview is None else preview)
+    asked = not yes and not restore_database if preview is None else preview
+    wish = rolling.Wish(to, reason, not no_quarantine, allow_quarantined, asked, restore_database)
 
     def confirm(plan: Plan, run: Run | None) -> bool:
         _show_plan(plan, run)
@@ -227,6 +240,8 @@ def _show_plan(plan: Plan, run: Run | None) -> None:
     leaving, target = plan.leaving.revision, plan.target
     typer.echo(f"Back from revision {leaving} to the release of revision {target}:", err=True)
     show.print_differences(plan.differences, "NOW", f"AS IN REVISION {target}", err=True)
+    if plan.restore:
+        typer.echo(show.of_backup(plan.restore), err=True)
     for op, urn in run.steps if run else ():
         typer.echo(f"  {op} {short(urn)}", err=True)
 

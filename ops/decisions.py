@@ -139,8 +139,8 @@ def rollback_gate(target: Release, database: Database) -> Block | None:
             "database_ahead",
             f"Revision {target.revision} serves schema levels {_range(serves)}, but the database is at level "
             f"{database}: migration {serves.max + 1} cannot be undone by running the older code.",
-            f"Deploy a new release that works on level {database.high}, or choose a revision whose range "
-            "includes it (`runbook history`).",
+            f"Deploy a new release that works on level {database.high}, or choose a revision whose range includes it "
+            "(`runbook history`), or go back together with the data of before: --restore-database.",
             database,
             serves,
             restore=True,
@@ -255,6 +255,7 @@ def rollback_changes(
     leaving: Release,
     quarantine: Sequence[Quarantined],
     allow_quarantined: str | None = None,
+    restored_from: str | None = None,
 ) -> dict[str, Any]:
     """Configuration keys that put the target's release back; never secrets, data or ingress."""
     if target.release is None:
@@ -266,6 +267,8 @@ def rollback_changes(
             "action": "rollback",
             "rollback_of": leaving.revision,
             "allow_quarantined": allow_quarantined,
+            "without_proof": None,
+            "restored_from": restored_from,
         }
     )
     return {RELEASE: release.to_config(), **quarantine_change(quarantine), **target.restored()}
@@ -277,7 +280,8 @@ def quarantine_change(quarantine: Sequence[Quarantined]) -> dict[str, Any]:
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
     """What differs between two releases with their services and commands: (path, old, new), leaf by leaf."""
-    ignored = {f"{RELEASE}.{name}" for name in ("revision", "action", "migrate", "rollbackOf", "allowQuarantined")}
+    ours = ("revision", "action", "migrate", "rollbackOf", "allowQuarantined", "withoutProof", "restoredFrom")
+    ignored = {f"{RELEASE}.{name}" for name in ours}
     before, after = (
         {k: v for key in (RELEASE, *RESTORED) for k, v in _leaves(key, side.get(key))} for side in (old, new)
     )

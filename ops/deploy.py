@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ops import decisions, health, registry
+from ops import backups, decisions, health, registry
 from ops.decisions import Database
 from ops.engine import Run
 from ops.errors import Interrupted, OpsError, Refused, RolledBack, Stuck
@@ -30,6 +30,7 @@ class Wish:
     schema: Mapping[str, int | None] = field(default_factory=dict)
     allow_quarantined: str | None = None
     allow_downtime: bool = False
+    without_proof: str | None = None
 
 
 def deploy(session: Session, wish: Wish, policy: LockPolicy) -> dict[str, Any]:
@@ -37,6 +38,8 @@ def deploy(session: Session, wish: Wish, policy: LockPolicy) -> dict[str, Any]:
     with exclusive(session.file, f"deploy {wish.image}"):
         facts = gather(session, lambda: registry.resolve(wish.image))
         release = plan(facts, wish)
+        if not release.without_proof:
+            backups.gate(session, facts, release.schema_.level)
         new = facts.checked({RELEASE: release.to_config(), **decisions.quarantine_change(facts.now.quarantine)})
         clear_way(session, facts, policy)
         session.say(release.message, "bold")
@@ -75,6 +78,7 @@ def plan(facts: Facts, wish: Wish) -> Release:
         version=wish.version or image.version,
         schema_=schema,
         allow_quarantined=wish.allow_quarantined if bad else None,
+        without_proof=wish.without_proof,
     )
 
 

@@ -73,9 +73,11 @@ class Entry:
 
     @property
     def action(self) -> str:
-        """deploy, rollback; update for a plain `pulumi up`; else the engine's own word."""
+        """deploy, rollback, restore, maintenance; update for a plain `pulumi up`; else the engine's own word."""
         if self.kind != "update" or self.revision is None:
             return self.kind
+        if (word := self.message.partition(" ")[0]) in ("restore", "maintenance"):
+            return word
         ours = self.message.startswith(f"revision {self.revision}:")
         return self.written.get("action", "deploy") if ours else "update"
 

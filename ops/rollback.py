@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ops import decisions, health
+from ops.backups import Backup, find, tasks_of
+from ops.decisions import Database
 from ops.deploy import report
 from ops.engine import Run
 from ops.errors import Refused, Stuck
 from ops.facts import Facts, gather
-from ops.history import RELEASE
+from ops.history import RELEASE, Entry
 from ops.locks import exclusive, whoami
 from ops.progress import Progress
+from ops.restore import GOING, before_release, exchange
 from ops.session import Session
 from ops.stackfile import StackText
+from ops.tasks import Tasks
 from ops.update import LockPolicy, apply, clear_way
 from settings import Quarantined, Release
 
@@ -29,6 +33,7 @@ class Wish:
     quarantine: bool = True
     allow_quarantined: str | None = None
     preview: bool = True
+    restore_database: bool = False
 
 
 @dataclass(frozen=True)
@@ -38,8 +43,11 @@ class Plan:
     leaving: Release
     release: Release
     text: StackText
+    changes: Mapping[str, Any]
     differences: list[tuple[str, Any, Any]]
     target: int
+    restore: Backup | None = None
+    """The backup whose data comes back together with the release."""
 
 
 Confirm = Callable[[Plan, Run | None], bool]
@@ -54,12 +62,16 @@ def rollback(session: Session, wish: Wish, policy: LockPolicy, confirm: Confirm)
                 f"Stack {session.stack} was never deployed: there is nothing to roll back. "
                 "Start with `runbook deploy IMAGE`."
             )
-        plan = _resume(facts, wish) or make_plan(facts, wish)
+        tasks = tasks_of(session, facts.cluster) if wish.restore_database else None
+        plan = _with_its_data(facts, wish, tasks) if tasks else _resume(facts, wish) or make_plan(facts, wish)
         clear_way(session, facts, policy)
         if not confirm(plan, _preview(session, plan) if wish.preview else None):
             raise Refused("Not confirmed; nothing was changed.")
         session.say(plan.release.message, "bold")
-        run = apply(session, facts.text, plan.text, f"{plan.release.message} by {whoami()}", policy)
+        if tasks and plan.restore:
+            run = exchange(session, facts, tasks, plan.restore, plan.changes, plan.release.message, policy)
+        else:
+            run = apply(session, facts.text, plan.text, f"{plan.release.message} by {whoami()}", policy)
         if not run.succeeded:
             raise Stuck(f"The rollback to revision {plan.target} failed:\n" + "\n".join(run.errors))
         if problem := health.verify(facts, plan.release, run.outputs.get("url")):
@@ -67,14 +79,32 @@ def rollback(session: Session, wish: Wish, policy: LockPolicy, confirm: Confirm)
         return {**report(session, plan.release, run), "target": plan.target, "left": plan.leaving.revision}
 
 
-def make_plan(facts: Facts, wish: Wish) -> Plan:
+def _target(facts: Facts, wish: Wish) -> Entry:
+    forced = wish.allow_quarantined is not None
+    return decisions.rollback_target(facts.history, facts.now, wish.to, allow_quarantined=forced)
+
+
+def _with_its_data(facts: Facts, wish: Wish, tasks: Tasks) -> Plan:
+    """Back to a release together with the data it had: from the backup made before the migrations that came after it,
+    or from the one whose restore was interrupted."""
+    target = _target(facts, wish)
+    if target.release is None:
+        raise ValueError("the target of a rollback has a release")
+    now, found = tasks.run("restore", "state"), tasks.run("backup", "list")
+    going = now["backup"] if now["phase"] in GOING else None
+    backup = find(found, going) if going else before_release(found, target.release)
+    level = backup["schema_level"]
+    return replace(make_plan(facts, wish, decisions.asked(level), backup["id"]), restore=backup)
+
+
+def make_plan(facts: Facts, wish: Wish, database: Database | None = None, restored_from: str | None = None) -> Plan:
     """Where to go and what to write, or a Refused that says which check failed."""
     forced = wish.allow_quarantined
-    target = decisions.rollback_target(facts.history, facts.now, wish.to, allow_quarantined=forced is not None)
+    target = _target(facts, wish)
     leaving = facts.now.release
     if leaving is None or target.release is None:
         raise ValueError("a target was found, so there is a release to leave")
-    if block := decisions.rollback_gate(target.release, facts.database):
+    if block := decisions.rollback_gate(target.release, database or facts.database):
         raise block.refusal()
     quarantine = facts.now.quarantine
     if wish.quarantine and leaving.digest != target.release.digest:
@@ -82,12 +112,15 @@ def make_plan(facts: Facts, wish: Wish) -> Plan:
         quarantine = decisions.with_quarantined(quarantine, item)
     if not decisions.quarantined(target.release.digest, quarantine):
         forced = None
-    changes = decisions.rollback_changes(target, decisions.next_revision(facts.now), leaving, quarantine, forced)
+    changes = decisions.rollback_changes(
+        target, decisions.next_revision(facts.now), leaving, quarantine, forced, restored_from
+    )
     text = facts.checked(changes)
     return Plan(
         leaving=leaving,
         release=Release.model_validate(changes[RELEASE]),
         text=text,
+        changes=changes,
         differences=decisions.differences(facts.text.config, text.config),
         target=target.release.revision,
     )
@@ -101,7 +134,7 @@ def _resume(facts: Facts, wish: Wish) -> Plan | None:
     if block := decisions.rollback_gate(release, facts.database):
         raise block.refusal()
     left = next((entry.release for entry in facts.history.updates() if entry.revision == release.rollback_of), None)
-    return Plan(left or release, release, facts.text, [], release.revision)
+    return Plan(left or release, release, facts.text, {}, [], release.revision)
 
 
 def _preview(session: Session, plan: Plan) -> Run:

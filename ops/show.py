@@ -109,3 +109,42 @@ def levels(schema: Mapping[str, int] | None) -> str:
 
 def _text(value: object) -> str:
     return "-" if value is None else str(value)
+
+
+def of_backup(item: Row) -> str:
+    """What putting a backup in the live database's place means."""
+    level = "" if item["schema_level"] is None else f", schema level {item['schema_level']}"
+    return (
+        f"The database becomes what it was in backup {item['id']} ({local(item['created_at'])}{level}). What was "
+        "written since goes: a safety backup of it is made first. Customers see the maintenance page meanwhile."
+    )
+
+
+def print_backups(rows: Sequence[Row]) -> None:
+    head = ("BACKUP", "WHEN", "SIZE", "SCHEMA", "REVISION", "PROVEN")
+    print_table(head, [_backup_cells(item) for item in rows])
+
+
+def _backup_cells(item: Row) -> tuple[str, ...]:
+    release, test = item["release"] or {}, item["last_test"]
+    proven = local(item["proven_at"]) if item["proven_at"] else "not yet"
+    if test and test["result"] != "passed":
+        proven = f"FAILED {local(test['at'])}: {test['reason']}"
+    return (
+        item["id"],
+        local(item["created_at"]),
+        size(item["size_bytes"]),
+        _text(item["schema_level"]),
+        _text(release.get("revision")),
+        proven,
+    )
+
+
+def size(count: int) -> str:
+    """Bytes as people read them."""
+    number, unit = float(count), "B"
+    for unit in ("B", "KiB", "MiB", "GiB", "TiB"):
+        if number < 1024 or unit == "TiB":
+            break
+        number /= 1024
+    return f"{number:.0f} {unit}" if unit == "B" else f"{number:.1f} {unit}"

@@ -18,6 +18,13 @@ COMMANDS = [
     ["status"],
     ["quarantine", "list"],
     ["quarantine", "lift"],
+    ["backup", "now"],
+    ["backup", "list"],
+    ["backup", "verify"],
+    ["backup", "cleanup"],
+    ["restore"],
+    ["maintenance", "on"],
+    ["maintenance", "off"],
 ]
 
 
@@ -55,6 +62,21 @@ def test_an_error_is_one_message_and_its_exit_code(
     assert shown.exit_code == code
     assert json.loads(shown.stdout) == {"result": word, "error": "what is wrong"}
     assert shown.stderr == "error: what is wrong\n"
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (["20260816", "--into", "new", "--in-place"], "Give one of"),
+        (["20260816"], "--into NEW or --in-place"),
+        (["--in-place"], "Give the backup's ID"),
+        (["20260816", "--undo"], "--into NEW or --in-place"),
+    ],
+)
+def test_a_restore_says_which_options_it_wants(given: list[str], said: str) -> None:
+    shown = CliRunner().invoke(cli.app, ["restore", *given])
+    assert shown.exit_code == 2
+    assert said in shown.stderr
 
 
 def test_a_folder_without_a_project(tmp_path: Path) -> None:
