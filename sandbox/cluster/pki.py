@@ -82,6 +82,7 @@ def ensure() -> None:
         **{name: base64.b64encode(secrets.token_bytes(32)) for name in ("encryption", "registry")},
         # No base64 here: a slash would end the name of the key in a signed request.
         **{name: secrets.token_hex(20).encode() for name in ("s3-access", "s3-secret")},
+        "s3-encryption": secrets.token_hex(32).encode(),
     }
     for name, value in random.items():
         if not _key(name).exists():

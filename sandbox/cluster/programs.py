@@ -68,7 +68,15 @@ def table(inputs: Inputs) -> list[Program]:
         ),
         Program("containerd", [packages.installed("containerd"), f"--config={conf / 'containerd.toml'}"]),
         Program("registry", [packages.installed("docker-registry"), "serve", str(conf / "registry.yaml")]),
-        Program("s3", _s3()),
+        Program(
+            "s3",
+            _s3(),
+            environment={
+                "HOME": "/run/s3",
+                # Without it, it cannot encrypt at rest, and refuses what is sent into a bucket that wants that.
+                "WEED_S3_SSE_KEK": (layout.PKI / "s3-encryption.key").read_text(),
+            },
+        ),
         Program(
             "forwarder",
             [
