@@ -15,7 +15,7 @@ from tests.cluster.stack import Stack
 def measure(runs: int) -> dict[str, Any]:
     images = json.loads((STATE / "images.json").read_text())
     with tempfile.TemporaryDirectory() as folder:
-        stack = Stack.create("bench", Path(folder))
+        stack = Stack.create("bench", Path(folder), backups=False)
         healthy: list[float] = []
 
         def deploy(_turn: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 
 import pytest
@@ -23,9 +24,12 @@ def images() -> dict[str, str]:
 def stack(
     request: pytest.FixtureRequest, images: dict[str, str], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Stack]:
-    """A stack of this test module's own, with the shop's version 1 released."""
+    """A stack of this test module's own, with the shop's version 1 released. `BACKUPS = True` in it: with backups."""
     name = request.module.__name__.rsplit("_", 1)[-1]
-    made = Stack.create(name, tmp_path_factory.mktemp(name))
+    backups = getattr(request.module, "BACKUPS", False)
+    if backups and "RUNBOOK_S3" not in os.environ:
+        pytest.skip("this sandbox has no S3 server: the cluster is not its own")
+    made = Stack.create(name, tmp_path_factory.mktemp(name), backups=backups)
     try:
         made.runbook("deploy", images["shop:v1"], "--yes").check()
         yield made

@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from typing import Any
 from ruamel.yaml import YAML
 
 from sandbox.paths import ROOT, STATE
+from settings.backup import SECRET_NAMES
 
 
 @dataclass(frozen=True)
@@ -40,8 +41,11 @@ class Stack:
     file: Path
 
     @classmethod
-    def create(cls, name: str, folder: Path) -> Stack:
-        """From the sandbox's stack file: same images and settings, other namespace and host, never released."""
+    def create(cls, name: str, folder: Path, *, backups: bool) -> Stack:
+        """From the sandbox's stack file: same images and settings, other namespace and host, never released.
+
+        Without backups a release is quicker, and migrates without the gate.
+        """
         file = folder / f"Pulumi.{name}.yaml"
         yaml = YAML()
         document = yaml.load(STATE / "Pulumi.sandbox.yaml")
@@ -52,6 +56,9 @@ class Stack:
         ingress["host"] = f"{name}.localhost"
         config.pop("runbook:release", None)
         config.pop("runbook:quarantine", None)
+        if not backups:
+            for key in ("runbook:backup", *(f"secrets:{secret}" for secret in SECRET_NAMES)):
+                config.pop(key, None)
         yaml.dump(document, file)
         stack = cls(name, file)
         # The salt in the copied file goes with the sandbox's passphrase: the secrets stay readable.
@@ -113,10 +120,30 @@ class Stack:
     def release(self) -> dict[str, Any]:
         return self.config["runbook:release"]
 
+    def edit(self, change: Callable[[dict[str, Any]], None]) -> None:
+        """Change the stack file as somebody with an editor would; `change` gets its `config`."""
+        yaml = YAML()
+        document = yaml.load(self.file)
+        change(document["config"])
+        yaml.dump(document, self.file)
+
     @property
     def url(self) -> str:
         outputs = self.run("pulumi", "stack", "output", "--stack", self.name, "--json", config_file=False).check()
         return json.loads(outputs.out)["url"]
+
+    def sql(self, statement: str, database: str = "shop") -> str:
+        """What the bundled database answers, unaligned."""
+        psql = [
+            "psql",
+            "--username=shop",
+            f"--dbname={database}",
+            "--tuples-only",
+            "--no-align",
+            "--command",
+            statement,
+        ]
+        return self.kubectl("exec", "postgres-0", "--", *psql, "--command", statement).strip()
 
     def kubectl(self, *arguments: str) -> str:
         return self.run("kubectl", "--namespace", self.namespace, *arguments).check().out

@@ -13,6 +13,7 @@ from ruamel.yaml import YAML
 
 from sandbox.paths import ROOT
 from tests.cluster.stack import Stack
+from tests.unit.rendering import secrets_for
 
 SECRET = "preview-secret-that-must-not-show"
 CONTENT_HASH = re.compile(r"-[0-9a-f]{10}$")
@@ -40,12 +41,7 @@ def preview(name: str, folder: Path) -> tuple[dict[str, Any], str]:
         for key, value in stack_environment.items():
             patch.setenv(key, value)
         stack.run("pulumi", "stack", "init", name, "--cwd", str(folder), config_file=False).check()
-        names = stack.config["runbook:application"]["secrets"]
-        data = stack.config["runbook:data"]
-        for key, url in (("postgres", "DATABASE_URL"), ("redis", "REDIS_URL")):
-            if data[key]["mode"] == "external":
-                names.append(url)
-        for secret in dict.fromkeys(names):
+        for secret in secrets_for(stack.config):
             stack.run("pulumi", "config", "set", "--secret", f"secrets:{secret}", "--stack", name, stdin=SECRET).check()
         yaml = YAML()
         document = yaml.load(file)

@@ -8,19 +8,11 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from ruamel.yaml import YAML
 
 from tests.cluster.stack import Checked, Stack
 
 ONE_MESSAGE_LINES = {"runbook": 20, "pulumi": 45}
 """The engine sets a frame of its own around the program's message."""
-
-
-def edited(stack: Stack, change: Callable[[dict[str, Any]], None]) -> None:
-    yaml = YAML()
-    document = yaml.load(stack.file)
-    change(document["config"])
-    yaml.dump(document, stack.file)
 
 
 def state_of(stack: Stack) -> str:
@@ -79,7 +71,7 @@ def test_a_bad_stack_file_is_refused_before_anything_changes(
 ) -> None:
     good = stack.file.read_bytes()
     state = state_of(stack)
-    edited(stack, change)
+    stack.edit(change)
     bad = stack.file.read_bytes()
     try:
         if command == "runbook":

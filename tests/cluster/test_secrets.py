@@ -10,6 +10,7 @@ import pytest
 from sandbox.paths import STATE
 from tests.cluster.stack import Stack
 
+BACKUPS = True
 CANARY = "canary-5f0c2e-in-the-coal-mine"
 
 
@@ -26,7 +27,7 @@ def planted(stack: Stack, images: dict[str, str]) -> Stack:
         stack.name,
         stdin=CANARY,
     ).check()
-    stack.runbook("deploy", images["shop:v2"], "--yes").check()
+    stack.runbook("deploy", images["shop:v2"], "--yes", "--without-proof", "a test of something else").check()
     failed = stack.runbook("deploy", images["shop:v7-bad-smoke"], "--yes")
     assert failed.code == 1, failed.text
     assert CANARY not in failed.text
