@@ -14,6 +14,7 @@ from typing import Any
 
 from lightkube import Client
 from lightkube.resources.batch_v1 import CronJob, Job
+from lightkube.resources.core_v1 import Pod
 
 from ops.cluster import Cluster
 from ops.errors import OpsError, Refused
@@ -24,6 +25,7 @@ RESTORE_TEST = "restore-test"
 _KEEP_SECONDS = 3600
 _START_SECONDS = 120
 _LABEL = "runbook/task"
+_JOB_NAME = "batch.kubernetes.io/job-name"
 Say = Callable[[str], None]
 
 
@@ -56,11 +58,11 @@ class Tasks:
 
     def _running(self, client: Client, words: Sequence[str]) -> str | None:
         """The Job of a command that was killed here: it went on without us."""
-        for job in client.list(Job, labels={_LABEL: _mark(words)}):
-            ended = any(c.type in ("Complete", "Failed") for c in (job.status and job.status.conditions) or [])
-            if not ended and job.metadata and job.metadata.name:
-                self._say(f"Following {job.metadata.name}, which runs already.")
-                return job.metadata.name
+        for pod in client.list(Pod, labels={_LABEL: _mark(words)}):
+            if pod.metadata and pod.metadata.labels and pod.status and pod.status.phase in ("Pending", "Running"):
+                job = pod.metadata.labels[_JOB_NAME]
+                self._say(f"Following {job}, which runs already.")
+                return job
         return None
 
     def _start(self, client: Client, template: str, words: Sequence[str], commands: Mapping[str, Sequence[str]]) -> str:
@@ -79,9 +81,10 @@ class Tasks:
                 container["command"] = ["python3", "-m", "tasks", *argv, "--json"]
                 container.pop("args", None)
         name = f"{'-'.join(words[:2])}-{secrets.token_hex(3)}"
-        labels = {**made.get("metadata", {}).get("labels", {}), _LABEL: _mark(words)}
+        metadata = made["spec"]["template"]["metadata"]
+        metadata["labels"][_LABEL] = _mark(words)
         job = {
-            "metadata": {"name": name, "namespace": self._cluster.namespace, "labels": labels},
+            "metadata": {"name": name, "namespace": self._cluster.namespace, "labels": metadata["labels"]},
             "spec": {**made["spec"], "ttlSecondsAfterFinished": _KEEP_SECONDS, "backoffLimit": 0},
         }
         client.create(Job.from_dict(job))
@@ -118,7 +121,7 @@ class Tasks:
 
     def _pods(self, job: str, seconds: float) -> Iterator[tuple[str, Mapping[str, Any]]]:
         path = f"/api/v1/namespaces/{self._cluster.namespace}/pods"
-        return self._cluster.changes(path, seconds, labelSelector=f"batch.kubernetes.io/job-name={job}")
+        return self._cluster.changes(path, seconds, labelSelector=f"{_JOB_NAME}={job}")
 
     def _until(self, job: str, container: str, *wanted: str) -> Mapping[str, Any]:
         """The container's state once it is one of these."""

@@ -134,15 +134,7 @@ class Stack:
 
     def sql(self, statement: str, database: str = "shop") -> str:
         """What the bundled database answers, unaligned."""
-        psql = [
-            "psql",
-            "--username=shop",
-            f"--dbname={database}",
-            "--tuples-only",
-            "--no-align",
-            "--command",
-            statement,
-        ]
+        psql = ["psql", "--username=shop", f"--dbname={database}", "--tuples-only", "--no-align"]
         return self.kubectl("exec", "postgres-0", "--", *psql, "--command", statement).strip()
 
     def kubectl(self, *arguments: str) -> str:
