@@ -20,12 +20,13 @@ from tasks.errors import TaskError
 from tasks.progress import say
 
 Connect = Callable[[], Connection[Any]]
-_TRIES = 3
 _BETWEEN_SECONDS = 0.05
 _SESSIONS = """
 SELECT pid, concat_ws(' ', usename, nullif(application_name, ''), host(client_addr))
-FROM pg_stat_activity WHERE datname = ANY(%s) AND pid <> pg_backend_pid() AND backend_type = 'client backend'
+FROM pg_stat_activity WHERE datname = ANY(%s) AND pid <> pg_backend_pid()
+  AND coalesce(backend_type, 'hidden') IN ('client backend', 'walsender', 'hidden')
 """
+"""Without pg_read_all_stats another role's session has no type."""
 _COMMENT = """
 SELECT shobj_description(oid, 'pg_database') FROM pg_database WHERE datname = %s
 """
@@ -35,24 +36,20 @@ def exchange(connect: Connect, live: str, incoming: str, outgoing: str) -> None:
     """`live` becomes `outgoing` and `incoming` becomes `live`; each place keeps its comment. All of it or nothing."""
     with closing(connect()) as server:
         live_comment, copy_comment = (server.execute(_COMMENT, (name,)).fetchone()[0] for name in (live, incoming))  # type: ignore[index]
-        for last in (*[False] * (_TRIES - 1), True):
-            try:
-                with _emptied(connect, (live, incoming)), server.transaction():
-                    server.execute("SET LOCAL lock_timeout = '10s'")
-                    _rename(server, live, outgoing)
-                    _rename(server, incoming, live)
-                    comment(server, live, live_comment)
-                    comment(server, outgoing, copy_comment)
-                return
-            except (ObjectInUse, LockNotAvailable) as error:
-                if last:
-                    raise _in_use(server, (live, incoming), error) from error
-                say(f"{live} is still in use; trying again")
-            except Error as error:
-                raise TaskError(
-                    "database_refused",
-                    f"{live} could not be renamed: {error}. The role of DATABASE_URL has to own it and have CREATEDB",
-                ) from error
+        try:
+            with _emptied(connect, (live, incoming)), server.transaction():
+                server.execute("SET LOCAL lock_timeout = '10s'")
+                _rename(server, live, outgoing)
+                _rename(server, incoming, live)
+                comment(server, live, live_comment)
+                comment(server, outgoing, copy_comment)
+        except (ObjectInUse, LockNotAvailable) as error:
+            raise _in_use(server, (live, incoming), error) from error
+        except Error as error:
+            raise TaskError(
+                "database_refused",
+                f"{live} could not be renamed: {error}. The role of DATABASE_URL has to own it and have CREATEDB",
+            ) from error
 
 
 def rename(connect: Connect, old: str, new: str, text: str | None) -> None:

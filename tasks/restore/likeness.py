@@ -60,10 +60,11 @@ def _creation(name: str, facts: dict[str, Any], encoding: str, owner: str, table
         options |= {"LOCALE_PROVIDER": "icu", "ICU_LOCALE": locale, "ICU_RULES": facts.get("daticurules")}
     elif provider == "b":
         options |= {"LOCALE_PROVIDER": "builtin", "BUILTIN_LOCALE": locale}
-    return sql.SQL("CREATE DATABASE {} TEMPLATE template0 OWNER {} TABLESPACE {} CONNECTION LIMIT {} {}").format(
+    return sql.SQL("CREATE DATABASE {} TEMPLATE template0 OWNER {} {} CONNECTION LIMIT {} {}").format(
         sql.Identifier(name),
         sql.Identifier(owner),
-        sql.Identifier(tablespace),
+        # The usual one needs no right as long as it is not asked for by name.
+        sql.SQL("TABLESPACE {}").format(sql.Identifier(tablespace)) if tablespace != "pg_default" else sql.SQL(""),
         sql.Literal(facts["datconnlimit"]),
         sql.SQL(" ").join(
             sql.SQL(option) + sql.SQL(" ") + sql.Literal(value) for option, value in options.items() if value

@@ -14,7 +14,6 @@ from psycopg import Connection, Error, OperationalError, errors, sql
 from tasks.backup.manifest import ENCRYPTED, Manifest
 from tasks.backup.postgres import Database, major, program_version, row_counts, server_version
 from tasks.errors import Refused, TaskError
-from tasks.progress import say
 from tasks.restore import exchange, pg_restore
 from tasks.restore.integrity import Integrity, indexes, page_checksums
 from tasks.restore.likeness import create_like
@@ -161,11 +160,12 @@ class PostgresPlace:
 
     def _connect(self) -> Connection[Any]:
         """A connection outside the databases that are worked on: one cannot be renamed from inside."""
-        try:
-            if self.live != "postgres":
+        if self.live != "postgres":
+            try:
                 return self._database.named("postgres").connect("runbook restore")
-        except TaskError as error:  # some providers have none
-            say(f"warning: {error}; trying template1")
+            except TaskError as error:
+                if "does not exist" not in str(error):  # as with some providers
+                    raise
         return self._database.named("template1").connect("runbook restore")
 
     @contextmanager

@@ -1,0 +1,478 @@
+"""Restore tests and restores into a new database, on a real PostgreSQL server and a real S3."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import signal
+import subprocess
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+from psycopg import sql
+from pyrage import x25519
+
+from tasks.restore.integrity import indexes
+from tests.tasks.proxy import After, Stall, cut, proxy
+from tests.tasks.restoring import Shop, flip, new_shop
+from tests.tasks.running import ended, start
+from tests.tasks.servers import S3, Postgres, postgres
+
+ORDERS = ["thyme", "mint", "sage"]
+
+
+@pytest.fixture
+def shop(postgres: Postgres, database: str, tmp_path: Path) -> Iterator[Shop]:
+    shop = new_shop(postgres, database, tmp_path / "store", tmp_path / "scratch")
+    yield shop
+    shop.drop_copies()
+
+
+@pytest.fixture
+def on_s3(shop: Shop, s3: S3, bucket: str) -> Shop:
+    shop.environment |= s3.environment(bucket)
+    return shop
+
+
+def newest_test(shop: Shop) -> dict[str, Any]:
+    return shop.run("backup", "list").json[0]["last_test"]
+
+
+def test_a_restore_test_proves_a_backup(on_s3: Shop) -> None:
+    shop = on_s3
+    backup = shop.run("backup", "create", "--kind", "manual", RELEASE_REVISION="7", RELEASE_GIT="abc1234").json["id"]
+    assert shop.run("backup", "list").json[0]["proven_at"] is None
+    before = datetime.now(UTC)
+    begun = shop.run("restore", "test-begin").json
+    assert begun["backup"] == backup
+    assert begun["integrity"]["amcheck"]["available"]
+    assert begun["integrity"]["amcheck"]["checked"] > 100
+    assert begun["integrity"]["data_checksums"] == {"available": True, "failures": 0}
+    test = f"{shop.name}_test"
+    assert shop.orders(test) == ORDERS
+    assert shop.query("SELECT count(*) FROM pg_extension WHERE extname = 'amcheck'", test) == [0]
+    # What a pod does now: migrate, smoke.
+    shop.server.execute("ALTER TABLE orders ADD note text", test)
+
+    record = shop.run("restore", "test-conclude").json
+    assert (record["result"], record["backup"], record["sequence"]) == ("passed", backup, 1)
+    assert record["release"]["revision"] == 7
+    assert record["rows"] == {"tables": 3, "rows": 6}
+    assert record["server_versions"]["restored"].startswith("15.")
+    assert [step["name"] for step in record["steps"]] == [
+        "fetch",
+        "restore",
+        "compare",
+        "integrity",
+        "migrate and smoke",
+    ]
+    assert sum(step["seconds"] for step in record["steps"]) == pytest.approx(record["rto_seconds"], abs=0.5)
+    assert 0 < record["rto_seconds"] < (datetime.now(UTC) - before).total_seconds() + 1
+    assert 0 < record["rpo_seconds"] < 300
+
+    listed = shop.run("backup", "list").json[0]
+    assert (listed["proven_by"], listed["proven_at"]) == (1, record["at"])
+    assert shop.run("evidence", "verify").json["passed"] == 1
+    assert shop.run("backup", "gate", "--within-hours", "1").json["allowed_by"] == "proof"
+    assert shop.run("restore", "test-conclude").json == record, "a pod that is started again records nothing twice"
+    assert not list((Path(shop.environment["SCRATCH"])).glob("runbook-*")), "the dump is gone from the scratch folder"
+
+
+def test_a_flipped_byte_is_named_and_recorded(on_s3: Shop, s3: S3, bucket: str) -> None:
+    backup = on_s3.back_up()
+    key = f"shop/backups/{backup}/{backup}.dump"
+    content = bytearray(s3.client().get_object(Bucket=bucket, Key=key)["Body"].read())
+    content[len(content) // 2] ^= 1
+    s3.client().put_object(Bucket=bucket, Key=key, Body=bytes(content))
+
+    for verb in ("verify", "into"):
+        more = ("--database", f"{on_s3.name}_new") if verb == "into" else ()
+        failed = on_s3.run("restore", verb, "--backup", backup, *more, expect=1)
+        assert failed.code == "checksum_mismatch"
+    failed = on_s3.run("restore", "test-begin", expect=1)
+    assert failed.code == "checksum_mismatch"
+    assert f"{backup}.dump" in failed.message
+    assert on_s3.databases() == {on_s3.name}
+    last = newest_test(on_s3)
+    assert last["result"] == "failed"
+    assert f"{backup}.dump" in last["reason"]
+    assert on_s3.run("backup", "gate", "--within-hours", "1", expect=1).code == "not_proven"
+    assert on_s3.run("restore", "test-conclude", expect=2).code == "attempt_missing"
+
+
+def test_the_store_is_down(on_s3: Shop) -> None:
+    backup = on_s3.back_up()
+    on_s3.environment["S3_ENDPOINT_URL"] = "http://127.0.0.1:1"
+    assert on_s3.run("restore", "test-begin", expect=1).code == "store_unreachable"
+    into = ("restore", "into", "--backup", backup, "--database", f"{on_s3.name}_new")
+    assert on_s3.run(*into, expect=1).code == "store_unreachable"
+    assert on_s3.databases() == {on_s3.name}
+
+
+def dump_of(shop: Shop, backup: str, name: str = "") -> Path:
+    return (
+        Path(shop.environment["BACKUP_STORE"].removeprefix("file://")) / "backups" / backup / (name or f"{backup}.dump")
+    )
+
+
+def rewrite(file: Path, old: str, new: str) -> None:
+    text = file.read_text()
+    assert old in text
+    file.write_text(text.replace(old, new))
+
+
+def test_truncated(shop: Shop) -> None:
+    backup = shop.back_up()
+    os.truncate(dump_of(shop, backup), 1000)
+    failed = shop.run("restore", "test-begin", expect=1)
+    assert failed.code == "truncated"
+    assert f"{backup}.dump" in failed.message
+    assert newest_test(shop)["result"] == "failed"
+
+
+@pytest.mark.parametrize("name", ["roles.sql", "{}.dump.sha256"])
+def test_a_file_is_missing(shop: Shop, name: str) -> None:
+    backup = shop.back_up()
+    dump_of(shop, backup, name.format(backup)).unlink()
+    assert shop.run("restore", "verify", "--backup", backup, expect=1).code == "file_missing"
+
+
+def test_the_companion_was_changed(shop: Shop) -> None:
+    backup = shop.back_up()
+    rewrite(dump_of(shop, backup, f"{backup}.dump.sha256"), "  roles.sql", "  rules.sql")
+    failed = shop.run("restore", "verify", "--backup", backup, expect=1)
+    assert failed.code == "checksum_mismatch"
+    assert "roles.sql" in failed.message
+
+
+def test_the_manifest_is_missing(shop: Shop) -> None:
+    backup = shop.back_up()
+    dump_of(shop, backup, "manifest.json").unlink()
+    into = ("--database", f"{shop.name}_new")
+    assert shop.run("restore", "into", "--backup", backup, *into, expect=1).code == "manifest_missing"
+    assert shop.run("restore", "test-begin", expect=1).code == "manifest_missing"
+    assert shop.run("restore", "prepare", "--backup", backup, expect=1).code == "manifest_missing"
+
+
+@pytest.mark.parametrize("words", [("test-begin",), ("into", "--database", "new"), ("prepare",)])
+def test_the_server_is_older_than_the_dump(shop: Shop, words: tuple[str, ...]) -> None:
+    backup = shop.back_up()
+    rewrite(dump_of(shop, backup, "manifest.json"), '"server_version": "15.', '"server_version": "99.')
+    failed = shop.run("restore", words[0], "--backup", backup, *words[1:], expect=2)
+    assert failed.code == "server_older_than_dump"
+    assert "version 99 or newer" in failed.message
+    assert shop.databases() == {shop.name}
+
+
+def test_rows_that_did_not_come_back_are_found(shop: Shop) -> None:
+    backup = shop.back_up()
+    rewrite(dump_of(shop, backup, "manifest.json"), '"public.orders": 3', '"public.orders": 4')
+    failed = shop.run("restore", "test-begin", expect=1)
+    assert failed.code == "rows_differ"
+    assert "public.orders has 3 rows, the manifest says 4" in failed.message
+    assert shop.run("restore", "prepare", "--backup", backup, expect=1).code == "rows_differ"
+    assert shop.databases() == {shop.name}, "what is not right is not left behind"
+
+
+def test_a_table_that_did_not_come_back_is_found(shop: Shop) -> None:
+    backup = shop.back_up()
+    rewrite(dump_of(shop, backup, "manifest.json"), '"public.orders": 3', '"public.orders": 3, "public.gone": 0')
+    assert "public.gone is missing" in shop.run("restore", "test-begin", expect=1).message
+
+
+def test_another_moments_dump_is_found_by_the_sentinel(shop: Shop) -> None:
+    backup = shop.back_up()
+    manifest = dump_of(shop, backup, "manifest.json")
+    (token,) = shop.query("SELECT token FROM runbook.sentinel")
+    rewrite(manifest, token, "0" * len(token))
+    failed = shop.run("restore", "test-begin", expect=1)
+    assert failed.code == "sentinel_missing"
+    assert newest_test(shop)["reason"] == failed.message
+
+
+def test_into_an_existing_database_is_refused(shop: Shop) -> None:
+    backup = shop.back_up()
+    shop.server.execute("INSERT INTO orders (what) VALUES ('rue')", shop.name)
+    refused = shop.run("restore", "into", "--backup", backup, "--database", shop.name, expect=2)
+    assert refused.code == "database_exists"
+    assert shop.orders() == [*ORDERS, "rue"]
+    assert shop.databases() == {shop.name}
+
+
+@pytest.mark.parametrize("name", ["", "x" * 64])
+def test_a_name_that_postgresql_would_cut_is_refused(shop: Shop, name: str) -> None:
+    backup = shop.back_up()
+    assert shop.run("restore", "into", "--backup", backup, "--database", name, expect=2).code == "name_invalid"
+
+
+def test_into_brings_a_deleted_row_back(shop: Shop) -> None:
+    backup = shop.back_up()
+    shop.server.execute("DELETE FROM orders WHERE what = 'mint'", shop.name)
+    new = f"{shop.name} it's=odd"
+    done = shop.run("restore", "into", "--backup", backup, "--database", new, "--jobs", "2").json
+    assert done["database"] == new
+    assert shop.server.password not in done["url"]
+    assert shop.orders(quote(new)) == ORDERS
+    assert shop.orders() == ["thyme", "sage"]
+    assert shop.databases() == {shop.name, new}
+    shop.server.execute("INSERT INTO orders (what) VALUES ('next')", quote(new))  # the sequence goes on
+
+
+def test_into_works_when_the_live_database_is_gone(shop: Shop) -> None:
+    backup = shop.back_up()
+    shop.server.execute(f"DROP DATABASE {shop.name}")
+    shop.run("restore", "into", "--backup", backup, "--database", shop.name)
+    assert shop.orders() == ORDERS
+
+
+def test_a_directory_dump_by_two_jobs(shop: Shop) -> None:
+    shop.environment |= {"BACKUP_FORMAT": "directory", "BACKUP_JOBS": "2"}
+    backup = shop.back_up()
+    shop.run("restore", "test-begin")
+    assert shop.run("restore", "test-conclude").json["rows"] == {"tables": 3, "rows": 6}
+    victim = next(file for file in dump_of(shop, backup).iterdir() if file.name.endswith(".dat.gz"))
+    flip(victim)
+    failed = shop.run("restore", "test-begin", expect=1)
+    assert failed.code == "checksum_mismatch"
+    assert victim.name in failed.message
+
+
+def test_encrypted(shop: Shop, tmp_path: Path) -> None:
+    keys = {name: x25519.Identity.generate() for name in ("old", "new", "other")}
+    for name, key in keys.items():
+        (tmp_path / name).write_text(f"{key}\n")
+    shop.environment["BACKUP_RECIPIENTS"] = str(keys["old"].to_public())
+    backup = shop.back_up()
+    assert shop.run("restore", "verify", "--backup", backup).json["files"] == 2, "needs no key"
+    assert shop.run("restore", "test-begin", expect=2).code == "identity_missing"
+    wrong = shop.run("restore", "test-begin", expect=2, BACKUP_IDENTITIES_FILE=str(tmp_path / "other"))
+    assert wrong.code == "identity_missing"
+    assert f"{backup}.dump.age" in wrong.message
+
+    # A rotation: new backups are for the new key, the file has both, the old backup is read as it is.
+    shop.environment["BACKUP_RECIPIENTS"] = str(keys["new"].to_public())
+    both = tmp_path / "both"
+    both.write_text(f"# rotated\n{keys['new']}\n{keys['old']}\n")
+    shop.environment["BACKUP_IDENTITIES_FILE"] = str(both)
+    newer = shop.back_up()
+    for each in (backup, newer):
+        shop.run("restore", "test-begin", "--backup", each)
+        assert shop.run("restore", "test-conclude").json["result"] == "passed"
+    dump = dump_of(shop, newer, f"{newer}.dump.age")
+    flip(dump)
+    failed = shop.run("restore", "test-begin", expect=1)
+    assert failed.code == "checksum_mismatch"
+    assert dump.name in failed.message
+
+
+def test_the_database_is_unreachable(shop: Shop) -> None:
+    backup = shop.back_up()
+    nowhere = shop.server.url(f"{shop.name}_test").replace(f":{shop.server.port}/", ":1/")
+    failed = shop.run("restore", "test-begin", expect=1, RESTORE_DATABASE_URL=nowhere)
+    assert failed.code == "database_unreachable"
+    assert newest_test(shop)["result"] == "failed"
+    into = ("restore", "into", "--backup", backup, "--database", "new")
+    assert shop.run(*into, expect=1, DATABASE_URL=nowhere).code == "database_unreachable"
+
+
+def test_a_restore_test_throws_away_only_its_own(shop: Shop) -> None:
+    shop.back_up()
+    refused = shop.run("restore", "test-begin", expect=2, RESTORE_DATABASE_URL=shop.environment["DATABASE_URL"])
+    assert refused.code == "environment_invalid"
+    with shop.server.database(f"{shop.name}_test") as name:
+        shop.server.execute("CREATE TABLE precious ()", name)
+        refused = shop.run("restore", "test-begin", expect=2)
+        assert refused.code == "database_exists"
+        assert shop.query("SELECT count(*) FROM precious", name) == [0]
+        shop.server.execute("DROP TABLE precious", name)
+        shop.run("restore", "test-begin")
+        shop.run("restore", "test-begin")
+
+
+def test_what_never_concluded_is_recorded_by_the_next(shop: Shop) -> None:
+    shop.back_up()
+    begun = shop.run("restore", "test-begin").json
+    assert newest_test(shop) is None
+    again = shop.run("restore", "test-begin").json
+    assert again["attempt"] != begun["attempt"]
+    assert newest_test(shop)["result"] == "failed"
+    assert "did not conclude" in newest_test(shop)["reason"]
+    assert shop.run("restore", "test-conclude").json["sequence"] == 2
+    assert shop.run("evidence", "verify").json == {
+        "records": 2,
+        "passed": 1,
+        "failed": 1,
+        "head": shop.run("restore", "test-conclude").json["sha256"],
+    }
+
+
+def test_a_test_that_is_ended_from_outside_is_recorded(shop: Shop) -> None:
+    """SIGTERM while pg_restore is at work: what a pod gets at its deadline."""
+    heavy(shop)
+    stall = Stall()
+    with proxy(shop.server.port, up=After(4 << 20, stall)) as wire:
+        url = shop.environment["RESTORE_DATABASE_URL"].replace(f":{shop.server.port}/", f":{wire.port}/")
+        environment = shop.environment | {"RESTORE_DATABASE_URL": url}
+        process = start(environment, "restore", "test-begin")
+        assert stall.reached.wait(60)
+        process.send_signal(signal.SIGTERM)
+        stall.release()
+        outcome = ended(process, environment)
+    assert (outcome.exit_code, outcome.error) == (1, "interrupted")
+    assert newest_test(shop)["result"] == "failed"
+    shop.run("restore", "test-begin")  # finds the half-made database, and that it may go
+
+
+def test_the_server_goes_away_while_restoring(shop: Shop) -> None:
+    backup = heavy(shop)
+    with proxy(shop.server.port, up=After(4 << 20, cut)) as wire:
+        url = shop.environment["DATABASE_URL"].replace(f":{shop.server.port}/", f":{wire.port}/")
+        into = ("restore", "into", "--backup", backup, "--database", f"{shop.name}_new")
+        assert shop.run(*into, expect=1, DATABASE_URL=url).code == "database_unreachable"
+    assert len(shop.databases()) == 2, "it could not be removed"
+    shop.run(*into)
+    assert shop.databases() == {shop.name, f"{shop.name}_new"}
+
+
+def test_two_restores_at_once(shop: Shop) -> None:
+    backup = shop.back_up()
+    with shop.server.connect() as holder:
+        holder.execute("SELECT pg_advisory_lock(hashtextextended(%s, 0))", (f"runbook restore of {shop.name}",))
+        into = ("restore", "into", "--backup", backup, "--database", f"{shop.name}_new")
+        assert shop.run(*into, expect=1).code == "restore_running"
+    shop.run(*into)
+
+
+def test_a_broken_index_is_found(shop: Shop) -> None:
+    """An operator class that changes its mind makes an index of the wrong order, as a new libc's collations do."""
+    with shop.server.connect(shop.name) as connection:
+        assert indexes(connection).broken == []
+        connection.execute(
+            """
+            CREATE FUNCTION compare(int, int) RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT btint4cmp($1, $2)';
+            CREATE OPERATOR CLASS fickle FOR TYPE int USING btree AS OPERATOR 1 <, OPERATOR 2 <=, OPERATOR 3 =,
+                OPERATOR 4 >=, OPERATOR 5 >, FUNCTION 1 compare(int, int);
+            CREATE INDEX fickle_index ON orders (id fickle);
+            CREATE OR REPLACE FUNCTION compare(int, int) RETURNS int LANGUAGE sql IMMUTABLE
+                AS 'SELECT btint4cmp($2, $1)';
+            """
+        )
+    with shop.server.connect(shop.name) as connection:
+        (broken,) = indexes(connection).broken
+        assert broken.startswith("fickle_index:")
+
+
+@pytest.fixture
+def owner(shop: Shop) -> Iterator[str]:
+    """The shop's database and all in it belong to a role that is no superuser but may create databases."""
+    role = f"{shop.name}_owner"
+    shop.server.execute(
+        f"""CREATE ROLE {role} LOGIN CREATEDB PASSWORD 'pw'; ALTER DATABASE {shop.name} OWNER TO {role}"""
+    )
+    shop.server.execute(
+        f"""ALTER TABLE orders OWNER TO {role}; ALTER SCHEMA people OWNER TO {role};
+        ALTER TABLE people.customers OWNER TO {role}""",
+        shop.name,
+    )
+    shop.environment["DATABASE_URL"] = shop.server.url(shop.name, role, "pw")
+    yield role
+    shop.drop_copies()
+    shop.server.execute(f"DROP DATABASE {shop.name}")
+    shop.server.execute(f"DROP OWNED BY {role}; DROP ROLE {role}")
+    shop.server.execute(f"CREATE DATABASE {shop.name}")
+
+
+OWNERS = "SELECT DISTINCT tableowner FROM pg_tables WHERE schemaname IN ('public', 'people', 'runbook')"
+
+
+def test_an_owner_without_superuser_restores(shop: Shop, owner: str) -> None:
+    backup = shop.back_up()
+    new = shop.run("restore", "into", "--backup", backup, "--database", f"{shop.name}_new").json["database"]
+    assert shop.query(OWNERS, new) == [owner]
+    with shop.server.connect(shop.name):  # a superuser's session, which the owner must not end
+        shop.run("restore", "prepare", "--backup", backup)
+        failed = shop.run("restore", "swap", expect=1)
+    assert failed.code == "database_in_use"
+    assert "postgres" in failed.message
+    assert shop.phase() == "prepared"
+    assert shop.orders() == ORDERS
+    shop.run("restore", "swap")
+    assert shop.query("SELECT pg_get_userbyid(datdba) FROM pg_database WHERE datname = current_database()") == [owner]
+    shop.run("restore", "finish")
+
+
+def test_owners_that_are_not_on_the_server(shop: Shop, owner: str) -> None:
+    """A backup of a superuser's tables, restored by somebody who may not give tables away."""
+    shop.server.execute("ALTER TABLE orders OWNER TO postgres; GRANT SELECT ON orders TO pg_monitor", shop.name)
+    backup = shop.run("backup", "create", "--kind", "manual", DATABASE_URL=shop.server.url(shop.name)).json["id"]
+    new = shop.run("restore", "into", "--backup", backup, "--database", f"{shop.name}_new").json["database"]
+    assert shop.query(OWNERS, new) == [owner]
+
+
+def test_a_restore_test_gives_owners_back(shop: Shop, owner: str) -> None:
+    shop.back_up()
+    shop.run("restore", "test-begin")
+    assert shop.query(OWNERS, f"{shop.name}_test") == [owner]
+
+
+def tiny(folder: Path, mebibytes: int) -> list[str]:
+    """In front of a command: it finds only so much room in this folder."""
+    mount = f'mount -t tmpfs -o size={mebibytes}m none "{folder}" && exec "$@"'
+    return ["unshare", "--mount", "--propagation=private", "sh", "-c", mount, "sh"]
+
+
+as_root = pytest.mark.skipif(os.geteuid() != 0, reason="mounts a small disk")
+
+
+def heavy(shop: Shop) -> str:
+    """The id of a backup of 8 MiB that cannot be compressed."""
+    shop.server.execute(
+        "CREATE TABLE heavy AS SELECT decode(string_agg(md5(random()::text), ''), 'hex') AS content "
+        "FROM generate_series(1, 64 * 8192) n GROUP BY n % 64",
+        shop.name,
+    )
+    return shop.back_up()
+
+
+@as_root
+@pytest.mark.parametrize("format", ["custom", "directory"])
+def test_the_scratch_disk_is_full(shop: Shop, format: str) -> None:
+    shop.environment["BACKUP_FORMAT"] = format
+    backup = heavy(shop)
+    before = tiny(Path(shop.environment["SCRATCH"]), 4)
+    process = start(shop.environment, "restore", "test-begin", before=before)
+    outcome = ended(process, shop.environment)
+    assert (outcome.exit_code, outcome.error) == (1, "disk_full")
+    assert "SCRATCH" in outcome.message
+    assert backup in outcome.message
+    assert newest_test(shop)["result"] == "failed"
+
+
+@as_root
+def test_the_servers_disk_is_full_while_restoring(tmp_path: Path) -> None:
+    """A server of its own, with the live database on a disk that has room for one of it and a bit."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    for path in (tmp_path, *tmp_path.parents[:2]):
+        path.chmod(path.stat().st_mode | 0o055)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=22m", "none", disk], check=True)
+    try:
+        os.chown(disk, pwd.getpwnam("postgres").pw_uid, -1)
+        with postgres() as server:
+            with server.connect() as connection:
+                connection.execute(sql.SQL("CREATE TABLESPACE small LOCATION {}").format(sql.Literal(str(disk))))
+            server.execute("CREATE DATABASE shop TABLESPACE small")
+            shop = new_shop(server, "shop", tmp_path / "store", tmp_path / "scratch")
+            backup = heavy(shop)
+            server.execute("CHECKPOINT")  # a new database's files are mostly holes until then
+            for verb, *more in (("into", "--database", "shop_new"), ("prepare",)):
+                failed = shop.run("restore", verb, "--backup", backup, *more, expect=1)
+                assert failed.code == "disk_full", failed.message
+                assert shop.databases() == {"shop"}
+            assert shop.orders() == ORDERS
+    finally:
+        subprocess.run(["umount", disk], check=True)
