@@ -191,8 +191,9 @@ def scheduled(
             "suspend": suspend,
             "concurrency_policy": "Forbid",
             "starting_deadline_seconds": _START_WITHIN,
-            "successful_jobs_history_limit": 3,
-            "failed_jobs_history_limit": 3,
+            # A finished pod keeps its throw-away volume; what happened stands in the store and in its metrics.
+            "successful_jobs_history_limit": 1,
+            "failed_jobs_history_limit": 1,
             "job_template": {"metadata": {"labels": labels(name, component)}, "spec": cast(JobSpecArgsDict, job)},
         },
         opts=opts,

@@ -10,11 +10,13 @@ import hashlib
 import json
 import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
-from lightkube import Client
+from lightkube import ApiError, Client
 from lightkube.resources.batch_v1 import CronJob, Job
 from lightkube.resources.core_v1 import Pod
+from lightkube.types import CascadeType
 
 from ops.cluster import Cluster
 from ops.errors import OpsError, Refused
@@ -22,7 +24,9 @@ from ops.errors import OpsError, Refused
 TOOLBOX = "restore"
 """The suspended CronJob that any task can be run from."""
 RESTORE_TEST = "restore-test"
-_KEEP_SECONDS = 3600
+_ONLY_LOOK = {("backup", "list"), ("backup", "gate"), ("backup", "cleanup"), ("restore", "state")}
+"""Tasks that need no volume to work on: they start sooner without one."""
+_KEEP_SECONDS = 600
 _START_SECONDS = 120
 _LABEL = "runbook/task"
 _JOB_NAME = "batch.kubernetes.io/job-name"
@@ -45,21 +49,26 @@ class Tasks:
 
     def run(self, *words: str) -> Any:
         """What `python -m tasks WORDS --json` prints, run in the cluster; progress goes to `say`."""
-        with self._cluster.patient() as client:
-            job = self._running(client, words) or self._start(client, TOOLBOX, words, {"": words})
-            return self._follow(client, job)
+        return self._ran(TOOLBOX, words, {"": words})
 
     def prove(self, backup: str | None) -> Any:
         """One restore test, of this backup or of the newest."""
         words = ("restore", "test-begin", *(("--backup", backup) if backup else ()))
+        return self._ran(RESTORE_TEST, words, {"begin": words})
+
+    def _ran(self, template: str, words: Sequence[str], commands: Mapping[str, Sequence[str]]) -> Any:
         with self._cluster.patient() as client:
-            job = self._running(client, words) or self._start(client, RESTORE_TEST, words, {"begin": words})
-            return self._follow(client, job)
+            job = self._running(client, words) or self._start(client, template, words, commands)
+            result = self._follow(client, job)
+            # Its volume goes only with it. One that failed is left to be looked at for a while.
+            with suppress(ApiError):
+                client.delete(Job, job, cascade=CascadeType.BACKGROUND)
+            return result
 
     def _running(self, client: Client, words: Sequence[str]) -> str | None:
         """The Job of a command that was killed here: it went on without us."""
         for pod in client.list(Pod, labels={_LABEL: _mark(words)}):
-            if pod.metadata and pod.metadata.labels and pod.status and pod.status.phase in ("Pending", "Running"):
+            if pod.metadata and pod.metadata.labels and not _ended(pod):
                 job = pod.metadata.labels[_JOB_NAME]
                 self._say(f"Following {job}, which runs already.")
                 return job
@@ -80,6 +89,10 @@ class Tasks:
             if argv:
                 container["command"] = ["python3", "-m", "tasks", *argv, "--json"]
                 container.pop("args", None)
+        if words[:2] in _ONLY_LOOK:
+            for volume in pod["volumes"]:
+                if volume.pop("ephemeral", None):
+                    volume["emptyDir"] = {}
         name = f"{'-'.join(words[:2])}-{secrets.token_hex(3)}"
         metadata = made["spec"]["template"]["metadata"]
         metadata["labels"][_LABEL] = _mark(words)
@@ -148,6 +161,14 @@ class Tasks:
 
 
 _DAY = 86400
+
+
+def _ended(pod: Pod) -> bool:
+    """Also before its phase says so."""
+    statuses = (pod.status and pod.status.containerStatuses) or []
+    over = bool(statuses) and all(item.state and item.state.terminated for item in statuses)
+    failed = bool(pod.status and pod.status.phase in ("Succeeded", "Failed"))
+    return over or failed or bool(pod.metadata and pod.metadata.deletionTimestamp)
 
 
 def _mark(words: Sequence[str]) -> str:
