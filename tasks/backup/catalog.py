@@ -28,7 +28,7 @@ def manifests(store: Store) -> list[Manifest]:
 
     with ThreadPoolExecutor(_READERS) as pool:
         found = pool.map(read, finished(store))
-        return sorted(filter(None, found), key=lambda manifest: manifest.id, reverse=True)
+        return sorted(filter(None, found), key=lambda manifest: (manifest.created_at, manifest.id), reverse=True)
 
 
 def finished(store: Store) -> list[str]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 import shutil
+import socket
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -38,6 +40,7 @@ LOCK = 0x52756E626F6F6B
 """The advisory lock of backups: any constant does, an application's own are smaller or hashed."""
 
 _MOST_CLOCK_SECONDS = 300
+_ANSWER_SECONDS = 2.0
 _WAIT_FOR_TABLE_LOCKS = "5min"
 
 # A backup takes as long as it takes: limits meant for the application's requests are not for it.
@@ -144,9 +147,10 @@ class PostgresSource:
                 self._take_roles(files)
                 counts = counting.result()
             except BaseException as error:
-                with suppress(psycopg.Error):
-                    connection.cancel()
-                self._explain(connection, error)
+                answers = _answers(connection, pool)
+                if isinstance(error, TaskError) and error.code == "dump_failed" and not answers:
+                    # pg_dump says in many ways that the server went away; our own connection knows.
+                    raise self._lost(error) from None
                 raise
         return files.written[0].name if self.format == "custom" else f"{backup}.dump", counts
 
@@ -227,19 +231,25 @@ class PostgresSource:
         except psycopg.OperationalError as error:
             raise self._lost(error) from None
 
-    def _explain(self, connection: Connection[Any], error: BaseException) -> None:
-        """pg_dump says in many ways that the server went away; our own connection knows."""
-        if isinstance(error, TaskError) and error.code == "dump_failed":
-            try:
-                connection.execute("SELECT 1")
-            except psycopg.OperationalError:
-                raise self._lost(error) from None
-            except psycopg.Error:
-                return
-
     def _lost(self, error: BaseException) -> TaskError:
         why = " ".join(str(error).split())
         return TaskError("database_unreachable", f"{self.database.shown} went away during the backup: {why}")
+
+
+def _answers(connection: Connection[Any], pool: Executor) -> bool:
+    """Whether the server still answers; then hang up, so that no thread waits for it any longer."""
+    with suppress(psycopg.Error):
+        connection.cancel_safe(timeout=_ANSWER_SECONDS)
+    try:
+        pool.submit(connection.execute, "SELECT 1").result(_ANSWER_SECONDS)
+    except TimeoutError:
+        return False
+    except psycopg.Error:  # such as a transaction that failed with the count: that is an answer
+        return not connection.closed
+    finally:
+        with suppress(OSError, psycopg.Error), socket.socket(fileno=os.dup(connection.fileno())) as line:
+            line.shutdown(socket.SHUT_RDWR)
+    return True
 
 
 def _one(connection: Connection[Any], query: str, *values: Any) -> Any:

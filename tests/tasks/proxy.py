@@ -123,16 +123,16 @@ def cut(_: bytes) -> bytes:
 
 
 class Stall:
-    """Holds everything back, and says that it does."""
+    """Holds everything back until it is released, and says that it does."""
 
     def __init__(self) -> None:
         self.reached = threading.Event()
         self._release = threading.Event()
 
-    def __call__(self, _: bytes) -> bytes:
+    def __call__(self, data: bytes) -> bytes:
         self.reached.set()
         self._release.wait()
-        raise Cut
+        return data
 
     def release(self) -> None:
         self._release.set()
