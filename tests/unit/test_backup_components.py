@@ -167,7 +167,7 @@ def test_schedules(sandbox: Program) -> None:
         assert spec["concurrencyPolicy"] == "Forbid"
         assert spec["startingDeadlineSeconds"] > 10, "the controller looks every ten seconds"
         assert spec["jobTemplate"]["spec"]["activeDeadlineSeconds"] > 0
-        assert (spec["successfulJobsHistoryLimit"], spec["failedJobsHistoryLimit"]) == (3, 3)
+        assert (spec["successfulJobsHistoryLimit"], spec["failedJobsHistoryLimit"]) == (1, 1)
 
 
 def test_schedules_can_be_suspended() -> None:
