@@ -19,7 +19,7 @@ The alerts, as expressions:
     the restore test failed          runbook_restore_test_passed == 0
     the restore test never ran       runbook_restore_test_last_timestamp_seconds == 0   (for: its interval)
     size fell by half                runbook_backup_size_bytes < 0.5 * runbook_backup_previous_size_bytes
-      and stays told for a day       runbook_backup_size_bytes < 0.5 * max_over_time(runbook_backup_size_bytes[1d])
+    the same, told for a day         runbook_backup_size_bytes < 0.5 * max_over_time(runbook_backup_size_bytes[1d])
     retention fails                  runbook_backup_retention_problems > 0
     evidence was changed             runbook_restore_test_evidence_intact == 0
 """
@@ -160,7 +160,7 @@ def _of_backups(backups: Sequence[Manifest]) -> Iterator[Metric]:
     """`backups` newest first."""
     newest, previous = (*backups[:2], None, None)[:2]
     scheduled = next((backup for backup in backups if backup.kind == "scheduled"), None)
-    yield Metric.one("runbook_backup_count", "Backups in the store.", len(backups))
+    yield Metric.one("runbook_backups", "Backups in the store.", len(backups))
     yield Metric.one(
         "runbook_backup_last_success_timestamp_seconds",
         "The moment of which the newest backup is; 0 if there is none.",

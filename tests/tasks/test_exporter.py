@@ -1,0 +1,299 @@
+"""The exporter as Prometheus and the kubelet see it; its alerts by Prometheus' own promtool."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import signal
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tasks import exporter
+from tasks.environment import Environment
+from tasks.errors import TaskError
+from tasks.exporter import Exporter
+from tasks.restore import evidence
+from tasks.store import open_store
+from tests.tasks.restoring import Shop, new_shop
+from tests.tasks.running import start
+from tests.tasks.servers import S3, Postgres, free_ports
+
+NOW = datetime.now(UTC)
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> dict[str, str]:
+    return {
+        "BACKUP_STORE": f"file://{tmp_path}",
+        "BACKUP_INTERVAL_SECONDS": "3600",
+        "RESTORE_TEST_MAX_AGE_HOURS": "26",
+        "BACKUP_RETENTION_DAYS": "7",
+        "BACKUP_KEEP_LEAST": "1",
+    }
+
+
+def backup(settings: dict[str, str], age: timedelta, size: int = 1000, kind: str = "scheduled") -> str:
+    """A backup that is only a manifest, which is all that metrics are made of."""
+    at = NOW - age
+    made = f"{at:%Y%m%dT%H%M%SZ}-{kind}-{abs(hash(at)) % 0x10000:04x}"
+    content = {
+        "id": made,
+        "kind": kind,
+        "created_at": at.isoformat(),
+        "finished_at": at.isoformat(),
+        "engine": "postgresql",
+        "server_version": "15.1",
+        "database": "shop",
+        "format": "custom",
+        "schema_level": None,
+        "release": None,
+        "tables": {},
+        "sentinel": {"token": "t", "written_at": at.isoformat()},
+        "files": [{"name": f"{made}.dump", "size": size, "sha256": "0" * 64}],
+        "size_bytes": size,
+        "database_bytes": 5000,
+        "key_ids": [],
+        "tools": {},
+        "previous": None,
+    }
+    open_store(Environment(settings)).put(f"backups/{made}/manifest.json", json.dumps(content).encode())
+    return made
+
+
+def record_test(settings: dict[str, str], name: str, result: str, age: timedelta) -> None:
+    content = {"backup": name, "result": result, "at": (NOW - age).isoformat(), "rto_seconds": 12.5, "rpo_seconds": 60}
+    evidence.append(open_store(Environment(settings)), content)
+
+
+def metrics(settings: dict[str, str]) -> dict[str, float]:
+    made = Exporter(Environment(settings), open_store(Environment(settings)))
+    made.refresh()
+    return parsed(made.text or "")
+
+
+def parsed(text: str) -> dict[str, float]:
+    lines = [line.rpartition(" ") for line in text.splitlines() if not line.startswith("#")]
+    return {name: float(value) for name, _, value in lines}
+
+
+def test_an_empty_store(settings: dict[str, str]) -> None:
+    found = metrics(settings)
+    assert found["runbook_backup_store_up"] == 1
+    assert found["runbook_backups"] == 0
+    for never in (
+        "runbook_backup_last_success_timestamp_seconds",
+        "runbook_backup_last_scheduled_timestamp_seconds",
+        "runbook_backup_last_proven_timestamp_seconds",
+        "runbook_restore_test_last_timestamp_seconds",
+    ):
+        assert found[never] == 0
+    assert "runbook_restore_test_passed" not in found
+
+
+def test_backups_and_tests(settings: dict[str, str]) -> None:
+    proven = backup(settings, timedelta(hours=3), 900)
+    newest = backup(settings, timedelta(hours=1), 400, kind="pre-release")
+    record_test(settings, proven, "passed", timedelta(hours=2))
+    record_test(settings, newest, "failed", timedelta(minutes=5))
+    found = metrics(settings)
+    assert found["runbook_backups"] == 2
+    assert found["runbook_backup_last_success_timestamp_seconds"] == pytest.approx(NOW.timestamp() - 3600, abs=1)
+    assert found["runbook_backup_last_scheduled_timestamp_seconds"] == pytest.approx(NOW.timestamp() - 3 * 3600, abs=1)
+    assert found["runbook_backup_last_proven_timestamp_seconds"] == pytest.approx(NOW.timestamp() - 2 * 3600, abs=1)
+    assert found["runbook_restore_test_last_timestamp_seconds"] == pytest.approx(NOW.timestamp() - 300, abs=1)
+    assert (found["runbook_backup_size_bytes"], found["runbook_backup_previous_size_bytes"]) == (400, 900)
+    assert found["runbook_restore_test_passed"] == 0
+    assert (found["runbook_restore_test_rto_seconds"], found["runbook_restore_test_rpo_seconds"]) == (12.5, 60)
+    assert found['runbook_restore_test_records{result="failed"}'] == 1
+    assert found["runbook_backup_interval_seconds"] == 3600
+    assert found["runbook_restore_test_max_age_seconds"] == 26 * 3600
+
+
+OVERDUE, INVALID, CLOCK = (
+    f'runbook_backup_retention_problems{{problem="{name}"}}' for name in ("overdue", "invalid", "clock")
+)
+
+
+def test_retention_that_does_not_work(settings: dict[str, str]) -> None:
+    backup(settings, timedelta(days=7, hours=1))
+    backup(settings, timedelta(hours=1))
+    assert metrics(settings)[OVERDUE] == 0, "the next cleanup has not been yet"
+    backup(settings, timedelta(days=7, hours=3))
+    found = metrics(settings)
+    assert (found[OVERDUE], found[INVALID], found[CLOCK]) == (1, 0, 0)
+    assert metrics(settings | {"BACKUP_RETENTION_DAYS": "0"})[INVALID] == 1
+    backup(settings, timedelta(hours=-1))
+    assert metrics(settings)[CLOCK] == 1
+
+
+def test_changed_evidence_proves_nothing(settings: dict[str, str], tmp_path: Path) -> None:
+    name = backup(settings, timedelta(hours=1))
+    record_test(settings, name, "passed", timedelta(0))
+    made = Exporter(Environment(settings), open_store(Environment(settings)))
+    made.refresh()
+    assert parsed(made.text or "")["runbook_restore_test_evidence_intact"] == 1
+    file = tmp_path / "evidence" / "00000001.json"
+    file.write_text(file.read_text().replace("12.5", "11.5"))
+    made.refresh()
+    found = parsed(made.text or "")
+    assert found["runbook_restore_test_evidence_intact"] == 0, "what was read before is read again when it changed"
+    assert found["runbook_backup_last_proven_timestamp_seconds"] == 0
+
+
+def test_a_store_that_goes_away_leaves_the_last_state(settings: dict[str, str], tmp_path: Path) -> None:
+    backup(settings, timedelta(hours=1))
+    made = Exporter(Environment(settings), open_store(Environment(settings)))
+    made.refresh()
+    before = parsed(made.text or "")
+    tmp_path.rename(tmp_path.with_name("away"))
+    try:
+        made.refresh()
+    finally:
+        tmp_path.with_name("away").rename(tmp_path)
+    after = parsed(made.text or "")
+    assert (before["runbook_backup_store_up"], after["runbook_backup_store_up"]) == (1, 0)
+    assert after | {"runbook_backup_store_up": 1} == before
+
+
+def test_an_object_is_read_once(s3: S3, bucket: str, settings: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    settings |= s3.environment(bucket)
+    for hours in range(3):
+        record_test(settings, backup(settings, timedelta(hours=hours)), "passed", timedelta(0))
+    store = open_store(Environment(settings))
+    read: list[str] = []
+    get = store.get
+    monkeypatch.setattr(store, "get", lambda key: (read.append(key), get(key))[1])
+    made = Exporter(Environment(settings), store)
+    made.refresh()
+    assert len(read) == 6
+    made.refresh()
+    assert len(read) == 6
+    assert parsed(made.text or "")["runbook_backups"] == 3
+
+
+@contextmanager
+def serving(settings: dict[str, str], *, refresh: str = "1") -> Iterator[str]:
+    (port,) = free_ports(1)
+    environment = {"EXPORTER_PORT": str(port), "EXPORTER_HOST": "127.0.0.1", "EXPORTER_REFRESH_SECONDS": refresh}
+    process = start(settings | environment, "exporter")
+    assert process.stderr is not None
+    try:
+        while f"listening on port {port}" not in (line := process.stderr.readline()):
+            assert line, "it ended"
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=30)
+    assert process.returncode == 0
+
+
+def test_over_http_with_real_backups(postgres: Postgres, database: str, tmp_path: Path) -> None:
+    shop: Shop = new_shop(postgres, database, tmp_path / "store", tmp_path / "scratch")
+    shop.back_up()
+    try:
+        shop.run("restore", "test-begin")
+        shop.run("restore", "test-conclude")
+        with serving(shop.environment) as url:
+            client = httpx.Client(base_url=url, transport=httpx.HTTPTransport(retries=0))
+            while client.get("/readyz").status_code == 503:
+                pass
+            assert client.get("/healthz").status_code == 200
+            assert client.get("/other").status_code == 404
+            answer = client.get("/metrics")
+            found = parsed(answer.text)
+            assert answer.headers["content-type"].startswith("text/plain; version=0.0.4")
+            assert answer.elapsed < timedelta(seconds=0.5)
+            assert found["runbook_restore_test_passed"] == 1
+            shop.back_up()
+            while parsed(client.get("/metrics").text)["runbook_backups"] < 2:
+                pass
+    finally:
+        shop.drop_copies()
+
+
+def test_without_a_store_it_is_alive_and_says_so(settings: dict[str, str], tmp_path: Path) -> None:
+    with serving(settings | {"BACKUP_STORE": f"file://{tmp_path}/none/none"}) as url:
+        while httpx.get(f"{url}/readyz").status_code == 503:
+            pass
+        assert parsed(httpx.get(f"{url}/metrics").text)["runbook_backup_store_up"] == 0
+
+
+def expressions() -> dict[str, str]:
+    """What the module's documentation promises for alerts."""
+    block = re.search(r"The alerts, as expressions:\n\n(.*)", exporter.__doc__ or "", re.DOTALL)
+    assert block
+    found: dict[str, str] = {}
+    for title, expression, more in re.findall(
+        r"^ {4}(\S.*?) {2,}(\S.*?)(?: {3}\(for: .*\))?$(\n {30,}> .*)?", block[1], re.MULTILINE
+    ):
+        found[title] = f"{expression} {more.strip()}".strip()
+    return found
+
+
+PROMTOOL = shutil.which("promtool") or ""
+
+
+@pytest.mark.skipif(not PROMTOOL, reason="needs promtool (package prometheus)")
+def test_alerts_fire_on_what_they_are_for(settings: dict[str, str], tmp_path: Path) -> None:
+    """promtool evaluates the documented expressions over what the exporter says of a good and of a bad store."""
+    good = {**settings, "BACKUP_STORE": f"file://{tmp_path}/good"}
+    bad = {**settings, "BACKUP_STORE": f"file://{tmp_path}/bad"}
+    for made in (good, bad):
+        Path(made["BACKUP_STORE"].removeprefix("file://")).mkdir()
+    backup(good, timedelta(hours=1, minutes=30), 1000)
+    record_test(good, backup(good, timedelta(minutes=30), 900), "passed", timedelta(hours=25))
+    backup(bad, timedelta(days=9), 1000, kind="manual")
+    record_test(bad, backup(bad, timedelta(hours=3), 400, kind="manual"), "passed", timedelta(hours=30))
+    record_test(bad, "b", "failed", timedelta(hours=4))
+    texts = {}
+    for name, made in (("good", good), ("bad", bad)):
+        one = Exporter(Environment(made), open_store(Environment(made)))
+        one.refresh()
+        texts[name] = one.text or ""
+    assert subprocess.run([PROMTOOL, "check", "metrics"], input=texts["good"], text=True).returncode == 0
+
+    fires = expressions()
+    assert len(fires) == 11
+    expected = {
+        "no backup within 2 intervals",
+        "the schedule never ran",
+        "no proven restore in the limit",
+        "the restore test failed",
+        "size fell by half",
+        "retention fails",
+    }
+    rules = [{"alert": title, "expr": expression} for title, expression in fires.items()]
+    (tmp_path / "rules.json").write_text(json.dumps({"groups": [{"name": "backups", "rules": rules}]}))
+    # promtool's clock begins at 0: every time is moved so that now is two days after that.
+    began = datetime.now(UTC).timestamp() - timedelta(days=2).total_seconds()
+    for name, firing in (("good", set[str]()), ("bad", expected)):
+        series = [
+            {"series": metric, "values": f"{value - began if value > began / 2 else value}+0x600"}
+            for metric, value in parsed(texts[name]).items()
+        ]
+        alerts = [
+            {"eval_time": "48h", "alertname": title, "exp_alerts": labels(title) if title in firing else []}
+            for title in fires
+        ]
+        tests = [{"interval": "5m", "input_series": series, "alert_rule_test": alerts}]
+        file = tmp_path / f"{name}.json"
+        file.write_text(json.dumps({"rule_files": ["rules.json"], "evaluation_interval": "5m", "tests": tests}))
+        done = subprocess.run([PROMTOOL, "test", "rules", file], capture_output=True, text=True)
+        assert done.returncode == 0, f"{name}: {done.stdout}{done.stderr}"
+
+
+def labels(title: str) -> list[dict[str, dict[str, str]]]:
+    return [{"exp_labels": {"problem": "overdue"} if title == "retention fails" else {}}]
+
+
+def test_a_wrong_setting_is_refused(settings: dict[str, str]) -> None:
+    made = Exporter(Environment(settings | {"BACKUP_INTERVAL_SECONDS": "0"}), open_store(Environment(settings)))
+    with pytest.raises(TaskError, match="BACKUP_INTERVAL_SECONDS"):
+        made.refresh()
