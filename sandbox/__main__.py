@@ -131,8 +131,9 @@ The shop answers at {outputs["url"]}/shop (revision {outputs["revision"]}; up in
 
     . {_shown(ENV_FILE)}
     runbook status
-    runbook deploy {registry}/shop:v2          # the next version, with a migration
-    runbook deploy {registry}/shop:v4-errors   # a bad one: watch it being refused
+    runbook backup now && runbook backup verify   # a backup, and the proof that it can be restored
+    runbook deploy {registry}/shop:v2             # the next version, with a migration
+    runbook deploy {registry}/shop:v4-errors      # a bad one: watch it being refused
     runbook history
     runbook rollback
 
