@@ -71,7 +71,10 @@ def _up(arguments: argparse.Namespace) -> int:
     environment = env.write(running, tools)
     with ui.step("stack"):
         stack.ensure(running, built, environment)
-    _release(stack.released_image(), built["shop:v1"], environment)
+    released = stack.released_image()
+    _release(released, built["shop:v1"], environment)
+    if running.s3 and not released:
+        _prove(environment)
     _welcome(running, environment, time.monotonic() - began)
     return 0
 
@@ -87,6 +90,16 @@ def _release(released: str | None, first: str, environment: Mapping[str, str]) -
         raise ui.SandboxError(
             f"`runbook deploy` ended with exit code {code}; the sandbox itself is up. "
             f"Try again with: . {_shown(ENV_FILE)} && runbook deploy {image}"
+        )
+
+
+def _prove(environment: Mapping[str, str]) -> None:
+    """Restore the backup that the first release began with: nothing is migrated before a backup was proven."""
+    print("▸ prove that its backup can be restored", file=sys.stderr, flush=True)
+    if _foreground(["runbook", "backup", "verify"], environment) != 0:
+        raise ui.SandboxError(
+            "the restore test failed; the shop itself is up. "
+            f"Try again with: . {_shown(ENV_FILE)} && runbook backup verify"
         )
 
 

@@ -309,7 +309,8 @@ def _fits_the_quota(
         # a release, a restore, the exporter; and in it one task or Job at a time.
         pods += [(store.resources, 1) for store in throw_away(data, backup.restore_test)]
         pods += [(application.services[0].resources, 1), (application.job_resources, 1), (backup.resources, 5)]
-        volumes += [backup.scratch] * (4 if backup.format == "directory" else 2)
+        # One at work, and what the last Job that went well and the last that failed still hold.
+        volumes += [backup.scratch] * (10 if backup.format == "directory" else 5)
         volumes += [backup.destination.size] if isinstance(backup.destination, VolumeDestination) else []
     quota = guards.quota
     for key, have, side, amount in (

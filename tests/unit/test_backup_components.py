@@ -298,7 +298,7 @@ def test_a_restore_test_goes_through_everything_in_order(sandbox: Program) -> No
     steps = pod(sandbox, "restore-test")["initContainers"]
     assert [step["name"] for step in steps] == ["postgres", "redis", "begin", "migrate", "backend", "smoke"]
     (conclude,) = pod(sandbox, "restore-test")["containers"]
-    assert conclude["command"][3:] == ["restore", "test-conclude"]
+    assert conclude["command"][3:] == ["restore", "test-conclude", "--json"]
     sidecars = [step["name"] for step in steps if step.get("restartPolicy") == "Always"]
     assert sidecars == ["postgres", "redis", "backend"]
     for step in steps:

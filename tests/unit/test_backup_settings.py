@@ -78,7 +78,7 @@ CASES: list[tuple[str, str, Any, str, str]] = [
     ("kept by name", "backup.keep", ["last-week"], "backup.keep[0]", "20260816T020000Z-pre-release-4f1a"),
     ("no server to restore into", "backup.restoreTest.postgresImage", ..., "postgresImage", "postgres is external"),
     ("no cache to start", "backup.restoreTest.redisImage", ..., "redisImage", "redis is external"),
-    ("no room for scratch", "backup.scratch", "500Gi", "runbook:guards.quota.storage", "the volumes need 1000Gi"),
+    ("no room for scratch", "backup.scratch", "500Gi", "runbook:guards.quota.storage", "the volumes need 2500Gi"),
     ("misspelt", "backup.retention", {"day": 3}, "retention.day", "did you mean days?"),
 ]
 
