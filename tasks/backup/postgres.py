@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
+from urllib.parse import SplitResult, parse_qsl, quote, urlencode, urlsplit
 
 import psycopg
 from psycopg import Connection, pq, sql
@@ -86,13 +86,13 @@ class Database:
         parts = urlsplit(self.url)
         user = f"{quote(self.option('user') or '', safe='')}@" if self.option("user") else ""
         query = urlencode([(key, value) for key, value in parse_qsl(parts.query) if key != "password"])
-        return urlunsplit(parts._replace(netloc=user + parts.netloc.rpartition("@")[2], query=query))
+        return _joined(parts._replace(netloc=user + parts.netloc.rpartition("@")[2], query=query))
 
     def named(self, name: str) -> Database:
         """Another database of the same server."""
         parts = urlsplit(self.url)
         query = urlencode([(key, value) for key, value in parse_qsl(parts.query) if key != "dbname"])
-        return Database(urlunsplit(parts._replace(path=f"/{quote(name, safe='')}", query=query)))
+        return Database(_joined(parts._replace(path=f"/{quote(name, safe='')}", query=query)))
 
     def environment(self) -> dict[str, str]:
         """For programs of PostgreSQL: everything of the URL as libpq's variables, and none of another database's."""
@@ -125,9 +125,14 @@ def _for_libpq(url: str) -> str:
     parts = urlsplit(url)
     known = {option.keyword.decode() for option in pq.Conninfo.get_defaults()} | {"ssl"}
     query = [(key, value) for key, value in parse_qsl(parts.query, keep_blank_values=True) if key in known]
-    cleaned = urlunsplit(parts._replace(query=urlencode(query, quote_via=quote)))
+    cleaned = _joined(parts._replace(query=urlencode(query, quote_via=quote)))
     pq.Conninfo.parse(cleaned.encode())
     return cleaned
+
+
+def _joined(parts: SplitResult) -> str:
+    # Not urlunsplit: it leaves out the // that libpq wants also where there is no host.
+    return f"{parts.scheme}://{parts.netloc}{parts.path}" + (f"?{parts.query}" if parts.query else "")
 
 
 def _libpq_variables() -> set[str]:
