@@ -235,7 +235,8 @@ def test_a_volume_instead_of_a_bucket() -> None:
 
 @pytest.mark.parametrize("form", ["custom", "directory"])
 def test_only_a_dump_that_needs_the_disk_gets_one(form: str) -> None:
-    program = run_program(edited(released(), "backup.format", form))
+    roomy = edited(released(), "guards.quota.storage", "20Gi")
+    program = run_program(edited(roomy, "backup.format", form))
     create = container(program.one("CronJob", "backup"), "create")
     assert (variables(create).get("SCRATCH") == "/scratch") == (form == "directory")
     assert any("ephemeral" in volume for volume in pod(program, "backup")["volumes"]) == (form == "directory")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import tarfile
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 
 from sandbox.images import base, oci
 from sandbox.images.registry import push
+from sandbox.paths import ROOT
 from sandbox.ui import SandboxError
 
 STANZAS = """\
@@ -95,3 +97,15 @@ def _image(folder: Path) -> dict[str, str]:
     layer = layout.layer(oci.pack(folder / "layer.tar", [(content, "app")]))
     layout.image("app", [layer], {"Cmd": ["/app/run"]})
     return oci.digests(layout.path)
+
+
+def test_the_tasks_image_has_the_packages_that_were_tested() -> None:
+    """Each of its pins is the lock's: what passes the tests is what runs in pods."""
+
+    def pins(file: str) -> dict[str, str]:
+        lines = re.findall(r"^([a-z0-9._-]+)(?:\[[^]]*\])?==([^ ;\\]+)", (ROOT / file).read_text(), re.MULTILINE)
+        return dict(lines)
+
+    image, tested = pins("images/tasks/requirements.txt"), pins("requirements.lock")
+    assert {"boto3", "psycopg", "pyrage"} <= set(image)
+    assert image.items() <= tested.items()
