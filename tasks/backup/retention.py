@@ -13,6 +13,8 @@ from tasks.errors import Refused
 
 _INVALID = "retention_invalid"
 _DEFAULT_LEAST = 3
+_WAYS_BACK = 2
+"""Pre-release backups that never go: releases are not made by the calendar."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,7 @@ def decide(
     keep(backups[: retention.least], f"one of the newest {retention.least}")
     was_proven = set(proven)
     keep([m for m in backups if m.id in was_proven][:1], "newest proven")
+    keep([m for m in backups if m.kind == "pre-release"][:_WAYS_BACK], "a rollback with its data may need it")
     wanted = set(needed)
     keep([m for m in backups if m.id in wanted], "needed by a rollback")
     return [Verdict(manifest, tuple(reasons[manifest.id])) for manifest in backups]

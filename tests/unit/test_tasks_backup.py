@@ -80,6 +80,12 @@ def test_the_newest_of_each_period() -> None:
     assert list(kept(Retention(days=1, weekly=2, least=1), 0, 100, 300)) == [0, 100]
 
 
+def test_what_a_rollback_needs_stays_however_old() -> None:
+    old = [replace(manifest(NOW - timedelta(days=day)), kind="pre-release") for day in (100, 200, 300)]
+    verdicts = decide([manifest(NOW), *old], Retention(days=7, least=1), NOW)
+    assert [bool(verdict.why) for verdict in verdicts] == [True, True, True, False]
+
+
 def test_all_reasons_are_told() -> None:
     backups = [manifest(NOW - timedelta(days=age)) for age in (0, 50, 60)]
     verdicts = decide(
