@@ -61,7 +61,7 @@ def identities(environment: Environment) -> tuple[x25519.Identity, ...]:
 
 def encrypt(source: Source, sink: Sink, to: Iterable[str]) -> None:
     """Everything from `source`, encrypted, into `sink`, a piece at a time."""
-    ends = _Ends(source, sink)
+    ends: Any = _Ends(source, sink)  # read and write are all that pyrage asks for
     try:
         pyrage.encrypt_io(ends, ends, [x25519.Recipient.from_str(recipient) for recipient in to])
     except (pyrage.EncryptError, OSError) as error:
@@ -74,7 +74,7 @@ def decrypt(source: Source, sink: Sink, keys: Sequence[x25519.Identity], name: s
         raise Refused(
             "identity_missing", f"{name} is encrypted: set BACKUP_IDENTITIES_FILE to a file with its age identity"
         )
-    ends = _Ends(source, sink)
+    ends: Any = _Ends(source, sink)  # read and write are all that pyrage asks for
     try:
         pyrage.decrypt_io(ends, ends, list(keys))
     except (pyrage.DecryptError, OSError) as error:

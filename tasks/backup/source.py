@@ -37,8 +37,11 @@ class Snapshot:
 class Source(Protocol):
     """A live database."""
 
-    engine: Literal["postgresql", "sqlite"]
-    name: str
+    @property
+    def engine(self) -> Literal["postgresql", "sqlite"]: ...
+
+    @property
+    def name(self) -> str: ...
 
     def level(self) -> int | None:
         """Its schema level now; None without SCHEMA_LEVEL_QUERY."""

@@ -6,7 +6,7 @@ import gzip
 import io
 import sqlite3
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
@@ -215,8 +215,9 @@ def test_an_encrypted_backup_and_a_rotated_key(settings: dict[str, str], tmp_pat
     [lambda data: data[:-1], lambda data: data[:2000] + bytes([data[2000] ^ 4]) + data[2001:], lambda data: b""],
     ids=["truncated", "bit flipped", "emptied"],
 )
-def test_sha256sum_names_a_damaged_file(settings: dict[str, str], tmp_path: Path, damage: object) -> None:
-    assert callable(damage)
+def test_sha256sum_names_a_damaged_file(
+    settings: dict[str, str], tmp_path: Path, damage: Callable[[bytes], bytes]
+) -> None:
     manifest, store = backup(settings)
     (dump,) = manifest.dump
     store.put(manifest.key(dump), damage(store.get(manifest.key(dump))))
