@@ -68,7 +68,7 @@ class BackupExporter(pulumi.ComponentResource):
                 "replicas": 1,
                 "revision_history_limit": 2,
                 # Two of them would need room for two and tell the same.
-                "strategy": {"type": "Recreate"},
+                "strategy": {"type": "RollingUpdate", "rolling_update": {"max_surge": 0, "max_unavailable": 1}},
                 "selector": {"match_labels": here},
                 "template": template,
             },
