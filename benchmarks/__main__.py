@@ -1,6 +1,6 @@
 """`make bench`: run the benchmarks and write benchmarks/results/<name>.json.
 
-Needs the sandbox: `make up`, `. ./.sandbox/env`.
+All but `backups` need the sandbox: `make up`, `. ./.sandbox/env`.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import platform
 from collections.abc import Callable
 from typing import Any
 
-from benchmarks import history, previews, releases, rollback
+from benchmarks import backups, history, previews, releases, rollback
 from sandbox.paths import ROOT
 
 RESULTS = ROOT / "benchmarks" / "results"
@@ -20,6 +20,7 @@ ALL: dict[str, Callable[[int], dict[str, Any]]] = {
     "rollback": rollback.measure,
     "previews": previews.measure,
     "history": history.measure,
+    "backups": backups.measure,
 }
 
 

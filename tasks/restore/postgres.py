@@ -14,6 +14,7 @@ from psycopg import Connection, Error, OperationalError, errors, sql
 from tasks.backup.manifest import ENCRYPTED, Manifest
 from tasks.backup.postgres import Database, major, program_version, row_counts, server_version
 from tasks.errors import Refused, TaskError
+from tasks.progress import say
 from tasks.restore import exchange, pg_restore
 from tasks.restore.integrity import Integrity, indexes, page_checksums
 from tasks.restore.likeness import create_like
@@ -209,17 +210,19 @@ class PostgresPlace:
         what is left to that owner; this is how a restore goes that has no superuser, or none of the roles.
         """
         owners = sorted(pg_restore.owners(archive))
-        with self._server() as server:
-            usable = server.execute(
-                "SELECT count(*) FROM pg_roles WHERE rolname = ANY(%s) AND pg_has_role(oid, 'MEMBER')", (owners,)
+        # Asked inside: being its owner makes a role a member of pg_database_owner there.
+        with self._inside(name) as connection:
+            row = connection.execute(
+                "SELECT count(*) FILTER (WHERE pg_has_role(r.oid, 'MEMBER')), pg_get_userbyid(min(d.datdba)) "
+                "FROM pg_database d LEFT JOIN pg_roles r ON r.rolname = ANY(%s) WHERE d.datname = current_database()",
+                (owners,),
             ).fetchone()
-            if usable and usable[0] == len(owners):
-                return []
-            owner = server.execute(
-                "SELECT pg_get_userbyid(datdba) FROM pg_database WHERE datname = %s", (name,)
-            ).fetchone()
-        assert owner is not None  # it was just created
-        return ["--no-owner", "--no-privileges", f"--role={owner[0]}"]
+        assert row is not None  # there is always the database itself
+        usable, owner = row
+        if usable == len(owners):
+            return []
+        say(f"not all of {', '.join(owners)} can be had here: everything will belong to {owner}")
+        return ["--no-owner", "--no-privileges", f"--role={owner}"]
 
 
 def _archive_name(manifest: Manifest) -> str:

@@ -14,9 +14,10 @@ from urllib.parse import quote
 
 import pytest
 from psycopg import sql
+from psycopg.errors import DataCorrupted
 from pyrage import x25519
 
-from tasks.restore.integrity import indexes
+from tasks.restore.integrity import indexes, page_checksums
 from tests.tasks.proxy import After, Stall, cut, proxy
 from tests.tasks.restoring import Shop, flip, new_shop
 from tests.tasks.running import ended, start
@@ -366,6 +367,21 @@ def test_a_broken_index_is_found(shop: Shop) -> None:
         assert broken.startswith("fickle_index:")
 
 
+def test_a_broken_page_is_counted(shop: Shop) -> None:
+    """A byte that changed on the server's disk, in a copy that it has not read yet."""
+    copy = f"{shop.name}_copy"
+    shop.server.execute("CHECKPOINT")
+    shop.server.execute(f"CREATE DATABASE {copy} TEMPLATE {shop.name} STRATEGY file_copy")
+    (path,) = shop.query("SELECT pg_relation_filepath('orders')", copy)
+    flip(shop.server.data / path)
+    with shop.server.connect(copy) as connection:
+        assert page_checksums(connection) == {"available": True, "failures": 0}
+        with pytest.raises(DataCorrupted):
+            connection.execute("SELECT * FROM orders")
+    with shop.server.connect(copy) as connection:
+        assert page_checksums(connection) == {"available": True, "failures": 1}
+
+
 @pytest.fixture
 def owner(shop: Shop) -> Iterator[str]:
     """The shop's database and all in it belong to a role that is no superuser but may create databases."""
@@ -375,7 +391,8 @@ def owner(shop: Shop) -> Iterator[str]:
     )
     shop.server.execute(
         f"""ALTER TABLE orders OWNER TO {role}; ALTER SCHEMA people OWNER TO {role};
-        ALTER TABLE people.customers OWNER TO {role}""",
+        ALTER TABLE people.customers OWNER TO {role};
+        REVOKE USAGE ON SCHEMA public FROM PUBLIC; GRANT USAGE ON SCHEMA public TO pg_monitor""",
         shop.name,
     )
     shop.environment["DATABASE_URL"] = shop.server.url(shop.name, role, "pw")
@@ -393,6 +410,8 @@ def test_an_owner_without_superuser_restores(shop: Shop, owner: str) -> None:
     backup = shop.back_up()
     new = shop.run("restore", "into", "--backup", backup, "--database", f"{shop.name}_new").json["database"]
     assert shop.query(OWNERS, new) == [owner]
+    privileges = "SELECT nspacl::text FROM pg_namespace WHERE nspname = 'public'"
+    assert shop.query(privileges, new) == shop.query(privileges)
     with shop.server.connect(shop.name):  # a superuser's session, which the owner must not end
         shop.run("restore", "prepare", "--backup", backup)
         failed = shop.run("restore", "swap", expect=1)
