@@ -91,7 +91,7 @@ def backup_rules(backup: Backup) -> tuple[AlertRule, ...]:
             # A cleanup follows every backup.
             backup.interval,
             "warning",
-            "backups that should have been deleted are still there",
+            "cleanup does not do what the retention says: {{ $labels.problem }}",
         ),
         AlertRule(
             "BackupEvidenceChanged",
