@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tasks.__main__ import main
 from tasks.environment import Environment
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -48,11 +52,29 @@ def start(environment: Mapping[str, str], *words: str, before: Sequence[str] = (
 def ended(process: subprocess.Popen[str], environment: Mapping[str, str]) -> Outcome:
     """How a started task ended. Whatever it printed, there is no secret in it."""
     out, progress = process.communicate(timeout=120)
-    for secret in Environment(environment).secrets:
-        assert secret not in out + progress
-    lines = out.splitlines()
-    return Outcome(process.returncode, json.loads(lines[-1]) if lines else None, progress)
+    return _outcome(process.returncode, out, progress, environment)
 
 
 def task(environment: Mapping[str, str], *words: str, before: Sequence[str] = ()) -> Outcome:
-    return ended(start(environment, *words, before=before), environment)
+    """A task from start to end; without `before` in this process, which spares starting another."""
+    if before:
+        return ended(start(environment, *words, before=before), environment)
+    out, progress = io.StringIO(), io.StringIO()
+    own, on_term = dict(os.environ), signal.getsignal(signal.SIGTERM)
+    os.environ.clear()
+    os.environ.update({"PATH": own["PATH"], **environment})
+    try:
+        with redirect_stdout(out), redirect_stderr(progress):
+            exit_code = main([*words, "--json"])
+    finally:
+        os.environ.clear()
+        os.environ.update(own)
+        signal.signal(signal.SIGTERM, on_term)
+    return _outcome(exit_code, out.getvalue(), progress.getvalue(), environment)
+
+
+def _outcome(exit_code: int, out: str, progress: str, environment: Mapping[str, str]) -> Outcome:
+    for secret in Environment(environment).secrets:
+        assert secret not in out + progress
+    lines = out.splitlines()
+    return Outcome(exit_code, json.loads(lines[-1]) if lines else None, progress)
