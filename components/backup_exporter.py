@@ -18,7 +18,6 @@ _ALONE = {
     **tasks.KEYS_IN_ENVIRONMENT,
     # One is enough: while it is away nothing is lost, and an alert says that it is away.
     "kube-score/ignore": "deployment-replicas",
-    "ignore-check.kube-linter.io/minimum-three-replicas": "Metrics of one store need no second source",
 }
 
 
