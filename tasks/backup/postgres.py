@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import shutil
@@ -24,6 +25,8 @@ from tasks.errors import Refused, TaskError
 _FORM = re.compile(r"postgres(ql)?://([^@/?#\s]*@)?[^@/?#\s]*/[^@/?#\s]+(\?[^#\s]*)?")
 _EXAMPLE = "postgresql://user:password@host:5432/database"
 _CONNECT_SECONDS = 10
+# It would tell that a lost connection cannot be rolled back either; the error itself is ours to tell.
+logging.getLogger("psycopg").setLevel(logging.ERROR)
 _RETRY_SECONDS = 0.2
 
 # Tables whose rows are in a dump. A partitioned table has none of its own, its partitions are listed by
@@ -108,7 +111,7 @@ class Database:
         """A connection that commits by itself; `database_unreachable` says why there is none."""
         given = {"connect_timeout": _CONNECT_SECONDS, "keepalives_idle": 30, "application_name": application}
         given = {key: value for key, value in given.items() if self.option(key) is None}
-        deadline = time.monotonic() + _CONNECT_SECONDS
+        deadline = time.monotonic() + int(self.option("connect_timeout") or _CONNECT_SECONDS)
         while True:
             try:
                 return psycopg.connect(self.url, autocommit=True, **given, **options)

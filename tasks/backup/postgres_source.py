@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 import psycopg
 from psycopg import Connection, IsolationLevel
+from psycopg.errors import InsufficientPrivilege
 
 from tasks.backup import programs
 from tasks.backup.files import Files
@@ -56,10 +57,14 @@ WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1
   AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
   AND (l.classid::bigint << 32 | l.objid::bigint) = %s
 """
-_MAKE_SENTINEL = """
-CREATE SCHEMA IF NOT EXISTS runbook;
-CREATE TABLE IF NOT EXISTS runbook.sentinel (token text PRIMARY KEY, written_at timestamptz NOT NULL);
-"""
+_MAKE_SENTINEL = (
+    # Each is looked for first: IF NOT EXISTS wants the right to create also when there is nothing to create.
+    ("SELECT to_regnamespace('runbook') IS NULL", b"CREATE SCHEMA runbook"),
+    (
+        "SELECT to_regclass('runbook.sentinel') IS NULL",
+        b"CREATE TABLE runbook.sentinel (token text PRIMARY KEY, written_at timestamptz NOT NULL)",
+    ),
+)
 _TRIM_SENTINELS = """
 DELETE FROM runbook.sentinel
 WHERE token NOT IN (SELECT token FROM runbook.sentinel ORDER BY written_at DESC LIMIT %s)
@@ -147,6 +152,8 @@ class PostgresSource:
                 self._take_roles(files)
                 counts = counting.result()
             except BaseException as error:
+                if counting.done() and (cause := counting.exception()):
+                    raise cause from error  # the snapshot went with it, which is all that pg_dump can tell
                 answers = _answers(connection, pool)
                 if isinstance(error, TaskError) and error.code == "dump_failed" and not answers:
                     # pg_dump says in many ways that the server went away; our own connection knows.
@@ -214,9 +221,17 @@ class PostgresSource:
 
     def _write_sentinel(self, connection: Connection[Any]) -> Sentinel:
         token = secrets.token_hex(16)
-        # Looked for first: IF NOT EXISTS wants the right to create also when there is nothing to create.
-        if not _one(connection, "SELECT to_regclass('runbook.sentinel') IS NOT NULL"):
-            connection.execute(_MAKE_SENTINEL)
+        try:
+            for missing, make in _MAKE_SENTINEL:
+                if _one(connection, missing):
+                    connection.execute(make)
+        except InsufficientPrivilege:
+            user = connection.info.user
+            raise TaskError(
+                "database_refused",
+                f"{user} may not make the schema that a backup writes its sentinel to in {self.database.shown}; "
+                f"let its owner run: CREATE SCHEMA runbook AUTHORIZATION {user}",
+            ) from None
         written = _one(
             connection,
             "INSERT INTO runbook.sentinel (token, written_at) VALUES (%s, clock_timestamp()) RETURNING written_at",

@@ -123,6 +123,16 @@ class Postgres:
             with self.connect() as connection:
                 connection.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
 
+    @contextmanager
+    def role(self, database: str) -> Iterator[str]:
+        """A new role without any right, its name also its password; what it comes to own in `database` goes with it."""
+        name = f"role_{secrets.token_hex(3)}"
+        self.execute(f"CREATE ROLE {name} LOGIN PASSWORD '{name}'")
+        try:
+            yield name
+        finally:
+            self.execute(f"DROP OWNED BY {name}; DROP ROLE {name}", database)
+
 
 @contextmanager
 def postgres(*options: str, programs: Path = BIN) -> Iterator[Postgres]:

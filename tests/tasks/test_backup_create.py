@@ -210,6 +210,22 @@ def test_an_encrypted_backup_and_a_rotated_key(settings: dict[str, str], tmp_pat
     assert attempt(file, whole[:5000] + bytes([whole[5000] ^ 1]) + whole[5001:], [old]) == "checksum_mismatch"
 
 
+def test_a_role_that_may_only_read(postgres: Postgres, settings: dict[str, str], database: str) -> None:
+    with postgres.role(database) as role:
+        settings = settings | {"DATABASE_URL": postgres.url(database, user=role, password=role)}
+        postgres.execute(f"GRANT pg_read_all_data TO {role}")
+        with pytest.raises(TaskError, match=f"CREATE SCHEMA runbook AUTHORIZATION {role}") as caught:
+            backup(settings)
+        assert caught.value.code == "database_refused"
+
+        postgres.execute(f"CREATE SCHEMA runbook AUTHORIZATION {role}", database)
+        manifest, _ = backup(settings)
+        assert manifest.tables == ROWS
+        postgres.execute("ALTER TABLE orders ENABLE ROW LEVEL SECURITY", database)
+        with pytest.raises(TaskError, match="row-level security"):
+            backup(settings)
+
+
 @pytest.mark.parametrize(
     "damage",
     [lambda data: data[:-1], lambda data: data[:2000] + bytes([data[2000] ^ 4]) + data[2001:], lambda data: b""],

@@ -133,7 +133,7 @@ def test_two_at_once(postgres: Postgres, settings: dict[str, str]) -> None:
         second = task(settings, *CREATE)
         assert (second.exit_code, second.error) == (1, "backup_running")
         assert "from 127.0.0.1" in second.message
-        first.send_signal(signal.SIGTERM)
+        first.kill()
         first.communicate()
     the_next_one_works(settings)
 
@@ -182,7 +182,11 @@ def test_the_store_refuses(s3: S3, light: dict[str, str]) -> None:
         ({"BACKUP_STORE": "s3://no-such-bucket/shop"}, "bucket_missing", "S3_CREATE_BUCKET"),
         ({"BACKUP_STORE": ""}, "environment_invalid", "BACKUP_STORE"),
         ({"DATABASE_URL": "mysql://x:wrong-secret@h/x"}, "environment_invalid", "postgresql://"),
-        ({"DATABASE_URL": "postgresql://u:wrong-secret@127.0.0.1:1/shop"}, "database_unreachable", "shop on 127.0.0.1"),
+        (
+            {"DATABASE_URL": "postgresql://u:wrong-secret@127.0.0.1:1/shop?connect_timeout=1"},
+            "database_unreachable",
+            "shop on 127.0.0.1",
+        ),
         ({"BACKUP_RECIPIENTS": "age1nobody"}, "environment_invalid", "age1nobody"),
         ({"BACKUP_FORMAT": "tar"}, "environment_invalid", "custom or directory"),
         ({"BACKUP_JOBS": "0"}, "environment_invalid", "BACKUP_JOBS"),
