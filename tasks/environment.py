@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 from tasks.errors import Refused
 
@@ -71,8 +71,9 @@ class Environment:
         found = {self.values.get(name, "") for name in _SECRETS}
         for name in _URLS:
             try:
-                password = urlsplit(self.values.get(name, "")).password or ""
+                parts = urlsplit(self.values.get(name, ""))
+                password, asked = parts.password or "", dict(parse_qsl(parts.query)).get("password", "")
             except ValueError:
-                password = self.values[name]
-            found |= {password, unquote(password)}
+                password = asked = self.values[name]
+            found |= {password, unquote(password), asked}
         return frozenset(found - {""})

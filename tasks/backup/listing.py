@@ -11,20 +11,32 @@ from tasks.backup import catalog
 from tasks.backup.manifest import Manifest
 from tasks.backup.proofs import Proof, newest_passed, proofs
 from tasks.environment import Environment
-from tasks.progress import size
-from tasks.store import open_store
+from tasks.errors import TaskError
+from tasks.progress import say, size
+from tasks.store import Store, open_store
 
 
 def listing(environment: Environment) -> list[dict[str, Any]]:
     """Newest first."""
     store = open_store(environment)
-    tests = proofs(store)
+    tests = _proofs(store)
     proven = newest_passed(tests)
     last = {test.backup: test for test in tests if test.backup}
     now = datetime.now(UTC)
     return [
         _row(manifest, now, proven.get(manifest.id), last.get(manifest.id)) for manifest in catalog.manifests(store)
     ]
+
+
+def _proofs(store: Store) -> list[Proof]:
+    try:
+        return proofs(store)
+    except TaskError as error:
+        if error.code != "evidence_broken":
+            raise
+        # Whoever looks for a backup to restore needs the list all the same.
+        say(f"warning: nothing is shown as proven: {error}")
+        return []
 
 
 def table(rows: list[dict[str, Any]]) -> str:

@@ -3,11 +3,13 @@ backup works."""
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
+import sqlite3
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -100,6 +102,30 @@ def test_killed_in_mid_dump(postgres: Postgres, settings: dict[str, str]) -> Non
     the_next_one_works(settings)
 
 
+def test_killed_while_its_dump_is_in_scratch(postgres: Postgres, settings: dict[str, str], tmp_path: Path) -> None:
+    """A restarted container finds the volume as the killed one left it."""
+    with stalled_database(postgres, settings, 5 * MIB) as slow:
+        process = start(slow | {"BACKUP_FORMAT": "directory"}, *CREATE)
+        assert is_stalled(slow)
+        mine = task(
+            settings | {"BACKUP_STORE": f"file://{tmp_path}/else", "DATABASE_URL": sqlite_at(tmp_path)}, *CREATE
+        )
+        assert mine.exit_code == 0
+        assert list(tmp_path.glob("runbook-*")), "a living one's is left alone"
+        process.kill()
+        process.communicate()
+    assert list(tmp_path.glob("runbook-*"))
+    assert task(settings | {"BACKUP_FORMAT": "directory"}, *CREATE).exit_code == 0
+    assert not list(tmp_path.glob("runbook-*"))
+
+
+def sqlite_at(folder: Path) -> str:
+    live = folder / "live.db"
+    with closing(sqlite3.connect(live)) as connection:
+        connection.execute("CREATE TABLE IF NOT EXISTS t (n)")
+    return f"sqlite:///{live}"
+
+
 def test_killed_in_mid_upload(s3: S3, settings: dict[str, str]) -> None:
     stall = Stall()
     with proxy(s3.port, After(9 * MIB, stall)) as wire:
@@ -139,12 +165,7 @@ def test_two_at_once(postgres: Postgres, settings: dict[str, str]) -> None:
 
 
 def test_two_at_once_of_sqlite(settings: dict[str, str], tmp_path: Path) -> None:
-    import fcntl
-    import sqlite3
-
-    live = tmp_path / "live.db"
-    sqlite3.connect(live).execute("CREATE TABLE t (n)")
-    settings = settings | {"DATABASE_URL": f"sqlite:///{live}"}
+    settings = settings | {"DATABASE_URL": sqlite_at(tmp_path)}
     with (tmp_path / "live.db.backup-lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         done = task(settings, *CREATE)
@@ -288,8 +309,6 @@ def test_the_volume_is_full(settings: dict[str, str], tmp_path: Path) -> None:
 
 @as_root
 def test_scratch_is_full_for_sqlite(settings: dict[str, str], tmp_path: Path) -> None:
-    import sqlite3
-
     with sqlite3.connect(tmp_path / "live.db") as connection:
         connection.execute("CREATE TABLE t AS SELECT zeroblob(9000000)")
     scratch = tmp_path / "scratch"

@@ -136,6 +136,13 @@ def test_list_shows_what_is_proven(settings: dict[str, str], store: Store, aged:
     assert rows[broken]["proven_by"] == failed - 2, "what it once passed stays on record"
     assert abs(rows[proven]["age_seconds"] - 86400) < 60
 
+    store.put(evidence.evidence_key(passed), b"nonsense")
+    unproven = task(settings, "backup", "list")
+    assert [row["proven_at"] for row in unproven.result] == [None, None, None]
+    assert "warning: nothing is shown as proven" in unproven.progress
+    rules = {"BACKUP_RETENTION_DAYS": "1", "BACKUP_KEEP_LEAST": "1"}
+    assert task(settings | rules, *CLEANUP).error == "evidence_broken", "the newest proven could be among them"
+
 
 def test_the_gate(
     postgres: Postgres, settings: dict[str, str], store: Store, database: str, aged: Callable[[float], str]

@@ -208,9 +208,10 @@ def test_secrets_are_struck_out() -> None:
             "DATABASE_URL": "postgresql://u:p%40ss@h/d",
             "AWS_SECRET_ACCESS_KEY": "key",
             "AWS_SESSION_TOKEN": "",
+            "RESTORE_DATABASE_URL": "postgresql://u@h/d?password=as%20ked",
         }
     )
-    assert environment.secrets == {"p%40ss", "p@ss", "key"}
+    assert environment.secrets == {"p%40ss", "p@ss", "key", "as ked"}
     assert without(environment.secrets, "p@ss p%40ss key d") == "*** *** *** d"
 
 
