@@ -78,6 +78,9 @@ def test_the_newest_of_each_period() -> None:
         "yearly": ["03-31 12", "12-31 12", "12-31 12"],
     }
     assert list(kept(Retention(days=1, weekly=2, least=1), 0, 100, 300)) == [0, 100]
+    a_year_apart = (0, 364)
+    assert list(kept(Retention(days=1, weekly=2, least=1), *a_year_apart)) == [0, 364], "week 14 of two years"
+    assert list(kept(Retention(days=1, monthly=2, least=1), 0, 365)) == [0, 365], "March of two years"
 
 
 def test_what_a_rollback_needs_stays_however_old() -> None:
