@@ -140,9 +140,29 @@ def test_every_template_is_filled_and_nothing_changes_without_cause(
     written = [path for folder in (layout.CONF, layout.MANIFESTS) for path in folder.rglob("*") if path.is_file()]
     for path in written:
         assert "$" not in path.read_text(), f"{path.name} has a placeholder left"
-    for key in (layout.CONF / "encryption.yaml", layout.KUBECONFIG, layout.MANIFESTS / "ingress.yaml"):
+    conf = [layout.CONF / name for name in ("encryption.yaml", "s3.json", "supervisord.conf")]
+    for key in (*conf, layout.KUBECONFIG, layout.MANIFESTS / "ingress.yaml"):
         assert key.stat().st_mode & 0o077 == 0, f"{key.name} holds a key"
     assert json.loads(layout.KUBECONFIG.read_text())["clusters"][0]["cluster"]["server"] == "https://127.0.0.1:16443"
+
+
+def test_the_s3_server_tells_its_keys_to_nobody_and_listens_where_it_must(
+    state: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Keys are in files and variables, not in a command line; its inner parts stay on the loopback."""
+    monkeypatch.setattr(packages, "installed", lambda name: f"/usr/bin/{name}")
+    built = helpers.Helpers(*(state / name for name in ("etcd", "forwarder", "provisioner", "pause.tar")))
+    pki.ensure()
+    inputs = config.Inputs(binaries=state, helpers=built, ports=ports.Ports())
+    (server,) = [program for program in programs.table(inputs) if program.name == "s3"]
+    line = " ".join(server.command)
+    for name in ("s3-access", "s3-secret", "s3-encryption"):
+        key = (layout.PKI / f"{name}.key").read_text()
+        assert key.isalnum(), f"{name}: a slash would end the key's name in a signed request"
+        assert key not in line
+    assert server.environment["WEED_S3_SSE_KEK"] == (layout.PKI / "s3-encryption.key").read_text()
+    assert {"-ip.bind=127.0.0.1", f"-s3.ip.bind={layout.NODE_IP}"} <= set(server.command)
+    assert "-master.telemetry=false" in server.command
 
 
 def test_the_pause_image_is_an_oci_image(tmp_path: Path) -> None:
