@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from settings import SettingsError
 from settings.alerts import backup_rules
 from settings.cron import longest_gap
 from tests.unit.rendering import stack_config
@@ -104,12 +103,9 @@ def test_production_has_backups_and_others_may_go_without() -> None:
 def test_an_example_from_a_message_is_good() -> None:
     config = prod()
     del config["runbook:backup"]
-    try:
-        judged(config)
-    except SettingsError as error:
-        written = next(problem.write for problem in error.problems)
+    (problem,) = refusal(config).problems
     images = {"restoreTest": config_of("prod")["restoreTest"]}
-    assert judged({**config, "runbook:backup": written | images}).backup
+    assert judged({**config, "runbook:backup": problem.write | images}).backup
 
 
 def config_of(name: str) -> dict[str, Any]:
