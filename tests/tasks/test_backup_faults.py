@@ -22,7 +22,7 @@ from tasks.backup.manifest import manifest_key
 from tasks.environment import Environment
 from tasks.errors import TaskError
 from tasks.store import Store, open_store
-from tests.tasks.proxy import After, Stall, cut, proxy
+from tests.tasks.proxy import After, Proxy, Stall, cut, proxy
 from tests.tasks.running import ended, start, task
 from tests.tasks.servers import S3, Postgres
 
@@ -72,30 +72,24 @@ def _keys(settings: dict[str, str]) -> list[str]:
 
 
 @contextmanager
-def stalled_database(postgres: Postgres, settings: dict[str, str], at: int) -> Iterator[dict[str, str]]:
-    """Settings of a database that answers no more after so many bytes; awaited by `is_stalled`."""
+def stalled_database(postgres: Postgres, settings: dict[str, str], at: int) -> Iterator[tuple[dict[str, str], Stall]]:
+    """Settings of the same database, which answers no more after so many bytes."""
     stall = Stall()
     with proxy(postgres.port, down=After(at, stall)) as wire:
-        url = settings["DATABASE_URL"].replace(f":{postgres.port}/", f":{wire.port}/")
-        _stalls[url] = stall
         try:
-            yield settings | {"DATABASE_URL": url}
+            yield through(wire, postgres, settings), stall
         finally:
-            del _stalls[url]
             stall.release()
 
 
-_stalls: dict[str, Stall] = {}
-
-
-def is_stalled(settings: dict[str, str]) -> bool:
-    return _stalls[settings["DATABASE_URL"]].reached.wait(60)
+def through(wire: Proxy, postgres: Postgres, settings: dict[str, str]) -> dict[str, str]:
+    return settings | {"DATABASE_URL": settings["DATABASE_URL"].replace(f":{postgres.port}/", f":{wire.port}/")}
 
 
 def test_killed_in_mid_dump(postgres: Postgres, settings: dict[str, str]) -> None:
-    with stalled_database(postgres, settings, 5 * MIB) as slow:
+    with stalled_database(postgres, settings, 5 * MIB) as (slow, stall):
         process = start(slow, *CREATE)
-        assert is_stalled(slow)
+        assert stall.reached.wait(60)
         process.kill()
         process.communicate()
     assert nothing_is_listed(settings)
@@ -104,9 +98,9 @@ def test_killed_in_mid_dump(postgres: Postgres, settings: dict[str, str]) -> Non
 
 def test_killed_while_its_dump_is_in_scratch(postgres: Postgres, settings: dict[str, str], tmp_path: Path) -> None:
     """A restarted container finds the volume as the killed one left it."""
-    with stalled_database(postgres, settings, 5 * MIB) as slow:
+    with stalled_database(postgres, settings, 5 * MIB) as (slow, stall):
         process = start(slow | {"BACKUP_FORMAT": "directory"}, *CREATE)
-        assert is_stalled(slow)
+        assert stall.reached.wait(60)
         mine = task(
             settings | {"BACKUP_STORE": f"file://{tmp_path}/else", "DATABASE_URL": sqlite_at(tmp_path)}, *CREATE
         )
@@ -142,9 +136,9 @@ def test_killed_in_mid_upload(s3: S3, settings: dict[str, str]) -> None:
 
 def test_asked_to_end(postgres: Postgres, settings: dict[str, str]) -> None:
     """A pod is deleted, or over its deadline: there is time to leave nothing behind."""
-    with stalled_database(postgres, settings, 20 * MIB) as slow:
+    with stalled_database(postgres, settings, 20 * MIB) as (slow, stall):
         process = start(slow, *CREATE)
-        assert is_stalled(slow)
+        assert stall.reached.wait(60)
         process.send_signal(signal.SIGTERM)
         done = ended(process, slow)
     assert (done.exit_code, done.error) == (1, "interrupted")
@@ -153,9 +147,9 @@ def test_asked_to_end(postgres: Postgres, settings: dict[str, str]) -> None:
 
 
 def test_two_at_once(postgres: Postgres, settings: dict[str, str]) -> None:
-    with stalled_database(postgres, settings, 5 * MIB) as slow:
+    with stalled_database(postgres, settings, 5 * MIB) as (slow, stall):
         first = start(slow, *CREATE)
-        assert is_stalled(slow)
+        assert stall.reached.wait(60)
         second = task(settings, *CREATE)
         assert (second.exit_code, second.error) == (1, "backup_running")
         assert "from 127.0.0.1" in second.message
@@ -234,8 +228,7 @@ def test_the_database_goes_away(postgres: Postgres, settings: dict[str, str]) ->
             return cut(data)
 
         wire.down = After(20 * MIB, away)
-        url = settings["DATABASE_URL"].replace(f":{postgres.port}/", f":{wire.port}/")
-        done = task(settings | {"DATABASE_URL": url}, *CREATE)
+        done = task(through(wire, postgres, settings), *CREATE)
     assert (done.exit_code, done.error) == (1, "database_unreachable")
     assert _keys(settings) == []
     assert store_of(settings).clear_unfinished() == 0
@@ -277,8 +270,7 @@ def test_a_server_newer_than_our_programs(postgres: Postgres, light: dict[str, s
         return data.replace(b"server_version\x0015.", b"server_version\x0016.")
 
     with proxy(postgres.port, down=newer) as wire:
-        url = light["DATABASE_URL"].replace(f":{postgres.port}/", f":{wire.port}/")
-        done = task(light | {"DATABASE_URL": url}, *CREATE)
+        done = task(through(wire, postgres, light), *CREATE)
     assert (done.exit_code, done.error) == (1, "client_older_than_server")
     assert "version 16 or newer" in done.message
     assert _keys(light) == []
