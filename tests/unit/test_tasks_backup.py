@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
 from pyrage import x25519
 
-from tasks.__main__ import main
+from tasks.__main__ import GROUPS, main
 from tasks.backup import seal
 from tasks.backup.manifest import File, Manifest, Release, Sentinel, checked_id, new_id
 from tasks.backup.postgres import Database, level_from
@@ -234,6 +236,14 @@ def test_recipients_and_identities(tmp_path_factory: pytest.TempPathFactory) -> 
     assert "BROKEN" not in str(caught.value)
     with pytest.raises(Refused, match="cannot be read"):
         seal.identities(Environment({"BACKUP_IDENTITIES_FILE": str(file.with_name("none"))}))
+
+
+def test_tasks_know_nothing_of_the_program() -> None:
+    """Their image has neither Pulumi nor the settings."""
+    names = [module for module, _ in GROUPS.values()]
+    looking = f"import importlib, sys; [importlib.import_module(name) for name in {names}]; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", looking], capture_output=True, text=True, check=True).stdout
+    assert not {"pulumi", "settings", "ops", "components", "sandbox", "pydantic", "lightkube"} & set(loaded.split())
 
 
 def test_sizes_as_people_read_them() -> None:
