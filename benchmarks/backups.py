@@ -34,8 +34,9 @@ CREATE TABLE orders (id bigint PRIMARY KEY, customer bigint NOT NULL, placed tim
     status text NOT NULL, total numeric(10, 2) NOT NULL, reference uuid NOT NULL, note text);
 INSERT INTO orders SELECT n, n %% (%(rows)s / 10) + 1,
     timestamptz '2020-01-01' + n * interval '1 minute',
-    (array['open', 'paid', 'shipped', 'returned'])[1 + n %% 4], (n::bigint * 7919 %% 100000) / 100.0, md5(n::text)::uuid,
-    'Please leave the parcel number ' || n || ' with the neighbour at ' || left(md5((n / 9)::text), 6) || ' street'
+    (array['open', 'paid', 'shipped', 'returned'])[1 + n %% 4], (n::bigint * 7919 %% 100000) / 100.0,
+    md5(n::text)::uuid, 'Please leave the parcel number ' || n || ' with the neighbour at '
+    || left(md5((n / 9)::text), 6) || ' street'
     FROM generate_series(1, %(rows)s) n;
 CREATE INDEX ON orders (customer);
 CREATE INDEX ON orders (placed);

@@ -265,7 +265,7 @@ def test_encrypted(shop: Shop, tmp_path: Path) -> None:
         assert shop.run("restore", "test-conclude").json["result"] == "passed"
     dump = dump_of(shop, newer, f"{newer}.dump.age")
     flip(dump)
-    failed = shop.run("restore", "test-begin", expect=1)
+    failed = shop.run("restore", "test-begin", "--backup", newer, expect=1)
     assert failed.code == "checksum_mismatch"
     assert dump.name in failed.message
 
