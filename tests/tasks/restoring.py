@@ -154,6 +154,19 @@ class Shop:
         """The id of a new backup."""
         return self.run("backup", "create", "--kind", "manual").json["id"]
 
+    def back_up_heavy(self) -> str:
+        """The id of a backup with 8 MiB that cannot be compressed."""
+        self.server.execute(
+            "CREATE TABLE heavy AS SELECT decode(string_agg(md5(random()::text), ''), 'hex') AS content "
+            "FROM generate_series(1, 64 * 8192) n GROUP BY n % 64",
+            self.name,
+        )
+        return self.back_up()
+
+    def newest_test(self) -> Any:
+        """How the newest backup's last restore test ended; None if there was none."""
+        return self.run("backup", "list").json[0]["last_test"]
+
     def query(self, query: str, database: str | None = None, *values: Any) -> list[Any]:
         with self.server.connect(database or self.name) as connection:
             return [row[0] for row in connection.execute(query.encode(), values or None).fetchall()]
