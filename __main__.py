@@ -11,6 +11,8 @@ import components as room  # noqa: E402
 from settings import config  # noqa: E402
 from settings.backup import throw_away  # noqa: E402
 
+gc.freeze()  # nor look through all of it when it ends
+
 settings, secrets = config.read()
 
 foundation = room.Foundation(

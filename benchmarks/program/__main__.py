@@ -1,19 +1,22 @@
 """The application component alone: `bench:services` small services, one variable of which the benchmark changes."""
 
+import gc
 import sys
 from pathlib import Path
 
+gc.disable()  # as in the real program
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-import pulumi
-from pulumi_kubernetes.core.v1 import Namespace, Secret
+import pulumi  # noqa: E402
+from pulumi_kubernetes.core.v1 import Namespace, Secret  # noqa: E402
 
-from components.application import Application, ApplicationArgs
-from settings import Application as ApplicationSettings
-from settings import Command, Ingress, Peer, Release
+from components.application import Application, ApplicationArgs  # noqa: E402
+from settings import Application as ApplicationSettings  # noqa: E402
+from settings import Command, Ingress, Peer, Release  # noqa: E402
 
 SERVER = "require('http').createServer((q, s) => s.end('ok')).listen(process.env.PORT)"
 
+gc.freeze()
 config = pulumi.Config("bench")
 name = config.require("namespace")
 namespace = Namespace("namespace", metadata={"name": name})
