@@ -29,6 +29,7 @@ IMAGES = {
 }
 
 TESTS = {
+    "prometheus": "promtool",
     "postgresql-15": "/usr/lib/postgresql/15/bin/postgres",
     "faketime": "faketime",
 }
