@@ -45,6 +45,13 @@ def image_without_digest(config: dict[str, Any]) -> None:
 def no_replicas_in_production(config: dict[str, Any]) -> None:
     config["runbook:environment"] = "production"
     config["runbook:application"]["services"][0]["replicas"] = 0
+    # Production without backups would be refused as well.
+    config["runbook:backup"] = {
+        "image": config["runbook:data"]["postgres"]["image"],
+        "destination": {"mode": "volume", "size": "1Gi"},
+        "scratch": "1Gi",
+        "resources": dict(config["runbook:application"]["jobResources"]),
+    }
 
 
 def plain_secret(config: dict[str, Any]) -> None:
