@@ -11,8 +11,13 @@ from tests.tasks import servers
 
 
 @pytest.fixture(scope="session")
-def postgres() -> Iterator[servers.Postgres]:
+def installed() -> None:
+    """The Debian packages that tests of tasks run."""
     packages.ensure(packages.TESTS)
+
+
+@pytest.fixture(scope="session")
+def postgres(installed: None) -> Iterator[servers.Postgres]:
     with servers.postgres() as server:
         yield server
 
