@@ -103,7 +103,7 @@ class Application(pulumi.ComponentResource):
         contents = [service.to_config() for service in services]
         release = args.release
         self.rollout_identity = content_hash(
-            release.revision, release.image, release.restored_from, args.secret_name, configs, contents
+            release.revision, release.image, release.restored_over, args.secret_name, configs, contents
         )
         self.register_outputs({"url": self.url, "services": list(self.services)})
 

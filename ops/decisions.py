@@ -269,6 +269,7 @@ def rollback_changes(
             "allow_quarantined": allow_quarantined,
             "without_proof": None,
             "restored_from": restored_from,
+            "restored_over": None,
         }
     )
     return {RELEASE: release.to_config(), **quarantine_change(quarantine), **target.restored()}
@@ -280,7 +281,8 @@ def quarantine_change(quarantine: Sequence[Quarantined]) -> dict[str, Any]:
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
     """What differs between two releases with their services and commands: (path, old, new), leaf by leaf."""
-    ours = ("revision", "action", "migrate", "rollbackOf", "allowQuarantined", "withoutProof", "restoredFrom")
+    ours = ("revision", "action", "migrate", "rollbackOf", "allowQuarantined", "withoutProof")
+    ours += ("restoredFrom", "restoredOver")
     ignored = {f"{RELEASE}.{name}" for name in ours}
     before, after = (
         {k: v for key in (RELEASE, *RESTORED) for k, v in _leaves(key, side.get(key))} for side in (old, new)

@@ -88,8 +88,10 @@ def exchange(
     facts.text = turned_on(session, facts, message, policy)
     if tasks.run("restore", "state")["phase"] not in GOING:
         tasks.run("restore", "prepare", "--backup", backup["id"])
-    tasks.run("restore", "swap")
-    new = facts.checked({**after, **maintenance(None)})
+    swapped = tasks.run("restore", "swap")
+    # The same backup can be restored again, the database that it replaces cannot: the checks run again each time.
+    release = {**after[RELEASE], "restoredOver": swapped["safety"]}
+    new = facts.checked({**after, RELEASE: release, **maintenance(None)})
     run = apply(session, facts.text, new, f"{message} by {whoami()}", policy)
     if not run.succeeded:
         raise _undone(session, facts, tasks, before, backup, run, policy)

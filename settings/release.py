@@ -64,6 +64,8 @@ class Release(Settings):
 
     restored_from: Annotated[str | None, Field(min_length=1, examples=["20260816T020000Z-pre-release-4f1a"])] = None
     """Backup that the database was last restored from in place; the checks are done again after it."""
+    restored_over: Annotated[str | None, Field(min_length=1, examples=["20260816T093000Z-safety-81c0"])] = None
+    """Safety backup of the database which that restore replaced: no two restores have the same one."""
     without_proof: Annotated[str | None, Field(min_length=1, examples=["restore tests are down, dump checked"])] = None
     """Why migrations run although no backup was proven lately. Absent in every ordinary release."""
 

@@ -139,6 +139,11 @@ def test_a_deleted_row_comes_back_beside_the_live_database(stack: Stack) -> None
     stack.sql("DROP DATABASE shop_before", "postgres")
 
 
+def smoke_job(stack: Stack) -> str:
+    (name,) = (job for job in stack.kubectl("get", "jobs", "--output=name").split() if "/smoke-" in job)
+    return name
+
+
 def test_in_place_under_traffic(stack: Stack) -> None:
     backup = back_up(stack)
     kept = products(stack)
@@ -157,6 +162,10 @@ def test_in_place_under_traffic(stack: Stack) -> None:
     assert any(item["kind"] == "safety" for item in backups(stack))
     assert stack.changes() == {}
     assert stack.history()[0]["action"] == "restore"
+
+    checked = smoke_job(stack)
+    stack.runbook("restore", backup, "--in-place", "--yes").check()
+    assert smoke_job(stack) != checked, "each restore proves the release again before the old database goes"
 
 
 def test_killed_in_place_then_the_same_command_again(stack: Stack) -> None:
