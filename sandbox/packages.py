@@ -31,6 +31,7 @@ IMAGES = {
 TESTS = {
     "prometheus": "promtool",
     "postgresql-15": "/usr/lib/postgresql/15/bin/postgres",
+    "redis-server": "redis-server",
     "faketime": "faketime",
 }
 """What the tests of tasks run besides: servers and a wrong clock."""
