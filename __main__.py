@@ -53,6 +53,7 @@ if plan := settings.backup:
         "backup",
         room.BackupArgs(
             namespace=foundation.namespace,
+            image=settings.image,
             backup=plan,
             database=settings.data.postgres,
             database_secret_name=credentials.database_secret_name,
@@ -64,7 +65,9 @@ if plan := settings.backup:
     )
     room.BackupExporter(
         "backup-exporter",
-        room.BackupExporterArgs(namespace=foundation.namespace, backup=plan, identity=backup.identity),
+        room.BackupExporterArgs(
+            namespace=foundation.namespace, image=settings.image, backup=plan, identity=backup.identity
+        ),
         pulumi.ResourceOptions(depends_on=[backup]),
     )
     ready = [*ready, backup]
@@ -76,6 +79,7 @@ if release := settings.release:
                 "pre-release",
                 room.PreReleaseArgs(
                     namespace=foundation.namespace,
+                    image=settings.image,
                     backup=plan,
                     account=backup.account,
                     release=release,
@@ -99,12 +103,12 @@ if release := settings.release:
         )
         ready = [migration]
     divert_to: pulumi.Input[str] | None = None
-    if settings.maintenance and plan:
+    if settings.maintenance:
         divert_to = room.Maintenance(
             "maintenance",
             room.MaintenanceArgs(
                 namespace=foundation.namespace,
-                image=plan.image,
+                image=settings.image,
                 maintenance=settings.maintenance,
                 ingress_controller=settings.network.ingress_controller,
             ),
@@ -148,6 +152,7 @@ if release := settings.release:
             "restore-test",
             room.RestoreTestArgs(
                 namespace=foundation.namespace,
+                image=settings.image,
                 backup=plan,
                 postgres=postgres,
                 redis=redis,

@@ -35,6 +35,8 @@ class BackupArgs:
 
     namespace: Input[str]
     """Where the pods run."""
+    image: Input[str]
+    """The project's own image, which the tasks run in."""
     backup: BackupSettings
     """Schedules, store, retention."""
     database: BundledPostgres | External
@@ -98,13 +100,14 @@ class Backup(pulumi.ComponentResource):
                         tasks.task(
                             "create",
                             ["backup", "create", "--kind", "scheduled"],
+                            image=self._args.image,
                             backup=backup,
                             scratch=on_disk,
                             env=release_env(self._args.release),
                             env_from=tasks.database(self._args.database_secret_name),
                         )
                     ],
-                    containers=[tasks.task("cleanup", ["backup", "cleanup"], backup=backup)],
+                    containers=[tasks.task("cleanup", ["backup", "cleanup"], image=self._args.image, backup=backup)],
                 ),
             },
             opts=self._then,
@@ -136,6 +139,7 @@ class Backup(pulumi.ComponentResource):
                         tasks.task(
                             "restore",
                             ["backup", "list"],
+                            image=self._args.image,
                             backup=backup,
                             decrypts=True,
                             scratch=True,

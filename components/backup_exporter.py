@@ -27,6 +27,8 @@ class BackupExporterArgs:
 
     namespace: Input[str]
     """Where it runs."""
+    image: Input[str]
+    """The project's own image, which it runs in."""
     backup: BackupSettings
     """The store, and what is expected of it."""
     identity: str
@@ -44,6 +46,7 @@ class BackupExporter(pulumi.ComponentResource):
         server = tasks.task(
             "exporter",
             ["exporter"],
+            image=args.image,
             backup=args.backup,
             env=[{"name": "EXPORTER_PORT", "value": str(PORT)}],
             ports=[{"name": "metrics", "container_port": PORT, "protocol": "TCP"}],

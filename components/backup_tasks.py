@@ -71,6 +71,7 @@ def task(
     name: str,
     words: Sequence[str],
     *,
+    image: Input[str],
     backup: Backup,
     env: Sequence[EnvVarArgsDict] = (),
     env_from: Sequence[EnvFromSourceArgsDict] = (),
@@ -94,7 +95,7 @@ def task(
         variables.append({"name": "SCRATCH", "value": _SCRATCH_PATH})
     return container(
         name,
-        image=backup.image,
+        image=image,
         amounts=backup.resources,
         command=["python3", "-m", "tasks", *words],
         mounts=mounts,

@@ -28,6 +28,8 @@ class PreReleaseArgs:
 
     namespace: Input[str]
     """Where the Job runs."""
+    image: Input[str]
+    """The project's own image, which the tasks run in."""
     backup: BackupSettings
     """The store, and how old a proof may be."""
     account: ServiceAccount
@@ -62,10 +64,16 @@ class PreRelease(pulumi.ComponentResource):
             account=args.account,
             scratch=on_disk,
             restart_policy="Never",
-            init_containers=[tasks.task("gate", gate, backup=backup, env_from=database)],
+            init_containers=[tasks.task("gate", gate, image=args.image, backup=backup, env_from=database)],
             containers=[
                 tasks.task(
-                    "create", create, backup=backup, scratch=on_disk, env=release_env(release), env_from=database
+                    "create",
+                    create,
+                    image=args.image,
+                    backup=backup,
+                    scratch=on_disk,
+                    env=release_env(release),
+                    env_from=database,
                 )
             ],
         )

@@ -35,6 +35,8 @@ class RestoreTestArgs:
 
     namespace: Input[str]
     """Where it runs."""
+    image: Input[str]
+    """The project's own image, which the tasks run in."""
     backup: BackupSettings
     """The store and the test's schedule."""
     postgres: BundledPostgres
@@ -126,7 +128,8 @@ class RestoreTest(pulumi.ComponentResource):
     def _task(self, name: str, words: Sequence[str]) -> ContainerArgsDict:
         # The live DATABASE_URL is not among its variables.
         env = [self._database("RESTORE_DATABASE_URL")]
-        return tasks.task(name, words, backup=self._args.backup, env=env, decrypts=True, scratch=True)
+        args = self._args
+        return tasks.task(name, words, image=args.image, backup=args.backup, env=env, decrypts=True, scratch=True)
 
     def _postgres(self) -> ContainerArgsDict:
         wanted = self._args.postgres

@@ -154,8 +154,6 @@ _DEFAULT_LEVEL = "SELECT count(*) FROM _prisma_migrations WHERE finished_at IS N
 class Backup(Settings):
     """Recurring backups, their cleanup, and the tests that prove them."""
 
-    image: ImageRef
-    """The project's image of tasks (images/tasks), by digest; its PostgreSQL programs have the server's version."""
     schedule: Cron = "0 2 * * *"
     """When (cron)."""
     time_zone: TimeZone = "Etc/UTC"

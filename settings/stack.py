@@ -9,11 +9,11 @@ from functools import cache
 from math import ceil
 from typing import Annotated, Any, Literal
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 
 from settings.application import PROVIDED_ENV, Application
 from settings.backup import Backup, VolumeDestination, throw_away
-from settings.base import EXAMPLE_DIGEST, DnsLabel, Path, Settings, quantity
+from settings.base import EXAMPLE_DIGEST, DnsLabel, ImageRef, Path, Settings, quantity
 from settings.commands import Commands
 from settings.maintenance import Maintenance
 from settings.platform import (
@@ -40,6 +40,9 @@ class StackSettings(Settings):
     """Kubernetes namespace of everything this stack makes."""
     environment: Literal["production", "staging", "sandbox"]
     """What kind of ground this is; production refuses what would not survive losing a pod."""
+    image: Annotated[ImageRef, Field(examples=[f"registry.example.com/runbook-tasks@{EXAMPLE_DIGEST}"])]
+    """The project's own image (images/tasks), by digest: backups, rotations and the maintenance page run in it. Its
+    PostgreSQL programs have the server's version."""
     release: Release | None = None
     """What runs now. Written by `runbook deploy` and `runbook rollback`; absent before the first deploy."""
     quarantine: tuple[Quarantined, ...] = ()
@@ -276,15 +279,6 @@ def _servers_for_restore_tests(data: Data, backup: Backup | None, file: StackFil
             why = f"is missing: {key} is external, so the restore test has to be told which image to start for itself"
             write = f"registry.example.com/{key}@{EXAMPLE_DIGEST}"
             yield _at(file, "backup", ("restoreTest", f"{key}Image"), why, None, write)
-
-
-@_rule
-def _maintenance_has_an_image(
-    maintenance: Maintenance | None, backup: Backup | None, file: StackFile
-) -> Iterator[Problem]:
-    if maintenance and backup is None:
-        why = "the maintenance page is served from the image of runbook:backup, which is missing"
-        yield _at(file, "maintenance", (), why, maintenance.reason)
 
 
 @_rule

@@ -47,7 +47,6 @@ def no_replicas_in_production(config: dict[str, Any]) -> None:
     config["runbook:application"]["services"][0]["replicas"] = 0
     # Production without backups would be refused as well.
     config["runbook:backup"] = {
-        "image": config["runbook:data"]["postgres"]["image"],
         "destination": {"mode": "volume", "size": "1Gi"},
         "scratch": "1Gi",
         "resources": dict(config["runbook:application"]["jobResources"]),

@@ -59,7 +59,7 @@ CASES: list[tuple[str, str, Any, str, str]] = [
     ("cron", "backup.schedule", "0 2 * *", "runbook:backup.schedule", "schedule: 0 2 * * *"),
     ("cron of the test", "backup.restoreTest.schedule", "daily", "restoreTest.schedule", "1 fields instead of five"),
     ("time zone", "backup.timeZone", "Europe/Pariss", "runbook:backup.timeZone", "no such time zone"),
-    ("no digest", "backup.image", "tasks:latest", "runbook:backup.image", "has no digest"),
+    ("no digest", "image", "tasks:latest", "runbook:image", "has no digest"),
     ("retention 0", "backup.retention.days", 0, "backup.retention.days", "greater than or equal to 1"),
     ("retention below 0", "backup.retention.days", -3, "backup.retention.days", "greater than or equal to 1"),
     ("keeps nothing", "backup.retention.least", 0, "backup.retention.least", "greater than or equal to 1"),
