@@ -1,5 +1,4 @@
 #!/bin/sh
-# Probe: the server answers PONG to somebody who knows the password (while loading its data it answers an error).
-REDISCLI_AUTH=$(cat "$REDIS_PASSWORD_FILE") || exit 1
-export REDISCLI_AUTH
-[ "$(redis-cli --no-auth-warning ping)" = PONG ]
+# Probe: the server answers PONG (while loading its data it answers an error) to a user who may do nothing else, so that
+# it stays well while passwords change.
+[ "$(REDISCLI_AUTH='' redis-cli --user health ping)" = PONG ]
