@@ -1,4 +1,4 @@
-"""`python -m tasks <group> …`: the backup tasks, each runnable from a shell and from a pod.
+"""`python -m tasks <group> …`: the tasks, each runnable from a shell and from a pod.
 
 Progress goes to standard error. With --json the last line of standard output is the result, or the error, as JSON.
 Exit codes: 0 done; 1 failed (a fault: try again, or look); 2 refused (bad configuration or input, nothing changed).
@@ -23,7 +23,8 @@ GROUPS = {
     "backup": ("tasks.backup.commands", "make, list and clean up backups; the gate of the release path"),
     "restore": ("tasks.restore.commands", "restore tests, restores beside and over the live database"),
     "evidence": ("tasks.restore.evidence_commands", "the hash-chained record of restore tests"),
-    "exporter": ("tasks.exporter", "metrics of the store"),
+    "credentials": ("tasks.credentials.commands", "make, test and retire PostgreSQL roles and Redis users"),
+    "exporter": ("tasks.exporter", "metrics of the store and of the rotation of secrets"),
 }
 """Group → a module with `configure(parser)`, which adds what it takes and sets `run`, and what the group is for.
 
@@ -51,7 +52,7 @@ def main(argv: list[str]) -> int:
 
 
 def _parse(argv: list[str]) -> argparse.Namespace:
-    shown = "\n".join(f"  {name:10} {what}" for name, (_, what) in GROUPS.items())
+    shown = "\n".join(f"  {name:12} {what}" for name, (_, what) in GROUPS.items())
     top = argparse.ArgumentParser(
         prog="python -m tasks",
         description=f"{__doc__}\ngroups:\n{shown}",

@@ -11,7 +11,11 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 from tasks.errors import Refused
 
 _SECRETS = ("AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "PGPASSWORD")
-_URLS = ("DATABASE_URL", "RESTORE_DATABASE_URL")
+_ROTATING = ("ADMIN_URL", "ADMIN_URL_PREVIOUS", "NEW_URL", "OLD_URL")
+_URLS = (
+    *("DATABASE_URL", "RESTORE_DATABASE_URL"),
+    *(f"ROTATE_{kind}_{which}" for kind in ("DATABASE", "REDIS") for which in _ROTATING),
+)
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,7 @@
 """`python -m tasks exporter`: what the store itself says of backups and restore tests, for Prometheus.
 
+And, with ROTATION_STATUS, of the rotation of secrets (see tasks/rotation_status.py).
+
 It is read every EXPORTER_REFRESH_SECONDS (30) in the background, so a scrape is answered at once, and with the last
 known state while the store is away. Times are 0 for what never happened: old beyond every limit, and not absent.
 
@@ -30,7 +32,6 @@ import argparse
 import signal
 import threading
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, cast
@@ -40,28 +41,13 @@ from tasks.backup.manifest import Manifest
 from tasks.backup.proofs import Proof, newest_passed, trusted_proofs
 from tasks.environment import Environment
 from tasks.errors import Refused, TaskError
+from tasks.metrics import Metric
 from tasks.progress import say
 from tasks.result import Result
+from tasks.rotation_status import rotation
 from tasks.store import Entry, Store, open_store
 
 _PORT, _REFRESH_SECONDS = 9187, 30
-
-
-@dataclass(frozen=True)
-class Metric:
-    """One gauge, and its values by label."""
-
-    name: str
-    help: str
-    values: Sequence[tuple[str, float]]
-
-    @classmethod
-    def one(cls, name: str, help: str, value: float | None) -> Metric:
-        return cls(name, help, [] if value is None else [("", value)])
-
-    def __str__(self) -> str:
-        lines = "".join(f"{self.name}{label} {value!r}\n" for label, value in self.values)
-        return f"# HELP {self.name} {self.help}\n# TYPE {self.name} gauge\n{lines}" if lines else ""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -109,7 +95,8 @@ class Exporter:
             Metric.one("runbook_backup_store_up", "1 if the store could be read the last time.", up),
             Metric.one("runbook_backup_store_read_timestamp_seconds", "When it could be read.", self._read_at),
         ]
-        self.text = "".join(map(str, [*about, *_expectations(self._environment), *self._known]))
+        told = [*about, *_expectations(self._environment), *rotation(self._environment), *self._known]
+        self.text = "".join(map(str, told))
 
     def _state(self, now: datetime) -> Iterator[Metric]:
         backups = catalog.manifests(self._store)

@@ -1,0 +1,123 @@
+"""`python -m tasks credentials …`.
+
+Environment, of each kind that rotates: ROTATE_DATABASE_ADMIN_URL, with the password that shall hold, and
+…_ADMIN_URL_PREVIOUS, with the one that may still; …_ADMIN_FIXED=true if it is not ours to change; …_NEW_URL and
+…_OLD_URL, the roles that take turns; …_OWNER, to whom everything belongs. ROTATE_REDIS_… the same, without an owner.
+SESSION_KEYS for log-out.
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass
+
+from tasks.credentials import postgres, redis
+from tasks.credentials.rotation import Rotation, tried
+from tasks.credentials.server import Account, Server
+from tasks.environment import Environment
+from tasks.result import Result
+
+KINDS = ("database", "redis")
+_ACCOUNTS = {"database": postgres.account, "redis": redis.account}
+_EXAMPLES = {"database": "postgresql://user:password@host:5432/database", "redis": "redis://user:password@host:6379/0"}
+
+
+@dataclass(frozen=True)
+class Variables:
+    """The environment of one kind."""
+
+    environment: Environment
+    kind: str
+
+    def name(self, which: str) -> str:
+        return f"ROTATE_{self.kind.upper()}_{which}"
+
+    def account(self, which: str) -> Account | None:
+        name = self.name(which)
+        url = self.environment.text(name)
+        return _ACCOUNTS[self.kind](url, name) if url else None
+
+    def required(self, which: str) -> Account:
+        name = self.name(which)
+        return _ACCOUNTS[self.kind](self.environment.required(name, _EXAMPLES[self.kind]), name)
+
+    @property
+    def admins(self) -> tuple[Account, ...]:
+        """In the order in which to try them."""
+        first, second = self.required("ADMIN_URL"), self.account("ADMIN_URL_PREVIOUS")
+        return (first, second) if second else (first,)
+
+    def server(self) -> Server:
+        if self.kind == "redis":
+            return redis.RedisServer(self.admins)
+        owner = self.environment.required(self.name("OWNER"), "shop")
+        return postgres.PostgresServer(self.admins, owner)
+
+    def rotation(self) -> Rotation:
+        return Rotation(
+            kind=self.kind,
+            server=self.server(),
+            admin=self.admins[0],
+            admin_fixed=self.environment.flag(self.name("ADMIN_FIXED")),
+            new=self.required("NEW_URL"),
+            old=self.account("OLD_URL"),
+        )
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    verbs = parser.add_subparsers(metavar="verb", required=True)
+
+    verb = verbs.add_parser("prepare", help="make and test the role of NEW_URL")
+    verb.add_argument("kind", choices=KINDS)
+    verb.set_defaults(run=_prepare)
+
+    verb = verbs.add_parser("retire", help="end the role of OLD_URL, and prove that it is refused")
+    verb.add_argument("kind", choices=KINDS)
+    verb.add_argument("--force", action="store_true", help="also while it is used: its sessions and the admin's end")
+    verb.set_defaults(run=_retire)
+
+    verb = verbs.add_parser("sessions", help="who is logged in")
+    verb.set_defaults(run=_sessions)
+
+    verb = verbs.add_parser("log-out", help="remove the application's sessions (SESSION_KEYS) from Redis")
+    verb.set_defaults(run=_log_out)
+
+    verb = verbs.add_parser("try", help="try what should be refused: OLD_URL, ADMIN_URL_PREVIOUS")
+    verb.set_defaults(run=_try)
+
+
+def _prepare(arguments: argparse.Namespace, environment: Environment) -> Result:
+    done = Variables(environment, arguments.kind).rotation().prepare()
+    return Result(done, f"{done['role']}: {'let in' if done['created'] else 'was there'}, tested")
+
+
+def _retire(arguments: argparse.Namespace, environment: Environment) -> Result:
+    done = Variables(environment, arguments.kind).rotation().retire(force=arguments.force)
+    return Result(done, f"{done['role']}: refused, {done['ended_sessions']} sessions ended")
+
+
+def _rotating(environment: Environment) -> list[Variables]:
+    kinds = [Variables(environment, kind) for kind in KINDS]
+    return [kind for kind in kinds if environment.text(kind.name("ADMIN_URL"))]
+
+
+def _sessions(_: argparse.Namespace, environment: Environment) -> Result:
+    found = {kind: [] for kind in KINDS} | {one.kind: one.server().sessions() for one in _rotating(environment)}
+    lines = [f"{kind}: {' '.join(map(str, row.values()))}" for kind, rows in found.items() for row in rows]
+    return Result(found, "\n".join(lines) or "nobody")
+
+
+def _log_out(_: argparse.Namespace, environment: Environment) -> Result:
+    variables = Variables(environment, "redis")
+    patterns = environment.required("SESSION_KEYS", "'session:*'").split()
+    ended = redis.RedisServer(variables.admins).log_out(patterns)
+    return Result({"sessions": ended}, f"{ended} sessions ended")
+
+
+def _try(_: argparse.Namespace, environment: Environment) -> Result:
+    answers = {kind: {"old": "none", "admin_previous": "none"} for kind in KINDS}
+    for one in _rotating(environment):
+        accounts = {"old": one.account("OLD_URL"), "admin_previous": one.account("ADMIN_URL_PREVIOUS")}
+        answers[one.kind] = tried(one.server(), accounts)
+    lines = [f"{kind}, {which}: {said}" for kind, said_of in answers.items() for which, said in said_of.items()]
+    return Result(answers, "\n".join(lines))

@@ -1,0 +1,162 @@
+"""PostgreSQL roles. All that a role makes belongs to the owner, because each of its sessions is the owner's at once."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from functools import cached_property
+from typing import Any
+from urllib.parse import parse_qsl, urlsplit
+
+import psycopg
+from psycopg import Connection, sql
+
+from tasks.backup.postgres import Database
+from tasks.credentials.server import Account, Use
+from tasks.errors import Refused, TaskError
+
+_APPLICATION = "runbook credentials"
+# libpq hands on no SQLSTATE of a login that failed. Of a server that speaks another language nothing is concluded.
+_REFUSALS = ("password authentication failed", "is not permitted to log in")
+_END_MILLISECONDS = 10_000
+# Two runs at the same time would update the same row of the catalogue, which PostgreSQL refuses.
+_LOCK = "SELECT pg_advisory_xact_lock(hashtext('runbook credentials'))"
+
+# Who may not see a session's type sees NULL; such a session is a client's, too.
+_SESSIONS = """
+FROM pg_stat_activity
+WHERE pid <> pg_backend_pid() AND usename IS NOT NULL
+  AND coalesce(backend_type, 'client backend') IN ('client backend', 'walsender')
+  AND usename = coalesce(%(role)s, usename)
+"""
+
+
+def account(url: str, variable: str) -> Account:
+    database = Database.at(url, variable)
+    role, password = database.option("user"), database.option("password")
+    if not role or not password:
+        raise Refused("environment_invalid", f"{variable} has to have a user and a password")
+    return Account(role, password, url, variable)
+
+
+class PostgresServer:
+    def __init__(self, admins: Sequence[Account], owner: str) -> None:
+        self._admins = admins
+        self._owner = owner
+
+    def accepts(self, account: Account) -> bool:
+        connection = _login(account)
+        if connection:
+            connection.close()
+        return connection is not None
+
+    def prove(self, account: Account) -> None:
+        """Writes where migrations do, so that reading only, or being somebody else, does not pass."""
+        connection = _login(account)
+        if connection is None:
+            raise TaskError("new_refused", f"the server refuses {account.role} of {account.variable}; run prepare")
+        with closing(connection), _told():
+            row = connection.execute("SELECT current_user, current_schema()").fetchone()
+            user, schema = row or (None, None)
+            if user != self._owner:
+                raise TaskError(
+                    "role_wrong", f"a session of {account.role} is {user}'s, not {self._owner}'s; run prepare"
+                )
+            # Prisma's own parameter.
+            schema = dict(parse_qsl(urlsplit(account.url).query)).get("schema", schema or "public")
+            table = sql.Identifier(schema, f"runbook_{secrets.token_hex(8)}")
+            with connection.transaction(force_rollback=True):
+                connection.execute(sql.SQL("CREATE TABLE {} (n integer)").format(table))
+                connection.execute(sql.SQL("INSERT INTO {} VALUES (1)").format(table))
+
+    def open(self, account: Account) -> None:
+        role, owner = sql.Identifier(account.role), sql.Identifier(self._owner)
+        with self._alone() as admin:
+            verb = "ALTER" if _exists(admin, account.role) else "CREATE"
+            become = sql.SQL("{} ROLE {} LOGIN PASSWORD {}").format(sql.SQL(verb), role, _verifier(admin, account))
+            admin.execute(become)
+            admin.execute(sql.SQL("GRANT {} TO {}").format(owner, role))
+            admin.execute(sql.SQL("ALTER ROLE {} SET role = {}").format(role, sql.Literal(self._owner)))
+
+    def close(self, role: str) -> None:
+        with self._alone() as admin:
+            if _exists(admin, role):
+                admin.execute(sql.SQL("ALTER ROLE {} NOLOGIN PASSWORD NULL").format(sql.Identifier(role)))
+
+    def set_admin_password(self, admin: Account) -> None:
+        with self._alone() as connection:
+            verifier = _verifier(connection, admin)
+            connection.execute(sql.SQL("ALTER ROLE {} PASSWORD {}").format(sql.Identifier(admin.role), verifier))
+
+    def uses(self, role: str | None = None) -> list[Use]:
+        query = (
+            "SELECT usename, application_name, coalesce(host(client_addr), ''), count(*), min(backend_start)"
+            f"{_SESSIONS} GROUP BY 1, 2, 3 ORDER BY 1, 2, 3"
+        )
+        with _told():
+            return [Use(*row) for row in self._admin.execute(query.encode(), {"role": role})]
+
+    def sessions(self) -> list[dict[str, Any]]:
+        query = (
+            f"SELECT usename, application_name, count(*), min(backend_start) {_SESSIONS} GROUP BY 1, 2 ORDER BY 1, 2"
+        )
+        with _told():
+            return [
+                {"role": role, "application": application, "count": count, "oldest_at": oldest and oldest.isoformat()}
+                for role, application, count, oldest in self._admin.execute(query.encode(), {"role": None})
+            ]
+
+    def end_sessions(self, role: str) -> int:
+        with _told():
+            ended = self._admin.execute(
+                f"SELECT pg_terminate_backend(pid, {_END_MILLISECONDS}) {_SESSIONS}".encode(), {"role": role}
+            ).fetchall()
+        if not all(gone for (gone,) in ended):
+            raise TaskError("session_stays", f"a session of {role} does not end; look at pg_stat_activity")
+        return len(ended)
+
+    @cached_property
+    def _admin(self) -> Connection[Any]:
+        for admin in self._admins:
+            if connection := _login(admin):
+                return connection
+        tried = " and ".join(admin.variable for admin in self._admins)
+        raise TaskError("admin_refused", f"the server refuses {self._admins[0].role} with the password of {tried}")
+
+    @contextmanager
+    def _alone(self) -> Iterator[Connection[Any]]:
+        """The admin's connection in a transaction, while no other run is in one."""
+        with _told(), self._admin.transaction():
+            self._admin.execute(_LOCK)
+            yield self._admin
+
+
+def _login(account: Account) -> Connection[Any] | None:
+    """None if the server refuses the role or its password."""
+    try:
+        return Database.at(account.url, account.variable).connect(_APPLICATION)
+    except TaskError as error:
+        if any(refusal in str(error) for refusal in _REFUSALS):
+            return None
+        raise
+
+
+def _exists(admin: Connection[Any], role: str) -> bool:
+    return admin.execute("SELECT FROM pg_roles WHERE rolname = %s", [role]).rowcount > 0
+
+
+def _verifier(connection: Connection[Any], account: Account) -> sql.Literal:
+    """What the server keeps of a password. The password itself is in no statement, because statements are logged."""
+    made = connection.pgconn.encrypt_password(account.password.encode(), account.role.encode(), b"scram-sha-256")
+    return sql.Literal(made.decode())
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """The server's own words, without the statement."""
+    try:
+        yield
+    except psycopg.Error as error:
+        why = error.diag.message_primary or " ".join(str(error).split())
+        raise TaskError("database_failed", f"PostgreSQL: {why}") from None

@@ -1,0 +1,103 @@
+"""A rotation in its two steps on the server. Each may be killed anywhere and run again, to the same end."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from tasks.credentials.server import Account, Server
+from tasks.errors import Refused, TaskError
+from tasks.progress import say, step
+
+_GRACE_SECONDS = 5.0
+"""What a session gets to be gone by itself: the pod that had it has only just ended."""
+_LOOK_SECONDS = 0.2
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rotation:
+    kind: str
+    server: Server
+    admin: Account
+    admin_fixed: bool
+    """The admin's password is not ours to change."""
+    new: Account
+    old: Account | None
+
+    def __post_init__(self) -> None:
+        if self.new.role == self.admin.role:
+            raise Refused(
+                "environment_invalid", f"{self.new.variable} is of the admin, {self.admin.role}: nobody else's"
+            )
+        if self.old and self.old.role == self.new.role:
+            both = f"{self.old.variable} and {self.new.variable}"
+            raise Refused("environment_invalid", f"{both} are both of {self.new.role}; they have to take turns")
+        if self.admin_fixed and self.old and self.old.role == self.admin.role:
+            raise Refused(
+                "environment_invalid",
+                f"{self.old.variable} is of {self.admin.role}, whose password is not ours to change: it could never be "
+                "retired. Give the application a role of its own, besides the admin",
+            )
+
+    def prepare(self) -> dict[str, Any]:
+        """The new role, ready to be used; until then nobody notices anything of it."""
+        role = self.new.role
+        created = not self.server.accepts(self.new)
+        if created:
+            with step(f"{self.kind}: let in {role}"):
+                # It may be the role of two rotations ago. Whoever is in with that password must not stay; and the new
+                # one comes last, so that a run that finds it accepted knows that all of this was done.
+                self.server.close(role)
+                self.server.end_sessions(role)
+                self.server.open(self.new)
+        with step(f"{self.kind}: test {role}"):
+            self.server.prove(self.new)
+        return {"kind": self.kind, "role": role, "created": created, "tested": True}
+
+    def retire(self, *, force: bool) -> dict[str, Any]:
+        """The old role's end, once nobody uses it, or, with `force`, whoever does."""
+        if self.old is None:
+            raise Refused("environment_invalid", "there is no ROTATE_…_OLD_URL: nothing that could be retired")
+        old, is_admin = self.old, self.old.role == self.admin.role
+        with step(f"{self.kind}: test {self.new.role}"):
+            self.server.prove(self.new)
+        if not force:
+            self._refuse_if_used(old.role)
+        with step(f"{self.kind}: let in {old.role} no more"):
+            if not is_admin:
+                self.server.close(old.role)
+            if not self.admin_fixed:
+                self.server.set_admin_password(self.admin)
+            # Only now, when none of them can come back.
+            ended = self.server.end_sessions(old.role)
+            if force and not is_admin and not self.admin_fixed:
+                ended += self.server.end_sessions(self.admin.role)
+        if self.server.accepts(old):
+            raise TaskError(
+                "still_accepted", f"{old.role} of {old.variable} can still log in: look at the server's users"
+            )
+        self.server.prove(self.new)
+        return {"kind": self.kind, "role": old.role, "ended_sessions": ended, "refused": True}
+
+    def _refuse_if_used(self, role: str) -> None:
+        deadline = time.monotonic() + _GRACE_SECONDS
+        while uses := self.server.uses(role):
+            if time.monotonic() > deadline:
+                raise TaskError(
+                    "still_used",
+                    f"{role} still has sessions, and stays: {'; '.join(map(str, uses))}. "
+                    "Restart what they belong to, or end them with --force",
+                )
+            time.sleep(_LOOK_SECONDS)
+
+
+def tried(server: Server, accounts: Mapping[str, Account | None]) -> dict[str, str]:
+    """What the server says to each of these: `refused`, `accepted`, or `none` where there is no such account."""
+    answers: dict[str, str] = {}
+    for name, account in accounts.items():
+        answers[name] = "none" if account is None else "accepted" if server.accepts(account) else "refused"
+        if account:
+            say(f"{account.role} of {account.variable}: {answers[name]}")
+    return answers
