@@ -13,6 +13,7 @@ from settings.platform import (
     Data,
     Egress,
     External,
+    ExternalPostgres,
     Generated,
     Guards,
     Ingress,
@@ -21,7 +22,9 @@ from settings.platform import (
 )
 from settings.problems import Problem, SettingsError
 from settings.release import Quarantined, Release, SchemaRange
-from settings.stack import StackFile, StackSettings, json_schema, parse
+from settings.rotation import Policy, Rotated, Rotating, Rotation
+from settings.rules import StackFile
+from settings.stack import StackSettings, json_schema, parse
 
 __all__ = [
     "Application",
@@ -35,6 +38,7 @@ __all__ = [
     "Data",
     "Egress",
     "External",
+    "ExternalPostgres",
     "Generated",
     "Guards",
     "ImageRef",
@@ -43,12 +47,16 @@ __all__ = [
     "MigrateCommand",
     "Network",
     "Peer",
+    "Policy",
     "Probe",
     "Probes",
     "Problem",
     "Quarantined",
     "Release",
     "Resources",
+    "Rotated",
+    "Rotating",
+    "Rotation",
     "S3Destination",
     "SchemaRange",
     "Service",

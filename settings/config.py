@@ -11,8 +11,9 @@ import pulumi
 from pulumi.runtime.config import CONFIG, get_config_env, get_config_secret_keys_env, is_config_secret
 
 from settings.problems import SettingsError
+from settings.rules import StackFile
 from settings.secret import Secret
-from settings.stack import StackFile, StackSettings, parse
+from settings.stack import StackSettings, parse
 
 
 def read() -> tuple[StackSettings, dict[str, Secret]]:

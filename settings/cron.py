@@ -1,11 +1,13 @@
-"""Cron schedules as Kubernetes takes them: are they well-formed, and how far apart do they run."""
+"""Cron schedules as Kubernetes takes them: are they well-formed, how far apart do they run, and when."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, time, timedelta
+from functools import cache
 from itertools import pairwise
+from zoneinfo import ZoneInfo
 
 _MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 _DAYS = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
@@ -70,23 +72,80 @@ def _every(field: str) -> bool:
     return any(part.removesuffix("/1") in ("*", "?") for part in field.split(","))
 
 
-def longest_gap(schedule: str) -> timedelta:
-    """The longest time between two runs; a ValueError says what is wrong with the schedule."""
-    words = _MACROS.get(schedule.strip(), schedule).split()
+@dataclass(frozen=True)
+class _Schedule:
+    times: Sequence[time]
+    days: frozenset[int]
+    months: frozenset[int]
+    weekdays: frozenset[int]
+    either: bool
+    """Cron's own rule: where both kinds of day are restricted, either will do."""
+
+    def runs_on(self, day: date) -> bool:
+        of_month, of_week = day.day in self.days, day.isoweekday() % 7 in self.weekdays
+        return day.month in self.months and (of_month or of_week if self.either else of_month and of_week)
+
+    def runs(self, day: date, zone: ZoneInfo) -> list[datetime]:
+        """The day's runs in UTC: one for each time on the clock.
+
+        A time that the clock shows twice is its first; one that it skips comes as much later as the clock jumps.
+        """
+        if not self.runs_on(day):
+            return []
+        return [datetime.combine(day, at, zone).astimezone(UTC) for at in self.times]
+
+
+@cache
+def _schedule(text: str) -> _Schedule:
+    words = _MACROS.get(text.strip(), text).split()
     if len(words) != len(_FIELDS):
         raise ValueError(f"{len(words)} fields instead of five (minute hour day month weekday)")
     minutes, hours, days, months, weekdays = (f.values(word) for f, word in zip(_FIELDS, words, strict=True))
-    # Cron's own rule: where both kinds of day are restricted, either will do.
-    either = not _every(words[2]) and not _every(words[4])
+    times = [time(hour, minute) for hour in sorted(hours) for minute in sorted(minutes)]
+    return _Schedule(times, days, months, weekdays, either=not _every(words[2]) and not _every(words[4]))
 
-    def runs_on(day: date) -> bool:
-        of_month, of_week = day.day in days, day.isoweekday() % 7 in weekdays
-        return day.month in months and (of_month or of_week if either else of_month and of_week)
 
-    running = [day for offset in range(_SPAN) if runs_on(day := _FIRST + timedelta(days=offset))]
+def longest_gap(schedule: str) -> timedelta:
+    """The longest time between two runs; a ValueError says what is wrong with the schedule."""
+    return max(_gaps(schedule))
+
+
+def shortest_gap(schedule: str) -> timedelta:
+    """The shortest time between two runs."""
+    return min(_gaps(schedule))
+
+
+@cache
+def _gaps(schedule: str) -> frozenset[timedelta]:
+    """Every time there is between two runs, as if no clock were ever put forward or back."""
+    wanted = _schedule(schedule)
+    running = [day for offset in range(_SPAN) if wanted.runs_on(day := _FIRST + timedelta(days=offset))]
     if len(running) < 2:
         raise ValueError("it never runs: no month has such a day")
-    times = sorted(60 * hour + minute for hour in hours for minute in minutes)
-    within = max((later - earlier for earlier, later in pairwise(times)), default=0)
-    overnight = max((later - earlier).days for earlier, later in pairwise(running))
-    return timedelta(minutes=max(within, overnight * 1440 + times[0] - times[-1]))
+    times = [timedelta(hours=at.hour, minutes=at.minute) for at in wanted.times]
+    within = {later - earlier for earlier, later in pairwise(times)}
+    return frozenset(within | {later - earlier + times[0] - times[-1] for earlier, later in pairwise(running)})
+
+
+def next_run(schedule: str, after: datetime, zone: str) -> datetime:
+    """The first run later than `after`, on the clock of `zone`."""
+    return _search(schedule, after, zone, step=1)
+
+
+def last_run(schedule: str, before: datetime, zone: str) -> datetime:
+    """The last run not later than `before`: a run is one from its very second on."""
+    return _search(schedule, before, zone, step=-1)
+
+
+def _search(schedule: str, moment: datetime, zone: str, *, step: int) -> datetime:
+    wanted, clock = _schedule(schedule), ZoneInfo(zone)
+    # In UTC: with a zone that both share, datetimes are compared by what the clock shows.
+    at = moment.astimezone(UTC)
+    # A run that a clock put forward at midnight delays belongs to the day before.
+    day = at.astimezone(clock).date() - timedelta(days=step)
+    for _ in range(_SPAN):
+        found = [run for run in wanted.runs(day, clock) if (run > at if step > 0 else run <= at)]
+        if found:
+            return (min(found) if step > 0 else max(found)).astimezone(clock)
+        day += timedelta(days=step)
+    raise ValueError("it never runs: no month has such a day")

@@ -8,7 +8,8 @@ from typing import Any
 import yaml
 
 from settings.problems import Problem, SettingsError
-from settings.stack import StackFile, StackSettings, parse
+from settings.rules import StackFile
+from settings.stack import StackSettings, parse
 
 
 def stack_file(path: FilePath) -> StackFile:

@@ -43,6 +43,14 @@ class External(Settings):
     """Where it is, for the network policies (the DSN is secret)."""
 
 
+class ExternalPostgres(External):
+    """A database run by somebody else."""
+
+    admin: bool = False
+    """`secrets:DATABASE_ADMIN_URL` is a DSN whose role may make others: passwords then rotate by themselves. Its own
+    password is left alone. Without it, `runbook rotate` asks for a whole new DSN."""
+
+
 class BundledPostgres(Settings):
     """PostgreSQL as a StatefulSet of this program."""
 
@@ -84,7 +92,7 @@ class BundledRedis(Settings):
 class Data(Settings):
     """The data services, bundled or external."""
 
-    postgres: Annotated[BundledPostgres | External, Field(discriminator="mode")]
+    postgres: Annotated[BundledPostgres | ExternalPostgres, Field(discriminator="mode")]
     """The database."""
     redis: Annotated[BundledRedis | External, Field(discriminator="mode")]
     """Cache and sessions."""

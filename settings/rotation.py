@@ -1,0 +1,320 @@
+"""Secret rotation (HerbisVeritas "Rotation Clés Sécurité", Runbook de Production §4): policies, and where each stands.
+
+Every secret has two slots. The value of period n stands in slot n mod 2, so that a rotation replaces the older one
+and the newer stays valid until its overlap is over.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field
+
+from settings.application import Application, resources
+from settings.backup import S3_ACCESS_KEY, S3_SECRET_KEY, Backup, Cron, S3Destination, TimeZone
+from settings.base import CommandLine, EnvName, Finding, Refused, Settings
+from settings.commands import Command
+from settings.cron import longest_gap, shortest_gap
+from settings.platform import BundledPostgres, BundledRedis, Credentials, Data, ExternalPostgres
+
+DATABASE_URL, REDIS_URL, BACKUP_S3 = "DATABASE_URL", "REDIS_URL", "BACKUP_S3"
+DATABASE_ADMIN_URL = "DATABASE_ADMIN_URL"
+
+Kind = Literal["key", "database", "redis", "given", "s3"]
+Phase = Literal["pending", "tested", "dual", "rolled-out", "verified", "retired", "failed"]
+
+_MONTHLY, _QUARTERLY, _TWICE_A_MONTH = "0 0 1 * *", "0 0 1 */3 *", "0 0 1,15 * *"
+_SCHEDULES = {
+    "JWT_SECRET": _TWICE_A_MONTH,
+    "SESSION_SECRET": _TWICE_A_MONTH,
+    DATABASE_URL: _QUARTERLY,
+    REDIS_URL: _QUARTERLY,
+}
+"""The runbook's crontab; everything else is an API key, and monthly."""
+_DAY, _HOUR = 86_400, 3_600
+_VERIFY = Command(run=("npm run ops:webhooks:verify --workspace backend",))
+_VERIFIES = {"STRIPE_WEBHOOK_SECRET": _VERIFY, "STRIPE_IDENTITY_WEBHOOK_SECRET": _VERIFY}
+TASK_RESOURCES = resources("50m", "64Mi", "32Mi", limits=("500m", "192Mi", "64Mi"))
+"""Of each pod that rotates something."""
+_GRACE = timedelta(days=1)
+"""Beyond its schedule before a rotation is overdue."""
+
+
+class Override(Settings):
+    """What is different for one secret; what is not here follows from its kind."""
+
+    schedule: Cron | None = None
+    """When it is due (cron)."""
+    overlap_seconds: Annotated[int | None, Field(ge=0, le=90 * _DAY, examples=[_DAY])] = None
+    """Seconds the previous value stays valid beside the new one."""
+    verify: Command | None = None
+    """Has to pass once the new value is in use, in the application's image with its variables; else the previous
+    value comes back."""
+    issue: CommandLine | None = None
+    """Makes a new value where `pulumi up` runs, and prints it. Without it, `runbook rotate` asks for one."""
+    revoke: CommandLine | None = None
+    """Ends a value that `issue` made; it is in PULUMI_COMMAND_STDOUT."""
+
+    def _findings(self) -> list[Finding]:
+        if self.issue and not self.revoke:
+            return [Finding(("revoke",), "what is issued has to be revoked, or it is valid for ever", "./revoke.sh")]
+        if self.revoke and not self.issue:
+            return [Finding(("issue",), "revoke ends what issue made", "./issue.sh")]
+        return []
+
+
+class Rotation(Settings):
+    """When secrets are rotated. The defaults are the runbooks' own."""
+
+    time_zone: TimeZone = "Etc/UTC"
+    """Time zone of the schedules."""
+    secrets: dict[EnvName, Override] = {}
+    """What is different, by secret: DATABASE_URL and REDIS_URL, BACKUP_S3, the names under credentials.generated and
+    application.secrets."""
+    session_keys: Annotated[tuple[str, ...], Field(min_length=1)] = ("session:*",)
+    """Patterns of the sessions' keys in Redis: an emergency rotation deletes them, so that everybody is logged out."""
+
+
+def _moment(value: str) -> str:
+    try:
+        aware = datetime.fromisoformat(value).tzinfo is not None
+    except ValueError:
+        aware = False
+    if not aware:
+        raise Refused([Finding((), "is not a moment with its time zone", "2026-11-22T10:00:00Z")])
+    return value
+
+
+Moment = Annotated[str, AfterValidator(_moment), Field(examples=["2026-11-22T10:00:00Z"])]
+
+
+class Rotated(Settings):
+    """Where the rotation of one secret stands. Written by `runbook rotate`; absent before the first one."""
+
+    period: Annotated[int, Field(ge=0)] = 0
+    """Number of the newest value; its parity is its slot."""
+    previous: Annotated[int | None, Field(ge=0, examples=[0])] = None
+    """Number of the value that it takes over from."""
+    phase: Phase = "retired"
+    """What has been done: pending → tested → dual → rolled-out → verified → retired, or failed."""
+    started_at: Moment | None = None
+    """When this rotation began, and its value came to be."""
+    phase_at: Moment | None = None
+    """When the phase was reached."""
+    previous_at: Moment | None = None
+    """When the previous value came to be, where that is known."""
+    settled: Annotated[int | None, Field(ge=0, examples=[0])] = None
+    """Number of the value that was last used alone, where it is not `previous`: an emergency within an overlap."""
+    generation: Annotated[int, Field(ge=0)] = 0
+    """Number of emergencies: a part of every key's id."""
+    emergency: bool = False
+    """The previous value is not to be trusted: nobody accepts it once the new one is rolled out."""
+    failure: Annotated[str | None, Field(min_length=1, examples=["verification failed"])] = None
+    """Why the previous value came back."""
+
+    def _findings(self) -> list[Finding]:
+        if self.previous is None:
+            begun = self.period > 0 or self.phase != "retired"
+            return [Finding(("previous",), "is missing: a rotation takes over from a value", 0)] if begun else []
+        found: list[Finding] = []
+        if self.previous >= self.period or (self.period - self.previous) % 2 == 0:
+            why = f"{self.previous} and {self.period} would share a slot: one is even and comes first, the other is odd"
+            found.append(Finding(("previous",), why, max(self.period - 1, 0)))
+        for key, given in (("startedAt", self.started_at), ("phaseAt", self.phase_at)):
+            if given is None:
+                found.append(Finding((key,), "is missing", "2026-11-22T10:00:00Z"))
+        if (self.phase == "failed") != (self.failure is not None):
+            found.append(Finding(("failure",), "stands exactly where the phase is failed", "verification failed"))
+        return found
+
+
+@dataclass(frozen=True)
+class Policy:
+    """What is done with one secret, and when."""
+
+    schedule: str
+    overlap_seconds: int
+    verify: Command | None
+    issue: str | None
+    revoke: str | None
+
+
+@dataclass(frozen=True)
+class Rotating:
+    """One secret that rotates: all there is to know about it, without a value."""
+
+    name: str
+    kind: Kind
+    policy: Policy
+    zone: str
+    state: Rotated
+
+    # -- which values there are --------------------------------------------------------------------------
+
+    @property
+    def in_use(self) -> int:
+        """The period whose value is used."""
+        state = self.state
+        if state.previous is None or state.phase in ("rolled-out", "verified", "retired"):
+            return state.period
+        return state.previous
+
+    @property
+    def other(self) -> int | None:
+        """The period whose value lives beside it: not yet, or no longer, used."""
+        state = self.state
+        if state.previous is None or state.phase == "retired":
+            return None
+        return state.previous if self.in_use == state.period else state.period
+
+    @property
+    def accepted(self) -> int | None:
+        """The period whose value is accepted beside the one that is used."""
+        phase = self.state.phase
+        if phase in ("dual", "failed") or (phase in ("rolled-out", "verified") and not self.state.emergency):
+            return self.other
+        return None
+
+    @property
+    def periods(self) -> tuple[int, ...]:
+        """The periods whose values live."""
+        return (self.in_use,) if self.other is None else (self.in_use, self.other)
+
+    @property
+    def settled(self) -> int:
+        """The period that was last used alone: the server's administrator has its password."""
+        state = self.state
+        if state.previous is None or state.phase == "retired":
+            return state.period
+        return state.previous if state.settled is None else state.settled
+
+    @property
+    def told_twice(self) -> bool:
+        """Whether services are told the other value, too, while it is accepted: a server knows both by itself."""
+        return self.kind == "key" or (self.kind == "given" and self.name not in (DATABASE_URL, REDIS_URL))
+
+    @property
+    def variables(self) -> tuple[str, ...]:
+        """Variables that services may get of it, beside the one of its own name."""
+        if not self.told_twice:
+            return ()
+        ids = ("ID", "PREVIOUS_ID") if self.kind == "key" else ()
+        return tuple(f"{self.name}_{word}" for word in ("PREVIOUS", *ids))
+
+    def key_id(self, period: int) -> str:
+        """Tells one value from another without telling either."""
+        return f"{self.state.generation}.{period}"
+
+    @property
+    def secret_names(self) -> tuple[str, ...]:
+        """The `secrets:*` keys of a value that comes from outside; `slot_key` tells them by period."""
+        if self.kind == "s3":
+            return (S3_ACCESS_KEY, S3_SECRET_KEY)
+        return (self.name,) if self.kind == "given" else ()
+
+    def given_by(self, period: int) -> tuple[str, ...]:
+        """The `secrets:*` keys that hold a period's value; none where a command issues it.
+
+        The first value is always given: the first that is issued takes over from it.
+        """
+        if self.policy.issue and period > 0:
+            return ()
+        return tuple(slot_key(name, period) for name in self.secret_names)
+
+    # -- when --------------------------------------------------------------------------------------------
+
+    @property
+    def rotated_at(self) -> datetime | None:
+        """When the value in use came to be; None for the first one."""
+        state = self.state
+        since = state.started_at if self.in_use == state.period else state.previous_at
+        return datetime.fromisoformat(since) if since else None
+
+    @property
+    def overlap_until(self) -> datetime | None:
+        """Until when the previous value is valid; None where no overlap runs."""
+        if self.state.phase not in ("rolled-out", "verified") or self.state.phase_at is None:
+            return None
+        overlap = 0 if self.state.emergency else self.policy.overlap_seconds
+        return datetime.fromisoformat(self.state.phase_at) + timedelta(seconds=overlap)
+
+    @property
+    def max_age(self) -> timedelta:
+        """Older than this, the value is overdue."""
+        return longest_gap(self.policy.schedule) + _GRACE
+
+
+def slot(period: int) -> str:
+    """The slot that a period's value stands in."""
+    return "b" if period % 2 else "a"
+
+
+def slot_key(name: str, period: int) -> str:
+    """The `secrets:*` key of a period's value."""
+    return name if slot(period) == "a" else f"{name}_B"
+
+
+def rotations(
+    application: Application,
+    data: Data,
+    credentials: Credentials,
+    backup: Backup | None,
+    rotation: Rotation,
+    rotated: Mapping[str, Rotated],
+) -> Mapping[str, Rotating]:
+    """Every secret that rotates, by name."""
+    return {
+        name: Rotating(
+            name,
+            kind,
+            _policy(name, kind, rotation.secrets.get(name, Override())),
+            rotation.time_zone,
+            rotated.get(name, Rotated()),
+        )
+        for name, kind in _kinds(application, data, credentials, backup)
+    }
+
+
+def _kinds(
+    application: Application, data: Data, credentials: Credentials, backup: Backup | None
+) -> Iterator[tuple[str, Kind]]:
+    for name in sorted(credentials.generated):
+        yield name, "key"
+    own = isinstance(data.postgres, BundledPostgres)
+    by_admin = isinstance(data.postgres, ExternalPostgres) and data.postgres.admin
+    yield DATABASE_URL, "database" if own or by_admin else "given"
+    yield REDIS_URL, "redis" if isinstance(data.redis, BundledRedis) else "given"
+    for name in application.secrets:
+        yield name, "given"
+    if backup and isinstance(backup.destination, S3Destination) and backup.destination.credentials == "secret":
+        yield BACKUP_S3, "s3"
+
+
+def _policy(name: str, kind: Kind, override: Override) -> Policy:
+    overlap = _HOUR if kind in ("database", "redis") else _DAY
+    return Policy(
+        schedule=override.schedule or _SCHEDULES.get(name, _MONTHLY),
+        overlap_seconds=overlap if override.overlap_seconds is None else override.overlap_seconds,
+        # `verify: null` in the file is a wish, too.
+        verify=override.verify if "verify" in override.model_fields_set else _VERIFIES.get(name),
+        issue=override.issue,
+        revoke=override.revoke,
+    )
+
+
+def findings(rotation: Rotation, rotating: Mapping[str, Rotating], *, may_know_more: bool) -> Iterator[Finding]:
+    """What is wrong with `runbook:rotation`, once it is known which secrets there are."""
+    for name in rotation.secrets:
+        if name not in rotating:
+            if not may_know_more:
+                yield Finding(("secrets", name), f"no such secret; there are: {', '.join(sorted(rotating))}")
+        elif rotating[name].policy.issue and not rotating[name].secret_names:
+            yield Finding(("secrets", name, "issue"), f"the program makes {name} itself: remove issue and revoke")
+    for name, each in rotating.items():
+        gap = int(shortest_gap(each.policy.schedule).total_seconds())
+        if each.policy.overlap_seconds >= gap:
+            why = f"the next rotation comes {gap} s after one: by then the previous value has to be gone"
+            yield Finding(("secrets", name, "overlapSeconds"), why, gap // 2)

@@ -1,0 +1,288 @@
+"""The rules that need more than one key of a stack file."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from math import ceil
+from typing import Any
+
+from settings.application import PROVIDED_ENV, Application
+from settings.backup import IDENTITIES, Backup, VolumeDestination, throw_away
+from settings.base import EXAMPLE_DIGEST, Path, quantity
+from settings.platform import (
+    BundledPostgres,
+    BundledRedis,
+    Credentials,
+    Data,
+    External,
+    ExternalPostgres,
+    Guards,
+    Ingress,
+)
+from settings.problems import Problem, missing
+from settings.release import Quarantined, Release
+from settings.rotation import (
+    BACKUP_S3,
+    DATABASE_ADMIN_URL,
+    DATABASE_URL,
+    REDIS_URL,
+    TASK_RESOURCES,
+    Rotated,
+    Rotating,
+    Rotation,
+    findings,
+    rotations,
+    slot_key,
+)
+
+
+@dataclass(frozen=True)
+class StackFile:
+    """A stack's configuration before it is judged. Values of encrypted keys are not in here."""
+
+    name: str
+    """File name for messages, `Pulumi.<stack>.yaml`."""
+    values: Mapping[str, Any]
+    """Plain values by full key (`runbook:namespace`)."""
+    sealed: frozenset[str]
+    """Full keys whose value is encrypted."""
+
+
+_Rule = Callable[..., Iterator[Problem]]
+_RULES: list[_Rule] = []
+
+
+def _rule(check: _Rule) -> _Rule:
+    _RULES.append(check)
+    return check
+
+
+def across(parsed: Mapping[str, Any], file: StackFile, schema: Mapping[str, Any]) -> Iterator[Problem]:
+    """What is wrong between keys: a rule runs when every key it names could be read."""
+    known = {**parsed, "file": file, "schema": schema}
+    for check in _RULES:
+        wanted = inspect.signature(check).parameters
+        if all(name in known for name in wanted):
+            yield from check(**{name: known[name] for name in wanted})
+
+
+def _at(file: StackFile, key: str, path: Path, why: str, found: Any, write: Any = None) -> Problem:
+    return Problem((f"runbook:{key}", *path), why, found, write, file.values.get(f"runbook:{key}"))
+
+
+@_rule
+def _enough_replicas(environment: str, application: Application, file: StackFile) -> Iterator[Problem]:
+    """In production one pod may always go while another serves."""
+    for index, service in enumerate(application.services):
+        if service.least_replicas >= (2 if environment == "production" else 1):
+            continue
+        why = (
+            "production needs at least 2, so that one pod can go while another serves"
+            if environment == "production"
+            else "a service with 0 pods serves nobody; remove the service instead"
+        )
+        here: Path = ("services", index)
+        where: Path = (*here, "autoscaler", "minReplicas") if service.autoscaler else (*here, "replicas")
+        yield _at(file, "application", where, why, service.least_replicas, 2)
+
+
+@_rule
+def _no_quarantined_release(
+    release: Release | None, quarantine: tuple[Quarantined, ...], application: Application, file: StackFile
+) -> Iterator[Problem]:
+    if release is None or release.allow_quarantined:
+        return
+    bad = {item.digest: item for item in quarantine}
+    places: list[tuple[str, Path, str]] = [("release", ("image",), release.image)]
+    places += [
+        ("application", ("services", index, "image"), service.image)
+        for index, service in enumerate(application.services)
+        if service.image
+    ]
+    for key, path, image in places:
+        if item := bad.get(image.rsplit("@", 1)[1]):
+            why = (
+                f"this digest is quarantined since revision {item.revision} ({item.reason}): release another image, "
+                "or run `runbook deploy IMAGE --allow-quarantined REASON`"
+            )
+            yield _at(file, key, path, why, image)
+
+
+@_rule
+def _no_plain_secrets(file: StackFile) -> Iterator[Problem]:
+    for key in sorted(file.values):
+        if key.startswith("secrets:"):
+            fix = f"run `pulumi config set --secret {key}` with a new value: this one could be read"
+            yield Problem((key,), f"a secret in plain text: {fix}", "a value that is not encrypted")
+
+
+@_rule
+def _secrets(
+    application: Application,
+    data: Data,
+    credentials: Credentials,
+    backup: Backup | None,
+    rotation: Rotation,
+    rotated: Mapping[str, Rotated],
+    release: Release | None,
+    file: StackFile,
+) -> Iterator[Problem]:
+    """Every secret that is asked for is there, encrypted; and every one that is there is asked for."""
+    rotating = rotations(application, data, credentials, backup, rotation, rotated)
+    wanted = needed(rotating, data, backup)
+    present = {key.partition(":")[2] for key in (*file.values, *file.sealed) if key.startswith("secrets:")}
+    absent = sorted(set(wanted) - present)
+    if absent:
+        orders = "\n".join(f"    pulumi config set --secret secrets:{name}" for name in absent)
+        askers = " and ".join(sorted({wanted[name] for name in absent}))
+        why = f"missing secret, needed by {askers}; run, and enter the value when asked:\n{orders}"
+        yield Problem((", ".join(f"secrets:{name}" for name in absent),), why)
+    if not _may_know_more(release):
+        slots = {
+            slot_key(name, period) for each in rotating.values() for name in each.secret_names for period in (0, 1)
+        }
+        for name in sorted(present - set(wanted) - slots):
+            fix = f"add {name} to runbook:application.secrets or run `pulumi config rm secrets:{name}`"
+            yield Problem((f"secrets:{name}",), f"nothing uses this secret: {fix}", "a secret")
+
+
+@_rule
+def _one_meaning_per_name(
+    application: Application,
+    data: Data,
+    credentials: Credentials,
+    backup: Backup | None,
+    rotation: Rotation,
+    rotated: Mapping[str, Rotated],
+    file: StackFile,
+) -> Iterator[Problem]:
+    """No variable, and no secret, is two things at once."""
+    rotating = rotations(application, data, credentials, backup, rotation, rotated)
+    given = {name for each in rotating.values() for name in each.secret_names}
+    plain = {name for service in application.services for name in service.env}
+    for name in sorted(credentials.generated):
+        if name in given | plain | PROVIDED_ENV:
+            why = "is generated here and also set elsewhere: remove one of the two"
+            yield _at(file, "credentials", ("generated", name), why, "a generated secret")
+    second = {slot_key(name, 1): name for name in given}
+    for place, name in enumerate(application.secrets):
+        if name in second:
+            why = f"secrets:{name} holds every second value of {second[name]}, which rotates: choose another name"
+            yield _at(file, "application", ("secrets", place), why, name)
+    made = {variable: name for name, each in rotating.items() for variable in each.variables}
+    for variable in sorted(made.keys() & (given | plain | set(credentials.generated))):
+        why = f"services get {variable} when {made[variable]} is rotated: choose another name"
+        yield _at(file, "application", (variable,), why, variable)
+
+
+@_rule
+def _rotation(
+    application: Application,
+    data: Data,
+    credentials: Credentials,
+    backup: Backup | None,
+    rotation: Rotation,
+    rotated: Mapping[str, Rotated],
+    release: Release | None,
+    file: StackFile,
+) -> Iterator[Problem]:
+    rotating = rotations(application, data, credentials, backup, rotation, rotated)
+    for found in findings(rotation, rotating, may_know_more=_may_know_more(release)):
+        there: Any = file.values.get("runbook:rotation") or {}
+        for step in found.path:
+            there = there.get(step) if isinstance(there, Mapping) else None
+        yield _at(file, "rotation", found.path, found.why, there, found.write)
+
+
+def _may_know_more(release: Release | None) -> bool:
+    """A rollback brings back an application that may know fewer secrets than there are: that is no mistake."""
+    return release is not None and release.action == "rollback"
+
+
+@_rule
+def _production_has_backups(
+    environment: str, backup: Backup | None, file: StackFile, schema: Mapping[str, Any]
+) -> Iterator[Problem]:
+    if environment == "production" and backup is None and "runbook:backup" not in file.values:
+        yield missing("backup", schema)
+
+
+@_rule
+def _servers_for_restore_tests(data: Data, backup: Backup | None, file: StackFile) -> Iterator[Problem]:
+    """What is bundled shows which image its throw-away double needs."""
+    for key, store in (("postgres", data.postgres), ("redis", data.redis)):
+        if backup and isinstance(store, External) and not getattr(backup.restore_test, f"{key}_image"):
+            why = f"is missing: {key} is external, so the restore test has to be told which image to start for itself"
+            write = f"registry.example.com/{key}@{EXAMPLE_DIGEST}"
+            yield _at(file, "backup", ("restoreTest", f"{key}Image"), why, None, write)
+
+
+@_rule
+def _way_in(application: Application, ingress: Ingress, file: StackFile) -> Iterator[Problem]:
+    if not any(service.paths for service in application.services):
+        why = f"no service serves a path, so {ingress.host} would answer nothing"
+        yield _at(file, "application", ("services", 0, "paths"), why, [], ["/"])
+
+
+@_rule
+def _fits_the_quota(
+    application: Application, data: Data, backup: Backup | None, guards: Guards, file: StackFile
+) -> Iterator[Problem]:
+    """A rollout needs more pods of every service for a while, and Jobs run beside them."""
+    pods = [(s.resources, s.most_replicas + application.surge) for s in application.services]
+    pods.append((application.job_resources, 2))
+    stores = [store for store in (data.postgres, data.redis) if isinstance(store, BundledPostgres | BundledRedis)]
+    pods += [(store.resources, 1) for store in stores]
+    # The database's and the cache's Job side by side, or one of them and what an operator asks.
+    pods.append((TASK_RESOURCES, 2))
+    volumes = [store.storage for store in stores]
+    if backup:
+        # A restore test has its own servers and one pod of the release. Beside it: a scheduled backup, one before
+        # a release, a restore, the exporter; and in it one task or Job at a time.
+        pods += [(store.resources, 1) for store in throw_away(data, backup.restore_test)]
+        pods += [(application.services[0].resources, 1), (application.job_resources, 1), (backup.resources, 5)]
+        # One at work, and what the last Job that went well and the last that failed still hold.
+        volumes += [backup.scratch] * (10 if backup.format == "directory" else 5)
+        volumes += [backup.destination.size] if isinstance(backup.destination, VolumeDestination) else []
+    quota = guards.quota
+    for key, have, side, amount in (
+        ("cpu", quota.cpu, "requests", "cpu"),
+        ("memory", quota.memory, "requests", "memory"),
+        ("limitsCpu", quota.limits_cpu, "limits", "cpu"),
+        ("limitsMemory", quota.limits_memory, "limits", "memory"),
+    ):
+        need = sum(quantity(getattr(getattr(resources, side), amount)) * count for resources, count in pods)
+        if need > quantity(have):
+            written = f"{ceil(need / 2**30)}Gi" if amount == "memory" else str(ceil(need))
+            more = ", backups, a restore and its test" if backup else ""
+            why = f"all services with the surge of a rollout, Jobs and data{more} need {written} ({side}.{amount})"
+            yield _at(file, "guards", ("quota", key), why, have, written)
+    storage = sum(quantity(size) for size in volumes)
+    if storage > quantity(quota.storage):
+        written = f"{ceil(storage / 2**30)}Gi"
+        yield _at(file, "guards", ("quota", "storage"), f"the volumes need {written}", quota.storage, written)
+
+
+def needed(rotating: Mapping[str, Rotating], data: Data, backup: Backup | None) -> dict[str, str]:
+    """Every secret a stack needs, and who asks for it."""
+    found = {}
+    for each in rotating.values():
+        for period in each.periods:
+            again = f"the rotation of {each.name} (`runbook rotate {each.name}` asks for its value)"
+            found |= dict.fromkeys(each.given_by(period), again if period else _ASKERS.get(each.name, _APPLICATION))
+    if isinstance(data.postgres, ExternalPostgres) and data.postgres.admin:
+        # Whose owner and address every other DSN has.
+        found |= {DATABASE_URL: _ASKERS[DATABASE_URL], DATABASE_ADMIN_URL: "runbook:data.postgres (admin: true)"}
+    if backup and backup.encryption:
+        found[IDENTITIES] = "runbook:backup"
+    return found
+
+
+_APPLICATION = "runbook:application.secrets"
+_ASKERS = {
+    DATABASE_URL: "runbook:data.postgres (mode: external)",
+    REDIS_URL: "runbook:data.redis (mode: external)",
+    BACKUP_S3: "runbook:backup",
+}
