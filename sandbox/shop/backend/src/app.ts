@@ -9,6 +9,7 @@ import { describe, log } from "./log.js";
 import * as pages from "./pages.js";
 import { accountRoutes } from "./routes/account.js";
 import { adminRoutes } from "./routes/admin.js";
+import { internalRoutes } from "./routes/internal.js";
 import { shopRoutes } from "./routes/shop.js";
 import { systemRoutes } from "./routes/system.js";
 import { webhookRoutes } from "./routes/webhooks.js";
@@ -38,7 +39,7 @@ export async function createApp(services: Services, drain: Drain): Promise<Fasti
   });
   drain.watch(app);
   observe(app, services);
-  await app.register(cookie, { secret: services.config.sessionSecrets });
+  await app.register(cookie, { secret: services.config.sessionKeys.map(({ value }) => value) });
   app.addContentTypeParser("application/x-www-form-urlencoded", { parseAs: "string" }, (_request, body, done) => {
     done(null, Object.fromEntries(new URLSearchParams(String(body))));
   });
@@ -50,6 +51,7 @@ export async function createApp(services: Services, drain: Drain): Promise<Fasti
   shopRoutes(app, services);
   accountRoutes(app, services);
   adminRoutes(app, services);
+  internalRoutes(app, services);
   await app.register((scope, _options, done) => {
     webhookRoutes(scope, services);
     done();

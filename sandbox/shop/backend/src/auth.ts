@@ -2,10 +2,11 @@
 
 import { randomBytes, scrypt, timingSafeEqual } from "node:crypto";
 import { promisify } from "node:util";
-import { SignJWT, errors, jwtVerify } from "jose";
+import { SignJWT, decodeProtectedHeader, errors, jwtVerify } from "jose";
 import type pg from "pg";
 import type { Cache } from "./cache.js";
-import type { Secrets } from "./config.js";
+import type { Key } from "./config.js";
+import type { Metrics } from "./metrics.js";
 
 export const SESSION_SECONDS = 12 * 3600;
 
@@ -37,15 +38,12 @@ export async function createUser(database: pg.Pool, email: string, password: str
 }
 
 export class Auth {
-  readonly #keys: Uint8Array[];
-
   constructor(
     private readonly database: pg.Pool,
     private readonly cache: Cache,
-    secrets: Secrets,
-  ) {
-    this.#keys = secrets.map((secret) => new TextEncoder().encode(secret));
-  }
+    private readonly keys: Key[],
+    private readonly metrics: Metrics,
+  ) {}
 
   /** A token for a new session, or null if e-mail and password do not belong together. */
   async logIn(email: string, password: string): Promise<string | null> {
@@ -64,36 +62,61 @@ export class Auth {
     return this.sign(session);
   }
 
-  /** Signed with the current key only. */
+  /** Signed with the current key only, and naming it. */
   async sign(session: string): Promise<string> {
-    const [current] = this.#keys;
-    return new SignJWT({ sid: session }).setProtectedHeader({ alg: "HS256" }).setIssuedAt().setExpirationTime(`${SESSION_SECONDS}s`).sign(current!);
+    const current = this.keys[0]!;
+    const header = { alg: "HS256", ...(current.id ? { kid: current.id } : {}) };
+    return new SignJWT({ sid: session }).setProtectedHeader(header).setIssuedAt().setExpirationTime(`${SESSION_SECONDS}s`).sign(bytes(current));
   }
 
   /** Whose session the token points at; null for a missing, forged, expired or revoked one. */
   async user(token: string | undefined): Promise<User | null> {
-    const session = token ? await this.session(token) : null;
-    const stored = session ? await this.cache.get(sessionKey(session)) : null;
+    const signed = token ? await verifiedSession(token, this.keys) : null;
+    if (!signed) return null;
+    const { secret, which } = signed.key;
+    this.metrics.secretUses.inc({ secret, which });
+    const stored = await this.cache.get(sessionKey(signed.session));
     return stored ? (JSON.parse(stored) as User) : null;
   }
 
   async logOut(token: string): Promise<void> {
-    const session = await this.session(token);
-    if (session) await this.cache.del(sessionKey(session));
+    const signed = await verifiedSession(token, this.keys);
+    if (signed) await this.cache.del(sessionKey(signed.session));
   }
 
-  /** Session identifier inside a token that one of the keys signed. */
-  async session(token: string): Promise<string | null> {
-    for (const key of this.#keys) {
-      try {
-        const { payload } = await jwtVerify(token, key, { algorithms: ["HS256"] });
-        return typeof payload["sid"] === "string" ? payload["sid"] : null;
-      } catch (error) {
-        if (!(error instanceof errors.JWSSignatureVerificationFailed)) return null;
-      }
-    }
-    return null;
+  /** A token just signed is accepted; for health. */
+  async works(): Promise<boolean> {
+    const session = randomBytes(8).toString("hex");
+    return (await verifiedSession(await this.sign(session), this.keys))?.session === session;
   }
+}
+
+/** Session identifier inside a token that one of the keys signed, and which key that is. */
+export async function verifiedSession(token: string, keys: Key[]): Promise<{ session: string; key: Key } | null> {
+  const id = keyIdOf(token);
+  const named = keys.filter((key) => key.id !== undefined && key.id === id);
+  // Without a name, or with one that nobody here knows, it may still be ours: signed before keys had names.
+  for (const key of named.length > 0 ? named : keys) {
+    try {
+      const { payload } = await jwtVerify(token, bytes(key), { algorithms: ["HS256"] });
+      return typeof payload["sid"] === "string" ? { session: payload["sid"], key } : null;
+    } catch (error) {
+      if (!(error instanceof errors.JWSSignatureVerificationFailed)) return null;
+    }
+  }
+  return null;
+}
+
+function keyIdOf(token: string): string | undefined {
+  try {
+    return decodeProtectedHeader(token).kid;
+  } catch {
+    return undefined;
+  }
+}
+
+function bytes(key: Key): Uint8Array {
+  return new TextEncoder().encode(key.value);
 }
 
 let unknown: Promise<string> | undefined;

@@ -8,11 +8,12 @@ export interface Config {
   redisUrl: string;
   publicUrl: URL | undefined;
   git: string;
-  jwtSecrets: Secrets;
-  sessionSecrets: Secrets;
+  jwtKeys: Key[];
+  sessionKeys: Key[];
+  internalKeys: Key[];
   stripeKey: string | undefined;
-  webhookSecrets: string[];
-  identityWebhookSecrets: string[];
+  webhookKeys: Key[];
+  identityWebhookKeys: Key[];
   paymentsApiUrl: URL | undefined;
   smtpUrl: URL | undefined;
   externalUrls: URL[];
@@ -20,8 +21,19 @@ export interface Config {
   drainQuietMilliseconds: number | undefined;
 }
 
-/** The value in use, then the one before it, which stays valid while a rotation is under way. */
-export type Secrets = [current: string, ...previous: string[]];
+/** Secrets that others prove something to us with: each is accepted in two values while it rotates. */
+export const ROTATING = ["JWT_SECRET", "SESSION_SECRET", "INTERNAL_API_KEY", "STRIPE_WEBHOOK_SECRET", "STRIPE_IDENTITY_WEBHOOK_SECRET"] as const;
+
+export type Rotating = (typeof ROTATING)[number];
+
+/** One value of a secret. We sign with the current one; the previous one is accepted, be it the one before or the one to come. */
+export interface Key {
+  secret: Rotating;
+  which: "current" | "previous";
+  value: string;
+  /** Name of this value, the same in every process and never used again. */
+  id: string | undefined;
+}
 
 type Environment = Record<string, string | undefined>;
 
@@ -32,11 +44,12 @@ export function readConfig(env: Environment = process.env): Config {
     redisUrl: required(env, "REDIS_URL"),
     publicUrl: optionalUrl(env, "PUBLIC_URL"),
     git: env["RELEASE_GIT"] || "unknown",
-    jwtSecrets: [required(env, "JWT_SECRET"), ...previous(env, "JWT_SECRET")],
-    sessionSecrets: [required(env, "SESSION_SECRET"), ...previous(env, "SESSION_SECRET")],
+    jwtKeys: requiredKeys(env, "JWT_SECRET"),
+    sessionKeys: requiredKeys(env, "SESSION_SECRET"),
+    internalKeys: keys(env, "INTERNAL_API_KEY"),
     stripeKey: env["STRIPE_SECRET_KEY"] || undefined,
-    webhookSecrets: both(env, "STRIPE_WEBHOOK_SECRET"),
-    identityWebhookSecrets: both(env, "STRIPE_IDENTITY_WEBHOOK_SECRET"),
+    webhookKeys: keys(env, "STRIPE_WEBHOOK_SECRET"),
+    identityWebhookKeys: keys(env, "STRIPE_IDENTITY_WEBHOOK_SECRET"),
     paymentsApiUrl: optionalUrl(env, "PAYMENTS_API_URL"),
     smtpUrl: optionalUrl(env, "SMTP_URL"),
     externalUrls: (env["EXTERNAL_URLS"] ?? "").split(",").filter(Boolean).map((text) => parseUrl("EXTERNAL_URLS", text.trim())),
@@ -51,19 +64,23 @@ export function required(env: Environment, name: string): string {
   return value;
 }
 
-/** Current value and, during a rotation, the previous one; empty if the secret is not configured. */
-export function both(env: Environment, name: string): string[] {
-  return [env[name], ...previous(env, name)].filter((value): value is string => Boolean(value));
+/** The values accepted, the current one first; none if the secret is not configured. */
+export function keys(env: Environment, secret: Rotating): Key[] {
+  return (["current", "previous"] as const).flatMap((which) => {
+    const name = which === "current" ? secret : `${secret}_PREVIOUS`;
+    const value = env[name];
+    return value ? [{ secret, which, value, id: env[`${name}_ID`] || undefined }] : [];
+  });
+}
+
+export function requiredKeys(env: Environment, secret: Rotating): Key[] {
+  required(env, secret);
+  return keys(env, secret);
 }
 
 export function optionalUrl(env: Environment, name: string): URL | undefined {
   const text = env[name];
   return text ? parseUrl(name, text) : undefined;
-}
-
-function previous(env: Environment, name: string): string[] {
-  const value = env[`${name}_PREVIOUS`];
-  return value ? [value] : [];
 }
 
 function parseUrl(name: string, text: string): URL {

@@ -1,6 +1,7 @@
 /** What Prometheus reads: enough for error rate, latency quantiles and the business alerts. */
 
 import { Counter, Histogram, Registry, collectDefaultMetrics } from "prom-client";
+import { ROTATING } from "./config.js";
 import type { Release } from "./release.js";
 
 export type Metrics = ReturnType<typeof createMetrics>;
@@ -29,6 +30,12 @@ export function createMetrics(release: Release, git: string) {
       labelNames: ["endpoint", "result"] as const,
       registers,
     }),
+    secretUses: new Counter({
+      name: "shop_secret_uses_total",
+      help: "Tokens, cookies, calls and webhooks accepted, by the secret that proved them genuine and by which of its values",
+      labelNames: ["secret", "which"] as const,
+      registers,
+    }),
     suspicious: new Counter({
       name: "shop_suspicious_requests_total",
       help: "Requests that look like an attack",
@@ -42,6 +49,7 @@ export function createMetrics(release: Release, git: string) {
     metrics.logins.inc({ result }, 0);
     for (const endpoint of ["payments", "identity"]) metrics.webhooks.inc({ endpoint, result }, 0);
   }
+  for (const secret of ROTATING) for (const which of ["current", "previous"]) metrics.secretUses.inc({ secret, which }, 0);
   metrics.suspicious.inc({ kind: "sql_injection" }, 0);
   return metrics;
 }

@@ -26,14 +26,15 @@ export function createServices(config: Config, release: Release): Services {
   const cache = openCache(config.redisUrl);
   // Not awaited: the shop starts and is alive without Redis, and the client keeps trying.
   cache.connect().catch((error: unknown) => log.warn("redis not reachable", { error: describe(error) }));
+  const metrics = createMetrics(release, config.git);
   return {
     config,
     release,
     database,
     cache,
-    auth: new Auth(database, cache, config.jwtSecrets),
+    auth: new Auth(database, cache, config.jwtKeys, metrics),
     catalogue: new Catalogue(database, cache, release),
-    metrics: createMetrics(release, config.git),
+    metrics,
     async close() {
       cache.destroy();
       await database.end();

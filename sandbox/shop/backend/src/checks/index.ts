@@ -2,9 +2,10 @@
 
 import { randomBytes, randomUUID } from "node:crypto";
 import { readFileSync } from "node:fs";
-import { jwtVerify } from "jose";
-import { both, required } from "../config.js";
+import { keys as keysOf, requiredKeys, type Key } from "../config.js";
+import { verifiedSession } from "../auth.js";
 import type { Check } from "../health.js";
+import { INTERNAL_KEY_HEADER } from "../routes/internal.js";
 import { until } from "../commands/command.js";
 import { signatureHeader } from "../webhooks.js";
 import { Client, tokenFile } from "./client.js";
@@ -22,6 +23,9 @@ export const checks: Record<string, (client: Client) => Promise<string>> = {
 };
 
 const ROLLOUT_SECONDS = 30;
+
+/** A balancer sends to a pod that leaves, with the secrets before, for a moment longer (kube-proxy 1 s, Traefik 2 s). */
+const BALANCER_SECONDS = 5;
 
 /** Healthy, and the release that was meant (RELEASE_GIT), as far as that is known here. */
 async function release(client: Client): Promise<string> {
@@ -69,18 +73,27 @@ async function cart(client: Client): Promise<string> {
   return "put in, read back, taken out";
 }
 
-/** The running shop signs with the JWT_SECRET known here, and its payment keys pass its own check. */
+/** The running shop signs with the JWT_SECRET known here, its payment keys pass its own check, its internal key opens. */
 async function keys(client: Client): Promise<string> {
-  const secret = new TextEncoder().encode(required(process.env, "JWT_SECRET"));
-  await asVisitor(client, async () => {
-    await jwtVerify(client.token!, secret, { algorithms: ["HS256"] }).catch(() => {
-      throw new Error("the shop does not sign with the JWT_SECRET given here");
-    });
-  });
+  const [current] = requiredKeys(process.env, "JWT_SECRET");
+  await until("the shop does not sign with the JWT_SECRET given here", BALANCER_SECONDS, () =>
+    asVisitor(client, async () => {
+      if (!(await verifiedSession(client.token!, [current!]))) throw new Error("a token just given has another signature");
+    }),
+  );
   const report = (await (await client.send("GET", "/api/health")).json()) as { checks: Check[] };
   const found = ["auth", "payments"].map((name) => report.checks.find((check) => check.name === name)!);
   for (const check of found) if (check.status !== "ok") throw new Error(`${check.name}: ${check.detail}`);
-  return found.map((check) => check.detail).join("; ");
+  return [...found.map((check) => check.detail), await internal(client)].join("; ");
+}
+
+/** Each of our internal keys opens what is internal; nothing else does. */
+async function internal(client: Client): Promise<string> {
+  const known = keysOf(process.env, "INTERNAL_API_KEY");
+  const ask = (status: number, key: string) => client.expect(status, "GET", "/api/internal/orders", undefined, { [INTERNAL_KEY_HEADER]: key });
+  await ask(known.length > 0 ? 401 : 501, randomBytes(24).toString("hex"));
+  for (const { value } of known) await until("internal key not accepted", BALANCER_SECONDS, () => ask(200, value));
+  return `${known.length} internal key(s) accepted`;
 }
 
 const LATENCY_REQUESTS = 20;
@@ -100,13 +113,13 @@ async function latency(client: Client): Promise<string> {
 
 /** An order is placed, the payment event arrives, the order is paid. */
 async function payments(client: Client): Promise<string> {
-  const [secret] = webhookSecrets("STRIPE_WEBHOOK_SECRET");
+  const [key] = requiredKeys(process.env, "STRIPE_WEBHOOK_SECRET");
   return asVisitor(client, async () => {
     await client.expect(200, "PUT", "/api/cart", { product: await anyProduct(client), quantity: 1 });
     const order = await client.json<{ id: number; status: string }>("POST", "/api/orders");
     const event = eventText("payment_intent.succeeded", { order_id: String(order.id) });
-    await deliver(client, "/api/webhooks/stripe", event, secret!, 200);
-    await deliver(client, "/api/webhooks/stripe", event, secret!, 200);
+    await deliver(client, "/api/webhooks/stripe", event, key!.value, 200);
+    await deliver(client, "/api/webhooks/stripe", event, key!.value, 200);
     const { orders } = await client.json<{ orders: { id: number; status: string }[] }>("GET", "/api/orders");
     const status = orders.find(({ id }) => id === order.id)?.status;
     if (status !== "paid") throw new Error(`order ${order.id} is ${status ?? "gone"} after its payment event`);
@@ -124,19 +137,19 @@ async function token(client: Client): Promise<string> {
 
 /** Each endpoint takes what each of our secrets signed, and refuses everything else. */
 async function webhooks(client: Client): Promise<string> {
-  const done = [await endpoint(client, "/api/webhooks/stripe", webhookSecrets("STRIPE_WEBHOOK_SECRET"))];
-  const identity = both(process.env, "STRIPE_IDENTITY_WEBHOOK_SECRET");
+  const done = [await endpoint(client, "/api/webhooks/stripe", requiredKeys(process.env, "STRIPE_WEBHOOK_SECRET"))];
+  const identity = keysOf(process.env, "STRIPE_IDENTITY_WEBHOOK_SECRET");
   if (identity.length > 0) done.push(await endpoint(client, "/api/webhooks/stripe-identity", identity));
   return done.join("; ");
 }
 
-async function endpoint(client: Client, path: string, secrets: string[]): Promise<string> {
+async function endpoint(client: Client, path: string, known: Key[]): Promise<string> {
   const event = eventText("runbook.webhook_check", {});
-  for (const secret of secrets) await deliver(client, path, event, secret, 200);
+  for (const { value } of known) await until("not accepted", BALANCER_SECONDS, () => deliver(client, path, event, value, 200));
   await deliver(client, path, event, randomBytes(24).toString("hex"), 400);
-  await deliver(client, path, event, secrets[0]!, 400, Math.floor(Date.now() / 1000) - 3600);
+  await deliver(client, path, event, known[0]!.value, 400, Math.floor(Date.now() / 1000) - 3600);
   await client.expect(400, "POST", path, event);
-  return `${path} takes ${secrets.length} secret(s), refuses forged, old and unsigned events`;
+  return `${path} takes ${known.length} secret(s), refuses forged, old and unsigned events`;
 }
 
 async function deliver(client: Client, path: string, event: string, secret: string, status: number, time?: number): Promise<void> {
@@ -145,12 +158,6 @@ async function deliver(client: Client, path: string, event: string, secret: stri
 
 function eventText(type: string, metadata: Record<string, string>): string {
   return JSON.stringify({ id: `evt_check_${randomUUID()}`, object: "event", type, livemode: false, data: { object: { metadata } } });
-}
-
-function webhookSecrets(name: string): string[] {
-  const secrets = both(process.env, name);
-  if (secrets.length === 0) throw new Error(`${name} is not set`);
-  return secrets;
 }
 
 async function anyProduct(client: Client): Promise<number> {

@@ -12,7 +12,7 @@ import { signedIn } from "./account.js";
 const VISITOR_SECONDS = 30 * 24 * 3600;
 
 export function shopRoutes(app: FastifyInstance, services: Services): void {
-  const { cache, catalogue, config, database, metrics, release } = services;
+  const { cache, catalogue, database, metrics, release } = services;
 
   const failOnPurpose = () => {
     if (release.fault === "errors") throw new Error("this release answers errors on purpose");
@@ -33,7 +33,7 @@ export function shopRoutes(app: FastifyInstance, services: Services): void {
     return { products: origin ? products.filter((product) => product.origin === origin) : products };
   });
 
-  app.get("/api/cart", async (request, reply) => ({ items: await readCart(cache, visitor(request, reply, config.publicUrl)) }));
+  app.get("/api/cart", async (request, reply) => ({ items: await readCart(cache, visitor(request, reply, services)) }));
 
   app.put<{ Body: { product: number; quantity: number } }>(
     "/api/cart",
@@ -49,7 +49,7 @@ export function shopRoutes(app: FastifyInstance, services: Services): void {
     async (request, reply) => {
       const { product, quantity } = request.body;
       if (!(await catalogue.products()).some(({ id }) => id === product)) return answer(request, reply, 404, `there is no product ${product}`);
-      return { items: await putInCart(cache, visitor(request, reply, config.publicUrl), product, quantity) };
+      return { items: await putInCart(cache, visitor(request, reply, services), product, quantity) };
     },
   );
 
@@ -60,7 +60,7 @@ export function shopRoutes(app: FastifyInstance, services: Services): void {
 
   app.post("/api/orders", { preHandler: signedIn(services) }, async (request, reply) => {
     failOnPurpose();
-    const who = visitor(request, reply, config.publicUrl);
+    const who = visitor(request, reply, services);
     const cart = await readCart(cache, who);
     if (Object.keys(cart).length === 0) return answer(request, reply, 409, "the cart is empty");
     try {
@@ -76,13 +76,14 @@ export function shopRoutes(app: FastifyInstance, services: Services): void {
 }
 
 /** The visitor's number, from a signed cookie; a new one for a new visitor. */
-function visitor(request: FastifyRequest, reply: FastifyReply, publicUrl: URL | undefined): string {
+function visitor(request: FastifyRequest, reply: FastifyReply, { config, metrics }: Services): string {
   const given = request.cookies["visitor"] ? request.unsignCookie(request.cookies["visitor"]) : null;
+  if (given?.valid) metrics.secretUses.inc({ secret: "SESSION_SECRET", which: given.renew ? "previous" : "current" });
   // A cookie that only the previous secret signed is written again, so that it outlives the rotation.
   if (given?.valid && given.value && !given.renew) return given.value;
   const id = given?.valid && given.value ? given.value : randomUUID();
   reply.setCookie("visitor", id, {
-    signed: true, httpOnly: true, sameSite: "lax", path: "/", secure: publicUrl?.protocol === "https:", maxAge: VISITOR_SECONDS,
+    signed: true, httpOnly: true, sameSite: "lax", path: "/", secure: config.publicUrl?.protocol === "https:", maxAge: VISITOR_SECONDS,
   });
   return id;
 }

@@ -2,6 +2,7 @@
 
 import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
 import { answer } from "../app.js";
+import type { Key } from "../config.js";
 import { log } from "../log.js";
 import { applyEvent } from "../orders.js";
 import type { Services } from "../services.js";
@@ -11,11 +12,13 @@ export function webhookRoutes(scope: FastifyInstance, { config, database, metric
   scope.removeAllContentTypeParsers();
   scope.addContentTypeParser("*", { parseAs: "buffer" }, (_request, body, done) => done(null, body));
 
-  const receive = (endpoint: "payments" | "identity", secrets: string[]) => async (request: FastifyRequest, reply: FastifyReply) => {
-    if (secrets.length === 0) return answer(request, reply, 501, `the ${endpoint} webhook is not configured`);
+  const receive = (endpoint: "payments" | "identity", keys: Key[]) => async (request: FastifyRequest, reply: FastifyReply) => {
+    if (keys.length === 0) return answer(request, reply, 501, `the ${endpoint} webhook is not configured`);
     let event: StripeEvent;
     try {
-      event = verifiedEvent(request.body as Buffer, request.headers["stripe-signature"] as string | undefined, secrets);
+      const verified = verifiedEvent(request.body as Buffer, request.headers["stripe-signature"] as string | undefined, keys);
+      metrics.secretUses.inc({ secret: verified.key.secret, which: verified.key.which });
+      event = verified.event;
     } catch (error) {
       if (!(error instanceof SignatureError)) throw error;
       metrics.webhooks.inc({ endpoint, result: "refused" });
@@ -28,6 +31,6 @@ export function webhookRoutes(scope: FastifyInstance, { config, database, metric
     return reply.send({ received: true, outcome });
   };
 
-  scope.post("/api/webhooks/stripe", receive("payments", config.webhookSecrets));
-  scope.post("/api/webhooks/stripe-identity", receive("identity", config.identityWebhookSecrets));
+  scope.post("/api/webhooks/stripe", receive("payments", config.webhookKeys));
+  scope.post("/api/webhooks/stripe-identity", receive("identity", config.identityWebhookKeys));
 }

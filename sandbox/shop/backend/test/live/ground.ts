@@ -31,6 +31,7 @@ export class Ground {
       REDIS_URL: TEST_REDIS_URL,
       JWT_SECRET: "jwt-current-canary",
       SESSION_SECRET: "session-current-canary",
+      INTERNAL_API_KEY: "internal-current-canary",
       STRIPE_SECRET_KEY: "sk_test_canary",
       STRIPE_WEBHOOK_SECRET: "whsec_current_canary",
       STRIPE_IDENTITY_WEBHOOK_SECRET: "whsec_identity_canary",

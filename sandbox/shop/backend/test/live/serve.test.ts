@@ -4,6 +4,7 @@ import type { AddressInfo } from "node:net";
 import { text } from "node:stream/consumers";
 import { after, before, describe, test } from "node:test";
 import { setTimeout as pause } from "node:timers/promises";
+import { until } from "../../src/commands/command.js";
 import { Ground, skip, type Server } from "./ground.js";
 
 const EVERYTHING = ["release", "pages", "account", "cart", "keys", "webhooks", "payments", "latency"];
@@ -32,8 +33,13 @@ describe("the shop on a real PostgreSQL and Redis", { skip }, () => {
 
   test("health tells what is broken, and answers 503", async () => {
     const server = await ground.serve("v2", { STRIPE_WEBHOOK_SECRET: "", EXTERNAL_URLS: "http://127.0.0.1:1/" });
-    const answer = await fetch(`${server.url}/api/health`);
-    const report = (await answer.json()) as { status: string; version: string; checks: { name: string; status: string }[] };
+    // It serves before it has reached Redis.
+    const { answer, report } = await until("not everything else is well", 10, async () => {
+      const answer = await fetch(`${server.url}/api/health`);
+      const report = (await answer.json()) as { version: string; checks: { name: string; status: string }[] };
+      assert.equal(report.checks.find(({ name }) => name === "cache")?.status, "ok");
+      return { answer, report };
+    });
     assert.equal(answer.status, 503);
     assert.equal(answer.headers.get("cache-control"), "no-cache, no-store, must-revalidate");
     assert.deepEqual(report.checks.filter(({ status }) => status === "error").map(({ name }) => name), ["payments", "external"]);
@@ -56,24 +62,6 @@ describe("the shop on a real PostgreSQL and Redis", { skip }, () => {
     assert.equal(answer.status, 503);
     assert.match(await answer.text(), /schema level 2; release 1 serves on 1 to 1/);
     await server.stop();
-  });
-
-  test("rotation: tokens, cookies and webhooks of the previous secrets are accepted, not those before", async () => {
-    const old = { JWT_SECRET: "jwt-old", SESSION_SECRET: "session-old", STRIPE_WEBHOOK_SECRET: "whsec_old" };
-    const before = await ground.serve("v2", old);
-    const rotated = await ground.serve("v2", { JWT_SECRET_PREVIOUS: "jwt-old", SESSION_SECRET_PREVIOUS: "session-old", STRIPE_WEBHOOK_SECRET_PREVIOUS: "whsec_old" });
-    const rotatedAgain = await ground.serve("v2");
-    const credentials = { email: `rotation-${Date.now()}@example.invalid`, password: "long enough" };
-    const post = (path: string) =>
-      fetch(`${before.url}${path}`, { method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify(credentials) });
-    assert.equal((await post("/api/auth/register")).status, 201);
-    const { token } = (await (await post("/api/auth/login")).json()) as { token: string };
-    const accepts = async (server: Server) =>
-      ((await (await fetch(`${server.url}/api/auth/status`, { headers: { authorization: `Bearer ${token}` } })).json()) as { authenticated: boolean }).authenticated;
-    assert.deepEqual(await Promise.all([before, rotated, rotatedAgain].map(accepts)), [true, true, false]);
-    assert.equal((await check(rotated, ["webhooks"], { STRIPE_WEBHOOK_SECRET_PREVIOUS: "whsec_old" })).code, 0);
-    assert.equal((await check(rotatedAgain, ["webhooks"], { STRIPE_WEBHOOK_SECRET_PREVIOUS: "whsec_old" })).code, 1);
-    await Promise.all([before, rotated, rotatedAgain].map((server) => server.stop()));
   });
 
   test("administrators see orders, customers and strangers do not", async () => {

@@ -18,11 +18,18 @@ test("a bad value is refused without being repeated", () => {
   }
 });
 
-test("a previous secret is accepted beside the current one", () => {
-  const config = readConfig({ ...GOOD, JWT_SECRET_PREVIOUS: "old", STRIPE_WEBHOOK_SECRET: "w", STRIPE_WEBHOOK_SECRET_PREVIOUS: "v" });
-  assert.deepEqual(config.jwtSecrets, ["j", "old"]);
-  assert.deepEqual(config.webhookSecrets, ["w", "v"]);
-  assert.deepEqual(readConfig(GOOD).webhookSecrets, []);
+test("a previous secret is accepted beside the current one, each by its own name", () => {
+  const config = readConfig({
+    ...GOOD, JWT_SECRET_ID: "0.4", JWT_SECRET_PREVIOUS: "old", JWT_SECRET_PREVIOUS_ID: "0.3",
+    STRIPE_WEBHOOK_SECRET: "w", STRIPE_WEBHOOK_SECRET_PREVIOUS: "v", INTERNAL_API_KEY: "i",
+  });
+  assert.deepEqual(config.jwtKeys, [
+    { secret: "JWT_SECRET", which: "current", value: "j", id: "0.4" },
+    { secret: "JWT_SECRET", which: "previous", value: "old", id: "0.3" },
+  ]);
+  assert.deepEqual(config.webhookKeys.map(({ which, value }) => [which, value]), [["current", "w"], ["previous", "v"]]);
+  assert.deepEqual(config.internalKeys.map(({ value }) => value), ["i"]);
+  assert.deepEqual(readConfig(GOOD).webhookKeys, []);
 });
 
 test("the platform may set the schema range; a nonsense one is refused", () => {
