@@ -185,11 +185,29 @@ class Rotating:
 
     @property
     def settled(self) -> int:
-        """The period that was last used alone: the server's administrator has its password."""
+        """The period that was last used alone."""
+        return self.administrators[0]
+
+    @property
+    def administrators(self) -> tuple[int, ...]:
+        """Periods whose password the server's administrator may have; has to have, the first.
+
+        It changes when a rotation ends, and stays changed where that end failed.
+        """
         state = self.state
-        if state.previous is None or state.phase == "retired":
-            return state.period
-        return state.previous if state.settled is None else state.settled
+        if state.previous is None:
+            return (state.period,)
+        before = state.previous if state.settled is None else state.settled
+        if state.phase == "retired":
+            return (state.period, before)
+        if state.phase not in ("rolled-out", "verified"):
+            return (before,)
+        return (before, state.period if before == state.previous else state.previous)
+
+    @property
+    def to_verify(self) -> Command | None:
+        """What has to pass now."""
+        return self.policy.verify if self.state.phase in ("rolled-out", "verified") else None
 
     @property
     def told_twice(self) -> bool:

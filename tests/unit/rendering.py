@@ -168,12 +168,20 @@ def secrets_for(config: Mapping[str, Any]) -> dict[str, str]:
     names += [
         f"{url}_URL" for url, key in (("DATABASE", "postgres"), ("REDIS", "redis")) if data[key]["mode"] == "external"
     ]
+    if data["postgres"].get("admin"):
+        names.append("DATABASE_ADMIN_URL")
     backup = config.get("runbook:backup")
     if backup and backup["destination"]["mode"] == "s3" and backup["destination"].get("credentials") != "podIdentity":
         names += ["BACKUP_S3_ACCESS_KEY_ID", "BACKUP_S3_SECRET_ACCESS_KEY"]
     if backup and backup.get("encryption"):
         names.append("BACKUP_IDENTITIES")
-    return {name: f"value-of-{name.lower()}" for name in names}
+    return {name: _made_up(name) for name in names}
+
+
+def _made_up(name: str) -> str:
+    if name in ("DATABASE_URL", "DATABASE_ADMIN_URL"):
+        return f"postgresql://{name.split('_')[1].lower()}:value-of-{name.lower()}@db.example.com:5432/shop?sslmode=require"
+    return f"value-of-{name.lower()}"
 
 
 def run_program(config: Mapping[str, Any], secrets: Mapping[str, str] | None = None, stack: str = "test") -> Program:
