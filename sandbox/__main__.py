@@ -1,4 +1,4 @@
-"""`python -m sandbox up | status | env | logs | down`: what `make` calls."""
+"""`python -m sandbox up | status | env | logs | s3-key | down`: what `make` calls, and key pairs for its S3 server."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from pathlib import Path
 
 from sandbox import cluster, env, images, packages, stack, toolchain, ui
 from sandbox.cluster import Cluster, layout
+from sandbox.cluster.s3keys import KeyPair
 from sandbox.paths import ENV_FILE, LOGS, ROOT, STATE
 
 _PODS_BACK_SECONDS = 60
@@ -49,6 +50,10 @@ def _parser() -> argparse.ArgumentParser:
     logs = command("logs", _logs, "print the log of one part of the sandbox")
     logs.add_argument("name", nargs="?", help="without it: which logs there are")
     logs.add_argument("--follow", "-f", action="store_true", help="go on printing what is added")
+    key = command("s3-key", _s3_key, "a new key pair for the S3 server, as JSON, or the end of one")
+    key.add_argument(
+        "verb", choices=["issue", "revoke"], help="revoke: the pair from PULUMI_COMMAND_STDOUT or standard input"
+    )
     command("down", _down, "stop the sandbox and remove its data; the build cache stays")
     return parser
 
@@ -198,6 +203,15 @@ def _logs(arguments: argparse.Namespace) -> int:
         return 0
     follow: list[str | Path] = ["--follow"] if arguments.follow else ["--lines=+1"]
     return subprocess.run(["tail", *follow, cluster.logs(arguments.name)], check=False).returncode
+
+
+def _s3_key(arguments: argparse.Namespace) -> int:
+    server = cluster.s3_server()
+    if arguments.verb == "issue":
+        print(server.issue().to_json())
+    else:
+        server.revoke(KeyPair.from_json(os.environ.get("PULUMI_COMMAND_STDOUT") or sys.stdin.read()))
+    return 0
 
 
 def _down(_: argparse.Namespace) -> int:

@@ -13,7 +13,7 @@ import yaml
 
 from ops import stackfile
 from sandbox import ui
-from sandbox.cluster import Cluster
+from sandbox.cluster import Cluster, s3_server
 from sandbox.env import STACK, STACK_FILE
 from sandbox.paths import LOGS, ROOT, STATE
 from settings.backup import S3_ACCESS_KEY, S3_SECRET_KEY
@@ -101,12 +101,14 @@ def _invent_secrets(cluster: Cluster, environment: Mapping[str, str]) -> None:
     wanted = {
         name: _PREFIXES.get(name, "") + secrets.token_hex(24)
         for name in config["runbook:application"].get("secrets", ())
+        if f"secrets:{name}" not in config
     }
-    if cluster.s3 and "runbook:backup" in config:
-        wanted |= {S3_ACCESS_KEY: cluster.s3.access_key, S3_SECRET_KEY: cluster.s3.secret_key}
+    if cluster.s3 and "runbook:backup" in config and f"secrets:{S3_SECRET_KEY}" not in config:
+        # Not the server's own, which cannot be revoked. The part that is looked for is written last.
+        pair = s3_server().issue()
+        wanted |= {S3_ACCESS_KEY: pair.access_key, S3_SECRET_KEY: pair.secret_key}
     for name, value in wanted.items():
-        if f"secrets:{name}" not in config:
-            _pulumi(environment, "config", "set", "--secret", f"secrets:{name}", stdin=value)
+        _pulumi(environment, "config", "set", "--secret", f"secrets:{name}", stdin=value)
 
 
 def _pulumi(environment: Mapping[str, str], *arguments: str, stdin: str | None = None) -> str:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sandbox import packages, toolchain, ui
-from sandbox.cluster import config, helpers, host, layout, node, pki, ports, programs, readiness
+from sandbox.cluster import config, helpers, host, layout, node, pki, ports, programs, readiness, s3keys
 from sandbox.cluster.status import Component, logs, status
 from sandbox.paths import STATE
 
@@ -78,6 +78,14 @@ def up() -> Cluster:
 def current() -> Cluster | None:
     """The sandbox's own cluster, if its node is running."""
     return _own() if node.find() and ports.recorded() else None
+
+
+def s3_server() -> s3keys.Server:
+    """The S3 server of the sandbox's own cluster."""
+    running, chosen = node.find(), ports.recorded()
+    if running is None or chosen is None:
+        raise ui.SandboxError("the sandbox's S3 server is not running; start it with `make up`")
+    return s3keys.Server(running, f"http://localhost:{chosen.s3}")
 
 
 def down() -> None:
