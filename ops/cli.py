@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ops import cli_backup, cli_maintenance
+from ops import cli_backup, cli_maintenance, cli_rotate, cli_secrets
 from ops.errors import EXIT_CODES
 from ops.shell import (
     HERE,
@@ -42,6 +42,8 @@ app.add_typer(quarantine_app, name="quarantine")
 app.add_typer(cli_backup.app, name="backup")
 app.command(epilog=cli_backup.RESTORE_EXAMPLES)(cli_backup.restore)
 app.add_typer(cli_maintenance.app, name="maintenance")
+app.command(epilog=cli_rotate.EXAMPLES)(cli_rotate.rotate)
+app.add_typer(cli_secrets.app, name="secrets")
 
 AllowQuarantined = Annotated[
     str | None,

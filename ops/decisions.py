@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from ops.errors import Refused
-from ops.history import QUARANTINE, RELEASE, RESTORED, Entry, History
+from ops.history import QUARANTINE, RELEASE, RESTORED, ROTATED, Entry, History
 from settings import Quarantined, Release, SchemaRange
 
 # -- what stands now ---------------------------------------------------------------------------------
@@ -33,6 +33,14 @@ def standing(config: Mapping[str, Any], newest: Entry | None) -> Standing:
         release=recorded if stale else written,
         quarantine=tuple(Quarantined.model_validate(item) for item in source.get(QUARANTINE) or ()),
         finished=written is None or (recorded is not None and written.revision <= recorded.revision),
+    )
+
+
+def behind(config: Mapping[str, Any], newest: Entry | None) -> list[str]:
+    """Secrets whose rotation the last update knows further than the stack file does."""
+    mine, theirs = config.get(ROTATED) or {}, (newest.config.get(ROTATED) if newest else None) or {}
+    return sorted(
+        name for name, state in theirs.items() if state["startedAt"] > (mine.get(name) or {}).get("startedAt", "")
     )
 
 

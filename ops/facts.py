@@ -65,11 +65,17 @@ def gather(session: Session, extra: Callable[[], Any] = lambda: None) -> Facts:
         level_ = pool.submit(lambda: cluster_.result().schema_level(backend, settings.commands))
         engine_.result()
         history, level = history_.result(), level_.result()
+        newest = next(history.updates(), None)
+        if behind := decisions.behind(text.config, newest):
+            raise Refused(
+                f"{session.file.name} is older than the last update: {', '.join(behind)} was rotated since, and this "
+                "file would bring a dead value back. Get the newest stack file (`git pull`). Nothing was changed."
+            )
         return Facts(
             text=text,
             settings=settings,
             history=history,
-            now=decisions.standing(text.config, next(history.updates(), None)),
+            now=decisions.standing(text.config, newest),
             pending=pending_creates(state_.result()),
             database=decisions.recorded_database(history) if level is None else decisions.asked(level),
             cluster=cluster_.result(),

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 RELEASE = "runbook:release"
 QUARANTINE = "runbook:quarantine"
+ROTATED = "runbook:rotated"
 RESTORED = ("runbook:application", "runbook:commands")
 """What a rollback restores besides the release."""
 
@@ -73,10 +74,10 @@ class Entry:
 
     @property
     def action(self) -> str:
-        """deploy, rollback, restore, maintenance; update for a plain `pulumi up`; else the engine's own word."""
+        """deploy, rollback, restore, maintenance, rotate; update for plain `pulumi up`; else the engine's own word."""
         if self.kind != "update" or self.revision is None:
             return self.kind
-        if (word := self.message.partition(" ")[0]) in ("restore", "maintenance"):
+        if (word := self.message.partition(" ")[0]) in ("restore", "maintenance", "rotate"):
             return word
         ours = self.message.startswith(f"revision {self.revision}:")
         return self.written.get("action", "deploy") if ours else "update"

@@ -1,4 +1,4 @@
-"""Asking the engine what it knows, by its own command line: nothing here changes anything or shows a secret.
+"""Asking the engine by its own command line: nothing here changes the stack or shows a secret.
 
 Apart from `engine` because that loads the Automation API, which costs a reading command more than its answer.
 """
@@ -50,14 +50,21 @@ class Reader:
         self.folder = folder
         self.stack = stack or self._selected()
 
-    def ask(self, *args: str) -> str:
-        """What `pulumi …` prints, or a Refused with its own words."""
+    def ask(self, *args: str, stdin: str = "", interactive: bool = False, config_file: bool = True) -> str:
+        """What `pulumi …` prints, or a Refused with its own words.
+
+        `interactive`: what it would ask on a terminal is answered on `stdin`. Without `config_file` it works on the
+        stack file of the folder it is in.
+        """
+        environment = {**_HASTE, **os.environ, **ENVIRONMENT}
+        if not config_file:
+            environment.pop("PULUMI_OPTION_CONFIG_FILE", None)
         try:
             done = subprocess.run(
-                ["pulumi", "--non-interactive", *args],
+                ["pulumi", *(() if interactive else ("--non-interactive",)), *args],
                 cwd=self.folder,
-                env={**_HASTE, **os.environ, **ENVIRONMENT},
-                stdin=subprocess.DEVNULL,
+                env=environment,
+                input=stdin,
                 capture_output=True,
                 text=True,
                 check=False,

@@ -140,6 +140,33 @@ def _backup_cells(item: Row) -> tuple[str, ...]:
     )
 
 
+def print_rotations(rows: Sequence[Row]) -> None:
+    head = ("SECRET", "KIND", "PERIOD", "PHASE", "AGE", "LIMIT", "NEXT", "PREVIOUS USED BY")
+    print_table(head, [_rotation_cells(item) for item in rows])
+
+
+def _rotation_cells(item: Row) -> tuple[str, ...]:
+    users = item["previousUsedBy"]
+    told = "-" if users is None else ", ".join(f"{one['role']} x{one['count']}" for one in users) or "nobody"
+    return (
+        item["secret"],
+        item["kind"],
+        str(item["period"]),
+        item["phase"] + (f": {item['failure']}" if item["failure"] else ""),
+        days(item["ageSeconds"]),
+        days(item["maxAgeSeconds"]),
+        f"{item['next']['action']} {local(item['next']['when'])}",
+        told,
+    )
+
+
+def days(seconds: float) -> str:
+    """A span as people count it."""
+    if seconds < 2 * 86400:
+        return f"{seconds / 3600:.0f} h"
+    return f"{seconds / 86400:.0f} days"
+
+
 def size(count: int) -> str:
     """Bytes as people read them."""
     number, unit = float(count), "B"

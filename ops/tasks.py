@@ -22,7 +22,9 @@ from ops.cluster import Cluster
 from ops.errors import OpsError, Refused
 
 TOOLBOX = "restore"
-"""The suspended CronJob that any task can be run from."""
+"""The suspended CronJob that tasks with the backup store and the database are run from."""
+CREDENTIALS = "credentials"
+"""The one for tasks that administer the servers' users."""
 RESTORE_TEST = "restore-test"
 _ONLY_LOOK = {("backup", "list"), ("backup", "gate"), ("backup", "cleanup"), ("restore", "state")}
 """Tasks that need no volume to work on: they start sooner without one."""
@@ -49,7 +51,7 @@ class Tasks:
 
     def run(self, *words: str) -> Any:
         """What `python -m tasks WORDS --json` prints, run in the cluster; progress goes to `say`."""
-        return self._ran(TOOLBOX, words, {"": words})
+        return self._ran(CREDENTIALS if words[0] == CREDENTIALS else TOOLBOX, words, {"": words})
 
     def prove(self, backup: str | None) -> Any:
         """One restore test, of this backup or of the newest."""
@@ -79,8 +81,8 @@ class Tasks:
         found = self._cluster.find(CronJob, template)
         if found is None:
             raise Refused(
-                f"There is no CronJob {template} in namespace {self._cluster.namespace}: set runbook:backup in the "
-                "stack file and deploy, so that this stack has backups."
+                f"There is no CronJob {template} in namespace {self._cluster.namespace}: deploy this stack (with "
+                "runbook:backup in its file, if you want backups)."
             )
         made = found.to_dict()["spec"]["jobTemplate"]
         pod = made["spec"]["template"]["spec"]

@@ -29,11 +29,15 @@ class LockPolicy:
 
 def clear_way(session: Session, facts: Facts, policy: LockPolicy) -> None:
     """Before anything is changed: no engine holds the stack, and nothing is left pending by a killed one."""
-    locks = session.locks()
-    if locks:
-        _break(session, locks, policy)
+    free(session, policy)
     if facts.pending:
         _settle(session, facts)
+
+
+def free(session: Session, policy: LockPolicy) -> None:
+    """No engine holds the stack."""
+    if locks := session.locks():
+        _break(session, locks, policy)
 
 
 def _break(session: Session, locks: Sequence[EngineLock], policy: LockPolicy) -> None:

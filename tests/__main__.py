@@ -42,6 +42,7 @@ def main() -> int:
     check("lint", [str(tools / "ruff"), "check", "."])
     check("format", [str(tools / "ruff"), "format", "--check", "."])
     check("types", [str(tools / "basedpyright")])
+    check("secrets in stack files", [str(tools / "runbook"), "secrets", "lint"])
     layers = ["tests/unit"]
     environment = dict(os.environ)
     if not arguments.quick:

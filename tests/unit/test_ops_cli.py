@@ -25,6 +25,9 @@ COMMANDS = [
     ["restore"],
     ["maintenance", "on"],
     ["maintenance", "off"],
+    ["rotate"],
+    ["secrets", "lint"],
+    ["secrets", "provider"],
 ]
 
 

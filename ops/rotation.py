@@ -1,0 +1,115 @@
+"""What a rotation does next (HerbisVeritas "Rotation Clés Sécurité"): pure functions over the stack file's states.
+
+    retired ─→ pending ─→ tested ─→ dual ─→ rolled-out ─→ verified ─→ retired
+                  └─────────┴────────┴───────────┴──→ failed: back on the previous value
+
+A state is written before the update that makes it true: whatever is killed is continued from the file.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Literal
+
+from ops.errors import Refused
+from settings.cron import last_run, next_run
+from settings.rotation import Rotated, Rotating
+
+NEXT: Mapping[str, str] = {
+    "pending": "tested",
+    "tested": "dual",
+    "dual": "rolled-out",
+    "rolled-out": "verified",
+    "verified": "retired",
+}
+RESTING = ("retired", "failed")
+"""Nothing is under way; the next rotation can begin."""
+
+
+@dataclass(frozen=True)
+class Due:
+    """What `rotate --due` does with a secret, or when it will."""
+
+    secret: str
+    action: Literal["resume", "retire", "begin", "give", "wait"]
+    """`give`: its rotation is due, but somebody has to bring the value."""
+    when: datetime
+    """Since when, or from when on, something is to be done."""
+
+
+def begun(rotating: Rotating, at: datetime, *, emergency: bool = False) -> Rotated:
+    """The first state of a rotation. An emergency goes to the new value at once, and takes no regard of the old one."""
+    previous = rotating.in_use
+    return Rotated(
+        period=following(rotating),
+        previous=previous,
+        phase="rolled-out" if emergency else "pending",
+        started_at=stamp(at),
+        phase_at=stamp(at),
+        previous_at=stamp(rotating.rotated_at) if rotating.rotated_at else None,
+        settled=rotating.settled if rotating.settled != previous else None,
+        generation=rotating.state.generation + (1 if emergency else 0),
+        emergency=emergency,
+    )
+
+
+def moved(state: Rotated, phase: str, at: datetime, failure: str | None = None) -> Rotated:
+    return Rotated.model_validate({**state.to_config(), "phase": phase, "phaseAt": stamp(at), "failure": failure})
+
+
+def following(rotating: Rotating) -> int:
+    """The next period whose slot is not the one in use: after a failure a number is skipped."""
+    first = rotating.state.period + 1
+    return first if first % 2 != rotating.in_use % 2 else first + 1
+
+
+def stamp(at: datetime) -> str:
+    return at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def ended(rotating: Rotating, at: datetime, *, overlap: bool) -> bool:
+    """Whether a walk stops here: at `verified` until the overlap is over, else when the old value is retired."""
+    if rotating.state.phase == "verified":
+        return overlap and rotating.overlap_until is not None and at < rotating.overlap_until
+    return rotating.state.phase in RESTING
+
+
+def brought(rotating: Rotating) -> bool:
+    """Whether somebody has to bring the next value."""
+    return bool(rotating.given_by(following(rotating)))
+
+
+def due(rotating: Rotating, at: datetime, since: datetime) -> Due:
+    """`since`: when the stack came to be, for a secret that was never rotated."""
+    state, name = rotating.state, rotating.name
+    schedule, zone = rotating.policy.schedule, rotating.zone
+    if state.phase == "verified" and (over := rotating.overlap_until):
+        return Due(name, "retire" if over <= at else "wait", over)
+    if state.phase not in RESTING:
+        return Due(name, "resume", at)
+    # After a failure, too, it is tried again when its schedule says so.
+    started = datetime.fromisoformat(state.started_at) if state.started_at else since
+    latest = last_run(schedule, at, zone)
+    if latest > started:
+        return Due(name, "give" if brought(rotating) else "begin", latest)
+    return Due(name, "wait", next_run(schedule, at, zone))
+
+
+def named(wanted: Sequence[str], rotations: Mapping[str, Rotating]) -> list[str]:
+    """The secrets meant; `stripe-webhook` is enough for STRIPE_WEBHOOK_SECRET."""
+    return list(dict.fromkeys(_named(word, rotations) for word in wanted))
+
+
+def _named(word: str, rotations: Mapping[str, Rotating]) -> str:
+    plain = re.sub(r"[^A-Z0-9]+", "_", word.upper())
+    if plain in rotations:
+        return plain
+    found = [name for name in rotations if name.startswith(plain)]
+    if len(found) != 1:
+        have = ", ".join(sorted(found or rotations)) or "none"
+        what = "There is no secret" if not found else "There is more than one secret"
+        raise Refused(f"{what} {word}. Those that rotate: {have}")
+    return found[0]

@@ -1,0 +1,216 @@
+"""`runbook rotate` on a real engine: killed at every step and run again, failing, waiting, finishing.
+
+The program is a small one, which makes the slots of secrets from random providers; the servers' part is in
+tests/cluster.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from ops import rotate as rotating
+from ops.errors import Refused, RolledBack
+from ops.history import RELEASE, Entry
+from ops.locks import all_abandoned
+from ops.session import Session
+from tests.tasks.engine import POLICY, ROOT, FakeCluster, a_session, changes, config, pulumi
+
+PROGRAM = """
+import json, os, time
+import pulumi
+import pulumi_random as random
+
+rotated = pulumi.Config("runbook").get_object("rotated") or {}
+secrets = pulumi.Config("secrets")
+after = [random.RandomId("status", byte_length=4, keepers={"rotated": json.dumps(rotated)}).hex]
+for name in ("JWT_SECRET", "SESSION_SECRET"):
+    state = rotated.get(name, {"period": 0, "phase": "retired"})
+    for period in {state["period"], state.get("previous", state["period"])}:
+        slot = "ab"[period % 2]
+        made = random.RandomId(f"{name}-{slot}", byte_length=4, keepers={"period": str(period)})
+        after.append(made.hex)
+        pulumi.export(f"{name}-{period}", made.hex)
+
+def then(_):
+    for name, state in rotated.items():
+        if f"{name} {state['phase']}" == os.environ.get("TEST_FAILS"):
+            raise Exception("the check failed")
+        if f"{name} {state['phase']}" == os.environ.get("TEST_HANGS"):
+            time.sleep(120)
+
+pulumi.Output.all(*after).apply(then)
+"""
+SCRIPT = """
+import sys
+from ops import rotate, session
+from tests.tasks.engine import FakeCluster, POLICY
+from pathlib import Path
+
+file = Path(sys.argv[1])
+session.Session.cluster = lambda self, *_: FakeCluster(file)
+opened = session.open_session(file.parent, "dev")
+rotate.rotate(opened, ["JWT_SECRET"], POLICY, dict, overlap=False)
+"""
+RELEASED = {
+    "revision": 1,
+    "image": "registry.example.com/shop@sha256:" + "1" * 64,
+    "git": "aaaa111",
+    "schema": {"min": 1, "max": 1, "level": 1},
+}
+
+pytestmark = pytest.mark.skipif(shutil.which("pulumi") is None, reason="needs the engine: . ./.sandbox/env")
+
+
+@pytest.fixture
+def session(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Session:
+    """A stack that was released."""
+    opened = a_session(tmp_path, monkeypatch, PROGRAM)
+    monkeypatch.setattr(FakeCluster, "level", 1)
+    document = yaml.safe_load(opened.file.read_text())
+    document["config"][RELEASE] = RELEASED
+    opened.file.write_text(yaml.safe_dump(document, sort_keys=False))
+    pulumi(opened.reader.folder, "up", "--yes", "--skip-preview", "--stack", "dev")
+    return opened
+
+
+def go(session: Session, *names: str, overlap: bool = True, **values: str) -> dict[str, Any]:
+    return rotating.rotate(
+        session, names, POLICY, lambda each: {key: values[key] for key in each.secret_names}, overlap=overlap
+    )
+
+
+def state(session: Session, name: str = "JWT_SECRET") -> dict[str, Any]:
+    return config(session).get("runbook:rotated", {}).get(name, {})
+
+
+def values(session: Session) -> set[str]:
+    """The secret values that the program has, by name and period."""
+    listed = pulumi(session.reader.folder, "stack", "output", "--json", "--stack", session.stack)
+    return set(yaml.safe_load(listed))
+
+
+def test_a_rotation_waits_for_its_overlap_and_is_finished(session: Session) -> None:
+    go(session, "JWT_SECRET")
+    assert (state(session)["phase"], state(session)["period"], state(session)["previous"]) == ("verified", 1, 0)
+    assert {"JWT_SECRET-0", "JWT_SECRET-1"} < values(session)
+    assert changes(session) == {}
+
+    with pytest.raises(Refused, match=r"its previous value is accepted until .*--no-overlap"):
+        go(session, "JWT_SECRET")
+
+    go(session, "JWT_SECRET", overlap=False)
+    assert state(session)["phase"] == "retired"
+    assert changes(session) == {}
+    told = [(entry.action, entry.message.split(" by ")[0]) for entry in session.history()][:5]
+    assert told == [
+        ("rotate", f"rotate JWT_SECRET to {phase}")
+        for phase in ("retired", "verified", "rolled-out", "dual", "pending")
+    ]
+
+
+def test_a_failed_check_goes_back_to_the_previous_value(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TEST_FAILS", "JWT_SECRET rolled-out")
+    with pytest.raises(RolledBack, match="JWT_SECRET could not be rotated; the previous value is in use"):
+        go(session, "JWT_SECRET")
+    assert (state(session)["phase"], state(session)["previous"]) == ("failed", 0)
+    assert "the check failed" in state(session)["failure"]
+    assert changes(session) == {}
+
+    monkeypatch.delenv("TEST_FAILS")
+    go(session, "JWT_SECRET", overlap=False)
+    # Slot b was filled and never used: the next value goes there too, under another number.
+    assert (state(session)["phase"], state(session)["period"], state(session)["previous"]) == ("retired", 3, 0)
+    assert "failure" not in state(session)
+
+
+def test_what_cannot_be_retired_stays_accepted(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TEST_FAILS", "JWT_SECRET retired")
+    with pytest.raises(RolledBack, match="could not be retired; both are valid"):
+        go(session, "JWT_SECRET", overlap=False)
+    assert state(session)["phase"] == "verified"
+    assert changes(session) == {}
+    monkeypatch.delenv("TEST_FAILS")
+    go(session, "JWT_SECRET", overlap=False)
+    assert (state(session)["phase"], state(session)["period"]) == ("retired", 1)
+
+
+@pytest.mark.parametrize("phase", ["pending", "dual", "rolled-out", "verified", "retired"])
+def test_killed_at_any_step_and_run_again(session: Session, monkeypatch: pytest.MonkeyPatch, phase: str) -> None:
+    for _ in killed_in(session, phase, monkeypatch):
+        assert state(session)["phase"] == phase
+    again = subprocess.run(
+        [sys.executable, "-c", SCRIPT, str(session.file)], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert again.returncode == 0, again.stderr
+    assert (state(session)["phase"], state(session)["period"], state(session)["previous"]) == ("retired", 1, 0)
+    assert changes(session) == {}
+
+
+def killed_in(session: Session, phase: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Once: the command was killed, with its engine, while it made this phase true."""
+    monkeypatch.setenv("TEST_HANGS", f"JWT_SECRET {phase}")
+    command = [sys.executable, "-c", SCRIPT, str(session.file)]
+    with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, start_new_session=True) as process:
+        deadline = time.monotonic() + 120
+        while state(session).get("phase") != phase or not session.locks():
+            assert process.poll() is None, process.stderr and process.stderr.read()
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        os.killpg(process.pid, signal.SIGKILL)
+    while not all_abandoned(session.locks() or ()):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    monkeypatch.delenv("TEST_HANGS")
+    yield
+
+
+def test_a_value_from_outside(session: Session) -> None:
+    key = "secrets:STRIPE_WEBHOOK_SECRET"
+    go(session, "stripe-webhook", STRIPE_WEBHOOK_SECRET="canary-new")
+    assert {key, f"{key}_B"} <= config(session).keys()
+    assert "canary-new" not in session.file.read_text()
+    shown = pulumi(session.reader.folder, "config", "get", f"{key}_B", "--stack", "dev").strip()
+    assert shown == "canary-new"
+
+    go(session, "stripe-webhook", overlap=False)
+    assert key not in config(session)
+    assert changes(session) == {}
+    go(session, "stripe-webhook", overlap=False, STRIPE_WEBHOOK_SECRET="canary-newer")
+    assert f"{key}_B" not in config(session)
+    assert state(session, "STRIPE_WEBHOOK_SECRET")["period"] == 2
+
+
+def test_due_rotates_what_is_due_and_tells_the_rest(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    done = rotating.due(session, POLICY)
+    assert done["rotated"] == {}
+    assert {item["action"] for item in done["notDue"]} == {"wait"}
+
+    recorded = session.reader.history
+
+    def a_year_older(size: int, page: int) -> list[Entry]:
+        return [
+            replace(entry, started=entry.started.replace(year=entry.started.year - 1)) for entry in recorded(size, page)
+        ]
+
+    monkeypatch.setattr(session.reader, "history", a_year_older)
+    done = rotating.due(session, POLICY)
+    phases = {name: state["phase"] for name, state in done["rotated"].items()}
+    assert phases["JWT_SECRET"] == phases["SESSION_SECRET"] == "verified"
+    assert {item["action"] for item in done["notDue"]} == {"give"}
+    assert "STRIPE_SECRET_KEY" in {item["secret"] for item in done["notDue"]}
+
+    again = rotating.due(session, POLICY)
+    assert again["rotated"] == {}
+    assert "JWT_SECRET" in {item["secret"] for item in again["notDue"] if item["action"] == "wait"}

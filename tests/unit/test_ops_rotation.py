@@ -1,0 +1,133 @@
+"""What a rotation does next: periods and slots, phases, what is due."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from ops import rotation
+from ops.decisions import behind
+from ops.errors import Refused
+from ops.history import Entry
+from settings.rotation import Policy, Rotated, Rotating, slot
+
+AT = datetime(2026, 11, 22, 10, tzinfo=UTC)
+LONG_AGO = AT - timedelta(days=400)
+HOUR = 3600
+
+
+def rotating(name: str = "JWT_SECRET", kind: Any = "key", **state: Any) -> Rotating:
+    if "period" in state:
+        state = {"startedAt": rotation.stamp(AT), "phaseAt": rotation.stamp(AT), **state}
+    policy = Policy(schedule="0 0 1,15 * *", overlap_seconds=HOUR, verify=None, issue=None, revoke=None)
+    return Rotating(name, kind, policy, "Etc/UTC", Rotated.model_validate(state))
+
+
+@pytest.mark.parametrize(
+    ("state", "period", "previous"),
+    [
+        ({}, 1, 0),
+        ({"period": 4, "previous": 3, "phase": "retired"}, 5, 4),
+        # After a failure the previous value is in use: its slot is not the one to fill.
+        ({"period": 4, "previous": 3, "phase": "failed", "failure": "no"}, 6, 3),
+        ({"period": 6, "previous": 3, "phase": "failed", "failure": "no"}, 8, 3),
+    ],
+)
+def test_the_next_value_goes_into_the_slot_that_is_not_in_use(
+    state: dict[str, Any], period: int, previous: int
+) -> None:
+    now = rotating(**state)
+    begun = rotation.begun(now, AT)
+    assert (begun.period, begun.previous, begun.phase) == (period, previous, "pending")
+    assert slot(begun.period) != slot(now.in_use)
+
+
+@pytest.mark.parametrize("phase", ["pending", "tested", "dual", "rolled-out", "verified", "retired"])
+def test_an_emergency_never_overwrites_the_value_in_use(phase: str) -> None:
+    now = rotating(period=4, previous=3, phase=phase)
+    begun = rotation.begun(now, AT, emergency=True)
+    assert slot(begun.period) != slot(now.in_use)
+    assert (begun.phase, begun.emergency, begun.generation) == ("rolled-out", True, 1)
+    assert begun.period > 4
+
+
+def test_the_phases_lead_from_the_first_to_the_last() -> None:
+    walked, state = [], rotation.begun(rotating(), AT)
+    while state.phase != "retired":
+        walked.append(state.phase)
+        state = rotation.moved(state, rotation.NEXT[state.phase], AT)
+    assert walked == ["pending", "tested", "dual", "rolled-out", "verified"]
+
+
+def test_a_walk_waits_for_the_overlap_unless_told_to_finish() -> None:
+    now = rotating(period=1, previous=0, phase="verified")
+    assert rotation.ended(now, AT, overlap=True)
+    assert not rotation.ended(now, AT + timedelta(seconds=HOUR), overlap=True)
+    assert not rotation.ended(now, AT, overlap=False)
+    assert rotation.ended(rotating(period=1, previous=0, phase="retired"), AT, overlap=False)
+    assert not rotation.ended(rotating(period=1, previous=0, phase="dual"), AT, overlap=True)
+
+
+@pytest.mark.parametrize(
+    ("state", "at", "action", "when"),
+    [
+        ({}, AT, "begin", datetime(2026, 11, 15, tzinfo=UTC)),
+        ({"period": 1, "previous": 0, "phase": "retired"}, AT, "wait", datetime(2026, 12, 1, tzinfo=UTC)),
+        (
+            {"period": 1, "previous": 0, "phase": "retired"},
+            datetime(2026, 12, 1, tzinfo=UTC),
+            "begin",
+            datetime(2026, 12, 1, tzinfo=UTC),
+        ),
+        ({"period": 1, "previous": 0, "phase": "dual"}, AT, "resume", AT),
+        ({"period": 1, "previous": 0, "phase": "verified"}, AT, "wait", AT + timedelta(seconds=HOUR)),
+        (
+            {"period": 1, "previous": 0, "phase": "verified"},
+            AT + timedelta(seconds=HOUR),
+            "retire",
+            AT + timedelta(seconds=HOUR),
+        ),
+        # One that failed is not tried again every hour, but when its schedule says so.
+        (
+            {"period": 1, "previous": 0, "phase": "failed", "failure": "no"},
+            AT,
+            "wait",
+            datetime(2026, 12, 1, tzinfo=UTC),
+        ),
+    ],
+)
+def test_due(state: dict[str, Any], at: datetime, action: str, when: datetime) -> None:
+    found = rotation.due(rotating(**state), at, LONG_AGO)
+    assert (found.action, found.when) == (action, when)
+
+
+def test_a_value_from_outside_is_waited_for() -> None:
+    assert rotation.due(rotating("STRIPE_SECRET_KEY", "given"), AT, LONG_AGO).action == "give"
+
+
+def test_names_are_found_by_how_they_begin() -> None:
+    known = {name: rotating(name) for name in ("STRIPE_SECRET_KEY", "STRIPE_WEBHOOK_SECRET", "JWT_SECRET")}
+    assert rotation.named(["stripe-webhook", "jwt_secret", "JWT_SECRET"], known) == [
+        "STRIPE_WEBHOOK_SECRET",
+        "JWT_SECRET",
+    ]
+    with pytest.raises(Refused, match="more than one secret stripe"):
+        rotation.named(["stripe"], known)
+    with pytest.raises(Refused, match=r"no secret smtp\. Those that rotate: JWT_SECRET, STRIPE_SECRET_KEY"):
+        rotation.named(["smtp"], known)
+
+
+def test_a_stack_file_that_missed_a_rotation_is_noticed() -> None:
+    def entry(**rotated: str) -> Entry:
+        states = {name: {"startedAt": at} for name, at in rotated.items()}
+        return Entry("update", "succeeded", AT, AT, "", {}, {"runbook:rotated": states}, {})
+
+    file = {"runbook:rotated": {"JWT_SECRET": {"startedAt": "2026-11-01T00:00:00Z"}}}
+    assert behind(file, entry(JWT_SECRET="2026-11-01T00:00:00Z")) == []
+    assert behind(file, entry(JWT_SECRET="2026-11-15T00:00:00Z", REDIS_URL="2026-11-02T00:00:00Z")) == [
+        "JWT_SECRET",
+        "REDIS_URL",
+    ]
+    assert behind(file, None) == behind(file, entry()) == []
