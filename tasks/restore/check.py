@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable
+from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from typing import Any
 
 from tasks.backup.manifest import Manifest
@@ -15,12 +17,21 @@ from tasks.errors import Refused, TaskError
 from tasks.progress import say, step
 from tasks.restore.compare import differences
 from tasks.restore.fetch import fetch
+from tasks.restore.integrity import Integrity
 from tasks.restore.place import Place
 from tasks.store import Store
 
 Step = Callable[[str], AbstractContextManager[None]]
 HALF_MADE = "half_made"
 """In a database's note: the backup that it is being made of. Nobody needs such a database."""
+
+
+@dataclass(frozen=True)
+class Restored:
+    """What was found in the finished database."""
+
+    rows: dict[str, Any]
+    integrity: Integrity | None
 
 
 def restore(
@@ -32,26 +43,40 @@ def restore(
     *,
     jobs: int,
     timed: Step = step,
-) -> dict[str, Any]:
+    test: bool = False,
+) -> Restored:
     """Make the database `name` out of the backup, compare it with the manifest, and say what was found.
 
-    A database that is not what the manifest promises, or that was not finished, is removed.
+    A database that is not what the manifest promises, or that was not finished, is removed. A test replaces a
+    worthless one of that name, and has the engine check the new one.
     """
     place.accept(manifest)
     keys = identities(environment)
-    with scratch(environment) as folder:
-        with timed("fetch"):
-            fetch(store, manifest, folder, keys, jobs)
-        place.create(name)
+    with scratch(environment) as folder, ThreadPoolExecutor(jobs) as beside:
+        created = beside.submit(_create, place, name, replace=test)
         try:
+            with timed("fetch"):
+                fetch(store, manifest, folder, keys, jobs)
+            created.result()
             place.set_note(name, {HALF_MADE: manifest.id})
             with timed("restore"):
                 place.load(name, folder, manifest, jobs)
-            with timed("compare"):
-                return compare(place, name, manifest)
+            with timed("check"):
+                return _checked(place, name, manifest, beside, test=test)
         except BaseException:
-            _remove(place, name)
+            if created.exception() is None:
+                _remove(place, name)  # and whoever is still at work in it
             raise
+
+
+def _checked(place: Place, name: str, manifest: Manifest, beside: Executor, *, test: bool) -> Restored:
+    compared = beside.submit(compare, place, name, manifest)
+    # It waits for the comparison, which has to be before it in the queue.
+    sound = beside.submit(place.integrity, name, compared.exception) if test else None
+    analyzed = beside.submit(place.analyze, name)
+    found = Restored(compared.result(), sound and sound.result())
+    analyzed.result()
+    return found
 
 
 def half_made(place: Place) -> list[str]:
@@ -67,16 +92,20 @@ def new_half_made(place: Place) -> str:
     return place.copy_name("restoring", secrets.token_hex(2))
 
 
-def make_room(place: Place) -> None:
-    """Remove what the last restore test left in the throw-away database; refuse if it holds anything else."""
-    if place.live in place.databases():
-        if not _worthless(place, place.live):
-            raise Refused(
-                "database_exists",
-                f"RESTORE_DATABASE_URL: {place.shown(place.live)} holds tables that no restore test made: it was not "
-                "touched. Name a database to throw away",
-            )
-        place.drop(place.live)
+def require_worthless(place: Place) -> None:
+    """Refuse a throw-away database that holds anything but what the last restore test left there."""
+    if place.live in place.databases() and not _worthless(place, place.live):
+        raise Refused(
+            "database_exists",
+            f"RESTORE_DATABASE_URL: {place.shown(place.live)} holds tables that no restore test made: it was not "
+            "touched. Name a database to throw away",
+        )
+
+
+def _create(place: Place, name: str, *, replace: bool) -> None:
+    if replace:
+        place.drop(name)
+    place.create(name)
 
 
 def _worthless(place: Place, name: str) -> bool:

@@ -13,7 +13,7 @@ from tasks.environment import Environment
 from tasks.errors import Refused, TaskError
 from tasks.restore import attempt as attempts
 from tasks.restore import in_place
-from tasks.restore.check import make_room, new_half_made, restore
+from tasks.restore.check import new_half_made, require_worthless, restore
 from tasks.restore.fetch import verify
 from tasks.restore.places import live_place, throw_away_place
 from tasks.result import Result
@@ -71,15 +71,14 @@ def _test_begin(arguments: argparse.Namespace, environment: Environment) -> Resu
         facts = attempt.facts
         facts["manifest_sha256"] = hashlib.sha256(manifest.to_bytes()).hexdigest()
         facts["server_versions"] = {"backed_up": manifest.server_version, "restored": place.version()}
-        make_room(place)
-        facts["rows"] = restore(environment, store, manifest, place, place.live, jobs=jobs, timed=attempt.step)
-        facts["sentinel"] = "found"
-        with attempt.step("integrity"):
-            integrity = place.integrity(place.live)
-        facts["integrity"] = integrity.findings
-        if not integrity.passed:
+        require_worthless(place)
+        found = restore(environment, store, manifest, place, place.live, jobs=jobs, timed=attempt.step, test=True)
+        facts["rows"], facts["sentinel"] = found.rows, "found"
+        assert found.integrity
+        facts["integrity"] = found.integrity.findings
+        if not found.integrity.passed:
             raise TaskError(
-                "database_damaged", f"backup {manifest.id} restores to a damaged database: {integrity.findings}"
+                "database_damaged", f"backup {manifest.id} restores to a damaged database: {found.integrity.findings}"
             )
 
     attempt = attempts.begin(store, manifest, environment.scratch, work)
@@ -114,7 +113,7 @@ def _into(arguments: argparse.Namespace, environment: Environment) -> Result:
         if name in place.databases():
             raise Refused("database_exists", f"there is a database {name} already; it was not touched. Name a new one")
         made = new_half_made(place)
-        rows = restore(environment, store, manifest, place, made, jobs=_jobs(arguments, environment))
+        rows = restore(environment, store, manifest, place, made, jobs=_jobs(arguments, environment)).rows
         place.publish(made, name, None)
     return Result(
         {"backup": manifest.id, "database": name, "url": place.shown(name), **rows},

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import io
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -81,10 +82,26 @@ def _unseal(stream: _Checked, out: BinaryIO, keys: Keys, name: str) -> None:
         raise
 
 
+class _Ahead:
+    """Has the next piece of a stream read while somebody works on this one."""
+
+    def __init__(self, stream: BinaryIO, reader: Executor) -> None:
+        self._read = lambda: reader.submit(stream.read, _CHUNK)
+        self._piece, self._next = io.BytesIO(), self._read()
+
+    def read(self, count: int) -> bytes:
+        data = self._piece.read(count)
+        if not data:
+            self._piece = io.BytesIO(self._next.result())
+            self._next = self._read()
+            data = self._piece.read(count)
+        return data
+
+
 class _Checked:
     """A stream that sums up what passes and at its end compares it with the manifest."""
 
-    def __init__(self, stream: BinaryIO, backup: str, file: File, meter: Meter) -> None:
+    def __init__(self, stream: _Ahead, backup: str, file: File, meter: Meter) -> None:
         self._stream, self._backup, self._file, self._meter = stream, backup, file, meter
         self._sum = hashlib.sha256()
         self._size = 0
@@ -119,8 +136,8 @@ class _Checked:
 def _checked(store: Store, manifest: Manifest, file: File, meter: Meter) -> Iterator[_Checked]:
     """Open a file of a backup; leaving the block well means that all of it was read and is right."""
     try:
-        with store.open(manifest.key(file)) as raw:
-            stream = _Checked(raw, manifest.id, file, meter)
+        with store.open(manifest.key(file)) as raw, ThreadPoolExecutor(1) as reader:
+            stream = _Checked(_Ahead(raw, reader), manifest.id, file, meter)
             yield stream
             stream.drain()
             stream.compare()

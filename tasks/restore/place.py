@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Protocol
@@ -51,11 +51,17 @@ class Place(Protocol):
         """Put the fetched backup in `folder` into the empty database."""
         ...
 
+    def analyze(self, name: str) -> None:
+        """Make the planner's statistics, which are in no dump."""
+        ...
+
     def rows(self, name: str) -> dict[str, int]: ...
 
     def has_sentinel(self, name: str, token: str) -> bool: ...
 
-    def integrity(self, name: str) -> Integrity: ...
+    def integrity(self, name: str, rows_read: Callable[[], object]) -> Integrity:
+        """The engine's own checks; `rows_read` returns when somebody else has read every row."""
+        ...
 
     def publish(self, half_made: str, name: str, note: Mapping[str, Any] | None) -> None:
         """Give a finished database its name and its note, in one act."""

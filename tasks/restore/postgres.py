@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -107,8 +107,10 @@ class PostgresPlace:
             environment,
             f"backup {manifest.id} into {target.shown}",
         )
+
+    def analyze(self, name: str) -> None:
         with self._inside(name) as connection:
-            # The planner's statistics are in no dump; without them the first queries may take for ever.
+            # Without them the first queries may take for ever.
             connection.execute("ANALYZE")
 
     def rows(self, name: str) -> dict[str, int]:
@@ -123,9 +125,11 @@ class PostgresPlace:
                 return False
             return row is not None
 
-    def integrity(self, name: str) -> Integrity:
+    def integrity(self, name: str, rows_read: Callable[[], object]) -> Integrity:
         with self._inside(name) as connection:
-            checked, pages = indexes(connection), page_checksums(connection)
+            checked = indexes(connection)
+            rows_read()  # a broken page is counted when it is read
+            pages = page_checksums(connection)
             return Integrity(
                 passed=not checked.broken and not pages.get("failures"),
                 findings={"amcheck": checked.to_json(), "data_checksums": pages},
