@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from typing import Any
 
@@ -20,6 +21,8 @@ from tasks.store.base import Exists
 FOLDER = "evidence/"
 BEGINNING = "0" * 64
 """`previous` of the first record."""
+
+_READERS = 8
 
 Record = dict[str, Any]
 
@@ -55,8 +58,8 @@ def append(store: Store, content: Mapping[str, Any]) -> Record:
 
 def records(store: Store) -> Iterator[Record]:
     """All of them, oldest first, as they are; `verify` tells whether they can be believed."""
-    for key in _keys(store):
-        yield _read(store, key)
+    for _, record in _all(store):
+        yield record
 
 
 def since(store: Store, when: datetime) -> Iterator[Record]:
@@ -72,8 +75,7 @@ def verify(store: Store) -> list[Record]:
     """Every record, after each proved to be what was written; raises `evidence_broken` at the first that is not."""
     before: Record | None = None
     found: list[Record] = []
-    for key in _keys(store):
-        record = _read(store, key)
+    for key, record in _all(store):
         expected = before["sequence"] + 1 if before else 1
         if key != evidence_key(expected) or record.get("sequence") != expected:
             raise _broken(key, f"{evidence_key(expected)} is expected here: a record was removed or renamed")
@@ -92,6 +94,13 @@ def _written(record: Record) -> bytes:
 
 def _keys(store: Store) -> list[str]:
     return [entry.key for entry in store.entries(FOLDER) if entry.key.endswith(".json")]
+
+
+def _all(store: Store) -> Iterator[tuple[str, Record]]:
+    """Each with its key, oldest first."""
+    keys = _keys(store)
+    with ThreadPoolExecutor(_READERS) as pool:
+        yield from zip(keys, pool.map(lambda key: _read(store, key), keys), strict=True)
 
 
 def _last(store: Store) -> Record | None:
