@@ -218,7 +218,7 @@ def s3() -> Iterator[S3]:
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="runbook-s3-")))
         ports = free_ports(8)
-        stack.callback(_remove_sockets, tuple(ports))
+        stack.callback(_remove_sockets)
         keys = [(f"key{secrets.token_hex(6)}", secrets.token_hex(16)) for _ in range(2)]
         actions = [["Admin", "Read", "Write", "List", "Tagging"], ["Read", "List"]]
         identities = [
@@ -259,11 +259,16 @@ def s3() -> Iterator[S3]:
             yield server
 
 
-def _remove_sockets(ports: Sequence[int]) -> None:
-    """It puts them into /tmp whatever TMPDIR says, and leaves them there."""
-    for port in ports:
-        for path in Path("/tmp").glob(f"seaweedfs-*-{port}.sock"):
-            path.unlink()
+def _remove_sockets() -> None:
+    """It puts them into /tmp whatever it is told, and leaves them there. Those of killed runs go as well."""
+    for path in Path("/tmp").glob("seaweedfs-*.sock"):
+        with socket.socket(socket.AF_UNIX) as client:
+            try:
+                client.connect(str(path))
+            except ConnectionRefusedError:  # nobody's any more
+                path.unlink(missing_ok=True)
+            except FileNotFoundError:
+                continue
 
 
 def _await_bucket(server: S3) -> None:
