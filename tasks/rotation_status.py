@@ -4,7 +4,7 @@
      "rotated_at": "2026-11-15T00:00:04Z", "max_age_seconds": 1468800, "overlap_until": null,
      "failure": null, "emergency_at": null}
 
-Times are 0 for what never happened, as with backups. Of a file that cannot be read there is only the metric that says so.
+Times are 0 for what never happened, as with backups. Of a file that cannot be read one metric is left, which says so.
 """
 
 from __future__ import annotations

@@ -9,7 +9,9 @@ SESSION_KEYS for log-out.
 from __future__ import annotations
 
 import argparse
+from contextlib import closing
 from dataclasses import dataclass
+from typing import Any
 
 from tasks.credentials import postgres, redis
 from tasks.credentials.rotation import Rotation, tried
@@ -47,16 +49,16 @@ class Variables:
         first, second = self.required("ADMIN_URL"), self.account("ADMIN_URL_PREVIOUS")
         return (first, second) if second else (first,)
 
-    def server(self) -> Server:
+    def server(self) -> closing[Server]:
         if self.kind == "redis":
-            return redis.RedisServer(self.admins)
+            return closing(redis.RedisServer(self.admins))
         owner = self.environment.required(self.name("OWNER"), "shop")
-        return postgres.PostgresServer(self.admins, owner)
+        return closing(postgres.PostgresServer(self.admins, owner))
 
-    def rotation(self) -> Rotation:
+    def rotation(self, server: Server) -> Rotation:
         return Rotation(
             kind=self.kind,
-            server=self.server(),
+            server=server,
             admin=self.admins[0],
             admin_fixed=self.environment.flag(self.name("ADMIN_FIXED")),
             new=self.required("NEW_URL"),
@@ -87,12 +89,16 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def _prepare(arguments: argparse.Namespace, environment: Environment) -> Result:
-    done = Variables(environment, arguments.kind).rotation().prepare()
+    variables = Variables(environment, arguments.kind)
+    with variables.server() as server:
+        done = variables.rotation(server).prepare()
     return Result(done, f"{done['role']}: {'let in' if done['created'] else 'was there'}, tested")
 
 
 def _retire(arguments: argparse.Namespace, environment: Environment) -> Result:
-    done = Variables(environment, arguments.kind).rotation().retire(force=arguments.force)
+    variables = Variables(environment, arguments.kind)
+    with variables.server() as server:
+        done = variables.rotation(server).retire(force=arguments.force)
     return Result(done, f"{done['role']}: refused, {done['ended_sessions']} sessions ended")
 
 
@@ -102,7 +108,10 @@ def _rotating(environment: Environment) -> list[Variables]:
 
 
 def _sessions(_: argparse.Namespace, environment: Environment) -> Result:
-    found = {kind: [] for kind in KINDS} | {one.kind: one.server().sessions() for one in _rotating(environment)}
+    found: dict[str, list[dict[str, Any]]] = {kind: [] for kind in KINDS}
+    for one in _rotating(environment):
+        with one.server() as server:
+            found[one.kind] = server.sessions()
     lines = [f"{kind}: {' '.join(map(str, row.values()))}" for kind, rows in found.items() for row in rows]
     return Result(found, "\n".join(lines) or "nobody")
 
@@ -110,7 +119,8 @@ def _sessions(_: argparse.Namespace, environment: Environment) -> Result:
 def _log_out(_: argparse.Namespace, environment: Environment) -> Result:
     variables = Variables(environment, "redis")
     patterns = environment.required("SESSION_KEYS", "'session:*'").split()
-    ended = redis.RedisServer(variables.admins).log_out(patterns)
+    with closing(redis.RedisServer(variables.admins)) as server:
+        ended = server.log_out(patterns)
     return Result({"sessions": ended}, f"{ended} sessions ended")
 
 
@@ -118,6 +128,7 @@ def _try(_: argparse.Namespace, environment: Environment) -> Result:
     answers = {kind: {"old": "none", "admin_previous": "none"} for kind in KINDS}
     for one in _rotating(environment):
         accounts = {"old": one.account("OLD_URL"), "admin_previous": one.account("ADMIN_URL_PREVIOUS")}
-        answers[one.kind] = tried(one.server(), accounts)
+        with one.server() as server:
+            answers[one.kind] = tried(server, accounts)
     lines = [f"{kind}, {which}: {said}" for kind, said_of in answers.items() for which, said in said_of.items()]
     return Result(answers, "\n".join(lines))

@@ -70,7 +70,7 @@ class PostgresServer:
                 connection.execute(sql.SQL("CREATE TABLE {} (n integer)").format(table))
                 connection.execute(sql.SQL("INSERT INTO {} VALUES (1)").format(table))
 
-    def open(self, account: Account) -> None:
+    def admit(self, account: Account) -> None:
         role, owner = sql.Identifier(account.role), sql.Identifier(self._owner)
         with self._alone() as admin:
             verb = "ALTER" if _exists(admin, account.role) else "CREATE"
@@ -79,7 +79,7 @@ class PostgresServer:
             admin.execute(sql.SQL("GRANT {} TO {}").format(owner, role))
             admin.execute(sql.SQL("ALTER ROLE {} SET role = {}").format(role, sql.Literal(self._owner)))
 
-    def close(self, role: str) -> None:
+    def shut_out(self, role: str) -> None:
         with self._alone() as admin:
             if _exists(admin, role):
                 admin.execute(sql.SQL("ALTER ROLE {} NOLOGIN PASSWORD NULL").format(sql.Identifier(role)))
@@ -115,6 +115,10 @@ class PostgresServer:
         if not all(gone for (gone,) in ended):
             raise TaskError("session_stays", f"a session of {role} does not end; look at pg_stat_activity")
         return len(ended)
+
+    def close(self) -> None:
+        if "_admin" in self.__dict__:
+            self._admin.close()
 
     @cached_property
     def _admin(self) -> Connection[Any]:

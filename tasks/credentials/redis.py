@@ -69,10 +69,10 @@ class RedisServer:
             if not (connection.delete(key) and kept):
                 raise TaskError("redis_failed", f"what {account.role} wrote could not be read again")
 
-    def open(self, account: Account) -> None:
+    def admit(self, account: Account) -> None:
         self._set_user(account.role, "reset", "on", _hash(account), *RULES.split())
 
-    def close(self, role: str) -> None:
+    def shut_out(self, role: str) -> None:
         self._set_user(role, "off", "resetpass")
 
     def set_admin_password(self, admin: Account) -> None:
@@ -117,6 +117,10 @@ class RedisServer:
         # One command is all or nothing.
         with _told():
             self._admin.execute_command("ACL", "SETUSER", *words)
+
+    def close(self) -> None:
+        if "_admin" in self.__dict__:
+            self._admin.close()
 
     @cached_property
     def _admin(self) -> Redis:

@@ -49,9 +49,9 @@ class Rotation:
             with step(f"{self.kind}: let in {role}"):
                 # It may be the role of two rotations ago. Whoever is in with that password must not stay; and the new
                 # one comes last, so that a run that finds it accepted knows that all of this was done.
-                self.server.close(role)
+                self.server.shut_out(role)
                 self.server.end_sessions(role)
-                self.server.open(self.new)
+                self.server.admit(self.new)
         with step(f"{self.kind}: test {role}"):
             self.server.prove(self.new)
         return {"kind": self.kind, "role": role, "created": created, "tested": True}
@@ -67,7 +67,7 @@ class Rotation:
             self._refuse_if_used(old.role)
         with step(f"{self.kind}: let in {old.role} no more"):
             if not is_admin:
-                self.server.close(old.role)
+                self.server.shut_out(old.role)
             if not self.admin_fixed:
                 self.server.set_admin_password(self.admin)
             # Only now, when none of them can come back.

@@ -44,11 +44,11 @@ class Server(Protocol):
         """Do with the account what the application does, and leave nothing of it; an error if that is not possible."""
         ...
 
-    def open(self, account: Account) -> None:
+    def admit(self, account: Account) -> None:
         """Let the role in with this password and with no other, with the rights of the application."""
         ...
 
-    def close(self, role: str) -> None:
+    def shut_out(self, role: str) -> None:
         """Let nobody in as this role. Its sessions stay."""
         ...
 
@@ -60,6 +60,10 @@ class Server(Protocol):
 
     def end_sessions(self, role: str) -> int:
         """End all sessions of a role but the one that asks; how many there were."""
+        ...
+
+    def close(self) -> None:
+        """End the admin's own session, if there is one."""
         ...
 
     def sessions(self) -> list[dict[str, Any]]:

@@ -49,8 +49,9 @@ def running(
     stop: signal.Signals = signal.SIGTERM,
     user: pwd.struct_passwd | None = None,
     environment: Mapping[str, str] | None = None,
+    log: list[str] | None = None,
 ) -> Iterator[subprocess.Popen[str]]:
-    """A program, from the moment its output says `ready` until the block ends."""
+    """A program, from the moment its output says `ready` until the block ends; `log` gets its lines."""
     as_user: dict[str, Any] = {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []} if user else {}
     process = subprocess.Popen(
         ["setpriv", "--pdeathsig=KILL", *map(str, command)],
@@ -63,7 +64,7 @@ def running(
         cwd="/",
         **as_user,
     )
-    told: list[str] = []
+    told = [] if log is None else log
     is_ready = threading.Event()
 
     def read() -> None:
@@ -135,8 +136,8 @@ class Postgres:
 
 
 @contextmanager
-def postgres(*options: str, programs: Path = BIN) -> Iterator[Postgres]:
-    """A new server with data checksums; `options` go to it as they are."""
+def postgres(*options: str, programs: Path = BIN, log: list[str] | None = None) -> Iterator[Postgres]:
+    """A new server with data checksums; `options` go to it as they are, its lines to `log`."""
     user = unprivileged()
     (port,) = free_ports(1)
     folder = Path(tempfile.mkdtemp(prefix="runbook-postgres-"))
@@ -164,6 +165,7 @@ def postgres(*options: str, programs: Path = BIN) -> Iterator[Postgres]:
             "ready to accept connections",
             stop=signal.SIGINT,  # fast: does not wait for clients
             user=user,
+            log=log,
         ) as process:
             yield Postgres(port, password, folder / "data", process)
     finally:

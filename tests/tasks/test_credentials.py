@@ -1,0 +1,281 @@
+"""Rotation on real servers: what is accepted and what is refused, tried; killed anywhere; with nothing secret told."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tasks.credentials.redis import RULES
+from tests.tasks.rotating import Cache, Database, World, killed_before
+from tests.tasks.running import task
+from tests.tasks.servers import Postgres, postgres
+
+KINDS = ("database", "redis")
+
+
+@pytest.fixture(scope="module")
+def log() -> list[str]:
+    """What PostgreSQL logs: every statement."""
+    return []
+
+
+@pytest.fixture(scope="module")
+def server(installed: None, log: list[str]) -> Iterator[Postgres]:
+    with postgres("-c", "log_statement=all", "-c", "log_connections=on", log=log) as server:
+        yield server
+
+
+@pytest.fixture
+def cache(tmp_path: Path, installed: None) -> Iterator[Cache]:
+    cache = Cache(tmp_path)
+    with cache.serving():
+        yield cache
+
+
+@pytest.fixture(params=KINDS)
+def world(request: pytest.FixtureRequest) -> World:
+    if request.param == "redis":
+        return request.getfixturevalue("cache")
+    return Database(request.getfixturevalue("server"))
+
+
+def test_periods_take_turns(world: World) -> None:
+    for new in (1, 2, 3):
+        old = new - 1
+        assert world.done("prepare", new, old) == {
+            "kind": world.kind,
+            "role": world.role(new),
+            "created": True,
+            "tested": True,
+        }
+        assert (world.accepted(new), world.accepted(old)) == (True, True), "both, until the old one retires"
+        retired = world.done("retire", new, old)
+        assert retired == {"kind": world.kind, "role": world.role(old), "ended_sessions": 0, "refused": True}
+        assert (world.accepted(new), world.accepted(old)) == (True, False)
+        assert (world.admin_accepted(new), world.admin_accepted(old)) == (True, False)
+    assert world.role(1) == world.role(3)
+    assert not world.accepted(1), "the same role, another password"
+
+
+def test_again_changes_nothing(world: World) -> None:
+    world.done("prepare", 1, 0)
+    with world.live(world.role(1), world.of_period(1)) as pod:
+        assert world.done("prepare", 1, 0)["created"] is False
+        before = world.state()
+        world.done("retire", 1, 0)
+        after = world.state()
+        world.done("retire", 1, 0)
+        world.done("prepare", 1, 0)
+        assert world.state() == after
+        assert (after == before) is (world.kind == "database"), "only PostgreSQL hides which password it is"
+        assert pod.is_alive(), "who uses the new one notices nothing"
+
+
+def test_who_still_uses_the_old_one_is_named_and_stays(world: World) -> None:
+    world.done("prepare", 1, 0)
+    with world.live(world.role(0), world.of_period(0)) as pod:
+        refused = world.run("retire", 1, 0)
+        assert (refused.exit_code, refused.error) == (1, "still_used")
+        assert f"1 of {world.role(0)} by " in refused.message
+        assert "from 127.0.0.1" in refused.message
+        assert ("an old pod" in refused.message) is (world.kind == "database")
+        assert pod.is_alive()
+        assert world.accepted(0)
+    assert world.done("retire", 1, 0)["ended_sessions"] == 0, "a session that has just ended is waited for"
+
+
+def test_force_ends_the_sessions_of_the_old_one_and_of_the_admin(world: World) -> None:
+    world.done("prepare", 1, 0)
+    world.done("retire", 1, 0)
+    world.done("prepare", 2, 1)
+    ids = ((world.role(0), world.of_admin(1)), (world.role(1), world.of_period(1)), (world.role(2), world.of_period(2)))
+    with world.live(*ids[0]) as admin, world.live(*ids[1]) as old, world.live(*ids[2]) as new:
+        assert world.run("retire", 2, 1).error == "still_used"
+        assert world.done("retire", 2, 1, "--force")["ended_sessions"] == 2
+        alive = [client.is_alive() for client in (admin, old, new)]
+    assert alive == [False, False, True]
+    assert (world.accepted(1), world.accepted(2)) == (False, True)
+
+
+def test_force_on_the_very_first(world: World) -> None:
+    world.done("prepare", 1, 0)
+    with world.live(world.role(0), world.of_period(0)) as old:
+        assert world.done("retire", 1, 0, "--force")["ended_sessions"] == 1
+        assert not old.is_alive()
+    assert not world.accepted(0)
+
+
+def test_a_rotation_that_failed_before_leaves_nobody_inside(world: World) -> None:
+    """Period 1 went back to 0; 3 has the same role, and whoever is in with the password of 1 has to go."""
+    world.done("prepare", 1, 0)
+    with world.live(world.role(1), world.of_period(1)) as stranger:
+        assert world.done("prepare", 3, 0)["created"] is True
+        assert not stranger.is_alive()
+    assert (world.accepted(0), world.accepted(1), world.accepted(3)) == (True, False, True)
+
+
+def arranged(world: World, verb: str, new: int) -> None:
+    """Everything that is done before this step."""
+    for period in range(1, new + (verb == "retire")):
+        world.done("prepare", period, period - 1)
+        if period < new:
+            world.done("retire", period, period - 1)
+
+
+def facts(world: World, new: int) -> list[bool]:
+    """Who is let in."""
+    return [world.accepted(period) for period in range(new + 1)] + [
+        world.admin_accepted(period) for period in range(1, new + 1)
+    ]
+
+
+@pytest.mark.parametrize(("verb", "new"), [("prepare", 1), ("prepare", 3), ("retire", 1), ("retire", 2)])
+@pytest.mark.parametrize("kind", KINDS)
+def test_killed_anywhere_and_run_again(kind: str, verb: str, new: int, server: Postgres, tmp_path: Path) -> None:
+    """Before each message that it sends to the server, one after the other."""
+    expected, message, killed = None, 0, True
+    while killed:
+        cache = Cache(tmp_path)
+        with cache.serving():
+            world = cache if kind == "redis" else Database(server)
+            arranged(world, verb, new)
+            words = ("credentials", verb, kind)
+            if expected is None:
+                world.done(verb, new, new - 1)
+                expected = shape(world), facts(world, new)
+                continue
+            message += 1
+            killed = killed_before(message, world.port, lambda port: world.environment(new, new - 1, port), *words)  # noqa: B023
+            world.done(verb, new, new - 1)
+            assert (shape(world), facts(world, new)) == expected, f"killed before message {message}"
+    assert message > 10
+
+
+def shape(world: World) -> str:
+    """Its state, of which names and passwords are this world's alone."""
+    text = str(world.state())
+    if isinstance(world, Database):
+        return text.replace(world.owner, "shop")
+    assert isinstance(world, Cache)
+    for name, digest in world.digests():
+        text = text.replace(digest, name)
+    return text
+
+
+def test_both_of_the_admins_passwords_are_tried(world: World) -> None:
+    variable = f"ROTATE_{world.kind.upper()}_ADMIN_URL"
+    wrong = world.url(world.role(0), world.password("wrong"))
+    refused = world.run("prepare", 1, 0, **{variable: wrong, f"{variable}_PREVIOUS": wrong})
+    assert (refused.exit_code, refused.error) == (1, "admin_refused")
+    assert variable in refused.message
+    assert f"{variable}_PREVIOUS" in refused.message
+    assert not world.accepted(1)
+    assert world.run("prepare", 1, 0, **{variable: wrong}).exit_code == 0, "the previous one holds"
+    assert world.run("prepare", 3, 0, **{f"{variable}_PREVIOUS": wrong}).error == "admin_refused"
+    holds = world.url(world.role(0), world.of_period(0))
+    assert world.run("prepare", 3, 0, **{variable: holds, f"{variable}_PREVIOUS": wrong}).exit_code == 0
+
+
+def test_a_retired_one_that_is_still_let_in_is_no_success(world: World) -> None:
+    """The admin's new password is the old one: the proof at the end has to find out."""
+    world.done("prepare", 1, 0)
+    variable = f"ROTATE_{world.kind.upper()}_ADMIN_URL"
+    outcome = world.run("retire", 1, 0, **{variable: world.url(world.role(0), world.of_period(0))})
+    assert (outcome.exit_code, outcome.error) == (1, "still_accepted")
+
+
+def test_the_old_one_stays_if_the_new_one_does_not_work(world: World) -> None:
+    for flags in ((), ("--force",)):
+        outcome = world.run("retire", 1, 0, *flags)
+        assert (outcome.exit_code, outcome.error) == (1, "new_refused")
+        assert world.accepted(0)
+
+
+def test_trying_what_should_be_refused(world: World) -> None:
+    def answers() -> dict[str, str]:
+        return task(world.environment(1, 0), "credentials", "try").result[world.kind]
+
+    world.done("prepare", 1, 0)
+    assert answers() == {"old": "accepted", "admin_previous": "accepted"}
+    world.done("retire", 1, 0)
+    assert answers() == {"old": "refused", "admin_previous": "refused"}
+    nothing = task({}, "credentials", "try")
+    assert nothing.result == {kind: {"old": "none", "admin_previous": "none"} for kind in KINDS}
+
+
+def test_who_is_logged_in(world: World) -> None:
+    world.done("prepare", 1, 0)
+    with world.live(world.role(0), world.of_period(0)), world.live(world.role(1), world.of_period(1)):
+        found = task(world.environment(1, 0), "credentials", "sessions").result
+    rows = found[world.kind]
+    if world.kind == "database":
+        rows = [row for row in rows if row["role"] in (world.role(0), world.role(1))]
+        assert [(row["role"], row["application"], row["count"]) for row in rows] == [
+            (world.role(0), "an old pod", 1),
+            (world.role(1), "an old pod", 1),
+        ]
+        assert all(row["oldest_at"] for row in rows)
+    else:
+        assert rows == [{"user": "default", "count": 1}, {"user": "shop-b", "count": 1}]
+
+
+def test_nothing_secret_is_in_a_servers_log(world: World, log: list[str]) -> None:
+    """What the tasks themselves print is looked at wherever tests run one."""
+    for new in (1, 2):
+        world.done("prepare", new, new - 1)
+        world.done("retire", new, new - 1)
+    told = "".join(world.log if isinstance(world, Cache) else log)
+    if isinstance(world, Cache):
+        told += world.admin("slowlog", "get", "1000") + world.admin("acl", "log") + world.admin("acl", "list")
+        assert "Accepted 127.0.0.1" in told
+    else:
+        assert f'ALTER ROLE "{world.role(0)}" PASSWORD \'SCRAM-SHA-256$' in told
+    found = [plaintext for plaintext in world.plaintexts if plaintext in told]
+    assert not found
+
+
+def test_a_redis_that_starts_again_has_the_users_of_its_file(tmp_path: Path, installed: None) -> None:
+    cache = Cache(tmp_path)
+    with cache.serving():
+        cache.done("prepare", 1, 0)
+        made = cache.state()
+    cache.users = cache.user_line(1, RULES)
+    with cache.serving():
+        assert cache.state() == made, "what the file says is what the task makes"
+        assert cache.done("prepare", 1, 0)["created"] is False
+        cache.done("retire", 1, 0)
+        assert not cache.accepted(0)
+        retired = cache.state()
+    cache.admin_password = cache.of_admin(1)
+    with cache.serving():
+        assert cache.state() == retired
+        assert (cache.accepted(0), cache.accepted(1)) == (False, True)
+        assert cache.done("retire", 1, 0)["ended_sessions"] == 0
+    cache.users = ""
+    with cache.serving():
+        assert not cache.accepted(1)
+        assert cache.done("prepare", 1, 0)["created"] is True, "and without the file the task makes them"
+
+
+def test_what_the_application_may_do_in_redis(cache: Cache) -> None:
+    cache.done("prepare", 1, 0)
+    shop = "shop-b", cache.of_period(1)
+    assert cache.command(*shop, "set", "k", "v", "ex", "9") == "OK"
+    assert "used_memory" in cache.command(*shop, "info", "memory")
+    for words in ("acl list", "config get *", "flushall", "client kill user default", "keys *", "monitor"):
+        assert "NOPERM" in cache.command(*shop, *words.split()), words
+
+
+def test_everybody_is_logged_out(cache: Cache) -> None:
+    script = "for i=1,2500 do redis.call('set', KEYS[1]..i, 'x') end return 'OK'"
+    for prefix in ("session:", "cart:", "csrf:"):
+        assert cache.admin("eval", script, "1", prefix) == "OK"
+    environment = cache.environment(1, 0) | {"SESSION_KEYS": "session:* csrf:1?"}
+    assert task(environment, "credentials", "log-out").result == {"sessions": 2510}
+    assert cache.admin("dbsize") == "4990"
+    assert task(environment, "credentials", "log-out").result == {"sessions": 0}
+    missing = task(cache.environment(1, 0), "credentials", "log-out")
+    assert (missing.exit_code, missing.error) == (2, "environment_invalid")
+    assert "SESSION_KEYS" in missing.message
