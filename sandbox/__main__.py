@@ -75,20 +75,19 @@ def _up(arguments: argparse.Namespace) -> int:
     (STATE / "images.json").write_text(json.dumps(built, indent=2) + "\n")
     environment = env.write(running, tools)
     with ui.step("stack"):
-        stack.ensure(running, built, environment)
+        changed = stack.ensure(running, built, environment)
     released = stack.released_image()
-    _release(released, built["shop:v1"], environment)
+    _release(released, stack.image_to_release(built), environment, changed=changed)
     if running.s3 and not released:
         _prove(environment)
     _welcome(running, environment, time.monotonic() - began)
     return 0
 
 
-def _release(released: str | None, first: str, environment: Mapping[str, str]) -> None:
-    """Release the first version, or finish a release that did not come to its end; leave a good one alone."""
-    if released and _serves(environment):
+def _release(released: str | None, image: str, environment: Mapping[str, str], *, changed: bool) -> None:
+    """Release what is not released as it is built now, or did not come to its end; leave a good one alone."""
+    if released == image and not changed and _serves(environment):
         return
-    image = released or first
     print("▸ release the shop", file=sys.stderr, flush=True)
     code = _foreground(["runbook", "deploy", image, "--yes"], environment)
     if code != 0:

@@ -22,6 +22,9 @@ _TEMPLATE = ROOT / f"Pulumi.{STACK}.yaml"
 _PROJECT = STATE / "project"
 _LOG = LOGS / "stack.log"
 _IMAGE = re.compile(r"^[^/\s]+/(?P<name>[a-z0-9._-]+)@sha256:[0-9a-f]{64}$")
+_S3_KEY = "python -m sandbox s3-key"
+_ROTATION = {"secrets": {"BACKUP_S3": {"issue": f"{_S3_KEY} issue", "revoke": f"{_S3_KEY} revoke"}}}
+"""The sandbox's own S3 server makes key pairs; nobody has to bring any."""
 _PREFIXES = {
     "STRIPE_SECRET_KEY": "sk_test_",
     "STRIPE_WEBHOOK_SECRET": "whsec_",
@@ -29,8 +32,11 @@ _PREFIXES = {
 }
 
 
-def ensure(cluster: Cluster, images: Mapping[str, str], environment: Mapping[str, str]) -> None:
-    """Make the stack and its file where they are missing; bring the images in the file up to date."""
+def ensure(cluster: Cluster, images: Mapping[str, str], environment: Mapping[str, str]) -> bool:
+    """Make the stack and its file where they are missing; bring the images in the file up to date.
+
+    Returns whether it has to be released again.
+    """
     if not STACK_FILE.exists():
         shutil.copyfile(_TEMPLATE, STACK_FILE)
     _init(environment)
@@ -48,12 +54,19 @@ def ensure(cluster: Cluster, images: Mapping[str, str], environment: Mapping[str
     if changes:
         file.edited(changes).save()
     _invent_secrets(cluster, environment)
+    return bool(changes)
 
 
 def released_image() -> str | None:
     """The image that the stack file says is released."""
     release = stackfile.read(STACK_FILE).config.get("runbook:release")
     return release["image"] if release else None
+
+
+def image_to_release(images: Mapping[str, str]) -> str:
+    """The version that is released as it is built now; the first one where there is none."""
+    release = stackfile.read(STACK_FILE).config.get("runbook:release")
+    return images.get(f"shop:v{release['version']}", release["image"]) if release else images["shop:v1"]
 
 
 def _init(environment: Mapping[str, str]) -> None:
@@ -105,6 +118,7 @@ def _invent_secrets(cluster: Cluster, environment: Mapping[str, str]) -> None:
     }
     if cluster.s3 and "runbook:backup" in config and f"secrets:{S3_SECRET_KEY}" not in config:
         # Not the server's own, which cannot be revoked. The part that is looked for is written last.
+        stackfile.read(STACK_FILE).edited({"runbook:rotation": _ROTATION}).save()
         pair = s3_server().issue()
         wanted |= {S3_ACCESS_KEY: pair.access_key, S3_SECRET_KEY: pair.secret_key}
     for name, value in wanted.items():

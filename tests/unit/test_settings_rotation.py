@@ -107,7 +107,8 @@ def test_the_schedules_are_the_runbooks_own() -> None:
 def test_what_kind_a_secret_is() -> None:
     kinds = {name: each.kind for name, each in judged(stack_config("Pulumi.sandbox.yaml")).rotations().items()}
     assert kinds == {
-        "JWT_SECRET": "key", "SESSION_SECRET": "key", "DATABASE_URL": "database", "REDIS_URL": "redis",
+        "JWT_SECRET": "key", "SESSION_SECRET": "key", "INTERNAL_API_KEY": "key",
+        "DATABASE_URL": "database", "REDIS_URL": "redis",
         "STRIPE_SECRET_KEY": "given", "STRIPE_WEBHOOK_SECRET": "given", "STRIPE_IDENTITY_WEBHOOK_SECRET": "given",
         "BACKUP_S3": "s3",
     }  # fmt: skip
