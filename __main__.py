@@ -1,6 +1,7 @@
 """The program, the same for every stack: read the settings, build the rooms in order, export."""
 
 import gc
+from dataclasses import replace
 
 # A program that ends in seconds need not tidy up: a third less time to load what it uses.
 gc.disable()
@@ -10,10 +11,12 @@ import pulumi  # noqa: E402
 import components as room  # noqa: E402
 from settings import config  # noqa: E402
 from settings.backup import throw_away  # noqa: E402
+from settings.rotation import BACKUP_S3  # noqa: E402
 
 gc.freeze()  # nor look through all of it when it ends
 
 settings, secrets = config.read()
+rotations = settings.rotations()
 
 foundation = room.Foundation(
     "foundation",
@@ -30,7 +33,8 @@ data = room.DataServices(
         namespace=foundation.namespace,
         postgres=settings.data.postgres,
         redis=settings.data.redis,
-        dsns={name: secrets[name] for name in ("DATABASE_URL", "REDIS_URL") if name in secrets},
+        rotations=rotations,
+        secrets=secrets,
         protect=settings.guards.protect_data,
     ),
     pulumi.ResourceOptions(depends_on=[foundation]),
@@ -39,14 +43,29 @@ credentials = room.Credentials(
     "credentials",
     room.CredentialsArgs(
         namespace=foundation.namespace,
+        rotations=rotations,
         generated=settings.credentials.generated,
-        given={**{name: secrets[name] for name in settings.application.secrets}, **data.dsns},
+        secrets=secrets,
+        dsns=data.dsns,
     ),
     pulumi.ResourceOptions(depends_on=[foundation]),
 )
+rotation = room.Rotation(
+    "rotation",
+    room.RotationArgs(
+        namespace=foundation.namespace,
+        image=settings.image,
+        rotations=rotations,
+        environment=data.rotation_environment,
+        session_keys=settings.rotation.session_keys,
+        postgres=settings.data.postgres,
+        redis=settings.data.redis,
+    ),
+    pulumi.ResourceOptions(depends_on=[data, credentials]),
+)
 pulumi.export("namespace", foundation.namespace)
 
-ready: list[pulumi.Resource] = [data, credentials]
+ready: list[pulumi.Resource] = [rotation]
 backup: room.Backup | None = None
 if plan := settings.backup:
     backup = room.Backup(
@@ -57,7 +76,8 @@ if plan := settings.backup:
             backup=plan,
             database=settings.data.postgres,
             database_secret_name=credentials.database_secret_name,
-            secrets={name: secrets[name] for name in plan.secret_names},
+            keys=rotations.get(BACKUP_S3),
+            secrets=secrets,
             release=settings.release,
             protect=settings.guards.protect_data,
         ),
@@ -66,7 +86,11 @@ if plan := settings.backup:
     room.BackupExporter(
         "backup-exporter",
         room.BackupExporterArgs(
-            namespace=foundation.namespace, image=settings.image, backup=plan, identity=backup.identity
+            namespace=foundation.namespace,
+            image=settings.image,
+            backup=plan,
+            identity=backup.identity,
+            rotation_status=rotation.status,
         ),
         pulumi.ResourceOptions(depends_on=[backup]),
     )
@@ -128,24 +152,23 @@ if release := settings.release:
         ),
         pulumi.ResourceOptions(depends_on=ready),
     )
-    after: pulumi.Resource = application
-    for kind, name, command in (
-        (room.Cache, "cache", settings.commands.cache),
-        (room.Smoke, "smoke", settings.commands.smoke),
-    ):
-        after = kind(
-            name,
-            room.RolloutJobArgs(
-                namespace=foundation.namespace,
-                image=release.image,
-                command=command,
-                amounts=settings.application.job_resources,
-                env_from=application.env_from,
-                target_url=application.internal_url,
-                rollout_identity=application.rollout_identity,
-            ),
-            pulumi.ResourceOptions(depends_on=[after]),
-        )
+    warm = room.RolloutJobArgs(
+        namespace=foundation.namespace,
+        image=release.image,
+        command=settings.commands.cache,
+        amounts=settings.application.job_resources,
+        env_from=application.env_from,
+        target_url=application.internal_url,
+        rollout_identity=application.rollout_identity,
+    )
+    cache = room.Cache("cache", warm, pulumi.ResourceOptions(depends_on=[application]))
+    check = replace(warm, command=settings.commands.smoke)
+    smoke = room.Smoke("smoke", check, pulumi.ResourceOptions(depends_on=[cache]))
+    ready = [smoke]
+    for each in rotations.values():
+        if command := each.to_verify:
+            check = replace(warm, command=command)
+            ready.append(room.Verification(each.name, check, pulumi.ResourceOptions(depends_on=[smoke])))
     if plan and backup:
         postgres, redis = throw_away(settings.data, plan.restore_test)
         room.RestoreTest(
@@ -169,3 +192,11 @@ if release := settings.release:
     pulumi.export("services", application.services)
     pulumi.export("image", release.image)
     pulumi.export("revision", release.revision)
+
+room.Retirement(
+    "retirement",
+    room.RetirementArgs(
+        namespace=foundation.namespace, image=settings.image, rotations=rotations, account=rotation.account
+    ),
+    pulumi.ResourceOptions(depends_on=ready),
+)

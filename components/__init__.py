@@ -12,7 +12,9 @@ from components.maintenance import Maintenance, MaintenanceArgs
 from components.migration import Migration, MigrationArgs
 from components.pre_release import PreRelease, PreReleaseArgs
 from components.restore_test import RestoreTest, RestoreTestArgs
+from components.rotation import Retirement, RetirementArgs, Rotation, RotationArgs
 from components.smoke import Smoke
+from components.verification import Verification
 
 __all__ = [
     "Application",
@@ -36,6 +38,11 @@ __all__ = [
     "PreReleaseArgs",
     "RestoreTest",
     "RestoreTestArgs",
+    "Retirement",
+    "RetirementArgs",
     "RolloutJobArgs",
+    "Rotation",
+    "RotationArgs",
     "Smoke",
+    "Verification",
 ]

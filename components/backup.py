@@ -15,15 +15,14 @@ from pulumi_kubernetes.core.v1 import (
     Secret,
     ServiceAccount,
 )
-from pulumi_kubernetes.meta.v1 import LabelSelectorArgsDict
-from pulumi_kubernetes.networking.v1 import NetworkPolicy, NetworkPolicyPortArgsDict, NetworkPolicySpecArgsDict
 
 from components import backup_tasks as tasks
-from components.foundation import outside, parts
-from components.names import BACKUP, BACKUP_EXPORTER, POSTGRES, RESTORE_TEST, content_hash, labels, metadata, selector
+from components.foundation import between, outside, parts
+from components.names import BACKUP, BACKUP_EXPORTER, POSTGRES, RESTORE_TEST, content_hash, labels, metadata
+from components.slots import given
 from settings import Backup as BackupSettings
-from settings import BundledPostgres, External, Release, S3Destination, VolumeDestination
-from settings.backup import IDENTITIES, S3_ACCESS_KEY, S3_SECRET_KEY
+from settings import BundledPostgres, External, Release, Rotating, S3Destination, VolumeDestination
+from settings.backup import IDENTITIES
 from settings.secret import Secret as SecretValue
 
 _NEVER = "0 0 1 1 *"
@@ -43,8 +42,10 @@ class BackupArgs:
     """The database, for the network policies."""
     database_secret_name: Input[str]
     """Secret with `DATABASE_URL`."""
+    keys: Rotating | None
+    """The store's key pair, for a store that is opened by one."""
     secrets: Mapping[str, SecretValue]
-    """The `secrets:BACKUP_*` of the stack."""
+    """The `secrets:*` of the stack."""
     release: Release | None
     """What a backup says the data belongs to."""
     protect: bool
@@ -63,13 +64,12 @@ class Backup(pulumi.ComponentResource):
         super().__init__("runbook:backup:Backup", name, None, opts)
         self._args = args
         self._inside = ResourceOptions(parent=self, depends_on=opts.depends_on if opts else None)
+        self._keys = given(self, args.keys, args.secrets)[args.keys.in_use] if args.keys else ()
         self._openings()
         self.account = tasks.account("backup", BACKUP, args.backup, args.namespace, self._inside)
         ground = [self.account, *self._store()]
         self._then = ResourceOptions.merge(self._inside, ResourceOptions(depends_on=ground))
-        self.identity = content_hash(
-            args.backup.to_config(), {key: value.identity for key, value in args.secrets.items()}
-        )
+        self.identity = content_hash(args.backup.to_config(), [key.identity for key in self._keys])
         self._recurring()
         self._toolbox()
         self.register_outputs({})
@@ -154,7 +154,7 @@ class Backup(pulumi.ComponentResource):
 
     def _store(self) -> list[pulumi.Resource]:
         """What tasks are told about the store, and the keys to it."""
-        args, given, inside = self._args, self._args.secrets, self._inside
+        args, inside = self._args, self._inside
 
         def secret(name: str, data: Mapping[str, Input[str]]) -> Secret:
             return Secret(
@@ -173,11 +173,12 @@ class Backup(pulumi.ComponentResource):
                 opts=inside,
             )
         ]
-        if tasks.by_secret(args.backup):
-            keys = {"AWS_ACCESS_KEY_ID": S3_ACCESS_KEY, "AWS_SECRET_ACCESS_KEY": S3_SECRET_KEY}
-            made.append(secret(tasks.CREDENTIALS, {key: given[name].value for key, name in keys.items()}))
+        if self._keys:
+            names = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
+            pair = {name: key.value for name, key in zip(names, self._keys, strict=True)}
+            made.append(secret(tasks.CREDENTIALS, pair))
         if args.backup.encryption:
-            made.append(secret(tasks.IDENTITIES, {"identities": given[IDENTITIES].value}))
+            made.append(secret(tasks.IDENTITIES, {"identities": args.secrets[IDENTITIES].value}))
         if isinstance(args.backup.destination, VolumeDestination):
             made.append(self._volume(args.backup.destination))
         return made
@@ -207,30 +208,7 @@ class Backup(pulumi.ComponentResource):
         if isinstance(database, External):
             outside(self, "allow-backup-postgres", args.namespace, database.egress, parts(BACKUP))
             return
-        server: LabelSelectorArgsDict = {"match_labels": selector(POSTGRES, POSTGRES)}
-        ports: list[NetworkPolicyPortArgsDict] = [{"port": 5432, "protocol": "TCP"}]
-        ways: list[tuple[str, NetworkPolicySpecArgsDict]] = [
-            (
-                "allow-backup-to-postgres",
-                {
-                    "pod_selector": parts(BACKUP),
-                    "policy_types": ["Egress"],
-                    "egress": [{"to": [{"pod_selector": server}], "ports": ports}],
-                },
-            ),
-            (
-                "allow-backup-into-postgres",
-                {
-                    "pod_selector": server,
-                    "policy_types": ["Ingress"],
-                    "ingress": [{"from_": [{"pod_selector": parts(BACKUP)}], "ports": ports}],
-                },
-            ),
-        ]
-        for name, spec in ways:
-            NetworkPolicy(
-                name, metadata=metadata(name, args.namespace, labels(name, BACKUP)), spec=spec, opts=self._inside
-            )
+        between(self, BACKUP, POSTGRES, 5432, args.namespace, self._inside)
 
 
 def release_env(release: Release | None) -> list[EnvVarArgsDict]:

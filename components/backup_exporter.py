@@ -11,9 +11,11 @@ from pulumi_kubernetes.core.v1 import ProbeArgsDict, Service
 
 from components import backup_tasks as tasks
 from components.names import BACKUP_EXPORTER, labels, metadata, selector
+from components.rotation import STATUS_FILE
 from settings import Backup as BackupSettings
 
 PORT = 9187
+_ROTATION = "/etc/runbook/rotation"
 _ALONE = {
     **tasks.KEYS_IN_ENVIRONMENT,
     # One is enough: while it is away nothing is lost, and an alert says that it is away.
@@ -33,6 +35,8 @@ class BackupExporterArgs:
     """The store, and what is expected of it."""
     identity: str
     """Changes with what tasks are told."""
+    rotation_status: Input[str]
+    """ConfigMap with what there is to tell of the rotation of secrets."""
 
 
 class BackupExporter(pulumi.ComponentResource):
@@ -48,7 +52,11 @@ class BackupExporter(pulumi.ComponentResource):
             ["exporter"],
             image=args.image,
             backup=args.backup,
-            env=[{"name": "EXPORTER_PORT", "value": str(PORT)}],
+            env=[
+                {"name": "EXPORTER_PORT", "value": str(PORT)},
+                {"name": "ROTATION_STATUS", "value": f"{_ROTATION}/{STATUS_FILE}"},
+            ],
+            mounts=[{"name": "rotation", "mount_path": _ROTATION, "read_only": True}],
             ports=[{"name": "metrics", "container_port": PORT, "protocol": "TCP"}],
             startup_probe={**_asked("/healthz"), "period_seconds": 2, "failure_threshold": 30},
             readiness_probe={**_asked("/readyz"), "period_seconds": 10},
@@ -60,7 +68,8 @@ class BackupExporter(pulumi.ComponentResource):
             backup=args.backup,
             account=account,
             containers=[server],
-            # It reads what it is told once, at its start.
+            volumes=[{"name": "rotation", "config_map": {"name": args.rotation_status}}],
+            # It reads what it is told once, at its start; the file about rotation, again and again.
             annotations={"runbook/told": args.identity},
         )
         deployment = Deployment(

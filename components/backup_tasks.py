@@ -81,7 +81,7 @@ def task(
 ) -> ContainerArgsDict:
     """A container that runs `python3 -m tasks WORDS`, with everything it needs to use the store."""
     variables = list(env)
-    mounts: list[VolumeMountArgsDict] = []
+    mounts: list[VolumeMountArgsDict] = list(more.pop("mounts", ()))
     sources: list[EnvFromSourceArgsDict] = [{"config_map_ref": {"name": SETTINGS}}, *env_from]
     if by_secret(backup):
         sources.append({"secret_ref": {"name": CREDENTIALS}})

@@ -1,4 +1,4 @@
-"""Secrets of the application: generated ones, those from the stack's encrypted configuration, and how pods get them."""
+"""Secrets of the application: which values are used and which accepted now, and how pods get them."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import pulumi
 from pulumi import Input, ResourceOptions
 from pulumi_kubernetes.core.v1 import Secret
-from pulumi_random import RandomPassword
 
-from components.names import content_hash, labels, metadata
-from settings import Generated
+from components.names import content_hash, labels, logical, metadata
+from components.slots import given, password
+from settings import Generated, Rotating
 from settings.secret import Secret as SecretValue
 
 DATABASE_SECRET = "database"  # noqa: S105 (a name)
@@ -23,10 +23,14 @@ class CredentialsArgs:
 
     namespace: Input[str]
     """Where the Secrets go."""
+    rotations: Mapping[str, Rotating]
+    """Every secret there is, and where its rotation stands."""
     generated: Mapping[str, Generated]
-    """Secrets to generate, by variable."""
-    given: Mapping[str, SecretValue]
-    """Secrets that come from elsewhere, by variable; `DATABASE_URL` is one of them."""
+    """How those are made that the program makes."""
+    secrets: Mapping[str, SecretValue]
+    """The `secrets:*` of the stack."""
+    dsns: Mapping[str, SecretValue]
+    """`DATABASE_URL` and `REDIS_URL`."""
 
 
 class Credentials(pulumi.ComponentResource):
@@ -45,7 +49,10 @@ class Credentials(pulumi.ComponentResource):
     def __init__(self, name: str, args: CredentialsArgs, opts: ResourceOptions | None = None) -> None:
         super().__init__("runbook:secrets:Credentials", name, None, opts)
         inside = ResourceOptions(parent=self, depends_on=opts.depends_on if opts else None)
-        values = {**args.given, **{key: self._generate(key, how) for key, how in args.generated.items()}}
+        self._args = args
+        values = dict(args.dsns)
+        for rotating in args.rotations.values():
+            values |= self._variables(rotating)
         identity = content_hash({key: value.identity for key, value in values.items()})
         self.secret_name = f"app-secrets-{identity}"
         self.database_secret_name = DATABASE_SECRET
@@ -59,13 +66,31 @@ class Credentials(pulumi.ComponentResource):
         Secret(
             "database-secret",
             metadata=metadata(self.database_secret_name, args.namespace, labels("database", "credentials")),
-            string_data={"DATABASE_URL": args.given["DATABASE_URL"].value},
+            string_data={"DATABASE_URL": args.dsns["DATABASE_URL"].value},
             opts=inside,
         )
         self.register_outputs({})
 
-    def _generate(self, variable: str, how: Generated) -> SecretValue:
-        made = RandomPassword(
-            variable.lower().replace("_", "-"), length=how.length, special=False, opts=ResourceOptions(parent=self)
-        )
-        return SecretValue(pulumi.Output.secret(made.result), content_hash(variable, how.to_config()))
+    def _variables(self, rotating: Rotating) -> Mapping[str, SecretValue]:
+        """The value in use and, as `…_PREVIOUS`, the other one that is accepted: before a rollout, the newer."""
+        if not rotating.told_twice:
+            return {}
+        args, name = self._args, rotating.name
+        if rotating.kind == "key":
+            values = {period: self._generate(rotating, period) for period in sorted(rotating.periods)}
+        else:
+            values = {period: value for period, (value,) in given(self, rotating, args.secrets).items()}
+        told: dict[str, SecretValue] = {}
+        for variable, period in ((name, rotating.in_use), (f"{name}_PREVIOUS", rotating.accepted)):
+            if period is None:
+                continue
+            told[variable] = values[period]
+            if rotating.kind == "key":
+                key_id = rotating.key_id(period)
+                told[f"{variable}_ID"] = SecretValue(pulumi.Output.secret(key_id), key_id)
+        return told
+
+    def _generate(self, rotating: Rotating, period: int) -> SecretValue:
+        how = self._args.generated[rotating.name]
+        made = password(self, logical(rotating.name), period, how.length)
+        return SecretValue(made, content_hash(rotating.name, how.to_config(), period))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import pulumi
 from pulumi import Input, ResourceOptions
@@ -17,16 +18,20 @@ from pulumi_kubernetes.core.v1 import (
     ServiceSpecArgsDict,
 )
 from pulumi_kubernetes.networking.v1 import NetworkPolicy, NetworkPolicyPortArgsDict
-from pulumi_random import RandomPassword
 
+from components import logins
 from components.foundation import clients, outside
-from components.names import POSTGRES, REDIS, content_hash, labels, metadata, selector
+from components.logins import Logins
+from components.names import POSTGRES, REDIS, labels, metadata, selector
 from components.pods import IMAGE_OWN_USER, container, service_account, template
-from settings import BundledPostgres, BundledRedis, External, Resources
+from settings import BundledPostgres, BundledRedis, External, Resources, Rotating
 from settings.base import quantity
+from settings.rotation import DATABASE_URL, REDIS_URL
 from settings.secret import Secret as SecretValue
 
-_PASSWORD_FILE = "/run/secrets/{name}/password"  # noqa: S105 (a path)
+_SECRETS = "/run/secrets/{name}"
+REDIS_RULES = "~* &* +@all -@admin -@dangerous +info"
+"""What a Redis user of the application may do; tasks/credentials gives it the same."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,8 +44,10 @@ class DataServicesArgs:
     """The database."""
     redis: BundledRedis | External
     """Cache and sessions."""
-    dsns: Mapping[str, SecretValue] = field(default_factory=dict)
-    """DSNs of the external ones, by the variable they are handed over as."""
+    rotations: Mapping[str, Rotating]
+    """Which of their passwords are used now, by the variable of the DSN."""
+    secrets: Mapping[str, SecretValue]
+    """The `secrets:*` of the stack, with the DSNs of the external ones."""
     protect: bool
     """Refuse to delete the bundled ones."""
 
@@ -69,27 +76,41 @@ class DataServices(pulumi.ComponentResource):
 
     dsns: Mapping[str, SecretValue]
     """`DATABASE_URL` and `REDIS_URL`."""
+    rotation_environment: Mapping[str, pulumi.Output[str]]
+    """What rotation's tasks are told."""
 
     def __init__(self, name: str, args: DataServicesArgs, opts: ResourceOptions | None = None) -> None:
         super().__init__("runbook:data:DataServices", name, None, opts)
         self._namespace = args.namespace
         self._protect = args.protect
         self._after = opts.depends_on if opts else None
-        dsns = dict(args.dsns)
+        self._rotations = args.rotations
         if isinstance(args.postgres, BundledPostgres):
-            dsns["DATABASE_URL"] = self._postgres(args.postgres)
+            database: Logins = self._postgres(args.postgres)
         else:
             outside(self, "allow-postgres", args.namespace, args.postgres.egress)
+            database = logins.external(self, args.rotations[DATABASE_URL], args.secrets)
         if isinstance(args.redis, BundledRedis):
-            dsns["REDIS_URL"] = self._redis(args.redis)
+            cache: Logins = self._redis(args.redis)
         else:
             outside(self, "allow-redis", args.namespace, args.redis.egress)
-        self.dsns = dsns
+            cache = logins.external(self, args.rotations[REDIS_URL], args.secrets)
+        self.dsns = {DATABASE_URL: database.dsn, REDIS_URL: cache.dsn}
+        self.rotation_environment = {**database.environment, **cache.environment}
         self.register_outputs({})
 
-    def _postgres(self, wanted: BundledPostgres) -> SecretValue:
+    def _postgres(self, wanted: BundledPostgres) -> Logins:
         ask = ["pg_isready", "--host=/var/run/postgresql", f"--username={wanted.user}", f"--dbname={wanted.database}"]
-        password = self._store(
+        made = logins.bundled(
+            self,
+            POSTGRES,
+            self._rotations[DATABASE_URL],
+            administrator=wanted.user,
+            role=f"{wanted.user}_",
+            scheme="postgresql",
+            at=f"{POSTGRES}:5432/{wanted.database}",
+        )
+        self._store(
             _Store(
                 name=POSTGRES,
                 image=wanted.image,
@@ -103,16 +124,24 @@ class DataServices(pulumi.ComponentResource):
                 environment={"POSTGRES_USER": wanted.user, "POSTGRES_DB": wanted.database},
                 ready={"exec_": {"command": ask}, "period_seconds": 2, "timeout_seconds": 5},
                 run_path="/var/run/postgresql",
-            )
+            ),
+            {"password": made.administrator},
         )
-        address = f"{POSTGRES}:5432/{wanted.database}"
-        value = password.apply(lambda secret: f"postgresql://{wanted.user}:{secret}@{address}")
-        return SecretValue(value, content_hash(POSTGRES, wanted.user, address))
+        return made
 
-    def _redis(self, wanted: BundledRedis) -> SecretValue:
+    def _redis(self, wanted: BundledRedis) -> Logins:
         # Redis counts only its data: the rest of the limit is for its buffers and the fork that saves.
         most = int(quantity(wanted.resources.limits.memory) * 6 / 10)
-        password = self._store(
+        made = logins.bundled(
+            self,
+            REDIS,
+            self._rotations[REDIS_URL],
+            administrator="default",
+            role="shop-",
+            scheme="redis",
+            at=f"{REDIS}:6379/0",
+        )
+        self._store(
             _Store(
                 name=REDIS,
                 image=wanted.image,
@@ -123,22 +152,21 @@ class DataServices(pulumi.ComponentResource):
                 storage_class=wanted.storage_class,
                 amounts=wanted.resources,
                 arguments=("--maxmemory", str(most), "--maxmemory-policy", "volatile-lru"),
-                environment={},
+                environment={"REDIS_USERS_FILE": f"{_SECRETS.format(name=REDIS)}/users"},
                 ready={"exec_": {"command": ["redis-healthy"]}, "period_seconds": 2, "timeout_seconds": 5},
-            )
+            ),
+            {"password": made.administrator, "users": _redis_users(made.roles)},
         )
-        value = password.apply(lambda secret: f"redis://default:{secret}@{REDIS}:6379/0")
-        return SecretValue(value, content_hash(REDIS))
+        return made
 
-    def _store(self, store: _Store) -> pulumi.Output[str]:
-        """One StatefulSet with its password, services and opening; returns the password."""
+    def _store(self, store: _Store, secrets: Mapping[str, pulumi.Output[str]]) -> None:
+        """One StatefulSet with its secrets, services and opening."""
         name, opts = store.name, ResourceOptions(parent=self, depends_on=self._after)
-        generated = RandomPassword(f"{name}-password", length=40, special=False, opts=ResourceOptions(parent=self))
-        # Not hashed: the server reads it once, when it is first started; rotation goes by SQL.
+        # Not hashed: the server reads it when it starts; to one that runs, rotation's tasks say the same.
         secret = Secret(
             f"{name}-secret",
             metadata=metadata(f"{name}-password", self._namespace, labels(name, name)),
-            string_data={"password": generated.result},
+            string_data=secrets,
             opts=opts,
         )
         account = service_account(name, name, self._namespace, opts)
@@ -154,7 +182,6 @@ class DataServices(pulumi.ComponentResource):
                 custom_timeouts=pulumi.CustomTimeouts(create="10m", update="10m"),
             ),
         )
-        return pulumi.Output.secret(generated.result)
 
     def _service(self, store: _Store, *, headless: bool, opts: ResourceOptions) -> Service:
         name = f"{store.name}-pods" if headless else store.name
@@ -200,9 +227,9 @@ class DataServices(pulumi.ComponentResource):
         )
 
     def _stateful_set(self, store: _Store, *, account: Input[str], opts: ResourceOptions) -> StatefulSet:
-        password_file = _PASSWORD_FILE.format(name=store.name)
+        secrets = _SECRETS.format(name=store.name)
         environment: list[EnvVarArgsDict] = [
-            {"name": f"{store.name.upper()}_PASSWORD_FILE", "value": password_file},
+            {"name": f"{store.name.upper()}_PASSWORD_FILE", "value": f"{secrets}/password"},
             *({"name": key, "value": value} for key, value in store.environment.items()),
         ]
         server = container(
@@ -211,7 +238,7 @@ class DataServices(pulumi.ComponentResource):
             amounts=store.amounts,
             mounts=[
                 {"name": "data", "mount_path": store.data_path},
-                {"name": "password", "mount_path": password_file.rsplit("/", 1)[0], "read_only": True},
+                {"name": "password", "mount_path": secrets, "read_only": True},
                 *([{"name": "run", "mount_path": store.run_path}] if store.run_path else []),
             ],
             args=list(store.arguments),
@@ -262,3 +289,13 @@ class DataServices(pulumi.ComponentResource):
             },
             opts=opts,
         )
+
+
+def _redis_users(roles: Mapping[str, pulumi.Output[str]]) -> pulumi.Output[str]:
+    """The users that Redis has to make again when it starts: it keeps none. Only hashes of passwords."""
+
+    def lines(passwords: Sequence[str]) -> str:
+        hashes = [hashlib.sha256(password.encode()).hexdigest() for password in passwords]
+        return "".join(f"user {name} on #{hashed} {REDIS_RULES}\n" for name, hashed in zip(roles, hashes, strict=True))
+
+    return pulumi.Output.secret(pulumi.Output.all(*roles.values()).apply(lines))

@@ -14,9 +14,10 @@ from pulumi_kubernetes.networking.v1 import (
     NetworkPolicyEgressRuleArgsDict,
     NetworkPolicyPeerArgsDict,
     NetworkPolicyPortArgsDict,
+    NetworkPolicySpecArgsDict,
 )
 
-from components.names import JOB, SERVICE, labels, metadata
+from components.names import JOB, SERVICE, labels, metadata, selector
 from settings import Egress, Guards, Peer
 
 
@@ -148,6 +149,41 @@ def outside(
         spec={"pod_selector": who or clients(), "policy_types": ["Egress"], "egress": rules},
         opts=ResourceOptions(parent=parent),
     )
+
+
+def between(
+    parent: pulumi.ComponentResource, part: str, server: str, port: int, namespace: Input[str], opts: ResourceOptions
+) -> Sequence[NetworkPolicy]:
+    """Lets everything that plays a part reach one of the data services: both sides of the way are closed otherwise."""
+    there: LabelSelectorArgsDict = {"match_labels": selector(server, server)}
+    ports: list[NetworkPolicyPortArgsDict] = [{"port": port, "protocol": "TCP"}]
+    ways: list[tuple[str, NetworkPolicySpecArgsDict]] = [
+        (
+            f"allow-{part}-to-{server}",
+            {
+                "pod_selector": parts(part),
+                "policy_types": ["Egress"],
+                "egress": [{"to": [{"pod_selector": there}], "ports": ports}],
+            },
+        ),
+        (
+            f"allow-{part}-into-{server}",
+            {
+                "pod_selector": there,
+                "policy_types": ["Ingress"],
+                "ingress": [{"from_": [{"pod_selector": parts(part)}], "ports": ports}],
+            },
+        ),
+    ]
+    return [
+        NetworkPolicy(
+            name,
+            metadata=metadata(name, namespace, labels(name, part)),
+            spec=spec,
+            opts=ResourceOptions.merge(opts, ResourceOptions(parent=parent)),
+        )
+        for name, spec in ways
+    ]
 
 
 def clients() -> LabelSelectorArgsDict:

@@ -20,6 +20,11 @@ def content_hash(*parts: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:10]
 
 
+def logical(variable: str) -> str:
+    """The name of a variable as objects are named."""
+    return variable.lower().replace("_", "-")
+
+
 def labels(name: str, component: str) -> dict[str, str]:
     """Labels of everything: what it is, and what part it plays (network policies select by the part)."""
     return {
@@ -52,3 +57,4 @@ REDIS = "redis"
 BACKUP = "backup"
 RESTORE_TEST = "restore-test"
 BACKUP_EXPORTER = "backup-exporter"
+ROTATION = "rotation"

@@ -184,6 +184,12 @@ class Rotating:
         return (self.in_use,) if self.other is None else (self.in_use, self.other)
 
     @property
+    def known(self) -> tuple[int, ...]:
+        """The periods whose values a server is asked about: of a value that was retired, whether it is refused."""
+        state = self.state
+        return (state.period,) if state.previous is None else (state.period, state.previous)
+
+    @property
     def settled(self) -> int:
         """The period that was last used alone."""
         return self.administrators[0]
@@ -327,7 +333,8 @@ def findings(rotation: Rotation, rotating: Mapping[str, Rotating], *, may_know_m
     """What is wrong with `runbook:rotation`, once it is known which secrets there are."""
     for name in rotation.secrets:
         if name not in rotating:
-            if not may_know_more:
+            # Without backups the policy of their store means nothing, and does no harm.
+            if not may_know_more and name != BACKUP_S3:
                 yield Finding(("secrets", name), f"no such secret; there are: {', '.join(sorted(rotating))}")
         elif rotating[name].policy.issue and not rotating[name].secret_names:
             yield Finding(("secrets", name, "issue"), f"the program makes {name} itself: remove issue and revoke")

@@ -43,7 +43,7 @@ def test_there_are_pods_of_every_kind(sandbox: Program, prod: Program) -> None:
     assert kinds == {
         "StatefulSet/postgres", "StatefulSet/redis", "Deployment/backend",
         "Job/pre", "Job/migrate", "Job/rehearsal", "Job/cache", "Job/smoke",
-        "CronJob/backup", "CronJob/restore", "Deployment/backup",
+        "CronJob/backup", "CronJob/restore", "Deployment/backup", "CronJob/credentials",
     }  # fmt: skip
     assert not prod.all("StatefulSet")
 
@@ -176,13 +176,15 @@ def test_a_rotated_secret_rolls_the_pods_and_migrates_nothing() -> None:
     config = released("Pulumi.prod.yaml")
     secrets = secrets_for(config)
     before = run_program(config, secrets)
-    after = run_program(config, secrets | {"DATABASE_URL": "postgresql://rotated"})
+    after = run_program(config, secrets | {"DATABASE_URL": "postgresql://shop:rotated@db:5432/shop"})
     assert before.one("Deployment", "backend").pod != after.one("Deployment", "backend").pod
     old, new = job(before, "migrate"), job(after, "migrate")
     assert old is not None
     assert new is not None
     assert old.inputs == new.inputs
-    assert after.one("Secret", "database").inputs["stringData"] == {"DATABASE_URL": "postgresql://rotated"}
+    assert after.one("Secret", "database").inputs["stringData"] == {
+        "DATABASE_URL": "postgresql://shop:rotated@db:5432/shop"
+    }
 
 
 def test_changed_configuration_is_another_immutable_object(sandbox: Program) -> None:
@@ -320,8 +322,8 @@ def test_what_the_application_is_told(sandbox: Program) -> None:
     secret = next(r for r in sandbox.all("Secret") if r.object_name.startswith("app-secrets-"))
     assert references[1] == {"secretRef": {"name": secret.object_name}}
     assert set(secret.inputs["stringData"]) == {
-        "DATABASE_URL", "REDIS_URL", "JWT_SECRET", "SESSION_SECRET",
-        "STRIPE_SECRET_KEY", "STRIPE_WEBHOOK_SECRET", "STRIPE_IDENTITY_WEBHOOK_SECRET",
+        "DATABASE_URL", "REDIS_URL", "JWT_SECRET", "JWT_SECRET_ID", "SESSION_SECRET", "SESSION_SECRET_ID",
+        "INTERNAL_API_KEY", "INTERNAL_API_KEY_ID", "STRIPE_SECRET_KEY", "STRIPE_WEBHOOK_SECRET", "STRIPE_IDENTITY_WEBHOOK_SECRET",
     }  # fmt: skip
 
 
@@ -348,7 +350,7 @@ def test_several_services_share_one_way_in() -> None:
 
 def test_secrets_are_secret_wherever_they_stand() -> None:
     config = released("Pulumi.prod.yaml")
-    secrets = {name: f"canary-{name.lower()}" for name in secrets_for(config)}
+    secrets = {name: value.replace("value-of-", "canary-") for name, value in secrets_for(config).items()}
     program = run_program(config, secrets)
     for resource in program.resources:
         if resource.kind == "Secret":
@@ -415,14 +417,15 @@ def test_networking_is_closed_but_for_what_is_needed(sandbox: Program, prod: Pro
     assert deny == {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}
     assert {name for name, _ in openings(sandbox, "egress")} == {
         "allow-dns", "allow-to-postgres", "allow-to-redis", "allow-to-services",
-        "allow-backup-store", "allow-backup-to-postgres",
+        "allow-backup-store", "allow-backup-to-postgres", "allow-rotation-to-postgres", "allow-rotation-to-redis",
     }  # fmt: skip
     assert {name for name, _ in openings(sandbox, "ingress")} == {
         "allow-into-postgres", "allow-into-redis", "allow-into-services", "allow-backup-into-postgres",
+        "allow-rotation-into-postgres", "allow-rotation-into-redis",
     }  # fmt: skip
     assert {name for name, _ in openings(prod, "egress")} == {
         "allow-dns", "allow-outside", "allow-postgres", "allow-redis", "allow-to-services",
-        "allow-backup-store", "allow-backup-postgres",
+        "allow-backup-store", "allow-backup-postgres", "allow-rotation-postgres", "allow-rotation-redis",
     }  # fmt: skip
     for policy in (*sandbox.all("NetworkPolicy"), *prod.all("NetworkPolicy")):
         for rule in [*policy.inputs["spec"].get("egress", []), *policy.inputs["spec"].get("ingress", [])]:

@@ -1,0 +1,134 @@
+"""Logins of the data services: who logs in with which password in which period, and what rotation's tasks are told."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from urllib.parse import unquote, urlsplit
+
+import pulumi
+from pulumi import Output, ResourceOptions
+from pulumi_random import RandomPassword
+
+from components.names import content_hash
+from components.slots import given, password
+from settings import Rotating
+from settings.rotation import DATABASE_ADMIN_URL, DATABASE_URL, slot
+from settings.secret import Secret
+
+
+@dataclass(frozen=True, kw_only=True)
+class Logins:
+    """Of one data service."""
+
+    dsn: Secret
+    """What services and tasks use."""
+    environment: Mapping[str, Output[str]] = field(default_factory=dict)
+    """What rotation's tasks are told."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BundledLogins(Logins):
+    """Of a server of our own, which is told the same at its start."""
+
+    administrator: Output[str]
+    """The administrator's password."""
+    roles: Mapping[str, Output[str]]
+    """The roles that live beside it, and their passwords."""
+
+
+def bundled(
+    parent: pulumi.Resource, server: str, rotating: Rotating, *, administrator: str, role: str, scheme: str, at: str
+) -> BundledLogins:
+    """The first login is the administrator's own; then two roles take turns, and only tasks are administrator."""
+    periods = {*rotating.known, *({0} & set(rotating.administrators))}
+    passwords = {period: password(parent, f"{server}-password", period) for period in sorted(periods)}
+
+    def url(user: str, secret: Output[str]) -> Output[str]:
+        return Output.concat(scheme, "://", user, ":", secret, "@", at)
+
+    def login(period: int) -> Output[str]:
+        return url(f"{role}{slot(period)}" if period else administrator, passwords[period])
+
+    admins = [_administrator(parent, server, period) if period else passwords[0] for period in rotating.administrators]
+    names = ("ADMIN_URL", "ADMIN_URL_PREVIOUS")
+    told = {name: url(administrator, secret) for name, secret in zip(names, admins, strict=False)}
+    if rotating.kind == "database":
+        told["OWNER"] = Output.from_input(administrator)
+    return BundledLogins(
+        dsn=Secret(login(rotating.in_use), content_hash(server, administrator, at, rotating.in_use)),
+        environment=_environment(rotating, told | _turns(rotating, login)),
+        administrator=admins[0],
+        roles={f"{role}{slot(period)}": passwords[period] for period in sorted(rotating.periods) if period},
+    )
+
+
+def external(parent: pulumi.Resource, rotating: Rotating, secrets: Mapping[str, Secret]) -> Logins:
+    """A server of somebody else: whole DSNs from outside, or roles that an administrator makes after the first."""
+    if rotating.kind == "database":
+        return _made_by_administrator(parent, rotating, secrets)
+    dsns = {period: values[0] for period, values in given(parent, rotating, secrets).items()}
+    dsn = dsns[rotating.in_use]
+    if rotating.name == DATABASE_URL:
+        return Logins(dsn=dsn)
+    # Not rotated by tasks; but they log everybody out, and try what should be dead.
+    told = {"ADMIN_URL": dsn.value, "ADMIN_FIXED": Output.from_input("true")}
+    if rotating.other is not None:
+        told["OLD_URL"] = dsns[rotating.other].value
+    return Logins(dsn=dsn, environment=_environment(rotating, told))
+
+
+def _made_by_administrator(parent: pulumi.Resource, rotating: Rotating, secrets: Mapping[str, Secret]) -> Logins:
+    first = secrets[DATABASE_URL]
+
+    def login(period: int) -> Output[str]:
+        if period == 0:
+            return first.value
+        return Output.all(first.value, passwords[period]).apply(lambda both: _as_role(both[0], slot(period), both[1]))
+
+    passwords = {period: password(parent, "postgres-password", period) for period in rotating.known if period}
+    told = {
+        "ADMIN_URL": secrets[DATABASE_ADMIN_URL].value,
+        "ADMIN_FIXED": Output.from_input("true"),
+        "OWNER": first.value.apply(_owner),
+    }
+    return Logins(
+        dsn=Secret(login(rotating.in_use), content_hash(first.identity, rotating.in_use)),
+        environment=_environment(rotating, told | _turns(rotating, login)),
+    )
+
+
+def _administrator(parent: pulumi.Resource, server: str, period: int) -> Output[str]:
+    """Named by its period, and not by its slot: in an emergency two that would share one are needed."""
+    made = RandomPassword(
+        f"{server}-administrator-{period}",
+        length=40,
+        special=False,
+        opts=ResourceOptions(parent=parent),
+    )
+    return Output.secret(made.result)
+
+
+def _turns(rotating: Rotating, login: Callable[[int], Output[str]]) -> dict[str, Output[str]]:
+    if rotating.state.previous is None:
+        return {}
+    return {"NEW_URL": login(rotating.state.period), "OLD_URL": login(rotating.state.previous)}
+
+
+def _environment(rotating: Rotating, told: Mapping[str, Output[str]]) -> Mapping[str, Output[str]]:
+    return {f"ROTATE_{rotating.name.removesuffix('_URL')}_{name}": Output.secret(value) for name, value in told.items()}
+
+
+def _owner(dsn: str) -> str:
+    """The role of a DSN."""
+    user = urlsplit(dsn).username
+    if not user:
+        raise ValueError("secrets:DATABASE_URL names no role: write postgresql://role:password@host:5432/database")
+    return unquote(user)
+
+
+def _as_role(dsn: str, end: str, secret: str) -> str:
+    """The DSN for one of the two roles that take turns for its own."""
+    _owner(dsn)
+    parts = urlsplit(dsn)
+    return parts._replace(netloc=f"{parts.username}_{end}:{secret}@{parts.netloc.rpartition('@')[2]}").geturl()

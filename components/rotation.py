@@ -1,0 +1,228 @@
+"""Rotation (HerbisVeritas "Rotation Clés Sécurité", Runbook de Production §4): what tasks do at the data services.
+
+Which value a pod gets is decided where its Secret is made. Here: the next login is made and tried before anything
+uses it, the one before it is ended when nothing does, and what an operator asks is answered in between.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+import pulumi
+from pulumi import Input, ResourceOptions
+from pulumi_kubernetes.batch.v1 import CronJob, Job, JobSpecArgsDict
+from pulumi_kubernetes.core.v1 import ConfigMap, ContainerArgsDict, PodTemplateSpecArgsDict, Secret, ServiceAccount
+
+from components.backup_tasks import KEYS_IN_ENVIRONMENT, attempts
+from components.foundation import between, outside, parts
+from components.names import POSTGRES, REDIS, ROTATION, content_hash, labels, metadata
+from components.pods import APPLICATION_UID, container, service_account, template
+from settings import BundledPostgres, BundledRedis, External, Rotating
+from settings.rotation import TASK_RESOURCES
+
+STATUS_FILE = "status.json"
+TOOLBOX = "credentials"
+_SECRET, _STATUS = "rotation", "rotation-status"
+_SERVERS = ("database", "redis")
+_NEVER = "0 0 1 1 *"
+_SECONDS = 180
+"""A task takes seconds, and waits for no one longer than this."""
+_SLACK = 120
+"""Seconds beyond the Job's own deadline for images to be pulled and pods to be placed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RotationArgs:
+    """What rotates, and where."""
+
+    namespace: Input[str]
+    """Where the tasks run."""
+    image: Input[str]
+    """The project's own image, which they run in."""
+    rotations: Mapping[str, Rotating]
+    """Every secret, and where its rotation stands."""
+    environment: Mapping[str, Input[str]]
+    """Logins of the data services, as tasks are told them."""
+    session_keys: Sequence[str]
+    """Patterns of the sessions' keys in Redis."""
+    postgres: BundledPostgres | External
+    """The database, for the network policies."""
+    redis: BundledRedis | External
+    """The cache, for the network policies."""
+
+
+class Rotation(pulumi.ComponentResource):
+    """The next logins, ready to be used; and a suspended CronJob that operators' questions are started from."""
+
+    status: pulumi.Output[str]
+    """ConfigMap that says where each rotation stands, for the metrics."""
+    account: ServiceAccount
+    """Whom the tasks run as. It may do nothing."""
+
+    def __init__(self, name: str, args: RotationArgs, opts: ResourceOptions | None = None) -> None:
+        super().__init__("runbook:rotation:Rotation", name, None, opts)
+        inside = ResourceOptions(parent=self, depends_on=opts.depends_on if opts else None)
+        self.account = service_account(TOOLBOX, ROTATION, args.namespace, inside)
+        secret = Secret(
+            f"{_SECRET}-secret",
+            # Not hashed: a Job that ran once must not run again because another login was rotated.
+            metadata=metadata(_SECRET, args.namespace, labels(_SECRET, ROTATION)),
+            string_data={**args.environment, "SESSION_KEYS": " ".join(args.session_keys)},
+            opts=inside,
+        )
+        status = ConfigMap(
+            _STATUS,
+            metadata=metadata(_STATUS, args.namespace, labels(_STATUS, ROTATION)),
+            data={STATUS_FILE: json.dumps([_told(each) for _, each in sorted(args.rotations.items())], indent=1)},
+            opts=inside,
+        )
+        self.status = status.metadata.apply(lambda meta: meta.name or "")
+        ground = [self.account, secret, *_openings(self, args, inside)]
+        then = ResourceOptions.merge(inside, ResourceOptions(depends_on=ground))
+        _toolbox(args, self.account, then)
+        for rotating in args.rotations.values():
+            if rotating.kind in _SERVERS and rotating.state.previous is not None:
+                _run("prepare", rotating, (), args.namespace, args.image, self.account, then)
+        self.register_outputs({})
+
+
+@dataclass(frozen=True, kw_only=True)
+class RetirementArgs:
+    """What came to its end."""
+
+    namespace: Input[str]
+    """Where the tasks run."""
+    image: Input[str]
+    """The project's own image, which they run in."""
+    rotations: Mapping[str, Rotating]
+    """Every secret, and where its rotation stands."""
+    account: ServiceAccount
+    """Whom the tasks run as."""
+
+
+class Retirement(pulumi.ComponentResource):
+    """Ends the logins that nothing uses any more, and fails the update if something does or if a server disagrees."""
+
+    def __init__(self, name: str, args: RetirementArgs, opts: ResourceOptions | None = None) -> None:
+        super().__init__("runbook:rotation:Retirement", name, None, opts)
+        inside = ResourceOptions(parent=self, depends_on=opts.depends_on if opts else None)
+        for rotating in args.rotations.values():
+            state = rotating.state
+            if rotating.kind in _SERVERS and state.previous is not None and state.phase == "retired":
+                force = ("--force",) if state.emergency else ()
+                _run("retire", rotating, force, args.namespace, args.image, args.account, inside)
+        self.register_outputs({})
+
+
+def _told(rotating: Rotating) -> Mapping[str, Any]:
+    """What the metrics are made of."""
+    state = rotating.state
+
+    def moment(at: Any) -> str | None:
+        return at.isoformat() if at else None
+
+    return {
+        "secret": rotating.name,
+        "kind": rotating.kind,
+        "phase": state.phase,
+        "period": state.period,
+        "generation": state.generation,
+        "rotated_at": moment(rotating.rotated_at),
+        "max_age_seconds": int(rotating.max_age.total_seconds()),
+        "overlap_until": moment(rotating.overlap_until),
+        "failure": state.failure,
+        "emergency_at": state.started_at if state.emergency else None,
+    }
+
+
+def _run(
+    verb: str,
+    rotating: Rotating,
+    words: Sequence[str],
+    namespace: Input[str],
+    image: Input[str],
+    account: ServiceAccount,
+    opts: ResourceOptions,
+) -> Job:
+    """A Job for each period: what has been done is not done again, and what failed is."""
+    kind, state = rotating.kind, rotating.state
+    name = f"rotate-{kind}-{verb}"
+    full_name = f"{name}-{content_hash(kind, state.period, state.generation, image, words)}"
+    return Job(
+        full_name,
+        metadata=metadata(
+            full_name,
+            namespace,
+            labels(name, ROTATION),
+            {"pulumi.com/replaceUnready": "true", **KEYS_IN_ENVIRONMENT},
+        ),
+        spec={
+            **cast(JobSpecArgsDict, attempts()),
+            "active_deadline_seconds": _SECONDS,
+            "template": _pod(name, account, _task(verb, ["credentials", verb, kind, *words], image)),
+        },
+        opts=ResourceOptions.merge(
+            opts, ResourceOptions(custom_timeouts=pulumi.CustomTimeouts(create=f"{_SECONDS + _SLACK}s"))
+        ),
+    )
+
+
+def _toolbox(args: RotationArgs, account: ServiceAccount, opts: ResourceOptions) -> CronJob:
+    """Never started by itself: `runbook` makes Jobs of it, with other words."""
+    task = _task(TOOLBOX, ["credentials", "sessions"], args.image)
+    return CronJob(
+        TOOLBOX,
+        metadata=metadata(TOOLBOX, args.namespace, labels(TOOLBOX, ROTATION), KEYS_IN_ENVIRONMENT),
+        spec={
+            "schedule": _NEVER,
+            "suspend": True,
+            "concurrency_policy": "Forbid",
+            "starting_deadline_seconds": 600,
+            "successful_jobs_history_limit": 1,
+            "failed_jobs_history_limit": 1,
+            "job_template": {
+                "metadata": {"labels": labels(TOOLBOX, ROTATION)},
+                "spec": {
+                    "backoff_limit": 0,
+                    "active_deadline_seconds": _SECONDS,
+                    "template": _pod(TOOLBOX, account, task),
+                },
+            },
+        },
+        opts=opts,
+    )
+
+
+def _task(name: str, words: Sequence[str], image: Input[str]) -> ContainerArgsDict:
+    return container(
+        name,
+        image=image,
+        amounts=TASK_RESOURCES,
+        command=["python3", "-m", "tasks", *words],
+        env_from=[{"secret_ref": {"name": _SECRET}}],
+    )
+
+
+def _pod(name: str, account: ServiceAccount, task: ContainerArgsDict) -> PodTemplateSpecArgsDict:
+    return template(
+        name,
+        ROTATION,
+        service_account=account.metadata.apply(lambda meta: meta.name or ""),
+        uid=APPLICATION_UID,
+        containers=[task],
+        restart_policy="Never",
+    )
+
+
+def _openings(parent: Rotation, args: RotationArgs, opts: ResourceOptions) -> list[pulumi.Resource]:
+    """To the data services, and nowhere else."""
+    made: list[pulumi.Resource] = []
+    for server, port, store in ((POSTGRES, 5432, args.postgres), (REDIS, 6379, args.redis)):
+        if not isinstance(store, External):
+            made += between(parent, ROTATION, server, port, args.namespace, opts)
+        elif way := outside(parent, f"allow-{ROTATION}-{server}", args.namespace, store.egress, parts(ROTATION)):
+            made.append(way)
+    return made
