@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import Any
 from ruamel.yaml import YAML
 
 from sandbox.paths import ROOT, STATE
-from settings.backup import SECRET_NAMES
+from settings.backup import S3_ACCESS_KEY, S3_SECRET_KEY, SECRET_NAMES
 
 
 @dataclass(frozen=True)
@@ -56,8 +57,12 @@ class Stack:
         ingress["host"] = f"{name}.localhost"
         config.pop("runbook:release", None)
         config.pop("runbook:quarantine", None)
+        config.pop("runbook:rotated", None)
+        for key in [key for key in config if key.startswith("secrets:") and key.endswith("_B")]:
+            del config[key]
         if not backups:
-            for key in ("runbook:backup", *(f"secrets:{secret}" for secret in SECRET_NAMES)):
+            # What rotation says there is about the store of backups.
+            for key in ("runbook:backup", "runbook:rotation", *(f"secrets:{secret}" for secret in SECRET_NAMES)):
                 config.pop(key, None)
         yaml.dump(document, file)
         stack = cls(name, file)
@@ -67,7 +72,16 @@ class Stack:
         shutil.copy(ROOT / "Pulumi.yaml", scratch)
         shutil.copy(file, scratch)
         stack.run("pulumi", "stack", "init", name, "--cwd", str(scratch), config_file=False).check()
+        if backups:
+            stack.own_keys()
         return stack
+
+    def own_keys(self) -> None:
+        """A key pair of its own for the store of backups: it is revoked together with the stack."""
+        pair = self.run(sys.executable, "-m", "sandbox", "s3-key", "issue").check().json()
+        for name, key in ((S3_ACCESS_KEY, "accessKeyId"), (S3_SECRET_KEY, "secretAccessKey")):
+            words = ("pulumi", "config", "set", "--secret", f"secrets:{name}", "--stack", self.name)
+            self.run(*words, stdin=pair[key]).check()
 
     def environment(self, *, config_file: bool = True) -> dict[str, str]:
         environment = dict(os.environ) | {"RUNBOOK_STACK": self.name, "PULUMI_STACK": self.name}

@@ -1,0 +1,112 @@
+"""People who are logged in, and a payment provider that signs: steady traffic that notices a lost session."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import secrets
+import threading
+import time
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Self
+
+import httpx
+
+from tests.cluster.traffic import client_for
+
+WEBHOOK = "/api/webhooks/stripe"
+
+
+@dataclass
+class Customers:
+    """A few people with a session each, asking until the block ends; now and then a new one logs in.
+
+    `failures` has everything that was not as it should be: an error, a session that was lost, a cart that was emptied.
+    """
+
+    url: str
+    people: int = 3
+    pause_seconds: float = 0.05
+    limit_seconds: float = 900
+    asked: int = 0
+    failures: list[str] = field(default_factory=list)
+    tokens: list[str] = field(default_factory=list)
+    """Of those who logged in when it began."""
+    _stop: threading.Event = field(default_factory=threading.Event)
+    _threads: list[threading.Thread] = field(default_factory=list)
+
+    def __enter__(self) -> Self:
+        deadline = time.monotonic() + self.limit_seconds
+        for number in range(self.people):
+            client = client_for(self.url)
+            self.tokens.append(log_in(client))
+            thread = threading.Thread(target=self._person, args=(client, number, deadline), daemon=True)
+            self._threads.append(thread)
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join(timeout=30)
+
+    def _person(self, client: httpx.Client, number: int, deadline: float) -> None:
+        token = self.tokens[number]
+        count = 0
+        client.put("/api/cart", json={"product": 1, "quantity": 1 + number}).raise_for_status()
+        while not self._stop.is_set() and time.monotonic() < deadline:
+            try:
+                self._visit(client, token, number, count)
+            except httpx.HTTPError as error:
+                self._failed(f"{type(error).__name__}: {error}")
+            count += 1
+            self._stop.wait(self.pause_seconds)
+        client.close()
+
+    def _visit(self, client: httpx.Client, token: str, number: int, count: int) -> None:
+        self._logged_in(client, token, "the session from before")
+        answer = client.get("/api/cart")
+        if answer.status_code != 200 or answer.json()["items"] != {"1": 1 + number}:
+            self._failed(f"the cart: {answer.status_code} {answer.text[:80]}")
+        if count % 20 == 10:
+            # Signed by one pod, asked for at another.
+            fresh = client_for(self.url)
+            new = log_in(fresh)
+            for _ in range(4):
+                self._logged_in(fresh, new, "a new session")
+            fresh.close()
+
+    def _logged_in(self, client: httpx.Client, token: str, who: str) -> None:
+        self.asked += 1
+        if not logged_in(client, token):
+            self._failed(f"{who} is lost")
+
+    def _failed(self, what: str) -> None:
+        self.failures.append(f"{time.strftime('%H:%M:%S')} {what}")
+
+
+def log_in(client: httpx.Client) -> str:
+    """A new account's token."""
+    who = {"email": f"{secrets.token_hex(8)}@example.com", "password": secrets.token_hex(8)}
+    client.post("/api/auth/register", json=who).raise_for_status()
+    return client.post("/api/auth/login", json=who).raise_for_status().json()["token"]
+
+
+def logged_in(client: httpx.Client, token: str) -> bool:
+    answer = client.get("/api/auth/status", headers={"Authorization": f"Bearer {token}"})
+    return bool(answer.raise_for_status().json()["authenticated"])
+
+
+def webhook(url: str, secret: str) -> int:
+    """The status with which the shop answers an event signed by this secret."""
+    event = json.dumps({"id": f"evt_{secrets.token_hex(6)}", "type": "runbook.test", "data": {"object": {}}})
+    now = int(time.time())
+    signed = hmac.new(secret.encode(), f"{now}.{event}".encode(), hashlib.sha256).hexdigest()
+    with client_for(url) as client:
+        headers = {"Stripe-Signature": f"t={now},v1={signed}", "Content-Type": "application/json"}
+        return client.post(WEBHOOK, content=event, headers=headers).status_code

@@ -1,0 +1,181 @@
+"""Every kind of secret is rotated under customers who are logged in; the real servers say what is dead."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import signal
+import time
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+
+from ops.locks import all_abandoned, held
+from sandbox.paths import STATE
+from tests.cluster.customers import Customers, log_in, logged_in, webhook
+from tests.cluster.stack import Stack
+from tests.cluster.traffic import client_for
+
+BACKUPS = True
+ROLLED_BACK = 1
+KEYS = ("JWT_SECRET", "SESSION_SECRET", "INTERNAL_API_KEY")
+SERVERS = ("DATABASE_URL", "REDIS_URL")
+
+
+def state(stack: Stack, name: str) -> dict[str, Any]:
+    return stack.config.get("runbook:rotated", {}).get(name, {})
+
+
+def secret(stack: Stack, name: str) -> str:
+    """The value that the services' pods have."""
+    (pod, *_) = json.loads(stack.kubectl("get", "pods", "-l", "app.kubernetes.io/name=backend", "-o", "json"))["items"]
+    sources = pod["spec"]["containers"][0]["envFrom"]
+    (source,) = (item["secretRef"]["name"] for item in sources if "secretRef" in item)
+    data = json.loads(stack.kubectl("get", "secret", source, "-o", "json"))["data"]
+    return base64.b64decode(data[name]).decode()
+
+
+def accepted(stack: Stack, dsn: str) -> bool:
+    """Whether the real server lets somebody in with this DSN. The password goes by standard input."""
+    parts = urlsplit(dsn)
+    user, password = parts.username or "", parts.password or ""
+    if parts.scheme == "redis":
+        script = f'REDISCLI_AUTH="$(cat)" redis-cli --no-auth-warning --user {user} -h 127.0.0.1 ping | grep -q PONG'
+        pod = "redis-0"
+    else:
+        script = f'PGPASSWORD="$(cat)" psql -w -h 127.0.0.1 -U {user} -d {parts.path[1:]} -tAc "select 1"'
+        pod = "postgres-0"
+    command = ["kubectl", "--namespace", stack.namespace, "exec", "-i", pod, "--", "sh", "-c", script]
+    return stack.run(*command, stdin=password).code == 0
+
+
+def rotate(stack: Stack, *words: str, stdin: str | None = None) -> None:
+    stack.run("runbook", "rotate", *words, "--yes", stdin=stdin).check()
+
+
+def test_every_kind_under_traffic(stack: Stack) -> None:
+    old = {name: secret(stack, name) for name in (*KEYS, *SERVERS, "STRIPE_WEBHOOK_SECRET")}
+    with Customers(stack.url) as customers:
+        for name in (*KEYS, *SERVERS):
+            rotate(stack, name)
+            assert (state(stack, name)["phase"], state(stack, name)["period"]) == ("verified", 1)
+            assert secret(stack, name) != old[name]
+        assert all(accepted(stack, old[name]) for name in SERVERS), "within the overlap"
+        rotate(stack, "stripe-webhook", stdin="whsec_brought_by_its_owner")
+        new = "whsec_brought_by_its_owner"
+        assert secret(stack, "STRIPE_WEBHOOK_SECRET") == new
+        assert (webhook(stack.url, old["STRIPE_WEBHOOK_SECRET"]), webhook(stack.url, new)) == (200, 200)
+        with client_for(stack.url) as client:
+            assert all(logged_in(client, token) for token in customers.tokens)
+
+        rotate(stack, "STRIPE_WEBHOOK_SECRET", *SERVERS, "--no-overlap")
+        assert (webhook(stack.url, old["STRIPE_WEBHOOK_SECRET"]), webhook(stack.url, new)) == (400, 200)
+        for name in SERVERS:
+            assert not accepted(stack, old[name]), f"the old {name} is dead"
+            assert accepted(stack, secret(stack, name))
+    assert customers.failures == []
+    assert customers.asked > 200
+    assert stack.changes() == {}
+    rows = {row["secret"]: row for row in stack.runbook("rotate", "status", "--json").check().json()}
+    assert rows["DATABASE_URL"]["phase"] == "retired"
+    assert rows["JWT_SECRET"]["next"]["action"] == "wait"
+
+
+def test_a_release_rolls_back_across_a_rotation(stack: Stack, images: dict[str, str]) -> None:
+    stack.runbook("deploy", images["shop:v2"], "--yes", "--without-proof", "a test of something else").check()
+    with Customers(stack.url) as customers:
+        rotate(stack, "DATABASE_URL")
+        before, used = stack.config["runbook:rotated"], secret(stack, "DATABASE_URL")
+        stack.runbook("rollback", "--yes").check()
+        assert stack.config["runbook:rotated"] == before
+        assert secret(stack, "DATABASE_URL") == used
+    assert customers.failures == []
+    rotate(stack, "DATABASE_URL", "--no-overlap")
+
+
+def test_a_failed_verification_goes_back(stack: Stack) -> None:
+    def verify(command: str | None) -> None:
+        override = {"INTERNAL_API_KEY": {"verify": {"run": command, "timeoutSeconds": 30}}} if command else {}
+        stack.edit(lambda config: config.__setitem__("runbook:rotation", {"secrets": override}))
+
+    rotate(stack, "INTERNAL_API_KEY", "--no-overlap")
+    used = secret(stack, "INTERNAL_API_KEY")
+    verify("node -e process.exit(1)")
+    with Customers(stack.url) as customers:
+        failed = stack.runbook("rotate", "INTERNAL_API_KEY", "--yes")
+        assert failed.code == ROLLED_BACK, failed.text
+        assert secret(stack, "INTERNAL_API_KEY") == used
+    assert customers.failures == []
+    assert state(stack, "INTERNAL_API_KEY")["phase"] == "failed"
+    assert 'runbook_secret_verification_failed{secret="INTERNAL_API_KEY"} 1' in metrics(stack)
+    assert stack.changes() == {}
+
+    verify(None)
+    rotate(stack, "INTERNAL_API_KEY", "--no-overlap")
+    assert secret(stack, "INTERNAL_API_KEY") != used
+    assert 'runbook_secret_verification_failed{secret="INTERNAL_API_KEY"} 0' in metrics(stack)
+
+
+def metrics(stack: Stack) -> str:
+    exporter = json.loads(stack.kubectl("get", "pods", "-l", "app.kubernetes.io/name=backup-exporter", "-o", "json"))
+    pod = next(item for item in exporter["items"] if "deletionTimestamp" not in item["metadata"])
+    port = pod["spec"]["containers"][0]["ports"][0]["containerPort"]
+    ask = f"import urllib.request; print(urllib.request.urlopen('http://127.0.0.1:{port}/metrics').read().decode())"
+    return stack.kubectl("exec", pod["metadata"]["name"], "--", "python3", "-c", ask)
+
+
+@pytest.mark.parametrize("phase", ["pending", "rolled-out", "verified", "retired"])
+def test_killed_at_each_step(stack: Stack, phase: str) -> None:
+    period = state(stack, "DATABASE_URL")["period"]
+    old = secret(stack, "DATABASE_URL")
+    with Customers(stack.url) as customers:
+        first = stack.start("runbook", "rotate", "DATABASE_URL", "--yes", "--no-overlap")
+        deadline = time.monotonic() + 120
+        while state(stack, "DATABASE_URL").get("phase") != phase or state(stack, "DATABASE_URL")["period"] == period:
+            assert first.poll() is None, first.communicate()
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        os.killpg(first.pid, signal.SIGKILL)
+        first.wait()
+        locks = STATE / "backend/.pulumi/locks/organization/runbook" / stack.name
+        while (left := held(locks)) and not all_abandoned(left):
+            time.sleep(0.02)
+        rotate(stack, "DATABASE_URL", "--no-overlap")
+    assert customers.failures == []
+    now = state(stack, "DATABASE_URL")
+    assert (now["phase"], now["period"], now["previous"]) == ("retired", period + 1, period)
+    assert not accepted(stack, old)
+    assert accepted(stack, secret(stack, "DATABASE_URL"))
+    assert stack.changes() == {}
+
+
+def test_emergency(stack: Stack) -> None:
+    old = {name: secret(stack, name) for name in (*KEYS, *SERVERS)}
+    with Customers(stack.url) as customers:
+        done = (
+            stack.runbook("rotate", "--emergency", "--reason", "a laptop was stolen", "--yes", "--json").check().json()
+        )
+        with client_for(stack.url) as client:
+            assert not any(logged_in(client, token) for token in customers.tokens), "everybody is logged out"
+            assert logged_in(client, log_in(client))
+            key = client.get("/api/internal/orders", headers={"x-internal-key": old["INTERNAL_API_KEY"]})
+            assert key.status_code == 401
+    assert {*KEYS, *SERVERS} <= done["rotated"].keys()
+    assert "STRIPE_SECRET_KEY" in done["left"], "nobody here can make one"
+    assert done["sessionsEnded"] > 0
+    assert set(done["old"]["database"].values()) == set(done["old"]["redis"].values()) == {"refused"}
+    for name in SERVERS:
+        assert not accepted(stack, old[name])
+        assert accepted(stack, secret(stack, name))
+    for name in KEYS:
+        assert secret(stack, name) != old[name]
+    record = json.loads(
+        json.loads(stack.kubectl("get", "configmap", done["incident"], "-o", "json"))["data"]["record.json"]
+    )
+    assert (record["reason"], record["result"]) == ("a laptop was stolen", "succeeded")
+    assert done["incident"] in stack.kubectl("get", "events", "-o", "name") or "IncidentOpened" in stack.kubectl(
+        "get", "events"
+    )
+    assert stack.changes() == {}
