@@ -296,6 +296,9 @@ def _redis_users(roles: Mapping[str, pulumi.Output[str]]) -> pulumi.Output[str]:
 
     def lines(passwords: Sequence[str]) -> str:
         hashes = [hashlib.sha256(password.encode()).hexdigest() for password in passwords]
-        return "".join(f"user {name} on #{hashed} {REDIS_RULES}\n" for name, hashed in zip(roles, hashes, strict=True))
+        # Never empty: an empty entry of a Secret is none to every server that stores it.
+        return "# made by the program\n" + "".join(
+            f"user {name} on #{hashed} {REDIS_RULES}\n" for name, hashed in zip(roles, hashes, strict=True)
+        )
 
     return pulumi.Output.secret(pulumi.Output.all(*roles.values()).apply(lines))
