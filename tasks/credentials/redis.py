@@ -25,7 +25,7 @@ RULES = "~* &* +@all -@admin -@dangerous +info"
 """What the application may do: everything with its data, and reading how the server is."""
 
 # One @ at most: an unescaped one in a password would be taken for the host's, and shown.
-_FORM = re.compile(r"rediss?://[^@/?#\s]*@(\[[^@\s]+\]|[^@/?#:\s]+)(:\d+)?(/\d*)?(\?[^#\s]*)?")
+_FORM = re.compile(r"rediss?://([^@/?#\s]*@)?(\[[^@\s]+\]|[^@/?#:\s]+)(:\d+)?(/\d*)?(\?[^#\s]*)?")
 _EXAMPLE = "redis://user:password@host:6379/0"
 _CONNECT_SECONDS = 10
 _RETRY_SECONDS = 0.2
@@ -36,14 +36,14 @@ def account(url: str, variable: str) -> Account:
     try:
         parts = urlsplit(url)
         user, password = unquote(parts.username or "default"), unquote(parts.password or "")
-        if _FORM.fullmatch(url) and password:
+        if _FORM.fullmatch(url):
             return Account(user, password, url, variable)
     except ValueError:
         pass
     # Nothing of it is shown: a password with an unescaped @ or / is just what makes a URL wrong.
     raise Refused(
         "environment_invalid",
-        f"{variable} is no Redis URL with a password; it has to look like {_EXAMPLE}, "
+        f"{variable} is no Redis URL; it has to look like {_EXAMPLE}, "
         "with every special character of the password written as %XX",
     )
 
@@ -132,6 +132,8 @@ class RedisServer:
 
 
 def _hash(account: Account) -> str:
+    if not account.password:
+        raise Refused("environment_invalid", f"{account.variable} has no password; write for example {_EXAMPLE}")
     return f"#{hashlib.sha256(account.password.encode()).hexdigest()}"
 
 

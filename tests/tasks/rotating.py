@@ -57,6 +57,10 @@ class World(ABC):
         """All that rotation may change."""
 
     @abstractmethod
+    def own_names(self) -> list[tuple[str, str]]:
+        """What is only this world's in its state, and by which name it is to be compared with another's."""
+
+    @abstractmethod
     def session(self, role: str, password: str) -> Session:
         """A client that stays."""
 
@@ -159,6 +163,9 @@ class Database(World):
         with self.server.connect() as admin:
             return admin.execute(query, [self.owner]).fetchall()
 
+    def own_names(self) -> list[tuple[str, str]]:
+        return [("shop", self.owner)]
+
     def _client(self, role: str, password: str) -> dict[str, str]:
         where = {"PGHOST": "127.0.0.1", "PGPORT": str(self.port), "PGDATABASE": "postgres"}
         return {**os.environ, **where, "PGUSER": role, "PGPASSWORD": password}
@@ -230,8 +237,7 @@ class Cache(World):
     def user_line(self, period: int, rules: str) -> str:
         return f"user {self.role(period)} on #{hashlib.sha256(self.of_period(period).encode()).hexdigest()} {rules}\n"
 
-    def digests(self) -> list[tuple[str, str]]:
-        """Whose password is behind each hash."""
+    def own_names(self) -> list[tuple[str, str]]:
         return [(name, hashlib.sha256(each.encode()).hexdigest()) for name, each in self._passwords.items()]
 
     def _where(self, role: str) -> list[str]:

@@ -1,0 +1,126 @@
+"""What is PostgreSQL's alone: an administrator who is no superuser, who owns what, answers that are no refusal."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator
+
+import psycopg
+import pytest
+
+from tests.tasks.running import Outcome, task
+from tests.tasks.servers import Postgres, free_ports
+
+PREPARE, RETIRE, TRY = (["credentials", *words.split()] for words in ("prepare database", "retire database", "try"))
+
+
+class External:
+    """A database of somebody else: an owner, and an administrator who may make roles and end sessions."""
+
+    def __init__(self, server: Postgres, database: str) -> None:
+        self.server, self.database = server, database
+        self.owner = f"shop_{secrets.token_hex(3)}"
+        self.admin = f"{self.owner}_dba"
+        for role, rights in ((self.owner, ""), (self.admin, "CREATEROLE")):
+            server.execute(f"CREATE ROLE {role} LOGIN {rights} PASSWORD 'first/{role}'")
+        server.execute(f"GRANT pg_signal_backend TO {self.admin}; ALTER DATABASE {database} OWNER TO {self.owner}")
+
+    def url(self, role: str, password: str | None = None) -> str:
+        return self.server.url(self.database, role, password or f"first/{role}")
+
+    def environment(self, new: str, old: str) -> dict[str, str]:
+        values = {
+            "ADMIN_URL": self.url(self.admin),
+            "ADMIN_FIXED": "true",
+            "OWNER": self.owner,
+            "NEW_URL": self.url(f"{self.owner}{new}", f"{new}/secret"),
+            "OLD_URL": self.url(f"{self.owner}{old}", f"{old}/secret" if old else None),
+        }
+        return {f"ROTATE_DATABASE_{name}": value for name, value in values.items()}
+
+    def run(self, words: list[str], new: str, old: str, **changed: str) -> Outcome:
+        return task(self.environment(new, old) | changed, *words)
+
+
+@pytest.fixture
+def external(postgres: Postgres, database: str) -> Iterator[External]:
+    made = External(postgres, database)
+    yield made
+    roles = ", ".join(
+        f"{made.owner}{end}" for end in ("_a", "_b", "", "_dba") if exists(postgres, f"{made.owner}{end}")
+    )
+    postgres.execute(f"ALTER DATABASE {database} RESET ALL; ALTER DATABASE {database} OWNER TO postgres")
+    postgres.execute(f"DROP OWNED BY {roles}", database)
+    postgres.execute(f"DROP ROLE {roles}")
+
+
+def exists(server: Postgres, role: str) -> bool:
+    with server.connect() as admin:
+        return admin.execute("SELECT FROM pg_roles WHERE rolname = %s", [role]).rowcount == 1
+
+
+def test_an_administrator_who_is_no_superuser(external: External) -> None:
+    assert external.run(PREPARE, "_b", "").result["created"] is True
+    with psycopg.connect(external.url(external.owner)):
+        refused = external.run(RETIRE, "_b", "")
+        assert refused.error == "still_used"
+        assert external.owner in refused.message
+        assert external.run([*RETIRE, "--force"], "_b", "").result["ended_sessions"] == 1
+    assert external.run(PREPARE, "_a", "_b").exit_code == 0
+    assert external.run(RETIRE, "_a", "_b").exit_code == 0
+    assert external.run(TRY, "_a", "_b").result["database"] == {"old": "refused", "admin_previous": "none"}
+    with psycopg.connect(external.url(external.admin)):
+        pass  # its password is what it was
+
+
+def test_every_role_works_on_what_every_other_made(external: External) -> None:
+    external.run(PREPARE, "_b", "")
+    external.run(PREPARE, "_a", "_b")
+    with psycopg.connect(external.url(f"{external.owner}_b", "_b/secret")) as one:
+        one.execute("CREATE TABLE orders (n integer)")
+    with psycopg.connect(external.url(f"{external.owner}_a", "_a/secret")) as other:
+        other.execute("ALTER TABLE orders ADD COLUMN m integer")
+        found = other.execute("SELECT tableowner FROM pg_tables WHERE tablename LIKE 'orders' OR tablename ~ 'runbook'")
+        assert found.fetchall() == [(external.owner,)], "and of the tests nothing is left"
+
+
+def test_a_role_that_cannot_write_is_not_ready(external: External) -> None:
+    external.server.execute(f"ALTER DATABASE {external.database} SET default_transaction_read_only = on")
+    outcome = external.run(PREPARE, "_b", "")
+    assert (outcome.exit_code, outcome.error) == (1, "database_failed")
+    assert "read-only" in outcome.message
+
+
+def test_a_role_that_is_not_the_owner_is_not_ready(external: External) -> None:
+    """Somebody changed it by hand."""
+    external.run(PREPARE, "_b", "")
+    external.server.execute(f"ALTER ROLE {external.owner}_b RESET role")
+    outcome = external.run(PREPARE, "_b", "")
+    assert (outcome.exit_code, outcome.error) == (1, "role_wrong")
+
+
+def test_an_administrator_that_the_application_uses_cannot_retire(external: External) -> None:
+    outcome = external.run(PREPARE, "_b", "_dba", ROTATE_DATABASE_OWNER=external.admin)
+    assert (outcome.exit_code, outcome.error) == (2, "environment_invalid")
+    assert "a role of its own" in outcome.message
+    assert not exists(external.server, f"{external.owner}_b")
+
+
+def test_an_administrator_who_may_not(external: External) -> None:
+    external.server.execute(f"ALTER ROLE {external.admin} NOCREATEROLE")
+    outcome = external.run(PREPARE, "_b", "")
+    assert (outcome.exit_code, outcome.error) == (1, "database_failed")
+    assert "permission denied to create role" in outcome.message
+
+
+def test_only_a_refusal_counts_as_one(external: External) -> None:
+    """A server that is away, or full, has not refused anybody."""
+    external.run(PREPARE, "_b", "")
+    external.server.execute(f"ALTER ROLE {external.owner} CONNECTION LIMIT 0")
+    full = external.run(TRY, "_b", "")
+    assert (full.exit_code, full.error) == (1, "database_unreachable")
+    assert "too many connections" in full.message
+    (nobody,) = free_ports(1)
+    away = external.url(external.owner).replace(f":{external.server.port}/", f":{nobody}/") + "?connect_timeout=2"
+    gone = external.run(TRY, "_b", "", ROTATE_DATABASE_OLD_URL=away)
+    assert (gone.exit_code, gone.error) == (1, "database_unreachable")
