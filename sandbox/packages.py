@@ -30,6 +30,7 @@ IMAGES = {
 
 TESTS = {
     "prometheus": "promtool",
+    "prometheus-alertmanager": "amtool",
     "postgresql-15": "/usr/lib/postgresql/15/bin/postgres",
     "redis-server": "redis-server",
     "faketime": "faketime",
