@@ -1,13 +1,15 @@
-"""Alert rules as data, made from the thresholds in the settings; metric names are those of tasks/exporter.py."""
+"""Alert rules as data, made from the thresholds in the settings; metric names are those of the exporter's tasks."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Literal
 
 from settings.backup import Backup
 from settings.cron import longest_gap
+from settings.rotation import Rotating
 
 _SCRAPES = timedelta(minutes=5)
 """Long enough for a scrape to fail once or twice."""
@@ -113,6 +115,88 @@ def backup_rules(backup: Backup) -> tuple[AlertRule, ...]:
             _SCRAPES,
             "critical",
             "nobody watches the backups: the exporter is away or has stopped reading the store",
+        ),
+    )
+
+
+_UNDER_WAY = timedelta(hours=1)
+"""A rotation takes minutes from its start to its overlap."""
+_LEFT = timedelta(days=1)
+"""Schedules that end overlaps run at least daily."""
+_NEWS = timedelta(days=1)
+"""An emergency is told for so long."""
+
+
+def rotation_rules(rotations: Mapping[str, Rotating]) -> tuple[AlertRule, ...]:
+    """Rotation (HerbisVeritas "Rotation Clés Sécurité"): ages by policy, and who still has an old value."""
+    ages: dict[timedelta, list[str]] = {}
+    for name, rotating in sorted(rotations.items()):
+        ages.setdefault(rotating.max_age, []).append(name)
+    overlap = "runbook_secret_overlap_until_timestamp_seconds"
+    over = f"({overlap} > 0 and time() - {overlap}"
+    return (
+        AlertRule(
+            "SecretRotationOverdue",
+            "time() - runbook_secret_rotated_timestamp_seconds > runbook_secret_max_age_seconds"
+            " and runbook_secret_rotated_timestamp_seconds > 0",
+            timedelta(),
+            "warning",
+            "{{ $labels.secret }} is older than its policy allows: runbook rotate --due",
+        ),
+        # What never happened has no age: it has to be given the time to happen first.
+        *(
+            AlertRule(
+                "SecretNeverRotated",
+                f'runbook_secret_rotated_timestamp_seconds{{secret=~"{"|".join(names)}"}} == 0',
+                age,
+                "warning",
+                "{{ $labels.secret }} has never been rotated: runbook rotate --due",
+            )
+            for age, names in sorted(ages.items())
+        ),
+        AlertRule(
+            "SecretVerificationFailed",
+            "runbook_secret_verification_failed == 1",
+            timedelta(),
+            "critical",
+            "the last rotation of {{ $labels.secret }} went back to the previous value: runbook rotate status says why",
+        ),
+        AlertRule(
+            "SecretRotationStuck",
+            'runbook_secret_phase{phase=~"pending|tested|dual|rolled-out"} == 1',
+            _UNDER_WAY,
+            "warning",
+            "the rotation of {{ $labels.secret }} stands still at {{ $labels.phase }}: runbook rotate goes on with it",
+        ),
+        AlertRule(
+            "SecretNotRetired",
+            f"{over} > {_seconds(_LEFT)})",
+            timedelta(),
+            "warning",
+            "the overlap of {{ $labels.secret }} is over, and its previous value still valid: runbook rotate --due",
+        ),
+        AlertRule(
+            "SecretPreviousUsedAfterOverlap",
+            'sum by (secret) (increase(shop_secret_uses_total{which="previous"}[5m])) > 0'
+            f" and on (secret) {over} > 300)",
+            timedelta(),
+            "warning",
+            "somebody still uses the previous value of {{ $labels.secret }}, whose overlap is over",
+        ),
+        AlertRule(
+            "SecretEmergencyRotation",
+            f"time() - runbook_secret_emergency_timestamp_seconds < {_seconds(_NEWS)}"
+            " and runbook_secret_emergency_timestamp_seconds > 0",
+            timedelta(),
+            "critical",
+            "{{ $labels.secret }} was replaced in an emergency, and everybody logged out",
+        ),
+        AlertRule(
+            "RotationStatusUnreadable",
+            "runbook_rotation_status_readable == 0 or absent(runbook_rotation_status_readable)",
+            _SCRAPES,
+            "warning",
+            "nobody watches the age of secrets: the exporter is away or is told nothing",
         ),
     )
 

@@ -108,7 +108,12 @@ class Program:
 
 class _Echo(mocks.Mocks):
     def new_resource(self, args: mocks.MockResourceArgs) -> tuple[str | None, dict[Any, Any]]:
-        made = {"result": f"made-up-{args.name}"} if args.typ.startswith("random:") else {}
+        made: dict[str, str] = {}
+        if args.typ.startswith("random:"):
+            made = {"result": f"made-up-{args.name}"}
+        elif args.typ.startswith("command:"):
+            pair = {"accessKeyId": f"id-{args.name}", "secretAccessKey": f"key-{args.name}"}
+            made = {"stdout": json.dumps(pair) + "\n"}
         return f"{args.name}-id", {**args.inputs, **made}
 
     def call(self, args: mocks.MockCallArgs) -> tuple[dict[Any, Any], list[tuple[str, str]] | None]:

@@ -323,7 +323,8 @@ def test_what_the_application_is_told(sandbox: Program) -> None:
     assert references[1] == {"secretRef": {"name": secret.object_name}}
     assert set(secret.inputs["stringData"]) == {
         "DATABASE_URL", "REDIS_URL", "JWT_SECRET", "JWT_SECRET_ID", "SESSION_SECRET", "SESSION_SECRET_ID",
-        "INTERNAL_API_KEY", "INTERNAL_API_KEY_ID", "STRIPE_SECRET_KEY", "STRIPE_WEBHOOK_SECRET", "STRIPE_IDENTITY_WEBHOOK_SECRET",
+        "INTERNAL_API_KEY", "INTERNAL_API_KEY_ID",
+        "STRIPE_SECRET_KEY", "STRIPE_WEBHOOK_SECRET", "STRIPE_IDENTITY_WEBHOOK_SECRET",
     }  # fmt: skip
 
 
