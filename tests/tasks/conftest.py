@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from sandbox import packages
 from tests.tasks import servers
+from tests.tasks.rotating import Cache
 
 
 @pytest.fixture(scope="session")
@@ -39,3 +41,11 @@ def database(postgres: servers.Postgres) -> Iterator[str]:
 def bucket(s3: servers.S3) -> str:
     """A new, empty bucket; its name."""
     return s3.new_bucket()
+
+
+@pytest.fixture
+def cache(tmp_path: Path, installed: None) -> Iterator[Cache]:
+    """A new Redis, as its image starts it."""
+    cache = Cache(tmp_path)
+    with cache.serving():
+        yield cache

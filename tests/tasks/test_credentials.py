@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from tasks.credentials.redis import RULES
 from tests.tasks.rotating import Cache, Database, World, killed_before
 from tests.tasks.running import task
 from tests.tasks.servers import Postgres, postgres
@@ -27,13 +26,6 @@ def log() -> list[str]:
 def server(installed: None, log: list[str]) -> Iterator[Postgres]:
     with postgres("-c", "log_statement=all", "-c", "log_connections=on", log=log) as server:
         yield server
-
-
-@pytest.fixture
-def cache(tmp_path: Path, installed: None) -> Iterator[Cache]:
-    cache = Cache(tmp_path)
-    with cache.serving():
-        yield cache
 
 
 @pytest.fixture(params=KINDS)
@@ -236,48 +228,3 @@ def test_nothing_secret_is_in_a_servers_log(world: World, log: list[str]) -> Non
         assert f'ALTER ROLE "{world.role(0)}" PASSWORD \'SCRAM-SHA-256$' in told
     found = [plaintext for plaintext in world.plaintexts if plaintext in told]
     assert not found
-
-
-def test_a_redis_that_starts_again_has_the_users_of_its_file(tmp_path: Path, installed: None) -> None:
-    cache = Cache(tmp_path)
-    with cache.serving():
-        cache.done("prepare", 1, 0)
-        made = cache.state()
-    cache.users = cache.user_line(1, RULES)
-    with cache.serving():
-        assert cache.state() == made, "what the file says is what the task makes"
-        assert cache.done("prepare", 1, 0)["created"] is False
-        cache.done("retire", 1, 0)
-        assert not cache.accepted(0)
-        retired = cache.state()
-    cache.admin_password = cache.of_admin(1)
-    with cache.serving():
-        assert cache.state() == retired
-        assert (cache.accepted(0), cache.accepted(1)) == (False, True)
-        assert cache.done("retire", 1, 0)["ended_sessions"] == 0
-    cache.users = ""
-    with cache.serving():
-        assert not cache.accepted(1)
-        assert cache.done("prepare", 1, 0)["created"] is True, "and without the file the task makes them"
-
-
-def test_what_the_application_may_do_in_redis(cache: Cache) -> None:
-    cache.done("prepare", 1, 0)
-    shop = "shop-b", cache.of_period(1)
-    assert cache.command(*shop, "set", "k", "v", "ex", "9") == "OK"
-    assert "used_memory" in cache.command(*shop, "info", "memory")
-    for words in ("acl list", "config get *", "flushall", "client kill user default", "keys *", "monitor"):
-        assert "NOPERM" in cache.command(*shop, *words.split()), words
-
-
-def test_everybody_is_logged_out(cache: Cache) -> None:
-    script = "for i=1,2500 do redis.call('set', KEYS[1]..i, 'x') end return 'OK'"
-    for prefix in ("session:", "cart:", "csrf:"):
-        assert cache.admin("eval", script, "1", prefix) == "OK"
-    environment = cache.environment(1, 0) | {"SESSION_KEYS": "session:* csrf:1?"}
-    assert task(environment, "credentials", "log-out").result == {"sessions": 2510}
-    assert cache.admin("dbsize") == "4990"
-    assert task(environment, "credentials", "log-out").result == {"sessions": 0}
-    missing = task(cache.environment(1, 0), "credentials", "log-out")
-    assert (missing.exit_code, missing.error) == (2, "environment_invalid")
-    assert "SESSION_KEYS" in missing.message
