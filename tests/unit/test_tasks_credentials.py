@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from components import data
 from tasks.credentials import postgres, redis
 from tasks.credentials.commands import Variables
 from tasks.environment import Environment
@@ -79,6 +80,19 @@ def test_accounts_are_as_their_urls_mean_them_and_do_not_show_passwords() -> Non
         assert "p/ss" not in repr(made)
         assert "p%2Fss" not in repr(made)
     assert redis.account("redis://:p@h", "V").role == "default"
+
+
+def test_a_redis_without_a_password_can_be_asked_but_has_none_to_rotate() -> None:
+    """Somebody else's may let in everybody: logging customers out works there, too."""
+    open_to_all = redis.account("redis://cache:6379/0", "SOME_URL")
+    assert (open_to_all.role, open_to_all.password) == ("default", "")
+    with pytest.raises(Refused, match="SOME_URL has no password"):
+        redis.RedisServer([open_to_all]).set_admin_password(open_to_all)
+
+
+def test_redis_begins_with_the_rights_that_the_task_gives() -> None:
+    """A user made again at Redis' start is the one that was tested."""
+    assert data.REDIS_RULES == redis.RULES
 
 
 def test_their_secrets_are_known_as_such() -> None:
