@@ -1,0 +1,220 @@
+"""Monitoring (HerbisVeritas "Monitoring & Alertes", "Triggers Rollback Automatique"; Runbook de Production §6).
+
+Every threshold stands here once. Alert rules, their tests, routes, dashboards and docs/alerts.md are made from it.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from settings.base import EnvName, Finding, Seconds, Settings
+from settings.watched import Infrastructure, Postgres, Redis, Security
+
+Percent = Annotated[float, Field(gt=0, le=100, examples=[5])]
+_MINUTE, _HOUR, _DAY = 60, 3_600, 86_400
+SLACK_SECRET, DEAD_MANS_SWITCH = "SLACK_WEBHOOK_", "DEAD_MANS_SWITCH_URL"
+
+
+class Triggers(Settings):
+    """What takes a release back by itself (HerbisVeritas "Triggers Rollback Automatique")."""
+
+    error_rate_percent: Percent = 5
+    """Answers with status 5xx, in percent of all (ERROR_RATE_CRITICAL.threshold)."""
+    error_rate_seconds: Seconds = 120
+    """Seconds it has to last (ERROR_RATE_CRITICAL.duration)."""
+    response_milliseconds: Annotated[int, Field(ge=1, le=600_000)] = 3000
+    """Response time in milliseconds (RESPONSE_TIME_CRITICAL.threshold). The histogram of the application needs a
+    bucket that ends here."""
+    response_seconds: Seconds = 300
+    """Seconds it has to last (RESPONSE_TIME_CRITICAL.duration)."""
+    response_quantile: Annotated[float, Field(gt=0, lt=1)] = 0.95
+    """Part of the answers that has to be faster. The runbook names none; an average would hide one slow page."""
+    health_failures: Annotated[int, Field(ge=1, le=100)] = 3
+    """Failed health checks in a row (HEALTH_CHECK_FAILURE.consecutiveFailures)."""
+    sql_injection_attempts: Annotated[int, Field(ge=1, le=10_000)] = 10
+    """Requests that try SQL injection, within the window (SECURITY_BREACH.sqlInjectionAttempts)."""
+    sql_injection_seconds: Seconds = 300
+    """The window, in seconds. The runbook names none. Five minutes see a tool that tries by hand or slowly, and are
+    too short for the stray attempts of a day to add up."""
+    rate_seconds: Seconds = 30
+    """Seconds over which a rate is taken before its limit is asked: a few scrapes, so that it follows quickly."""
+    least_requests: Annotated[int, Field(ge=1)] = 10
+    """Requests within the time it has to last: two errors of three requests at night are no broken release."""
+    data_grace_seconds: Annotated[int, Field(ge=0, le=_HOUR)] = 60
+    """Seconds after the database or Redis was away in which no failure is blamed on the release."""
+
+
+class Critical(Settings):
+    """The runbook's critical alerts (HerbisVeritas "Alertes Critiques"). Health has the trigger's number."""
+
+    error_rate_percent: Percent = 2
+    """Answers with status 5xx, in percent of all (HIGH_ERROR_RATE.threshold)."""
+    error_rate_seconds: Seconds = 120
+    """Seconds it has to last; the runbook names none: as long as the trigger's."""
+    payment_failure_percent: Percent = 5
+    """Payments that fail, in percent of all (PAYMENT_FAILURES.threshold)."""
+    payment_seconds: Seconds = 900
+    """Window of it, in seconds: payments are few, so it is longer than for requests."""
+    least_payments: Annotated[int, Field(ge=1)] = 5
+    """Payments within the window: one refused card of two is no spike."""
+
+
+class Burn(Settings):
+    """One pair of windows: so much of the error budget within the long one, and still going on in the short one."""
+
+    budget_percent: Percent
+    """Part of the whole window's error budget, in percent."""
+    long_seconds: Annotated[int, Field(ge=300, le=7 * _DAY, examples=[_HOUR])]
+    """In this time."""
+    short_seconds: Annotated[int, Field(ge=60, le=_DAY, examples=[300])]
+    """And still at the same rate over this time, so that the alert ends soon after the trouble."""
+    page: bool
+    """Whether somebody is called at once; else it can wait for the morning."""
+
+    def _findings(self) -> list[Finding]:
+        if self.short_seconds >= self.long_seconds:
+            why = f"the short window is not shorter than the long one ({self.long_seconds} s)"
+            return [Finding(("shortSeconds",), why, self.long_seconds // 12)]
+        return []
+
+
+def _burn(budget: float, long: int, short: int, *, page: bool) -> Burn:
+    return Burn(budget_percent=budget, long_seconds=long, short_seconds=short, page=page)
+
+
+class Slo(Settings):
+    """The promise to customers, and how fast its error budget may burn (the SRE workbook's windows)."""
+
+    objective_percent: Annotated[float, Field(gt=50, lt=100)] = 99.9
+    """Requests that must not fail, in percent."""
+    window_days: Annotated[int, Field(ge=7, le=90)] = 30
+    """Days over which that is counted."""
+    burns: Annotated[tuple[Burn, ...], Field(min_length=1)] = (
+        _burn(2, _HOUR, 5 * _MINUTE, page=True),
+        _burn(5, 6 * _HOUR, 30 * _MINUTE, page=True),
+        _burn(10, _DAY, 2 * _HOUR, page=False),
+        _burn(10, 3 * _DAY, 6 * _HOUR, page=False),
+    )
+    """Pairs of windows, the fastest first."""
+
+    @property
+    def budget(self) -> float:
+        """Part of the requests that may fail."""
+        return round(1 - self.objective_percent / 100, 9)
+
+    def factor(self, burn: Burn) -> float:
+        """How many times faster than allowed the budget burns at the limit."""
+        return round(burn.budget_percent / 100 * self.window_days * _DAY / burn.long_seconds, 6)
+
+    def _findings(self) -> list[Finding]:
+        for place, burn in enumerate(self.burns):
+            if self.factor(burn) * self.budget >= 1:
+                why = "could not fire if every request failed: the objective is too low for so short a window"
+                return [Finding(("burns", place, "budgetPercent"), why)]
+        return []
+
+
+class Rollback(Settings):
+    """The rollback nobody has to type, and what it may take at the most."""
+
+    enabled: bool = True
+    """Take a release back when a trigger fires. Without it, triggers only tell."""
+    release_window_seconds: Annotated[int, Field(ge=60, le=7 * _DAY)] = _HOUR
+    """Seconds after a release in which failures are blamed on it; later, only people decide."""
+    cooldown_seconds: Annotated[int, Field(ge=60, le=_DAY)] = 900
+    """Seconds after one rollback in which no other is begun."""
+    limit_seconds: Annotated[int, Field(ge=1, le=3600)] = 90
+    """From trigger to healthy at the most (HerbisVeritas "Rollback Automatique (90 secondes)"), without the rule's own
+    window. A stack whose worst case is above it is refused."""
+    startup_seconds: Annotated[float, Field(gt=0, le=600)] = 5
+    """Seconds a pod takes until its startup probe can pass, until the last release has shown how long it takes."""
+    engine_seconds: Annotated[float, Field(gt=0, le=600)] = 12
+    """Seconds from a call of the controller until the cluster is told of the new pods: reading state and history, the
+    gates, the update up to the services."""
+    lockdown_seconds: Annotated[int, Field(ge=60, le=7 * _DAY)] = _HOUR
+    """Seconds until a lockdown ends by itself (HerbisVeritas "Emergency Commands": `security:lockdown`)."""
+
+
+CHANNELS = ("critical", "alerts", "security", "business", "performance")
+
+
+class Slack(Settings):
+    """The five channels (HerbisVeritas "Alertes Critiques (Slack)", "Continuous Performance Monitoring"). Each one's
+    webhook is the secret `secrets:SLACK_WEBHOOK_<CHANNEL>`."""
+
+    escalation_critical: tuple[str, ...] = ("@tech-lead", "@devops")
+    """Who is called by a critical alert of the channels critical and alerts (HEALTH_CHECK_FAILURE.escalation)."""
+    escalation_security: tuple[str, ...] = ("@security-team", "@tech-lead")
+    """Who is called by an alert of the channel security (SECURITY_INCIDENT.escalation)."""
+    group_wait_seconds: Annotated[int, Field(ge=0, le=600)] = 10
+    """Seconds in which alerts of one subject are gathered into one message."""
+    group_interval_seconds: Annotated[int, Field(ge=5, le=_HOUR)] = 60
+    """Seconds until a message about new alerts of a subject that was told before."""
+    repeat_seconds: Annotated[int, Field(ge=300, le=7 * _DAY)] = 4 * _HOUR
+    """Seconds until an alert that still fires is told again."""
+
+    @property
+    def secret_names(self) -> dict[str, str]:
+        """The `secrets:*` key of each channel."""
+        return {channel: f"{SLACK_SECRET}{channel.upper()}" for channel in CHANNELS}
+
+
+class Monitoring(Settings):
+    """What is watched, when somebody is told, and when a release goes back."""
+
+    scrape_seconds: Annotated[int, Field(ge=1, le=60)] = 5
+    """Seconds from one reading of the metrics to the next."""
+    evaluation_seconds: Annotated[int, Field(ge=1, le=60)] = 5
+    """Seconds from one evaluation of the rules to the next."""
+    health_seconds: Annotated[int, Field(ge=1, le=60)] = 5
+    """Seconds from one health check to the next."""
+    health_path: Annotated[str, Field(pattern=r"^/", examples=["/api/health"])] = "/api/health"
+    """What is asked (HerbisVeritas "Health Checks Automatiques")."""
+    uncounted_routes: tuple[str, ...] = ("/metrics", "/api/live", "/api/ready", "/api/health")
+    """Routes that only machines ask, as the application's histogram names them: they neither hide a customer's errors
+    among many good answers nor are errors themselves."""
+    triggers: Triggers = Triggers()
+    """What takes a release back."""
+    critical: Critical = Critical()
+    """The runbook's critical alerts."""
+    slo: Slo = Slo()
+    """The promise to customers."""
+    security: Security = Security()
+    """Signs of an attack beside SQL injection."""
+    infrastructure: Infrastructure = Infrastructure()
+    """CPU, memory, I/O, disks, certificates, CronJobs (Runbook de Production §6)."""
+    postgres: Postgres = Postgres()
+    """The database: locks and connections (Runbook de Production §6)."""
+    redis: Redis = Redis()
+    """Cache and sessions."""
+    rollback: Rollback = Rollback()
+    """The rollback nobody has to type."""
+    slack: Slack = Slack()
+    """Who is told, and where."""
+    dead_mans_switch: bool = True
+    """An alert that always fires goes to the URL in `secrets:DEAD_MANS_SWITCH_URL`, which tells somebody when it stops
+    coming."""
+
+    def _findings(self) -> list[Finding]:
+        found: list[Finding] = []
+        triggers = self.triggers
+        if triggers.rate_seconds < 4 * self.scrape_seconds:
+            why = f"a rate over less than four scrapes of {self.scrape_seconds} s has holes"
+            found.append(Finding(("triggers", "rateSeconds"), why, 4 * self.scrape_seconds))
+        if self.critical.error_rate_percent >= triggers.error_rate_percent:
+            why = f"people would hear of errors only when the release goes back ({triggers.error_rate_percent:g} %)"
+            found.append(Finding(("critical", "errorRatePercent"), why, triggers.error_rate_percent / 2))
+        if triggers.sql_injection_seconds < 4 * self.scrape_seconds:
+            why = f"a window of less than four scrapes of {self.scrape_seconds} s sees too little"
+            found.append(Finding(("triggers", "sqlInjectionSeconds"), why, 60 * self.scrape_seconds))
+        if self.rollback.cooldown_seconds < self.rollback.limit_seconds:
+            why = f"a second rollback could begin before the first is done ({self.rollback.limit_seconds} s)"
+            found.append(Finding(("rollback", "cooldownSeconds"), why, 10 * self.rollback.limit_seconds))
+        return found
+
+    @property
+    def secret_names(self) -> tuple[EnvName, ...]:
+        """The `secrets:*` keys that alerts need."""
+        return (*self.slack.secret_names.values(), *((DEAD_MANS_SWITCH,) if self.dead_mans_switch else ()))
