@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from urllib.parse import unquote, urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
 
 import pulumi
 from pulumi import Output, ResourceOptions
@@ -90,7 +90,7 @@ def _made_by_administrator(parent: pulumi.Resource, rotating: Rotating, secrets:
     told = {
         "ADMIN_URL": secrets[DATABASE_ADMIN_URL].value,
         "ADMIN_FIXED": Output.from_input("true"),
-        "OWNER": first.value.apply(_owner),
+        "OWNER": first.value.apply(owner),
     }
     return Logins(
         dsn=Secret(login(rotating.in_use), content_hash(first.identity, rotating.in_use)),
@@ -119,16 +119,22 @@ def _environment(rotating: Rotating, told: Mapping[str, Output[str]]) -> Mapping
     return {f"ROTATE_{rotating.name.removesuffix('_URL')}_{name}": Output.secret(value) for name, value in told.items()}
 
 
-def _owner(dsn: str) -> str:
+def owner(dsn: str) -> str:
     """The role of a DSN."""
-    user = urlsplit(dsn).username
-    if not user:
-        raise ValueError("secrets:DATABASE_URL names no role: write postgresql://role:password@host:5432/database")
-    return unquote(user)
+    return unquote(_parts(dsn).username or "")
 
 
 def _as_role(dsn: str, end: str, secret: str) -> str:
     """The DSN for one of the two roles that take turns for its own."""
-    _owner(dsn)
-    parts = urlsplit(dsn)
+    parts = _parts(dsn)
     return parts._replace(netloc=f"{parts.username}_{end}:{secret}@{parts.netloc.rpartition('@')[2]}").geturl()
+
+
+def _parts(dsn: str) -> SplitResult:
+    try:
+        parts = urlsplit(dsn)
+        if parts.scheme and parts.username and parts.hostname:
+            return parts
+    except ValueError:
+        pass  # whose message shows the DSN
+    raise ValueError(f"secrets:{DATABASE_URL} names no role: write postgresql://role:password@host:5432/database")

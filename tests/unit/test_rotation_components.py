@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from components.data import REDIS_RULES
+from components.logins import owner as logins_owner
 from tasks.credentials.redis import RULES
 from tests.unit.rendering import RELEASE, Program, Registered, run_program, secrets_for, stack_config
 from tests.unit.test_backup_components import reach, variables
@@ -307,6 +308,15 @@ def test_an_administrator_makes_roles_beside_the_first() -> None:
     assert (known["ROTATE_DATABASE_NEW_URL"], known["ROTATE_DATABASE_OLD_URL"]) == (second, first)
     assert known["ROTATE_DATABASE_ADMIN_URL"].startswith("postgresql://admin:")
     assert (known["ROTATE_DATABASE_ADMIN_FIXED"], known["ROTATE_DATABASE_OWNER"]) == ("true", "url")
+
+
+@pytest.mark.parametrize("dsn", ["postgresql://db:5432/shop", "host=db user=shop password=s3cr3t", "x://a:s3cr3t@b℀/c"])
+def test_a_dsn_without_a_role_is_refused_and_not_shown(dsn: str) -> None:
+    with pytest.raises(ValueError, match="secrets:DATABASE_URL names no role") as caught:
+        logins_owner(dsn)
+    assert "s3cr3t" not in str(caught.value)
+    assert caught.value.__context__ is None
+    assert logins_owner("postgresql://sh%40p:x@db/shop") == "sh@p"
 
 
 def test_a_cache_of_somebody_else_rotates_by_its_dsn() -> None:
