@@ -39,7 +39,7 @@ func Compare(oldInputs, newInputs map[string]any) []Change {
 	oldNormal, newNormal := normalize(oldInputs), normalize(newInputs)
 	kept := changes[:0]
 	for _, change := range changes {
-		if HasUnknowns(change.New) || !sameAt(oldNormal, newNormal, change.Path) {
+		if HasUnknowns(change.New) || !sameAt(oldNormal, newNormal, stored(change.Path)) {
 			kept = append(kept, change)
 		}
 	}
@@ -47,6 +47,14 @@ func Compare(oldInputs, newInputs map[string]any) []Change {
 		return nil
 	}
 	return kept
+}
+
+// stored is where the API server keeps what is written at this path: a Secret's stringData is merged into its data.
+func stored(path resource.PropertyPath) resource.PropertyPath {
+	if len(path) > 0 && path[0] == "stringData" {
+		return append(resource.PropertyPath{"data"}, path[1:]...)
+	}
+	return path
 }
 
 func compare(path resource.PropertyPath, oldValue, newValue any, changes *[]Change) {

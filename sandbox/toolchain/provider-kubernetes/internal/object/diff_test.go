@@ -54,6 +54,11 @@ func TestCompare(t *testing.T) {
 			`{"apiVersion":"v1","kind":"Secret","stringData":{"k":"v"}}`, `{"apiVersion":"v1","kind":"Secret","data":{"k":"dg=="}}`,
 			[]string{},
 		},
+		"stringData changed, and one more": {
+			`{"apiVersion":"v1","kind":"Secret","stringData":{"k":"v","same":"s"}}`,
+			`{"apiVersion":"v1","kind":"Secret","stringData":{"k":"w","same":"s","n":""}}`,
+			[]string{"~stringData.k", "+stringData.n"},
+		},
 		"a real change beside a spelling": {
 			container(`"image":"a","resources":{"requests":{"cpu":"1000m"}}`),
 			container(`"image":"b","resources":{"requests":{"cpu":"1"}}`),
