@@ -32,7 +32,7 @@ PROVIDED_ENV = frozenset(
 """Variables the program sets itself; a service's own `env` may not."""
 _TAKEN_NAMES = frozenset(
     {"postgres", "redis", "postgres-pods", "redis-pods", "migrate", "rehearsal", "cache", "smoke"}
-    | {"backup", "backup-exporter", "restore-test"}
+    | {"backup", "backup-exporter", "restore-test", "credentials", "maintenance"}
 )
 """Names of the program's own Services and accounts."""
 
