@@ -113,6 +113,8 @@ class Slo(Settings):
             if self.factor(burn) * self.budget >= 1:
                 why = "could not fire if every request failed: the objective is too low for so short a window"
                 return [Finding(("burns", place, "budgetPercent"), why)]
+            if burn.long_seconds in (before.long_seconds for before in self.burns[:place]):
+                return [Finding(("burns", place, "longSeconds"), "another pair has the same window: remove one")]
         return []
 
 
