@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any, Literal
 
@@ -58,11 +59,13 @@ class Alert(AlertRule):
     """Whether it is not told while maintenance mode is on."""
     on_absence: bool = False
     """Whether the absence of metrics is what makes it fire."""
+    labels: Mapping[str, str] = field(default_factory=dict[str, str])
+    """What tells it from another of its name."""
     cases: tuple[Case, ...] = ()
 
     def to_prometheus(self) -> dict[str, Any]:
         rule = super().to_prometheus()
-        rule["labels"] |= {"about": self.about, "channel": self.channel}
+        rule["labels"] |= {"about": self.about, "channel": self.channel, **self.labels}
         rule["labels"] |= {"action": self.action} if self.action else {}
         rule["labels"] |= {"maintenance": "quiet"} if self.quiet else {}
         rule["annotations"] |= {"advice": self.advice, "runbook": f"docs/alerts.md#{self.name.lower()}"}
