@@ -26,6 +26,8 @@ from settings.rotation import Rotated, Rotating
 
 Bring = Callable[[Rotating], Values]
 """Asks for the values of a secret that comes from outside."""
+DOES = ("resume", "retire", "begin")
+"""What `--due` does by itself."""
 _WITHOUT_UPDATE = ("tested",)
 """Phases that an update before them has proven already."""
 _ACCEPTED_BY_PODS = ("key", "given")
@@ -35,15 +37,14 @@ _ACCEPTED_BY_PODS = ("key", "given")
 def rotate(
     session: Session, wanted: Sequence[str], policy: LockPolicy, bring: Bring, *, overlap: bool
 ) -> dict[str, Any]:
-    """Rotate these secrets; what was interrupted is finished instead. Without `overlap` old values go at once."""
+    """Rotate these secrets together; what was interrupted is finished. Without `overlap` old values go at once."""
     with exclusive(session.file, "rotate"):
         walk = Walk.start(session, policy)
         names = rotation.named(wanted, walk.rotations)
-        for name in names:
-            walk.refuse_early(name, overlap=overlap)
+        if overlap:
+            walk.refuse_within_overlap(names)
         clear_way(session, walk.facts, policy)
-        for name in names:
-            walk.one(name, bring, overlap=overlap)
+        walk.go(names, bring, overlap=overlap)
         return walk.report(names)
 
 
@@ -52,21 +53,14 @@ def due(session: Session, policy: LockPolicy) -> dict[str, Any]:
     with exclusive(session.file, "rotate --due"):
         walk = Walk.start(session, policy)
         found = walk.due()
-        if any(item.action in ("resume", "retire", "begin") for item in found):
+        now = {action: [item.secret for item in found if item.action == action] for action in DOES}
+        if any(now.values()):
             clear_way(session, walk.facts, policy)
-        failures: list[OpsError] = []
-        for item in found:
-            if item.action in ("wait", "give"):
-                continue
-            try:
-                walk.one(item.secret, read_values, overlap=item.action != "retire")
-            except RolledBack as failure:  # one bad credential does not keep the others from being rotated
-                session.say(str(failure), "red")
-                failures.append(failure)
+        failures = [why for action, names in now.items() for why in walk.each(names, overlap=action != "retire")]
         if failures:
-            raise RolledBack("\n".join(map(str, failures)))
-        done = walk.report([item.secret for item in found if item.action not in ("wait", "give")])
-        rest = [item for item in found if item.action in ("wait", "give")]
+            raise RolledBack("\n".join(failures))
+        rest = [item for item in found if item.action not in DOES]
+        done = walk.report([name for names in now.values() for name in names])
         return {**done, "notDue": [vars(item) | {"when": item.when.isoformat()} for item in rest]}
 
 
@@ -98,45 +92,62 @@ class Walk:
         ]
         return sorted(found, key=lambda item: (item.action == "wait", item.when))
 
-    def refuse_early(self, name: str, *, overlap: bool) -> None:
-        """What cannot be done, before anything is changed."""
-        now = self.rotations[name]
-        if overlap and now.state.phase == "verified" and not self._killed(name):
-            raise Refused(
-                f"{name} was rotated, and its previous value is accepted until {now.overlap_until}. To end that now: "
-                f"`runbook rotate {name} --no-overlap`."
-            )
+    def refuse_within_overlap(self, names: Sequence[str]) -> None:
+        """A third value would need the slot of one that is still accepted."""
+        for name in names:
+            now = self.rotations[name]
+            if now.state.phase == "verified" and not self._killed(name):
+                raise Refused(
+                    f"{name} was rotated, and its previous value is accepted until {now.overlap_until}. To end that "
+                    f"now: `runbook rotate {name} --no-overlap`."
+                )
 
-    def one(self, name: str, bring: Bring, *, overlap: bool) -> None:
-        """Rotate one secret, or go on with what was interrupted, until its previous value waits to be retired."""
-        state = self.rotations[name].state
-        if state.phase not in RESTING or self._killed(name):
-            if state.phase != "verified" or self._killed(name):
+    def each(self, names: Sequence[str], *, overlap: bool) -> list[str]:
+        """All together, with few rollouts; when that fails one by one, so that a bad one keeps none of the others."""
+        failures: list[str] = []
+        groups = [names] if names else []
+        while groups:
+            group = groups.pop()
+            try:
+                self.go(group, read_values, overlap=overlap)
+            except RolledBack as failure:
+                self._session.say(str(failure), "red")
+                if len(group) == 1:
+                    failures.append(str(failure))
+                else:
+                    groups = [[name] for name in group]
+        return failures
+
+    def go(self, names: Sequence[str], bring: Bring, *, overlap: bool) -> None:
+        """Rotate these, or go on with what was interrupted, until the previous values wait to be retired."""
+        begun: dict[str, Rotated] = {}
+        for name in names:
+            rotating = self.rotations[name]
+            state = rotating.state
+            if self._killed(name):
                 self._session.say(f"{name}: going on with period {state.period}, phase {state.phase}")
                 self._step({name: state})
-        else:
-            rotating = self.rotations[name]
-            state = rotation.begun(rotating, datetime.now(UTC))
-            if rotation.brought(rotating):
-                self.facts.text = stored(self._session, state.period, bring(rotating))
-            self._step({name: state})
-        while not rotation.ended(self.rotations[name], datetime.now(UTC), overlap=overlap):
-            now = self.rotations[name].state
-            self._step({name: rotation.moved(now, NEXT[now.phase], datetime.now(UTC))})
+            elif state.phase in RESTING:
+                begun[name] = rotation.begun(rotating, datetime.now(UTC))
+                if rotation.brought(rotating):
+                    self.facts.text = stored(self._session, begun[name].period, bring(rotating))
+        if begun:
+            self._step(begun)
+        while going := [n for n in names if not rotation.ended(self.rotations[n], datetime.now(UTC), overlap=overlap)]:
+            phase = min((self.rotations[name].state.phase for name in going), key=list(NEXT).index)
+            at = datetime.now(UTC)
+            states = {name: self.rotations[name].state for name in going}
+            self._step({n: rotation.moved(now, NEXT[phase], at) for n, now in states.items() if now.phase == phase})
 
     def emergency(self, names: Sequence[str]) -> None:
-        """New values at once, everywhere; then the old ones are dead."""
+        """New values at once, everywhere; the old ones are dead when the update ends."""
         at = datetime.now(UTC)
-        begun = {name: self._urgent(name, at) for name in names}
-        if urgent := {name: state for name, state in begun.items() if state.phase != "retired"}:
-            self._step(urgent)
-        self._step({name: rotation.moved(state, "retired", datetime.now(UTC)) for name, state in begun.items()})
+        self._step({name: self._urgent(name, at) for name in names})
 
     def _urgent(self, name: str, at: datetime) -> Rotated:
         rotating = self.rotations[name]
-        state = rotating.state
-        if state.emergency and (state.phase != "retired" or self._killed(name)):
-            return state  # killed in the middle: the values it made were nobody's but ours
+        if rotating.state.emergency and self._killed(name):
+            return rotating.state  # killed in the middle: the values it made were nobody's but ours
         return rotation.begun(rotating, at, emergency=True)
 
     def report(self, names: Sequence[str]) -> dict[str, Any]:

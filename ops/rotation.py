@@ -41,12 +41,12 @@ class Due:
 
 
 def begun(rotating: Rotating, at: datetime, *, emergency: bool = False) -> Rotated:
-    """The first state of a rotation. An emergency goes to the new value at once, and takes no regard of the old one."""
+    """The first state of a rotation; of an emergency, the only one: the old value is dead when the update ends."""
     previous = rotating.in_use
     return Rotated(
         period=following(rotating),
         previous=previous,
-        phase="rolled-out" if emergency else "pending",
+        phase="retired" if emergency else "pending",
         started_at=stamp(at),
         phase_at=stamp(at),
         previous_at=stamp(rotating.rotated_at) if rotating.rotated_at else None,

@@ -35,6 +35,8 @@ _SCHEDULES = {
 }
 """The runbook's crontab; everything else is an API key, and monthly."""
 _DAY, _HOUR = 86_400, 3_600
+_OVERLAPS = {"SESSION_SECRET": 13 * _DAY}
+"""Carts hang on a signed cookie: whoever returns finds theirs for nearly as long as the schedule lets it."""
 _VERIFY = Command(run=("npm run ops:webhooks:verify --workspace backend",))
 _VERIFIES = {"STRIPE_WEBHOOK_SECRET": _VERIFY, "STRIPE_IDENTITY_WEBHOOK_SECRET": _VERIFY}
 TASK_RESOURCES = resources("50m", "64Mi", "32Mi", limits=("500m", "192Mi", "64Mi"))
@@ -318,7 +320,7 @@ def _kinds(
 
 
 def _policy(name: str, kind: Kind, override: Override) -> Policy:
-    overlap = _HOUR if kind in ("database", "redis") else _DAY
+    overlap = _OVERLAPS.get(name, _HOUR if kind in ("database", "redis") else _DAY)
     return Policy(
         schedule=override.schedule or _SCHEDULES.get(name, _MONTHLY),
         overlap_seconds=overlap if override.overlap_seconds is None else override.overlap_seconds,

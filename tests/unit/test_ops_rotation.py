@@ -49,7 +49,7 @@ def test_an_emergency_never_overwrites_the_value_in_use(phase: str) -> None:
     now = rotating(period=4, previous=3, phase=phase)
     begun = rotation.begun(now, AT, emergency=True)
     assert slot(begun.period) != slot(now.in_use)
-    assert (begun.phase, begun.emergency, begun.generation) == ("rolled-out", True, 1)
+    assert (begun.phase, begun.emergency, begun.generation) == ("retired", True, 1)
     assert begun.period > 4
 
 
