@@ -157,6 +157,12 @@ class Slack(Settings):
     repeat_seconds: Annotated[int, Field(ge=300, le=7 * _DAY)] = 4 * _HOUR
     """Seconds until an alert that still fires is told again."""
 
+    def escalation(self, channel: str) -> tuple[str, ...]:
+        """Who is called by a critical alert of this channel."""
+        if channel == "security":
+            return self.escalation_security
+        return self.escalation_critical if channel in ("critical", "alerts") else ()
+
     @property
     def secret_names(self) -> dict[str, str]:
         """The `secrets:*` key of each channel."""
