@@ -31,7 +31,7 @@ def status(session: Session) -> list[dict[str, Any]]:
             "ageSeconds": round((now - (rotating.rotated_at or since)).total_seconds()),
             "maxAgeSeconds": round(rotating.max_age.total_seconds()),
             "next": {"action": coming[name].action, "when": coming[name].when.isoformat(timespec="seconds")},
-            "previousUsedBy": users.get(rotating.kind) if rotating in overlapping else None,
+            "previousUsedBy": [row for row in users.get(rotating.kind, ()) if row["previous"]] if users else None,
             "failure": rotating.state.failure,
         }
         for name, rotating in sorted(walk.rotations.items())

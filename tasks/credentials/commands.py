@@ -110,8 +110,10 @@ def _rotating(environment: Environment) -> list[Variables]:
 def _sessions(_: argparse.Namespace, environment: Environment) -> Result:
     found: dict[str, list[dict[str, Any]]] = {kind: [] for kind in KINDS}
     for one in _rotating(environment):
+        old = one.account("OLD_URL")
         with one.server() as server:
-            found[one.kind] = server.sessions()
+            rows = server.sessions()
+        found[one.kind] = [{**row, "previous": bool(old) and row["role"] == old.role} for row in rows]
     lines = [f"{kind}: {' '.join(map(str, row.values()))}" for kind, rows in found.items() for row in rows]
     return Result(found, "\n".join(lines) or "nobody")
 

@@ -89,7 +89,7 @@ class RedisServer:
 
     def sessions(self) -> list[dict[str, Any]]:
         counts = Counter(client["user"] for client in self._clients())
-        return [{"user": user, "count": count} for user, count in sorted(counts.items())]
+        return [{"role": user, "count": count} for user, count in sorted(counts.items())]
 
     def end_sessions(self, role: str) -> int:
         with _told():

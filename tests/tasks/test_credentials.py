@@ -206,13 +206,16 @@ def test_who_is_logged_in(world: World) -> None:
     rows = found[world.kind]
     if world.kind == "database":
         rows = [row for row in rows if row["role"] in (world.role(0), world.role(1))]
-        assert [(row["role"], row["application"], row["count"]) for row in rows] == [
-            (world.role(0), "an old pod", 1),
-            (world.role(1), "an old pod", 1),
+        assert [(row["role"], row["application"], row["count"], row["previous"]) for row in rows] == [
+            (world.role(0), "an old pod", 1, True),
+            (world.role(1), "an old pod", 1, False),
         ]
         assert all(row["oldest_at"] for row in rows)
     else:
-        assert rows == [{"user": "default", "count": 1}, {"user": "shop-b", "count": 1}]
+        assert rows == [
+            {"role": "default", "count": 1, "previous": True},
+            {"role": "shop-b", "count": 1, "previous": False},
+        ]
 
 
 def test_nothing_secret_is_in_a_servers_log(world: World, log: list[str]) -> None:
