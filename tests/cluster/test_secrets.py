@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from pathlib import Path
 
@@ -12,11 +13,12 @@ from tests.cluster.stack import Stack
 
 BACKUPS = True
 CANARY = "canary-5f0c2e-in-the-coal-mine"
+ROTATED = "canary-81d7aa-in-the-next-mine"
 
 
 @pytest.fixture(scope="module")
 def planted(stack: Stack, images: dict[str, str]) -> Stack:
-    """A release that carries the canary, one that fails with it, and a rollback across it."""
+    """A release that carries the canary, one that fails with it, a rollback across it, a rotation that replaces it."""
     stack.run(
         "pulumi",
         "config",
@@ -32,20 +34,27 @@ def planted(stack: Stack, images: dict[str, str]) -> Stack:
     assert failed.code == 1, failed.text
     assert CANARY not in failed.text
     stack.runbook("rollback", "--yes").check()
+    before.extend(secrets_in_use(stack))
+    names = ("STRIPE_SECRET_KEY", "JWT_SECRET", "DATABASE_URL")
+    rotated = stack.run("runbook", "rotate", *names, "--yes", stdin=ROTATED).check()
+    assert ROTATED not in rotated.text
     return stack
 
 
-def secrets_in_use(stack: Stack) -> list[str]:
-    """Every secret value of the stack, generated ones included, read from the cluster."""
-    listed = json.loads(stack.kubectl("get", "secrets", "-o", "json"))
-    import base64
+before: list[str] = []
+"""What was in use before the rotation."""
 
+
+def secrets_in_use(stack: Stack) -> list[str]:
+    """Every secret value of the stack, generated ones included, read from the cluster; also those from before."""
+    listed = json.loads(stack.kubectl("get", "secrets", "-o", "json"))
     values = [base64.b64decode(value).decode() for item in listed["items"] for value in item.get("data", {}).values()]
-    return [value for value in values if len(value) >= 12]
+    # A Secret of tasks and of Redis also has what is no secret: a role's name, a pattern, a comment.
+    return list({value for value in values if len(value) >= 12 and not value.startswith(("session:", "#"))} | {*before})
 
 
 def test_the_pods_have_it(planted: Stack) -> None:
-    assert CANARY in secrets_in_use(planted)
+    assert {CANARY, ROTATED} <= {*secrets_in_use(planted)}
 
 
 def test_neither_the_state_nor_its_history_has_any_secret_in_clear(planted: Stack) -> None:
