@@ -6,6 +6,7 @@ from settings.base import ImageRef, Settings, image_digest
 from settings.commands import Command, Commands, MigrateCommand
 from settings.files import load_stack_file, stack_file
 from settings.maintenance import Maintenance
+from settings.monitoring import Monitoring
 from settings.platform import (
     BundledPostgres,
     BundledRedis,
@@ -45,6 +46,7 @@ __all__ = [
     "Ingress",
     "Maintenance",
     "MigrateCommand",
+    "Monitoring",
     "Network",
     "Peer",
     "Policy",

@@ -1,19 +1,50 @@
-"""`python -m settings schema` writes the JSON Schema for editors; `python -m settings check FILE…` judges stacks."""
+"""`python -m settings schema` writes the JSON Schema for editors, `python -m settings alerts` writes docs/alerts.md;
+`python -m settings check FILE…` judges stacks."""
 
 from __future__ import annotations
 
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
-from settings import SettingsError, load_stack_file
+import yaml
+
+from settings import Application, Backup, Credentials, Data, Monitoring, Rotation, SettingsError, load_stack_file
+from settings.alerting.page import page
+from settings.alerting.stack import domains
+from settings.budget import rollback_budget
+from settings.rotation import rotations
 from settings.stack import editor_schema
 
 SCHEMA_FILE = Path(__file__).with_name("stack.schema.json")
+_ROOT = Path(__file__).parents[1]
+ALERTS_FILE = _ROOT / "docs" / "alerts.md"
 
 
 def schema_text() -> str:
     return json.dumps(editor_schema(), indent=2, ensure_ascii=False) + "\n"
+
+
+def alerts_text() -> str:
+    """Of production's thresholds. Its file is a template without secrets, so that only what is needed is read."""
+    config = yaml.safe_load((_ROOT / "Pulumi.prod.yaml").read_text())["config"]
+
+    def read(key: str) -> dict[str, Any]:
+        return config.get(f"runbook:{key}") or {}
+
+    application, backup = Application.model_validate(read("application")), Backup.model_validate(read("backup"))
+    rotating = rotations(
+        application,
+        Data.model_validate(read("data")),
+        Credentials.model_validate(read("credentials")),
+        backup,
+        Rotation.model_validate(read("rotation")),
+        {},
+    )
+    monitoring = Monitoring.model_validate(read("monitoring"))
+    alerts = domains(config["runbook:namespace"], monitoring, backup, rotating)
+    return page(alerts, monitoring, rollback_budget(monitoring, application))
 
 
 def main(arguments: list[str]) -> int:
@@ -21,6 +52,10 @@ def main(arguments: list[str]) -> int:
         case ["schema"]:
             SCHEMA_FILE.write_text(schema_text())
             print(SCHEMA_FILE.name)
+            return 0
+        case ["alerts"]:
+            ALERTS_FILE.write_text(alerts_text())
+            print(ALERTS_FILE.name)
             return 0
         case ["check", *files] if files:
             return max(_check(Path(file)) for file in files)

@@ -24,7 +24,8 @@ class AlertRule:
     """PromQL; any result is an alert."""
     lasting: timedelta
     """How long it has to be so."""
-    severity: Literal["critical", "warning"]
+    severity: Literal["critical", "warning", "info", "none"]
+    """`info` asks nobody to do anything; `none` is for machines."""
     summary: str
 
     def to_prometheus(self) -> dict[str, Any]:

@@ -192,9 +192,9 @@ class Monitoring(Settings):
     security: Security = Security()
     """Signs of an attack beside SQL injection."""
     infrastructure: Infrastructure = Infrastructure()
-    """CPU, memory, I/O, disks, certificates, CronJobs (Runbook de Production §6)."""
+    """What all of it runs on."""
     postgres: Postgres = Postgres()
-    """The database: locks and connections (Runbook de Production §6)."""
+    """The database."""
     redis: Redis = Redis()
     """Cache and sessions."""
     rollback: Rollback = Rollback()

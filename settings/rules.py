@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from math import ceil
 from typing import Any
 
+from settings import budget
 from settings.application import PROVIDED_ENV, Application
 from settings.backup import IDENTITIES, Backup, VolumeDestination, throw_away
 from settings.base import EXAMPLE_DIGEST, Path, quantity
+from settings.monitoring import Monitoring
 from settings.platform import (
     BundledPostgres,
     BundledRedis,
@@ -126,12 +128,13 @@ def _secrets(
     backup: Backup | None,
     rotation: Rotation,
     rotated: Mapping[str, Rotated],
+    monitoring: Monitoring | None,
     release: Release | None,
     file: StackFile,
 ) -> Iterator[Problem]:
     """Every secret that is asked for is there, encrypted; and every one that is there is asked for."""
     rotating = rotations(application, data, credentials, backup, rotation, rotated)
-    wanted = needed(rotating, data, backup)
+    wanted = needed(rotating, data, backup, monitoring)
     present = {key.partition(":")[2] for key in (*file.values, *file.sealed) if key.startswith("secrets:")}
     absent = sorted(set(wanted) - present)
     if absent:
@@ -220,6 +223,14 @@ def _servers_for_restore_tests(data: Data, backup: Backup | None, file: StackFil
 
 
 @_rule
+def _rollback_in_time(application: Application, monitoring: Monitoring | None, file: StackFile) -> Iterator[Problem]:
+    for found in budget.findings(monitoring, application) if monitoring else ():
+        yield _at(
+            file, "monitoring", found.path, found.why, monitoring and monitoring.rollback.limit_seconds, found.write
+        )
+
+
+@_rule
 def _way_in(application: Application, ingress: Ingress, file: StackFile) -> Iterator[Problem]:
     if not any(service.paths for service in application.services):
         why = f"no service serves a path, so {ingress.host} would answer nothing"
@@ -265,7 +276,9 @@ def _fits_the_quota(
         yield _at(file, "guards", ("quota", "storage"), f"the volumes need {written}", quota.storage, written)
 
 
-def needed(rotating: Mapping[str, Rotating], data: Data, backup: Backup | None) -> dict[str, str]:
+def needed(
+    rotating: Mapping[str, Rotating], data: Data, backup: Backup | None, monitoring: Monitoring | None
+) -> dict[str, str]:
     """Every secret a stack needs, and who asks for it."""
     found = {}
     for each in rotating.values():
@@ -277,6 +290,8 @@ def needed(rotating: Mapping[str, Rotating], data: Data, backup: Backup | None) 
         found |= {DATABASE_URL: _ASKERS[DATABASE_URL], DATABASE_ADMIN_URL: "runbook:data.postgres (admin: true)"}
     if backup and backup.encryption:
         found[IDENTITIES] = "runbook:backup"
+    if monitoring:
+        found |= dict.fromkeys(monitoring.secret_names, "runbook:monitoring")
     return found
 
 

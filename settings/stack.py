@@ -13,6 +13,7 @@ from settings.backup import Backup
 from settings.base import EXAMPLE_DIGEST, DnsLabel, EnvName, ImageRef, Settings
 from settings.commands import Commands
 from settings.maintenance import Maintenance
+from settings.monitoring import Monitoring
 from settings.platform import Credentials, Data, Guards, Ingress, Network
 from settings.problems import Problem, SettingsError, closest, missing, problems_of
 from settings.release import Quarantined, Release
@@ -52,6 +53,8 @@ class StackSettings(Settings):
     """Backups and the tests that prove them. Without it there are none, and migrations run without a gate."""
     maintenance: Maintenance | None = None
     """Maintenance mode; absent in service. Written by `runbook maintenance` and by a restore in place."""
+    monitoring: Monitoring | None = None
+    """What is watched, who is told, and when a release goes back by itself. Without it nobody watches."""
     rotation: Rotation = Rotation()
     """When secrets are rotated, and how."""
     rotated: dict[EnvName, Rotated] = {}
@@ -64,7 +67,7 @@ class StackSettings(Settings):
     @property
     def secret_names(self) -> tuple[str, ...]:
         """The `secrets:*` keys this stack needs."""
-        return tuple(sorted(needed(self.rotations(), self.data, self.backup)))
+        return tuple(sorted(needed(self.rotations(), self.data, self.backup, self.monitoring)))
 
 
 def parse(file: StackFile) -> StackSettings:

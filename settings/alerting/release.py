@@ -68,7 +68,7 @@ def _response(monitoring: Monitoring) -> Alert:
         f"{enough_requests(monitoring, lasting)} {_not_the_data(monitoring)}",
         timedelta(seconds=lasting),
         "critical",
-        f"{quantile:.0%} of the answers of release {{{{ $labels.release }}}} take up to more than {limit} ms",
+        f"more than {100 * (1 - quantile):g} % of release {{{{ $labels.release }}}}'s answers take over {limit} ms",
         about="response",
         channel="critical",
         chapter=f"{_CHAPTER}: RESPONSE_TIME_CRITICAL",

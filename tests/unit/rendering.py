@@ -22,6 +22,8 @@ from pulumi import Output
 from pulumi.runtime import get_root_resource, mocks, rpc, set_all_config
 from pulumi.runtime.stack import run_pulumi_func
 
+from settings.monitoring import Monitoring
+
 ROOT = Path(__file__).resolve().parents[2]
 RELEASE = {
     "revision": 1,
@@ -180,6 +182,8 @@ def secrets_for(config: Mapping[str, Any]) -> dict[str, str]:
         names += ["BACKUP_S3_ACCESS_KEY_ID", "BACKUP_S3_SECRET_ACCESS_KEY"]
     if backup and backup.get("encryption"):
         names.append("BACKUP_IDENTITIES")
+    if (monitoring := config.get("runbook:monitoring")) is not None:
+        names += Monitoring.model_validate(monitoring).secret_names
     return {name: _made_up(name) for name in names}
 
 

@@ -1,0 +1,53 @@
+"""Every alert of one stack."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from settings.alerting.cluster import certificates, workloads
+from settings.alerting.data import postgres, redis
+from settings.alerting.infrastructure import containers, nodes
+from settings.alerting.release import triggers
+from settings.alerting.rule import Domain, within
+from settings.alerting.schedules import backups, rotations
+from settings.alerting.service import service
+from settings.alerting.slo import slo
+from settings.alerting.watching import watching
+from settings.backup import Backup
+from settings.maintenance import Maintenance
+from settings.monitoring import Monitoring
+from settings.rotation import Rotating
+
+
+def domains(
+    namespace: str,
+    monitoring: Monitoring,
+    backup: Backup | None,
+    rotating: Mapping[str, Rotating],
+    maintenance: Maintenance | None = None,
+) -> tuple[Domain, ...]:
+    """The alerts of a stack, by subject, narrowed to its namespace."""
+    found = _domains(monitoring, backup, rotating, maintenance)
+    return tuple(within(domain, namespace) for domain in found)
+
+
+def _domains(
+    monitoring: Monitoring, backup: Backup | None, rotating: Mapping[str, Rotating], maintenance: Maintenance | None
+) -> Iterator[Domain]:
+    infrastructure = monitoring.infrastructure
+    yield triggers(monitoring)
+    yield service(monitoring)
+    yield slo(monitoring)
+    yield postgres(monitoring)
+    yield redis(monitoring)
+    yield containers(monitoring)
+    if infrastructure.nodes:
+        yield nodes(monitoring)
+    if infrastructure.kube_state:
+        yield workloads(monitoring)
+    yield certificates(monitoring)
+    if backup:
+        yield backups(backup)
+        # The same exporter tells of both.
+        yield rotations(rotating)
+    yield watching(monitoring, maintenance, backups=backup is not None)
