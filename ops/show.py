@@ -145,6 +145,15 @@ def print_rotations(rows: Sequence[Row]) -> None:
     print_table(head, [_rotation_cells(item) for item in rows])
 
 
+_COMES = {
+    "wait": "",
+    "begin": "due since ",
+    "give": "bring a new value, due since ",
+    "retire": "previous to be retired since ",
+    "resume": "interrupted, run it again: ",
+}
+
+
 def _rotation_cells(item: Row) -> tuple[str, ...]:
     users = item["previousUsedBy"]
     told = "-" if users is None else ", ".join(f"{one['role']} x{one['count']}" for one in users) or "nobody"
@@ -155,7 +164,7 @@ def _rotation_cells(item: Row) -> tuple[str, ...]:
         item["phase"] + (f": {item['failure']}" if item["failure"] else ""),
         days(item["ageSeconds"]),
         days(item["maxAgeSeconds"]),
-        f"{item['next']['action']} {local(item['next']['when'])}",
+        _COMES[item["next"]["action"]] + local(item["next"]["when"]),
         told,
     )
 
