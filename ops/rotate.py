@@ -44,7 +44,11 @@ def rotate(
         if overlap:
             walk.refuse_within_overlap(names)
         clear_way(session, walk.facts, policy)
+        # Their overlap is over, and nobody retired the previous value yet: that comes before a new one.
+        late = [name for name in names if overlap and walk.rotations[name].state.phase == "verified"]
         walk.go(names, bring, overlap=overlap)
+        if late := [name for name in late if walk.rotations[name].state.phase == "retired"]:
+            walk.go(late, bring, overlap=overlap)
         return walk.report(names)
 
 
@@ -96,7 +100,8 @@ class Walk:
         """A third value would need the slot of one that is still accepted."""
         for name in names:
             now = self.rotations[name]
-            if now.state.phase == "verified" and not self._killed(name):
+            waits = now.state.phase == "verified" and rotation.ended(now, datetime.now(UTC), overlap=True)
+            if waits and not self._killed(name):
                 raise Refused(
                     f"{name} was rotated, and its previous value is accepted until {now.overlap_until}. To end that "
                     f"now: `runbook rotate {name} --no-overlap`."

@@ -119,6 +119,15 @@ def test_a_rotation_waits_for_its_overlap_and_is_finished(session: Session) -> N
     ]
 
 
+def test_an_overlap_that_is_over_ends_before_the_next_rotation_begins(session: Session) -> None:
+    go(session, "JWT_SECRET")
+    document = yaml.safe_load(session.file.read_text())
+    document["config"]["runbook:rotation"] = {"secrets": {"JWT_SECRET": {"overlapSeconds": 0}}}
+    session.file.write_text(yaml.safe_dump(document, sort_keys=False))
+    go(session, "JWT_SECRET")
+    assert (state(session)["phase"], state(session)["period"], state(session)["previous"]) == ("retired", 2, 1)
+
+
 def test_a_failed_check_goes_back_to_the_previous_value(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TEST_FAILS", "JWT_SECRET rolled-out")
     with pytest.raises(RolledBack, match="JWT_SECRET could not be rotated; the previous value is in use"):
