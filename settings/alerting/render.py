@@ -30,7 +30,7 @@ def rule_files(domains: Iterable[Domain], namespace: str) -> dict[str, dict[str,
     return {f"{domain.name}.rules.yaml": {"groups": [rule_group(domain, namespace)]} for domain in domains}
 
 
-def test_files(domains: Iterable[Domain], namespace: str) -> dict[str, dict[str, Any]]:
+def promtool_files(domains: Iterable[Domain], namespace: str) -> dict[str, dict[str, Any]]:
     """What `promtool test rules` runs, by file name; beside the rule files. One file for each step: promtool evaluates
     all tests of a file equally often."""
     found: dict[str, dict[str, Any]] = {}

@@ -15,8 +15,8 @@ Channel = Literal["critical", "alerts", "security", "business", "performance"]
 Action = Literal["rollback", "lockdown"]
 
 _METRIC = re.compile(
-    r"(?<![\w:\"/])((?:http_request|shop|runbook|pg|redis|probe|container|kubelet|kube)_\w+|slo:[\w:]+|up)(\{)"
-    r"|(?<![\w:\"/])((?:http_request|shop|runbook|pg|redis|probe|container|kubelet|kube)_\w+|slo:[\w:]+)(?![\w{])"
+    r'"[^"]*"'  # what is quoted is no series
+    r"|(?<![\w:])((?:http_request|shop|runbook|pg|redis|probe|container|kubelet|kube)_\w+|slo:[\w:]+|up(?=\{))(\{)?"
 )
 
 
@@ -27,7 +27,7 @@ def scoped(promql: str, namespace: str) -> str:
     """
 
     def narrowed(found: re.Match[str]) -> str:
-        return f'{found[1] or found[3]}{{namespace="{namespace}"' + ("," if found[2] else "}")
+        return f'{found[1]}{{namespace="{namespace}"{"," if found[2] else "}"}' if found[1] else found[0]
 
     return _METRIC.sub(narrowed, promql).replace('",}', '"}')
 

@@ -192,7 +192,7 @@ def rotations(rotating: Mapping[str, Rotating]) -> Domain:
             cases=(
                 _case("just now", {emergency: steady(600)}, ((900, True),), one),
                 _case("never", {emergency: steady(0)}, ((900, False),)),
-                _case("long ago", {emergency: steady(1)}, ((2 * 86_400, False),)),
+                _case("long ago", {emergency: steady(1)}, ((2 * 86_400, False),), step=3600),
             ),
         ),
         "RotationStatusUnreadable": _Known(
@@ -293,9 +293,9 @@ def _pair(metric: str, other: str, limit: float) -> tuple[Case, ...]:
 def _overlap_over(metric: str, labels: Mapping[str, str]) -> tuple[Case, ...]:
     """Its limit is in the rule alone: a day and an hour are on either side of it."""
     return (
-        _case("long over", {metric: steady(1)}, ((3 * 86_400, True),), labels),
+        _case("long over", {metric: steady(1)}, ((3 * 86_400, True),), labels, 3600),
         _case("just over", {metric: steady(1)}, ((3600, False),)),
-        _case("no overlap", {metric: steady(0)}, ((3 * 86_400, False),)),
+        _case("no overlap", {metric: steady(0)}, ((3 * 86_400, False),), step=3600),
     )
 
 

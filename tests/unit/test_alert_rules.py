@@ -1,0 +1,210 @@
+"""Every alert, judged by Prometheus' own promtool: at its limits, in its namespace, and against other thresholds."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sandbox import packages
+from settings import Maintenance, Monitoring
+from settings.__main__ import ALERTS_FILE, alerts_text
+from settings.alerting.render import prometheus_rule, promtool_files, rule_files
+from settings.alerting.rule import Alert, Domain, scoped
+from settings.alerting.stack import domains
+from settings.alerting.watching import IN_MAINTENANCE, WATCHDOG
+from settings.monitoring import CHANNELS
+from tests.unit.rendering import stack_config
+from tests.unit.test_settings import judged
+
+SHOP = "shop"
+OTHER: dict[str, Any] = {
+    "scrapeSeconds": 4, "evaluationSeconds": 4, "healthSeconds": 6,
+    "triggers": {
+        "errorRatePercent": 7, "errorRateSeconds": 62, "responseMilliseconds": 2000, "responseSeconds": 180,
+        "responseQuantile": 0.9, "healthFailures": 4, "sqlInjectionAttempts": 13, "sqlInjectionSeconds": 240,
+        "rateSeconds": 20, "leastRequests": 12, "dataGraceSeconds": 50,
+    },
+    "critical": {
+        "errorRatePercent": 3, "errorRateSeconds": 90, "paymentFailurePercent": 8, "paymentSeconds": 600,
+        "leastPayments": 7,
+    },
+    "slo": {"objectivePercent": 99.5, "windowDays": 28},
+    "security": {"windowSeconds": 240, "refusedLogins": 60, "refusedWebhooks": 6},
+    "infrastructure": {
+        "lastingSeconds": 900, "cpuPercent": 95, "throttledPercent": 35, "memoryPercent": 95, "ioPercent": 95,
+        "diskPercent": 90, "diskFullHours": 12, "diskTrendHours": 6, "certificateDays": 14,
+        "certificateCriticalDays": 5, "restarts": 4, "cronGraceSeconds": 1200, "targetSeconds": 120,
+    },
+    "postgres": {
+        "awaySeconds": 60, "connectionsPercent": 90, "connectionsSeconds": 420, "exclusiveLocks": 25,
+        "locksSeconds": 180, "deadlocks": 4, "transactionSeconds": 900, "replicas": 2, "replicaLagSeconds": 90,
+    },
+    "redis": {
+        "awaySeconds": 60, "memoryPercent": 90, "memorySeconds": 420, "evictions": 1, "rejectedConnections": 1,
+    },
+}  # fmt: skip
+"""Every threshold is another one than the default."""
+
+
+@cache
+def made(which: str) -> tuple[Domain, ...]:
+    settings = judged(stack_config("Pulumi.prod.yaml"))
+    monitoring = Monitoring.model_validate({"default": {}, "other": OTHER}[which])
+    maintenance = Maintenance(reason="restore of {{ the }} database")
+    return domains(SHOP, monitoring, settings.backup, settings.rotations(), maintenance)
+
+
+NAMES = [domain.name for domain in made("default")]
+
+
+def domain(name: str, which: str = "default") -> Domain:
+    return next(domain for domain in made(which) if domain.name == name)
+
+
+def alerts(which: str = "default") -> list[Alert]:
+    return [alert for each in made(which) for alert in each.alerts]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _programs() -> None:
+    packages.ensure({name: packages.TESTS[name] for name in ("prometheus", "prometheus-alertmanager")})
+
+
+def promtool(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([packages.installed("promtool"), *arguments], capture_output=True, text=True)
+
+
+def write(folder: Path, files: Mapping[str, Any]) -> list[Path]:
+    for name, content in files.items():
+        (folder / name).write_text(json.dumps(content))
+    return sorted(folder / name for name in files)
+
+
+@pytest.mark.parametrize("which", ["default", "other"])
+@pytest.mark.parametrize("name", NAMES)
+def test_alerts_fire_at_their_limits_and_not_before(name: str, which: str, tmp_path: Path) -> None:
+    each = domain(name, which)
+    rules = write(tmp_path, rule_files([each], SHOP))
+    checked = promtool("check", "rules", "--lint-fatal", *rules)
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+    tested = promtool("test", "rules", *write(tmp_path, promtool_files([each], SHOP)))
+    assert tested.returncode == 0, tested.stdout + tested.stderr
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in ("backups", "rotations", "watching")])
+@pytest.mark.parametrize(("rules", "tests"), [("other", "default"), ("default", "other")])
+def test_other_thresholds_fail_every_alerts_cases(name: str, rules: str, tests: str, tmp_path: Path) -> None:
+    """What promtool tries is so close to the limits that rules with other numbers cannot pass it."""
+    write(tmp_path, rule_files([domain(name, rules)], SHOP))
+    files = write(tmp_path, promtool_files([domain(name, tests)], SHOP))
+    tested = promtool("test", "rules", *files)
+    failed = set(re.findall(r"alertname: (\w+)", tested.stdout + tested.stderr))
+    # Its limit is 0: there is no other.
+    expected = {alert.name for alert in domain(name, tests).alerts} - {"ContainerOutOfMemory"}
+    if name == "workloads":
+        expected -= {"CronJobFailed"}  # compares two moments
+    assert failed == expected
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in ("nodes", "watching")])
+def test_what_happens_in_another_namespace_is_another_stacks(name: str, tmp_path: Path) -> None:
+    each = domain(name)
+    write(tmp_path, rule_files([each], SHOP))
+    files = promtool_files([each], SHOP)
+    absent = {alert.name for alert in each.alerts if alert.on_absence}
+    for file in files.values():
+        # What is silent here is silent there.
+        file["tests"] = [test for test in file["tests"] if _fires(test) and test["name"].split(":")[0] not in absent]
+        for test in file["tests"]:
+            for series in test["input_series"]:
+                assert f'namespace="{SHOP}"' in series["series"]
+                series["series"] = series["series"].replace(f'namespace="{SHOP}"', 'namespace="elsewhere"')
+            for check in test["alert_rule_test"]:
+                check["exp_alerts"] = []
+    tested = promtool("test", "rules", *write(tmp_path, {name: file for name, file in files.items() if file["tests"]}))
+    assert tested.returncode == 0, tested.stdout + tested.stderr
+
+
+def _fires(test: Mapping[str, Any]) -> bool:
+    return any(check["exp_alerts"] for check in test["alert_rule_test"])
+
+
+def test_a_series_is_narrowed_once() -> None:
+    assert scoped('sum by (le) (rate(http_request_duration_seconds_bucket{route!~"/a|pg_up"}[5m]))', "a") == (
+        'sum by (le) (rate(http_request_duration_seconds_bucket{namespace="a",route!~"/a|pg_up"}[5m]))'
+    )
+    assert scoped("pg_up == 0 or redis_up{} == 0 or node_load1 > 9", "a") == (
+        'pg_up{namespace="a"} == 0 or redis_up{namespace="a"} == 0 or node_load1 > 9'
+    )
+    assert scoped("sum_over_time(slo:errors:rate1m[5m])", "a") == 'sum_over_time(slo:errors:rate1m{namespace="a"}[5m])'
+
+
+def test_every_alert_is_seen_firing_and_not_firing() -> None:
+    for alert in alerts():
+        outcomes = {firing for case in alert.cases for _, firing in case.checks}
+        constant = alert.name in (WATCHDOG, IN_MAINTENANCE)
+        assert outcomes == ({True} if constant else {True, False}), alert.name
+
+
+def test_every_alert_with_a_time_is_seen_just_before_it_is_up() -> None:
+    for alert in (alert for alert in alerts() if alert.lasting):
+        edges = {
+            (firing, before)
+            for case in alert.cases
+            for (earlier, before), (at, firing) in zip(case.checks, case.checks[1:], strict=False)
+            if at - earlier == case.step
+        }
+        assert (True, False) in edges, alert.name
+
+
+def test_every_alert_can_be_routed_and_understood() -> None:
+    names = {alert.name for alert in alerts()} | {"RollbackHealth"}
+    for alert in alerts():
+        assert alert.about, alert.name
+        assert alert.channel in CHANNELS, alert.name
+        assert alert.advice, alert.name
+        assert alert.missing, alert.name
+        for named in re.findall(r"`([A-Z]\w+)`", alert.missing):
+            assert named in names, f"{alert.name} says that {named} tells what is missing"
+
+
+def test_an_alert_is_told_with_the_release_it_accuses() -> None:
+    for name in ("RollbackErrorRate", "RollbackResponseTime"):
+        alert = next(alert for alert in alerts() if alert.name == name)
+        firing = [case for case in alert.cases if any(outcome for _, outcome in case.checks)]
+        assert all(case.labels == {"release": "2.0.0", "git": "bbb"} for case in firing)
+
+
+def test_what_takes_a_release_back_and_what_locks_down() -> None:
+    actions = {alert.name: alert.action for alert in alerts() if alert.action}
+    assert actions == {
+        "RollbackErrorRate": "rollback",
+        "RollbackResponseTime": "rollback",
+        "RollbackHealth": "rollback",
+        "SqlInjection": "lockdown",
+    }
+
+
+def test_maintenance_quiets_what_customers_notice_and_nothing_else() -> None:
+    quiet = {alert.name for alert in alerts() if alert.quiet}
+    assert {"RollbackHealth", "RollbackErrorRate", "HealthCheckFailing", "FrontDoorClosed", "PostgresAway"} <= quiet
+    loud = {"SqlInjection", "WebhooksForged", "BackupMissed", "VolumeFull", "CertificateEnds", WATCHDOG, IN_MAINTENANCE}
+    assert not loud & quiet
+
+
+def test_the_operators_object_has_the_same_rules() -> None:
+    each = made("default")
+    object_ = prometheus_rule(each, SHOP, {"release": "prometheus"})
+    assert object_["spec"]["groups"] == [file["groups"][0] for file in rule_files(each, SHOP).values()]
+    assert object_["metadata"]["labels"] == {"release": "prometheus"}
+
+
+def test_the_page_is_current() -> None:
+    assert ALERTS_FILE.read_text() == alerts_text(), "run `python -m settings alerts` and commit the result"
