@@ -7,10 +7,17 @@ from collections.abc import Iterable, Mapping
 from itertools import groupby
 from typing import Any
 
+import yaml
+
 from settings.alerting.rule import Alert, Domain
 from settings.alerting.samples import Case
 
 _LABEL = re.compile(r"\{\{ \$labels\.(\w+) \}\}")
+
+
+def as_yaml(content: Mapping[str, Any]) -> str:
+    """A file as Prometheus and Alertmanager read it: their YAML takes no JSON escapes of 🚨."""
+    return yaml.safe_dump(dict(content), sort_keys=False, allow_unicode=True, width=10_000)
 
 
 def rule_group(domain: Domain, namespace: str) -> dict[str, Any]:

@@ -183,7 +183,8 @@ def secrets_for(config: Mapping[str, Any]) -> dict[str, str]:
     if backup and backup.get("encryption"):
         names.append("BACKUP_IDENTITIES")
     if (monitoring := config.get("runbook:monitoring")) is not None:
-        names += Monitoring.model_validate(monitoring).secret_names
+        switch = monitoring.get("deadMansSwitch", True)
+        names += Monitoring(dead_mans_switch=switch).secret_names
     return {name: _made_up(name) for name in names}
 
 

@@ -1,0 +1,230 @@
+"""Monitoring in a stack file: the runbooks' numbers, what is refused, the way back in time, and who is told what."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sandbox import packages
+from settings import Monitoring, SettingsError, StackFile, StackSettings, parse
+from settings.alerting.render import as_yaml
+from settings.alerting.routes import Places, alertmanager
+from settings.budget import rollback_budget
+from settings.monitoring import CHANNELS
+from tests.unit.rendering import secrets_for
+from tests.unit.test_settings import edited, judged, prod, refusal
+
+CONTROLLER = Places(controller="http://rollback:8080/alerts", switch="https://switch.example.com/shop")
+
+
+def watched(**monitoring: Any) -> dict[str, Any]:
+    return prod(monitoring=monitoring)
+
+
+def settings(**monitoring: Any) -> StackSettings:
+    return judged(watched(**monitoring))
+
+
+# -- the declaration -----------------------------------------------------------------------------------
+
+
+def test_the_numbers_are_the_runbooks_own() -> None:
+    monitoring = Monitoring()
+    triggers = monitoring.triggers
+    assert (triggers.error_rate_percent, triggers.error_rate_seconds) == (5, 120)
+    assert (triggers.response_milliseconds, triggers.response_seconds) == (3000, 300)
+    assert triggers.health_failures == 3
+    assert triggers.sql_injection_attempts == 10
+    assert monitoring.critical.error_rate_percent == 2
+    assert monitoring.critical.payment_failure_percent == 5
+    assert monitoring.rollback.limit_seconds == 90
+    assert monitoring.slack.escalation("critical") == ("@tech-lead", "@devops")
+    assert monitoring.slack.escalation("security") == ("@security-team", "@tech-lead")
+
+
+def test_without_the_key_nothing_is_watched_and_no_secret_asked_for() -> None:
+    unwatched = judged(prod())
+    assert unwatched.monitoring is None
+    assert not [name for name in unwatched.secret_names if name.startswith("SLACK")]
+
+
+def test_every_channel_has_its_secret() -> None:
+    names = set(settings().secret_names)
+    assert {f"SLACK_WEBHOOK_{channel.upper()}" for channel in CHANNELS} <= names
+    assert "DEAD_MANS_SWITCH_URL" in names
+    assert "DEAD_MANS_SWITCH_URL" not in settings(deadMansSwitch=False).secret_names
+
+
+def test_a_missing_webhook_is_told_with_the_command_that_sets_it() -> None:
+    config = watched()
+    error = refusal(config, set(secrets_for(config)) - {"SLACK_WEBHOOK_BUSINESS"})
+    assert "needed by runbook:monitoring" in str(error)
+    assert "pulumi config set --secret secrets:SLACK_WEBHOOK_BUSINESS" in str(error)
+
+
+def test_a_webhook_in_plain_text_is_refused() -> None:
+    config = watched() | {"secrets:SLACK_WEBHOOK_ALERTS": "https://hooks.example.com/T0/B0/x"}
+    sealed = frozenset(f"secrets:{name}" for name in secrets_for(watched()))
+    with pytest.raises(SettingsError, match="a secret in plain text") as caught:
+        parse(StackFile("Pulumi.test.yaml", config, sealed))
+    assert "T0/B0" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("monitoring", "where", "says"),
+    [
+        ({"errorRate": 5}, "runbook:monitoring.errorRate", "unknown key"),
+        ({"triggers": {"errorRatePercent": 0}}, "triggers.errorRatePercent", "greater than 0"),
+        ({"triggers": {"errorRatePercent": 101}}, "triggers.errorRatePercent", "less than or equal to 100"),
+        ({"triggers": {"healthFailures": 0}}, "triggers.healthFailures", "greater than or equal to 1"),
+        ({"triggers": {"responseQuantile": 1}}, "triggers.responseQuantile", "less than 1"),
+        ({"triggers": {"rateSeconds": 15}}, "triggers.rateSeconds", "rateSeconds: 20"),
+        ({"scrapeSeconds": 10, "triggers": {"rateSeconds": 39}}, "triggers.rateSeconds", "rateSeconds: 40"),
+        ({"triggers": {"sqlInjectionSeconds": 10}}, "sqlInjectionSeconds", "sees too little"),
+        ({"critical": {"errorRatePercent": 5}}, "critical.errorRatePercent", "only when the release goes back"),
+        ({"rollback": {"cooldownSeconds": 60}}, "rollback.cooldownSeconds", "before the first is done (90 s)"),
+        ({"slo": {"objectivePercent": 90}}, "slo.burns[0].budgetPercent", "could not fire if every request failed"),
+        ({"slo": {"burns": []}}, "slo.burns", "at least 1"),
+        (
+            {"slo": {"burns": [{"budgetPercent": 2, "longSeconds": 3600, "shortSeconds": 3600, "page": True}]}},
+            "slo.burns[0].shortSeconds",
+            "not shorter than the long one",
+        ),
+        (
+            {"infrastructure": {"certificateCriticalDays": 21}},
+            "infrastructure.certificateCriticalDays",
+            "the critical limit comes first",
+        ),
+    ],
+)
+def test_what_cannot_work_is_refused(monitoring: dict[str, Any], where: str, says: str) -> None:
+    message = str(refusal(watched(**monitoring)))
+    assert where in message
+    assert says in message
+
+
+# -- the way back in time ------------------------------------------------------------------------------
+
+
+def test_the_worst_case_is_the_sum_of_its_parts() -> None:
+    stack = settings()
+    assert stack.monitoring
+    budget = rollback_budget(stack.monitoring, stack.application)
+    assert {part.name: part.seconds for part in budget.parts} == {
+        "scrape": 5,
+        "evaluation": 5,
+        "delivery": 1,
+        "engine": 12,
+        "rollout": 4 * (5 + 2 + 5),  # ten pods, three at a time
+        "drain": 10,
+        "health": 5,
+    }
+    assert budget.total == 86
+    assert budget.kept
+    assert budget.windows == {"RollbackErrorRate": 150, "RollbackResponseTime": 330, "RollbackHealth": 15}
+
+
+def test_how_long_the_last_release_took_to_start_counts_once_it_is_known() -> None:
+    stack = settings()
+    assert stack.monitoring
+    assert rollback_budget(stack.monitoring, stack.application, startup_seconds=1.5).total == 86 - 4 * 3.5
+    assert not rollback_budget(stack.monitoring, stack.application, startup_seconds=6.5).kept
+
+
+def test_an_evaluation_that_misses_the_end_of_the_time_counts() -> None:
+    stack = settings(evaluationSeconds=7, rollback={"limitSeconds": 120})
+    assert stack.monitoring
+    parts = {part.name: part.seconds for part in rollback_budget(stack.monitoring, stack.application).parts}
+    assert parts["evaluation"] == 7 + 6  # 120 s are over between the evaluations at 119 s and 126 s
+
+
+def test_exactly_the_limit_is_kept_and_a_second_less_is_refused() -> None:
+    assert settings(rollback={"limitSeconds": 86})
+    message = str(refusal(watched(rollback={"limitSeconds": 85})))
+    assert "runbook:monitoring.rollback.limitSeconds" in message
+    assert "can take 86 s from trigger to healthy" in message
+    assert "with runbook:application.surge: 4 it keeps to 85 s" in message
+
+
+def test_a_limit_that_nothing_can_keep_is_told_what_could_be_kept() -> None:
+    assert "limitSeconds: 86" in str(refusal(watched(rollback={"limitSeconds": 30})))
+
+
+def test_a_rollout_that_is_too_slow_is_told_what_makes_it_quick_enough() -> None:
+    message = str(refusal(edited(watched(), "application.surge", 2)))
+    assert "can take 98 s" in message
+    assert "with runbook:application.surge: 3 it keeps to 90 s" in message
+
+
+def test_without_rollback_there_is_no_limit_to_keep_to() -> None:
+    assert judged(edited(watched(rollback={"enabled": False}), "application.surge", 1))
+
+
+# -- routes --------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def amtool() -> str:
+    packages.ensure({"prometheus-alertmanager": packages.TESTS["prometheus-alertmanager"]})
+    return packages.installed("amtool")
+
+
+@pytest.fixture
+def routes(tmp_path: Path) -> Path:
+    file = tmp_path / "alertmanager.yaml"
+    file.write_text(as_yaml(alertmanager(Monitoring(), CONTROLLER)))
+    return file
+
+
+def test_alertmanager_takes_the_configuration(amtool: str, routes: Path) -> None:
+    done = subprocess.run([amtool, "check-config", routes], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    ("labels", "receivers"),
+    [
+        ("alertname=RollbackHealth action=rollback channel=critical severity=critical", "rollback,slack-critical"),
+        ("alertname=SqlInjection action=lockdown channel=security severity=critical", "rollback,slack-security"),
+        ("alertname=HealthCheckFailing channel=critical severity=critical", "slack-critical"),
+        ("alertname=ErrorRateHigh channel=alerts severity=warning", "slack-alerts"),
+        ("alertname=PaymentFailures channel=business severity=critical", "slack-business"),
+        ("alertname=NodeIo channel=performance severity=warning", "slack-performance"),
+        ("alertname=Watchdog channel=critical severity=none", "dead-mans-switch"),
+        ("alertname=OfSomebodyElse", "slack-alerts"),
+    ],
+)
+def test_who_is_told(amtool: str, routes: Path, labels: str, receivers: str) -> None:
+    command = [amtool, "config", "routes", "test", f"--config.file={routes}", *labels.split()]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.stdout.strip() == receivers
+
+
+def test_the_controller_is_told_at_once_and_known_by_a_token_in_a_file() -> None:
+    config = alertmanager(Monitoring(), CONTROLLER)
+    route = next(route for route in config["route"]["routes"] if route["receiver"] == "rollback")
+    assert (route["group_wait"], route["group_by"], route["continue"]) == ("0s", ["..."], True)
+    hook = next(receiver for receiver in config["receivers"] if receiver["name"] == "rollback")["webhook_configs"][0]
+    assert hook["http_config"]["authorization"] == {"type": "Bearer", "credentials_file": CONTROLLER.token}
+
+
+def test_without_a_controller_and_a_switch_nobody_waits_for_them(amtool: str, tmp_path: Path) -> None:
+    file = tmp_path / "alertmanager.yaml"
+    file.write_text(as_yaml(alertmanager(Monitoring(dead_mans_switch=False), Places())))
+    assert subprocess.run([amtool, "check-config", file], capture_output=True).returncode == 0
+    for labels, receiver in (("alertname=Watchdog", "nobody"), ("action=rollback channel=critical", "slack-critical")):
+        command = [amtool, "config", "routes", "test", f"--config.file={file}", *labels.split()]
+        assert subprocess.run(command, capture_output=True, text=True).stdout.strip() == receiver
+
+
+def test_webhooks_are_read_from_files_and_stand_nowhere() -> None:
+    config = alertmanager(Monitoring(), Places(controller="http://rollback:8080/alerts", secrets="/secrets"))
+    for channel in CHANNELS:
+        receiver = next(one for one in config["receivers"] if one["name"] == f"slack-{channel}")
+        assert receiver["slack_configs"][0]["api_url_file"] == f"/secrets/SLACK_WEBHOOK_{channel.upper()}"
+        assert receiver["slack_configs"][0]["send_resolved"] is True
+    switch = next(one for one in config["receivers"] if one["name"] == "dead-mans-switch")
+    assert switch["webhook_configs"][0]["url_file"] == "/secrets/DEAD_MANS_SWITCH_URL"
