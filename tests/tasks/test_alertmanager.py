@@ -1,0 +1,178 @@
+"""The routes by a real Alertmanager: who is told, in which words, and what is told to nobody."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from sandbox import packages
+from settings import Maintenance, Monitoring
+from settings.alerting.render import as_yaml
+from settings.alerting.routes import Places, alertmanager
+from settings.alerting.rule import Alert
+from settings.alerting.stack import domains
+from settings.monitoring import DEAD_MANS_SWITCH, Slack
+from tests.tasks.servers import free_ports, running
+
+MONITORING = Monitoring(slack=Slack(group_wait_seconds=1, group_interval_seconds=5))
+TOKEN = "made-up-token"
+ALERTS = {
+    alert.name: alert
+    for domain in domains("shop", MONITORING, None, {}, Maintenance(reason="restore of the database"))
+    for alert in domain.alerts
+}
+
+
+@dataclass
+class Told:
+    """What arrived, by path."""
+
+    url: str
+    messages: list[tuple[str, str, dict[str, Any]]] = field(default_factory=list)
+    arrived: threading.Condition = field(default_factory=threading.Condition)
+
+    def to(self, path: str) -> list[dict[str, Any]]:
+        return [body for there, _, body in self.messages if there == path]
+
+    def wait(self, path: str, text: str, seconds: float = 20) -> tuple[str, dict[str, Any]]:
+        """The first message there with these words, and its authorization."""
+
+        def found() -> tuple[str, dict[str, Any]] | None:
+            return next(
+                ((key, body) for there, key, body in self.messages if there == path and text in json.dumps(body)), None
+            )
+
+        with self.arrived:
+            assert self.arrived.wait_for(found, seconds), f"{path} was not told {text}: {self.messages}"
+            message = found()
+            assert message
+            return message
+
+
+@pytest.fixture
+def told() -> Iterator[Told]:
+    class Receiver(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            with received.arrived:
+                received.messages.append((self.path, self.headers.get("Authorization", ""), body))
+                received.arrived.notify_all()
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(b"ok")
+
+        def log_message(self, format: str, *args: Any) -> None: ...
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Receiver)
+    received = Told(f"http://127.0.0.1:{server.server_port}")
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield received
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture
+def send(told: Told, tmp_path: Path) -> Iterator[Any]:
+    packages.ensure({"prometheus-alertmanager": packages.TESTS["prometheus-alertmanager"]})
+    for channel, name in MONITORING.slack.secret_names.items():
+        (tmp_path / name).write_text(f"{told.url}/{channel}")
+    (tmp_path / "token").write_text(TOKEN)
+    places = Places(
+        secrets=str(tmp_path),
+        controller=f"{told.url}/controller",
+        token=str(tmp_path / "token"),
+        switch=f"{told.url}/{DEAD_MANS_SWITCH}",
+    )
+    (tmp_path / "alertmanager.yaml").write_text(as_yaml(alertmanager(MONITORING, places)))
+    (port,) = free_ports(1)
+    command = [
+        packages.installed("prometheus-alertmanager"), f"--config.file={tmp_path}/alertmanager.yaml",
+        f"--storage.path={tmp_path}/data", f"--web.listen-address=127.0.0.1:{port}", "--cluster.listen-address=",
+    ]  # fmt: skip
+    with running(command, "Listening on"):
+
+        def post(*names: str, namespace: str = "shop", over: bool = False, **labels: str) -> None:
+            alerts = [_alert(ALERTS[name], namespace, over, labels) for name in names]
+            httpx.post(f"http://127.0.0.1:{port}/api/v2/alerts", json=alerts).raise_for_status()
+
+        yield post
+
+
+def _alert(alert: Alert, namespace: str, over: bool, labels: dict[str, str]) -> dict[str, Any]:
+    rule = alert.to_prometheus()
+    now = datetime.now(UTC)
+    return {
+        "labels": {**rule["labels"], **labels, "alertname": alert.name, "namespace": namespace},
+        "annotations": rule["annotations"],
+        "startsAt": (now - timedelta(minutes=1)).isoformat(),
+        **({"endsAt": now.isoformat()} if over else {}),
+    }
+
+
+def test_the_controller_is_told_at_once_and_the_team_is_called(told: Told, send: Any) -> None:
+    began = time.monotonic()
+    send("RollbackErrorRate", release="2.0.0", git="bbb")
+    key, call = told.wait("/controller", "RollbackErrorRate")
+    assert time.monotonic() - began < 1
+    assert key == f"Bearer {TOKEN}"
+    (alert,) = call["alerts"]
+    assert call["status"] == alert["status"] == "firing"
+    assert (alert["labels"]["action"], alert["labels"]["git"]) == ("rollback", "bbb")
+    _, message = told.wait("/critical", "RollbackErrorRate")
+    (attachment,) = message["attachments"]
+    assert attachment["pretext"] == "@tech-lead @devops"
+    assert attachment["color"] == "danger"
+    assert message["link_names"] is True
+    assert "shop, errors" in attachment["title"]
+
+    send("RollbackErrorRate", release="2.0.0", git="bbb", over=True)
+    _, over = told.wait("/critical", "is over")
+    assert "✅ resolved" in over["attachments"][0]["title"]
+    assert "pretext" not in over["attachments"][0]
+    assert over["attachments"][0]["color"] == "good"
+    told.wait("/controller", '"status": "resolved"')
+
+
+def test_of_one_subject_only_the_gravest_is_told(told: Told, send: Any) -> None:
+    send("RollbackErrorRate", "RollbackHealth")
+    told.wait("/controller", "RollbackHealth")
+    send("ErrorRateHigh", "HealthCheckFailing")
+    send("ErrorRateHigh", namespace="staging")  # another stack's trouble is not explained by this one's
+    told.wait("/alerts", "staging")
+    # Sent later than what must not come, to the same channels.
+    send("RedisMemory", "PostgresAway")
+    told.wait("/alerts", "RedisMemory")
+    told.wait("/critical", "PostgresAway")
+    assert all("shop, errors" not in json.dumps(message) for message in told.to("/alerts"))
+    assert all("HealthCheckFailing" not in json.dumps(message) for message in told.to("/critical"))
+
+
+def test_maintenance_explains_what_customers_notice_and_no_attack(told: Told, send: Any) -> None:
+    send("MaintenanceMode")
+    told.wait("/alerts", "restore of the database")
+    send("RollbackHealth", "HealthCheckFailing", "PaymentFailures")
+    send("SqlInjection")
+    _, call = told.wait("/controller", "SqlInjection")
+    assert call["alerts"][0]["labels"]["action"] == "lockdown"
+    _, message = told.wait("/security", "SqlInjection")
+    assert message["attachments"][0]["pretext"] == "@security-team @tech-lead"
+    assert len(told.to("/controller")) == 1
+    assert not told.to("/critical") + told.to("/business")
+
+
+def test_the_watchdog_goes_to_the_switch_alone(told: Told, send: Any) -> None:
+    send("Watchdog")
+    told.wait(f"/{DEAD_MANS_SWITCH}", "Watchdog")
+    send("ContainerMemory", "PostgresAway", pod="backend-1", container="backend")
+    told.wait("/critical", "PostgresAway")
+    assert all("Watchdog" not in json.dumps(message) for message in told.to("/critical") + told.to("/alerts"))
