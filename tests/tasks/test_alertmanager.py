@@ -144,16 +144,16 @@ def test_the_controller_is_told_at_once_and_the_team_is_called(told: Told, send:
 
 
 def test_of_one_subject_only_the_gravest_is_told(told: Told, send: Any) -> None:
-    send("RollbackErrorRate", "RollbackHealth")
-    told.wait("/controller", "RollbackHealth")
-    send("ErrorRateHigh", "HealthCheckFailing")
-    send("ErrorRateHigh", namespace="staging")  # another stack's trouble is not explained by this one's
+    send("RollbackHealth", "HealthCheckFailing", "CertificateEnds", "CertificateEndsSoon")
+    send("CertificateEndsSoon", namespace="staging")  # another stack's trouble is not explained by this one's
     told.wait("/alerts", "staging")
+    told.wait("/critical", "RollbackHealth")
+    told.wait("/critical", "CertificateEnds")
     # Sent later than what must not come, to the same channels.
     send("RedisMemory", "PostgresAway")
     told.wait("/alerts", "RedisMemory")
     told.wait("/critical", "PostgresAway")
-    assert all("shop, errors" not in json.dumps(message) for message in told.to("/alerts"))
+    assert all("shop, certificate" not in json.dumps(message) for message in told.to("/alerts"))
     assert all("HealthCheckFailing" not in json.dumps(message) for message in told.to("/critical"))
 
 
