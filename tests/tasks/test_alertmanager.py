@@ -114,7 +114,8 @@ def _alert(alert: Alert, namespace: str, over: bool, labels: dict[str, str]) -> 
     return {
         "labels": {**rule["labels"], **labels, "alertname": alert.name, "namespace": namespace},
         "annotations": rule["annotations"],
-        "startsAt": (now - timedelta(minutes=1)).isoformat(),
+        # An alert that began longer ago than the group waits would be told before the next one is known.
+        "startsAt": (now - timedelta(seconds=over)).isoformat(),
         **({"endsAt": now.isoformat()} if over else {}),
     }
 
