@@ -101,7 +101,7 @@ def _workloads(monitoring: Monitoring) -> tuple[Panel, ...]:
             "s",
             Query("time() - max by (cronjob) (kube_cronjob_next_schedule_time)", "{{cronjob}}"),
             lines=(Line(alert="CronJobMissed", value=limits.cron_grace_seconds),),
-            about="Below 0 until its time has come. A suspended one misses nothing.",
+            about="Nothing until its time has come. A suspended one misses nothing.",
         ),
         graph(
             "Since a CronJob has succeeded",

@@ -140,8 +140,10 @@ def _graph(panel: Panel) -> timeseries.Panel:
         )
     )
     if panel.lines:
-        # A line above everything that is measured is still to be seen.
-        made.axis_soft_min(0).axis_soft_max(1.1 * max(line.value for line in panel.lines) or 1)
+        # A line above everything that is measured is still to be seen, and not pushed aside by what is far below 0.
+        made.axis_soft_max(1.1 * max(line.value for line in panel.lines) or 1)
+        if not any(line.below for line in panel.lines):
+            made.min(0)
         made.thresholds_style(common.GraphThresholdsStyleConfig().mode(kinds.GraphThresholdsStyleMode.DASHED))
     return made
 
