@@ -13,6 +13,7 @@ from settings.base import EnvName, Finding, Seconds, Settings
 from settings.watched import Infrastructure, Postgres, Redis, Security
 
 Percent = Annotated[float, Field(gt=0, le=100, examples=[5])]
+Route = Annotated[str, Field(pattern=r"^/[A-Za-z0-9._~:/@*-]*$", examples=["/api/live"])]
 _MINUTE, _HOUR, _DAY = 60, 3_600, 86_400
 SLACK_SECRET, DEAD_MANS_SWITCH = "SLACK_WEBHOOK_", "DEAD_MANS_SWITCH_URL"
 
@@ -178,11 +179,11 @@ class Monitoring(Settings):
     """Seconds from one evaluation of the rules to the next."""
     health_seconds: Annotated[int, Field(ge=1, le=60)] = 5
     """Seconds from one health check to the next."""
-    health_path: Annotated[str, Field(pattern=r"^/", examples=["/api/health"])] = "/api/health"
+    health_path: Route = "/api/health"
     """What is asked (HerbisVeritas "Health Checks Automatiques")."""
-    uncounted_routes: tuple[str, ...] = ("/metrics", "/api/live", "/api/ready", "/api/health")
+    uncounted_routes: tuple[Route, ...] = ("/metrics", "/api/live", "/api/ready", "/api/health")
     """Routes that only machines ask, as the application's histogram names them: they neither hide a customer's errors
-    among many good answers nor are errors themselves."""
+    among many good answers nor are errors themselves. Every probe's path belongs here."""
     triggers: Triggers = Triggers()
     """What takes a release back."""
     critical: Critical = Critical()
@@ -221,6 +222,11 @@ class Monitoring(Settings):
             why = f"a second rollback could begin before the first is done ({self.rollback.limit_seconds} s)"
             found.append(Finding(("rollback", "cooldownSeconds"), why, 10 * self.rollback.limit_seconds))
         return found
+
+    @property
+    def machine_routes(self) -> tuple[str, ...]:
+        """Routes that do not count, the health check's own among them."""
+        return tuple(dict.fromkeys((*self.uncounted_routes, self.health_path)))
 
     @property
     def secret_names(self) -> tuple[EnvName, ...]:

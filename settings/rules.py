@@ -231,6 +231,21 @@ def _rollback_in_time(application: Application, monitoring: Monitoring | None, f
 
 
 @_rule
+def _probes_are_no_customers(
+    application: Application, monitoring: Monitoring | None, file: StackFile
+) -> Iterator[Problem]:
+    """Kubelet asks all day long: were its questions counted, few errors among few customers would be none."""
+    if monitoring is None:
+        return
+    probes = [probe for service in application.services for probe in dict(service.probes).values()]
+    asked = dict.fromkeys(probe.path for probe in probes if probe.path)
+    if forgotten := [path for path in asked if path not in monitoring.machine_routes]:
+        why = f"probes ask {', '.join(forgotten)}: counted as customers, their good answers would hide errors"
+        routes = monitoring.uncounted_routes
+        yield _at(file, "monitoring", ("uncountedRoutes",), why, [*routes], [*routes, *forgotten])
+
+
+@_rule
 def _way_in(application: Application, ingress: Ingress, file: StackFile) -> Iterator[Problem]:
     if not any(service.paths for service in application.services):
         why = f"no service serves a path, so {ingress.host} would answer nothing"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from settings.alerting.rule import seconds
 from settings.alerting.samples import Case, fires, never, rising, steady
 from settings.monitoring import Monitoring
@@ -12,8 +14,8 @@ ACCUSED = {"release": "2.0.0", "git": "bbb"}
 
 def counted(monitoring: Monitoring, more: str = "") -> str:
     """The matchers of customers' requests."""
-    routes = "|".join(monitoring.uncounted_routes).replace(".", "[.]")
-    return "{" + ",".join(filter(None, (f'route!~"{routes}"' if routes else "", more))) + "}"
+    routes = re.sub(r"([.*])", r"[\1]", "|".join(monitoring.machine_routes))
+    return "{" + ",".join(filter(None, (f'route!~"{routes}"', more))) + "}"
 
 
 def error_percent(monitoring: Monitoring) -> str:

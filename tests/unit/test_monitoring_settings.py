@@ -77,6 +77,7 @@ def test_a_webhook_in_plain_text_is_refused() -> None:
     ("monitoring", "where", "says"),
     [
         ({"errorRate": 5}, "runbook:monitoring.errorRate", "unknown key"),
+        ({"uncountedRoutes": ['/a"} or up{']}, "uncountedRoutes[0]", "/api/live"),
         ({"triggers": {"errorRatePercent": 0}}, "triggers.errorRatePercent", "greater than 0"),
         ({"triggers": {"errorRatePercent": 101}}, "triggers.errorRatePercent", "less than or equal to 100"),
         ({"triggers": {"healthFailures": 0}}, "triggers.healthFailures", "greater than or equal to 1"),
@@ -104,6 +105,16 @@ def test_what_cannot_work_is_refused(monitoring: dict[str, Any], where: str, say
     message = str(refusal(watched(**monitoring)))
     assert where in message
     assert says in message
+
+
+def test_a_probe_that_would_hide_errors_is_refused() -> None:
+    config = edited(watched(), "application.services.0.probes.readiness.path", "/ready")
+    message = str(refusal(config))
+    assert "runbook:monitoring.uncountedRoutes" in message
+    assert "probes ask /ready" in message
+    assert "- /ready" in message
+    assert judged(edited(config, "monitoring", {"uncountedRoutes": ["/metrics", "/api/live", "/ready"]}))
+    assert judged(edited(config, "monitoring", {"healthPath": "/ready"}))
 
 
 # -- the way back in time ------------------------------------------------------------------------------
