@@ -31,6 +31,8 @@ IMAGES = {
 TESTS = {
     "prometheus": "promtool",
     "prometheus-alertmanager": "amtool",
+    "prometheus-postgres-exporter": "prometheus-postgres-exporter",
+    "prometheus-redis-exporter": "prometheus-redis-exporter",
     "postgresql-15": "/usr/lib/postgresql/15/bin/postgres",
     "redis-server": "redis-server",
     "faketime": "faketime",

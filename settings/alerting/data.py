@@ -110,7 +110,7 @@ def _replication(monitoring: Monitoring, common: dict[str, Any]) -> list[Alert]:
             within={'pg_replication_lag{instance="r0"}': steady(lag)},
             labels={"instance": "r0"},
             value=('{{ $value | printf "%.0f" }} s', f"{lag + 1} s"),
-            **more,
+            **{**more, "missing": "an exporter before 0.12 does not tell it; no replica at all: `PostgresReplicaAway`"},
         ),
         above(
             "PostgresReplicaAway",

@@ -113,4 +113,4 @@ def _lasting(alert: Alert) -> str:
 
 def _plain(template: str) -> str:
     """Labels as one reads them."""
-    return template.replace("{{ $labels.", "`").replace(" }}", "`")
+    return template.replace("*", "\\*").replace("{{ $labels.", "`").replace(" }}", "`")

@@ -20,7 +20,7 @@ from settings.alerting.rule import Alert, Domain, scoped
 from settings.alerting.stack import domains
 from settings.alerting.watching import IN_MAINTENANCE, WATCHDOG
 from settings.monitoring import CHANNELS
-from tests.unit.rendering import stack_config
+from tests.unit.rendering import ROOT, stack_config
 from tests.unit.test_settings import judged
 
 SHOP = "shop"
@@ -164,15 +164,30 @@ def test_every_alert_with_a_time_is_seen_just_before_it_is_up() -> None:
         assert (True, False) in edges, alert.name
 
 
-def test_every_alert_can_be_routed_and_understood() -> None:
-    names = {alert.name for alert in alerts()} | {"RollbackHealth"}
-    for alert in alerts():
+@pytest.mark.parametrize("which", ["default", "other"])
+def test_every_alert_can_be_routed_and_understood(which: str) -> None:
+    names = {alert.name for alert in alerts(which)}
+    for alert in alerts(which):
         assert alert.about, alert.name
         assert alert.channel in CHANNELS, alert.name
         assert alert.advice, alert.name
         assert alert.missing, alert.name
         for named in re.findall(r"`([A-Z]\w+)`", alert.missing):
             assert named in names, f"{alert.name} says that {named} tells what is missing"
+
+
+@pytest.mark.parametrize(
+    ("prefix", "where"),
+    [
+        ("http_request|shop", "sandbox/shop/backend/src/metrics.ts"),
+        ("runbook", "tasks/exporter.py tasks/rotation_status.py"),
+    ],
+)
+def test_what_is_asked_of_our_own_programs_they_tell(prefix: str, where: str) -> None:
+    told = "".join((ROOT / file).read_text() for file in where.split())
+    for alert in alerts():
+        for name in re.findall(rf"\b((?:{prefix})_\w+)\{{", alert.expr):
+            assert re.sub("_(count|bucket)$", "", name) in told, f"{alert.name} asks for {name}"
 
 
 def test_an_alert_is_told_with_the_release_it_accuses() -> None:
