@@ -191,13 +191,28 @@ def diff(
 
 @app.command(
     epilog="[bold]Examples[/]: runbook status\n\nrunbook status --json | jq .schema.database\n\n"
-    "Exit codes: 0 healthy; 1 not healthy, not finished or never deployed; 2 could not be asked."
+    "runbook status --budget\n\n"
+    "Exit codes: 0 healthy; 1 not healthy, not finished or never deployed; 2 could not be asked. With --budget: "
+    "0 kept; 1 above the limit."
 )
-def status(stack: Stack = None, cwd: Cwd = HERE, as_json: AsJson = False) -> None:
+def status(
+    budget: Annotated[
+        bool, typer.Option("--budget", help="Instead: how long a rollback takes at most, part by part.")
+    ] = False,
+    stack: Stack = None,
+    cwd: Cwd = HERE,
+    as_json: AsJson = False,
+) -> None:
     """What runs now: revision, image, schema, pods, health, lock, pending operations, quarantine."""
     from ops import status as looking
 
     with ended(as_json):
+        if budget:
+            from ops import budget as counting
+
+            counted = counting.budget(open_session(cwd, stack))
+            print_json(counted) if as_json else counting.print_budget(counted)
+            raise typer.Exit(0 if counted["kept"] else 1)
         found = looking.status(open_session(cwd, stack))
         if as_json:
             print_json(found)

@@ -83,6 +83,14 @@ class Cluster:
                 break
         return list(current.values())
 
+    def startup_seconds(self, services: Sequence[Service]) -> float | None:
+        """How long the slowest running pod of these services took from its start to its first traffic.
+
+        None when none runs. A pod that was unready for a while counts until it was ready again.
+        """
+        found = [seconds for service in services for pod in self._pods(service.name) for seconds in _startup(pod)]
+        return max(found, default=None)
+
     def find(self, kind: Any, name: str) -> Any:
         """An object of the namespace, or None."""
         return self._get(kind, name, self.namespace)
@@ -141,12 +149,15 @@ class Cluster:
     def _deployment(self, name: str) -> Deployment | None:
         return self.find(Deployment, name)
 
-    def _ready_pod(self, service: str) -> str | None:
+    def _pods(self, service: str) -> list[Pod]:
         deployment = self._deployment(service)
         if not deployment or not deployment.spec:
-            return None
+            return []
         labels = deployment.spec.selector.matchLabels or {}
-        for pod in self._call(lambda: list(self._client.list(Pod, labels=labels))):
+        return self._call(lambda: list(self._client.list(Pod, labels=labels)))
+
+    def _ready_pod(self, service: str) -> str | None:
+        for pod in self._pods(service):
             conditions = (pod.status and pod.status.conditions) or []
             ready = any(c.type == "Ready" and c.status == "True" for c in conditions)
             if ready and pod.metadata and not pod.metadata.deletionTimestamp:
@@ -192,6 +203,17 @@ class Cluster:
 
 class Unreachable(Refused):
     """No answer from the API server."""
+
+
+def _startup(pod: Pod) -> Iterator[float]:
+    status = pod.status
+    if status is None:
+        return
+    ready = [c.lastTransitionTime for c in status.conditions or () if c.type == "Ready" and c.status == "True"]
+    for container in status.containerStatuses or ():
+        running = container.state.running if container.state else None
+        if running and running.startedAt and ready and ready[0]:
+            yield (ready[0] - running.startedAt).total_seconds()
 
 
 def _rollout(deployment: Deployment) -> Rollout:

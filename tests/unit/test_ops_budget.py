@@ -1,0 +1,75 @@
+"""`runbook status --budget`: the parts add up, and what was measured takes the place of what was assumed."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from lightkube.resources.core_v1 import Pod
+
+from ops.budget import print_budget, told
+from ops.cluster import _startup
+from settings import StackFile, StackSettings, parse, stack_file
+
+ROOT = Path(__file__).resolve().parents[2]
+AT = datetime(2026, 11, 22, 10, tzinfo=UTC)
+
+
+@pytest.fixture(scope="module")
+def settings() -> StackSettings:
+    file = stack_file(ROOT / "Pulumi.sandbox.yaml")
+    names = ("STRIPE_SECRET_KEY", "STRIPE_WEBHOOK_SECRET", "STRIPE_IDENTITY_WEBHOOK_SECRET")
+    names += ("BACKUP_S3_ACCESS_KEY_ID", "BACKUP_S3_SECRET_ACCESS_KEY")
+    return parse(StackFile(file.name, file.values, frozenset(f"secrets:{name}" for name in names)))
+
+
+def test_the_parts_add_up(settings: StackSettings) -> None:
+    found = told(settings, None)
+    assert found["rollback_seconds"] == pytest.approx(sum(part["seconds"] for part in found["parts"]))
+    assert found["kept"] == (found["rollback_seconds"] <= found["limit_seconds"])
+    assert not found["startup_measured"]
+
+
+def test_a_measured_start_takes_the_place_of_the_assumed_one(
+    settings: StackSettings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assumed, measured = told(settings, None), told(settings, 100.0)
+    assert measured["rollback_seconds"] > assumed["rollback_seconds"]
+    assert (measured["startup_seconds"], measured["startup_measured"], measured["kept"]) == (100, True, False)
+    print_budget(measured)
+    shown = capsys.readouterr().out
+    assert "limit 90 s; start-up time measured on the pods that run" in shown
+    assert "RollbackErrorRate" in shown
+
+
+def test_the_start_of_a_pod_is_from_its_process_to_its_traffic() -> None:
+    def pod(ready: str, running: bool) -> Pod:
+        state = {"running": {"startedAt": AT.isoformat()}} if running else {"waiting": {"reason": "Pulling"}}
+        return Pod.from_dict(
+            {
+                "status": {
+                    "conditions": [
+                        {
+                            "type": "Ready",
+                            "status": ready,
+                            "lastTransitionTime": (AT + timedelta(seconds=7)).isoformat(),
+                        }
+                    ],
+                    "containerStatuses": [
+                        {
+                            "name": "backend",
+                            "ready": True,
+                            "restartCount": 0,
+                            "image": "",
+                            "imageID": "",
+                            "state": state,
+                        }
+                    ],
+                }
+            }
+        )
+
+    assert list(_startup(pod("True", running=True))) == [7]
+    assert list(_startup(pod("False", running=True))) == []
+    assert list(_startup(pod("True", running=False))) == []
