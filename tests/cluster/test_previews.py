@@ -42,7 +42,8 @@ def preview(name: str, folder: Path) -> tuple[dict[str, Any], str]:
             patch.setenv(key, value)
         stack.run("pulumi", "stack", "init", name, "--cwd", str(folder), config_file=False).check()
         for secret in secrets_for(stack.config):
-            stack.run("pulumi", "config", "set", "--secret", f"secrets:{secret}", "--stack", name, stdin=SECRET).check()
+            value = f"scheme://role:{SECRET}@host:5432/name" if secret.endswith("_URL") else SECRET
+            stack.run("pulumi", "config", "set", "--secret", f"secrets:{secret}", "--stack", name, stdin=value).check()
         yaml = YAML()
         document = yaml.load(file)
         document["config"]["runbook:release"] = RELEASE

@@ -74,7 +74,7 @@ def test_every_verb_twice_is_as_good_as_once(shop: Shop, backup: str) -> None:
     first = shop.run("restore", "prepare", "--backup", backup).json
     again = shop.run("restore", "prepare", "--backup", backup).json
     assert again["restored"] == first["restored"]
-    assert again["safety"] > first["safety"], "the safety backup is of now"
+    assert again["safety"] != first["safety"], "the safety backup is of now"
     assert shop.run("restore", "swap").json == shop.run("restore", "swap").json
     assert shop.orders() == OLD
     assert shop.run("restore", "undo").json == shop.run("restore", "undo").json
