@@ -35,6 +35,7 @@ TESTS = {
     "prometheus-redis-exporter": "prometheus-redis-exporter",
     "postgresql-15": "/usr/lib/postgresql/15/bin/postgres",
     "redis-server": "redis-server",
+    "haproxy": "haproxy",
     "faketime": "faketime",
 }
 """What the tests of tasks run besides: servers and a wrong clock."""

@@ -5,6 +5,7 @@ from settings.backup import Backup, S3Destination, VolumeDestination
 from settings.base import ImageRef, Settings, image_digest
 from settings.commands import Command, Commands, MigrateCommand
 from settings.files import load_stack_file, stack_file
+from settings.lockdown import Lockdown, Precautions
 from settings.maintenance import Maintenance
 from settings.monitoring import Monitoring
 from settings.platform import (
@@ -44,12 +45,14 @@ __all__ = [
     "Guards",
     "ImageRef",
     "Ingress",
+    "Lockdown",
     "Maintenance",
     "MigrateCommand",
     "Monitoring",
     "Network",
     "Peer",
     "Policy",
+    "Precautions",
     "Probe",
     "Probes",
     "Problem",

@@ -12,6 +12,7 @@ from settings.application import Application
 from settings.backup import Backup
 from settings.base import EXAMPLE_DIGEST, DnsLabel, EnvName, ImageRef, Settings
 from settings.commands import Commands
+from settings.lockdown import Lockdown, Precautions
 from settings.maintenance import Maintenance
 from settings.monitoring import Monitoring
 from settings.platform import Credentials, Data, Guards, Ingress, Network
@@ -53,6 +54,10 @@ class StackSettings(Settings):
     """Backups and the tests that prove them. Without it there are none, and migrations run without a gate."""
     maintenance: Maintenance | None = None
     """Maintenance mode; absent in service. Written by `runbook maintenance` and by a restore in place."""
+    security: Precautions = Precautions()
+    """Who comes in during a lockdown, what is closed, and for how long."""
+    lockdown: Lockdown | None = None
+    """A lockdown; absent in service. Written by `runbook security` and by the rollback controller."""
     monitoring: Monitoring | None = None
     """What is watched, who is told, and when a release goes back by itself. Without it nobody watches."""
     rotation: Rotation = Rotation()

@@ -1,0 +1,83 @@
+"""Lockdown (HerbisVeritas "Emergency Commands": `security:lockdown`, `security:unlock`): who may still come in."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+from ipaddress import ip_network
+from typing import Annotated
+
+from pydantic import AfterValidator, AwareDatetime, Field, StringConstraints
+
+from settings.base import Finding, Refused, Settings
+
+LOCKDOWN = "runbook:lockdown"
+LONGEST = timedelta(days=7)
+
+
+def _network(value: str) -> str:
+    try:
+        return str(ip_network(value, strict=False))
+    except ValueError:
+        why = "is no address and no network"
+        raise Refused([Finding((), why, "203.0.113.0/24")]) from None
+
+
+Network = Annotated[str, AfterValidator(_network), Field(examples=["203.0.113.0/24"])]
+"""Addresses of clients; one address is a network of one."""
+# Nothing that means something to the gate's configuration, and nothing that has to be decoded to be compared.
+ClosedPath = Annotated[
+    str, StringConstraints(pattern=r"^/[A-Za-z0-9._~-]+(/[A-Za-z0-9._~-]+)*$"), Field(examples=["/admin"])
+]
+
+
+class Precautions(Settings):
+    """What a lockdown is made of when nobody has time to say."""
+
+    allow: tuple[Network, ...] = ()
+    """Clients that a lockdown lets in (the office, the VPN), besides those that `runbook security lockdown` is told.
+    With none, nobody comes in."""
+    closed_paths: tuple[ClosedPath, ...] = ("/admin",)
+    """Paths that a lockdown closes for everybody, with all that begins so."""
+    lockdown_seconds: Annotated[int, Field(ge=60, le=int(LONGEST.total_seconds()))] = 3600
+    """Seconds until a lockdown ends by itself, when nobody says how long."""
+
+    def lockdown(
+        self, reason: str, now: datetime, *, seconds: int | None = None, allow: Iterable[str] = ()
+    ) -> Lockdown:
+        """A lockdown from now on."""
+        since = now.replace(microsecond=0)
+        return Lockdown(
+            reason=reason,
+            since=since,
+            until=since + timedelta(seconds=seconds or self.lockdown_seconds),
+            allow=tuple(dict.fromkeys([*self.allow, *allow])),
+            closed_paths=self.closed_paths,
+        )
+
+
+class Lockdown(Settings):
+    """Only known clients come in, they read and do not write, some paths are closed, and no CronJob starts."""
+
+    reason: Annotated[str, Field(min_length=1, examples=["SQL injection from many addresses"])]
+    """Why. For the team: clients are not shown it."""
+    since: AwareDatetime
+    """When it began."""
+    until: AwareDatetime
+    """When it ends, by the clock, whoever is there to end it."""
+    allow: tuple[Network, ...] = ()
+    """Clients that come in. With none, nobody does."""
+    closed_paths: tuple[ClosedPath, ...] = ()
+    """Closed for them, too."""
+    incident: str | None = None
+    """The record of it in the cluster (a ConfigMap)."""
+
+    def _findings(self) -> list[Finding]:
+        if not timedelta() < self.until - self.since <= LONGEST:
+            why = f"has to be after `since`, by at most {LONGEST.days} days"
+            return [Finding(("until",), why, (self.since + timedelta(hours=1)).isoformat())]
+        return []
+
+    def over(self, now: datetime) -> bool:
+        """Whether its time is up: the gate lets everything pass, and only CronJobs still wait for `unlock`."""
+        return now >= self.until
