@@ -33,6 +33,7 @@ PROVIDED_ENV = frozenset(
 _TAKEN_NAMES = frozenset(
     {"postgres", "redis", "postgres-pods", "redis-pods", "migrate", "rehearsal", "cache", "smoke"}
     | {"backup", "backup-exporter", "restore-test", "credentials", "maintenance"}
+    | {"prometheus", "alertmanager", "blackbox", "postgres-exporter", "redis-exporter"}
 )
 """Names of the program's own Services and accounts."""
 

@@ -5,12 +5,15 @@ Every threshold stands here once. Alert rules, their tests, routes, dashboards a
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
-from settings.base import EnvName, Finding, Seconds, Settings
+from settings.application import Resources, resources
+from settings.base import EXAMPLE_DIGEST, EnvName, Finding, ImageRef, Seconds, Settings
+from settings.platform import Egress
 from settings.watched import Infrastructure, Postgres, Redis, Security
+from settings.watchers import Alertmanager, FrontDoor, Operator, Prometheus
 
 Percent = Annotated[float, Field(gt=0, le=100, examples=[5])]
 Route = Annotated[str, Field(pattern=r"^/[A-Za-z0-9._~:/@*-]*$", examples=["/api/live"])]
@@ -157,6 +160,8 @@ class Slack(Settings):
     """Seconds until a message about new alerts of a subject that was told before."""
     repeat_seconds: Annotated[int, Field(ge=300, le=7 * _DAY)] = 4 * _HOUR
     """Seconds until an alert that still fires is told again."""
+    egress: tuple[Egress, ...] = ()
+    """Where the webhooks and the dead man's switch are, where that is not among `runbook:network.egress`."""
 
     def escalation(self, channel: str) -> tuple[str, ...]:
         """Who is called by a critical alert of this channel."""
@@ -173,6 +178,21 @@ class Slack(Settings):
 class Monitoring(Settings):
     """What is watched, when somebody is told, and when a release goes back."""
 
+    mode: Literal["plain", "operator"] = "plain"
+    """`plain`: a Prometheus and an Alertmanager of this stack's own. `operator`: objects for the Prometheus Operator of
+    the cluster, which brings both. Exporters are this program's in either case."""
+    image: Annotated[ImageRef | None, Field(examples=[f"registry.example.com/monitoring@{EXAMPLE_DIGEST}"])] = None
+    """Image of what watches (images/monitoring), by digest; required."""
+    prometheus: Prometheus = Prometheus()
+    """Where measurements are kept (plain)."""
+    alertmanager: Alertmanager = Alertmanager()
+    """Who tells (plain)."""
+    operator: Operator | None = None
+    """The cluster's own (operator)."""
+    exporter_resources: Resources = resources("10m", "32Mi", "16Mi", limits=("250m", "128Mi", "64Mi"))
+    """CPU, memory and scratch disk of each exporter: HTTP checks, PostgreSQL, Redis."""
+    front_door: FrontDoor = FrontDoor()
+    """The public address, asked from within the cluster."""
     scrape_seconds: Annotated[int, Field(ge=1, le=60)] = 5
     """Seconds from one reading of the metrics to the next."""
     evaluation_seconds: Annotated[int, Field(ge=1, le=60)] = 5
@@ -218,6 +238,10 @@ class Monitoring(Settings):
         if triggers.sql_injection_seconds < 4 * self.scrape_seconds:
             why = f"a window of less than four scrapes of {self.scrape_seconds} s sees too little"
             found.append(Finding(("triggers", "sqlInjectionSeconds"), why, 60 * self.scrape_seconds))
+        if self.mode == "operator" and self.operator is None:
+            why = "is missing: whose Prometheus is it, and which objects does it read?"
+            pods = {"namespace": "monitoring", "podLabels": {"app.kubernetes.io/name": "prometheus"}}
+            found.append(Finding(("operator",), why, {"prometheus": pods, "labels": {"release": "prometheus"}}))
         if self.rollback.cooldown_seconds < self.rollback.limit_seconds:
             why = f"a second rollback could begin before the first is done ({self.rollback.limit_seconds} s)"
             found.append(Finding(("rollback", "cooldownSeconds"), why, 10 * self.rollback.limit_seconds))

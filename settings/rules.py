@@ -246,6 +246,27 @@ def _probes_are_no_customers(
 
 
 @_rule
+def _what_watches(monitoring: Monitoring | None, file: StackFile) -> Iterator[Problem]:
+    """What an alert is about has to be measured by somebody; a promise that nothing keeps is no promise."""
+    if monitoring is None:
+        return
+    if monitoring.image is None:
+        why = "is missing: the image of what watches (images/monitoring), by digest"
+        yield _at(file, "monitoring", ("image",), why, None, f"registry.example.com/monitoring@{EXAMPLE_DIGEST}")
+    if monitoring.mode == "operator":
+        return
+    wanted, there = monitoring.infrastructure, monitoring.prometheus
+    for name, asked, source in (
+        ("kubelet", wanted.kubelet, there.kubelet),
+        ("nodes", wanted.nodes, there.nodes),
+        ("kubeState", wanted.kube_state, there.kube_state),
+    ):
+        if asked and source is None:
+            why = f"is to be watched, and this stack's Prometheus is not told how: set prometheus.{name}, or do without"
+            yield _at(file, "monitoring", ("infrastructure", name), why, True, False)
+
+
+@_rule
 def _way_in(application: Application, ingress: Ingress, file: StackFile) -> Iterator[Problem]:
     if not any(service.paths for service in application.services):
         why = f"no service serves a path, so {ingress.host} would answer nothing"
@@ -254,7 +275,12 @@ def _way_in(application: Application, ingress: Ingress, file: StackFile) -> Iter
 
 @_rule
 def _fits_the_quota(
-    application: Application, data: Data, backup: Backup | None, guards: Guards, file: StackFile
+    application: Application,
+    data: Data,
+    backup: Backup | None,
+    monitoring: Monitoring | None,
+    guards: Guards,
+    file: StackFile,
 ) -> Iterator[Problem]:
     """A rollout needs more pods of every service for a while, and Jobs run beside them."""
     pods = [(s.resources, s.most_replicas + application.surge) for s in application.services]
@@ -272,6 +298,12 @@ def _fits_the_quota(
         # One at work, and what the last Job that went well and the last that failed still hold.
         volumes += [backup.scratch] * (10 if backup.format == "directory" else 5)
         volumes += [backup.destination.size] if isinstance(backup.destination, VolumeDestination) else []
+    if monitoring:
+        # HTTP checks, PostgreSQL, Redis.
+        pods.append((monitoring.exporter_resources, 3))
+        if monitoring.mode == "plain":
+            pods += [(server.resources, 1) for server in (monitoring.prometheus, monitoring.alertmanager)]
+            volumes += [server.storage for server in (monitoring.prometheus, monitoring.alertmanager)]
     quota = guards.quota
     for key, have, side, amount in (
         ("cpu", quota.cpu, "requests", "cpu"),
@@ -283,6 +315,7 @@ def _fits_the_quota(
         if need > quantity(have):
             written = f"{ceil(need / 2**30)}Gi" if amount == "memory" else str(ceil(need))
             more = ", backups, a restore and its test" if backup else ""
+            more += ", monitoring" if monitoring else ""
             why = f"all services with the surge of a rollout, Jobs and data{more} need {written} ({side}.{amount})"
             yield _at(file, "guards", ("quota", key), why, have, written)
     storage = sum(quantity(size) for size in volumes)

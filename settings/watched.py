@@ -29,6 +29,8 @@ class Security(Settings):
 class Infrastructure(Settings):
     """CPU, memory, I/O, disks, certificates, CronJobs (Runbook de Production §6)."""
 
+    kubelet: bool = True
+    """Metrics of kubelets are there: CPU and memory of containers, and volumes that fill, are watched."""
     nodes: bool = True
     """node_exporter is there: CPU, memory, I/O and disks of the nodes are watched."""
     kube_state: bool = True

@@ -40,7 +40,8 @@ def _domains(
     yield slo(monitoring)
     yield postgres(monitoring)
     yield redis(monitoring)
-    yield containers(monitoring)
+    if infrastructure.kubelet:
+        yield containers(monitoring)
     if infrastructure.nodes:
         yield nodes(monitoring)
     if infrastructure.kube_state:

@@ -26,7 +26,8 @@ def infrastructure(monitoring: Monitoring) -> Board:
 
 def _rows(monitoring: Monitoring) -> Iterator[Row]:
     limits = monitoring.infrastructure
-    yield Row("Containers", _containers(monitoring))
+    if limits.kubelet:
+        yield Row("Containers", _containers(monitoring))
     if limits.kube_state:
         yield Row("Pods and CronJobs", _workloads(monitoring))
     if limits.nodes:

@@ -20,8 +20,15 @@ from tests.unit.test_settings import edited, judged, prod, refusal
 CONTROLLER = Places(controller="http://rollback:8080/alerts", switch="https://switch.example.com/shop")
 
 
+PLAIN = {
+    "image": "registry.example.com/monitoring@sha256:" + "d" * 64,
+    "infrastructure": {"kubelet": False, "nodes": False, "kubeState": False},
+}
+"""What a stack has to say: the image, and that nobody else's exporters are there."""
+
+
 def watched(**monitoring: Any) -> dict[str, Any]:
-    return prod(monitoring=monitoring)
+    return prod(monitoring={**PLAIN, **monitoring})
 
 
 def settings(**monitoring: Any) -> StackSettings:
@@ -107,14 +114,36 @@ def test_what_cannot_work_is_refused(monitoring: dict[str, Any], where: str, say
     assert says in message
 
 
+def test_what_nobody_measures_is_not_promised() -> None:
+    message = str(refusal(prod(monitoring={})))
+    assert "runbook:monitoring.image" in message
+    for name in ("kubelet", "nodes", "kubeState"):
+        assert f"runbook:monitoring.infrastructure.{name}" in message
+        assert f"set prometheus.{name}" in message
+    kubelet = {"egress": [{"cidr": "10.0.0.0/8", "ports": [443, 10250]}]}
+    measured = {"infrastructure": {"nodes": False, "kubeState": False}, "prometheus": {"kubelet": kubelet}}
+    assert settings(**measured)
+
+
+def test_the_operator_of_a_cluster_brings_what_watches() -> None:
+    assert "runbook:monitoring.operator" in str(refusal(watched(mode="operator")))
+    theirs = {"prometheus": {"namespace": "monitoring", "podLabels": {"app.kubernetes.io/name": "prometheus"}}}
+    assert settings(mode="operator", operator=theirs, infrastructure={})
+
+
+def test_what_watches_counts_in_the_quota() -> None:
+    assert "monitoring need" in str(refusal(edited(watched(), "guards", {"quota": {"cpu": "6"}})))
+    assert "the volumes need" in str(refusal(watched(prometheus={"storage": "500Gi"})))
+
+
 def test_a_probe_that_would_hide_errors_is_refused() -> None:
     config = edited(watched(), "application.services.0.probes.readiness.path", "/ready")
     message = str(refusal(config))
     assert "runbook:monitoring.uncountedRoutes" in message
     assert "probes ask /ready" in message
     assert "- /ready" in message
-    assert judged(edited(config, "monitoring", {"uncountedRoutes": ["/metrics", "/api/live", "/ready"]}))
-    assert judged(edited(config, "monitoring", {"healthPath": "/ready"}))
+    assert judged(edited(config, "monitoring.uncountedRoutes", ["/metrics", "/api/live", "/ready"]))
+    assert judged(edited(config, "monitoring.healthPath", "/ready"))
 
 
 # -- the way back in time ------------------------------------------------------------------------------
