@@ -80,6 +80,7 @@ if plan := settings.backup:
             secrets=secrets,
             release=settings.release,
             protect=settings.guards.protect_data,
+            paused=settings.lockdown is not None,
         ),
         pulumi.ResourceOptions(depends_on=ready),
     )
@@ -138,6 +139,19 @@ if release := settings.release:
             ),
             pulumi.ResourceOptions(depends_on=[foundation]),
         ).service_name
+    lockdown: room.Lockdown | None = None
+    if settings.lockdown:
+        lockdown = room.Lockdown(
+            "lockdown",
+            room.LockdownArgs(
+                namespace=foundation.namespace,
+                image=settings.image,
+                lockdown=settings.lockdown,
+                services=settings.application.services,
+                ingress_controller=settings.network.ingress_controller,
+            ),
+            pulumi.ResourceOptions(depends_on=[foundation]),
+        )
     application = room.Application(
         "application",
         room.ApplicationArgs(
@@ -149,6 +163,7 @@ if release := settings.release:
             secret_name=credentials.secret_name,
             rehearsal=settings.commands.rehearsal,
             divert_to=divert_to,
+            lockdown=lockdown,
         ),
         pulumi.ResourceOptions(depends_on=ready),
     )
@@ -185,6 +200,7 @@ if release := settings.release:
                 migrate=settings.commands.migrate,
                 smoke=settings.commands.rehearsal,
                 amounts=settings.application.job_resources,
+                paused=settings.lockdown is not None,
             ),
             pulumi.ResourceOptions(depends_on=[application, backup]),
         )

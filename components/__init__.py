@@ -8,6 +8,7 @@ from components.credentials import Credentials, CredentialsArgs
 from components.data import DataServices, DataServicesArgs
 from components.foundation import Foundation, FoundationArgs
 from components.jobs import RolloutJobArgs
+from components.lockdown import Lockdown, LockdownArgs
 from components.maintenance import Maintenance, MaintenanceArgs
 from components.migration import Migration, MigrationArgs
 from components.pre_release import PreRelease, PreReleaseArgs
@@ -30,6 +31,8 @@ __all__ = [
     "DataServicesArgs",
     "Foundation",
     "FoundationArgs",
+    "Lockdown",
+    "LockdownArgs",
     "Maintenance",
     "MaintenanceArgs",
     "Migration",

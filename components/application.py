@@ -18,16 +18,10 @@ from pulumi_kubernetes.core.v1 import (
     Service,
 )
 from pulumi_kubernetes.meta.v1 import LabelSelectorArgsDict
-from pulumi_kubernetes.networking.v1 import Ingress as KubernetesIngress
-from pulumi_kubernetes.networking.v1 import (
-    IngressRuleArgsDict,
-    IngressTLSArgsDict,
-    NetworkPolicy,
-    NetworkPolicyPortArgsDict,
-)
 from pulumi_kubernetes.policy.v1 import PodDisruptionBudget
 
-from components.foundation import clients, peer
+from components.front_door import FrontDoor
+from components.lockdown import Lockdown
 from components.names import SERVICE, content_hash, labels, metadata, selector
 from components.pods import APPLICATION_UID, SECRETS_IN_ENVIRONMENT, container, probe, service_account, spread, template
 from components.rehearsal import Rehearsal, RehearsalArgs
@@ -59,6 +53,8 @@ class ApplicationArgs:
     """What a new release must pass before it gets traffic."""
     divert_to: Input[str] | None = None
     """Under maintenance, the Service that the ingress leads to instead of the services."""
+    lockdown: Lockdown | None = None
+    """Under lockdown, the gate in front of them."""
 
 
 class Application(pulumi.ComponentResource):
@@ -86,14 +82,20 @@ class Application(pulumi.ComponentResource):
         self._args = args
         self._inside = ResourceOptions(parent=self, depends_on=opts.depends_on if opts else None)
         services = args.application.services
-        self._openings(services)
         configs = [self._config_map(service) for service in services]
         # A rollback goes back to what served before, and every second of it counts.
         rehearsal = self._rehearsal(services[0], configs[0]) if args.release.action == "deploy" else None
         self._proven = ResourceOptions(depends_on=[rehearsal] if rehearsal else [])
         for service, config in zip(services, configs, strict=True):
             self._service(service, config)
-        self._ingress(services)
+        FrontDoor(
+            namespace=args.namespace,
+            services=services,
+            ingress=args.ingress,
+            ingress_controller=args.ingress_controller,
+            divert_to=args.divert_to,
+            lockdown=args.lockdown,
+        ).build(self._inside, ResourceOptions.merge(self._inside, self._waits()))
 
         self.url = args.ingress.url
         self.services = [service.name for service in services]
@@ -276,65 +278,4 @@ class Application(pulumi.ComponentResource):
             containers=[self._container(service, config)],
             termination_grace_period_seconds=service.termination_grace_seconds,
             **spread(here),
-        )
-
-    def _openings(self, services: Sequence[ServiceSettings]) -> None:
-        """From the ingress controller and from one another to the services' ports."""
-        ports: list[NetworkPolicyPortArgsDict] = [
-            {"port": port, "protocol": "TCP"} for port in sorted({s.port for s in services if s.port})
-        ]
-        everyone: LabelSelectorArgsDict = {"match_labels": {"app.kubernetes.io/component": SERVICE}}
-        kind = labels("services", "application")
-        NetworkPolicy(
-            "allow-into-services",
-            metadata=metadata("allow-into-services", self._args.namespace, kind),
-            spec={
-                "pod_selector": everyone,
-                "policy_types": ["Ingress"],
-                "ingress": [
-                    {
-                        "from_": [peer(self._args.ingress_controller), {"pod_selector": clients()}],
-                        "ports": ports,
-                    }
-                ],
-            },
-            opts=self._inside,
-        )
-        NetworkPolicy(
-            "allow-to-services",
-            metadata=metadata("allow-to-services", self._args.namespace, kind),
-            spec={
-                "pod_selector": clients(),
-                "policy_types": ["Egress"],
-                "egress": [{"to": [{"pod_selector": everyone}], "ports": ports}],
-            },
-            opts=self._inside,
-        )
-
-    def _ingress(self, services: Sequence[ServiceSettings]) -> None:
-        wanted = self._args.ingress
-        rule: IngressRuleArgsDict = {
-            "host": wanted.host,
-            "http": {
-                "paths": [
-                    {
-                        "path": path,
-                        "path_type": "Prefix",
-                        "backend": {
-                            "service": {"name": self._args.divert_to or service.name, "port": {"name": "http"}}
-                        },
-                    }
-                    for service in services
-                    for path in service.paths
-                ]
-            },
-        }
-        tls: IngressTLSArgsDict = {"hosts": [wanted.host]}
-        if wanted.tls.secret_name:
-            tls["secret_name"] = wanted.tls.secret_name
-        KubernetesIngress(
-            "ingress",
-            metadata=metadata("ingress", self._args.namespace, labels("ingress", "application"), wanted.annotations),
-            spec={"ingress_class_name": wanted.class_name, "tls": [tls], "rules": [rule]},
-            opts=ResourceOptions.merge(self._inside, self._waits()),
         )

@@ -50,6 +50,8 @@ class BackupArgs:
     """What a backup says the data belongs to."""
     protect: bool
     """Refuse to delete the volume of a volume destination."""
+    paused: bool = False
+    """Start nothing by schedule, whatever the settings of backups say."""
 
 
 class Backup(pulumi.ComponentResource):
@@ -84,7 +86,7 @@ class Backup(pulumi.ComponentResource):
             namespace=self._args.namespace,
             backup=backup,
             schedule=backup.schedule,
-            suspend=backup.suspend,
+            suspend=backup.suspend or self._args.paused,
             annotations=tasks.KEYS_IN_ENVIRONMENT,
             job={
                 **tasks.attempts(final=["cleanup"]),

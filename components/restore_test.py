@@ -55,6 +55,8 @@ class RestoreTestArgs:
     """What has to find the service well."""
     amounts: Resources
     """CPU, memory and scratch disk of migrations and smoke."""
+    paused: bool = False
+    """Start nothing by schedule, whatever the settings of backups say."""
 
 
 class RestoreTest(pulumi.ComponentResource):
@@ -77,7 +79,7 @@ class RestoreTest(pulumi.ComponentResource):
             namespace=args.namespace,
             backup=backup,
             schedule=test.schedule,
-            suspend=backup.suspend,
+            suspend=backup.suspend or args.paused,
             annotations=_ANNOTATIONS,
             job={
                 # A test that failed says something; the next one comes by schedule.

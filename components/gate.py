@@ -1,0 +1,115 @@
+"""What the gate of a lockdown decides, as HAProxy's configuration.
+
+The clock decides with it: after `until` everything passes, also when nobody and nothing is there to end the lockdown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from settings import Lockdown
+
+PROBE_PORT = 9000
+_PAGE = (
+    '<!doctype html><html lang="en"><head><meta charset="utf-8">'
+    '<meta name="viewport" content="width=device-width"><title>Closed for a while</title></head>'
+    "<body><h1>Closed for a while</h1><p>The shop is open again at {until} UTC.</p></body></html>"
+)
+_TOLD = '{{"status":"lockdown","refused":"%[var(txn.refused)]","from":"%[var(txn.from)]","until":"{until}Z"}}'
+_LINE = (
+    '{"time":"%[date,utime(%Y-%m-%dT%H:%M:%SZ)]","refused":"%[var(txn.refused)]",'
+    '"from":"%[var(txn.from)]","method":"%HM","path":"%[var(txn.path),json(utf8s)]"}'
+)
+"""The path without its query, which may carry somebody's token."""
+
+
+@dataclass(frozen=True)
+class Way:
+    """From a port of the gate to a service."""
+
+    port: int
+    service: str
+    target: int
+
+    @property
+    def address(self) -> str:
+        return f"{self.service}:{self.target}"
+
+
+def haproxy(lockdown: Lockdown, ways: Sequence[Way]) -> str:
+    """The configuration file. The reason is not in it: clients are not shown it."""
+    end = int(lockdown.until.timestamp())
+    spoken = f"{lockdown.until:%Y-%m-%dT%H:%M:%S}"
+    # What the ingress controller writes last is whom it saw; whatever stands before was brought by the client.
+    known = f"var(txn.from) -m ip {' '.join(lockdown.allow)}" if lockdown.allow else "always_false"
+    answers = [
+        _answer("text/html; charset=utf-8", _PAGE.format(until=f"{lockdown.until:%Y-%m-%d %H:%M}"), " html"),
+        _answer("application/json", _TOLD.format(until=spoken), ""),
+    ]
+    lines = [
+        "global",
+        "    log stdout format raw local0 notice",
+        "    maxconn 1000",
+        "    nbthread 2",
+        "",
+        "defaults",
+        "    mode http",
+        "    log global",
+        "    option dontlognull",
+        # Each request goes to a pod that is there: during a rollout an idle connection may lead to one that is not.
+        "    option http-server-close",
+        "    option redispatch",
+        "    retries 3",
+        "    timeout connect 2s",
+        "    timeout client 60s",
+        "    timeout server 60s",
+        "    timeout http-request 10s",
+        "",
+        "frontend gate",
+        *(f"    bind :{way.port}" for way in ways),
+        f"    log-format '{_LINE}'",
+        f"    acl over date ge {end}",
+        f"    acl known {known}",
+        *(f"    acl closed {_AS_READ} -m beg -i {path}" for path in lockdown.closed_paths),
+        # Nobody who means well writes a path that goes back and forth.
+        f"    acl closed {_AS_READ} -m reg (^|/)[.][.]?(/|$)",
+        "    acl reads method GET HEAD OPTIONS",
+        "    acl leaves-http req.hdr(upgrade) -m found",
+        "    acl html req.hdr(accept) -m sub text/html",
+        "    acl refused var(txn.refused) -m found",
+        "    http-request set-var(txn.from) req.hdr_ip(x-forwarded-for,-1)",
+        "    http-request set-var(txn.path) path",
+        "    http-request set-var(txn.refused) str(source) if !over !known",
+        "    http-request set-var(txn.refused) str(path) if !over !refused closed",
+        "    http-request set-var(txn.refused) str(method) if !over !refused !reads",
+        "    http-request set-var(txn.refused) str(method) if !over !refused leaves-http",
+        f"    http-request set-var(txn.left) date,neg,add({end}) if refused",
+        "    http-request set-log-level silent unless refused",
+        *(f"    {answer}" for answer in answers),
+        "    use_backend %[dst_port]",
+        "",
+        *(
+            line
+            for way in ways
+            for line in (f"backend {way.port}", f"    server {way.service} {way.address} init-addr libc", "")
+        ),
+        # Kubelet's: neither lockdown nor services make this pod ill.
+        "frontend probe",
+        f"    bind :{PROBE_PORT}",
+        "    no log",
+        "    http-request return status 200 content-type text/plain string alive",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+_AS_READ = 'path,url_dec,regsub("/+","/",g)'
+"""The path as a lenient application reads it."""
+
+
+def _answer(kind: str, body: str, condition: str) -> str:
+    return (
+        f"http-request return status 503 content-type \"{kind}\" lf-string '{body}' "
+        f'hdr Retry-After "%[var(txn.left)]" hdr Cache-Control no-store if refused{condition}'
+    )

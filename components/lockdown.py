@@ -1,0 +1,174 @@
+"""Lockdown (HerbisVeritas "Emergency Commands": `security:lockdown`): a gate between the ingress and the services.
+
+The services' pods are not touched. Around the gate there is no way: its own policies let only the ingress controller
+in, and the services' let in the gate instead of the ingress controller (components/front_door.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import pulumi
+from pulumi import Input, ResourceOptions
+from pulumi_kubernetes.apps.v1 import Deployment
+from pulumi_kubernetes.core.v1 import ConfigMap, HTTPGetActionArgsDict, Service, ServicePortArgsDict
+from pulumi_kubernetes.meta.v1 import LabelSelectorArgsDict
+from pulumi_kubernetes.networking.v1 import (
+    NetworkPolicy,
+    NetworkPolicyPortArgsDict,
+    NetworkPolicySpecArgsDict,
+)
+from pulumi_kubernetes.policy.v1 import PodDisruptionBudget
+
+from components.foundation import parts, peer
+from components.gate import PROBE_PORT, Way, haproxy
+from components.names import LOCKDOWN, SERVICE, content_hash, labels, metadata, selector
+from components.pods import APPLICATION_UID, container, service_account, spread, template
+from settings import Lockdown as LockdownSettings
+from settings import Peer
+from settings import Service as ServiceSettings
+from settings.application import resources
+
+_FIRST_PORT = 8080
+_FOLDER = "/etc/gate"
+_SMALL = resources("20m", "32Mi", "8Mi", limits=("500m", "128Mi", "32Mi"))
+_LEAVING = 5
+"""Seconds in which the gate still answers whoever has not heard yet that it goes."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LockdownArgs:
+    """Who comes in, to what, and who brings them."""
+
+    namespace: Input[str]
+    """Where the gate stands."""
+    image: Input[str]
+    """The project's own image."""
+    lockdown: LockdownSettings
+    """Who comes in, and until when."""
+    services: Sequence[ServiceSettings]
+    """What is behind the gate."""
+    ingress_controller: Peer
+    """The only one who may ask the gate: whom it saw is what the gate believes."""
+
+
+class Lockdown(pulumi.ComponentResource):
+    """The gate, ready to be what the ingress leads to."""
+
+    service_name: pulumi.Output[str]
+    """Service of the gate; it has pods that answer."""
+    ports: Mapping[str, int]
+    """The gate's port for each service: which one a path leads to stays the ingress controller's business."""
+
+    def __init__(self, name: str, args: LockdownArgs, opts: ResourceOptions | None = None) -> None:
+        super().__init__("runbook:lockdown:Lockdown", name, None, opts)
+        self._args = args
+        self._inside = ResourceOptions(parent=self, depends_on=opts.depends_on if opts else None)
+        self._named = metadata(LOCKDOWN, args.namespace, labels(LOCKDOWN, LOCKDOWN))
+        self._here: LabelSelectorArgsDict = {"match_labels": selector(LOCKDOWN, LOCKDOWN)}
+        ported = [(service.name, service.port) for service in args.services if service.port]
+        ways = [Way(_FIRST_PORT + index, service, port) for index, (service, port) in enumerate(ported)]
+        self.ports = {way.service: way.port for way in ways}
+        openings = self._openings(ways)
+        deployment = self._deployment(ways, openings)
+        ports: list[ServicePortArgsDict] = [
+            {"name": f"way-{way.port}", "port": way.port, "target_port": way.port, "protocol": "TCP"} for way in ways
+        ]
+        service = Service(
+            "lockdown-service",
+            metadata=self._named,
+            spec={"type": "ClusterIP", "selector": selector(LOCKDOWN, LOCKDOWN), "ports": ports},
+            opts=ResourceOptions.merge(self._inside, ResourceOptions(depends_on=[deployment])),
+        )
+        self.service_name = service.metadata.apply(lambda meta: meta.name or "")
+        self.register_outputs({})
+
+    def _deployment(self, ways: Sequence[Way], openings: Sequence[pulumi.Resource]) -> Deployment:
+        args = self._args
+        data = {"haproxy.cfg": haproxy(args.lockdown, ways)}
+        config = f"{LOCKDOWN}-gate-{content_hash(data)}"
+        ConfigMap(
+            config,
+            metadata=metadata(config, args.namespace, labels(LOCKDOWN, LOCKDOWN)),
+            immutable=True,
+            data=data,
+            opts=self._inside,
+        )
+        account = service_account(LOCKDOWN, LOCKDOWN, args.namespace, self._inside)
+        # HAProxy asks for names once, and ends when one is not there: in a stack's first update they come later.
+        names = " ".join(way.service for way in ways)
+        wait = f"for name in {names}; do until getent hosts $name > /dev/null; do sleep 0.2; done; done"
+        alive: HTTPGetActionArgsDict = {"path": "/", "port": PROBE_PORT}
+        gate = container(
+            LOCKDOWN,
+            image=args.image,
+            amounts=_SMALL,
+            command=["sh", "-c", f"{wait}; exec /usr/sbin/haproxy -db -f {_FOLDER}/haproxy.cfg"],
+            mounts=[{"name": "gate", "mount_path": _FOLDER, "read_only": True}],
+            ports=[{"name": f"way-{way.port}", "container_port": way.port, "protocol": "TCP"} for way in ways],
+            startup_probe={"http_get": alive, "period_seconds": 1, "failure_threshold": 600},
+            readiness_probe={"tcp_socket": {"port": ways[0].port}, "period_seconds": 2},
+            liveness_probe={"http_get": alive, "failure_threshold": 6},
+            lifecycle={"pre_stop": {"sleep": {"seconds": _LEAVING}}},
+        )
+        deployment = Deployment(
+            LOCKDOWN,
+            metadata=self._named,
+            spec={
+                "replicas": 2,
+                "strategy": {"type": "RollingUpdate", "rolling_update": {"max_surge": 2, "max_unavailable": 0}},
+                "selector": self._here,
+                "template": template(
+                    LOCKDOWN,
+                    LOCKDOWN,
+                    service_account=account.metadata.apply(lambda meta: meta.name or ""),
+                    uid=APPLICATION_UID,
+                    containers=[gate],
+                    volumes=[{"name": "gate", "config_map": {"name": config}}],
+                    **spread(self._here),
+                ),
+            },
+            opts=ResourceOptions.merge(self._inside, ResourceOptions(depends_on=openings)),
+        )
+        PodDisruptionBudget(
+            "lockdown-budget",
+            metadata=self._named,
+            spec={"selector": self._here, "max_unavailable": 1, "unhealthy_pod_eviction_policy": "AlwaysAllow"},
+            opts=self._inside,
+        )
+        return deployment
+
+    def _openings(self, ways: Sequence[Way]) -> list[pulumi.Resource]:
+        """From the ingress controller, to the services, and nowhere else."""
+        services = parts(SERVICE)
+        mine: list[NetworkPolicyPortArgsDict] = [{"port": way.port, "protocol": "TCP"} for way in ways]
+        theirs: list[NetworkPolicyPortArgsDict] = [
+            {"port": port, "protocol": "TCP"} for port in sorted({way.target for way in ways})
+        ]
+        openings: dict[str, NetworkPolicySpecArgsDict] = {
+            "allow-into-lockdown": {
+                "pod_selector": self._here,
+                "policy_types": ["Ingress"],
+                "ingress": [{"from_": [peer(self._args.ingress_controller)], "ports": mine}],
+            },
+            "allow-lockdown-to-services": {
+                "pod_selector": self._here,
+                "policy_types": ["Egress"],
+                "egress": [{"to": [{"pod_selector": services}], "ports": theirs}],
+            },
+            "allow-lockdown-into-services": {
+                "pod_selector": services,
+                "policy_types": ["Ingress"],
+                "ingress": [{"from_": [{"pod_selector": self._here}], "ports": theirs}],
+            },
+        }
+        return [
+            NetworkPolicy(
+                name,
+                metadata=metadata(name, self._args.namespace, labels(name, LOCKDOWN)),
+                spec=spec,
+                opts=self._inside,
+            )
+            for name, spec in openings.items()
+        ]
