@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from settings.application import Resources, resources
-from settings.base import EXAMPLE_DIGEST, EnvName, Finding, ImageRef, Seconds, Settings
+from settings.base import EXAMPLE_DIGEST, DnsLabel, EnvName, Finding, ImageRef, Seconds, Settings
 from settings.platform import Egress
 from settings.watched import Infrastructure, Postgres, Redis, Security
 from settings.watchers import Alertmanager, FrontDoor, Operator, Prometheus
@@ -18,6 +18,9 @@ from settings.watchers import Alertmanager, FrontDoor, Operator, Prometheus
 Percent = Annotated[float, Field(gt=0, le=100, examples=[5])]
 Route = Annotated[str, Field(pattern=r"^/[A-Za-z0-9._~:/@*-]*$", examples=["/api/live"])]
 _MINUTE, _HOUR, _DAY = 60, 3_600, 86_400
+STATE_ACCESS_KEY, STATE_SECRET_KEY = "STATE_S3_ACCESS_KEY_ID", "STATE_S3_SECRET_ACCESS_KEY"
+STATE_PASSPHRASE = "STATE_PASSPHRASE"  # noqa: S105 (a name)
+STATE_SECRETS = (STATE_ACCESS_KEY, STATE_SECRET_KEY, STATE_PASSPHRASE)
 SLACK_SECRET, DEAD_MANS_SWITCH = "SLACK_WEBHOOK_", "DEAD_MANS_SWITCH_URL"
 
 
@@ -122,6 +125,17 @@ class Slo(Settings):
         return []
 
 
+class State(Settings):
+    """Where the engine keeps the stack: a bucket, which a controller in the cluster reaches as operators do. The keys
+    of it are `secrets:STATE_S3_ACCESS_KEY_ID` and `secrets:STATE_S3_SECRET_ACCESS_KEY`, the passphrase of the stack's
+    secrets is `secrets:STATE_PASSPHRASE`."""
+
+    url: Annotated[str, Field(pattern=r"^s3://[^\s@]+$", examples=["s3://state?region=eu-west-3"])]
+    """As in PULUMI_BACKEND_URL, with the server's address as pods reach it."""
+    egress: Annotated[tuple[Egress, ...], Field(min_length=1)]
+    """Where the server is, for the network policies."""
+
+
 class Rollback(Settings):
     """The rollback nobody has to type, and what it may take at the most."""
 
@@ -141,6 +155,33 @@ class Rollback(Settings):
     gates, the update up to the services."""
     lockdown_seconds: Annotated[int, Field(ge=60, le=7 * _DAY)] = _HOUR
     """Seconds until a lockdown ends by itself (HerbisVeritas "Emergency Commands": `security:lockdown`)."""
+    image: Annotated[ImageRef | None, Field(examples=[f"registry.example.com/controller@{EXAMPLE_DIGEST}"])] = None
+    """Image of the controller that does it (images/controller), by digest. Without it, triggers only tell."""
+    state: State | None = None
+    """The stack's state, which the controller reads and writes as the operator's command does."""
+    api_server: tuple[Egress, ...] = ()
+    """Where the cluster's API server is, for the network policies: its own addresses, not the service's."""
+    dry_run: bool = False
+    """The controller decides and tells what it would do, and does nothing."""
+    resources: Resources = resources("50m", "384Mi", "64Mi", limits=("2", "1Gi", "512Mi"))
+    """CPU, memory and scratch disk of the controller, the engine in it."""
+
+    def _findings(self) -> list[Finding]:
+        here = {"image": self.image, "state": self.state, "apiServer": self.api_server}
+        if not any(here.values()) or all(here.values()):
+            return []
+        why = "is missing: the controller needs its image, the stack's state and the API server's addresses"
+        write = {
+            "image": f"registry.example.com/controller@{EXAMPLE_DIGEST}",
+            "state": {"url": "s3://state?region=eu-west-3", "egress": [{"cidr": "0.0.0.0/0", "ports": [443]}]},
+            "apiServer": [{"cidr": "10.0.0.1/32", "ports": [6443]}],
+        }
+        return [Finding((name,), why, write[name]) for name, value in here.items() if not value]
+
+    @property
+    def controlled(self) -> bool:
+        """Whether the controller runs."""
+        return self.enabled and self.image is not None
 
 
 CHANNELS = ("critical", "alerts", "security", "business", "performance")
@@ -201,6 +242,8 @@ class Monitoring(Settings):
     """Seconds from one health check to the next."""
     health_path: Route = "/api/health"
     """What is asked (HerbisVeritas "Health Checks Automatiques")."""
+    unmeasured: tuple[DnsLabel, ...] = ()
+    """Services that have a port and no `/metrics`."""
     uncounted_routes: tuple[Route, ...] = ("/metrics", "/api/live", "/api/ready", "/api/health")
     """Routes that only machines ask, as the application's histogram names them: they neither hide a customer's errors
     among many good answers nor are errors themselves. Every probe's path belongs here."""
@@ -254,5 +297,6 @@ class Monitoring(Settings):
 
     @property
     def secret_names(self) -> tuple[EnvName, ...]:
-        """The `secrets:*` keys that alerts need."""
-        return (*self.slack.secret_names.values(), *((DEAD_MANS_SWITCH,) if self.dead_mans_switch else ()))
+        """The `secrets:*` keys that alerts need, and the controller."""
+        switch = (DEAD_MANS_SWITCH,) if self.dead_mans_switch else ()
+        return (*self.slack.secret_names.values(), *switch, *(STATE_SECRETS if self.rollback.controlled else ()))

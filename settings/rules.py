@@ -301,6 +301,7 @@ def _fits_the_quota(
     if monitoring:
         # HTTP checks, PostgreSQL, Redis.
         pods.append((monitoring.exporter_resources, 3))
+        pods += [(monitoring.rollback.resources, 1)] if monitoring.rollback.controlled else []
         if monitoring.mode == "plain":
             pods += [(server.resources, 1) for server in (monitoring.prometheus, monitoring.alertmanager)]
             volumes += [server.storage for server in (monitoring.prometheus, monitoring.alertmanager)]

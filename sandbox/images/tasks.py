@@ -15,7 +15,7 @@ from sandbox.paths import ROOT
 HERE = Path(__file__).resolve().parent
 SOURCE = ROOT / "tasks"
 RECIPE = ROOT / "images" / "tasks"
-_PYTHON = "/usr/bin/python3"
+PYTHON = "/usr/bin/python3"
 """The distribution's: the images follow this machine's release, so theirs is the same."""
 
 
@@ -27,7 +27,7 @@ def layout(stand: Path, log: Path) -> Path:
         copy = target / "tasks"
         shutil.copytree(SOURCE, copy, ignore=shutil.ignore_patterns("__pycache__"))
         # What the Dockerfile's last stage does, without a builder.
-        compiling = [_PYTHON, "-m", "compileall", "-q", "--invalidation-mode", "unchecked-hash"]
+        compiling = [PYTHON, "-m", "compileall", "-q", "--invalidation-mode", "unchecked-hash"]
         ui.run([*compiling, "-s", copy, "-p", "tasks", copy], log=log)
         images = oci.Layout(target / "layout")
         layers = images.layers_of(below)
@@ -44,26 +44,26 @@ def programs(stand: Path, log: Path) -> Path:
     requirements = RECIPE / "requirements.txt"
 
     def build(target: Path) -> None:
-        wheels = _wheels(requirements, target / "wheels", log)
+        packages = wheels(requirements, target / "wheels", log)
         builder = Builder(target, stand, log)
         arguments = {"BASE": BASE, "PIP_NO_INDEX": "1", "PIP_FIND_LINKS": "/wheels"}
         builder.build(
             "programs",
             ROOT,
             *("--file", RECIPE / "Dockerfile", "--ignorefile", RECIPE / "Dockerfile.dockerignore"),
-            *("--target", "programs", "--volume", f"{wheels}:/wheels:ro"),
+            *("--target", "programs", "--volume", f"{packages}:/wheels:ro"),
             *(f"--build-arg={name}={value}" for name, value in arguments.items()),
         )
         builder.close()
-        shutil.rmtree(wheels)
+        shutil.rmtree(packages)
 
     inputs = [RECIPE, HERE / "tasks.py", HERE / "buildah.py", stand.parent.name]
     return artifact("image-tasks-programs", inputs, build) / "layout"
 
 
-def _wheels(requirements: Path, target: Path, log: Path) -> Path:
+def wheels(requirements: Path, target: Path, log: Path) -> Path:
     """The packages, fetched by this machine's own pip: it knows from where, and whom to trust."""
-    version = ui.run([_PYTHON, "-c", "import sys; print('%d.%d' % sys.version_info[:2])"]).strip()
+    version = ui.run([PYTHON, "-c", "import sys; print('%d.%d' % sys.version_info[:2])"]).strip()
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary", ":all:"]
     command += ["--require-hashes", "--python-version", version, "--dest", str(target)]
     ui.run([*command, "--requirement", requirements], log=log)

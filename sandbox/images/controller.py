@@ -1,0 +1,90 @@
+"""The image of the rollback controller: Python by its Dockerfile; the engine and the program are put on as layers."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from sandbox import toolchain, ui
+from sandbox.cache import artifact
+from sandbox.images import oci
+from sandbox.images.buildah import BASE, Builder
+from sandbox.images.registry import push
+from sandbox.images.tasks import PYTHON, wheels
+from sandbox.paths import ROOT
+from sandbox.toolchain import Toolchain
+
+HERE = Path(__file__).resolve().parent
+RECIPE = ROOT / "images" / "controller"
+PROGRAM = [ROOT / name for name in ("Pulumi.yaml", "__main__.py", "settings", "components", "ops")]
+
+
+def layout(stand: Path, log: Path) -> Path:
+    """OCI layout of the one image `controller`; seconds when only the program has changed."""
+    below, engine = _python(stand, log), _engine()
+
+    def build(target: Path) -> None:
+        copy = target / "program"
+        copy.mkdir()
+        for source in PROGRAM:
+            if source.is_dir():
+                shutil.copytree(source, copy / source.name, ignore=shutil.ignore_patterns("__pycache__"))
+            else:
+                shutil.copy(source, copy)
+        # What the Dockerfile's last stage does, without a builder.
+        compiling = [PYTHON, "-m", "compileall", "-q", "--invalidation-mode", "unchecked-hash", "-s", copy]
+        ui.run([*compiling, *(copy / source.name for source in PROGRAM if source.is_dir())], log=log)
+        images = oci.Layout(target / "layout")
+        layers = images.layers_of(below)
+        layers.append(images.layer(oci.pack(target / "engine.tar", [(engine, "opt/pulumi")])))
+        layers.append(images.layer(oci.pack(target / "program.tar", [(copy, "opt/runbook")])))
+        images.image("controller", layers, oci.config(below))
+        shutil.rmtree(copy)
+
+    inputs = [*PROGRAM, HERE / "controller.py", HERE / "oci.py", below.parent.name, engine.name]
+    return artifact("image-controller", inputs, build) / "layout"
+
+
+def _engine() -> Path:
+    """`bin` and `plugins`, as the engine has them in its home."""
+    tools: Toolchain = toolchain.ensure(kubectl=False)
+
+    def build(target: Path) -> None:
+        shutil.copytree(tools.bin, target / "bin")
+        toolchain.install_plugins(target, tools)
+        for link in (target / "plugins").glob("*/*"):
+            there = link.resolve()
+            link.unlink()
+            shutil.copy(there, link)
+
+    made_of = [str(tools.bin), *(f"{name} {path}" for name, path in sorted(tools.plugins.items()))]
+    return artifact("image-controller-engine", [*made_of, HERE / "controller.py"], build)
+
+
+def _python(stand: Path, log: Path) -> Path:
+    """OCI layout of everything below the engine: Python with the program's packages."""
+    requirements = RECIPE / "requirements.txt"
+
+    def build(target: Path) -> None:
+        packages = wheels(requirements, target / "wheels", log)
+        builder = Builder(target, stand, log)
+        arguments = {"BASE": BASE, "ENGINE": BASE, "PIP_NO_INDEX": "1", "PIP_FIND_LINKS": "/wheels"}
+        builder.build(
+            "python",
+            ROOT,
+            *("--file", RECIPE / "Dockerfile", "--ignorefile", RECIPE / "Dockerfile.dockerignore"),
+            *("--target", "python", "--volume", f"{packages}:/wheels:ro"),
+            *(f"--build-arg={name}={value}" for name, value in arguments.items()),
+        )
+        builder.close()
+        shutil.rmtree(packages)
+
+    inputs = [RECIPE, HERE / "tasks.py", HERE / "buildah.py", stand.parent.name]
+    return artifact("image-controller-python", inputs, build) / "layout"
+
+
+def built(registry: str) -> str:
+    """Its reference by digest, built and pushed when it is not there yet. `make up` does not: few stacks need it."""
+    from sandbox.images import LOG, base_layout
+
+    return push(layout(base_layout(), LOG), "controller", registry, repository="controller", name="latest", log=LOG)
