@@ -19,7 +19,7 @@ LOG = LOGS / "images.log"
 def build_all(registry: str) -> dict[str, str]:
     """Build what is not built yet, push what `registry` does not have, and return name → reference by digest.
 
-    Names are `postgres`, `redis`, `tasks` and `shop:v1` … `shop:v7-bad-smoke`.
+    Names are `postgres`, `redis`, `tasks` and `shop:v1` … `shop:v10-late-unhealthy`.
     """
     with ThreadPoolExecutor() as pool:
         # npm and the Debian base do not need each other.

@@ -6,7 +6,7 @@ import { join } from "node:path";
 import { ConfigError } from "./config.js";
 
 /** Releases that are broken on purpose, each in one way, to practise on. */
-export type Fault = "errors" | "crash" | "empty-shop";
+export type Fault = "errors" | "crash" | "empty-shop" | "late-errors" | "late-slow" | "late-unhealthy";
 
 export interface Release {
   version: string;

@@ -6,6 +6,7 @@ import { openCache, type Cache } from "./cache.js";
 import { Catalogue } from "./catalogue.js";
 import type { Config } from "./config.js";
 import { openDatabase } from "./database.js";
+import { Faults } from "./faults.js";
 import { describe, log } from "./log.js";
 import { createMetrics, type Metrics } from "./metrics.js";
 import type { Release } from "./release.js";
@@ -17,6 +18,7 @@ export interface Services {
   cache: Cache;
   auth: Auth;
   catalogue: Catalogue;
+  faults: Faults;
   metrics: Metrics;
   close(): Promise<void>;
 }
@@ -34,6 +36,7 @@ export function createServices(config: Config, release: Release): Services {
     cache,
     auth: new Auth(database, cache, config.jwtKeys, metrics),
     catalogue: new Catalogue(database, cache, release),
+    faults: new Faults(release.fault),
     metrics,
     async close() {
       cache.destroy();

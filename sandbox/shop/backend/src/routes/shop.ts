@@ -12,22 +12,18 @@ import { signedIn } from "./account.js";
 const VISITOR_SECONDS = 30 * 24 * 3600;
 
 export function shopRoutes(app: FastifyInstance, services: Services): void {
-  const { cache, catalogue, database, metrics, release } = services;
-
-  const failOnPurpose = () => {
-    if (release.fault === "errors") throw new Error("this release answers errors on purpose");
-  };
+  const { cache, catalogue, database, faults, metrics, release } = services;
 
   app.get("/", (_request, reply) => html(reply, pages.home(release.version)));
 
   app.get("/shop", async (_request, reply) => {
-    failOnPurpose();
+    await faults.meet();
     const products = await catalogue.products();
     return html(reply, pages.shop(release.fault === "empty-shop" ? [] : products));
   });
 
   app.get<{ Querystring: { origin?: string } }>("/api/products", async (request) => {
-    failOnPurpose();
+    await faults.meet();
     const products = await catalogue.products();
     const { origin } = request.query;
     return { products: origin ? products.filter((product) => product.origin === origin) : products };
@@ -54,12 +50,12 @@ export function shopRoutes(app: FastifyInstance, services: Services): void {
   );
 
   app.get("/api/orders", { preHandler: signedIn(services) }, async (request) => {
-    failOnPurpose();
+    await faults.meet();
     return { orders: await ordersOf(database, request.user!.id) };
   });
 
   app.post("/api/orders", { preHandler: signedIn(services) }, async (request, reply) => {
-    failOnPurpose();
+    await faults.meet();
     const who = visitor(request, reply, services);
     const cart = await readCart(cache, who);
     if (Object.keys(cart).length === 0) return answer(request, reply, 409, "the cart is empty");

@@ -129,6 +129,24 @@ describe("the shop on a real PostgreSQL and Redis", { skip }, () => {
     assert.deepEqual(outcomes.filter((outcome) => outcome !== 200), []);
     await staying.stop();
   });
+
+  for (const [release, address, sign] of [
+    ["v8-late-errors", "/shop", (answer: Response) => answer.status === 500],
+    ["v9-late-slow", "/shop", (_answer: Response, milliseconds: number) => milliseconds > 3_000],
+    ["v10-late-unhealthy", "/api/health", (answer: Response) => answer.status === 503],
+  ] as const) {
+    test(`release ${release} is well until customers come`, async () => {
+      const server = await ground.serve(release);
+      const { code, output } = await check(server, EVERYTHING);
+      assert.equal(code, 0, output);
+      for (let customer = 0; customer < 301; customer++) await fetch(`${server.url}/shop`);
+      const start = performance.now();
+      const answer = await fetch(server.url + address);
+      assert.ok(sign(answer, performance.now() - start), `${answer.status}`);
+      assert.equal((await fetch(`${server.url}/api/ready`)).status, 200);
+      await server.stop();
+    });
+  }
 });
 
 function request(url: string, agent: Agent): Promise<number | string> {
