@@ -204,6 +204,34 @@ if release := settings.release:
             ),
             pulumi.ResourceOptions(depends_on=[application, backup]),
         )
+    if (watching := settings.monitoring) and watching.image:
+        # What it is made of takes time to load, and not every stack has it.
+        from components.monitoring import Monitoring, MonitoringArgs
+        from settings.scraping import Watched
+
+        # Nothing waits for it, and it waits for no rollout: a rollback takes as long with it as without.
+        Monitoring(
+            "monitoring",
+            MonitoringArgs(
+                namespace=foundation.namespace,
+                image=watching.image,
+                watched=Watched(
+                    namespace=settings.namespace,
+                    monitoring=watching,
+                    application=settings.application,
+                    ingress=settings.ingress,
+                    backup=plan,
+                    rotations=rotations,
+                    maintenance=settings.maintenance,
+                ),
+                network=settings.network,
+                postgres=settings.data.postgres,
+                redis=settings.data.redis,
+                dsns=data.dsns,
+                secrets=secrets,
+            ),
+            pulumi.ResourceOptions(depends_on=[data, rotation]),
+        )
     pulumi.export("url", application.url)
     pulumi.export("services", application.services)
     pulumi.export("image", release.image)

@@ -34,8 +34,8 @@ class Source(Settings):
 
 
 class Kubelet(Settings):
-    """Containers and volumes, from every node's kubelet: Prometheus then gets an identity that may read metrics of nodes,
-    and list them."""
+    """Containers and volumes, from every node's kubelet: Prometheus then gets an identity that may list nodes and read
+    their metrics."""
 
     egress: Annotated[tuple[Egress, ...], Field(min_length=1)]
     """The API server and the nodes' kubelets (port 10250), for the network policies."""
