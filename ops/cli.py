@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ops import cli_backup, cli_maintenance, cli_rotate, cli_secrets
+from ops import cli_backup, cli_maintenance, cli_rotate, cli_secrets, cli_security
 from ops.errors import EXIT_CODES
 from ops.shell import (
     HERE,
@@ -44,6 +44,7 @@ app.command(epilog=cli_backup.RESTORE_EXAMPLES)(cli_backup.restore)
 app.add_typer(cli_maintenance.app, name="maintenance")
 app.command(epilog=cli_rotate.EXAMPLES)(cli_rotate.rotate)
 app.add_typer(cli_secrets.app, name="secrets")
+app.add_typer(cli_security.app, name="security")
 
 AllowQuarantined = Annotated[
     str | None,

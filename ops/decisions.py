@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Literal
 
 from ops.errors import Refused
 from ops.history import QUARANTINE, RELEASE, RESTORED, ROTATED, Entry, History
-from settings import Quarantined, Release, SchemaRange
+from settings import Lockdown, Quarantined, Release, SchemaRange
 
 # -- what stands now ---------------------------------------------------------------------------------
 
@@ -58,6 +59,15 @@ def resumed(now: Standing, image: str, schema: SchemaRange) -> Release | None:
     release = now.release
     same = release is not None and (release.image, release.action) == (image, "deploy")
     return release if same and release and not now.finished and release.schema_ == schema else None
+
+
+def locked(lockdown: Lockdown | None, now: datetime) -> dict[str, Any]:
+    """Whether there is a lockdown; one that is over stands in the stack file until the next command."""
+    if lockdown is None:
+        return {"state": "off", "lockdown": None, "secondsLeft": 0}
+    left = max(0, round((lockdown.until - now).total_seconds()))
+    state = "over" if lockdown.over(now) else "on"
+    return {"state": state, "lockdown": lockdown.to_config(), "secondsLeft": left}
 
 
 # -- the schema gate ---------------------------------------------------------------------------------

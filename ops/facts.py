@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ from ops.history import History
 from ops.session import Session
 from ops.stackfile import StackText
 from settings import SettingsError, StackFile, StackSettings, parse, stack_file
+from settings.lockdown import LOCKDOWN
 
 if TYPE_CHECKING:
     from ops.cluster import Cluster
@@ -34,7 +36,9 @@ class Facts:
     extra: Any = None
 
     def checked(self, changes: Mapping[str, Any]) -> StackText:
-        """The stack file with these changes, refused when the program would refuse it."""
+        """The stack file with these changes, refused when the program would refuse it. A lockdown that is over goes."""
+        if (lockdown := self.settings.lockdown) and lockdown.over(datetime.now(UTC)):
+            changes = {LOCKDOWN: None, **changes}
         file = stack_file(self.text.path)
         values = {key: value for key, value in {**file.values, **changes}.items() if value is not None}
         judged(lambda: parse(StackFile(file.name, values, file.sealed)))

@@ -43,6 +43,8 @@ def ask(url: str) -> Health:
     except ValueError:
         body = None
     detail = str(body.get("status", "")) if isinstance(body, dict) else ""
+    if answer.status_code == 503 and detail == "lockdown":
+        return Health(None, "the lockdown lets nobody from here in")
     return Health(answer.status_code, detail or answer.reason_phrase)
 
 

@@ -74,10 +74,10 @@ class Entry:
 
     @property
     def action(self) -> str:
-        """deploy, rollback, restore, maintenance, rotate; update for plain `pulumi up`; else the engine's own word."""
+        """deploy, rollback, restore, maintenance, lockdown, rotate; update for plain `pulumi up`; else the engine's."""
         if self.kind != "update" or self.revision is None:
             return self.kind
-        if (word := self.message.partition(" ")[0]) in ("restore", "maintenance", "rotate"):
+        if (word := self.message.partition(" ")[0]) in ("restore", "maintenance", "lockdown", "rotate"):
             return word
         ours = self.message.startswith(f"revision {self.revision}:")
         return self.written.get("action", "deploy") if ours else "update"

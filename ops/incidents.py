@@ -45,9 +45,13 @@ def opened(cluster: Cluster, kind: str, facts: Mapping[str, Any]) -> str:
 
 def closed(cluster: Cluster, name: str, facts: Mapping[str, Any]) -> None:
     """Add what came of it."""
+    noted(cluster, name, {**facts, "closedAt": datetime.now(UTC).isoformat(timespec="seconds")})
+
+
+def noted(cluster: Cluster, name: str, facts: Mapping[str, Any]) -> None:
+    """Add to a record that stays open."""
     with cluster.patient() as client:
         found = client.get(ConfigMap, name)
         record = {**json.loads((found.data or {})["record.json"]), **facts}
-        record["closedAt"] = datetime.now(UTC).isoformat(timespec="seconds")
         data = {"data": {"record.json": json.dumps(record, indent=2)}}
         client.patch(ConfigMap, name, data, patch_type=PatchType.MERGE)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from datetime import UTC, datetime
 from typing import Any
 
 from rich.console import Console
@@ -58,6 +59,7 @@ def status(session: Session) -> dict[str, Any]:
         "lock": None if locks is None else [str(lock) for lock in locks],
         "pending": [item["urn"] for item in pending_creates(state)],
         "quarantine": [item.to_config() for item in now.quarantine],
+        "lockdown": decisions.locked(settings.lockdown, datetime.now(UTC)),
         "lastUpdate": row(past[0]) if past else None,
         "problems": problems,
     }
@@ -131,4 +133,15 @@ def _upkeep(found: Mapping[str, Any]) -> list[tuple[str, str]]:
     for item in found["quarantine"]:
         reason = escape(textwrap.shorten(item["reason"], 100, placeholder=" …"))
         rows.append(("quarantine", f"{item['digest'][:19]} revision {item['revision']}: {reason}"))
+    if (locked := found["lockdown"])["state"] != "off":
+        rows.append(("lockdown", _locked(locked)))
     return rows + [("problem", f"[red]{escape(problem)}[/]") for problem in found["problems"]]
+
+
+def _locked(found: Mapping[str, Any]) -> str:
+    it = found["lockdown"]
+    until = local(it["until"])
+    if found["state"] == "over":
+        return f"[yellow]ended at {until}; CronJobs start again after `runbook security unlock`[/]"
+    reason = escape(textwrap.shorten(it["reason"], 100, placeholder=" …"))
+    return f"[red]until {until} ({found['secondsLeft']} s)[/] {reason}"
