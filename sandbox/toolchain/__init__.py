@@ -8,6 +8,16 @@ from __future__ import annotations
 
 from sandbox.toolchain.engine import Toolchain, download_ahead, ensure, install_plugins
 from sandbox.toolchain.languages import go, node
-from sandbox.toolchain.parts import cluster_binaries, helm
+from sandbox.toolchain.parts import cluster_binaries, helm, kube_score
 
-__all__ = ["Toolchain", "cluster_binaries", "download_ahead", "ensure", "go", "helm", "install_plugins", "node"]
+__all__ = [
+    "Toolchain",
+    "cluster_binaries",
+    "download_ahead",
+    "ensure",
+    "go",
+    "helm",
+    "install_plugins",
+    "kube_score",
+    "node",
+]

@@ -102,6 +102,12 @@ def helm() -> Path:
     return build(part) / "helm"
 
 
+def kube_score() -> Path:
+    """The linter kube-score; only the tests ask it."""
+    part = Part(folder=HERE / "kube-score", programs={"kube-score": "github.com/zegl/kube-score/cmd/kube-score"})
+    return build(part) / "kube-score"
+
+
 def linked(name: str, programs: Mapping[str, Path]) -> Path:
     """A folder for PATH with programs that lie elsewhere in the cache or on the machine."""
 

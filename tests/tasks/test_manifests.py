@@ -1,0 +1,52 @@
+"""A linter with its default checks finds nothing in the objects of any stack, whatever is switched on."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from sandbox import toolchain
+from tests.unit.rendering import RELEASE, run_program, stack_config
+
+_MAINTENANCE = {"maintenance": {"reason": "a restore"}}
+
+
+@pytest.fixture(scope="module")
+def kube_score() -> Path:
+    return toolchain.kube_score()
+
+
+def lint(kube_score: Path, documents: list[dict[str, Any]]) -> tuple[int, str]:
+    done = subprocess.run(
+        [str(kube_score), "score", "--exit-one-on-warning", "--output-format", "ci", "-"],
+        input=yaml.safe_dump_all(documents, sort_keys=False),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    found = [line for line in done.stdout.splitlines() if not line.startswith(("[OK]", "[SKIPPED]"))]
+    return done.returncode, "\n".join(found) + done.stderr
+
+
+@pytest.mark.parametrize("changes", [{}, _MAINTENANCE], ids=["in service", "in maintenance"])
+@pytest.mark.parametrize("file", ["Pulumi.sandbox.yaml", "Pulumi.staging.yaml", "Pulumi.prod.yaml"])
+def test_kube_score_finds_nothing(kube_score: Path, file: str, changes: dict[str, Any]) -> None:
+    program = run_program(stack_config(file, release=RELEASE, **changes))
+    documents = [dict(resource.inputs) for resource in program.objects]
+    assert len(documents) > 20
+    assert lint(kube_score, documents) == (0, "")
+
+
+def test_kube_score_would_find_a_pod_without_limits(kube_score: Path) -> None:
+    program = run_program(stack_config("Pulumi.prod.yaml", release=RELEASE))
+    deployments = [dict(resource.inputs) for resource in program.objects if resource.kind == "Deployment"]
+    for deployment in deployments:
+        for container in deployment["spec"]["template"]["spec"]["containers"]:
+            container["resources"].pop("limits")
+    code, found = lint(kube_score, deployments)
+    assert code == 1
+    assert "CPU limit is not set" in found
