@@ -49,7 +49,7 @@ def haproxy(lockdown: Lockdown, ways: Sequence[Way]) -> str:
     ]
     lines = [
         "global",
-        "    log stdout format raw local0 notice",
+        "    log stdout format raw local0",
         "    maxconn 1000",
         "    nbthread 2",
         "",
