@@ -66,9 +66,9 @@ class EngineLock:
 class Locked(Refused):
     """Another engine holds the stack."""
 
-    def __init__(self, locks: Sequence[EngineLock]) -> None:
+    def __init__(self, locks: Sequence[EngineLock], message: str | None = None) -> None:
         self.locks = locks
-        super().__init__(f"The stack is locked by {', '.join(map(str, locks))}.")
+        super().__init__(message or f"The stack is locked by {', '.join(map(str, locks))}.")
 
 
 _OWNER = re.compile(r"created by (?P<user>\S+)@(?P<host>\S+) \(pid (?P<pid>\d+)\) at (?P<since>\S+)")

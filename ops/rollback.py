@@ -34,6 +34,7 @@ class Wish:
     allow_quarantined: str | None = None
     preview: bool = True
     restore_database: bool = False
+    automatic: bool = False
 
 
 @dataclass(frozen=True)
@@ -51,12 +52,19 @@ class Plan:
 
 
 Confirm = Callable[[Plan, Run | None], bool]
+Judge = Callable[[Facts], object]
 
 
-def rollback(session: Session, wish: Wish, policy: LockPolicy, confirm: Confirm) -> dict[str, Any]:
-    """Go back to an earlier release. Returns what to report, or raises an OpsError with the exit code."""
+def rollback(
+    session: Session, wish: Wish, policy: LockPolicy, confirm: Confirm, judge: Judge = lambda _: None
+) -> dict[str, Any]:
+    """Go back to an earlier release. Returns what to report, or raises an OpsError with the exit code.
+
+    `judge` sees what is known before anything is planned, and raises what speaks against it.
+    """
     with exclusive(session.file, "rollback"):
         facts = gather(session)
+        judge(facts)
         if next(facts.history.updates(), None) is None:
             raise Refused(
                 f"Stack {session.stack} was never deployed: there is nothing to roll back. "
@@ -71,12 +79,18 @@ def rollback(session: Session, wish: Wish, policy: LockPolicy, confirm: Confirm)
         if tasks and plan.restore:
             run = exchange(session, facts, tasks, plan.restore, plan.changes, plan.release.message, policy)
         else:
-            run = apply(session, facts.text, plan.text, f"{plan.release.message} by {whoami()}", policy)
+            run = apply(session, facts.text, plan.text, _message(plan, wish), policy)
         if not run.succeeded:
             raise Stuck(f"The rollback to revision {plan.target} failed:\n" + "\n".join(run.errors))
         if problem := health.verify(facts, plan.release, run.outputs.get("url")):
             raise Stuck(f"Revision {plan.target} was put back, but it does not serve: {problem}")
         return {**report(session, plan.release, run), "target": plan.target, "left": plan.leaving.revision}
+
+
+def _message(plan: Plan, wish: Wish) -> str:
+    """An automatic one says so: nobody remembers having typed it."""
+    why = f", {wish.reason}" if wish.automatic else ""
+    return f"{plan.release.message}{why} by {whoami()}"
 
 
 def _target(facts: Facts, wish: Wish) -> Entry:

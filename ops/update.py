@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from ops.engine import Run
@@ -15,7 +15,7 @@ from ops.session import Session
 from ops.stackfile import StackText
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
     from typing import Any
 
 
@@ -25,6 +25,8 @@ class LockPolicy:
 
     break_it: bool
     confirm: Callable[[str], bool]
+    gone: Callable[[Sequence[EngineLock]], bool] = all_abandoned
+    """Whether the owners are known to be gone."""
 
 
 def clear_way(session: Session, facts: Facts, policy: LockPolicy) -> None:
@@ -42,12 +44,13 @@ def free(session: Session, policy: LockPolicy) -> None:
 
 def _break(session: Session, locks: Sequence[EngineLock], policy: LockPolicy) -> None:
     owners = ", ".join(map(str, locks))
-    if all_abandoned(locks):
+    if policy.gone(locks):
         session.say(f"The lock of {owners} is left from a killed run (no such process any more): removed.")
     elif not policy.break_it:
-        raise Refused(
+        raise Locked(
+            locks,
             f"The stack is locked by {owners}: another update runs, or one was killed elsewhere. Wait "
-            "for it, or, when you know that it is gone, run this again with --break-lock. Nothing changed."
+            "for it, or, when you know that it is gone, run this again with --break-lock. Nothing changed.",
         )
     elif not policy.confirm(f"Break the lock of {owners}? If that update still runs, both will write the state."):
         raise Refused("The lock was left alone. Nothing was changed.")
@@ -83,7 +86,7 @@ def apply(session: Session, old: StackText, new: StackText, message: str, policy
         # Backends that are no files show a lock only now.
         old.save()
         _break(session, taken.locks, policy)
-        return apply(session, old, new, message, LockPolicy(break_it=False, confirm=policy.confirm))
+        return apply(session, old, new, message, replace(policy, break_it=False))
     if run.succeeded or run.touched:
         if run.interrupted:
             raise Interrupted(

@@ -1,4 +1,5 @@
-"""The image of the rollback controller: Python by its Dockerfile; the engine and the program are put on as layers."""
+"""The image of the rollback controller: Python by its Dockerfile; the engine and the program are put on as layers.
+Built when a test asks for it."""
 
 from __future__ import annotations
 
@@ -11,11 +12,12 @@ from sandbox.images import oci
 from sandbox.images.buildah import BASE, Builder
 from sandbox.images.registry import push
 from sandbox.images.tasks import PYTHON, wheels
-from sandbox.paths import ROOT
+from sandbox.paths import LOGS, ROOT
 from sandbox.toolchain import Toolchain
 
 HERE = Path(__file__).resolve().parent
 RECIPE = ROOT / "images" / "controller"
+_LOG = LOGS / "images.log"
 PROGRAM = [ROOT / name for name in ("Pulumi.yaml", "__main__.py", "settings", "components", "ops")]
 
 
@@ -83,8 +85,6 @@ def _python(stand: Path, log: Path) -> Path:
     return artifact("image-controller-python", inputs, build) / "layout"
 
 
-def built(registry: str) -> str:
-    """Its reference by digest, built and pushed when it is not there yet. `make up` does not: few stacks need it."""
-    from sandbox.images import LOG, base_layout
-
-    return push(layout(base_layout(), LOG), "controller", registry, repository="controller", name="latest", log=LOG)
+def pushed(registry: str, stand: Path) -> str:
+    """Reference by digest of the image in `registry`, which has it afterwards."""
+    return push(layout(stand, _LOG), "controller", registry, repository="controller", name="latest", log=_LOG)

@@ -1,0 +1,54 @@
+"""`python -m ops.controller`: from the first readiness check to SIGTERM."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+from pathlib import Path
+
+import httpx
+from lightkube import Client
+
+from ops.cluster import Cluster
+from ops.controller.alerts import Alertmanager
+from ops.controller.counts import Counts
+from ops.controller.journal import Journal
+from ops.controller.lease import Held
+from ops.controller.place import Place, Stack
+from ops.controller.telling import Slack, log
+from ops.controller.web import Webhook, server
+from ops.controller.worker import Worker
+
+_PROJECT = Path(__file__).resolve().parents[2]
+
+
+def main() -> int:
+    place, counts, ready = Place.of_the_pod(), Counts(), threading.Event()
+    client = Client(namespace=place.namespace, timeout=httpx.Timeout(5.0))
+    stack, lease, journal = Stack(place, _PROJECT), Held(client, place.pod), Journal(client)
+    worker = Worker(place.namespace, stack, Cluster(place.namespace, {}), journal, Slack(place.slack, counts), counts)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, worker.stop)
+    webhook = Webhook(place.token, Alertmanager(place.alertmanager), worker, counts)
+    # Alive also while another holds the lease: it is waiting for its turn then.
+    serving = server(place.port, webhook, counts, lambda: not ready.is_set() or lease.alive, ready.is_set)
+    threading.Thread(target=serving.serve_forever, name="web", daemon=True).start()
+    if lease.acquire(worker.stopping):
+        try:
+            counts.gauge("leader", 1)
+            journal.load()
+            _ = stack.fresh().engine  # loaded, and the backend reached, before anybody calls
+            ready.set()
+            log("ready", pod=place.pod)
+            worker.resume()
+            worker.run()
+        finally:
+            ready.clear()
+            lease.release()
+    log("stopped")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

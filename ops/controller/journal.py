@@ -1,0 +1,74 @@
+"""What the controller is doing and has done, in a ConfigMap: written before it begins, read by whoever comes next."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from lightkube import ApiError, Client
+from lightkube.models.meta_v1 import ObjectMeta
+from lightkube.resources.core_v1 import ConfigMap
+from lightkube.types import PatchType
+
+from ops.controller.place import NAME
+
+_REMEMBERED = 200
+"""Alerts that are known when they come again. Alertmanager itself forgets what is over after minutes."""
+
+
+@dataclass(frozen=True)
+class Doing:
+    """A rollback that has begun."""
+
+    alert: Mapping[str, Any]
+    leaving: int
+    """The revision that is taken back."""
+    target: int
+    incident: str
+
+
+class Journal:
+    """One writer, who holds the lease; any thread may ask."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self._lock = threading.Lock()
+        self._handled: dict[str, str] = {}
+        self.doing: Doing | None = None
+
+    def load(self) -> None:
+        try:
+            found = self._client.get(ConfigMap, NAME).data or {}
+        except ApiError as error:
+            if error.status.code != 404:
+                raise
+            self._client.create(ConfigMap(metadata=ObjectMeta(name=NAME), data={}))
+            found = {}
+        doing = json.loads(found.get("doing", "null"))
+        with self._lock:
+            self._handled = json.loads(found.get("handled", "{}"))
+            self.doing = Doing(**doing) if doing else None
+
+    def handled(self, key: str) -> bool:
+        with self._lock:
+            return key in self._handled
+
+    def begin(self, doing: Doing) -> None:
+        self._write(doing, self._handled)
+
+    def give_up(self) -> None:
+        """Nothing was begun after all."""
+        self._write(None, self._handled)
+
+    def end(self, key: str, outcome: str) -> None:
+        """This firing is done with: when it is told again, nothing happens."""
+        self._write(None, dict([*self._handled.items(), (key, outcome)][-_REMEMBERED:]))
+
+    def _write(self, doing: Doing | None, handled: dict[str, str]) -> None:
+        data = {"doing": json.dumps(asdict(doing) if doing else None), "handled": json.dumps(handled)}
+        self._client.patch(ConfigMap, NAME, {"data": data}, patch_type=PatchType.MERGE)
+        with self._lock:
+            self.doing, self._handled = doing, handled

@@ -1,0 +1,95 @@
+"""One controller at a time: a Lease, held as long as it is renewed. Who cannot renew it stops before another begins."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import time
+from datetime import UTC, datetime
+
+import httpx
+from lightkube import ApiError, Client
+from lightkube.models.coordination_v1 import LeaseSpec
+from lightkube.models.meta_v1 import ObjectMeta
+from lightkube.resources.coordination_v1 import Lease
+
+from ops.controller.place import NAME
+
+SECONDS = 15
+"""After so many without a renewal, another may take it."""
+_STOP_SECONDS = 10
+"""After so many without a renewal the holder stops itself, engine and all."""
+_RENEW_SECONDS = 3
+_RETRY_SECONDS = 1
+
+
+class Held:
+    """The lease, from `acquire` to `release`."""
+
+    def __init__(self, client: Client, identity: str) -> None:
+        self._client, self._me = client, identity
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._keep, name="lease", daemon=True)
+        self.renewed = 0.0
+
+    def acquire(self, stopping: threading.Event) -> bool:
+        """Wait for it; False when the process is to end before it was had."""
+        while not stopping.is_set():
+            if self._try():
+                self._thread.start()
+                return True
+            stopping.wait(_RETRY_SECONDS)
+        return False
+
+    def release(self) -> None:
+        """Let the next one begin at once."""
+        self._stop.set()
+        self._thread.join()
+        lease = self._client.get(Lease, NAME)
+        if lease.spec and lease.spec.holderIdentity == self._me:
+            lease.spec.holderIdentity = ""
+            self._client.replace(lease)
+
+    @property
+    def alive(self) -> bool:
+        return time.monotonic() - self.renewed < _STOP_SECONDS
+
+    def _try(self) -> bool:
+        """Take or renew it. The API server refuses whoever writes over a newer version than he read."""
+        began, now = time.monotonic(), datetime.now(UTC)
+        now = now.replace(microsecond=now.microsecond or 1)  # the API server wants them written out
+        try:
+            lease = self._read(now)
+            spec = lease.spec
+            if spec is None:
+                return False
+            if spec.holderIdentity != self._me:
+                if spec.holderIdentity and spec.renewTime and (now - spec.renewTime).total_seconds() < SECONDS:
+                    return False
+                spec.holderIdentity, spec.acquireTime = self._me, now
+                spec.leaseTransitions = (spec.leaseTransitions or 0) + 1
+            spec.renewTime, spec.leaseDurationSeconds = now, SECONDS
+            self._client.replace(lease)
+        except (ApiError, httpx.HTTPError) as error:
+            code = error.status.code if isinstance(error, ApiError) else type(error).__name__
+            print(f"lease: not had ({code})", file=sys.stderr)
+            return False
+        self.renewed = began
+        return True
+
+    def _read(self, now: datetime) -> Lease:
+        try:
+            return self._client.get(Lease, NAME)
+        except ApiError as error:
+            if error.status.code != 404:
+                raise
+            spec = LeaseSpec(holderIdentity=self._me, acquireTime=now, renewTime=now, leaseDurationSeconds=SECONDS)
+            return self._client.create(Lease(metadata=ObjectMeta(name=NAME), spec=spec))
+
+    def _keep(self) -> None:
+        while not self._stop.wait(_RENEW_SECONDS if self.alive else _RETRY_SECONDS):
+            if not self._try() and not self.alive:
+                print("lease: lost, stopping at once: another controller may begin", file=sys.stderr)
+                # The engine's process goes with the container: nobody is left who writes.
+                os._exit(70)

@@ -1,0 +1,228 @@
+"""What is done about an alert, one at a time, by the same code as the operator's command."""
+
+from __future__ import annotations
+
+import queue
+import socket
+import threading
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from lightkube.resources.core_v1 import Pod
+
+from ops import incidents, lockdown
+from ops.cluster import Cluster
+from ops.controller import guard
+from ops.controller.alerts import Alert
+from ops.controller.attempt import Attempt
+from ops.controller.counts import Counts
+from ops.controller.journal import Doing, Journal
+from ops.controller.place import NAME, Stack
+from ops.controller.telling import Slack, log
+from ops.errors import Interrupted, OpsError
+from ops.facts import settings_of
+from ops.locks import EngineLock, Locked, engine_alive
+from ops.rollback import Judge, Wish, rollback
+from ops.session import Session
+from ops.update import LockPolicy
+
+_WAIT_SECONDS = 600
+"""How long somebody else's update is waited for: migrations may take minutes. Then people are told."""
+_AGAIN_SECONDS = 3
+_IDLE_SECONDS = 60
+
+
+class Worker:
+    """Alerts wait in a queue; whatever is decided is decided on the facts of that moment."""
+
+    def __init__(
+        self, namespace: str, stack: Stack, cluster: Cluster, journal: Journal, slack: Slack, counts: Counts
+    ) -> None:
+        self._namespace, self._stack, self._cluster = namespace, stack, cluster
+        self._journal, self._slack, self._counts = journal, slack, counts
+        self._queue: queue.SimpleQueue[Alert | None] = queue.SimpleQueue()
+        self._waiting: set[str] = set()
+        self._lock = threading.Lock()
+        self._policy = LockPolicy(break_it=False, confirm=lambda _: False, gone=self._gone)
+        self.stopping = threading.Event()
+
+    # -- what other threads use ------------------------------------------------------------------
+
+    def known(self, key: str) -> bool:
+        with self._lock:
+            return key in self._waiting or self._journal.handled(key)
+
+    def put(self, alert: Alert) -> None:
+        with self._lock:
+            if alert.hint.key in self._waiting:
+                return
+            self._waiting.add(alert.hint.key)
+        self._queue.put(alert)
+
+    def stop(self, *_: object) -> None:
+        self.stopping.set()
+        self._queue.put(None)
+
+    # -- the loop --------------------------------------------------------------------------------
+
+    def run(self) -> None:
+        """Until `stop`. Engines are run by the main thread: only that one can pass signals on."""
+        while not self.stopping.is_set():
+            try:
+                alert = self._queue.get(timeout=_IDLE_SECONDS)
+            except queue.Empty:
+                self._guarded(self._end_lockdown)
+                continue
+            if alert is not None:
+                self._guarded(lambda alert=alert: self._handle(alert))
+                with self._lock:
+                    self._waiting.discard(alert.hint.key)
+
+    def resume(self) -> None:
+        """Finish what a killed controller began."""
+        if doing := self._journal.doing:
+            log("a killed controller had begun a rollback: going on", leaving=doing.leaving, target=doing.target)
+            self._guarded(lambda: self._go_on(doing))
+        self._guarded(self._end_lockdown)
+
+    def _guarded(self, work: Callable[[], None]) -> None:
+        self._counts.gauge("busy", 1)
+        try:
+            work()
+        except Interrupted as error:
+            log("interrupted: the next controller goes on", error=str(error))
+            self.stopping.set()
+        except Exception as error:  # whatever goes wrong with one alert, the next one is looked at
+            self._counts.action("failed")
+            log("failed", error=str(error) if isinstance(error, OpsError) else traceback.format_exc())
+            self._slack.tell(f":warning: *{self._namespace}*: the rollback controller failed: {_first(error)}")
+        finally:
+            self._counts.gauge("busy", 0)
+
+    def _handle(self, alert: Alert) -> None:
+        if self._journal.handled(alert.hint.key):
+            return
+        log("alert", alert=alert.name, action=alert.action, startsAt=alert.hint.starts_at.isoformat())
+        if alert.action == "lockdown":
+            self._patiently(lambda: self._lock_down(alert))
+        else:
+            attempt = Attempt(self, alert)
+            self._patiently(attempt.run)
+
+    def _go_on(self, doing: Doing) -> None:
+        attempt = Attempt(self, Alert.from_dict(doing.alert), doing)
+        self._patiently(attempt.run)
+
+    def _patiently(self, work: Callable[[], None]) -> None:
+        """Again, on new facts, while somebody else's update runs."""
+        deadline, told = time.monotonic() + _WAIT_SECONDS, ""
+        while True:
+            try:
+                return work()
+            except Locked as taken:
+                owners = ", ".join(map(str, taken.locks))
+                if time.monotonic() > deadline:
+                    raise
+                if owners != told:
+                    log("waiting for another update", owners=owners, seconds=_WAIT_SECONDS)
+                    told = owners
+                if self.stopping.wait(_AGAIN_SECONDS):
+                    raise
+
+    # -- lockdown --------------------------------------------------------------------------------
+
+    def _lock_down(self, alert: Alert) -> None:
+        session = self._stack.fresh()
+        settings = settings_of(session.file)
+        now = datetime.now(UTC)
+        if settings.monitoring is None:
+            return None
+        rollback = settings.monitoring.rollback
+        at = guard.Situation(now, self._namespace, rollback, None, settings.lockdown, settings.release, ())
+        verdict = guard.decide(alert, at)
+        wanted = settings.security.lockdown(f"alert {alert.name}: {alert.annotations.get('summary', '')}", now)
+        if verdict.act == "lockdown" and rollback.dry_run:
+            verdict = guard.Verdict("tell", f"dry run: it would be locked down until {wanted.until}")
+        if verdict.act != "lockdown":
+            return self.tell(alert, verdict.why)
+        done = lockdown.switch(session, self._policy, wanted)
+        self._journal.end(alert.hint.key, "lockdown")
+        self._counts.action("lockdown")
+        until = f"{wanted.until:%H:%M:%S} UTC"
+        log("locked down", alert=alert.name, until=until, seconds=done["seconds"], incident=done["incident"])
+        self._slack.tell(
+            f":lock: *{self._namespace}*: {alert.name} locked the shop down until {until} "
+            f"({done['seconds']} s, record {done['incident']}). Sooner: `runbook security unlock`."
+        )
+        return None
+
+    def _end_lockdown(self) -> None:
+        """The gate opened by its own clock; CronJobs wait for an update."""
+        session = self._stack.fresh()
+        found = settings_of(session.file).lockdown
+        if found is None or not found.over(datetime.now(UTC)):
+            return
+        try:
+            lockdown.switch(session, self._policy, None)
+        except Locked:
+            return  # whoever is at work takes it off as well, or the next minute does
+        self._counts.action("unlock")
+        log("lockdown ended: its time was up")
+
+    # -- what Attempt needs ----------------------------------------------------------------------
+
+    def fresh(self) -> Session:
+        return self._stack.fresh()
+
+    def go(self, session: Session, wish: Wish, confirm: Confirm, judge: Judge) -> dict[str, Any]:
+        return rollback(session, wish, self._policy, confirm, judge)
+
+    @property
+    def journal(self) -> Journal:
+        return self._journal
+
+    def tell(self, alert: Alert, why: str) -> None:
+        """Nothing is done; people hear of it."""
+        dry = why.startswith("dry run")
+        facts = {"alert": alert.name, "result": "dry-run" if dry else "not rolled back", "reason": why}
+        name = incidents.opened(self._cluster, "alert", facts)
+        incidents.closed(self._cluster, name, {})
+        self._journal.end(alert.hint.key, "told")
+        self._counts.action("dry-run" if dry else "tell")
+        log("told", alert=alert.name, why=why, incident=name)
+        self._slack.tell(f":eyes: *{self._namespace}*: {alert.name} fires; nothing was changed: {why}. Record {name}.")
+
+    def ended(self, alert: Alert, incident: str, outcome: str, text: str, **facts: Any) -> None:
+        incidents.closed(self._cluster, incident, {"result": outcome, **facts})
+        self._journal.end(alert.hint.key, outcome)
+        self._counts.action(outcome)
+        log(outcome, alert=alert.name, incident=incident, **facts)
+        self._slack.tell(f"{text} Record {incident}.")
+
+    def open(self, alert: Alert, leaving: int, target: int) -> str:
+        facts = {
+            "reason": f"automatic rollback: {alert.name}",
+            "alert": alert.to_dict(),
+            "leaving": leaving,
+            "target": target,
+        }
+        return incidents.opened(self._cluster, "rollback", facts)
+
+    def _gone(self, locks: Sequence[EngineLock]) -> bool:
+        """Whether every lock is of a controller that is no more. That it cannot be at work is what the lease is for."""
+        return bool(locks) and all(self._is_gone(lock) for lock in locks)
+
+    def _is_gone(self, lock: EngineLock) -> bool:
+        if lock.user != NAME or not lock.host.startswith(f"{NAME}-"):
+            return False
+        if lock.host == socket.gethostname():
+            return not engine_alive(lock.pid)
+        return self._cluster.find(Pod, lock.host) is None
+
+
+def _first(error: Exception) -> str:
+    text = str(error) if isinstance(error, OpsError) else type(error).__name__
+    return (text.strip().splitlines() or [type(error).__name__])[0]
