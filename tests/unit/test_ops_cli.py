@@ -28,6 +28,9 @@ COMMANDS = [
     ["rotate"],
     ["secrets", "lint"],
     ["secrets", "provider"],
+    ["security", "lockdown"],
+    ["security", "unlock"],
+    ["security", "status"],
 ]
 
 

@@ -1,0 +1,253 @@
+"""Lockdown: what the settings refuse, what the program makes of it, and what the command says."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from pydantic import ValidationError
+from typer.testing import CliRunner
+
+from ops import cli, cli_security, decisions, health
+from ops.errors import Refused
+from ops.facts import Facts
+from ops.stackfile import read
+from settings import Lockdown, Precautions
+from settings.lockdown import LOCKDOWN
+from tests.unit.rendering import RELEASE, Program, run_program, secrets_for, stack_config
+
+NOW = datetime(2026, 11, 22, 10, tzinfo=UTC)
+GIVEN = {
+    "reason": "somebody tries passwords",
+    "since": "2026-11-22T10:00:00Z",
+    "until": "2026-11-22T11:00:00Z",
+    "allow": ["203.0.113.0/24"],
+    "closedPaths": ["/admin"],
+}
+TRAEFIK = {"matchLabels": {"kubernetes.io/metadata.name": "traefik"}}
+
+
+def released(file: str = "Pulumi.sandbox.yaml", **changes: Any) -> Program:
+    return run_program(stack_config(file, release=RELEASE, **changes))
+
+
+@pytest.fixture(scope="module")
+def open_(sandbox: Program) -> Program:
+    return sandbox
+
+
+@pytest.fixture(scope="module")
+def locked() -> Program:
+    return released(lockdown=GIVEN)
+
+
+# -- settings ------------------------------------------------------------------------------------------
+
+
+def test_a_lockdown_has_what_was_prepared_and_what_is_asked() -> None:
+    made = Precautions(allow=("10.1.2.3",), closed_paths=("/admin", "/api/admin")).lockdown(
+        "x", NOW + timedelta(microseconds=7), allow=["203.0.113.9/24"]
+    )
+    assert made.allow == ("10.1.2.3/32", "203.0.113.0/24")
+    assert made.closed_paths == ("/admin", "/api/admin")
+    assert (made.since, made.until) == (NOW, NOW + timedelta(hours=1))
+    assert Lockdown.model_validate(json.loads(json.dumps(made.to_config()))) == made
+
+
+def test_it_is_over_at_its_end_and_not_before() -> None:
+    made = Precautions().lockdown("x", NOW, seconds=60)
+    assert not made.over(NOW + timedelta(seconds=59.9))
+    assert made.over(NOW + timedelta(seconds=60))
+    assert decisions.locked(made, NOW + timedelta(seconds=59))["state"] == "on"
+    assert decisions.locked(made, NOW + timedelta(seconds=59))["secondsLeft"] == 1
+    assert decisions.locked(made, NOW + timedelta(seconds=60))["state"] == "over"
+    assert decisions.locked(None, NOW)["state"] == "off"
+
+
+@pytest.mark.parametrize(
+    ("change", "where"),
+    [
+        ({"until": "2026-11-22T10:00:00Z"}, ()),
+        ({"until": "2026-11-30T10:00:00Z"}, ()),
+        ({"until": "2026-11-22T11:00:00"}, ("until",)),
+        ({"reason": ""}, ("reason",)),
+        ({"allow": ["the office"]}, ("allow", 0)),
+        ({"closedPaths": ["/admin\n    server x"]}, ("closedPaths", 0)),
+        ({"closedPaths": ["/a'dmin"]}, ("closedPaths", 0)),
+        ({"closedPaths": ["/%61dmin"]}, ("closedPaths", 0)),
+        ({"closedPaths": ["/"]}, ("closedPaths", 0)),
+        ({"closedPaths": ["/a/../b/"]}, ("closedPaths", 0)),
+    ],
+)
+def test_what_is_no_lockdown_is_refused(change: dict[str, Any], where: tuple[Any, ...]) -> None:
+    with pytest.raises(ValidationError) as raised:
+        Lockdown.model_validate({**GIVEN, **change})
+    assert [error["loc"] for error in raised.value.errors()] == [where]
+
+
+# -- what the program makes of it ----------------------------------------------------------------------
+
+
+def into(program: Program, name: str = "allow-into-services") -> list[Any]:
+    (rule,) = program.one("NetworkPolicy", name).inputs["spec"]["ingress"]
+    return rule["from"]
+
+
+def test_the_ingress_leads_to_the_gate_and_the_services_stay(open_: Program, locked: Program) -> None:
+    (path,) = locked.one("Ingress", "ingress").inputs["spec"]["rules"][0]["http"]["paths"]
+    assert path["backend"] == {"service": {"name": "lockdown", "port": {"number": 8080}}}
+    gate = locked.one("Deployment", "lockdown")
+    assert locked.waits_for(locked.one("Ingress", "ingress"), gate)
+    assert locked.one("Deployment", "backend").inputs == open_.one("Deployment", "backend").inputs
+    assert gate.containers[0]["image"] == stack_config("Pulumi.sandbox.yaml")["runbook:image"]
+    (config,) = [made for made in locked.all("ConfigMap") if made.object_name.startswith("lockdown-gate-")]
+    assert GIVEN["reason"] not in str(config.inputs)
+    assert gate.pod
+    assert gate.pod["volumes"][-1]["configMap"]["name"] == config.object_name
+    assert not [made for made in open_.objects if "lockdown" in made.object_name]
+
+
+def test_nobody_is_shut_out_while_the_ingress_still_leads_there(open_: Program, locked: Program) -> None:
+    for program, first, then in ((locked, "Ingress", "NetworkPolicy"), (open_, "NetworkPolicy", "Ingress")):
+        names = {"Ingress": "ingress", "NetworkPolicy": "allow-into-services"}
+        assert program.waits_for(program.one(then, names[then]), program.one(first, names[first]))
+
+
+def test_only_the_gate_comes_from_outside_to_the_services(open_: Program, locked: Program) -> None:
+    assert TRAEFIK in [peer.get("namespaceSelector") for peer in into(open_)]
+    assert all("namespaceSelector" not in peer for peer in into(locked))
+    (gate,) = into(locked, "allow-lockdown-into-services")
+    wanted = gate["podSelector"]["matchLabels"]
+    assert wanted.items() <= (locked.one("Deployment", "lockdown").template or {})["metadata"]["labels"].items()
+    (controller,) = into(locked, "allow-into-lockdown")
+    assert controller["namespaceSelector"] == TRAEFIK
+    (out,) = locked.one("NetworkPolicy", "allow-lockdown-to-services").inputs["spec"]["egress"]
+    assert out["ports"] == [{"port": 3000, "protocol": "TCP"}]
+    for opening in ("allow-into-lockdown", "allow-lockdown-to-services", "allow-lockdown-into-services"):
+        assert locked.waits_for(locked.one("Deployment", "lockdown"), locked.one("NetworkPolicy", opening))
+
+
+def test_no_cronjob_starts(open_: Program, locked: Program) -> None:
+    assert any(not made.inputs["spec"]["suspend"] for made in open_.all("CronJob"))
+    assert all(made.inputs["spec"]["suspend"] for made in locked.all("CronJob"))
+
+
+def test_the_pods_of_the_gate_are_locked_up_as_all_others(locked: Program) -> None:
+    gate = locked.one("Deployment", "lockdown")
+    (container,) = gate.containers
+    security = container["securityContext"]
+    assert security["readOnlyRootFilesystem"]
+    assert not security["allowPrivilegeEscalation"]
+    assert security["capabilities"] == {"drop": ["ALL"]}
+    assert gate.pod
+    assert gate.pod["automountServiceAccountToken"] is False
+    assert gate.pod["securityContext"]["runAsNonRoot"] is True
+    for side in ("requests", "limits"):
+        assert set(container["resources"][side]) == {"cpu", "memory", "ephemeral-storage"}
+    assert container["livenessProbe"] != container["readinessProbe"]
+    assert locked.one("PodDisruptionBudget", "lockdown-budget").inputs["spec"]["maxUnavailable"] == 1
+
+
+def test_each_service_has_a_port_of_its_own_so_that_paths_stay_the_ingress_controllers_business() -> None:
+    config = stack_config("Pulumi.sandbox.yaml", release=RELEASE, lockdown=GIVEN)
+    config["runbook:guards"]["quota"] |= {"cpu": "8", "memory": "16Gi", "limitsCpu": "32", "limitsMemory": "32Gi"}
+    services = config["runbook:application"]["services"]
+    worker = {key: value for key, value in services[0].items() if key not in ("port", "paths", "probes")}
+    worker |= {"name": "worker", "probes": {kind: {"command": kind} for kind in ("startup", "readiness", "liveness")}}
+    services += [worker, {**services[0], "name": "api", "port": 4000, "paths": ["/api"]}]
+    program = run_program(config)
+    paths = program.one("Ingress", "ingress").inputs["spec"]["rules"][0]["http"]["paths"]
+    ports = {path["path"]: path["backend"]["service"]["port"]["number"] for path in paths}
+    assert ports == {"/": 8080, "/api": 8081}
+    (config_map,) = [made for made in program.all("ConfigMap") if made.object_name.startswith("lockdown-gate-")]
+    text = config_map.inputs["data"]["haproxy.cfg"]
+    assert "backend 8081\n    server api api:4000" in text
+
+
+def test_maintenance_comes_first_and_the_way_stays_shut() -> None:
+    program = released(lockdown=GIVEN, maintenance={"reason": "moving house"})
+    (path,) = program.one("Ingress", "ingress").inputs["spec"]["rules"][0]["http"]["paths"]
+    assert path["backend"] == {"service": {"name": "maintenance", "port": {"name": "http"}}}
+    assert all("namespaceSelector" not in peer for peer in into(program))
+
+
+def test_another_end_is_another_configuration(locked: Program) -> None:
+    longer = released(lockdown={**GIVEN, "until": "2026-11-22T12:00:00Z"})
+    names = [
+        [made.object_name for made in program.all("ConfigMap") if made.object_name.startswith("lockdown-gate-")]
+        for program in (locked, longer)
+    ]
+    assert names[0] != names[1]
+
+
+# -- the command ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("left", "stays"), [(3600, True), (0, False)])
+def test_what_is_over_goes_with_the_next_change(tmp_path: Path, left: int, stays: bool) -> None:
+    file = tmp_path / "Pulumi.test.yaml"
+    config = stack_config("Pulumi.sandbox.yaml")
+    sealed = {f"secrets:{name}": {"secure": "v1:made:up"} for name in secrets_for(config)}
+    until = datetime.now(UTC) + timedelta(seconds=left)
+    lockdown = Lockdown(reason="x", since=until - timedelta(hours=1), until=until)
+    file.write_text(yaml.safe_dump({"config": {**config, **sealed, LOCKDOWN: lockdown.to_config()}}))
+    facts = _facts(read(file), lockdown)
+    assert (LOCKDOWN in facts.checked({}).config) is stays
+    new = Precautions().lockdown("again", datetime.now(UTC)).to_config()
+    assert facts.checked({LOCKDOWN: new}).config[LOCKDOWN] == new, "unless it is what changes"
+
+
+def _facts(text: Any, lockdown: Lockdown) -> Facts:
+    class _Settings:
+        pass
+
+    settings: Any = _Settings()
+    settings.lockdown = lockdown
+    nothing: Any = None
+    return Facts(text, settings, nothing, nothing, [], nothing, nothing)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (["--for", "1"], "30m, 2h or 1d"),
+        (["--for", "0m"], "30m, 2h or 1d"),
+        (["--for", "8d"], "--for"),
+        (["--allow", "the office"], "--allow"),
+        ([], "--yes"),
+    ],
+)
+def test_a_lockdown_that_is_not_clear_changes_nothing(given: list[str], said: str, monkeypatch: Any) -> None:
+    file = Path(__file__).parents[2] / "Pulumi.sandbox.yaml"
+    before = file.read_bytes()
+    monkeypatch.setattr(cli_security, "open_session", lambda *_: _Session(file))
+    monkeypatch.setattr("ops.facts.settings_of", lambda _: _WithPrecautions())
+    shown = CliRunner().invoke(cli.app, ["security", "lockdown", "--reason", "x", *given])
+    assert shown.exit_code == Refused.exit_code, shown.output
+    assert said in shown.stderr
+    assert file.read_bytes() == before
+
+
+class _Session:
+    def __init__(self, file: Path) -> None:
+        self.file = file
+
+
+class _WithPrecautions:
+    security = Precautions()
+
+
+def test_the_gates_answer_is_not_the_applications(monkeypatch: pytest.MonkeyPatch) -> None:
+    import httpx
+
+    def answering(status: int, body: dict[str, str]) -> None:
+        monkeypatch.setattr(httpx, "get", lambda *_, **__: httpx.Response(status, json=body))
+
+    answering(503, {"status": "lockdown"})
+    assert not health.ask("http://shop.example.com").bad
+    answering(503, {"status": "unhealthy"})
+    assert health.ask("http://shop.example.com").bad
