@@ -194,16 +194,13 @@ class Monitoring(pulumi.ComponentResource):
         )
 
     def _reads_nodes(self, identity: ServiceAccount) -> None:
-        """Their list, and their metrics: nothing else of them, and nothing of what runs there."""
+        """Their metrics: nothing else of them, and nothing of what runs there."""
         watched, kind = self._args.watched, labels(PROMETHEUS, MONITORING)
         full_name = f"runbook-{watched.namespace}-{PROMETHEUS}"
         role = ClusterRole(
             "prometheus-reads-nodes",
             metadata={"name": full_name, "labels": kind},
-            rules=[
-                {"api_groups": [""], "resources": ["nodes"], "verbs": ["get", "list", "watch"]},
-                {"api_groups": [""], "resources": ["nodes/metrics"], "verbs": ["get"]},
-            ],
+            rules=[{"api_groups": [""], "resources": ["nodes/metrics"], "verbs": ["get"]}],
             opts=self._ground.opts,
         )
         who = identity.metadata.apply(lambda meta: meta.name or "")
@@ -281,7 +278,9 @@ def for_lib_pq(dsn: str, *, tls: bool) -> str:
     """The DSN without what only the application's own client knows: the server would refuse it as a setting."""
     parts = urlsplit(dsn)
     kept = {key: value for key, value in parse_qsl(parts.query) if key.startswith("ssl")}
-    return parts._replace(query=urlencode(kept if tls else {"sslmode": "disable"})).geturl()
+    how = kept if tls else {"sslmode": "disable"}
+    # A server that does not answer at all is told as away, and not as an exporter that is.
+    return parts._replace(query=urlencode({**how, "connect_timeout": "3"})).geturl()
 
 
 def _redis_login(dsn: Output[str]) -> Mapping[str, Output[str]]:

@@ -49,7 +49,7 @@ class Ways:
             if wanted and source:
                 to.append(([peer(source.pods)], [source.port]))
         if infrastructure.kubelet and kept.kubelet:
-            to += [_outside(egress) for egress in kept.kubelet.egress]
+            to.append(([{"ip_block": {"cidr": cidr}} for cidr in kept.kubelet.egress], [kept.kubelet.port]))
         self._out("allow-prometheus", reader, to)
         if kept.readers:
             self._in("allow-into-prometheus", reader, [([peer(one) for one in kept.readers], [PORTS[PROMETHEUS]])])

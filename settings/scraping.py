@@ -152,6 +152,8 @@ def _jobs(watched: Watched) -> Iterator[dict[str, Any]]:
 
 def _kubelet(kubelet: Kubelet, namespace: str) -> Iterator[dict[str, Any]]:
     """Of all that a node tells, what belongs to this namespace."""
+    at = [f"{address}:{kubelet.port}" for address in kubelet.addresses]
+    nodes = _found(kubelet.host, kubelet.port) if kubelet.host else _fixed(*at)
     for job, path, label in (
         ("kubelet", "/metrics", "persistentvolumeclaim"),
         ("containers", "/metrics/cadvisor", "pod"),
@@ -164,7 +166,7 @@ def _kubelet(kubelet: Kubelet, namespace: str) -> Iterator[dict[str, Any]]:
             "honor_labels": True,
             "authorization": {"credentials_file": f"{_IDENTITY}/token"},
             "tls_config": {"ca_file": f"{_IDENTITY}/ca.crt", "insecure_skip_verify": kubelet.insecure},
-            "kubernetes_sd_configs": [{"role": "node"}],
+            **nodes,
             "metric_relabel_configs": [
                 {"source_labels": ["namespace", label], "regex": f"{namespace};.+", "action": "keep"}
             ],
@@ -185,8 +187,8 @@ def _found(name: str, port: int) -> dict[str, Any]:
     return {"dns_sd_configs": [asked]}
 
 
-def _fixed(address: str) -> dict[str, Any]:
-    return {"static_configs": [{"targets": [address]}]}
+def _fixed(*addresses: str) -> dict[str, Any]:
+    return {"static_configs": [{"targets": [*addresses]}]}
 
 
 def _labelled(label: str, value: str) -> dict[str, Any]:

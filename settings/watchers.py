@@ -7,7 +7,7 @@ from typing import Annotated
 from pydantic import Field
 
 from settings.application import Resources, resources
-from settings.base import Bytes, DnsLabel, HostName, PortNumber, Settings, quantity
+from settings.base import Bytes, Cidr, DnsLabel, Finding, HostName, PortNumber, Settings, quantity
 from settings.platform import Egress, Peer
 
 
@@ -34,13 +34,24 @@ class Source(Settings):
 
 
 class Kubelet(Settings):
-    """Containers and volumes, from every node's kubelet: Prometheus then gets an identity that may list nodes and read
-    their metrics."""
+    """Containers and volumes, from every node's kubelet: Prometheus then gets an identity that may read the metrics of
+    nodes, and nothing else of them."""
 
-    egress: Annotated[tuple[Egress, ...], Field(min_length=1)]
-    """The API server and the nodes' kubelets (port 10250), for the network policies."""
+    host: Annotated[HostName | None, Field(examples=["kubelet.kube-system.svc.cluster.local"])] = None
+    """Name in DNS that has every node's address: a headless Service, as the Prometheus Operator keeps one."""
+    addresses: Annotated[tuple[str, ...], Field(examples=[["10.20.0.11", "10.20.0.12"]])] = ()
+    """Or the nodes' addresses, where they never change."""
+    port: PortNumber = 10250
+    """Port of kubelets."""
+    egress: Annotated[tuple[Cidr, ...], Field(min_length=1, examples=[["10.20.0.0/16"]])]
+    """Addresses of nodes, for the network policies."""
     insecure: bool = False
     """Kubelets have certificates that the cluster's authority has not signed: theirs are not checked."""
+
+    def _findings(self) -> list[Finding]:
+        if (self.host is None) == (not self.addresses):
+            return [Finding(("host",), "nodes are found by a name or by addresses", "kubelet.kube-system.svc")]
+        return []
 
 
 class Prometheus(Settings):

@@ -120,7 +120,7 @@ def test_what_nobody_measures_is_not_promised() -> None:
     for name in ("kubelet", "nodes", "kubeState"):
         assert f"runbook:monitoring.infrastructure.{name}" in message
         assert f"set prometheus.{name}" in message
-    kubelet = {"egress": [{"cidr": "10.0.0.0/8", "ports": [443, 10250]}]}
+    kubelet = {"addresses": ["10.0.0.1"], "egress": ["10.0.0.0/8"]}
     measured = {"infrastructure": {"nodes": False, "kubeState": False}, "prometheus": {"kubelet": kubelet}}
     assert settings(**measured)
 

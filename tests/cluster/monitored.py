@@ -1,0 +1,88 @@
+"""A stack that is watched, with short windows; and what its own Prometheus and Alertmanager say."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote
+
+from settings.monitoring import CHANNELS, DEAD_MANS_SWITCH
+from tests.cluster.receiver import Receiver
+from tests.cluster.stack import Stack
+
+_POLL_SECONDS = 0.3
+_NODE = "10.240.0.1"
+"""The sandbox's only one."""
+
+QUOTA = {"cpu": "4", "memory": "6Gi", "limitsCpu": "24", "limitsMemory": "12Gi", "pods": 60, "storage": "20Gi"}
+SHORT: Mapping[str, Any] = {
+    "prometheus": {"storage": "1Gi", "kubelet": {"addresses": [_NODE], "egress": [f"{_NODE}/32"]}},
+    "alertmanager": {"storage": "128Mi"},
+    "frontDoor": {"address": "http://traefik.traefik.svc"},
+    "infrastructure": {"nodes": False, "kubeState": False},
+    "triggers": {"errorRateSeconds": 5, "responseSeconds": 5, "rateSeconds": 20},
+    "critical": {"errorRateSeconds": 5},
+    "postgres": {"awaySeconds": 5},
+    "redis": {"awaySeconds": 5},
+    "rollback": {"enabled": False},
+}
+"""The smallest servers, and seconds where the runbooks have minutes."""
+
+
+def watch(stack: Stack, told: Receiver, image: str, **changes: Any) -> None:
+    """Writes monitoring into a stack's file, with webhooks that lead to the receiver."""
+    slack = {"groupWaitSeconds": 1, "groupIntervalSeconds": 5, "egress": told.egress}
+
+    def change(config: dict[str, Any]) -> None:
+        config["runbook:monitoring"] = {**SHORT, "image": image, "slack": slack, **changes}
+        config["runbook:guards"]["quota"] = QUOTA
+
+    stack.edit(change)
+    urls = {f"SLACK_WEBHOOK_{channel.upper()}": f"{told.url}/{channel}" for channel in CHANNELS}
+    urls[DEAD_MANS_SWITCH] = f"{told.url}/switch"
+    words = [word for name, url in urls.items() for word in ("--secret", f"secrets:{name}={url}")]
+    stack.run("pulumi", "config", "set-all", "--stack", stack.name, *words).check()
+
+
+@dataclass(frozen=True)
+class Observed:
+    """Asked through the API server: no network policy stands between it and the pods of the sandbox's only node."""
+
+    stack: Stack
+
+    def targets(self) -> list[dict[str, Any]]:
+        return self._prometheus("targets?state=active")["activeTargets"]
+
+    def query(self, expr: str) -> list[dict[str, Any]]:
+        return self._prometheus(f"query?query={quote(expr, safe='')}")["result"]
+
+    def number(self, expr: str) -> float | None:
+        """The value of the only series; None if there is none."""
+        found = self.query(expr)
+        assert len(found) <= 1, found
+        return float(found[0]["value"][1]) if found else None
+
+    def firing(self) -> set[str]:
+        return {alert["metric"]["alertname"] for alert in self.query('ALERTS{alertstate="firing"}')}
+
+    def alerts(self) -> list[dict[str, Any]]:
+        """What Alertmanager knows."""
+        return json.loads(self._raw("alertmanager:9093/proxy/api/v2/alerts"))
+
+    def _prometheus(self, path: str) -> Any:
+        return json.loads(self._raw(f"prometheus:9090/proxy/api/v1/{path}"))["data"]
+
+    def _raw(self, path: str) -> str:
+        return self.stack.kubectl("get", "--raw", f"/api/v1/namespaces/{self.stack.namespace}/services/{path}")
+
+
+def eventually(condition: Callable[[], Any], seconds: float = 60, what: Callable[[], Any] | None = None) -> Any:
+    """The first truthy answer."""
+    deadline = time.monotonic() + seconds
+    while not (value := condition()):
+        assert time.monotonic() < deadline, f"not within {seconds} s: {what() if what else condition}"
+        time.sleep(_POLL_SECONDS)
+    return value
