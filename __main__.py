@@ -206,10 +206,26 @@ if release := settings.release:
         )
     if (watching := settings.monitoring) and watching.image:
         # What it is made of takes time to load, and not every stack has it.
-        from components.monitoring import Monitoring, MonitoringArgs
+        from components.monitoring import ControllerPlace, Monitoring, MonitoringArgs
         from settings.scraping import Watched
 
-        # Nothing waits for it, and it waits for no rollout: a rollback takes as long with it as without.
+        told: ControllerPlace | None = None
+        if watching.rollback.controlled:
+            from components.controller import RollbackController, RollbackControllerArgs
+
+            controller = RollbackController(
+                "rollback-controller",
+                RollbackControllerArgs(
+                    namespace=foundation.namespace,
+                    stack=pulumi.get_stack(),
+                    monitoring=watching,
+                    egress=settings.network.egress,
+                    secrets=secrets,
+                ),
+                pulumi.ResourceOptions(depends_on=[foundation]),
+            )
+            told = ControllerPlace(url=controller.url, token_secret_name=controller.token_secret_name)
+        # Nothing waits for it: a rollback takes as long with it as without.
         Monitoring(
             "monitoring",
             MonitoringArgs(
@@ -229,6 +245,7 @@ if release := settings.release:
                 redis=settings.data.redis,
                 dsns=data.dsns,
                 secrets=secrets,
+                controller=told,
             ),
             pulumi.ResourceOptions(depends_on=[data, rotation]),
         )

@@ -5,7 +5,7 @@ Nothing waits for it: a release, and above all a rollback, takes as long with it
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
 
@@ -82,6 +82,8 @@ class MonitoringArgs:
     """`DATABASE_URL` and `REDIS_URL` as services have them."""
     secrets: Mapping[str, SecretValue]
     """The `secrets:*` of the stack, with the webhooks."""
+    begins_after: Sequence[pulumi.Resource] = ()
+    """What has to be there before it is missed: a stack's first release is no failed health check."""
     controller: ControllerPlace | None = None
     """Who takes a release back; without it, alerts only tell."""
 
@@ -164,11 +166,12 @@ class Monitoring(pulumi.ComponentResource):
         rules = {name: as_yaml(rules) for name, rules in rule_files(self._alerts, watched.namespace).items()}
         config = files(self._ground, PROMETHEUS, {"prometheus.yaml": as_yaml(prometheus(told)), **rules})
         identity = account(self._ground, PROMETHEUS)
+        begins = ResourceOptions(depends_on=list(args.begins_after))
         kubelet = self._settings.infrastructure.kubelet and wanted.kubelet
         if kubelet:
             self._reads_nodes(identity)
         server(
-            self._ground,
+            replace(self._ground, opts=ResourceOptions.merge(self._ground.opts, begins)),
             Pod(
                 name=PROMETHEUS,
                 port=PORTS[PROMETHEUS],
