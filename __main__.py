@@ -245,6 +245,7 @@ if release := settings.release:
                 redis=settings.data.redis,
                 dsns=data.dsns,
                 secrets=secrets,
+                begins_after=[application],
                 controller=told,
             ),
             pulumi.ResourceOptions(depends_on=[data, rotation]),
