@@ -38,7 +38,7 @@ def main() -> int:
         try:
             counts.gauge("leader", 1)
             journal.load()
-            _ = stack.fresh().engine  # loaded, and the backend reached, before anybody calls
+            _ = stack.session.engine  # loaded before anybody calls
             ready.set()
             log("ready", pod=place.pod)
             worker.resume()

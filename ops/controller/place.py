@@ -57,12 +57,12 @@ class Stack:
         if not plugins.is_symlink():
             plugins.symlink_to("/opt/pulumi/plugins")
         os.environ |= {"PULUMI_HOME": str(home), "PULUMI_OPTION_CONFIG_FILE": str(self._file)}
-        self._session = Session(Reader(project, place.stack), self._file)
+        self.session = Session(Reader(project, place.stack), self._file)
 
     def fresh(self) -> Session:
         """With the configuration of the last update, whoever made it: no checkout is known here."""
-        reader = self._session.reader
-        self._session.started = time.monotonic()
+        reader = self.session.reader
+        self.session.started = time.monotonic()
         options = ("--force", "--stack", reader.stack, "--config-file", str(self._file))
         reader.ask("config", "refresh", *options, config_file=False)
-        return self._session
+        return self.session

@@ -25,7 +25,7 @@ from ops.controller.telling import Slack, log
 from ops.errors import Interrupted, OpsError
 from ops.facts import settings_of
 from ops.locks import EngineLock, Locked, engine_alive
-from ops.rollback import Judge, Wish, rollback
+from ops.rollback import Confirm, Judge, Wish, rollback
 from ops.session import Session
 from ops.update import LockPolicy
 
@@ -160,15 +160,18 @@ class Worker:
         return None
 
     def _end_lockdown(self) -> None:
-        """The gate opened by its own clock; CronJobs wait for an update."""
-        session = self._stack.fresh()
-        found = settings_of(session.file).lockdown
-        if found is None or not found.over(datetime.now(UTC)):
-            return
+        """The gate opened by its own clock; CronJobs wait for an update. What fails now is tried again in a minute."""
         try:
+            session = self._stack.fresh()
+            found = settings_of(session.file).lockdown
+            if found is None or not found.over(datetime.now(UTC)):
+                return
             lockdown.switch(session, self._policy, None)
-        except Locked:
-            return  # whoever is at work takes it off as well, or the next minute does
+        except Interrupted:
+            raise
+        except OpsError as error:
+            log("looked for a lockdown that is over, in vain", error=str(error))
+            return
         self._counts.action("unlock")
         log("lockdown ended: its time was up")
 
