@@ -14,7 +14,9 @@ from pulumi import Input, Output, ResourceOptions
 from pulumi_kubernetes.core.v1 import Secret, ServiceAccount
 from pulumi_kubernetes.rbac.v1 import ClusterRole, ClusterRoleBinding
 
+from components.foundation import peer
 from components.names import SERVICE, content_hash, labels, metadata, selector
+from components.operated import operated
 from components.watch_ways import PROMETHEUS, Ways
 from components.watchers import MONITORING, Ground, Pod, account, every_pod, exporter, files, server
 from settings import BundledPostgres, BundledRedis, External, Network
@@ -89,7 +91,7 @@ class MonitoringArgs:
 
 
 class Monitoring(pulumi.ComponentResource):
-    """Exporters, and a Prometheus and an Alertmanager of the stack's own."""
+    """Exporters, and a Prometheus and an Alertmanager of the stack's own or objects for the cluster's operator."""
 
     def __init__(self, name: str, args: MonitoringArgs, opts: ResourceOptions | None = None) -> None:
         super().__init__("runbook:monitoring:Monitoring", name, None, opts)
@@ -107,8 +109,12 @@ class Monitoring(pulumi.ComponentResource):
             every_pod(self._ground, pods_of(service.name), service.port or 0, selector(service.name, SERVICE))
         shown = boards(watched.namespace, self._settings, watched.backup, self._alerts)
         files(self._ground, "dashboards", dashboards(shown, self._alerts, watched.namespace), _GRAFANA)
-        self._prometheus()
-        self._alertmanager()
+        if operator := self._settings.operator if self._settings.mode == "operator" else None:
+            self._ways.read_by([peer(operator.prometheus)])
+            operated(self._ground, watched, self._alerts, self._webhooks())
+        else:
+            self._prometheus()
+            self._alertmanager()
         self.register_outputs({})
 
     def _exporters(self) -> None:
@@ -264,6 +270,11 @@ class Monitoring(pulumi.ComponentResource):
             storage_class=wanted.storage_class,
             identity=account(self._ground, ALERTMANAGER),
         )
+
+    def _webhooks(self) -> Output[str]:
+        given = {name: self._args.secrets[name] for name in self._settings.secret_names}
+        identity = content_hash({name: value.identity for name, value in given.items()})
+        return self._secret("webhooks", identity, {name: value.value for name, value in given.items()})
 
     def _secret(self, name: str, identity: str, content: Mapping[str, Output[str]]) -> Output[str]:
         full_name = f"{name}-{identity}"

@@ -51,8 +51,8 @@ class Ways:
         if infrastructure.kubelet and kept.kubelet:
             to.append(([{"ip_block": {"cidr": cidr}} for cidr in kept.kubelet.egress], [kept.kubelet.port]))
         self._out("allow-prometheus", reader, to)
-        if kept.readers:
-            self._in("allow-into-prometheus", reader, [([peer(one) for one in kept.readers], [PORTS[PROMETHEUS]])])
+        let_in = [([peer(one) for one in kept.readers], [PORTS[PROMETHEUS]])] if kept.readers else []
+        self._in("allow-into-prometheus", reader, let_in)
         asks = [_pods(PROMETHEUS), *([_controller()] if controller_port else [])]
         self._in("allow-into-alertmanager", _pods(ALERTMANAGER), [(asks, [PORTS[ALERTMANAGER]])])
         self.read_by([reader])
@@ -70,8 +70,7 @@ class Ways:
         to = [_outside(one) for one in (*egress, *self.watched.monitoring.slack.egress)]
         if controller_port:
             to.append(([_controller()], [controller_port]))
-        if to:
-            self._out("allow-alertmanager", _pods(ALERTMANAGER), to)
+        self._out("allow-alertmanager", _pods(ALERTMANAGER), to)
 
     def http_checks(self, egress: Sequence[Egress], ingress_controller: Peer) -> None:
         """To the services, and to the front door: the ingress controller's pods, or wherever its address is."""

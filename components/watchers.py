@@ -96,8 +96,7 @@ def server(
 ) -> StatefulSet:
     """It keeps what it was told, on a volume that outlives it."""
     here = selector(pod.name, MONITORING)
-    # The StatefulSet wants it first; it has no endpoints before.
-    service = found(ground, pod.name, pod.port, here)
+    service = _address(ground, pod.name, pod.port, here)
     claim: PersistentVolumeClaimSpecArgsDict = {
         "access_modes": ["ReadWriteOnce"],
         "resources": {"requests": {"storage": storage}},
@@ -125,35 +124,38 @@ def account(ground: Ground, name: str) -> ServiceAccount:
     return service_account(name, MONITORING, ground.namespace, ground.opts)
 
 
-def found(
-    ground: Ground, name: str, port: int, pods: Mapping[str, str], *, after: pulumi.Resource | None = None
-) -> Service:
-    """The name by which it is found; nothing waits for its endpoints unless its pods come first."""
+def found(ground: Ground, name: str, port: int, pods: Mapping[str, str], *, after: pulumi.Resource) -> Service:
+    """The name by which it is found, once there are pods."""
     return Service(
         f"{name}-service",
-        metadata=metadata(
-            name, ground.namespace, labels(name, MONITORING), None if after else {"pulumi.com/skipAwait": "true"}
-        ),
+        metadata=metadata(name, ground.namespace, labels(name, MONITORING)),
         spec={
             "type": "ClusterIP",
             "selector": dict(pods),
             "ports": [{"name": "http", "port": port, "target_port": port, "protocol": "TCP"}],
         },
-        opts=ResourceOptions.merge(ground.opts, ResourceOptions(depends_on=[after] if after else [])),
+        opts=ResourceOptions.merge(ground.opts, ResourceOptions(depends_on=[after])),
     )
 
 
 def every_pod(ground: Ground, name: str, port: int, pods: Mapping[str, str]) -> Service:
     """A name that has every pod's own address: also of those that are not ready, and of those that are leaving."""
+    return _address(ground, name, port, pods, publish_not_ready_addresses=True)
+
+
+def _address(
+    ground: Ground, name: str, port: int, pods: Mapping[str, str], *, publish_not_ready_addresses: bool = False
+) -> Service:
+    """A name for the pods themselves. Nothing waits for it to have any."""
     return Service(
         f"{name}-service",
         metadata=metadata(name, ground.namespace, labels(name, MONITORING), {"pulumi.com/skipAwait": "true"}),
         spec={
             "type": "ClusterIP",
             "cluster_ip": "None",
-            "publish_not_ready_addresses": True,
             "selector": dict(pods),
-            "ports": [{"name": "metrics", "port": port, "target_port": port, "protocol": "TCP"}],
+            "ports": [{"name": "http", "port": port, "target_port": port, "protocol": "TCP"}],
+            "publish_not_ready_addresses": publish_not_ready_addresses,
         },
         opts=ground.opts,
     )

@@ -22,6 +22,7 @@ from settings.platform import (
     ExternalPostgres,
     Guards,
     Ingress,
+    Network,
 )
 from settings.problems import Problem, missing
 from settings.release import Quarantined, Release
@@ -246,7 +247,7 @@ def _probes_are_no_customers(
 
 
 @_rule
-def _what_watches(monitoring: Monitoring | None, file: StackFile) -> Iterator[Problem]:
+def _what_watches(monitoring: Monitoring | None, network: Network, file: StackFile) -> Iterator[Problem]:
     """What an alert is about has to be measured by somebody; a promise that nothing keeps is no promise."""
     if monitoring is None:
         return
@@ -254,7 +255,15 @@ def _what_watches(monitoring: Monitoring | None, file: StackFile) -> Iterator[Pr
         why = "is missing: the image of what watches (images/monitoring), by digest"
         yield _at(file, "monitoring", ("image",), why, None, f"registry.example.com/monitoring@{EXAMPLE_DIGEST}")
     if monitoring.mode == "operator":
+        if monitoring.rollback.controlled:
+            why = "asks this stack's own Alertmanager whether an alert is real, and with mode: operator there is none"
+            yield _at(
+                file, "monitoring", ("rollback", "image"), f"the controller {why}: remove it, or use mode: plain", None
+            )
         return
+    if not (network.egress or monitoring.slack.egress):
+        why = "is missing: nobody could be told, because no network policy leads to the webhooks"
+        yield _at(file, "monitoring", ("slack", "egress"), why, None, [{"cidr": "0.0.0.0/0", "ports": [443]}])
     wanted, there = monitoring.infrastructure, monitoring.prometheus
     for name, asked, source in (
         ("kubelet", wanted.kubelet, there.kubelet),

@@ -29,8 +29,9 @@ def error_percent(monitoring: Monitoring) -> str:
 
 
 def enough_requests(monitoring: Monitoring, lasting: int) -> str:
-    """Enough of them to judge a release by."""
-    requests = f"http_request_duration_seconds_count{counted(monitoring)}[{lasting}s]"
+    """Enough of them to judge a release by. A time too short for a rate is too short to count in, too."""
+    span = max(lasting, monitoring.triggers.rate_seconds)
+    requests = f"http_request_duration_seconds_count{counted(monitoring)}[{span}s]"
     return f"and sum by (release, git) (increase({requests})) >= {monitoring.triggers.least_requests}"
 
 
@@ -49,7 +50,8 @@ def error_cases(monitoring: Monitoring, limit: float, lasting: int) -> tuple[Cas
     above, at = 10 * limit + 1, 10 * limit
     # Both releases serve while one is rolled out: the good one must not hide the bad one.
     rest = requests(GOOD, good=10_000, bad=0) | {"pg_up": steady(1), "redis_up": steady(1)}
-    apart = step * (lasting // monitoring.triggers.least_requests // step + 1)
+    span = max(lasting, monitoring.triggers.rate_seconds)
+    apart = step * (span // monitoring.triggers.least_requests // step + 1)
     few = " ".join(str(n * step // apart) for n in range(3 * lasting // step))
     return (
         Case(

@@ -16,15 +16,9 @@ from settings.budget import rollback_budget
 from settings.monitoring import CHANNELS
 from tests.unit.rendering import secrets_for
 from tests.unit.test_settings import edited, judged, prod, refusal
+from tests.unit.watching import OPERATED, PLAIN
 
 CONTROLLER = Places(controller="http://rollback:8080/alerts", switch="https://switch.example.com/shop")
-
-
-PLAIN = {
-    "image": "registry.example.com/monitoring@sha256:" + "d" * 64,
-    "infrastructure": {"kubelet": False, "nodes": False, "kubeState": False},
-}
-"""What a stack has to say: the image, and that nobody else's exporters are there."""
 
 
 def watched(**monitoring: Any) -> dict[str, Any]:
@@ -127,8 +121,13 @@ def test_what_nobody_measures_is_not_promised() -> None:
 
 def test_the_operator_of_a_cluster_brings_what_watches() -> None:
     assert "runbook:monitoring.operator" in str(refusal(watched(mode="operator")))
-    theirs = {"prometheus": {"namespace": "monitoring", "podLabels": {"app.kubernetes.io/name": "prometheus"}}}
-    assert settings(mode="operator", operator=theirs, infrastructure={})
+    assert judged(prod(monitoring=OPERATED))
+
+
+def test_somebody_can_be_told() -> None:
+    config = edited(watched(slack={}), "network.egress", [])
+    assert "runbook:monitoring.slack.egress" in str(refusal(config))
+    assert judged(edited(watched(), "network.egress", []))
 
 
 def test_what_watches_counts_in_the_quota() -> None:
