@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from settings import Lockdown
 
 PROBE_PORT = 9000
+FINISHING = 5
+"""Seconds in which a gate that was told to end finishes what it has begun."""
 _PAGE = (
     '<!doctype html><html lang="en"><head><meta charset="utf-8">'
     '<meta name="viewport" content="width=device-width"><title>Closed for a while</title></head>'
@@ -52,6 +54,7 @@ def haproxy(lockdown: Lockdown, ways: Sequence[Way]) -> str:
         "    log stdout format raw local0",
         "    maxconn 1000",
         "    nbthread 2",
+        f"    hard-stop-after {FINISHING}s",
         "",
         "defaults",
         "    mode http",

@@ -149,6 +149,8 @@ def test_the_pods_of_the_gate_are_locked_up_as_all_others(locked: Program) -> No
     for side in ("requests", "limits"):
         assert set(container["resources"][side]) == {"cpu", "memory", "ephemeral-storage"}
     assert container["livenessProbe"] != container["readinessProbe"]
+    # Without its signal it would wait for the end of the whole grace period, and `unlock` with it.
+    assert container["lifecycle"]["preStop"]["exec"]["command"][-1].endswith("kill -USR1 1")
     assert locked.one("PodDisruptionBudget", "lockdown-budget").inputs["spec"]["maxUnavailable"] == 1
 
 
