@@ -11,6 +11,7 @@ import yaml
 
 from sandbox import toolchain
 from tests.unit.rendering import RELEASE, run_program, stack_config
+from tests.unit.watching import watched
 
 _MAINTENANCE = {"maintenance": {"reason": "a restore"}}
 
@@ -38,6 +39,12 @@ def test_kube_score_finds_nothing(kube_score: Path, file: str, changes: dict[str
     program = run_program(stack_config(file, release=RELEASE, **changes))
     documents = [dict(resource.inputs) for resource in program.objects]
     assert len(documents) > 20
+    assert lint(kube_score, documents) == (0, "")
+
+
+def test_kube_score_finds_nothing_in_what_watches(kube_score: Path) -> None:
+    documents = [dict(resource.inputs) for resource in run_program(watched()).objects]
+    assert any(document["metadata"]["name"] == "prometheus" for document in documents)
     assert lint(kube_score, documents) == (0, "")
 
 

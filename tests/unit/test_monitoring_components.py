@@ -1,0 +1,265 @@
+"""What watches, as objects: who reaches whom, what is secret, what waits for what; and files that servers accept."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Iterator, Mapping
+from functools import reduce
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from components.monitoring import for_lib_pq
+from components.operated import alertmanager_config
+from sandbox import packages
+from settings.alerting.routes import Places, alertmanager, inhibitions
+from settings.monitoring import Monitoring
+from tests.unit.rendering import Program, Registered, run_program
+from tests.unit.test_backup_components import chosen
+from tests.unit.watching import OPERATED, PLAIN, watched
+
+SERVERS, EXPORTERS = {"prometheus", "alertmanager"}, {"blackbox", "postgres-exporter", "redis-exporter"}
+SOURCE = {
+    "host": "them.monitoring.svc",
+    "port": 9100,
+    "pods": {"namespace": "monitoring", "podLabels": {"app": "them"}},
+}
+WITH_NODES = {
+    **PLAIN,
+    "infrastructure": {},
+    "prometheus": {
+        "kubelet": {"addresses": ["10.0.0.1"], "egress": ["10.0.0.0/24"]},
+        "nodes": SOURCE,
+        "kubeState": SOURCE,
+    },
+}
+
+
+@pytest.fixture(scope="module")
+def plain() -> Program:
+    return run_program(watched())
+
+
+@pytest.fixture(scope="module")
+def complete() -> Program:
+    return run_program(watched(monitoring=WITH_NODES))
+
+
+@pytest.fixture(scope="module")
+def operated() -> Program:
+    return run_program(watched(monitoring=OPERATED))
+
+
+def mounted(program: Program, name: str) -> Mapping[str, str]:
+    """The files that a server is given."""
+    (volume,) = [v for v in (program.one("StatefulSet", name).pod or {})["volumes"] if v["name"] == "files-0"]
+    if "configMap" in volume:
+        return program.one("ConfigMap", volume["configMap"]["name"]).inputs["data"]
+    return program.one("Secret", volume["secret"]["secretName"]).inputs["stringData"]
+
+
+def ways(program: Program, name: str, direction: str) -> Iterator[Mapping[str, Any]]:
+    """The rules of all policies for what watches under this name."""
+    pod = next(r for kind in ("StatefulSet", "Deployment") for r in program.all(kind) if r.object_name == name)
+    assert pod.template
+    for policy in program.all("NetworkPolicy"):
+        if chosen(policy.inputs["spec"]["podSelector"], pod.template["metadata"]["labels"]):
+            yield from policy.inputs["spec"].get(direction, [])
+
+
+def jobs(program: Program) -> dict[str, Any]:
+    config = yaml.safe_load(mounted(program, "prometheus")["prometheus.yaml"])
+    return {job["job_name"]: job for job in config["scrape_configs"]}
+
+
+# -- beside what there was -----------------------------------------------------------------------------
+
+
+def test_what_is_watched_stays_as_it_is(plain: Program) -> None:
+    config = watched()
+    del config["runbook:monitoring"]
+    before = {resource.urn: resource for resource in run_program(config).resources}
+    assert {urn: plain_one.inputs for urn, plain_one in by_urn(plain).items() if urn in before} == {
+        urn: resource.inputs for urn, resource in before.items()
+    }
+
+
+def by_urn(program: Program) -> dict[str, Registered]:
+    return {resource.urn: resource for resource in program.resources}
+
+
+def test_nothing_waits_for_it_and_it_begins_when_there_is_something_to_watch(plain: Program) -> None:
+    mine = {urn for urn in by_urn(plain) if "runbook:monitoring:Monitoring" in urn}
+    assert len(mine) > 25
+    for resource in plain.resources:
+        assert resource.urn in mine or not mine & resource.depends_on, resource.urn
+    assert plain.waits_for(plain.one("StatefulSet", "prometheus"), plain.one("Deployment", "backend"))
+    assert not plain.waits_for(plain.one("Deployment", "blackbox"), plain.one("Deployment", "backend"))
+
+
+def test_without_a_release_there_is_nothing_to_watch() -> None:
+    config = watched()
+    del config["runbook:release"]
+    assert not {r.object_name for r in run_program(config).all("Deployment")} & EXPORTERS
+
+
+# -- who reaches whom ----------------------------------------------------------------------------------
+
+
+def test_nobody_reaches_the_servers_but_who_has_to(plain: Program) -> None:
+    assert not list(ways(plain, "prometheus", "ingress"))
+    (rule,) = ways(plain, "alertmanager", "ingress")
+    assert [peer["podSelector"]["matchLabels"]["app.kubernetes.io/name"] for peer in rule["from"]] == ["prometheus"]
+    for name in EXPORTERS:
+        (rule,) = ways(plain, name, "ingress")
+        assert [peer["podSelector"]["matchLabels"]["app.kubernetes.io/name"] for peer in rule["from"]] == ["prometheus"]
+
+
+def test_grafana_may_read_when_it_is_named() -> None:
+    grafana = {"namespace": "grafana", "podLabels": {"app": "grafana"}}
+    program = run_program(watched(monitoring={**PLAIN, "prometheus": {"readers": [grafana]}}))
+    (rule,) = ways(program, "prometheus", "ingress")
+    assert rule["from"][0]["namespaceSelector"]["matchLabels"] == {"kubernetes.io/metadata.name": "grafana"}
+    assert rule["ports"] == [{"port": 9090, "protocol": "TCP"}]
+
+
+def test_each_exporter_reaches_its_own_server_and_nothing_else(plain: Program) -> None:
+    for name, server in (("postgres-exporter", "postgres"), ("redis-exporter", "redis")):
+        reached = [
+            peer for rule in ways(plain, name, "egress") for peer in rule["to"] if "namespaceSelector" not in peer
+        ]
+        assert reached == [{"podSelector": {"matchLabels": {
+            "app.kubernetes.io/name": server, "app.kubernetes.io/component": server,
+        }}}]  # fmt: skip
+
+
+def test_only_who_tells_and_who_asks_the_front_door_reach_the_outside(plain: Program) -> None:
+    for name in SERVERS | EXPORTERS:
+        outside = [peer for rule in ways(plain, name, "egress") for peer in rule["to"] if "ipBlock" in peer]
+        assert bool(outside) == (name == "alertmanager"), name
+
+
+# -- what they are given -------------------------------------------------------------------------------
+
+
+def test_webhooks_and_logins_are_in_secrets_alone(plain: Program) -> None:
+    told = mounted(plain, "alertmanager")
+    assert "value-of-dead_mans_switch_url" in told["alertmanager.yaml"]
+    assert {name for name in told if name.startswith("SLACK_WEBHOOK_")} == set(Monitoring().slack.secret_names.values())
+    login = next(secret for secret in plain.all("Secret") if secret.object_name.startswith("postgres-exporter-"))
+    assert login.inputs["stringData"]["DATA_SOURCE_NAME"].endswith("/shop?sslmode=disable&connect_timeout=3")
+    redis = next(secret for secret in plain.all("Secret") if secret.object_name.startswith("redis-exporter-"))
+    assert redis.inputs["stringData"]["REDIS_ADDR"] == "redis://redis:6379/0"
+    for resource in plain.all("ConfigMap"):
+        assert "made-up-" not in str(resource.inputs), resource.object_name
+        assert "value-of-" not in str(resource.inputs), resource.object_name
+
+
+def test_other_content_is_another_object_and_replaces_the_pod() -> None:
+    config = watched()
+    limit = watched(monitoring={**PLAIN, "triggers": {"errorRatePercent": 7}})
+    first, other = run_program(config), run_program(limit)
+    for name in SERVERS:
+        same = first.one("StatefulSet", name).pod == other.one("StatefulSet", name).pod
+        assert same == (name == "alertmanager"), name
+
+
+@pytest.mark.parametrize(
+    ("given", "tls", "told"),
+    [
+        ("postgresql://u:p@db:5432/shop", False, "postgresql://u:p@db:5432/shop?sslmode=disable&connect_timeout=3"),
+        (
+            "postgresql://u:p%40@db/shop?schema=public&sslmode=verify-full&connection_limit=5",
+            True,
+            "postgresql://u:p%40@db/shop?sslmode=verify-full&connect_timeout=3",
+        ),
+    ],
+)
+def test_a_dsn_as_the_exporter_reads_it(given: str, tls: bool, told: str) -> None:
+    assert for_lib_pq(given, tls=tls) == told
+
+
+def test_all_that_rules_ask_for_is_read(complete: Program, plain: Program) -> None:
+    assert set(jobs(plain)) == {
+        "backend", "health", "front-door", "postgres", "redis", "prometheus", "alertmanager", "backups",
+    }  # fmt: skip
+    assert set(jobs(complete)) - set(jobs(plain)) == {"kubelet", "containers", "nodes", "kube-state"}
+    for name, job in jobs(complete).items():
+        labelled = {"target_label": "namespace", "replacement": "shop"}
+        assert job["relabel_configs"][-1] == labelled, name
+    assert jobs(plain)["health"]["params"]["target"] == ["http://backend:3000/api/health"]
+    assert jobs(plain)["front-door"]["params"]["target"] == ["http://localhost:18080/api/live"]
+    pods = jobs(plain)["backend"]["dns_sd_configs"][0]
+    service = plain.one("Service", pods["names"][0]).inputs["spec"]
+    assert (service["clusterIP"], service["publishNotReadyAddresses"]) == ("None", True)
+
+
+def test_an_identity_only_where_kubelets_ask_for_one(complete: Program, plain: Program) -> None:
+    assert (plain.one("StatefulSet", "prometheus").pod or {})["automountServiceAccountToken"] is False
+    assert not plain.all("ClusterRole")
+    assert (complete.one("StatefulSet", "prometheus").pod or {})["automountServiceAccountToken"] is True
+    assert complete.one("ClusterRole").inputs["rules"] == [
+        {"apiGroups": [""], "resources": ["nodes/metrics"], "verbs": ["get"]}
+    ]
+
+
+def test_the_servers_accept_what_is_mounted(complete: Program, tmp_path: Path) -> None:
+    packages.ensure({name: packages.TESTS[name] for name in ("prometheus", "prometheus-alertmanager")})
+    made_up = {
+        "value-of-dead_mans_switch_url": "https://switch.example.com",
+        "/var/run/secrets/kubernetes.io/serviceaccount": str(tmp_path),
+    }
+    for name in ("token", "ca.crt"):
+        (tmp_path / name).touch()
+    for name, content in {**mounted(complete, "prometheus"), **mounted(complete, "alertmanager")}.items():
+        real = reduce(lambda text, both: text.replace(*both), made_up.items(), content)
+        (tmp_path / name).write_text(real)
+    for command in (
+        ["promtool", "check", "config", "prometheus.yaml"],
+        ["amtool", "check-config", "alertmanager.yaml"],
+    ):
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert "FAILED" not in done.stdout
+
+
+def test_dashboards_are_where_grafanas_sidecar_looks(plain: Program) -> None:
+    (board,) = [c for c in plain.all("ConfigMap") if c.inputs["metadata"]["labels"].get("grafana_dashboard") == "1"]
+    assert len(board.inputs["data"]) == 7
+    assert all(json.loads(text)["title"].startswith("shop: ") for text in board.inputs["data"].values())
+    assert len(str(board.inputs)) < 900_000, "a ConfigMap holds 1 MiB"
+
+
+# -- the operator's objects ----------------------------------------------------------------------------
+
+
+def test_an_operator_is_given_objects_and_no_servers(operated: Program) -> None:
+    assert not {r.object_name for r in operated.all("StatefulSet")} & SERVERS
+    assert {r.object_name for r in operated.all("Deployment")} >= EXPORTERS
+    kinds = [
+        (r.kind, r.object_name) for r in operated.resources if r.type.startswith("kubernetes:monitoring.coreos.com")
+    ]
+    assert sorted(kinds) == [
+        ("AlertmanagerConfig", "runbook"), ("PodMonitor", "backend"), ("Probe", "front-door"), ("Probe", "health"),
+        ("PrometheusRule", "runbook"), ("ServiceMonitor", "backup-exporter"), ("ServiceMonitor", "blackbox"),
+        ("ServiceMonitor", "postgres-exporter"), ("ServiceMonitor", "redis-exporter"),
+    ]  # fmt: skip
+    for name in EXPORTERS:
+        (rule,) = ways(operated, name, "ingress")
+        assert rule["from"][0]["namespaceSelector"]["matchLabels"] == {"kubernetes.io/metadata.name": "monitoring"}
+
+
+def test_an_operators_routes_are_ours_in_its_words() -> None:
+    monitoring = Monitoring()
+    made = alertmanager_config(alertmanager(monitoring, Places(secrets="webhooks")), "webhooks-1")
+    assert made["route"]["groupBy"] == ["namespace", "about"]
+    watchdog, *channels = made["route"]["routes"]
+    assert watchdog["matchers"] == [{"name": "alertname", "matchType": "=", "value": "Watchdog"}]
+    assert [route["receiver"] for route in channels] == [f"slack-{name}" for name in monitoring.slack.secret_names]
+    urls = {config["apiURL"]["key"] for receiver in made["receivers"] for config in receiver.get("slackConfigs", [])}
+    assert urls == set(monitoring.slack.secret_names.values())
+    assert len(made["inhibitRules"]) == len(inhibitions())
+    assert all(rule["sourceMatch"] and rule["targetMatch"] for rule in made["inhibitRules"])
