@@ -239,6 +239,7 @@ if release := settings.release:
                     backup=plan,
                     rotations=rotations,
                     maintenance=settings.maintenance,
+                    lockdown=settings.lockdown,
                 ),
                 network=settings.network,
                 postgres=settings.data.postgres,

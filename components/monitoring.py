@@ -102,7 +102,7 @@ class Monitoring(pulumi.ComponentResource):
         watched = args.watched
         self._ways = Ways(self, args.namespace, inside, watched)
         self._alerts = domains(
-            watched.namespace, self._settings, watched.backup, watched.rotations, watched.maintenance
+            watched.namespace, self._settings, watched.backup, watched.rotations, watched.maintenance, watched.lockdown
         )
         self._exporters()
         for service in watched.services:

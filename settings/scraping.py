@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 from settings.application import Application, Service
 from settings.backup import Backup
+from settings.lockdown import Lockdown
 from settings.maintenance import Maintenance
 from settings.monitoring import Monitoring
 from settings.platform import Ingress
@@ -46,6 +47,8 @@ class Watched:
     """Every secret that rotates."""
     maintenance: Maintenance | None = None
     """What explains why customers cannot get in."""
+    lockdown: Lockdown | None = None
+    """The same, during an attack."""
     controller: str | None = None
     """Host and port of the rollback controller."""
 

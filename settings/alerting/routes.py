@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from settings.alerting.locked import LOCKED
 from settings.alerting.watching import IN_MAINTENANCE, WATCHDOG
 from settings.monitoring import CHANNELS, DEAD_MANS_SWITCH, Monitoring
 
@@ -102,6 +103,12 @@ def inhibitions() -> list[dict[str, Any]]:
         {
             "source_matchers": [f'alertname="{IN_MAINTENANCE}"'],
             "target_matchers": ['maintenance="quiet"'],
+            "equal": ["namespace"],
+        },
+        # Who looks from outside is refused as others are. What the services themselves show goes on being told.
+        {
+            "source_matchers": [f'alertname="{LOCKED}"'],
+            "target_matchers": ['about="front-door"'],
             "equal": ["namespace"],
         },
     ]

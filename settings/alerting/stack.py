@@ -14,6 +14,7 @@ from settings.alerting.service import service
 from settings.alerting.slo import slo
 from settings.alerting.watching import watching
 from settings.backup import Backup
+from settings.lockdown import Lockdown
 from settings.maintenance import Maintenance
 from settings.monitoring import Monitoring
 from settings.rotation import Rotating
@@ -25,14 +26,19 @@ def domains(
     backup: Backup | None,
     rotating: Mapping[str, Rotating],
     maintenance: Maintenance | None = None,
+    lockdown: Lockdown | None = None,
 ) -> tuple[Domain, ...]:
     """The alerts of a stack, by subject, narrowed to its namespace."""
-    found = _domains(monitoring, backup, rotating, maintenance)
+    found = _domains(monitoring, backup, rotating, maintenance, lockdown)
     return tuple(within(domain, namespace) for domain in found)
 
 
 def _domains(
-    monitoring: Monitoring, backup: Backup | None, rotating: Mapping[str, Rotating], maintenance: Maintenance | None
+    monitoring: Monitoring,
+    backup: Backup | None,
+    rotating: Mapping[str, Rotating],
+    maintenance: Maintenance | None,
+    lockdown: Lockdown | None,
 ) -> Iterator[Domain]:
     infrastructure = monitoring.infrastructure
     yield triggers(monitoring)
@@ -51,4 +57,4 @@ def _domains(
         yield backups(backup)
         # The same exporter tells of both.
         yield rotations(rotating)
-    yield watching(monitoring, maintenance, backups=backup is not None)
+    yield watching(monitoring, maintenance, lockdown, backups=backup is not None)

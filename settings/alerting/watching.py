@@ -6,8 +6,10 @@ from collections.abc import Mapping
 from datetime import timedelta
 
 from settings.alerting.limits import above
+from settings.alerting.locked import locked
 from settings.alerting.rule import Alert, Domain
 from settings.alerting.samples import Case, fires, never, rising, steady, stepwise
+from settings.lockdown import Lockdown
 from settings.maintenance import Maintenance
 from settings.monitoring import Monitoring
 
@@ -16,7 +18,9 @@ WATCHDOG, IN_MAINTENANCE = "Watchdog", "MaintenanceMode"
 _STEP = 30
 
 
-def watching(monitoring: Monitoring, maintenance: Maintenance | None, *, backups: bool) -> Domain:
+def watching(
+    monitoring: Monitoring, maintenance: Maintenance | None, lockdown: Lockdown | None = None, *, backups: bool
+) -> Domain:
     alerts = [
         _watchdog(),
         _target(monitoring),
@@ -43,6 +47,8 @@ def watching(monitoring: Monitoring, maintenance: Maintenance | None, *, backups
     ]
     if maintenance:
         alerts.append(_maintenance(maintenance))
+    if lockdown:
+        alerts += locked(lockdown)
     return Domain(
         name="watching", title="The monitoring itself", every=monitoring.evaluation_seconds, alerts=tuple(alerts)
     )

@@ -16,7 +16,7 @@ import httpx
 import pytest
 
 from sandbox import packages
-from settings import Maintenance, Monitoring
+from settings import Maintenance, Monitoring, Precautions
 from settings.alerting.render import as_yaml
 from settings.alerting.routes import Places, alertmanager
 from settings.alerting.rule import Alert
@@ -26,9 +26,10 @@ from tests.tasks.servers import free_ports, running
 
 MONITORING = Monitoring(slack=Slack(group_wait_seconds=1, group_interval_seconds=5))
 TOKEN = "made-up-token"
+LOCKDOWN = Precautions().lockdown("an attack", datetime.now(UTC))
 ALERTS = {
     alert.name: alert
-    for domain in domains("shop", MONITORING, None, {}, Maintenance(reason="restore of the database"))
+    for domain in domains("shop", MONITORING, None, {}, Maintenance(reason="restore of the database"), LOCKDOWN)
     for alert in domain.alerts
 }
 
@@ -169,6 +170,16 @@ def test_maintenance_explains_what_customers_notice_and_no_attack(told: Told, se
     assert message["attachments"][0]["pretext"] == "@security-team @tech-lead"
     assert len(told.to("/controller")) == 1
     assert not told.to("/critical") + told.to("/business")
+
+
+def test_a_lockdown_explains_the_closed_front_door_and_no_ill_service(told: Told, send: Any) -> None:
+    send("Lockdown")
+    told.wait("/security", "an attack")
+    send("FrontDoorClosed", "HealthCheckFailing")
+    send("SqlInjection")
+    told.wait("/security", "SqlInjection")
+    told.wait("/critical", "HealthCheckFailing")
+    assert all("FrontDoorClosed" not in json.dumps(message) for message in told.to("/critical") + told.to("/alerts"))
 
 
 def test_the_watchdog_goes_to_the_switch_alone(told: Told, send: Any) -> None:

@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,9 @@ from typing import Any
 import pytest
 
 from sandbox import packages
-from settings import Maintenance, Monitoring
+from settings import Maintenance, Monitoring, Precautions
 from settings.__main__ import ALERTS_FILE, alerts_text
+from settings.alerting.locked import LOCKED
 from settings.alerting.render import prometheus_rule, promtool_files, rule_files
 from settings.alerting.rule import Alert, Domain, scoped
 from settings.alerting.stack import domains
@@ -58,7 +60,9 @@ def made(which: str) -> tuple[Domain, ...]:
     settings = judged(stack_config("Pulumi.prod.yaml"))
     monitoring = Monitoring.model_validate({"default": {}, "other": OTHER}[which])
     maintenance = Maintenance(reason="restore of {{ the }} database")
-    return domains(SHOP, monitoring, settings.backup, settings.rotations(), maintenance)
+    # Of long ago: promtool's clock begins in 1970.
+    lockdown = Precautions().lockdown("{{ an }} attack", datetime(1970, 1, 1, tzinfo=UTC))
+    return domains(SHOP, monitoring, settings.backup, settings.rotations(), maintenance, lockdown)
 
 
 NAMES = [domain.name for domain in made("default")]
@@ -215,7 +219,16 @@ def test_what_takes_a_release_back_and_what_locks_down() -> None:
 def test_maintenance_quiets_what_customers_notice_and_nothing_else() -> None:
     quiet = {alert.name for alert in alerts() if alert.quiet}
     assert {"RollbackHealth", "RollbackErrorRate", "HealthCheckFailing", "FrontDoorClosed", "PostgresAway"} <= quiet
-    loud = {"SqlInjection", "WebhooksForged", "BackupMissed", "VolumeFull", "CertificateEnds", WATCHDOG, IN_MAINTENANCE}
+    loud = {
+        "SqlInjection",
+        "WebhooksForged",
+        "BackupMissed",
+        "VolumeFull",
+        "CertificateEnds",
+        WATCHDOG,
+        IN_MAINTENANCE,
+        LOCKED,
+    }
     assert not loud & quiet
 
 
