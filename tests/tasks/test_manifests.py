@@ -14,6 +14,9 @@ from tests.unit.rendering import RELEASE, run_program, stack_config
 from tests.unit.watching import watched
 
 _MAINTENANCE = {"maintenance": {"reason": "a restore"}}
+_LOCKDOWN = {
+    "lockdown": {"reason": "an attack", "since": "2026-11-22T10:00:00Z", "until": "2026-11-22T11:00:00Z"},
+}
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +36,7 @@ def lint(kube_score: Path, documents: list[dict[str, Any]]) -> tuple[int, str]:
     return done.returncode, "\n".join(found) + done.stderr
 
 
-@pytest.mark.parametrize("changes", [{}, _MAINTENANCE], ids=["in service", "in maintenance"])
+@pytest.mark.parametrize("changes", [{}, _MAINTENANCE, _LOCKDOWN], ids=["in service", "in maintenance", "locked"])
 @pytest.mark.parametrize("file", ["Pulumi.sandbox.yaml", "Pulumi.staging.yaml", "Pulumi.prod.yaml"])
 def test_kube_score_finds_nothing(kube_score: Path, file: str, changes: dict[str, Any]) -> None:
     program = run_program(stack_config(file, release=RELEASE, **changes))
