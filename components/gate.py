@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC
 
 from settings import Lockdown
 
@@ -41,13 +42,14 @@ class Way:
 
 def haproxy(lockdown: Lockdown, ways: Sequence[Way]) -> str:
     """The configuration file. The reason is not in it: clients are not shown it."""
-    end = int(lockdown.until.timestamp())
-    spoken = f"{lockdown.until:%Y-%m-%dT%H:%M:%S}"
-    # What the ingress controller writes last is whom it saw; whatever stands before was brought by the client.
+    until = lockdown.until.astimezone(UTC)
+    end = int(until.timestamp())
+    # What the ingress controller writes last is whom it saw; what stands before, a client or a proxy brought.
+    hop = -1 - lockdown.trusted_proxies
     known = f"var(txn.from) -m ip {' '.join(lockdown.allow)}" if lockdown.allow else "always_false"
     answers = [
-        _answer("text/html; charset=utf-8", _PAGE.format(until=f"{lockdown.until:%Y-%m-%d %H:%M}"), " html"),
-        _answer("application/json", _TOLD.format(until=spoken), ""),
+        _answer("text/html; charset=utf-8", _PAGE.format(until=f"{until:%Y-%m-%d %H:%M}"), " html"),
+        _answer("application/json", _TOLD.format(until=f"{until:%Y-%m-%dT%H:%M:%S}"), ""),
     ]
     lines = [
         "global",
@@ -81,7 +83,7 @@ def haproxy(lockdown: Lockdown, ways: Sequence[Way]) -> str:
         "    acl leaves-http req.hdr(upgrade) -m found",
         "    acl html req.hdr(accept) -m sub text/html",
         "    acl refused var(txn.refused) -m found",
-        "    http-request set-var(txn.from) req.hdr_ip(x-forwarded-for,-1)",
+        f"    http-request set-var(txn.from) req.hdr_ip(x-forwarded-for,{hop})",
         "    http-request set-var(txn.path) path",
         "    http-request set-var(txn.refused) str(source) if !over !known",
         "    http-request set-var(txn.refused) str(path) if !over !refused closed",

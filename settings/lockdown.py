@@ -25,6 +25,7 @@ def _network(value: str) -> str:
 
 Network = Annotated[str, AfterValidator(_network), Field(examples=["203.0.113.0/24"])]
 """Addresses of clients; one address is a network of one."""
+Proxies = Annotated[int, Field(ge=0, le=5)]
 # Nothing that means something to the gate's configuration, and nothing that has to be decoded to be compared.
 ClosedPath = Annotated[
     str, StringConstraints(pattern=r"^/[A-Za-z0-9._~-]+(/[A-Za-z0-9._~-]+)*$"), Field(examples=["/admin"])
@@ -41,6 +42,9 @@ class Precautions(Settings):
     """Paths that a lockdown closes for everybody, with all that begins so."""
     lockdown_seconds: Annotated[int, Field(ge=60, le=int(LONGEST.total_seconds()))] = 3600
     """Seconds until a lockdown ends by itself, when nobody says how long."""
+    trusted_proxies: Proxies = 0
+    """How many proxies of yours (a CDN) pass clients on to the ingress controller, each adding whom it saw to
+    `X-Forwarded-For`. Only if nobody else reaches the ingress controller: whoever does could say he is anybody."""
 
     def lockdown(
         self, reason: str, now: datetime, *, seconds: int | None = None, allow: Iterable[str] = ()
@@ -53,6 +57,7 @@ class Precautions(Settings):
             until=since + timedelta(seconds=seconds or self.lockdown_seconds),
             allow=tuple(dict.fromkeys([*self.allow, *allow])),
             closed_paths=self.closed_paths,
+            trusted_proxies=self.trusted_proxies,
         )
 
 
@@ -69,6 +74,8 @@ class Lockdown(Settings):
     """Clients that come in. With none, nobody does."""
     closed_paths: tuple[ClosedPath, ...] = ()
     """Closed for them, too."""
+    trusted_proxies: Proxies = 0
+    """Proxies between clients and the ingress controller."""
     incident: str | None = None
     """The record of it in the cluster (a ConfigMap)."""
 

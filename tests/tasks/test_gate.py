@@ -121,6 +121,12 @@ def gate(gates: Gates) -> Gate:
     return gates.start(PRECAUTIONS.lockdown("so that 'nobody' reads it\n", datetime.now(UTC), seconds=600))
 
 
+@pytest.fixture(scope="module")
+def proxied(gates: Gates) -> Gate:
+    behind = PRECAUTIONS.model_copy(update={"trusted_proxies": 1})
+    return gates.start(behind.lockdown("x", datetime.now(UTC)))
+
+
 @pytest.mark.parametrize(
     ("seen", "refused"),
     [
@@ -231,6 +237,19 @@ def test_only_refusals_are_logged_and_no_query(gate: Gate) -> None:
     }  # fmt: skip
     assert "secret" not in gate.log.read_text()
     assert "/passes" not in gate.log.read_text()
+
+
+@pytest.mark.parametrize(
+    ("seen", "refused"),
+    [
+        (f"{KNOWN}, {STRANGER}", None),
+        (f"{STRANGER}, {KNOWN}", "source"),
+        (f"{KNOWN}, {STRANGER}, {STRANGER}", "source"),
+        (KNOWN, "source"),  # not by way of the proxy
+    ],
+)
+def test_behind_a_proxy_the_hop_before_it_counts(proxied: Gate, seen: str, refused: str | None) -> None:
+    assert proxied.refused(seen=seen) == refused
 
 
 def test_without_anybody_known_nobody_comes_in(gates: Gates) -> None:
