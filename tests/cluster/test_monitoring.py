@@ -75,13 +75,15 @@ def test_errors_of_a_release_are_told_and_that_they_are_over(
 def test_a_database_that_is_away_is_told_and_blamed_on_no_release(
     observed: Observed, watched: Stack, told: Receiver
 ) -> None:
+    began = time.time()
     with Traffic(watched.url):
         watched.kubectl("scale", "statefulset/postgres", "--replicas=0")
-        began = time.time()
         away = told.wait("/critical", "PostgresAway", since=began, seconds=120)
-        # Customers got errors all the while, and people are told so.
-        eventually(lambda: "ErrorRateHigh" in observed.firing(), 60, observed.firing)
+        # The same failed checks that would take a release back: people are told of them all the while.
+        eventually(lambda: "HealthCheckFailing" in observed.firing(), 60, observed.firing)
         watched.kubectl("scale", "statefulset/postgres", "--replicas=1")
         told.wait("/critical", "PostgresAway* is over", since=away.at, seconds=120)
+        eventually(lambda: "HealthCheckFailing" not in observed.firing(), 120, observed.firing)
     span = int(time.time() - began) + 1
     assert not observed.query(f'ALERTS{{action="rollback",alertstate="firing"}}[{span}s]')
+    assert observed.query(f'ALERTS{{alertname="PostgresAway",alertstate="firing"}}[{span}s]')
