@@ -10,6 +10,7 @@ from typing import Any, Literal
 from ops.errors import Refused
 from ops.history import QUARANTINE, RELEASE, RESTORED, ROTATED, Entry, History
 from settings import Lockdown, Quarantined, Release, SchemaRange
+from settings.lockdown import LOCKDOWN
 
 # -- what stands now ---------------------------------------------------------------------------------
 
@@ -43,6 +44,25 @@ def behind(config: Mapping[str, Any], newest: Entry | None) -> list[str]:
     return sorted(
         name for name, state in theirs.items() if state["startedAt"] > (mine.get(name) or {}).get("startedAt", "")
     )
+
+
+def released_since(config: Mapping[str, Any], newest: Entry | None) -> str | None:
+    """The release that the stack file does not know: somebody, or the rollback controller, made it elsewhere."""
+    written = (config.get(RELEASE) or {}).get("revision", 0)
+    if newest is None or newest.revision is None or newest.revision <= written:
+        return None
+    return f"revision {newest.revision} was released since ({newest.action} by {newest.who or 'somebody'})"
+
+
+def locked_since(config: Mapping[str, Any], newest: Entry | None, now: datetime) -> str | None:
+    """The lockdown that the stack file does not know, and would end."""
+    theirs = newest.config.get(LOCKDOWN) if newest else None
+    if not theirs or Lockdown.model_validate(theirs).over(now):
+        return None
+    mine = config.get(LOCKDOWN)
+    if mine and Lockdown.model_validate(mine).since >= Lockdown.model_validate(theirs).since:
+        return None
+    return f"it is locked down since {theirs['since']} ({theirs['reason']})"
 
 
 def last_good(history: Iterable[Entry]) -> Entry | None:

@@ -36,7 +36,7 @@ class Wish:
 def deploy(session: Session, wish: Wish, policy: LockPolicy) -> dict[str, Any]:
     """Release an image. Returns what to report; raises an OpsError with the exit code otherwise."""
     with exclusive(session.file, f"deploy {wish.image}"):
-        facts = gather(session, lambda: registry.resolve(wish.image))
+        facts = gather(session, lambda: registry.resolve(wish.image), decides="release")
         release = plan(facts, wish)
         if not release.without_proof:
             backups.gate(session, facts, release.schema_.level)

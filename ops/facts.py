@@ -7,12 +7,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from ops import decisions, stackfile
 from ops.decisions import Database, Standing
 from ops.errors import Refused
-from ops.history import History
+from ops.history import Entry, History
 from ops.session import Session
 from ops.stackfile import StackText
 from settings import SettingsError, StackFile, StackSettings, parse, stack_file
@@ -57,8 +57,14 @@ def settings_of(path: Path) -> StackSettings:
     return judged(lambda: parse(stack_file(path)))
 
 
-def gather(session: Session, extra: Callable[[], Any] = lambda: None) -> Facts:
-    """Ask engine, cluster and registry at the same time: each takes a good part of a second."""
+Stale = Literal["release", "lockdown"]
+
+
+def gather(session: Session, extra: Callable[[], Any] = lambda: None, *, decides: Stale | None = None) -> Facts:
+    """Ask engine, cluster and registry at the same time: each takes a good part of a second.
+
+    `decides`: what the command decides anew, so that the stack file need not know how it stands.
+    """
     text = stackfile.read(session.file)
     settings = settings_of(session.file)
     with ThreadPoolExecutor(max_workers=8) as pool:
@@ -75,6 +81,12 @@ def gather(session: Session, extra: Callable[[], Any] = lambda: None) -> Facts:
                 f"{session.file.name} is older than the last update: {', '.join(behind)} was rotated since, and this "
                 "file would bring a dead value back. Get the newest stack file (`git pull`). Nothing was changed."
             )
+        if stale := _unknown(text, newest, decides):
+            raise Refused(
+                f"{session.file.name} is older than the last update: {stale}, and this file would undo that. Get the "
+                f"newest stack file (`git pull`), or have it written from the last update: `pulumi config refresh "
+                f"--force --stack {session.stack}`, and look at `git diff`. Nothing was changed."
+            )
         return Facts(
             text=text,
             settings=settings,
@@ -85,6 +97,13 @@ def gather(session: Session, extra: Callable[[], Any] = lambda: None) -> Facts:
             cluster=cluster_.result(),
             extra=extra_.result(),
         )
+
+
+def _unknown(text: StackText, newest: Entry | None, decides: Stale | None) -> str | None:
+    release = None if decides == "release" else decisions.released_since(text.config, newest)
+    return release or (
+        None if decides == "lockdown" else decisions.locked_since(text.config, newest, datetime.now(UTC))
+    )
 
 
 def _first_page(session: Session) -> History:

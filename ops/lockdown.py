@@ -20,7 +20,7 @@ from settings.lockdown import LOCKDOWN
 def switch(session: Session, policy: LockPolicy, wanted: Lockdown | None) -> dict[str, Any]:
     """Lock down, change the lockdown there is, or end it, by one update. Ending what is not there changes nothing."""
     with exclusive(session.file, "lockdown"):
-        facts = gather(session)
+        facts = gather(session, decides="lockdown")
         if facts.now.release is None:
             raise Refused(f"Stack {session.stack} was never deployed: there is nothing to lock.")
         clear_way(session, facts, policy)

@@ -63,7 +63,7 @@ def rollback(
     `judge` sees what is known before anything is planned, and raises what speaks against it.
     """
     with exclusive(session.file, "rollback"):
-        facts = gather(session)
+        facts = gather(session, decides="release")
         judge(facts)
         if next(facts.history.updates(), None) is None:
             raise Refused(

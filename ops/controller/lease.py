@@ -46,10 +46,14 @@ class Held:
         """Let the next one begin at once."""
         self._stop.set()
         self._thread.join()
-        lease = self._client.get(Lease, NAME)
-        if lease.spec and lease.spec.holderIdentity == self._me:
-            lease.spec.holderIdentity = ""
-            self._client.replace(lease)
+        try:
+            lease = self._client.get(Lease, NAME)
+            if lease.spec and lease.spec.holderIdentity == self._me:
+                lease.spec.holderIdentity = ""
+                self._client.replace(lease)
+        except (ApiError, httpx.HTTPError) as error:
+            # A pod that was deleted by force is nobody any more: the next one waits until the lease is over.
+            print(f"lease: not released ({_code(error)})", file=sys.stderr)
 
     @property
     def alive(self) -> bool:
@@ -72,8 +76,7 @@ class Held:
             spec.renewTime, spec.leaseDurationSeconds = now, SECONDS
             self._client.replace(lease)
         except (ApiError, httpx.HTTPError) as error:
-            code = error.status.code if isinstance(error, ApiError) else type(error).__name__
-            print(f"lease: not had ({code})", file=sys.stderr)
+            print(f"lease: not had ({_code(error)})", file=sys.stderr)
             return False
         self.renewed = began
         return True
@@ -93,3 +96,7 @@ class Held:
                 print("lease: lost, stopping at once: another controller may begin", file=sys.stderr)
                 # The engine's process goes with the container: nobody is left who writes.
                 os._exit(70)
+
+
+def _code(error: ApiError | httpx.HTTPError) -> str:
+    return str(error.status.code) if isinstance(error, ApiError) else type(error).__name__

@@ -22,7 +22,7 @@ from pulumi import Output
 from pulumi.runtime import get_root_resource, mocks, rpc, set_all_config
 from pulumi.runtime.stack import run_pulumi_func
 
-from settings.monitoring import Monitoring
+from settings.monitoring import STATE_SECRETS, Monitoring
 
 ROOT = Path(__file__).resolve().parents[2]
 RELEASE = {
@@ -185,6 +185,7 @@ def secrets_for(config: Mapping[str, Any]) -> dict[str, str]:
     if (monitoring := config.get("runbook:monitoring")) is not None:
         switch = monitoring.get("deadMansSwitch", True)
         names += Monitoring(dead_mans_switch=switch).secret_names
+        names += STATE_SECRETS if monitoring.get("rollback", {}).get("image") else ()
     return {name: _made_up(name) for name in names}
 
 

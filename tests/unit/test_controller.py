@@ -1,0 +1,322 @@
+"""The rollback controller: when it acts, whom it believes, and what it may do in the cluster."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from ops import decisions
+from ops.controller.alerts import Alert, Hint, Malformed, Unreachable, hints
+from ops.controller.counts import Counts
+from ops.controller.guard import Situation, decide
+from ops.controller.web import Webhook, server
+from ops.history import Entry
+from settings import Lockdown, Maintenance, Release
+from settings.monitoring import Rollback
+from tests.unit.rendering import RELEASE, run_program, stack_config
+
+NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
+HINT = Hint("f1", NOW - timedelta(seconds=5))
+ALERT = Alert(
+    HINT, {"alertname": "RollbackErrorRate", "action": "rollback", "namespace": "shop"}, {"summary": "errors"}
+)
+
+
+def release(revision: int, action: str = "deploy", image: str = "b") -> Release:
+    more = {"action": "rollback", "rollbackOf": revision - 1, "migrate": False} if action == "rollback" else {}
+    schema = {"min": 1, "max": 2, "level": 1}
+    reference = f"registry.example.com/shop@sha256:{image * 64}"
+    return Release.model_validate(
+        {"revision": revision, "image": reference, "git": "1a2b3c4", "schema": schema, **more}
+    )
+
+
+def update(
+    of: Release,
+    seconds_ago: float,
+    result: str = "succeeded",
+    message: str | None = None,
+    config: Mapping[str, Any] | None = None,
+) -> Entry:
+    ended = NOW - timedelta(seconds=seconds_ago)
+    said = of.message if message is None else message
+    everything = {"runbook:release": of.to_config(), **(config or {})}
+    return Entry("update", result, ended - timedelta(seconds=40), ended, said, {}, everything, {})
+
+
+def situation(*updates: Entry, **changes: Any) -> Situation:
+    newest = updates[0].release if updates else None
+    return replace(Situation(NOW, "shop", Rollback(), None, None, newest, updates), **changes)
+
+
+FRESH = (update(release(2), 60), update(release(1, image="a"), 5000))
+
+
+def test_a_fresh_release_is_taken_back() -> None:
+    assert decide(ALERT, situation(*FRESH)).act == "rollback"
+
+
+@pytest.mark.parametrize(
+    ("at", "why"),
+    [
+        (situation(update(release(2), 3601), FRESH[1]), "runs for 60 min"),
+        (situation(update(release(2), 3600), FRESH[1]), None),
+        (situation(update(release(2), 60, "failed"), FRESH[1]), "the last update failed"),
+        (situation(update(release(3, "rollback"), 60), *FRESH), "is a rollback already"),
+        # A rotation later carries the same revision: the release is as old as its own update.
+        (
+            situation(update(release(2), 60, message="rotate x"), update(release(2), 9999)),
+            "runs for 2.8 h",
+        ),
+        (situation(update(release(4), 60), update(release(3, "rollback"), 899), *FRESH), "is not long ago: 1 s left"),
+        (situation(update(release(4), 60), update(release(3, "rollback"), 900), *FRESH), None),
+        (situation(update(release(2), -60), FRESH[1]), "fired before revision 2"),
+        (situation(*FRESH, maintenance=Maintenance(reason="moving house")), "moving house"),
+        (situation(*FRESH, settings=Rollback(enabled=False)), "not automatic here"),
+        (situation(*FRESH, namespace="other"), "it is about shop"),
+        (situation(), "nothing was ever released"),
+    ],
+)
+def test_what_speaks_against_a_rollback(at: Situation, why: str | None) -> None:
+    verdict = decide(ALERT, at)
+    assert verdict.act == ("tell" if why else "rollback")
+    assert not why or why in verdict.why
+
+
+def test_an_attack_locks_down_whatever_runs_and_never_takes_back() -> None:
+    attack = replace(ALERT, labels={**ALERT.labels, "action": "lockdown"})
+    old = update(release(2), 99_999)
+    assert decide(attack, situation(old)).act == decide(attack, situation(*FRESH)).act == "lockdown"
+    lockdown = Lockdown(reason="x", since=NOW - timedelta(hours=1), until=NOW + timedelta(seconds=1))
+    assert decide(attack, situation(*FRESH, lockdown=lockdown)).act == "tell"
+    over = Lockdown(reason="x", since=NOW - timedelta(hours=1), until=NOW)
+    assert decide(attack, situation(*FRESH, lockdown=over)).act == "lockdown"
+
+
+def test_an_alert_that_asks_for_nothing_is_told() -> None:
+    assert decide(replace(ALERT, labels={"namespace": "shop"}), situation(*FRESH)).act == "tell"
+
+
+# -- the webhook ---------------------------------------------------------------------------------------
+
+
+class Firing:
+    """An Alertmanager in which these alerts fire."""
+
+    def __init__(self, *alerts: Alert) -> None:
+        self.alerts, self.away = alerts, False
+
+    def firing(self, hint: Hint) -> Alert | None:
+        if self.away:
+            raise Unreachable("gone")
+        return next((alert for alert in self.alerts if alert.hint == hint), None)
+
+
+class Inbox:
+    def __init__(self) -> None:
+        self.alerts: list[Alert] = []
+
+    def known(self, key: str) -> bool:
+        return key in {alert.hint.key for alert in self.alerts}
+
+    def put(self, alert: Alert) -> None:
+        self.alerts.append(alert)
+
+
+RIGHT = "Bearer right"
+
+
+class Controller:
+    """The real server, with its real webhook."""
+
+    def __init__(self, folder: Path) -> None:
+        token = folder / "token"
+        token.write_text("right\n")
+        self.counts, self.inbox, self.alertmanager, self.ready = Counts(), Inbox(), Firing(ALERT), True
+        webhook = Webhook(token, self.alertmanager, self.inbox, self.counts)
+        self.serving = server(0, webhook, self.counts, lambda: True, lambda: self.ready)
+        threading.Thread(target=self.serving.serve_forever, daemon=True).start()
+        self.url = f"http://127.0.0.1:{self.serving.server_address[1]}"
+
+    def post(self, body: Any, token: str | None = RIGHT) -> httpx.Response:
+        content = body if isinstance(body, bytes) else json.dumps(body).encode()
+        return httpx.post(f"{self.url}/alerts", content=content, headers={"Authorization": token} if token else {})
+
+    def counted(self, series: str) -> int:
+        found = [line for line in httpx.get(f"{self.url}/metrics").text.splitlines() if line.startswith(series)]
+        assert len(found) == 1, f"{series}: {found}"
+        return int(float(found[0].split()[-1]))
+
+
+@pytest.fixture
+def controller(tmp_path: Path) -> Iterator[Controller]:
+    made = Controller(tmp_path)
+    yield made
+    made.serving.shutdown()
+
+
+def body(hint: Hint = HINT, status: str = "firing") -> dict[str, Any]:
+    # Nanoseconds, as Alertmanager's webhooks tell them.
+    told = hint.starts_at.strftime("%Y-%m-%dT%H:%M:%S.%f") + "123Z"
+    return {"version": "4", "alerts": [{"status": status, "fingerprint": hint.fingerprint, "startsAt": told}]}
+
+
+def test_what_really_fires_is_accepted_once(controller: Controller) -> None:
+    assert controller.post(body()).json() == {"alerts": ["accepted"]}
+    assert controller.post(body()).json() == {"alerts": ["repeated"]}
+    assert controller.inbox.alerts == [ALERT], "with the labels that Alertmanager tells, not the caller"
+    assert controller.counted('runbook_controller_alerts_total{outcome="accepted"}') == 1
+    assert controller.counted('runbook_controller_alerts_total{outcome="repeated"}') == 1
+
+
+@pytest.mark.parametrize("token", ["Bearer wrong", "right", "Basic right", "Bearer rightt", "", None])
+def test_without_the_token_nobody_is_heard(controller: Controller, token: str | None) -> None:
+    assert controller.post(body(), token).status_code == 401
+    assert controller.counted('runbook_controller_refused_total{reason="unauthorized"}') == 1
+    assert not controller.inbox.alerts
+
+
+@pytest.mark.parametrize("hint", [Hint("other", HINT.starts_at), Hint("f1", HINT.starts_at - timedelta(hours=1))])
+def test_forged_and_replayed_alerts_are_refused(controller: Controller, hint: Hint) -> None:
+    assert controller.post(body(hint)).status_code == 403
+    assert controller.counted('runbook_controller_refused_total{reason="not-firing"}') == 1
+    assert not controller.inbox.alerts
+
+
+def test_while_nobody_can_say_whether_it_fires_it_is_to_come_again(controller: Controller) -> None:
+    controller.alertmanager.away = True
+    assert controller.post(body()).status_code == 503
+    assert controller.counted('runbook_controller_refused_total{reason="unverified"}') == 1
+    controller.alertmanager.away, controller.ready = False, False
+    assert controller.post(body()).status_code == 503, "not ready"
+    assert httpx.get(f"{controller.url}/readyz").status_code == 503
+    controller.ready = True
+    assert controller.post(body()).status_code == 200
+
+
+def test_resolved_alerts_are_no_reason_for_anything(controller: Controller) -> None:
+    assert controller.post(body(status="resolved")).json() == {"alerts": []}
+
+
+@pytest.mark.parametrize(
+    "wrong", [b"", b"[]", b"{}", b'{"alerts": [1]}', b'{"alerts": [{"status": "firing"}]}', b"\xff"]
+)
+def test_what_no_alertmanager_sends_is_refused(controller: Controller, wrong: bytes) -> None:
+    assert controller.post(wrong).status_code == 400
+    assert controller.counted('runbook_controller_refused_total{reason="malformed"}') == 1
+
+
+def test_a_moment_without_time_zone_is_none() -> None:
+    with pytest.raises(Malformed):
+        hints({"alerts": [{"status": "firing", "fingerprint": "f1", "startsAt": "2026-11-22T12:00:00"}]})
+
+
+def test_an_alert_survives_being_written_down() -> None:
+    assert Alert.from_dict(json.loads(json.dumps(ALERT.to_dict()))) == ALERT
+
+
+# -- a stack file that is behind -----------------------------------------------------------------------
+
+
+def test_a_release_and_a_lockdown_made_elsewhere_are_noticed() -> None:
+    file = {"runbook:release": release(2).to_config()}
+    back = update(release(3, "rollback"), 60)
+    assert decisions.released_since(file, update(release(2), 60)) is None
+    assert "revision 3 was released since (rollback by" in (decisions.released_since(file, back) or "")
+    locked = {"reason": "attack", "since": "2026-11-22T11:00:00Z", "until": "2026-11-22T13:00:00Z"}
+    there = update(release(2), 60, config={"runbook:lockdown": locked})
+    assert "attack" in (decisions.locked_since(file, there, NOW) or "")
+    assert decisions.locked_since(file, there, NOW + timedelta(hours=1)) is None, "over"
+    assert decisions.locked_since({**file, "runbook:lockdown": locked}, there, NOW) is None, "known"
+
+
+# -- in the cluster ------------------------------------------------------------------------------------
+
+DIGEST = "@sha256:" + "c" * 64
+MONITORING = {
+    "image": f"registry.example.com/monitoring{DIGEST}",
+    "slack": {"egress": [{"cidr": "192.0.2.9/32", "ports": [443]}]},
+    "infrastructure": {"nodes": False, "kubeState": False, "kubelet": False},
+    "rollback": {
+        "image": f"registry.example.com/controller{DIGEST}",
+        "state": {"url": "s3://state?region=eu-west-3", "egress": [{"cidr": "192.0.2.7/32", "ports": [443]}]},
+        "apiServer": [{"cidr": "192.0.2.8/32", "ports": [6443]}],
+    },
+}
+QUOTA = {"cpu": "8", "memory": "12Gi", "limitsCpu": "40", "limitsMemory": "24Gi", "pods": 60, "storage": "60Gi"}
+
+
+@pytest.fixture(scope="module")
+def config() -> dict[str, Any]:
+    made = stack_config("Pulumi.sandbox.yaml", release=RELEASE, monitoring=MONITORING)
+    return {**made, "runbook:guards": {"quota": QUOTA, "protectData": False}}
+
+
+def test_its_rights_are_its_namespace_s_and_no_wildcards(config: dict[str, Any]) -> None:
+    program = run_program(config)
+    role = program.one("Role", "rollback-controller")
+    for rule in role.inputs["rules"]:
+        assert "*" not in [*rule["apiGroups"], *rule["resources"], *rule["verbs"]]
+        if {"roles", "rolebindings", "namespaces"} & set(rule["resources"]):
+            assert set(rule["verbs"]) == {"get", "list", "watch"}, "it cannot give itself more"
+    binding = program.one("RoleBinding", "rollback-controller")
+    assert [subject["name"] for subject in binding.inputs["subjects"]] == ["rollback-controller"]
+    pod = program.one("Deployment", "rollback-controller").pod
+    assert pod
+    assert pod["automountServiceAccountToken"] is True
+    others = [one for one in program.all("Deployment") if one.object_name != "rollback-controller"]
+    assert all(not (one.pod or {})["automountServiceAccountToken"] for one in others)
+
+
+def test_its_secrets_are_files_and_no_variables(config: dict[str, Any]) -> None:
+    program = run_program(config)
+    (container,) = program.one("Deployment", "rollback-controller").containers
+    assert all(set(variable) == {"name", "value"} for variable in container["env"])
+    assert "value-of" not in str(program.one("Deployment", "rollback-controller").inputs)
+    keys = [one for one in program.all("Secret") if one.object_name.startswith("rollback-controller-keys-")]
+    assert len(keys) == 1
+    assert set(keys[0].inputs["stringData"]) == {"aws", "STATE_PASSPHRASE", "SLACK_WEBHOOK_CRITICAL"}
+    assert {path.split(".")[0] for path in keys[0].secret_inputs} == {"stringData"}
+
+
+def test_who_may_call_it_and_whom_it_may_call(config: dict[str, Any]) -> None:
+    spec = run_program(config).one("NetworkPolicy", "allow-rollback-controller").inputs["spec"]
+    (way_in,) = spec["ingress"]
+    callers = {one["podSelector"]["matchLabels"]["app.kubernetes.io/name"] for one in way_in["from"]}
+    assert callers == {"alertmanager", "prometheus"}
+    ways = [(to, port["port"]) for rule in spec["egress"] for to in rule["to"] for port in rule["ports"]]
+    outside = {(to["ipBlock"]["cidr"], port) for to, port in ways if "ipBlock" in to}
+    assert outside == {("192.0.2.7/32", 443), ("192.0.2.8/32", 6443), ("192.0.2.9/32", 443)}
+
+
+def test_nothing_waits_for_it_and_a_release_does_not_change_it(config: dict[str, Any]) -> None:
+    before = run_program(config)
+    later = {**RELEASE, "revision": 2, "image": RELEASE["image"].replace("a" * 64, "b" * 64)}
+    after = run_program({**config, "runbook:release": later})
+    pod = before.one("Deployment", "rollback-controller")
+    assert not [one.name for one in before.objects if before.waits_for(one, pod) and one.kind != "Service"]
+    assert after.one("Deployment", "rollback-controller").inputs == pod.inputs
+
+
+def test_alertmanager_tells_it_when_it_is_there(config: dict[str, Any]) -> None:
+    def configuration(of: dict[str, Any]) -> str:
+        return str([one.inputs.get("stringData", "") for one in run_program(of).all("Secret")])
+
+    assert "http://rollback-controller:8080/alerts" in configuration(config)
+    without = {**MONITORING, "rollback": {"enabled": True}}
+    assert "rollback-controller" not in configuration({**config, "runbook:monitoring": without})
+
+
+@pytest.mark.parametrize("missing", ["image", "state", "apiServer"])
+def test_half_a_controller_is_refused(config: dict[str, Any], missing: str) -> None:
+    half = {key: value for key, value in MONITORING["rollback"].items() if key != missing}
+    with pytest.raises(Exception, match=missing):
+        run_program({**config, "runbook:monitoring": {**MONITORING, "rollback": half}})
