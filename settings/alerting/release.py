@@ -1,8 +1,8 @@
 """The runbook's rollback triggers (HerbisVeritas "Triggers Rollback Automatique").
 
 Where the metrics tell which release it is, its labels `release` and `git` are the alert's. None of the three that
-take a release back fires while the database or Redis is away, nor shortly after: an older release would not bring
-them back.
+take a release back fires while the database or Redis is away, nor shortly after, nor while nobody can say whether they
+are: an older release would not bring them back.
 """
 
 from __future__ import annotations
@@ -222,7 +222,12 @@ def exactly(counter: str, span: int) -> str:
 def _not_the_data(monitoring: Monitoring) -> str:
     # Readings come in no order: one failed reading within the grace is enough.
     span = seconds(monitoring.triggers.data_grace_seconds + 2 * monitoring.scrape_seconds)
-    return f"unless on () (min_over_time(pg_up[{span}]) == 0 or min_over_time(redis_up[{span}]) == 0)"
+    # Of a server that swallows every packet its exporter says nothing at all. The third failed check comes later.
+    silence = seconds(2 * monitoring.scrape_seconds)
+    away = " or ".join(
+        f"min_over_time({up}[{span}]) == 0 or absent_over_time({up}[{silence}])" for up in ("pg_up", "redis_up")
+    )
+    return f"unless on () ({away})"
 
 
 def _blameless(
@@ -238,7 +243,8 @@ def _blameless(
     step = step or monitoring.scrape_seconds
     back = ceil((since + lasting) / step + 10) * step
     settled = back - step + monitoring.triggers.data_grace_seconds + 2 * monitoring.scrape_seconds
-    return tuple(
+    services = (("the database", "pg_up"), ("Redis", "redis_up"))
+    away = (
         Case(
             title=f"{name} was away: not blamed on the release until it has been back for a while",
             series=series | _UP | {metric: stepwise((0, back // step), (1, 1000))},
@@ -247,5 +253,17 @@ def _blameless(
             labels=labels,
             value=value,
         )
-        for name, metric in (("the database", "pg_up"), ("Redis", "redis_up"))
+        for name, metric in services
     )
+    unknown = (
+        Case(
+            title=f"nobody can say whether {name} is there: not blamed on the release until somebody can",
+            series=series | _UP | {metric: f"_x{back // step} {steady(1)}"},
+            checks=((back - step, False), *fires(lasting, since=back, step=step)),
+            step=step,
+            labels=labels,
+            value=value,
+        )
+        for name, metric in services
+    )
+    return (*away, *unknown)
