@@ -41,6 +41,7 @@ from settings.scraping import (
 from settings.secret import Secret as SecretValue
 
 _TOKEN = "/etc/controller"  # noqa: S105 (a folder)
+_KNOWN = {"checkov.io/skip1": "CKV_K8S_38=Kubelets tell their metrics only to whom they know"}
 _GRAFANA = {"grafana_dashboard": "1"}
 """What Grafana's sidecar looks for."""
 
@@ -189,6 +190,8 @@ class Monitoring(pulumi.ComponentResource):
                     f"--storage.tsdb.retention.size={wanted.retention_bytes}B",
                     # After a restart an alert goes on to wait from where it was.
                     "--rules.alert.for-grace-period=10s",
+                    # An alert that Alertmanager was not there to hear is told again this soon, and not in a minute.
+                    "--rules.alert.resend-delay=15s",
                 ],
                 amounts=wanted.resources,
                 ready="/-/ready",
@@ -199,7 +202,7 @@ class Monitoring(pulumi.ComponentResource):
             storage=wanted.storage,
             storage_class=wanted.storage_class,
             identity=identity,
-            **({"automount_service_account_token": True} if kubelet else {}),
+            **({"annotations": _KNOWN, "automount_service_account_token": True} if kubelet else {}),
         )
 
     def _reads_nodes(self, identity: ServiceAccount) -> None:

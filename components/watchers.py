@@ -92,6 +92,7 @@ def server(
     storage: str,
     storage_class: str | None,
     identity: ServiceAccount,
+    annotations: Mapping[str, str] | None = None,
     **more: Any,
 ) -> StatefulSet:
     """It keeps what it was told, on a volume that outlives it."""
@@ -105,7 +106,7 @@ def server(
         claim["storage_class_name"] = storage_class
     return StatefulSet(
         pod.name,
-        metadata=metadata(pod.name, ground.namespace, labels(pod.name, MONITORING)),
+        metadata=metadata(pod.name, ground.namespace, labels(pod.name, MONITORING), annotations),
         spec={
             "service_name": pod.name,
             "replicas": 1,
