@@ -36,6 +36,9 @@ def watching(
             "prometheus_notifications_dropped_total",
             "Prometheus could not hand alerts to Alertmanager",
             "is Alertmanager up? This came through: look at what came before",
+            # A new Alertmanager is away for seconds: alerts are told again and again, so that nothing of it is lost.
+            window="2m",
+            lasting=180,
         ),
         _failing(
             "MessagesUndelivered",
@@ -159,15 +162,23 @@ def _target(monitoring: Monitoring) -> Alert:
     )
 
 
-def _failing(name: str, counter: str, summary: str, advice: str, labels: Mapping[str, str] | None = None) -> Alert:
+def _failing(
+    name: str,
+    counter: str,
+    summary: str,
+    advice: str,
+    labels: Mapping[str, str] | None = None,
+    window: str = "5m",
+    lasting: int = 0,
+) -> Alert:
     shown = ",".join(f'{key}="{value}"' for key, value in (labels or {}).items())
     by = f" by ({', '.join(labels)})" if labels else ""
     series = f"{counter}{{{shown}}}"
     return above(
         name,
-        f"sum{by} (increase({counter}[5m])) > 0",
-        lasting=0,
-        since=600,
+        f"sum{by} (increase({counter}[{window}])) > 0",
+        lasting=lasting,
+        since=_STEP if lasting else 600,
         severity="critical",
         summary=summary,
         about=name.lower(),
@@ -177,6 +188,16 @@ def _failing(name: str, counter: str, summary: str, advice: str, labels: Mapping
         advice=advice,
         beyond={series: rising(1)},
         within={series: steady(7)},
+        also=(
+            Case(
+                title="once, and no more",
+                series={series: stepwise((0, 5), (1, 100))},
+                checks=tuple((5 * _STEP + at, False) for at in range(0, 2 * lasting, _STEP)),
+                step=_STEP,
+            ),
+        )
+        if lasting
+        else (),
         labels=labels,
         step=_STEP,
     )
