@@ -34,8 +34,8 @@ _TOKEN, _KEYS, _WORK = "/etc/controller/token", "/etc/controller/keys", "/tmp/ru
 _CHANNEL = "critical"
 _WAIVED = {
     "checkov.io/skip1": "CKV_K8S_38=It changes objects of its own namespace, and asks for them with this token",
-    # Two would be one that works and one that waits for the lease: a restart is as quick.
-    "kube-score/ignore": "deployment-replicas",
+    # Two would be one that works and one that waits for its lease: a restart is as quick.
+    "kube-score/ignore": "deployment-replicas,deployment-strategy",
 }
 
 

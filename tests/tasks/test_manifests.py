@@ -11,6 +11,7 @@ import yaml
 
 from sandbox import toolchain
 from tests.unit.rendering import RELEASE, run_program, stack_config
+from tests.unit.test_controller import controlled
 from tests.unit.watching import watched
 
 _MAINTENANCE = {"maintenance": {"reason": "a restore"}}
@@ -48,6 +49,12 @@ def test_kube_score_finds_nothing(kube_score: Path, file: str, changes: dict[str
 def test_kube_score_finds_nothing_in_what_watches(kube_score: Path) -> None:
     documents = [dict(resource.inputs) for resource in run_program(watched()).objects]
     assert any(document["metadata"]["name"] == "prometheus" for document in documents)
+    assert lint(kube_score, documents) == (0, "")
+
+
+def test_kube_score_finds_nothing_in_the_rollback_controller(kube_score: Path) -> None:
+    documents = [dict(resource.inputs) for resource in run_program(controlled()).objects]
+    assert any(document["metadata"]["name"] == "rollback-controller" for document in documents)
     assert lint(kube_score, documents) == (0, "")
 
 

@@ -254,10 +254,15 @@ MONITORING = {
 QUOTA = {"cpu": "8", "memory": "12Gi", "limitsCpu": "40", "limitsMemory": "24Gi", "pods": 60, "storage": "60Gi"}
 
 
-@pytest.fixture(scope="module")
-def config() -> dict[str, Any]:
+def controlled() -> dict[str, Any]:
+    """The sandbox's stack with a controller."""
     made = stack_config("Pulumi.sandbox.yaml", release=RELEASE, monitoring=MONITORING)
     return {**made, "runbook:guards": {"quota": QUOTA, "protectData": False}}
+
+
+@pytest.fixture(scope="module")
+def config() -> dict[str, Any]:
+    return controlled()
 
 
 def test_its_rights_are_its_namespace_s_and_no_wildcards(config: dict[str, Any]) -> None:
