@@ -72,6 +72,18 @@ class Receiver:
         """The opening of a stack's network policies that leads here."""
         return [{"cidr": f"{self.address}/32", "ports": [_PORT]}]
 
+    def reaches(self, host: str, port: int) -> bool:
+        """Whether a connection from here comes about: somebody else's pod, in somebody else's namespace."""
+        script = (
+            "import socket, sys\n"
+            "try: socket.create_connection((sys.argv[1], int(sys.argv[2])), 3)\n"
+            "except (TimeoutError, ConnectionRefusedError): sys.exit(7)"
+        )
+        command = ["kubectl", "exec", "--namespace", self.namespace, "receiver", "--", "python3", "-c", script]
+        done = subprocess.run([*command, host, str(port)], capture_output=True, text=True, timeout=60)
+        assert done.returncode in (0, 7), done.stderr
+        return done.returncode == 0
+
     def messages(self, path: str | None = None) -> list[Message]:
         """Everything so far, or what came to one path."""
         where = f"/api/v1/namespaces/{self.namespace}/services/receiver:{_PORT}/proxy/"

@@ -53,6 +53,12 @@ def test_everything_is_read_and_each_pod_by_itself(observed: Observed) -> None:
         assert spaces == {observed.stack.namespace}, series
 
 
+def test_nobody_else_gets_in(watched: Stack, told: Receiver) -> None:
+    assert told.reaches(f"receiver.{told.namespace}.svc", 8080)
+    for name, port in (("prometheus", 9090), ("alertmanager", 9093), ("postgres-exporter", 9187)):
+        assert not told.reaches(f"{name}.{watched.namespace}.svc", port), name
+
+
 def test_nothing_fires_on_a_healthy_shop_but_the_watchdog(observed: Observed, told: Receiver) -> None:
     told.wait("/switch", "Watchdog", observed.stack.namespace)
     eventually(lambda: observed.firing() == {"Watchdog"}, 90, observed.firing)
