@@ -112,6 +112,9 @@ def test_a_restarted_container_goes_on_at_once(api: Api) -> None:
     second.release()
 
 
+@pytest.mark.filterwarnings(
+    "ignore::pytest.PytestUnhandledThreadExceptionWarning"
+)  # its thread ends as the process would
 def test_who_cannot_renew_it_stops_before_another_may_begin(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     assert lease_module._STOP_SECONDS + lease_module._RENEW_SECONDS < SECONDS
     monkeypatch.setattr(lease_module, "_STOP_SECONDS", 0.2)
