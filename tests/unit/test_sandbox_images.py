@@ -99,13 +99,20 @@ def _image(folder: Path) -> dict[str, str]:
     return oci.digests(layout.path)
 
 
-def test_the_tasks_image_has_the_packages_that_were_tested() -> None:
+@pytest.mark.parametrize(
+    ("image", "needed"),
+    [
+        ("tasks", {"boto3", "psycopg", "pyrage"}),
+        ("controller", {"pulumi", "pulumi-kubernetes", "lightkube", "pydantic"}),
+    ],
+)
+def test_an_image_has_the_packages_that_were_tested(image: str, needed: set[str]) -> None:
     """Each of its pins is the lock's: what passes the tests is what runs in pods."""
 
     def pins(file: str) -> dict[str, str]:
         lines = re.findall(r"^([a-z0-9._-]+)(?:\[[^]]*\])?==([^ ;\\]+)", (ROOT / file).read_text(), re.MULTILINE)
         return dict(lines)
 
-    image, tested = pins("images/tasks/requirements.txt"), pins("requirements.lock")
-    assert {"boto3", "psycopg", "pyrage"} <= set(image)
-    assert image.items() <= tested.items()
+    pinned, tested = pins(f"images/{image}/requirements.txt"), pins("requirements.lock")
+    assert needed <= set(pinned)
+    assert pinned.items() <= tested.items()
