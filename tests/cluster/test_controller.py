@@ -177,6 +177,27 @@ def test_nobody_else_reaches_it(watched: Watched) -> None:
     assert done.code == 7, done.text
 
 
+def test_killed_in_the_middle_it_is_finished_by_the_next_one(watched: Watched, images: dict[str, str]) -> None:
+    """After the cooldown: the engine is killed, which leaves its lock, and the pod is gone with it."""
+    stack = watched.stack
+    stack.runbook("deploy", images["shop:v2"], "--yes", "--allow-quarantined", "again, for the test").check()
+    eventually(lambda: _over(stack), _COOLDOWN + 30)
+    pod, before = watched.pod(), stack.history()[0]["revision"]
+    began = time.time()
+    watched.fire("RollbackErrorRate-again")
+    eventually(lambda: (watched.journal().get("doing") or {}).get("leaving") == before, 60)
+    eventually(lambda: _told_of(stack, images["shop:v1"]), 60)
+    # Everything in it but its first process: the call ends with it.
+    stack.run("kubectl", "--namespace", stack.namespace, "exec", pod, "--", "sh", "-c", "kill -9 -1")
+    stack.kubectl("delete", pod, "--grace-period=0", "--force")
+    watched.told.wait("/critical", "took revision", since=began, seconds=150)
+    assert watched.pod() != pod
+    newest = stack.history()[0]
+    assert (newest["action"], newest["result"], newest["image"]) == ("rollback", "succeeded", images["shop:v1"])
+    assert watched.journal()["doing"] is None
+    assert stack.runbook("status", "--json").check().json()["pending"] == []
+
+
 def test_an_attack_locks_down_and_takes_nothing_back(watched: Watched) -> None:
     stack, revision = watched.stack, watched.stack.history()[0]["revision"]
     began = time.time()
@@ -197,27 +218,6 @@ def test_an_attack_locks_down_and_takes_nothing_back(watched: Watched) -> None:
     assert stack.changes() == {}
 
 
-def test_killed_in_the_middle_it_is_finished_by_the_next_one(watched: Watched, images: dict[str, str]) -> None:
-    """After the cooldown: the engine is killed, which leaves its lock, and the pod is gone with it."""
-    stack = watched.stack
-    stack.runbook("deploy", images["shop:v2"], "--yes", "--allow-quarantined", "again, for the test").check()
-    eventually(lambda: _over(stack), _COOLDOWN + 30)
-    pod, before = watched.pod(), stack.history()[0]["revision"]
-    began = time.time()
-    watched.fire("RollbackErrorRate-again")
-    eventually(lambda: (watched.journal().get("doing") or {}).get("leaving") == before, 60)
-    eventually(lambda: _updating(stack), 60)
-    # Everything in it but its first process: the call ends with it.
-    stack.run("kubectl", "--namespace", stack.namespace, "exec", pod, "--", "sh", "-c", "kill -9 -1")
-    stack.kubectl("delete", pod, "--grace-period=0", "--force")
-    watched.told.wait("/critical", "took revision", since=began, seconds=150)
-    assert watched.pod() != pod
-    newest = stack.history()[0]
-    assert (newest["action"], newest["result"], newest["image"]) == ("rollback", "succeeded", images["shop:v1"])
-    assert watched.journal()["doing"] is None
-    assert stack.runbook("status", "--json").check().json()["pending"] == []
-
-
 def _over(stack: Stack) -> bool:
     """Whether the cooldown is, by the history's own clock."""
     last = next(entry for entry in stack.history() if entry["action"] == "rollback")
@@ -225,7 +225,7 @@ def _over(stack: Stack) -> bool:
     return since.total_seconds() > _COOLDOWN + (last["seconds"] or 0) + 2
 
 
-def _updating(stack: Stack) -> bool:
-    """Whether the engine has told the cluster of the new pods."""
+def _told_of(stack: Stack, image: str) -> bool:
+    """Whether the engine has told the cluster of it: the checks are still to come."""
     found = json.loads(stack.kubectl("get", "deployment", "backend", "--output", "json"))
-    return found["status"].get("observedGeneration", 0) > 0 and found["status"].get("updatedReplicas", 0) < 2
+    return found["spec"]["template"]["spec"]["containers"][0]["image"] == image
