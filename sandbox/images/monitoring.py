@@ -1,4 +1,4 @@
-"""The image of what watches: the distribution's Prometheus, Alertmanager and exporters. Built when a test asks for it."""
+"""Image of what watches: the distribution's Prometheus, Alertmanager and exporters; built when a test asks for it."""
 
 from __future__ import annotations
 
