@@ -23,6 +23,10 @@ class Told(Exception):
     """Nothing is changed; the reason is told."""
 
 
+class Done(Told):
+    """Nothing is left to do."""
+
+
 class Attempt:
     """One rollback, tried until it is done, refused or out of time."""
 
@@ -38,8 +42,12 @@ class Attempt:
         try:
             done = worker.go(session, wish, self._begin, self._judge)
         except Told as told:
-            self._told(str(told))
-        except (Locked, Interrupted):
+            self._told(str(told), "rollback" if isinstance(told, Done) else "tell")
+        except Locked:
+            if not self._resuming:
+                worker.journal.give_up()  # nothing was changed, and what comes next is decided anew
+            raise
+        except Interrupted:
             raise
         except OpsError as error:
             self._failed(error)
@@ -71,7 +79,7 @@ class Attempt:
         if release.action != "rollback" or release.rollback_of != doing.leaving:
             raise Told(f"revision {release.revision} was released in the meantime")
         if newest.succeeded:
-            raise Told(f"it was done when the controller was killed: revision {release.revision} runs")
+            raise Done(f"it was done when the controller was killed: revision {release.revision} runs")
 
     def _begin(self, plan: Plan, _: Run | None) -> bool:
         """The last moment before anything changes: it is written down first."""
@@ -84,12 +92,19 @@ class Attempt:
         self._worker.journal.begin(self._doing)
         return True
 
-    def _told(self, why: str) -> None:
+    def _told(self, why: str, outcome: str) -> None:
         if self._doing is None:
             return self._worker.tell(self._alert, why)
-        # It had been begun: its record tells how that ended.
-        text = f":eyes: *{self._alert.namespace}*: the rollback that {self._alert.name} began has ended: {why}."
-        return self._worker.ended(self._alert, self._doing.incident, "rollback", text, how=why)
+        # A record was opened: it tells how that ended.
+        text = f":eyes: *{self._alert.namespace}*: {self._alert.name} had to be acted upon, and is no longer: {why}."
+        return self._worker.ended(self._alert, self._doing.incident, outcome, text, how=why)
+
+    def out_of_time(self, taken: Locked) -> None:
+        """Somebody else's update did not end."""
+        if self._doing is None:
+            raise taken
+        text = f":warning: *{self._alert.namespace}*: {self._alert.name} fires, and nothing could be done: {taken}"
+        self._worker.ended(self._alert, self._doing.incident, "failed", text, error=str(taken))
 
     def _failed(self, error: OpsError) -> None:
         if self._doing is None:

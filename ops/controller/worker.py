@@ -109,12 +109,18 @@ class Worker:
         if alert.action == "lockdown":
             self._patiently(lambda: self._lock_down(alert))
         else:
-            attempt = Attempt(self, alert)
-            self._patiently(attempt.run)
+            self._attempt(Attempt(self, alert))
 
     def _go_on(self, doing: Doing) -> None:
-        attempt = Attempt(self, Alert.from_dict(doing.alert), doing)
-        self._patiently(attempt.run)
+        self._attempt(Attempt(self, Alert.from_dict(doing.alert), doing))
+
+    def _attempt(self, attempt: Attempt) -> None:
+        try:
+            self._patiently(attempt.run)
+        except Locked as taken:
+            if self.stopping.is_set():
+                raise
+            attempt.out_of_time(taken)
 
     def _patiently(self, work: Callable[[], None]) -> None:
         """Again, on new facts, while somebody else's update runs."""

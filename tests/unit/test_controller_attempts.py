@@ -1,0 +1,162 @@
+"""One rollback from its decision to its end, with everything around it made up."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from ops.controller.attempt import Attempt, Told
+from ops.controller.journal import Doing
+from ops.errors import Interrupted, OpsError, Refused, Stuck
+from ops.history import History
+from ops.locks import EngineLock, Locked
+from settings import Monitoring
+from settings.monitoring import Rollback
+from tests.unit.test_controller import ALERT, NOW, release, update
+
+PLAN = SimpleNamespace(leaving=release(2), target=1)
+LOCKED = Locked([EngineLock("alice", "laptop", 1, "2026-11-22T12:00:00")])
+DONE = {"revision": 3, "target": 1, "seconds": 9.0}
+
+
+class World:
+    """What `ops.rollback` finds, and what becomes of it; a Worker to an Attempt."""
+
+    def __init__(self, *ends: OpsError | None, dry_run: bool = False) -> None:
+        self.ends = list(ends)
+        self.updates = [update(release(2), 60), update(release(1, image="a"), 5000)]
+        self.rollback = Rollback(dry_run=dry_run)
+        self.log: list[str] = []
+        self.journal = self
+
+    def fresh(self) -> None:
+        return None
+
+    def facts(self) -> Any:
+        settings = SimpleNamespace(
+            namespace="shop", maintenance=None, lockdown=None, monitoring=Monitoring(rollback=self.rollback)
+        )
+        history = History(lambda size, page: self.updates if page == 1 else [])
+        return SimpleNamespace(settings=settings, history=history, now=SimpleNamespace(release=self.updates[0].release))
+
+    def go(self, session: Any, wish: Any, confirm: Callable[..., bool], judge: Callable[[Any], None]) -> dict[str, Any]:
+        assert wish.automatic
+        judge(self.facts())
+        confirm(PLAN, None)
+        if end := self.ends.pop(0):
+            raise end
+        return DONE
+
+    def open(self, alert: Any, leaving: int, target: int) -> str:
+        self.log.append(f"open {leaving} to {target}")
+        return "incident"
+
+    def begin(self, doing: Doing) -> None:
+        self.log.append("begin")
+
+    def give_up(self) -> None:
+        self.log.append("give up")
+
+    def tell(self, alert: Any, why: str) -> None:
+        self.log.append(f"tell {why}")
+
+    def ended(self, alert: Any, incident: str, outcome: str, text: str, **facts: Any) -> None:
+        self.log.append(f"{outcome} {incident}")
+
+
+@pytest.fixture(autouse=True)
+def _now(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = SimpleNamespace(now=lambda _: NOW)
+    monkeypatch.setattr("ops.controller.attempt.datetime", clock)
+
+
+def attempt(world: Any, doing: Doing | None = None) -> Attempt:
+    return Attempt(world, ALERT, doing)
+
+
+def ends(world: World, expected: Sequence[str], doing: Doing | None = None) -> None:
+    attempt(world, doing).run()
+    assert world.log == list(expected)
+
+
+def test_it_is_written_down_before_it_begins() -> None:
+    ends(World(None), ["open 2 to 1", "begin", "rollback incident"])
+
+
+def test_a_failure_is_told_with_its_record() -> None:
+    ends(World(Stuck("no pods")), ["open 2 to 1", "begin", "rollback-failed incident"])
+
+
+def test_a_dry_run_begins_nothing() -> None:
+    ends(World(dry_run=True), ["tell dry run: revision 2 would go back to the release of 1"])
+
+
+def test_after_somebody_else_s_update_it_is_decided_again() -> None:
+    world = World(LOCKED)
+    tried = attempt(world)
+    with pytest.raises(Locked):
+        tried.run()
+    assert world.log == ["open 2 to 1", "begin", "give up"]
+    world.updates = [update(release(3), 5, "failed"), *world.updates]
+    tried.run()
+    assert world.log[3:] == ["tell incident"]
+
+
+def test_somebody_else_s_update_that_does_not_end_is_told() -> None:
+    world = World(LOCKED)
+    tried = attempt(world)
+    with pytest.raises(Locked):
+        tried.run()
+    tried.out_of_time(LOCKED)
+    assert world.log[3:] == ["failed incident"]
+    with pytest.raises(Locked):
+        attempt(world).out_of_time(LOCKED)
+
+
+def test_an_interrupted_one_is_left_for_the_next_controller() -> None:
+    world = World(Interrupted("SIGTERM"))
+    with pytest.raises(Interrupted):
+        attempt(world).run()
+    assert world.log == ["open 2 to 1", "begin"]
+
+
+def test_what_cannot_be_looked_at_is_not_decided() -> None:
+    world = World(None)
+    world.facts = lambda: (_ for _ in ()).throw(Refused("no cluster"))
+    with pytest.raises(Refused):
+        attempt(world).run()
+    assert not world.log
+
+
+BEGUN = Doing(ALERT.to_dict(), 2, 1, "incident")
+
+
+def test_the_next_controller_goes_on_without_asking_again() -> None:
+    world = World(None)
+    world.updates = [update(release(2), 99_999), world.updates[1]]  # by now it would be too old
+    ends(world, ["begin", "rollback incident"], BEGUN)
+
+
+def test_what_was_done_when_it_was_killed_is_only_closed() -> None:
+    world = World()
+    world.updates = [update(release(3, "rollback"), 5), *world.updates]
+    ends(world, ["rollback incident"], BEGUN)
+
+
+def test_what_was_stopped_half_way_is_finished() -> None:
+    world = World(None)
+    world.updates = [update(release(3, "rollback"), 5, "failed"), *world.updates]
+    ends(world, ["begin", "rollback incident"], BEGUN)
+
+
+def test_what_somebody_released_in_the_meantime_stays() -> None:
+    world = World()
+    world.updates = [update(release(3), 5), *world.updates]
+    ends(world, ["tell incident"], BEGUN)
+
+
+def test_told_is_no_error_of_the_operator_s_command() -> None:
+    assert not issubclass(Told, OpsError)
