@@ -51,7 +51,8 @@ def released_since(config: Mapping[str, Any], newest: Entry | None) -> str | Non
     written = (config.get(RELEASE) or {}).get("revision", 0)
     if newest is None or newest.revision is None or newest.revision <= written:
         return None
-    return f"revision {newest.revision} was released since ({newest.action} by {newest.who or 'somebody'})"
+    how = newest.written.get("action", "deploy")
+    return f"revision {newest.revision} ({how}) was released since, and {newest.who or 'somebody'} was the last there"
 
 
 def locked_since(config: Mapping[str, Any], newest: Entry | None, now: datetime) -> str | None:

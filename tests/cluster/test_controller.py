@@ -210,7 +210,7 @@ def test_an_attack_locks_down_and_takes_nothing_back(watched: Watched) -> None:
     # What the controller did, this checkout does not know: it says so before it undoes it.
     refused = stack.runbook("security", "unlock", "--yes")
     assert refused.code == 2, refused.text
-    assert "was released since (rollback by rollback-controller@" in refused.text
+    assert f"revision {revision} (rollback) was released since, and rollback-controller@" in refused.text
     fresh = ("pulumi", "config", "refresh", "--force", "--stack", stack.name, "--config-file", str(stack.file))
     stack.run(*fresh, config_file=False).check()
     assert stack.config["runbook:lockdown"]["reason"].startswith("alert SqlInjection")

@@ -230,7 +230,7 @@ def test_a_release_and_a_lockdown_made_elsewhere_are_noticed() -> None:
     file = {"runbook:release": release(2).to_config()}
     back = update(release(3, "rollback"), 60)
     assert decisions.released_since(file, update(release(2), 60)) is None
-    assert "revision 3 was released since (rollback by" in (decisions.released_since(file, back) or "")
+    assert "revision 3 (rollback) was released since" in (decisions.released_since(file, back) or "")
     locked = {"reason": "attack", "since": "2026-11-22T11:00:00Z", "until": "2026-11-22T13:00:00Z"}
     there = update(release(2), 60, config={"runbook:lockdown": locked})
     assert "attack" in (decisions.locked_since(file, there, NOW) or "")
