@@ -9,7 +9,9 @@ import argparse
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+
+import pytest
 
 from sandbox import ui
 from sandbox.paths import ENV_FILE, ROOT
@@ -43,15 +45,21 @@ def main() -> int:
     check("format", [str(tools / "ruff"), "format", "--check", "."])
     check("types", [str(tools / "basedpyright")])
     check("secrets in stack files", [str(tools / "runbook"), "secrets", "lint"])
-    layers = ["tests/unit"]
-    environment = dict(os.environ)
-    if not arguments.quick:
-        layers += ["tests/tasks", "tests/cluster"]
-        subprocess.run([sys.executable, "-m", "sandbox", "up"], cwd=ROOT, check=True)
-        subprocess.run([sys.executable, "-m", "sandbox.toolchain", "test"], cwd=ROOT, check=True)
-        environment = environment_of_sandbox()
-    command = [sys.executable, "-m", "pytest", *layers, *arguments.pytest]
-    return subprocess.run(command, cwd=ROOT, env=environment).returncode
+    if arguments.quick:
+        return run_pytest(dict(os.environ), "tests/unit", *arguments.pytest)
+    subprocess.run([sys.executable, "-m", "sandbox", "up"], cwd=ROOT, check=True)
+    subprocess.run([sys.executable, "-m", "sandbox.toolchain", "test"], cwd=ROOT, check=True)
+    environment = environment_of_sandbox()
+    # Files that share nothing run side by side; the tests on the one cluster would only wait for each other.
+    side_by_side = ["--numprocesses=auto", "--maxprocesses=4", "--dist=loadfile"]
+    code = run_pytest(environment, "tests/unit", "tests/tasks", *side_by_side, *arguments.pytest)
+    if code not in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED):
+        return code
+    return run_pytest(environment, "tests/cluster", *arguments.pytest)
+
+
+def run_pytest(environment: Mapping[str, str], *arguments: str) -> int:
+    return subprocess.run([sys.executable, "-m", "pytest", *arguments], cwd=ROOT, env=environment).returncode
 
 
 if __name__ == "__main__":

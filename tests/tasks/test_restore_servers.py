@@ -7,6 +7,7 @@ import pwd
 import signal
 import subprocess
 from collections.abc import Iterator
+from itertools import takewhile
 from pathlib import Path
 
 import pytest
@@ -175,7 +176,7 @@ def test_the_servers_disk_is_full_while_restoring(tmp_path: Path) -> None:
     """A server of its own, with the live database on a disk that has room for one of it and a bit."""
     disk = tmp_path / "disk"
     disk.mkdir()
-    for path in (tmp_path, *tmp_path.parents[:2]):
+    for path in takewhile(lambda path: not path.stat().st_mode & 0o001, (tmp_path, *tmp_path.parents)):
         path.chmod(path.stat().st_mode | 0o055)
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=22m", "none", disk], check=True)
     try:
