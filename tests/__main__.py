@@ -1,4 +1,5 @@
 """`make test`: everything a change has to pass, quickest first. `--quick` stops before a cluster is needed.
+`--drills` adds what practises a whole emergency.
 
 Ends with pytest's own closing line and exit code.
 """
@@ -37,6 +38,7 @@ def environment_of_sandbox() -> dict[str, str]:
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="lint, types and unit tests only")
+    parser.add_argument("--drills", action="store_true", help="also what practises a whole emergency, for minutes")
     parser.add_argument("pytest", nargs="*", help="passed on to pytest, for example: -k rollback")
     arguments = parser.parse_args()
 
@@ -55,7 +57,8 @@ def main() -> int:
     code = run_pytest(environment, "tests/unit", "tests/tasks", *side_by_side, *arguments.pytest)
     if code not in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED):
         return code
-    return run_pytest(environment, "tests/cluster", *arguments.pytest)
+    which = [] if arguments.drills else ["-m", "not drill"]
+    return run_pytest(environment, "tests/cluster", *which, *arguments.pytest)
 
 
 def run_pytest(environment: Mapping[str, str], *arguments: str) -> int:

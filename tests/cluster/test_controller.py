@@ -4,124 +4,23 @@ from __future__ import annotations
 
 import base64
 import json
-import os
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
-from datetime import UTC, datetime
-from pathlib import Path
-from typing import Any
 
 import pytest
 
-from sandbox.images import base_layout, controller
-from settings.monitoring import STATE_ACCESS_KEY, STATE_PASSPHRASE, STATE_SECRET_KEY
-from tests.cluster.bucket import Bucket, bucket
-from tests.cluster.monitored import eventually, watch
-from tests.cluster.receiver import Receiver, receiver
+from tests.cluster.automatic import COOLDOWN, Watched, over, refresh, watched_stack
+from tests.cluster.monitored import eventually
 from tests.cluster.stack import Stack
-
-_POD = "app.kubernetes.io/name=rollback-controller"
-_COOLDOWN = 60
-
-
-@dataclass(frozen=True)
-class Watched:
-    """A stack that its controller looks after."""
-
-    stack: Stack
-    told: Receiver
-
-    def fire(self, name: str, action: str = "rollback") -> None:
-        """An alert in the stack's own Alertmanager."""
-        labels = [name, f"action={action}", f"namespace={self.stack.namespace}", "severity=critical"]
-        labels += ["channel=critical", f"about={name}"]
-        add = ["amtool", "alert", "add", *labels, "--annotation=summary=made by a test"]
-        self.stack.kubectl("exec", "alertmanager-0", "--", *add, "--alertmanager.url=http://localhost:9093")
-
-    def count(self, series: str) -> int:
-        where = f"/api/v1/namespaces/{self.stack.namespace}/services/rollback-controller:8080/proxy/metrics"
-        lines = self.stack.kubectl("get", "--raw", where).splitlines()
-        return next(int(float(line.split()[-1])) for line in lines if line.startswith(f"runbook_controller_{series}"))
-
-    def done(self, action: str) -> int:
-        return self.count(f'actions_total{{action="{action}"}}')
-
-    def journal(self) -> dict[str, Any]:
-        found = json.loads(self.stack.kubectl("get", "configmap", "rollback-controller", "--output", "json"))
-        return {key: json.loads(value) for key, value in (found.get("data") or {}).items()}
-
-    def pod(self) -> str:
-        return self.stack.kubectl("get", "pods", "--selector", _POD, "--output", "name").strip()
-
-    def incidents(self) -> list[dict[str, Any]]:
-        found = json.loads(
-            self.stack.kubectl("get", "configmaps", "--selector", "runbook/incident", "--output", "json")
-        )["items"]
-        return [json.loads(item["data"]["record.json"]) for item in found]
-
-    def post(self, body: Any, token: str) -> int:
-        """What the webhook answers; asked in the controller's own pod, so that no network policy stands between."""
-        script = (
-            "import sys, urllib.request, urllib.error\n"
-            "request = urllib.request.Request('http://localhost:8080/alerts', data=sys.stdin.read().encode(),"
-            " headers={'Authorization': 'Bearer ' + sys.argv[1]})\n"
-            "try: print(urllib.request.urlopen(request).status)\n"
-            "except urllib.error.HTTPError as error: print(error.code)\n"
-        )
-        argv = ["exec", "--stdin", self.pod(), "--", "python3", "-c", script, token]
-        words = ["kubectl", "--namespace", self.stack.namespace, *argv]
-        return int(self.stack.run(*words, stdin=json.dumps(body)).check().out)
-
-
-@pytest.fixture(scope="module")
-def state(images: dict[str, str]) -> Iterator[Bucket]:
-    if "RUNBOOK_S3" not in os.environ:
-        pytest.skip("this sandbox has no S3 server: the cluster is not its own")
-    with bucket("controller") as made, pytest.MonkeyPatch.context() as patch:
-        for name, value in made.environment.items():
-            patch.setenv(name, value)
-        yield made
 
 
 @pytest.fixture(scope="module")
 def watched(
-    images: dict[str, str], monitoring_image: str, state: Bucket, tmp_path_factory: pytest.TempPathFactory
+    images: dict[str, str], monitoring_image: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Watched]:
-    image = controller.pushed(images["tasks"].partition("/")[0], base_layout())
-    made = Stack.create("controller", tmp_path_factory.mktemp("controller"), backups=False)
-    with receiver("controller", images["tasks"]) as told:
-        try:
-            _look_after(made, told, monitoring_image, image, state)
-            made.runbook("deploy", images["shop:v1"], "--yes").check()
-            made.runbook("deploy", images["shop:v2"], "--yes").check()
-            yield Watched(made, told)
-        finally:
-            made.remove()
-
-
-def _look_after(stack: Stack, told: Receiver, monitoring_image: str, image: str, state: Bucket) -> None:
-    words = ("get", "endpointslices", "--namespace", "default", "--selector", "kubernetes.io/service-name=kubernetes")
-    (slice_,) = json.loads(stack.run("kubectl", *words, "--output", "json").check().out)["items"]
-    (address,), port = slice_["endpoints"][0]["addresses"], slice_["ports"][0]["port"]
-    rollback = {
-        "image": image,
-        "state": state.state,
-        "apiServer": [{"cidr": f"{address}/32", "ports": [port]}],
-        "limitSeconds": _COOLDOWN,
-        "cooldownSeconds": _COOLDOWN,
-        "releaseWindowSeconds": 3600,
-    }
-    watch(stack, told, monitoring_image, rollback=rollback)
-    passphrase = Path(stack.environment()["PULUMI_CONFIG_PASSPHRASE_FILE"]).read_text().strip()
-    secrets = {
-        STATE_ACCESS_KEY: state.access_key,
-        STATE_SECRET_KEY: state.secret_key,
-        STATE_PASSPHRASE: passphrase,
-    }
-    words = [word for name, value in secrets.items() for word in ("--secret", f"secrets:{name}={value}")]
-    stack.run("pulumi", "config", "set-all", "--stack", stack.name, *words).check()
+    with watched_stack("controller", images, monitoring_image, tmp_path_factory.mktemp("controller")) as made:
+        yield made
 
 
 def test_two_alerts_at_once_and_a_flapping_one_are_one_rollback(watched: Watched, images: dict[str, str]) -> None:
@@ -181,7 +80,7 @@ def test_killed_in_the_middle_it_is_finished_by_the_next_one(watched: Watched, i
     """After the cooldown: the engine is killed, which leaves its lock, and the pod is gone with it."""
     stack = watched.stack
     stack.runbook("deploy", images["shop:v2"], "--yes", "--allow-quarantined", "again, for the test").check()
-    eventually(lambda: _over(stack), _COOLDOWN + 30)
+    eventually(lambda: over(stack), COOLDOWN + 30)
     pod, before = watched.pod(), stack.history()[0]["revision"]
     began = time.time()
     watched.fire("RollbackErrorRate-again")
@@ -211,18 +110,10 @@ def test_an_attack_locks_down_and_takes_nothing_back(watched: Watched) -> None:
     refused = stack.runbook("security", "unlock", "--yes")
     assert refused.code == 2, refused.text
     assert f"revision {revision} (rollback) was released since, and rollback-controller@" in refused.text
-    fresh = ("pulumi", "config", "refresh", "--force", "--stack", stack.name, "--config-file", str(stack.file))
-    stack.run(*fresh, config_file=False).check()
+    refresh(stack)
     assert stack.config["runbook:lockdown"]["reason"].startswith("alert SqlInjection")
     stack.runbook("security", "unlock", "--yes").check()
     assert stack.changes() == {}
-
-
-def _over(stack: Stack) -> bool:
-    """Whether the cooldown is, by the history's own clock."""
-    last = next(entry for entry in stack.history() if entry["action"] == "rollback")
-    since = datetime.now(UTC) - datetime.fromisoformat(last["when"])
-    return since.total_seconds() > _COOLDOWN + (last["seconds"] or 0) + 2
 
 
 def _told_of(stack: Stack, image: str) -> bool:

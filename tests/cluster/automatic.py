@@ -1,0 +1,131 @@
+"""A stack that a rollback controller looks after: its state on S3, real servers that watch, a real receiver."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sandbox.images import base_layout, controller
+from settings.monitoring import STATE_ACCESS_KEY, STATE_PASSPHRASE, STATE_SECRET_KEY
+from tests.cluster.bucket import Bucket, bucket
+from tests.cluster.monitored import watch
+from tests.cluster.receiver import Receiver, receiver
+from tests.cluster.stack import Stack
+
+_POD = "app.kubernetes.io/name=rollback-controller"
+COOLDOWN = 60
+
+
+@dataclass(frozen=True)
+class Watched:
+    """A stack that its controller looks after."""
+
+    stack: Stack
+    told: Receiver
+
+    def fire(self, name: str, action: str = "rollback") -> None:
+        """An alert in the stack's own Alertmanager."""
+        labels = [name, f"action={action}", f"namespace={self.stack.namespace}", "severity=critical"]
+        labels += ["channel=critical", f"about={name}"]
+        add = ["amtool", "alert", "add", *labels, "--annotation=summary=made by a test"]
+        self.stack.kubectl("exec", "alertmanager-0", "--", *add, "--alertmanager.url=http://localhost:9093")
+
+    def count(self, series: str) -> int:
+        where = f"/api/v1/namespaces/{self.stack.namespace}/services/rollback-controller:8080/proxy/metrics"
+        lines = self.stack.kubectl("get", "--raw", where).splitlines()
+        return next(int(float(line.split()[-1])) for line in lines if line.startswith(f"runbook_controller_{series}"))
+
+    def done(self, action: str) -> int:
+        return self.count(f'actions_total{{action="{action}"}}')
+
+    def journal(self) -> dict[str, Any]:
+        found = json.loads(self.stack.kubectl("get", "configmap", "rollback-controller", "--output", "json"))
+        return {key: json.loads(value) for key, value in (found.get("data") or {}).items()}
+
+    def pod(self) -> str:
+        return self.stack.kubectl("get", "pods", "--selector", _POD, "--output", "name").strip()
+
+    def incidents(self) -> list[dict[str, Any]]:
+        found = json.loads(
+            self.stack.kubectl("get", "configmaps", "--selector", "runbook/incident", "--output", "json")
+        )["items"]
+        return [json.loads(item["data"]["record.json"]) for item in found]
+
+    def post(self, body: Any, token: str) -> int:
+        """What the webhook answers; asked in the controller's own pod, so that no network policy stands between."""
+        script = (
+            "import sys, urllib.request, urllib.error\n"
+            "request = urllib.request.Request('http://localhost:8080/alerts', data=sys.stdin.read().encode(),"
+            " headers={'Authorization': 'Bearer ' + sys.argv[1]})\n"
+            "try: print(urllib.request.urlopen(request).status)\n"
+            "except urllib.error.HTTPError as error: print(error.code)\n"
+        )
+        argv = ["exec", "--stdin", self.pod(), "--", "python3", "-c", script, token]
+        words = ["kubectl", "--namespace", self.stack.namespace, *argv]
+        return int(self.stack.run(*words, stdin=json.dumps(body)).check().out)
+
+
+@contextmanager
+def watched_stack(name: str, images: dict[str, str], monitoring_image: str, folder: Path) -> Iterator[Watched]:
+    """Version 2 of the shop after version 1, so that there is somewhere to go back to."""
+    if "RUNBOOK_S3" not in os.environ:
+        pytest.skip("this sandbox has no S3 server: the cluster is not its own")
+    image = controller.pushed(images["tasks"].partition("/")[0], base_layout())
+    with bucket(name) as state, pytest.MonkeyPatch.context() as patch:
+        for key, value in state.environment.items():
+            patch.setenv(key, value)
+        made = Stack.create(name, folder, backups=False)
+        with receiver(name, images["tasks"]) as told:
+            try:
+                _look_after(made, told, monitoring_image, image, state)
+                made.runbook("deploy", images["shop:v1"], "--yes").check()
+                made.runbook("deploy", images["shop:v2"], "--yes").check()
+                yield Watched(made, told)
+            finally:
+                made.remove()
+
+
+def _look_after(stack: Stack, told: Receiver, monitoring_image: str, image: str, state: Bucket) -> None:
+    words = ("get", "endpointslices", "--namespace", "default", "--selector", "kubernetes.io/service-name=kubernetes")
+    (slice_,) = json.loads(stack.run("kubectl", *words, "--output", "json").check().out)["items"]
+    (address,), port = slice_["endpoints"][0]["addresses"], slice_["ports"][0]["port"]
+    rollback = {
+        "image": image,
+        "state": state.state,
+        "apiServer": [{"cidr": f"{address}/32", "ports": [port]}],
+        "limitSeconds": COOLDOWN,
+        "cooldownSeconds": COOLDOWN,
+        "releaseWindowSeconds": 3600,
+    }
+    watch(stack, told, monitoring_image, rollback=rollback)
+    passphrase = Path(stack.environment()["PULUMI_CONFIG_PASSPHRASE_FILE"]).read_text().strip()
+    secrets = {
+        STATE_ACCESS_KEY: state.access_key,
+        STATE_SECRET_KEY: state.secret_key,
+        STATE_PASSPHRASE: passphrase,
+    }
+    words = [word for name, value in secrets.items() for word in ("--secret", f"secrets:{name}={value}")]
+    stack.run("pulumi", "config", "set-all", "--stack", stack.name, *words).check()
+
+
+def over(stack: Stack) -> bool:
+    """Whether the last rollback's cooldown is over, by the history's own clock."""
+    last = next((entry for entry in stack.history() if entry["action"] == "rollback"), None)
+    if last is None:
+        return True
+    since = datetime.now(UTC) - datetime.fromisoformat(last["when"])
+    return since.total_seconds() > COOLDOWN + (last["seconds"] or 0) + 2
+
+
+def refresh(stack: Stack) -> None:
+    """Bring the stack file up to what the controller did, as an operator would."""
+    words = ("pulumi", "config", "refresh", "--force", "--stack", stack.name, "--config-file", str(stack.file))
+    stack.run(*words, config_file=False).check()

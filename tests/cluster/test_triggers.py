@@ -1,0 +1,84 @@
+"""The runbook's four triggers, each provoked by real requests; from then on nobody does anything."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from datetime import datetime
+
+import pytest
+
+from tests.cluster.automatic import Watched, over, refresh, watched_stack
+from tests.cluster.monitored import eventually
+from tests.cluster.traffic import Traffic, ask, client_for
+
+pytestmark = pytest.mark.drill
+_CALM_SECONDS = 2
+_PROMISE_SECONDS = 90
+"""HerbisVeritas "Rollback Automatique (90 secondes)"."""
+
+
+@pytest.fixture(scope="module")
+def watched(
+    images: dict[str, str], monitoring_image: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Watched]:
+    with watched_stack("triggers", images, monitoring_image, tmp_path_factory.mktemp("triggers")) as made:
+        yield made
+
+
+@pytest.mark.parametrize(
+    ("release", "alert", "clients"),
+    [
+        ("v8-late-errors", "RollbackErrorRate", 4),
+        ("v9-late-slow", "RollbackResponseTime", 24),
+        ("v10-late-unhealthy", "RollbackHealth", 4),
+    ],
+)
+def test_a_release_that_turns_bad_is_taken_back(
+    watched: Watched, images: dict[str, str], release: str, alert: str, clients: int
+) -> None:
+    stack = watched.stack
+    good = stack.history()[0]
+    stack.runbook("deploy", images[f"shop:{release}"], "--yes").check()
+    bad = stack.history()[0]
+    eventually(lambda: over(stack), 90)
+    began = time.time()
+    with Traffic(stack.url, clients=clients) as traffic:
+        watched.told.wait("/critical", ":rewind:", alert, since=began, seconds=180)
+        eventually(lambda: _calm(traffic, good["git"]), 60, lambda: traffic.answers[-5:])
+    newest = stack.history()[0]
+    assert (newest["action"], newest["result"], newest["rollbackOf"]) == ("rollback", "succeeded", bad["revision"])
+    assert newest["image"] == good["image"]
+    (record,) = [one for one in watched.incidents() if one.get("leaving") == bad["revision"]]
+    fired, called = (datetime.fromisoformat(when) for when in (record["alert"]["startsAt"], record["openedAt"]))
+    healthy = _healthy(traffic, bad["git"]) - fired.timestamp()
+    print(f"{alert}: {(called - fired).total_seconds():.1f} s to the decision, {healthy:.1f} s to healthy")
+    assert healthy <= _PROMISE_SECONDS
+
+
+def test_an_attack_locks_the_shop_and_takes_nothing_back(watched: Watched) -> None:
+    stack, revision = watched.stack, watched.stack.history()[0]["revision"]
+    url, began = stack.url, time.time()
+    with client_for(url) as stranger:
+        attempts = [ask(stranger, "/shop?origin=x'%20OR%201=1--") for _ in range(12)]
+        assert {attempt.status for attempt in attempts} == {200}
+        watched.told.wait("/critical", ":lock:", "SqlInjection", since=began, seconds=120)
+        eventually(lambda: ask(stranger, "/shop").status == 503, 30)
+        assert stack.history()[0]["revision"] == revision
+        refresh(stack)
+        stack.runbook("security", "unlock", "--yes").check()
+        eventually(lambda: ask(stranger, "/shop").status == 200, 30)
+
+
+def _calm(traffic: Traffic, version: str) -> bool:
+    """Whether everybody has been served by this version for a while."""
+    since = time.monotonic() - _CALM_SECONDS
+    recent = [answer for answer in list(traffic.answers) if answer.at > since]
+    versions = {answer.version for answer in recent if answer.version}
+    return versions == {version} and not any(answer.failed for answer in recent)
+
+
+def _healthy(traffic: Traffic, bad: str) -> float:
+    """When the last request was sent that failed or met the bad release, in seconds since 1970."""
+    last = max(answer.at for answer in traffic.answers if answer.failed or answer.version == bad)
+    return last + time.time() - time.monotonic()
