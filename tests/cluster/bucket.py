@@ -69,13 +69,18 @@ def bucket(stack: str) -> Iterator[Bucket]:
     client = made.client()
     try:
         client.create_bucket(Bucket=made.name)
+        _empty(client, made.name)  # of what an interrupted run left
         # This server lists a folder that has become empty as an object, which the engine takes for a lock.
         client.put_object(Bucket=made.name, Key=f".pulumi/locks/organization/runbook/{stack}/never/empty", Body=b"")
         yield made
     finally:
-        for page in client.get_paginator("list_objects_v2").paginate(Bucket=made.name):
-            for found in page.get("Contents", []):
-                client.delete_object(Bucket=made.name, Key=found["Key"])
+        _empty(client, made.name)
         client.delete_bucket(Bucket=made.name)
         revoke = [sys.executable, "-m", "sandbox", "s3-key", "revoke"]
         subprocess.run(revoke, cwd=ROOT, input=issued, text=True, check=True, capture_output=True)
+
+
+def _empty(client: Any, name: str) -> None:
+    for page in client.get_paginator("list_objects_v2").paginate(Bucket=name):
+        for found in page.get("Contents", []):
+            client.delete_object(Bucket=name, Key=found["Key"])

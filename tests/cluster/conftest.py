@@ -41,4 +41,4 @@ def stack(
         made.runbook("deploy", images["shop:v1"], "--yes").check()
         yield made
     finally:
-        made.remove()
+        made.remove() if backups else made.forget()  # its keys to the store of backups are revoked by destroying it

@@ -72,6 +72,14 @@ class Observed:
         """What Alertmanager knows."""
         return json.loads(self._raw("alertmanager:9093/proxy/api/v2/alerts"))
 
+    def status(self) -> str:
+        """What Alertmanager shows of its configuration."""
+        return self._raw("alertmanager:9093/proxy/api/v2/status")
+
+    def configuration(self) -> str:
+        """What Prometheus shows of its own."""
+        return self._prometheus("status/config")["yaml"]
+
     def _prometheus(self, path: str) -> Any:
         return json.loads(self._raw(f"prometheus:9090/proxy/api/v1/{path}"))["data"]
 

@@ -106,6 +106,7 @@ class Receiver:
 def receiver(name: str, image: str) -> Iterator[Receiver]:
     """`image` needs Python alone: the tasks' has it."""
     namespace = f"receiver-{name}"
+    _kubectl("delete", "namespace", namespace, "--ignore-not-found")  # what an interrupted run left
     _kubectl("create", "namespace", namespace)
     try:
         _kubectl("apply", "--namespace", namespace, "--filename=-", stdin=json.dumps(_objects(image)))

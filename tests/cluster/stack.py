@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import shutil
@@ -71,6 +72,8 @@ class Stack:
         scratch.mkdir()
         shutil.copy(ROOT / "Pulumi.yaml", scratch)
         shutil.copy(file, scratch)
+        stack.forget()  # what an interrupted run left
+        stack.run("kubectl", "wait", "--for=delete", f"namespace/{stack.namespace}", "--timeout=150s").check()
         stack.run("pulumi", "stack", "init", name, "--cwd", str(scratch), config_file=False).check()
         if backups:
             stack.own_keys()
@@ -107,10 +110,15 @@ class Stack:
         return self.run("runbook", *arguments)
 
     def remove(self) -> None:
-        """Destroy it and forget it; from a folder of its own, because `stack rm` also unselects the folder's stack."""
-        self.run("pulumi", "destroy", "--stack", self.name, "--yes", "--non-interactive", "--skip-preview")
-        self.run("kubectl", "delete", "namespace", self.namespace, "--ignore-not-found")
+        """Destroy it, to the last object, and forget it."""
+        self.run("pulumi", "destroy", "--stack", self.name, "--yes", "--non-interactive", "--skip-preview").check()
+        self.forget()
+
+    def forget(self) -> None:
+        """Namespace and state go; from a folder of its own, because `stack rm` also unselects the folder's stack."""
+        self.run("kubectl", "delete", "namespace", self.namespace, "--ignore-not-found", "--wait=false").check()
         scratch = str(self.file.parent / "project")
+        self.run("pulumi", "cancel", "--stack", self.name, "--yes", "--cwd", scratch, config_file=False)
         self.run("pulumi", "stack", "rm", self.name, "--yes", "--force", "--cwd", scratch, config_file=False)
 
     def changes(self) -> Mapping[str, int]:
@@ -145,6 +153,15 @@ class Stack:
     def url(self) -> str:
         outputs = self.run("pulumi", "stack", "output", "--stack", self.name, "--json", config_file=False).check()
         return json.loads(outputs.out)["url"]
+
+    def secret_values(self) -> set[str]:
+        """Every secret value of the stack, generated ones included, read from the cluster."""
+        listed = json.loads(self.kubectl("get", "secrets", "-o", "json"))
+        values = [
+            base64.b64decode(value).decode() for item in listed["items"] for value in item.get("data", {}).values()
+        ]
+        # A Secret of tasks and of Redis also has what is no secret: a role's name, a pattern, a comment.
+        return {value for value in values if len(value) >= 12 and not value.startswith(("session:", "#"))}
 
     def sql(self, statement: str, database: str = "shop") -> str:
         """What the bundled database answers, unaligned."""

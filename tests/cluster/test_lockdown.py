@@ -62,6 +62,7 @@ def pretender(images: dict[str, str]) -> Iterator[Namespace]:
 @pytest.fixture
 def stranger(images: dict[str, str]) -> Iterator[Namespace]:
     made = Namespace("lockdown-stranger", images["shop:v1"])
+    made.kubectl("delete", "namespace", made.name, "--ignore-not-found")  # what an interrupted run left
     made.kubectl("create", "namespace", made.name)
     try:
         made.apply(made.pod("stranger", IDLE))

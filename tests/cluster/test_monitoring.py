@@ -93,3 +93,17 @@ def test_a_database_that_is_away_is_told_and_blamed_on_no_release(
     span = int(time.time() - began) + 1
     assert not observed.query(f'ALERTS{{action="rollback",alertstate="firing"}}[{span}s]')
     assert observed.query(f'ALERTS{{alertname="PostgresAway",alertstate="firing"}}[{span}s]')
+
+
+def test_neither_a_message_nor_the_servers_themselves_tell_a_secret(
+    observed: Observed, watched: Stack, told: Receiver
+) -> None:
+    messages = [message.text for message in told.messages()]
+    assert len(messages) > 5
+    texts = {"messages": "".join(messages), "Prometheus": observed.configuration(), "Alertmanager": observed.status()}
+    values = watched.secret_values()
+    assert len(values) > 5
+    for where, text in texts.items():
+        assert len(text) > 1000
+        for value in values:
+            assert value not in text, f"a secret of {len(value)} characters stands in {where}"
