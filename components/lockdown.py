@@ -28,11 +28,10 @@ from components.pods import APPLICATION_UID, container, service_account, spread,
 from settings import Lockdown as LockdownSettings
 from settings import Peer
 from settings import Service as ServiceSettings
-from settings.application import resources
+from settings.lockdown import GATE_RESOURCES
 
 _FIRST_PORT = 8080
 _FOLDER = "/etc/gate"
-_SMALL = resources("20m", "32Mi", "8Mi", limits=("500m", "128Mi", "32Mi"))
 _LEAVING = 5
 """Seconds in which the gate still answers whoever has not heard yet that it goes."""
 
@@ -103,7 +102,7 @@ class Lockdown(pulumi.ComponentResource):
         gate = container(
             LOCKDOWN,
             image=args.image,
-            amounts=_SMALL,
+            amounts=GATE_RESOURCES,
             command=["sh", "-c", f"{wait}; exec /usr/sbin/haproxy -db -f {_FOLDER}/haproxy.cfg"],
             mounts=[{"name": "gate", "mount_path": _FOLDER, "read_only": True}],
             ports=[{"name": f"way-{way.port}", "container_port": way.port, "protocol": "TCP"} for way in ways],

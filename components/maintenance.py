@@ -17,11 +17,10 @@ from components.names import labels, metadata, selector
 from components.pods import APPLICATION_UID, container, service_account, spread, template
 from settings import Maintenance as MaintenanceSettings
 from settings import Peer
-from settings.application import resources
+from settings.maintenance import PAGE_RESOURCES
 
 NAME = "maintenance"
 _PORT, _PROBE_PORT = 8080, 8081
-_SMALL = resources("10m", "32Mi", "8Mi", limits=("200m", "64Mi", "32Mi"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +52,7 @@ class Maintenance(pulumi.ComponentResource):
         page = container(
             NAME,
             image=args.image,
-            amounts=_SMALL,
+            amounts=PAGE_RESOURCES,
             command=["python3", "-m", "tasks.maintenance"],
             env=[
                 {"name": "PORT", "value": str(_PORT)},

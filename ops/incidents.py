@@ -43,9 +43,11 @@ def opened(cluster: Cluster, kind: str, facts: Mapping[str, Any]) -> str:
     return name
 
 
-def closed(cluster: Cluster, name: str, facts: Mapping[str, Any]) -> None:
-    """Add what came of it."""
-    noted(cluster, name, {**facts, "closedAt": datetime.now(UTC).isoformat(timespec="seconds")})
+def closed(cluster: Cluster, name: str, facts: Mapping[str, Any], at: datetime | None = None) -> None:
+    """Add what came of it, unless that is known: it was closed before, or somebody removed the record."""
+    found = cluster.find(ConfigMap, name)
+    if found and "closedAt" not in json.loads(found.data["record.json"]):
+        noted(cluster, name, {**facts, "closedAt": (at or datetime.now(UTC)).isoformat(timespec="seconds")})
 
 
 def noted(cluster: Cluster, name: str, facts: Mapping[str, Any]) -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from ops import incidents
 from ops.engine import Run
 from ops.errors import Interrupted, Refused
 from ops.facts import Facts
@@ -32,6 +34,10 @@ class LockPolicy:
 def clear_way(session: Session, facts: Facts, policy: LockPolicy) -> None:
     """Before anything is changed: no engine holds the stack, and nothing is left pending by a killed one."""
     free(session, policy)
+    if (lockdown := facts.settings.lockdown) and lockdown.incident and lockdown.over(datetime.now(UTC)):
+        # What runs next forgets it.
+        ended = {"result": "ended", "endedBy": "the clock"}
+        incidents.closed(facts.cluster, lockdown.incident, ended, at=lockdown.until)
     if facts.pending:
         _settle(session, facts)
 

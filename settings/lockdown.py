@@ -9,10 +9,13 @@ from typing import Annotated
 
 from pydantic import AfterValidator, AwareDatetime, Field, StringConstraints
 
+from settings.application import resources
 from settings.base import Finding, Refused, Settings
 
 LOCKDOWN = "runbook:lockdown"
 LONGEST = timedelta(days=7)
+GATE_RESOURCES = resources("20m", "32Mi", "8Mi", limits=("500m", "128Mi", "32Mi"))
+"""Of each pod of the gate."""
 
 
 def _network(value: str) -> str:

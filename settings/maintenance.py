@@ -6,7 +6,11 @@ from typing import Annotated
 
 from pydantic import Field
 
+from settings.application import resources
 from settings.base import Settings
+
+PAGE_RESOURCES = resources("10m", "32Mi", "8Mi", limits=("200m", "64Mi", "32Mi"))
+"""Of each pod that shows the page."""
 
 
 class Maintenance(Settings):

@@ -12,6 +12,8 @@ from settings import budget
 from settings.application import PROVIDED_ENV, Application
 from settings.backup import IDENTITIES, Backup, VolumeDestination, throw_away
 from settings.base import EXAMPLE_DIGEST, Path, quantity
+from settings.lockdown import GATE_RESOURCES
+from settings.maintenance import PAGE_RESOURCES
 from settings.monitoring import Monitoring
 from settings.platform import (
     BundledPostgres,
@@ -298,6 +300,8 @@ def _fits_the_quota(
     pods += [(store.resources, 1) for store in stores]
     # The database's and the cache's Job side by side, or one of them and what an operator asks.
     pods.append((TASK_RESOURCES, 2))
+    # A lockdown's gate while it is changed, and the page of a maintenance: neither may be refused in an emergency.
+    pods += [(GATE_RESOURCES, 4), (PAGE_RESOURCES, 3)]
     volumes = [store.storage for store in stores]
     if backup:
         # A restore test has its own servers and one pod of the release. Beside it: a scheduled backup, one before
@@ -326,7 +330,10 @@ def _fits_the_quota(
             written = f"{ceil(need / 2**30)}Gi" if amount == "memory" else str(ceil(need))
             more = ", backups, a restore and its test" if backup else ""
             more += ", monitoring" if monitoring else ""
-            why = f"all services with the surge of a rollout, Jobs and data{more} need {written} ({side}.{amount})"
+            why = (
+                "all services with the surge of a rollout, Jobs, data and what shuts customers out"
+                f"{more} need {written} ({side}.{amount})"
+            )
             yield _at(file, "guards", ("quota", key), why, have, written)
     storage = sum(quantity(size) for size in volumes)
     if storage > quantity(quota.storage):

@@ -174,3 +174,6 @@ def test_it_ends_by_the_clock_with_nobody_there(stack: Stack, address: str) -> N
     stack.runbook("security", "unlock").check()
     assert time.monotonic() - began < 60
     assert not suspended(stack) & SCHEDULED
+    record = json.loads(stack.kubectl("get", "configmap", done["incident"], "--output=jsonpath={.data.record\\.json}"))
+    assert record["endedBy"] == "the clock"
+    assert datetime.fromisoformat(record["closedAt"]) == until

@@ -19,6 +19,7 @@ from ops.stackfile import read
 from settings import Lockdown, Precautions
 from settings.lockdown import LOCKDOWN
 from tests.unit.rendering import RELEASE, Program, run_program, secrets_for, stack_config
+from tests.unit.test_settings import edited, refusal
 
 NOW = datetime(2026, 11, 22, 10, tzinfo=UTC)
 GIVEN = {
@@ -152,6 +153,12 @@ def test_the_pods_of_the_gate_are_locked_up_as_all_others(locked: Program) -> No
     # Without its signal it would wait for the end of the whole grace period, and `unlock` with it.
     assert container["lifecycle"]["preStop"]["exec"]["command"][-1].endswith("kill -USR1 1")
     assert locked.one("PodDisruptionBudget", "lockdown-budget").inputs["spec"]["maxUnavailable"] == 1
+
+
+def test_there_is_room_for_the_gate_before_anybody_needs_it() -> None:
+    config = edited(stack_config("Pulumi.sandbox.yaml", release=RELEASE), "guards.quota.limitsCpu", "18")
+    assert "limits.cpu" in str(refusal(config))
+    assert "limitsCpu: '20'" in str(refusal(config))
 
 
 def test_each_service_has_a_port_of_its_own_so_that_paths_stay_the_ingress_controllers_business() -> None:

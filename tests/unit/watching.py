@@ -19,7 +19,7 @@ OPERATED: dict[str, Any] = {
     "image": IMAGE,
     "operator": {"labels": {"release": "prometheus"}, "prometheus": THEIRS},
 }
-_ROOM = {"cpu": "8", "memory": "16Gi", "limitsCpu": "48", "limitsMemory": "32Gi", "pods": 60, "storage": "200Gi"}
+_ROOM = {"cpu": "8", "memory": "16Gi", "limitsCpu": "56", "limitsMemory": "32Gi", "pods": 60, "storage": "200Gi"}
 
 
 def watched(
