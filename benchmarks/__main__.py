@@ -11,7 +11,7 @@ import platform
 from collections.abc import Callable
 from typing import Any
 
-from benchmarks import backups, history, previews, releases, rollback
+from benchmarks import backups, detection, history, previews, releases, rollback
 from sandbox.paths import ROOT
 
 RESULTS = ROOT / "benchmarks" / "results"
@@ -21,6 +21,7 @@ ALL: dict[str, Callable[[int], dict[str, Any]]] = {
     "previews": previews.measure,
     "history": history.measure,
     "backups": backups.measure,
+    "detection": detection.measure,
 }
 
 

@@ -22,6 +22,7 @@ from tests.cluster.stack import Stack
 
 _POD = "app.kubernetes.io/name=rollback-controller"
 COOLDOWN = 60
+_WINDOW = 3600
 
 
 @dataclass(frozen=True)
@@ -74,8 +75,13 @@ class Watched:
 
 
 @contextmanager
-def watched_stack(name: str, images: dict[str, str], monitoring_image: str, folder: Path) -> Iterator[Watched]:
-    """Version 2 of the shop after version 1, so that there is somewhere to go back to."""
+def watched_stack(
+    name: str, images: dict[str, str], monitoring_image: str, folder: Path, *, window: int = _WINDOW
+) -> Iterator[Watched]:
+    """Version 2 of the shop after version 1, so that there is somewhere to go back to.
+
+    `window`: seconds for which a release is blamed for failures.
+    """
     if "RUNBOOK_S3" not in os.environ:
         pytest.skip("this sandbox has no S3 server: the cluster is not its own")
     image = controller.pushed(images["tasks"].partition("/")[0], base_layout())
@@ -85,7 +91,7 @@ def watched_stack(name: str, images: dict[str, str], monitoring_image: str, fold
         made = Stack.create(name, folder, backups=False)
         with receiver(name, images["tasks"]) as told:
             try:
-                _look_after(made, told, monitoring_image, image, state)
+                _look_after(made, told, monitoring_image, image, state, window)
                 made.runbook("deploy", images["shop:v1"], "--yes").check()
                 made.runbook("deploy", images["shop:v2"], "--yes").check()
                 yield Watched(made, told)
@@ -93,7 +99,7 @@ def watched_stack(name: str, images: dict[str, str], monitoring_image: str, fold
                 made.remove()
 
 
-def _look_after(stack: Stack, told: Receiver, monitoring_image: str, image: str, state: Bucket) -> None:
+def _look_after(stack: Stack, told: Receiver, monitoring_image: str, image: str, state: Bucket, window: int) -> None:
     words = ("get", "endpointslices", "--namespace", "default", "--selector", "kubernetes.io/service-name=kubernetes")
     (slice_,) = json.loads(stack.run("kubectl", *words, "--output", "json").check().out)["items"]
     (address,), port = slice_["endpoints"][0]["addresses"], slice_["ports"][0]["port"]
@@ -103,7 +109,7 @@ def _look_after(stack: Stack, told: Receiver, monitoring_image: str, image: str,
         "apiServer": [{"cidr": f"{address}/32", "ports": [port]}],
         "limitSeconds": COOLDOWN,
         "cooldownSeconds": COOLDOWN,
-        "releaseWindowSeconds": 3600,
+        "releaseWindowSeconds": window,
     }
     watch(stack, told, monitoring_image, rollback=rollback)
     passphrase = Path(stack.environment()["PULUMI_CONFIG_PASSPHRASE_FILE"]).read_text().strip()
