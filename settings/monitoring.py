@@ -153,8 +153,6 @@ class Rollback(Settings):
     engine_seconds: Annotated[float, Field(gt=0, le=600)] = 12
     """Seconds from a call of the controller until the cluster is told of the new pods: reading state and history, the
     gates, the update up to the services."""
-    lockdown_seconds: Annotated[int, Field(ge=60, le=7 * _DAY)] = _HOUR
-    """Seconds until a lockdown ends by itself (HerbisVeritas "Emergency Commands": `security:lockdown`)."""
     image: Annotated[ImageRef | None, Field(examples=[f"registry.example.com/controller@{EXAMPLE_DIGEST}"])] = None
     """Image of the controller that does it (images/controller), by digest. Without it, triggers only tell."""
     state: State | None = None

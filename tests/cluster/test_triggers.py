@@ -18,6 +18,7 @@ _CALM_SECONDS = 2
 _PROMISE_SECONDS = 90
 """HerbisVeritas "Rollback Automatique (90 secondes)"."""
 _WINDOW_SECONDS = 240
+_LOCKDOWN_SECONDS = 60
 
 
 @pytest.fixture(scope="module")
@@ -26,6 +27,8 @@ def watched(
 ) -> Iterator[Watched]:
     folder = tmp_path_factory.mktemp("triggers")
     with watched_stack("triggers", images, monitoring_image, folder, window=_WINDOW_SECONDS) as made:
+        # The next update, of whatever kind, brings it along.
+        made.stack.edit(lambda config: config.update({"runbook:security": {"lockdownSeconds": _LOCKDOWN_SECONDS}}))
         yield made
 
 
@@ -79,9 +82,14 @@ def test_an_attack_on_it_locks_the_shop_and_takes_nothing_back(watched: Watched)
         watched.told.wait("/critical", ":lock:", "SqlInjection", since=began, seconds=120)
         eventually(lambda: ask(stranger, "/shop").status == 503, 30)
         assert stack.history()[0]["revision"] == revision
-        refresh(stack)
-        stack.runbook("security", "unlock", "--yes").check()
-        eventually(lambda: ask(stranger, "/shop").status != 503, 30)
+        # The gate opens by its own clock; the controller then forgets the lockdown.
+        eventually(lambda: ask(stranger, "/shop").status != 503, _LOCKDOWN_SECONDS + 10)
+        eventually(lambda: watched.done("unlock") == 1, 120)
+    (record,) = [one for one in watched.incidents() if one["kind"] == "lockdown"]
+    assert record["endedBy"] == "the clock"
+    refresh(stack)
+    assert "runbook:lockdown" not in stack.config
+    assert stack.history()[0]["revision"] == revision
 
 
 def _seconds_since_release(stack: Stack) -> float:
