@@ -111,7 +111,7 @@ def test_attacks_are_counted_in_the_logs_as_often_as_by_the_shop(observed: Obser
         assert webhook(watched.url, "not-the-secret") == 400
     expected = {"sql_injection": (7, 7), "refused_login": (5, 5), "refused_webhook": (3, 3)}
     eventually(lambda: risen() == expected, 60, risen)
-    # Nor is a line counted once more when its stream is opened anew, of a pod that went on.
+    # And it stays so while more is read.
     lines = observed.number("sum(runbook_log_lines_total)") or 0
     eventually(lambda: (observed.number("sum(runbook_log_lines_total)") or 0) > lines, 60)
     assert risen() == expected
