@@ -61,7 +61,7 @@ def _unread(monitoring: Monitoring, read: Logs) -> Alert:
         channel="security",
         chapter=_CHAPTER,
         missing=f"a pod that does not serve is not waited for; {_AWAY}; nobody knows the pods: `LogCounterBlind`",
-        advice="`runbook logs`: does it log at all, as JSON on standard output, at which level? "
+        advice="`kubectl logs`: does it log at all, as JSON on standard output, at which level? "
         "`monitoring.logs.silentSeconds` says how long it may be silent",
         beyond=silent,
         within={f'{at}{{pod="a"}}': f"0+0x{limit // _STEP} {since}+{_STEP}x1000"},

@@ -108,7 +108,7 @@ class Cluster:
             self._changed.notify_all()
 
     def cut(self, *, in_a_line: bool = False) -> None:
-        """Every stream breaks: at once, or in the middle of the next line."""
+        """Every stream breaks: at once, or one of them shortly before the end of the next line."""
         with self._changed:
             self._half = in_a_line
             self._connections += not in_a_line
@@ -196,7 +196,7 @@ class Cluster:
                         whole = _stamp(at) + b" " + line + b"\n"
                         if self._half:
                             self._half = False
-                            yield whole[: len(whole) // 2]
+                            yield whole[:-3]
                             raise ConnectionAbortedError
                         yield whole
                     place += 1

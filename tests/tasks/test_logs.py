@@ -313,16 +313,20 @@ def test_a_log_that_is_rotated_is_opened_again(cluster: Cluster) -> None:
         assert counter.reads(cluster, "a")[attacks("a")] == 3
 
 
-def test_a_stream_that_is_silent_is_opened_again(cluster: Cluster) -> None:
+def test_a_stream_that_is_silent_is_opened_again_and_is_no_fault(
+    cluster: Cluster, capfd: pytest.CaptureFixture[str]
+) -> None:
     cluster.start("a")
     with counting(cluster, silence=0.3) as counter:
-        cluster_streams = cluster.streams("a")
-        counter.until(lambda _: cluster.streams("a") > cluster_streams + 2)
+        asked = cluster.streams("a")
+        counter.until(lambda _: cluster.streams("a") > asked + 2)
         cluster.say("a", ATTACK)
         counter.until(lambda numbers: numbers[attacks("a")] == 1)
         asked = cluster.streams("a")
         counter.until(lambda _: cluster.streams("a") > asked + 1)
-        assert counter.reads(cluster, "a")[attacks("a")] == 1
+        numbers = counter.reads(cluster, "a")
+        assert (numbers[attacks("a")], numbers["runbook_log_watch_up"]) == (1, 1)
+    assert capfd.readouterr().err == ""
 
 
 @pytest.mark.parametrize("how", ["in the stream", "as the answer"])

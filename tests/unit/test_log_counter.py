@@ -11,6 +11,7 @@ import pytest
 from settings import Monitoring
 from settings.alerting.stack import domains
 from settings.alerting.watching import sources
+from settings.dashboards.stack import boards
 from settings.logs import EVENTS
 from tasks.environment import Environment
 from tasks.logs.counts import events_of
@@ -96,6 +97,23 @@ def test_only_what_is_looked_for_is_asked_of_the_log() -> None:
     assert asking == {"LoginsRefused"}
     every = {alert.name for name in ("triggers", "service") for alert in domain(name, "logged").alerts}
     assert {"SqlInjection", "LoginsRefused", "WebhooksForged"} <= every
+
+
+def test_dashboards_show_what_alerts_judge_by() -> None:
+    monitoring = Monitoring.model_validate(LOGGED)
+    alerts = domains("shop", monitoring, None, {})
+    shown = {
+        query.expr
+        for board in boards("shop", monitoring, None, alerts)
+        for row in board.rows
+        for panel in row.panels
+        for query in panel.queries
+    }
+    judged_by = [
+        alert.expr.rpartition(" >= ")[0] for each in alerts for alert in each.alerts if "runbook_log_ev" in alert.expr
+    ]
+    assert len(judged_by) == len(EVENTS)
+    assert set(judged_by) <= shown
 
 
 def test_without_it_no_rule_and_no_dashboard_asks_for_it(without: Program) -> None:
