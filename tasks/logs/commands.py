@@ -8,7 +8,7 @@ Environment: LOGS_NAMESPACE, LOGS_SELECTOR (which pods, as in `kubectl --selecto
 as JSON: `{"sql_injection": {"field": "event", "pattern": "^sql_injection$"}}`); each optional: LOGS_PORT (9189),
 LOGS_HOST (all addresses), LOGS_API_URL and LOGS_IDENTITY (the API server, and the folder with `token` and `ca.crt`; a
 pod has both). From a shell, with `kubectl proxy` running: LOGS_API_URL=http://127.0.0.1:8001.
-Paths: /metrics, /healthz, /readyz (ready when it knows which pods there are).
+Paths: /metrics, /healthz, /readyz (ready when it has asked which pods there are, whatever the answer was).
 
     runbook_log_events_total{event,pod}         lines that tell of an event; 0 as soon as there is the pod
     runbook_log_lines_total{pod,level}          lines by level; level is also other, not_json, too_long

@@ -97,7 +97,7 @@ class Counts:
                 self._told[name, pod] += 1
 
     def text(self) -> str | None:
-        """What Prometheus reads; None until it is known which pods there are."""
+        """What Prometheus reads; None until it was asked which pods there are."""
         with self._lock:
             if self._up is None:
                 return None
