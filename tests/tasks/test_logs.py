@@ -2,107 +2,27 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import signal
 import subprocess
-import threading
 import time
-import tracemalloc
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import httpx
 import pytest
 
 from sandbox import packages
-from settings.logs import EVENTS, Logs
-from settings.platform import Egress
+from settings.logs import EVENTS
 from tasks.environment import Environment
-from tasks.logs.api import Api
 from tasks.logs.counts import KEPT_SECONDS, Counts, events_of
 from tasks.logs.follow import LONGEST
-from tasks.logs.lines import Position, Splitter, stamped
-from tasks.logs.pods import counted
+from tests.tasks.counting import ATTACK, LOOKED_FOR, attacks, counting, judging, level
 from tests.tasks.kubernetes import Cluster
 from tests.tasks.running import ended, start, task
 from tests.tasks.servers import free_ports
 from tests.tasks.test_exporter import parsed
-
-ATTACK = {"level": "warn", "event": "sql_injection", "message": "suspicious request"}
-LOGS = Logs(api_server=(Egress(cidr="10.0.0.1/32", ports=(6443,)),))
-LOOKED_FOR = json.dumps({name: {"field": one.field, "pattern": one.pattern} for name, one in LOGS.events.items()})
-
-
-def attacks(pod: str) -> str:
-    return f'runbook_log_events_total{{event="sql_injection",pod="{pod}"}}'
-
-
-def level(pod: str, which: str) -> str:
-    return f'runbook_log_lines_total{{pod="{pod}",level="{which}"}}'
-
-
-def judging(events: str = LOOKED_FOR) -> Counts:
-    return Counts(events_of(Environment({"LOGS_EVENTS": events})))
-
-
-class Counting:
-    """The counter at work in a thread of its own."""
-
-    def __init__(self, counts: Counts) -> None:
-        self.counts = counts
-
-    @property
-    def numbers(self) -> dict[str, float]:
-        return parsed(self.counts.text() or "")
-
-    def until(self, condition: Callable[[dict[str, float]], bool], seconds: float = 20) -> dict[str, float]:
-        deadline = time.monotonic() + seconds
-        while not condition(numbers := self.numbers):
-            assert time.monotonic() < deadline, numbers
-            time.sleep(0.02)
-        return numbers
-
-    def reads(self, cluster: Cluster, pod: str, name: str = "debug") -> dict[str, float]:
-        """The numbers, once a line that is said now has been read: what came before it has been, too."""
-        before = self.numbers.get(level(pod, name), 0)
-        cluster.say(pod, {"level": name})
-        return self.until(lambda numbers: numbers.get(level(pod, name), 0) > before)
-
-
-@contextmanager
-def counting(cluster: Cluster, counts: Counts | None = None, silence: float = 60, **more: str) -> Iterator[Counting]:
-    made = counts or judging()
-    environment = Environment({"LOGS_API_URL": cluster.url, "LOGS_IDENTITY": "/nowhere", **more})
-    loop = asyncio.new_event_loop()
-
-    async def work() -> None:
-        await counted(Api(environment, silence), "shop", "part=service", made)
-
-    job = loop.create_task(work())
-    failed: list[BaseException] = []
-
-    def run() -> None:
-        try:
-            loop.run_until_complete(job)
-        except asyncio.CancelledError:
-            pass
-        except BaseException as error:
-            failed.append(error)
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    try:
-        counter = Counting(made)
-        counter.until(lambda numbers: "runbook_log_watch_up" in numbers)
-        yield counter
-    finally:
-        loop.call_soon_threadsafe(job.cancel)
-        thread.join(timeout=20)
-        loop.close()
-    assert not thread.is_alive()
-    assert not failed, failed
 
 
 @pytest.fixture
@@ -385,48 +305,6 @@ def test_a_token_that_was_replaced_is_read_anew(cluster: Cluster, tmp_path: Path
         token.write_text("second\n")
         assert counter.until(lambda numbers: numbers[attacks("a")] == 1)[level("a", "warn")] == 1
         counter.until(lambda numbers: numbers["runbook_log_watch_up"] == 1)
-
-
-# -- its parts -----------------------------------------------------------------------------------------
-
-
-def test_a_line_without_end_takes_no_more_memory_than_a_long_one() -> None:
-    splitter = Splitter(LONGEST)
-    chunk = b"x" * 1_000_000
-    tracemalloc.start()
-    try:
-        for _ in range(50):
-            assert not list(splitter.feed(chunk))
-        assert tracemalloc.get_traced_memory()[1] < 3_000_000
-    finally:
-        tracemalloc.stop()
-    assert [(len(line), whole) for line, whole in splitter.feed(b"\nnext\nhalf")] == [(LONGEST, False), (4, True)]
-    assert list(splitter.feed(b"\n")) == [(b"half", True)]
-
-
-def test_a_line_of_exactly_the_longest_is_whole() -> None:
-    assert [whole for _, whole in Splitter(4).feed(b"1234\n12345\n")] == [True, False]
-
-
-@pytest.mark.parametrize(
-    ("line", "found"),
-    [
-        (b"1970-01-01T00:00:01.000000002Z text", (1_000_000_002, b"text")),
-        (b"1970-01-01T02:00:01.5+02:00 ", (1_500_000_000, b"")),
-        (b"1970-01-01T00:00:01Z {}", (1_000_000_000, b"{}")),
-        (b"unable to retrieve container logs", None),
-    ],
-)
-def test_the_kubelets_time(line: bytes, found: tuple[int, bytes] | None) -> None:
-    assert stamped(line) == found
-
-
-def test_a_clock_that_is_set_back_loses_no_line_of_a_stream() -> None:
-    position = Position(5)
-    position.begin()
-    assert [position.passes(at) for at in (4, 5, 9, 6, 7, 9)] == [False, True, True, True, True, True]
-    position.begin()
-    assert [position.passes(at) for at in (5, 9, 6, 7, 9, 9, 8)] == [False, False, False, False, False, True, True]
 
 
 # -- as a pod runs it ----------------------------------------------------------------------------------
