@@ -225,6 +225,14 @@ if release := settings.release:
                 pulumi.ResourceOptions(depends_on=[foundation]),
             )
             told = ControllerPlace(url=controller.url, token_secret_name=controller.token_secret_name)
+        if watching.logs:
+            from components.log_counter import LogCounter, LogCounterArgs
+
+            LogCounter(
+                "log-counter",
+                LogCounterArgs(namespace=foundation.namespace, image=settings.image, logs=watching.logs),
+                pulumi.ResourceOptions(depends_on=[foundation]),
+            )
         # Nothing waits for it: a rollback takes as long with it as without.
         Monitoring(
             "monitoring",

@@ -14,7 +14,7 @@ from components.watchers import MONITORING, Ground
 from settings.alerting.render import prometheus_rule
 from settings.alerting.routes import Places, alertmanager
 from settings.alerting.rule import Domain
-from settings.scraping import BLACKBOX, PORTS, POSTGRES_EXPORTER, REDIS_EXPORTER, Watched
+from settings.scraping import BLACKBOX, LOG_COUNTER, PORTS, Watched
 
 _GROUP = "monitoring.coreos.com"
 _MATCHER = re.compile(r'^(?P<name>\w+)(?P<kind>=~|!~|!=|=)"(?P<value>.*)"$')
@@ -31,9 +31,11 @@ def operated(ground: Ground, watched: Watched, alerts: Sequence[Domain], webhook
         here = {"matchLabels": selector(service.name, SERVICE)}
         endpoint = {"port": "http", "path": "/metrics", **every}
         chosen.make("PodMonitor", service.name, {"selector": here, "podMetricsEndpoints": [endpoint]})
-    for name in (BLACKBOX, POSTGRES_EXPORTER, REDIS_EXPORTER):
+    for name in watched.exporters:
         here = {"matchLabels": selector(name, MONITORING)}
-        chosen.make("ServiceMonitor", name, {"selector": here, "endpoints": [{"port": "http", **every}]})
+        # Its label `pod` is the pod whose log it counts, and not its own.
+        own = {"honorLabels": True} if name == LOG_COUNTER else {}
+        chosen.make("ServiceMonitor", name, {"selector": here, "endpoints": [{"port": "http", **every, **own}]})
     if watched.backup:
         here = {"matchLabels": selector(BACKUP_EXPORTER, BACKUP_EXPORTER)}
         endpoint = {"port": "metrics", "interval": "30s"}

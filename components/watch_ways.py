@@ -36,7 +36,7 @@ class Ways:
         """Our own Prometheus reads all of the stack, and hands alerts to Alertmanager."""
         reader, kept = _pods(PROMETHEUS), self.watched.monitoring.prometheus
         to: list[tuple[_Peers, Sequence[int]]] = [
-            *(([_pods(name)], [PORTS[name]]) for name in self._exporters),
+            *(([_pods(name)], [PORTS[name]]) for name in self.watched.exporters),
             ([_pods(ALERTMANAGER)], [PORTS[ALERTMANAGER]]),
             ([_services()], self._service_ports),
         ]
@@ -59,7 +59,7 @@ class Ways:
 
     def read_by(self, readers: _Peers) -> None:
         """Who reads metrics is let in to exporters and services."""
-        for name in self._exporters:
+        for name in self.watched.exporters:
             self._in(f"allow-into-{name}", _pods(name), [(readers, [PORTS[name]])])
         self._in("allow-metrics-of-services", _services(), [([*readers, _pods(BLACKBOX)], self._service_ports)])
         if self.watched.backup:
@@ -100,10 +100,6 @@ class Ways:
                 self._in(
                     f"allow-{name}-into-{server}", {"pod_selector": {"match_labels": selector(server, server)}}, way
                 )
-
-    @property
-    def _exporters(self) -> Sequence[str]:
-        return (BLACKBOX, POSTGRES_EXPORTER, REDIS_EXPORTER)
 
     @property
     def _service_ports(self) -> list[int]:

@@ -30,7 +30,7 @@ _ALONE = {
     "kube-score/ignore": "deployment-replicas",
 }
 _LOGIN_IN_ENVIRONMENT = {"checkov.io/skip1": "CKV_K8S_35=The exporters take their logins from the environment alone"}
-_WAIT = pulumi.CustomTimeouts(create="5m", update="5m")
+WAIT = pulumi.CustomTimeouts(create="5m", update="5m")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,7 +78,7 @@ def exporter(ground: Ground, pod: Pod) -> Deployment:
             "selector": {"match_labels": here},
             "template": _template(ground, pod, account(ground, pod.name)),
         },
-        opts=ResourceOptions.merge(ground.opts, ResourceOptions(custom_timeouts=_WAIT)),
+        opts=ResourceOptions.merge(ground.opts, ResourceOptions(custom_timeouts=WAIT)),
     )
     found(ground, pod.name, pod.port, here, after=deployment)
     return deployment
@@ -117,7 +117,7 @@ def server(
             "volume_claim_templates": [{"metadata": {"name": "data"}, "spec": claim}],
             "persistent_volume_claim_retention_policy": {"when_deleted": "Retain", "when_scaled": "Retain"},
         },
-        opts=ResourceOptions.merge(ground.opts, ResourceOptions(depends_on=[service], custom_timeouts=_WAIT)),
+        opts=ResourceOptions.merge(ground.opts, ResourceOptions(depends_on=[service], custom_timeouts=WAIT)),
     )
 
 

@@ -11,9 +11,13 @@ from typing import Any
 import yaml
 
 from settings import Application, Backup, Credentials, Data, Monitoring, Rotation, SettingsError, load_stack_file
+from settings.alerting.logs import logs
 from settings.alerting.page import page
+from settings.alerting.rule import within
 from settings.alerting.stack import domains
 from settings.budget import rollback_budget
+from settings.logs import Logs
+from settings.platform import Egress
 from settings.rotation import rotations
 from settings.stack import editor_schema
 
@@ -43,7 +47,12 @@ def alerts_text() -> str:
         {},
     )
     monitoring = Monitoring.model_validate(read("monitoring"))
-    alerts = domains(config["runbook:namespace"], monitoring, backup, rotating)
+    namespace = config["runbook:namespace"]
+    alerts = domains(namespace, monitoring, backup, rotating)
+    if not monitoring.logs:
+        # Their messages lead to this page, too.
+        example = Logs(api_server=(Egress(cidr="10.0.0.1/32", ports=(6443,)),))
+        alerts = (*alerts, within(logs(monitoring, example), namespace))
     return page(alerts, monitoring, rollback_budget(monitoring, application))
 
 

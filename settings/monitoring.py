@@ -11,6 +11,7 @@ from pydantic import Field
 
 from settings.application import Resources, resources
 from settings.base import EXAMPLE_DIGEST, DnsLabel, EnvName, Finding, ImageRef, Seconds, Settings
+from settings.logs import Logs
 from settings.platform import Egress
 from settings.watched import Infrastructure, Postgres, Redis, Security
 from settings.watchers import Alertmanager, FrontDoor, Operator, Prometheus
@@ -253,6 +254,8 @@ class Monitoring(Settings):
     """The promise to customers."""
     security: Security = Security()
     """Signs of an attack beside SQL injection."""
+    logs: Logs | None = None
+    """Which log lines of the application are security events. Without it, only the application's metrics tell."""
     infrastructure: Infrastructure = Infrastructure()
     """What all of it runs on."""
     postgres: Postgres = Postgres()

@@ -315,6 +315,7 @@ def _fits_the_quota(
         # HTTP checks, PostgreSQL, Redis.
         pods.append((monitoring.exporter_resources, 3))
         pods += [(monitoring.rollback.resources, 1)] if monitoring.rollback.controlled else []
+        pods += [(monitoring.logs.resources, 1)] if monitoring.logs else []
         if monitoring.mode == "plain":
             pods += [(server.resources, 1) for server in (monitoring.prometheus, monitoring.alertmanager)]
             volumes += [server.storage for server in (monitoring.prometheus, monitoring.alertmanager)]

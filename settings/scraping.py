@@ -16,13 +16,21 @@ from settings.platform import Ingress
 from settings.rotation import Rotating
 from settings.watchers import Kubelet, Source
 
-ALERTMANAGER, BLACKBOX, POSTGRES_EXPORTER, REDIS_EXPORTER = (
+ALERTMANAGER, BLACKBOX, POSTGRES_EXPORTER, REDIS_EXPORTER, LOG_COUNTER = (
     "alertmanager",
     "blackbox",
     "postgres-exporter",
     "redis-exporter",
+    "log-counter",
 )
-PORTS = {"prometheus": 9090, ALERTMANAGER: 9093, BLACKBOX: 9115, POSTGRES_EXPORTER: 9187, REDIS_EXPORTER: 9121}
+PORTS = {
+    "prometheus": 9090,
+    ALERTMANAGER: 9093,
+    BLACKBOX: 9115,
+    POSTGRES_EXPORTER: 9187,
+    REDIS_EXPORTER: 9121,
+    LOG_COUNTER: 9189,
+}
 HEALTH, FRONT_DOOR = "health", "front-door"
 """Jobs of the HTTP checks, and the modules that say how each asks."""
 RULES = "*.rules.yaml"
@@ -57,6 +65,11 @@ class Watched:
         """Services with metrics."""
         left_out = self.monitoring.unmeasured
         return tuple(one for one in self.application.services if one.port and one.name not in left_out)
+
+    @property
+    def exporters(self) -> tuple[str, ...]:
+        """What has metrics of something else, beside backups."""
+        return (BLACKBOX, POSTGRES_EXPORTER, REDIS_EXPORTER, *((LOG_COUNTER,) if self.monitoring.logs else ()))
 
     @property
     def health_url(self) -> str:
@@ -136,6 +149,8 @@ def _jobs(watched: Watched) -> Iterator[dict[str, Any]]:
     yield {"job_name": "alertmanager", **_fixed(_at(ALERTMANAGER))}
     if watched.backup:
         yield {"job_name": "backups", **_every(_BACKUP_SECONDS), **_fixed(_BACKUPS)}
+    if monitoring.logs:
+        yield {"job_name": "logs", **_fixed(_at(LOG_COUNTER))}
     if watched.controller:
         yield {"job_name": "rollback-controller", **_fixed(watched.controller)}
     infrastructure, by = monitoring.infrastructure, monitoring.prometheus

@@ -33,7 +33,6 @@ import signal
 import threading
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, cast
 
 from tasks.backup import catalog, retention
@@ -45,6 +44,7 @@ from tasks.metrics import Metric
 from tasks.progress import say
 from tasks.result import Result
 from tasks.rotation_status import rotation
+from tasks.serving import serving
 from tasks.store import Entry, Store, open_store
 
 _PORT, _REFRESH_SECONDS = 9187, 30
@@ -61,8 +61,7 @@ def _run(_arguments: argparse.Namespace, environment: Environment) -> Result:
     ended = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: ended.set())
-    server = ThreadingHTTPServer((environment.text("EXPORTER_HOST") or "", port), _handler(exporter))
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    server = serving(environment.text("EXPORTER_HOST") or "", port, lambda: exporter.text)
     say(f"exporter: listening on port {server.server_port}, reading the store every {seconds} s")
     while not ended.is_set():
         exporter.refresh()
@@ -231,25 +230,3 @@ class _Remembering:
         if listed:
             self._read[key] = listed, data
         return data
-
-
-def _handler(exporter: Exporter) -> type[BaseHTTPRequestHandler]:
-    class Handler(BaseHTTPRequestHandler):
-        # A client that says nothing must not keep a thread for ever.
-        timeout = 10
-
-        def do_GET(self) -> None:
-            text = exporter.text
-            answers = {"/healthz": (200, "ok\n"), "/readyz": (200 if text else 503, "ready\n" if text else "reading\n")}
-            answers["/metrics"] = (200, text or "")
-            status, body = answers.get(self.path.partition("?")[0], (404, "there is /metrics, /healthz, /readyz\n"))
-            self.send_response(status)
-            self.send_header("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
-            self.send_header("Content-Length", str(len(body.encode())))
-            self.end_headers()
-            self.wfile.write(body.encode())
-
-        def log_message(self, format: str, *args: object) -> None:
-            """Nothing: scrapes are no news."""
-
-    return Handler

@@ -10,9 +10,11 @@ from __future__ import annotations
 from datetime import timedelta
 from math import ceil
 
+from settings.alerting.events import happened, logged_cases
 from settings.alerting.requests import ACCUSED, BAD, counted, enough_requests, error_cases, error_percent, requests
 from settings.alerting.rule import Alert, Domain, seconds
 from settings.alerting.samples import Case, fires, never, rising, steady, stepwise
+from settings.logs import SQL_INJECTION
 from settings.monitoring import Monitoring
 
 _CHAPTER = 'HerbisVeritas "Triggers Rollback Automatique"'
@@ -175,7 +177,7 @@ def _attack(monitoring: Monitoring) -> Alert:
     half, rest = attempts // 2, attempts - attempts // 2
     return Alert(
         "SqlInjection",
-        f"sum({exactly(counter, span)}) >= {attempts}",
+        f"{happened(monitoring, counter, SQL_INJECTION, span)} >= {attempts}",
         timedelta(),
         "critical",
         f"{attempts} requests or more tried SQL injection within {span} s",
@@ -207,16 +209,9 @@ def _attack(monitoring: Monitoring) -> Alert:
                 step=step,
                 value=str(attempts),
             ),
+            *logged_cases(monitoring, metric % "a", SQL_INJECTION, attempts),
         ),
     )
-
-
-def exactly(counter: str, span: int) -> str:
-    """How much a counter went up. increase() estimates, and makes more of few events on a young pod than there were;
-    where a container was started again within the window, its estimate is the best there is."""
-    window = f"{counter}[{span}s]"
-    gone_up = f"max_over_time({window}) - min_over_time({window}) and resets({window}) == 0"
-    return f"({gone_up}) or increase({window})"
 
 
 def _not_the_data(monitoring: Monitoring) -> str:

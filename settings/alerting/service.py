@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from settings.alerting.release import exactly, failed_health
+from settings.alerting.events import happened, logged_cases
+from settings.alerting.release import failed_health
 from settings.alerting.requests import enough_requests, error_cases, error_percent
 from settings.alerting.rule import Alert, Domain, seconds
 from settings.alerting.samples import Case, fires, never, rising, steady, stepwise
+from settings.logs import REFUSED_LOGIN, REFUSED_WEBHOOK
 from settings.monitoring import Monitoring
 
 _CHAPTER = 'HerbisVeritas "Alertes Critiques (Slack)"'
@@ -27,11 +29,19 @@ def service(monitoring: Monitoring) -> Domain:
             _front_door(monitoring),
             _errors(monitoring),
             _payments(monitoring),
-            _refused(monitoring, "LoginsRefused", "shop_logins_total", "log-ins", monitoring.security.refused_logins),
+            _refused(
+                monitoring,
+                "LoginsRefused",
+                "shop_logins_total",
+                REFUSED_LOGIN,
+                "log-ins",
+                monitoring.security.refused_logins,
+            ),
             _refused(
                 monitoring,
                 "WebhooksForged",
                 "shop_webhooks_total",
+                REFUSED_WEBHOOK,
                 "webhooks with a wrong signature",
                 monitoring.security.refused_webhooks,
             ),
@@ -163,12 +173,12 @@ def _payments(monitoring: Monitoring) -> Alert:
     )
 
 
-def _refused(monitoring: Monitoring, name: str, metric: str, what: str, limit: int) -> Alert:
+def _refused(monitoring: Monitoring, name: str, metric: str, event: str, what: str, limit: int) -> Alert:
     span, step = monitoring.security.window_seconds, monitoring.scrape_seconds
     counter = f'{metric}{{result="refused"}}'
     return Alert(
         name,
-        f"sum({exactly(counter, span)}) >= {limit}",
+        f"{happened(monitoring, counter, event, span)} >= {limit}",
         timedelta(),
         "critical",
         f"security incident detected: {limit} or more refused {what} within {span} s",
@@ -196,5 +206,6 @@ def _refused(monitoring: Monitoring, name: str, metric: str, what: str, limit: i
                 checks=((3 * step, False), (5 * step, False)),
                 step=step,
             ),
+            *logged_cases(monitoring, counter, event, limit),
         ),
     )

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from settings.alerting.cluster import certificates, workloads
 from settings.alerting.data import postgres, redis
 from settings.alerting.infrastructure import containers, nodes
+from settings.alerting.logs import logs
 from settings.alerting.release import triggers
 from settings.alerting.rule import Domain, within
 from settings.alerting.schedules import backups, rotations
@@ -57,4 +58,6 @@ def _domains(
         yield backups(backup)
         # The same exporter tells of both.
         yield rotations(rotating)
+    if monitoring.logs:
+        yield logs(monitoring, monitoring.logs)
     yield watching(monitoring, maintenance, lockdown, backups=backup is not None)

@@ -67,6 +67,7 @@ def sources(monitoring: Monitoring, *, backups: bool) -> Mapping[str, str]:
         "postgres": "pg_up",
         "redis": "redis_up",
         **({"kubelet": "container_memory_working_set_bytes"} if infrastructure.kubelet else {}),
+        **({"logs": "runbook_log_watch_up"} if monitoring.logs else {}),
         **({"backups": "runbook_backup_store_up"} if backups else {}),
         **({"kube-state": "kube_cronjob_spec_suspend"} if infrastructure.kube_state and backups else {}),
         **({"nodes": "node_memory_MemTotal_bytes"} if infrastructure.nodes else {}),

@@ -5,9 +5,10 @@ HerbisVeritas "Alertes Critiques": PAYMENT_FAILURES, SECURITY_INCIDENT.
 
 from __future__ import annotations
 
-from settings.alerting.release import exactly
+from settings.alerting.events import happened
 from settings.alerting.rule import seconds
 from settings.dashboards.board import Board, Line, Panel, Query, Row, graph, number
+from settings.logs import REFUSED_LOGIN, REFUSED_WEBHOOK
 from settings.monitoring import Monitoring
 
 
@@ -48,16 +49,15 @@ def _doors(monitoring: Monitoring) -> tuple[Panel, ...]:
     security = monitoring.security
     span = security.window_seconds
 
-    def refused(metric: str) -> str:
-        counter = f'{metric}{{result="refused"}}'
-        return f"sum({exactly(counter, span)})"
+    def refused(metric: str, event: str) -> str:
+        return happened(monitoring, f'{metric}{{result="refused"}}', event, span)
 
     return (
         graph("Log-ins", "opm", Query("60 * sum by (result) (rate(shop_logins_total[5m]))", "{{result}}"), width=12),
         graph(
             f"Refused log-ins within {span} s",
             "short",
-            Query(refused("shop_logins_total"), "refused"),
+            Query(refused("shop_logins_total", REFUSED_LOGIN), "refused"),
             lines=(Line(alert="LoginsRefused", value=security.refused_logins),),
             width=12,
         ),
@@ -70,7 +70,7 @@ def _doors(monitoring: Monitoring) -> tuple[Panel, ...]:
         graph(
             f"Webhooks with a wrong signature within {span} s",
             "short",
-            Query(refused("shop_webhooks_total"), "refused"),
+            Query(refused("shop_webhooks_total", REFUSED_WEBHOOK), "refused"),
             lines=(Line(alert="WebhooksForged", value=security.refused_webhooks),),
             width=12,
         ),

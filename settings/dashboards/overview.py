@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from settings.alerting.release import exactly
+from settings.alerting.events import happened
 from settings.alerting.requests import counted, error_percent
 from settings.alerting.rule import seconds
 from settings.dashboards.board import Board, Line, Panel, Query, Row, Word, graph, number
+from settings.logs import SQL_INJECTION
 from settings.monitoring import Monitoring
 
 _RELEASE = "{{release}} ({{git}})"
@@ -89,7 +90,7 @@ def _triggers(monitoring: Monitoring) -> tuple[Panel, ...]:
         graph(
             f"SQL injection within {triggers.sql_injection_seconds} s",
             "short",
-            Query(f"sum({exactly(attempts, triggers.sql_injection_seconds)})", "attempts"),
+            Query(happened(monitoring, attempts, SQL_INJECTION, triggers.sql_injection_seconds), "attempts"),
             lines=(Line(alert="SqlInjection", value=triggers.sql_injection_attempts),),
             width=12,
             about="Locks down, and takes no release back: an attacker must not be able to.",

@@ -100,13 +100,10 @@ def watched_stack(
 
 
 def _look_after(stack: Stack, told: Receiver, monitoring_image: str, image: str, state: Bucket, window: int) -> None:
-    words = ("get", "endpointslices", "--namespace", "default", "--selector", "kubernetes.io/service-name=kubernetes")
-    (slice_,) = json.loads(stack.run("kubectl", *words, "--output", "json").check().out)["items"]
-    (address,), port = slice_["endpoints"][0]["addresses"], slice_["ports"][0]["port"]
     rollback = {
         "image": image,
         "state": state.state,
-        "apiServer": [{"cidr": f"{address}/32", "ports": [port]}],
+        "apiServer": stack.api_server(),
         "limitSeconds": COOLDOWN,
         "cooldownSeconds": COOLDOWN,
         "releaseWindowSeconds": window,

@@ -130,6 +130,13 @@ class Stack:
     def history(self) -> list[dict[str, Any]]:
         return self.runbook("history", "--json").check().json()
 
+    def api_server(self) -> list[dict[str, Any]]:
+        """Where the cluster's API server is, as network policies have to know it."""
+        words = ("--namespace", "default", "--selector", "kubernetes.io/service-name=kubernetes", "--output", "json")
+        (slice_,) = json.loads(self.run("kubectl", "get", "endpointslices", *words).check().out)["items"]
+        (address,), port = slice_["endpoints"][0]["addresses"], slice_["ports"][0]["port"]
+        return [{"cidr": f"{address}/32", "ports": [port]}]
+
     @property
     def namespace(self) -> str:
         return f"shop-{self.name}"

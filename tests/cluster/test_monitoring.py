@@ -7,12 +7,23 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.cluster.customers import webhook
 from tests.cluster.monitored import Observed, eventually, watch
 from tests.cluster.receiver import Receiver, receiver
 from tests.cluster.stack import Stack
-from tests.cluster.traffic import Traffic
+from tests.cluster.traffic import Traffic, client_for
 
-JOBS = {"backend", "health", "front-door", "postgres", "redis", "prometheus", "alertmanager", "kubelet", "containers"}
+JOBS = {
+    *("backend", "health", "front-door", "postgres", "redis", "prometheus", "alertmanager", "kubelet", "containers"),
+    "logs",
+}
+COUNTED = {
+    "sql_injection": 'shop_suspicious_requests_total{kind="sql_injection"}',
+    "refused_login": 'shop_logins_total{result="refused"}',
+    "refused_webhook": 'shop_webhooks_total{result="refused"}',
+}
+"""How the shop itself counts what its log tells."""
+ATTACK = "/shop?q=%27%20OR%201%3D1--"
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +38,7 @@ def watched(
 ) -> Iterator[Stack]:
     made = Stack.create("monitoring", tmp_path_factory.mktemp("monitoring"), backups=False)
     try:
-        watch(made, told, monitoring_image)
+        watch(made, told, monitoring_image, logs={"apiServer": made.api_server()})
         made.runbook("deploy", images["shop:v2"], "--yes").check()
         yield made
     finally:
@@ -55,13 +66,63 @@ def test_everything_is_read_and_each_pod_by_itself(observed: Observed) -> None:
 
 def test_nobody_else_gets_in(watched: Stack, told: Receiver) -> None:
     assert told.reaches(f"receiver.{told.namespace}.svc", 8080)
-    for name, port in (("prometheus", 9090), ("alertmanager", 9093), ("postgres-exporter", 9187)):
+    for name, port in (
+        ("prometheus", 9090),
+        ("alertmanager", 9093),
+        ("postgres-exporter", 9187),
+        ("log-counter", 9189),
+    ):
         assert not told.reaches(f"{name}.{watched.namespace}.svc", port), name
 
 
 def test_nothing_fires_on_a_healthy_shop_but_the_watchdog(observed: Observed, told: Receiver) -> None:
     told.wait("/switch", "Watchdog", observed.stack.namespace)
     eventually(lambda: observed.firing() == {"Watchdog"}, 90, observed.firing)
+
+
+def test_attacks_are_counted_in_the_logs_as_often_as_by_the_shop(observed: Observed, watched: Stack) -> None:
+    def numbers() -> dict[str, tuple[float | None, float | None]]:
+        """Of each event, how often the log told it and how often the shop counted it."""
+        logged = {event: f'sum(runbook_log_events_total{{event="{event}"}})' for event in COUNTED}
+        return {
+            event: (observed.number(logged[event]), observed.number(f"sum({own})")) for event, own in COUNTED.items()
+        }
+
+    def risen() -> dict[str, tuple[float, float]]:
+        now = numbers()
+        return {
+            event: ((now[event][0] or 0) - (logged or 0), (now[event][1] or 0) - (own or 0))
+            for event, (logged, own) in before.items()
+        }
+
+    # Both pods serve, and of both the log is read.
+    eventually(lambda: observed.number("count(runbook_log_read_timestamp_seconds)") == 2, 60)
+    eventually(lambda: observed.number("count(count by (pod) (runbook_log_lines_total))") == 2, 60)
+    before = numbers()
+    assert None not in [number for pair in before.values() for number in pair], before
+    # Fewer of each than alert anybody.
+    with client_for(watched.url) as client:
+        for _ in range(7):
+            client.get(ATTACK)
+        for _ in range(5):
+            nobody = {"email": "nobody@example.com", "password": "wrong-password"}
+            assert client.post("/api/auth/login", json=nobody).status_code == 401
+    for _ in range(3):
+        assert webhook(watched.url, "not-the-secret") == 400
+    expected = {"sql_injection": (7, 7), "refused_login": (5, 5), "refused_webhook": (3, 3)}
+    eventually(lambda: risen() == expected, 60, risen)
+    # And it stays so while more is read.
+    lines = observed.number("sum(runbook_log_lines_total)") or 0
+    eventually(lambda: (observed.number("sum(runbook_log_lines_total)") or 0) > lines, 60)
+    assert risen() == expected
+    # A new counter begins at 0, and with what is said from now on.
+    watched.kubectl("rollout", "restart", "deployment/log-counter")
+    watched.kubectl("rollout", "status", "deployment/log-counter", "--timeout=120s")
+    logged = 'sum(runbook_log_events_total{event="sql_injection"})'
+    eventually(lambda: observed.number(logged) == 0, 60, lambda: observed.number(logged))
+    with client_for(watched.url) as client:
+        client.get(ATTACK)
+    eventually(lambda: observed.number(logged) == 1, 60, lambda: observed.number(logged))
 
 
 def test_errors_of_a_release_are_told_and_that_they_are_over(

@@ -12,7 +12,7 @@ import yaml
 from sandbox import toolchain
 from tests.unit.rendering import RELEASE, run_program, stack_config
 from tests.unit.test_controller import controlled
-from tests.unit.watching import watched
+from tests.unit.watching import PLAIN, watched
 
 _MAINTENANCE = {"maintenance": {"reason": "a restore"}}
 _LOCKDOWN = {
@@ -47,8 +47,9 @@ def test_kube_score_finds_nothing(kube_score: Path, file: str, changes: dict[str
 
 
 def test_kube_score_finds_nothing_in_what_watches(kube_score: Path) -> None:
-    documents = [dict(resource.inputs) for resource in run_program(watched()).objects]
-    assert any(document["metadata"]["name"] == "prometheus" for document in documents)
+    logs = {"apiServer": [{"cidr": "10.0.0.1/32", "ports": [6443]}]}
+    documents = [dict(resource.inputs) for resource in run_program(watched(monitoring={**PLAIN, "logs": logs})).objects]
+    assert {"prometheus", "log-counter"} <= {document["metadata"]["name"] for document in documents}
     assert lint(kube_score, documents) == (0, "")
 
 

@@ -55,10 +55,15 @@ OTHER: dict[str, Any] = {
 """Every threshold is another one than the default, and further away."""
 
 
+LOGS = {"apiServer": [{"cidr": "10.0.0.1/32", "ports": [6443]}]}
+LOGGED: dict[str, Any] = {"logs": LOGS, "scrapeSeconds": 4, "security": {"windowSeconds": 240, "refusedLogins": 60}}
+"""Log lines count, too; the last of the three limits is odd."""
+
+
 @cache
 def made(which: str) -> tuple[Domain, ...]:
     settings = judged(stack_config("Pulumi.prod.yaml"))
-    monitoring = Monitoring.model_validate({"default": {}, "other": OTHER}[which])
+    monitoring = Monitoring.model_validate({"default": {}, "other": OTHER, "logged": LOGGED}[which])
     maintenance = Maintenance(reason="restore of {{ the }} database")
     # Of long ago: promtool's clock begins in 1970.
     lockdown = Precautions().lockdown("{{ an }} attack", datetime(1970, 1, 1, tzinfo=UTC))
@@ -66,6 +71,8 @@ def made(which: str) -> tuple[Domain, ...]:
 
 
 NAMES = [domain.name for domain in made("default")]
+ON_LOGS = ("triggers", "service", "logs", "watching")
+"""Domains that are others when log lines count."""
 
 
 def domain(name: str, which: str = "default") -> Domain:
@@ -91,8 +98,10 @@ def write(folder: Path, files: Mapping[str, Any]) -> list[Path]:
     return sorted(folder / name for name in files)
 
 
-@pytest.mark.parametrize("which", ["default", "other"])
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(
+    ("name", "which"),
+    [*((name, which) for which in ("default", "other") for name in NAMES), *((name, "logged") for name in ON_LOGS)],
+)
 def test_alerts_fire_at_their_limits_and_not_before(name: str, which: str, tmp_path: Path) -> None:
     each = domain(name, which)
     rules = write(tmp_path, rule_files([each], SHOP))
@@ -156,14 +165,14 @@ def test_a_series_is_narrowed_once() -> None:
 
 
 def test_every_alert_is_seen_firing_and_not_firing() -> None:
-    for alert in alerts():
+    for alert in alerts("logged"):
         outcomes = {firing for case in alert.cases for _, firing in case.checks}
         constant = alert.name in (WATCHDOG, IN_MAINTENANCE)
         assert outcomes == ({True} if constant else {True, False}), alert.name
 
 
 def test_every_alert_with_a_time_is_seen_just_before_it_is_up() -> None:
-    for alert in (alert for alert in alerts() if alert.lasting):
+    for alert in (alert for alert in alerts("logged") if alert.lasting):
         edges = {
             (firing, before)
             for case in alert.cases
@@ -173,7 +182,7 @@ def test_every_alert_with_a_time_is_seen_just_before_it_is_up() -> None:
         assert (True, False) in edges, alert.name
 
 
-@pytest.mark.parametrize("which", ["default", "other"])
+@pytest.mark.parametrize("which", ["default", "other", "logged"])
 def test_every_alert_can_be_routed_and_understood(which: str) -> None:
     names = {alert.name for alert in alerts(which)}
     for alert in alerts(which):
@@ -189,12 +198,12 @@ def test_every_alert_can_be_routed_and_understood(which: str) -> None:
     ("prefix", "where"),
     [
         ("http_request|shop", "sandbox/shop/backend/src/metrics.ts"),
-        ("runbook", "tasks/exporter.py tasks/rotation_status.py"),
+        ("runbook", "tasks/exporter.py tasks/rotation_status.py tasks/logs/counts.py"),
     ],
 )
 def test_what_is_asked_of_our_own_programs_they_tell(prefix: str, where: str) -> None:
     told = "".join((ROOT / file).read_text() for file in where.split())
-    for alert in alerts():
+    for alert in alerts("logged"):
         for name in re.findall(rf"\b((?:{prefix})_\w+)\{{", alert.expr):
             assert re.sub("_(count|bucket)$", "", name) in told, f"{alert.name} asks for {name}"
 

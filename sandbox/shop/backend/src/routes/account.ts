@@ -4,6 +4,7 @@ import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
 import { answer, tokenOf } from "../app.js";
 import { SESSION_SECONDS, createUser } from "../auth.js";
 import * as pages from "../pages.js";
+import { tell } from "../security.js";
 import type { Services } from "../services.js";
 
 interface Credentials {
@@ -28,9 +29,10 @@ export function signedIn({ auth }: Services) {
 export function accountRoutes(app: FastifyInstance, services: Services): void {
   const { auth, config, database, metrics } = services;
 
-  const logIn = async ({ email, password }: Credentials) => {
-    const token = await auth.logIn(email, password);
+  const logIn = async (request: FastifyRequest<{ Body: Credentials }>) => {
+    const token = await auth.logIn(request.body.email, request.body.password);
     metrics.logins.inc({ result: token ? "accepted" : "refused" });
+    if (!token) tell("refused_login", request);
     return token;
   };
   const remember = (reply: FastifyReply, token: string) =>
@@ -50,7 +52,7 @@ export function accountRoutes(app: FastifyInstance, services: Services): void {
   });
 
   app.post<{ Body: Credentials }>("/api/auth/login", { schema: { body: CREDENTIALS } }, async (request, reply) => {
-    const token = await logIn(request.body);
+    const token = await logIn(request);
     if (!token) return answer(request, reply, 401, "e-mail or password is wrong");
     return remember(reply, token).send({ token, expiresIn: SESSION_SECONDS });
   });
@@ -70,7 +72,7 @@ export function accountRoutes(app: FastifyInstance, services: Services): void {
   app.get("/login", (_request, reply) => reply.type("text/html; charset=utf-8").send(pages.login()));
 
   app.post<{ Body: Credentials }>("/login", { schema: { body: CREDENTIALS } }, async (request, reply) => {
-    const token = await logIn(request.body);
+    const token = await logIn(request);
     if (token) return remember(reply, token).redirect("/", 303);
     return reply.status(401).type("text/html; charset=utf-8").send(pages.login("Adresse ou mot de passe inconnus."));
   });

@@ -5,6 +5,7 @@ import { answer } from "../app.js";
 import type { Key } from "../config.js";
 import { log } from "../log.js";
 import { applyEvent } from "../orders.js";
+import { tell } from "../security.js";
 import type { Services } from "../services.js";
 import { SignatureError, verifiedEvent, type StripeEvent } from "../webhooks.js";
 
@@ -22,6 +23,7 @@ export function webhookRoutes(scope: FastifyInstance, { config, database, metric
     } catch (error) {
       if (!(error instanceof SignatureError)) throw error;
       metrics.webhooks.inc({ endpoint, result: "refused" });
+      tell("refused_webhook", request);
       return answer(request, reply, 400, error.message);
     }
     metrics.webhooks.inc({ endpoint, result: "accepted" });

@@ -73,6 +73,27 @@ describe("the shop on a real PostgreSQL and Redis", { skip }, () => {
     await server.stop();
   });
 
+  test("what looks like an attack is counted and told in the log, without a word of it", async () => {
+    const server = await ground.serve("v2");
+    await fetch(`${server.url}/shop?q=${encodeURIComponent("canary' OR 1=1--")}`);
+    await fetch(`${server.url}/nowhere?q=union+select+canary`);
+    const who = JSON.stringify({ email: "canary@example.com", password: "canary-canary" });
+    assert.equal((await fetch(`${server.url}/api/auth/login`, { method: "POST", body: who, headers: { "content-type": "application/json" } })).status, 401);
+    const forged = { method: "POST", body: '{"id":"canary"}', headers: { "stripe-signature": "t=1,v1=00" } };
+    assert.equal((await fetch(`${server.url}/api/webhooks/stripe`, forged)).status, 400);
+    const metrics = await (await fetch(`${server.url}/metrics`)).text();
+    await server.stop();
+    const told = server.log.trim().split("\n").map((line) => JSON.parse(line) as { message: string; event?: string; route?: string });
+    assert.deepEqual(
+      told.filter(({ message }) => message === "security event").map(({ event, route }) => [event, route]),
+      [["sql_injection", "/shop"], ["sql_injection", "unknown"], ["refused_login", "/api/auth/login"], ["refused_webhook", "/api/webhooks/stripe"]],
+    );
+    assert.match(metrics, /shop_suspicious_requests_total\{kind="sql_injection",[^}]*\} 2/);
+    assert.match(metrics, /shop_logins_total\{result="refused",[^}]*\} 1/);
+    assert.match(metrics, /shop_webhooks_total\{endpoint="payments",result="refused",[^}]*\} 1/);
+    assert.doesNotMatch(server.log, /canary/);
+  });
+
   test("each broken release is broken in its own way", async () => {
     const errors = await ground.serve("v4-errors");
     const status = async (path: string) => (await fetch(errors.url + path)).status;

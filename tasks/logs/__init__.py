@@ -1,0 +1,1 @@
+"""Counting security events in the logs of pods."""

@@ -1,0 +1,60 @@
+"""`python -m tasks logs`: security events in the log lines of an application's pods, for Prometheus.
+
+It follows the log of every pod with a label and counts; no word of a line is kept, printed or told. Lines are JSON
+objects, as winston writes them; what is none is counted as such. What pods said before it began is not counted: after a
+restart nothing counts twice, and an alert (`MetricsMissing`) tells that it was away.
+
+Environment: LOGS_NAMESPACE, LOGS_SELECTOR (which pods, as in `kubectl --selector`), LOGS_EVENTS (what is looked for,
+as JSON: `{"sql_injection": {"field": "event", "pattern": "^sql_injection$"}}`); each optional: LOGS_PORT (9189),
+LOGS_HOST (all addresses), LOGS_API_URL and LOGS_IDENTITY (the API server, and the folder with `token` and `ca.crt`; a
+pod has both). From a shell, with `kubectl proxy` running: LOGS_API_URL=http://127.0.0.1:8001.
+Paths: /metrics, /healthz, /readyz (ready when it has asked which pods there are, whatever the answer was).
+
+    runbook_log_events_total{event,pod}         lines that tell of an event; 0 as soon as there is the pod
+    runbook_log_lines_total{pod,level}          lines by level; level is also other, not_json, too_long
+    runbook_log_read_timestamp_seconds{pod}     of a pod that serves: when a line was read, or since when it serves
+    runbook_log_watch_up                        1 while it is known which pods there are
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import signal
+
+from tasks.environment import Environment
+from tasks.logs.api import Api
+from tasks.logs.counts import Counts, events_of
+from tasks.logs.pods import counted
+from tasks.progress import say
+from tasks.result import Result
+from tasks.serving import serving
+
+_PORT = 9189
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    parser.set_defaults(run=_run)
+
+
+def _run(_arguments: argparse.Namespace, environment: Environment) -> Result:
+    namespace = environment.required("LOGS_NAMESPACE", "shop")
+    selector = environment.required("LOGS_SELECTOR", "app.kubernetes.io/component=service")
+    port = environment.integer("LOGS_PORT", least=1) or _PORT
+    counts = Counts(events_of(environment))
+
+    async def count() -> None:
+        counting = asyncio.create_task(counted(Api(environment), namespace, selector, counts))
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, counting.cancel)
+        await asyncio.wait([counting])
+        if not counting.cancelled():
+            counting.result()
+
+    server = serving(environment.text("LOGS_HOST") or "", port, counts.text)
+    say(f"logs: listening on port {server.server_port}")
+    try:
+        asyncio.run(count())
+    finally:
+        server.shutdown()
+    return Result({}, "ended")

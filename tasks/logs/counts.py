@@ -1,0 +1,156 @@
+"""What is counted: a line's place in the numbers, and never a word of it."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from threading import Lock
+from typing import Any
+
+from tasks.environment import Environment
+from tasks.errors import Refused
+from tasks.metrics import Metric
+
+KEPT_SECONDS = 300
+"""A pod that is gone keeps its numbers until Prometheus has certainly read the last."""
+_LEVELS = (
+    *("emerg", "alert", "crit", "critical", "fatal", "error", "warn", "warning"),
+    *("notice", "info", "http", "verbose", "debug", "trace", "silly"),
+)
+_LOOKED_AT = 4096
+
+
+@dataclass(frozen=True)
+class Event:
+    """Which lines tell of it."""
+
+    field: str
+    pattern: re.Pattern[str]
+
+    def told_by(self, record: Mapping[str, Any]) -> bool:
+        value = _value(record, self.field)
+        if isinstance(value, bool | int | float):
+            value = json.dumps(value)
+        return isinstance(value, str) and self.pattern.search(value[:_LOOKED_AT]) is not None
+
+
+def events_of(environment: Environment) -> dict[str, Event]:
+    """LOGS_EVENTS, judged."""
+    example = '{"sql_injection": {"field": "event", "pattern": "^sql_injection$"}}'
+    text = environment.required("LOGS_EVENTS", f"'{example}'")
+    try:
+        return {str(name): Event(one["field"], re.compile(one["pattern"])) for name, one in json.loads(text).items()}
+    except (ValueError, TypeError, KeyError, AttributeError, re.error) as error:
+        why = f"LOGS_EVENTS has to be an object like {example}; {type(error).__name__}: {error}"
+        raise Refused("environment_invalid", why) from None
+
+
+class Counts:
+    """Numbers of every pod, for a thread that asks while others count."""
+
+    def __init__(self, events: Mapping[str, Event], clock: Callable[[], float] = time.time) -> None:
+        self._events = events
+        self._clock = clock
+        self._lock = Lock()
+        self._told: Counter[tuple[str, str]] = Counter()
+        self._lines: Counter[tuple[str, str]] = Counter()
+        self._read: dict[str, float] = {}
+        """When a line of the pod was read."""
+        self._serving: dict[str, float] = {}
+        """Since when the pod serves."""
+        self._gone: dict[str, float] = {}
+        self._up: bool | None = None
+
+    def watching(self, up: bool) -> None:
+        """Whether it is known which pods there are."""
+        with self._lock:
+            self._up = up
+
+    def there(self, pod: str, *, ready: bool) -> None:
+        """Its counters are 0 before they are 1: the first event is a rise, too."""
+        with self._lock:
+            self._gone.pop(pod, None)
+            for event in self._events:
+                self._told.setdefault((event, pod), 0)
+            if not ready:
+                self._serving.pop(pod, None)
+            else:
+                self._serving.setdefault(pod, self._clock())
+
+    def gone(self, pod: str) -> None:
+        with self._lock:
+            self._serving.pop(pod, None)
+            self._gone.setdefault(pod, self._clock())
+
+    def line(self, pod: str, line: bytes | None) -> None:
+        """One line of its log; None for one that is too long to be read."""
+        level, record = _judged(line)
+        told = [name for name, event in self._events.items() if event.told_by(record)]
+        with self._lock:
+            self._lines[pod, level] += 1
+            self._read[pod] = self._clock()
+            for name in told:
+                self._told[name, pod] += 1
+
+    def text(self) -> str | None:
+        """What Prometheus reads; None until it was asked which pods there are."""
+        with self._lock:
+            if self._up is None:
+                return None
+            self._forget()
+            read = [
+                (f'{{pod="{pod}"}}', max(since, self._read.get(pod, 0.0)))
+                for pod, since in sorted(self._serving.items())
+            ]
+            told = [(f'{{event="{event}",pod="{pod}"}}', n) for (event, pod), n in sorted(self._told.items())]
+            lines = [(f'{{pod="{pod}",level="{level}"}}', n) for (pod, level), n in sorted(self._lines.items())]
+            up = float(self._up)
+        metrics = (
+            Metric.one("runbook_log_watch_up", "1 while it is known which pods there are.", up),
+            Metric("runbook_log_events_total", "Lines that tell of a security event.", told, "counter"),
+            Metric("runbook_log_lines_total", "Lines that were read, by what they are.", lines, "counter"),
+            Metric(
+                "runbook_log_read_timestamp_seconds",
+                "When a line of a pod that serves was read, or since when it serves.",
+                read,
+            ),
+        )
+        return "".join(map(str, metrics))
+
+    def _forget(self) -> None:
+        over = {pod for pod, since in self._gone.items() if self._clock() - since > KEPT_SECONDS}
+        for pod in over:
+            del self._gone[pod]
+            self._read.pop(pod, None)
+        for key in [key for key in self._told if key[1] in over]:
+            del self._told[key]
+        for key in [key for key in self._lines if key[0] in over]:
+            del self._lines[key]
+
+
+def _judged(line: bytes | None) -> tuple[str, Mapping[str, Any]]:
+    """What a line counts as, and its fields."""
+    if line is None:
+        return "too_long", {}
+    try:
+        record = json.loads(line)
+    except (ValueError, RecursionError):
+        return "not_json", {}
+    if not isinstance(record, dict):
+        return "not_json", {}
+    level = record.get("level")
+    # Somebody's text is no label: there would be no end of series, and it might tell what nobody should read.
+    known = isinstance(level, str) and level.lower() in _LEVELS
+    return (str(level).lower() if known else "other"), record
+
+
+def _value(record: Mapping[str, Any], field: str) -> Any:
+    if field in record:
+        return record[field]
+    first, _, rest = field.partition(".")
+    inner = record.get(first)
+    return _value(inner, rest) if rest and isinstance(inner, dict) else None

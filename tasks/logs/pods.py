@@ -1,0 +1,138 @@
+"""Which pods there are: a list, and then every change of it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from tasks.logs.api import Api, Quiet, Unavailable
+from tasks.logs.counts import Counts
+from tasks.logs.follow import Follower, Pod
+from tasks.logs.pause import Pause
+from tasks.progress import say
+
+_WATCH_SECONDS = 45
+"""Shorter than a stream may be silent: the server ends a watch before it looks dead."""
+_LONGEST = 32 * 1024 * 1024
+_EXPIRED = 410
+_OVER = ("Succeeded", "Failed")
+
+Follow = Callable[[Follower], None]
+
+
+class Pods:
+    """Keeps a follower for each container of each pod."""
+
+    def __init__(self, api: Api, namespace: str, selector: str, counts: Counts, follow: Follow) -> None:
+        self._api = api
+        self._path = f"/api/v1/namespaces/{namespace}/pods"
+        self._selector = selector
+        self._counts = counts
+        self._follow = follow
+        self._began = time.time_ns()
+        """What was said before was counted before, or nobody was there to count it."""
+        self._known: dict[str, Pod] = {}
+        self._following: set[tuple[str, str]] = set()
+
+    async def watch(self) -> None:
+        """For ever."""
+        pause, told = Pause(), ""
+        while True:
+            try:
+                version = await self._list()
+                while True:
+                    version = await self._changes(version, pause)
+                    told = ""
+            except Quiet:
+                continue
+            except Unavailable as why:
+                if why.status != _EXPIRED:
+                    self._counts.watching(False)
+                    if told != str(why):
+                        say(f"warning: which pods there are is not known, and is asked again: {why}")
+                    told = str(why)
+            await pause.wait()
+
+    async def _list(self) -> str:
+        found = _parsed(await self._api.read(self._path, {"labelSelector": self._selector}))
+        items = found.get("items") or []
+        for uid in self._known.keys() - {item["metadata"]["uid"] for item in items}:
+            self._gone(uid)
+        for item in items:
+            self._there(item)
+        return found["metadata"]["resourceVersion"]
+
+    async def _changes(self, version: str, pause: Pause) -> str:
+        """The version after the last change."""
+        asked = {"watch": "true", "allowWatchBookmarks": "true", "timeoutSeconds": str(_WATCH_SECONDS)}
+        asked |= {"labelSelector": self._selector, "resourceVersion": version}
+        began = time.monotonic()
+        async with self._api.opened(self._path, asked, _LONGEST) as lines:
+            self._counts.watching(True)
+            async for line, _ in lines:
+                change = _parsed(line)
+                if change["type"] == "ERROR":
+                    status = change["object"].get("code", 0)
+                    raise Unavailable(status, f"it ended the watch with {status}")
+                version = change["object"]["metadata"]["resourceVersion"]
+                if change["type"] == "DELETED":
+                    self._gone(change["object"]["metadata"]["uid"])
+                elif change["type"] != "BOOKMARK":
+                    self._there(change["object"])
+                pause.over()
+        if time.monotonic() - began < 1:
+            # Something on the way does not let a watch last.
+            await pause.wait()
+        return version
+
+    def _there(self, item: Mapping[str, Any]) -> None:
+        meta, status = item["metadata"], item.get("status") or {}
+        pod = self._known.setdefault(meta["uid"], Pod(meta["name"], f"{self._path}/{meta['name']}"))
+        if status.get("phase") in _OVER:
+            pod.gone = True
+        if pod.gone:
+            self._counts.gone(pod.name)
+        else:
+            self._counts.there(pod.name, ready=_serves(meta, status))
+        pod.begun |= {one["name"] for one in status.get("containerStatuses") or [] if one.get("containerID")}
+        pod.changed.set()
+        for container in item["spec"]["containers"]:
+            key = meta["uid"], container["name"]
+            if key not in self._following:
+                self._following.add(key)
+                self._follow(Follower(self._api, pod, container["name"], self._counts, self._began))
+
+    def _gone(self, uid: str) -> None:
+        if pod := self._known.pop(uid, None):
+            pod.gone = True
+            pod.changed.set()
+            self._counts.gone(pod.name)
+            self._following = {key for key in self._following if key[0] != uid}
+
+
+def _serves(meta: Mapping[str, Any], status: Mapping[str, Any]) -> bool:
+    conditions = {one["type"]: one["status"] for one in status.get("conditions") or []}
+    return conditions.get("Ready") == "True" and "deletionTimestamp" not in meta
+
+
+def _parsed(text: bytes) -> Mapping[str, Any]:
+    try:
+        return json.loads(text)
+    except ValueError:
+        raise Unavailable(0, "its answer is no JSON, or too long") from None
+
+
+async def counted(api: Api, namespace: str, selector: str, counts: Counts) -> None:
+    """Counts until it is cancelled. A defect in one follower ends all: a pod must not go unread in silence."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            await Pods(api, namespace, selector, counts, lambda each: _start(group, each)).watch()
+    finally:
+        await api.close()
+
+
+def _start(group: asyncio.TaskGroup, follower: Follower) -> None:
+    group.create_task(follower.run())
