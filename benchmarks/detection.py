@@ -52,7 +52,6 @@ def measure(runs: int) -> dict[str, Any]:
                 decided[name].seconds.append(detection)
                 served[name].seconds.append(total)
                 print(f"  {name}: decided after {detection:.1f} s, served after {total:.1f} s", flush=True)
-    ours, *others = contenders
     return {
         "rollback_vs_flagger_loop": {
             "what": "a release whose pods answer errors after their 300th request, under steady traffic: from the "
@@ -60,9 +59,11 @@ def measure(runs: int) -> dict[str, Any]:
             "decision_seconds": {name: series.to_json() for name, series in decided.items()},
             "served_seconds": {name: series.to_json() for name, series in served.items()},
             "ratios": {
-                f"{ours}/{name}, {what}": round(taken[ours].median / taken[name].median, 2)
+                f"{ours}/{loop}, {what}": round(taken[ours].median / taken[loop].median, 2)
                 for what, taken in (("decision", decided), ("served", served))
-                for name in others
+                for ours in contenders
+                if ours not in _LOOPS
+                for loop in _LOOPS
             },
         }
     }
