@@ -19,6 +19,7 @@ from pulumi_kubernetes.networking.v1 import (
 from pulumi_random import RandomPassword
 
 from components.controller_rights import rights
+from components.foundation import ways_out
 from components.names import content_hash, labels, metadata, selector
 from components.pods import APPLICATION_UID, container, service_account, template
 from components.watch_ways import CONTROLLER, PROMETHEUS
@@ -181,13 +182,7 @@ class RollbackController(pulumi.ComponentResource):
     def _network(self, args: RollbackControllerArgs, here: LabelSelectorArgsDict, opts: ResourceOptions) -> None:
         rollback, slack = args.monitoring.rollback, args.monitoring.slack
         state = rollback.state.egress if rollback.state else ()
-        outside: list[NetworkPolicyEgressRuleArgsDict] = [
-            {
-                "to": [{"ip_block": {"cidr": to.cidr, "except_": list(to.except_)}}],
-                "ports": [{"port": port, "protocol": "TCP"} for port in to.ports],
-            }
-            for to in (*rollback.api_server, *state, *args.egress, *slack.egress)
-        ]
+        outside = ways_out([*rollback.api_server, *state, *args.egress, *slack.egress])
         asked: NetworkPolicyEgressRuleArgsDict = {
             "to": [_watching(ALERTMANAGER)],
             "ports": [{"port": PORTS[ALERTMANAGER], "protocol": "TCP"}],

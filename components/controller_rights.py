@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 from pulumi import Input, ResourceOptions
 from pulumi_kubernetes.core.v1 import ServiceAccount
-from pulumi_kubernetes.rbac.v1 import PolicyRuleArgsDict, Role, RoleBinding
+from pulumi_kubernetes.rbac.v1 import PolicyRuleArgsDict, RoleBinding
 
-from components.names import labels, metadata
+from components.rights import granted
 
 _MANAGE = ["get", "list", "watch", "create", "patch", "delete"]
 _LOOK = ["get", "list", "watch"]
@@ -17,50 +17,29 @@ _LOOK = ["get", "list", "watch"]
 def rights(name: str, account: ServiceAccount, namespace: Input[str], opts: ResourceOptions) -> RoleBinding:
     """The account with a Role of this namespace. There is no ClusterRole: what is cluster-wide in a stack is the same
     before and after a rollback, and the namespace itself is reached through its own Role."""
-    role = Role(
-        f"{name}-role",
-        metadata=metadata(name, namespace, labels(name, name)),
-        rules=[
-            # What the program makes. A Job's pods and the Deployments' ReplicaSets are only looked at.
-            _rule("", ["configmaps", "secrets", "services", "serviceaccounts", "persistentvolumeclaims"], _MANAGE),
-            _rule("apps", ["deployments", "statefulsets"], _MANAGE),
-            _rule("batch", ["jobs", "cronjobs"], _MANAGE),
-            _rule("networking.k8s.io", ["ingresses", "networkpolicies"], _MANAGE),
-            _rule("policy", ["poddisruptionbudgets"], _MANAGE),
-            _rule("autoscaling", ["horizontalpodautoscalers"], _MANAGE),
-            # A rollback leaves the limits, the namespace and rights, its own among them, as they are.
-            _rule("", ["namespaces", "resourcequotas", "limitranges"], _LOOK),
-            _rule("rbac.authorization.k8s.io", ["roles", "rolebindings"], _LOOK),
-            # Waiting for a rollout, and why it fails.
-            _rule("", ["pods", "pods/log", "endpoints"], _LOOK),
-            _rule("", ["events"], [*_LOOK, "create"]),
-            _rule("apps", ["replicasets"], _LOOK),
-            _rule("discovery.k8s.io", ["endpointslices"], _LOOK),
-            # The database's schema level is asked in a pod of the application.
-            _rule("", ["pods/exec"], ["get", "create"]),
-            # One controller at a time.
-            _rule("coordination.k8s.io", ["leases"], ["create"]),
-            _rule("coordination.k8s.io", ["leases"], ["get", "update"], names=[name]),
-        ],
-        opts=opts,
-    )
-    return RoleBinding(
-        f"{name}-binding",
-        metadata=metadata(name, namespace, labels(name, name)),
-        role_ref={
-            "api_group": "rbac.authorization.k8s.io",
-            "kind": "Role",
-            "name": role.metadata.apply(lambda meta: meta.name or ""),
-        },
-        subjects=[
-            {
-                "kind": "ServiceAccount",
-                "name": account.metadata.apply(lambda meta: meta.name or ""),
-                "namespace": namespace,
-            }
-        ],
-        opts=opts,
-    )
+    rules = [
+        # What the program makes. A Job's pods and the Deployments' ReplicaSets are only looked at.
+        _rule("", ["configmaps", "secrets", "services", "serviceaccounts", "persistentvolumeclaims"], _MANAGE),
+        _rule("apps", ["deployments", "statefulsets"], _MANAGE),
+        _rule("batch", ["jobs", "cronjobs"], _MANAGE),
+        _rule("networking.k8s.io", ["ingresses", "networkpolicies"], _MANAGE),
+        _rule("policy", ["poddisruptionbudgets"], _MANAGE),
+        _rule("autoscaling", ["horizontalpodautoscalers"], _MANAGE),
+        # A rollback leaves the limits, the namespace and rights, its own among them, as they are.
+        _rule("", ["namespaces", "resourcequotas", "limitranges"], _LOOK),
+        _rule("rbac.authorization.k8s.io", ["roles", "rolebindings"], _LOOK),
+        # Waiting for a rollout, and why it fails.
+        _rule("", ["pods", "pods/log", "endpoints"], _LOOK),
+        _rule("", ["events"], [*_LOOK, "create"]),
+        _rule("apps", ["replicasets"], _LOOK),
+        _rule("discovery.k8s.io", ["endpointslices"], _LOOK),
+        # The database's schema level is asked in a pod of the application.
+        _rule("", ["pods/exec"], ["get", "create"]),
+        # One controller at a time.
+        _rule("coordination.k8s.io", ["leases"], ["create"]),
+        _rule("coordination.k8s.io", ["leases"], ["get", "update"], names=[name]),
+    ]
+    return granted(name, name, account, namespace, rules, opts)
 
 
 def _rule(group: str, resources: Sequence[str], verbs: Sequence[str], names: Sequence[str] = ()) -> PolicyRuleArgsDict:

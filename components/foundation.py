@@ -126,6 +126,17 @@ def peer(of: Peer) -> NetworkPolicyPeerArgsDict:
     }
 
 
+def ways_out(egress: Sequence[Egress]) -> list[NetworkPolicyEgressRuleArgsDict]:
+    """Addresses outside the cluster as a network policy names them."""
+    return [
+        {
+            "to": [{"ip_block": {"cidr": to.cidr, "except_": list(to.except_)}}],
+            "ports": [{"port": port, "protocol": "TCP"} for port in to.ports],
+        }
+        for to in egress
+    ]
+
+
 def outside(
     parent: pulumi.ComponentResource,
     name: str,
@@ -136,17 +147,10 @@ def outside(
     """Lets services and Jobs, or somebody else, reach addresses outside the cluster."""
     if not egress:
         return None
-    rules: list[NetworkPolicyEgressRuleArgsDict] = [
-        {
-            "to": [{"ip_block": {"cidr": to.cidr, "except_": list(to.except_)}}],
-            "ports": [{"port": port, "protocol": "TCP"} for port in to.ports],
-        }
-        for to in egress
-    ]
     return NetworkPolicy(
         name,
         metadata=metadata(name, namespace, labels(name, "foundation")),
-        spec={"pod_selector": who or clients(), "policy_types": ["Egress"], "egress": rules},
+        spec={"pod_selector": who or clients(), "policy_types": ["Egress"], "egress": ways_out(egress)},
         opts=ResourceOptions(parent=parent),
     )
 

@@ -12,12 +12,13 @@ from dataclasses import dataclass
 import pulumi
 from pulumi import Input, ResourceOptions
 from pulumi_kubernetes.apps.v1 import Deployment
-from pulumi_kubernetes.core.v1 import ProbeArgsDict, ServiceAccount
-from pulumi_kubernetes.networking.v1 import NetworkPolicy
-from pulumi_kubernetes.rbac.v1 import Role, RoleBinding
+from pulumi_kubernetes.core.v1 import ProbeArgsDict
+from pulumi_kubernetes.rbac.v1 import PolicyRuleArgsDict
 
+from components.foundation import outside
 from components.names import SERVICE, labels, metadata, selector
 from components.pods import APPLICATION_UID, container, template
+from components.rights import granted
 from components.watchers import MONITORING, WAIT, Ground, account, found
 from settings.logs import Logs
 from settings.scraping import LOG_COUNTER, PORTS
@@ -28,6 +29,10 @@ _WAIVED = {
     # Two would count every line twice: an alert says that it is away, and the new one goes on from when it begins.
     "kube-score/ignore": "deployment-replicas,deployment-strategy",
 }
+_READS_LOGS: Sequence[PolicyRuleArgsDict] = (
+    {"api_groups": [""], "resources": ["pods"], "verbs": ["get", "list", "watch"]},
+    {"api_groups": [""], "resources": ["pods/log"], "verbs": ["get"]},
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,8 +55,9 @@ class LogCounter(pulumi.ComponentResource):
         inside = ResourceOptions(parent=self, depends_on=opts.depends_on if opts else None)
         ground = Ground(namespace=args.namespace, image=args.image, opts=inside)
         identity = account(ground, LOG_COUNTER)
-        needed = [_rights(ground, identity), _way_out(ground, args.logs)]
         here = selector(LOG_COUNTER, MONITORING)
+        rights = granted(LOG_COUNTER, MONITORING, identity, args.namespace, _READS_LOGS, inside)
+        way_out = outside(self, f"allow-{LOG_COUNTER}", args.namespace, args.logs.api_server, {"match_labels": here})
         looked_for = {
             name: {"field": event.field, "pattern": event.pattern} for name, event in sorted(args.logs.events.items())
         }
@@ -90,61 +96,12 @@ class LogCounter(pulumi.ComponentResource):
                     automount_service_account_token=True,
                 ),
             },
-            opts=ResourceOptions.merge(inside, ResourceOptions(depends_on=needed, custom_timeouts=WAIT)),
+            opts=ResourceOptions.merge(
+                inside, ResourceOptions(depends_on=[rights, *filter(None, [way_out])], custom_timeouts=WAIT)
+            ),
         )
         found(ground, LOG_COUNTER, _PORT, here, after=deployment)
         self.register_outputs({})
-
-
-def _rights(ground: Ground, identity: ServiceAccount) -> RoleBinding:
-    kind = labels(LOG_COUNTER, MONITORING)
-    role = Role(
-        f"{LOG_COUNTER}-role",
-        metadata=metadata(LOG_COUNTER, ground.namespace, kind),
-        rules=[
-            {"api_groups": [""], "resources": ["pods"], "verbs": ["get", "list", "watch"]},
-            {"api_groups": [""], "resources": ["pods/log"], "verbs": ["get"]},
-        ],
-        opts=ground.opts,
-    )
-    return RoleBinding(
-        f"{LOG_COUNTER}-binding",
-        metadata=metadata(LOG_COUNTER, ground.namespace, kind),
-        role_ref={
-            "api_group": "rbac.authorization.k8s.io",
-            "kind": "Role",
-            "name": role.metadata.apply(lambda meta: meta.name or ""),
-        },
-        subjects=[
-            {
-                "kind": "ServiceAccount",
-                "name": identity.metadata.apply(lambda meta: meta.name or ""),
-                "namespace": ground.namespace,
-            }
-        ],
-        opts=ground.opts,
-    )
-
-
-def _way_out(ground: Ground, logs: Logs) -> NetworkPolicy:
-    """To the API server. DNS is open to every pod (components/foundation.py)."""
-    name = f"allow-{LOG_COUNTER}"
-    return NetworkPolicy(
-        name,
-        metadata=metadata(name, ground.namespace, labels(name, MONITORING)),
-        spec={
-            "pod_selector": {"match_labels": selector(LOG_COUNTER, MONITORING)},
-            "policy_types": ["Egress"],
-            "egress": [
-                {
-                    "to": [{"ip_block": {"cidr": to.cidr, "except_": list(to.except_)}}],
-                    "ports": [{"port": port, "protocol": "TCP"} for port in to.ports],
-                }
-                for to in logs.api_server
-            ],
-        },
-        opts=ground.opts,
-    )
 
 
 def _asked(path: str) -> ProbeArgsDict:
