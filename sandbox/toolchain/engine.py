@@ -59,7 +59,7 @@ def ensure(*, kubectl: bool = True) -> Toolchain:
     if kubectl:
         programs["kubectl"] = build(cluster_part()) / "kubernetes"
     if found and missing:
-        why += f"; the official {', '.join(missing)} cannot be had here, so stand-ins are used"
+        why += f"; the official {', '.join(missing)} cannot be downloaded, so they are built here"
     ui.note(f"engine: {why}")
     return Toolchain(bin=linked("bin", programs), plugins=plugins, chosen=why)
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
 import subprocess
+import tempfile
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -37,6 +40,10 @@ class Part:
     """File name → (Go module, path in it) of scripts which are used as they are."""
     scripts: Mapping[str, str] = field(default_factory=dict)
     """File name → file of the folder itself, also used as it is."""
+    embedded: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    """File name → (Go module, path in it) of data that the sources embed."""
+    replaced: Mapping[str, str] = field(default_factory=dict)
+    """Source file of a dependency, by import path → file of the folder that is compiled in its place."""
 
     @property
     def name(self) -> str:
@@ -59,15 +66,41 @@ def build(part: Part) -> Path:
     """The folder with the part's programs."""
 
     def compile_into(target: Path) -> None:
-        for file, package in part.programs.items():
-            run_go(part, ["build", *_FLAGS, "-ldflags", part.ldflags(), "-o", str(target / file), package])
+        with _sources(part) as (folder, flags):
+            for file, package in part.programs.items():
+                words = ["build", *flags, *_FLAGS, "-ldflags", part.ldflags(), "-o", str(target / file), package]
+                run_go(part, words, folder=folder)
         for file, (module, path) in part.copies.items():
-            source = run_go(part, ["list", "-m", "-f", "{{.Dir}}", module]).strip()
-            _install(Path(source, path), target / file)
+            _install(_in_module(part, module, path), target / file)
         for file, source in part.scripts.items():
             _install(part.folder / source, target / file)
 
     return artifact(part.name, _inputs(part), compile_into)
+
+
+@contextmanager
+def _sources(part: Part) -> Iterator[tuple[Path, list[str]]]:
+    """The folder to compile in, and the flags for it: the part's own, or a copy with what is embedded or replaced.
+
+    Go takes no other file in the place of one in its module cache; in a copy that carries its dependencies it does.
+    """
+    if not part.embedded and not part.replaced:
+        yield part.folder, []
+        return
+    with tempfile.TemporaryDirectory(prefix=f"runbook-{part.name}-") as scratch:
+        folder = Path(scratch, part.name)
+        shutil.copytree(part.folder, folder)
+        for file, (module, path) in part.embedded.items():
+            shutil.copyfile(_in_module(part, module, path), folder / file)
+        run_go(part, ["mod", "vendor"], folder=folder)
+        for file, source in part.replaced.items():
+            shutil.copyfile(part.folder / source, folder / "vendor" / file)
+        yield folder, ["-mod=vendor"]
+
+
+def _in_module(part: Part, module: str, path: str) -> Path:
+    listed = run_go(part, ["mod", "download", "-json", f"{module}@{module_version(part.folder, module)}"])
+    return Path(json.loads(listed)["Dir"], path)
 
 
 def fetch(*parts: Part) -> None:
@@ -76,7 +109,7 @@ def fetch(*parts: Part) -> None:
 
     def download() -> None:
         for part in missing:
-            command = [go(), "list", "-deps", *part.programs.values()]
+            command = [go(), "list", "-e", "-deps", *part.programs.values()]
             subprocess.run(command, cwd=part.folder, env=_environment(), capture_output=True, check=False)
 
     threading.Thread(target=download, daemon=True).start()
@@ -105,7 +138,10 @@ def _source_inputs(part: Part, *, tests: bool) -> list[Path | str]:
     """Everything a build depends on besides the compiler, and no absolute path."""
     inputs: list[Path | str] = [
         part.ldflags(),
-        *(repr(sorted(what.items())) for what in (part.programs, {**part.copies, **part.scripts})),
+        *(
+            repr(sorted(what.items()))
+            for what in (part.programs, {**part.copies, **part.scripts}, {**part.embedded, **part.replaced})
+        ),
     ]
     for file in sorted(part.folder.rglob("*")):
         relative = file.relative_to(part.folder).as_posix()
@@ -133,8 +169,8 @@ def _environment() -> dict[str, str]:
     }
 
 
-def run_go(part: Part, arguments: Sequence[str]) -> str:
-    """Run the Go command in the part's folder; its messages go to the part's build log as they come."""
+def run_go(part: Part, arguments: Sequence[str], *, folder: Path | None = None) -> str:
+    """Run the Go command in the part's folder or a copy; its messages go to the part's build log as they come."""
     log = LOGS / f"build-{part.name}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     command = [str(go()), *arguments]
@@ -146,7 +182,7 @@ def run_go(part: Part, arguments: Sequence[str]) -> str:
             start = sink.tell()
             done = subprocess.run(
                 command,
-                cwd=part.folder,
+                cwd=folder or part.folder,
                 env=_environment(),
                 stdout=subprocess.PIPE,
                 stderr=sink,

@@ -13,7 +13,18 @@ from sandbox.toolchain.gobuild import Part, build, module_version
 from sandbox.toolchain.languages import HERE
 
 PLUGINS = {"kubernetes": "provider-kubernetes", "random": "random", "command": "provider-command"}
-"""Providers the program uses → the folder of their stand-in."""
+"""Providers the program uses → the folder each is built from where the official release cannot be downloaded."""
+
+_KUBERNETES_PROVIDER = "github.com/pulumi/pulumi-kubernetes/provider/v4"
+_EMBEDDED = {
+    "kubernetes": {
+        file: (_KUBERNETES_PROVIDER, f"cmd/pulumi-resource-kubernetes/{file}")
+        for file in ("schema.json", "terraform-mapping.json")
+    }
+}
+_REPLACED = {
+    "kubernetes": {"github.com/pulumi/pulumi-kubernetes/sdk/v4/go/kubernetes/yaml/v2/kinds.go": "trimmed/kinds.go"}
+}
 
 _KUBERNETES = (
     "kube-apiserver",
@@ -55,11 +66,13 @@ def plugin_part(plugin: str) -> Part:
         folder=HERE / PLUGINS[plugin],
         programs={f"pulumi-resource-{plugin}": "."},
         variables={"main.version": plugin_version(plugin)},
+        embedded=_EMBEDDED.get(plugin, {}),
+        replaced=_REPLACED.get(plugin, {}),
     )
 
 
 def plugin_version(plugin: str) -> str:
-    """The version the installed Python SDK asks the engine for: a stand-in must answer to it."""
+    """The version the installed Python SDK asks the engine for: what is built here must answer to it."""
     try:
         return metadata.version(f"pulumi-{plugin}")
     except metadata.PackageNotFoundError as error:
