@@ -9,6 +9,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -162,11 +163,15 @@ def fake_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         version) echo "go version go1.99.0 linux/amd64" ;;
         env) echo go1.99.0 ;;
         list) echo "$* in ${{PWD##*/}}" >>{calls} ;;
+        mod)
+            if [ "$2" = download ]; then printf '{{"Dir": "{tmp_path}/module"}}'; exit; fi
+            mkdir -p vendor/example.org/engine
+            echo original >vendor/example.org/engine/kinds.go ;;
         build)
             echo "$*" >>{calls}
             if [ -e {tmp_path}/broken ]; then echo "main.go:1: no such thing" >&2; exit 1; fi
             while [ "$1" != -o ]; do shift; done
-            echo compiled >"$2" ;;
+            cat vendor/example.org/engine/kinds.go schema.json >"$2" 2>/dev/null || echo compiled >"$2" ;;
         esac
         """,
     )
@@ -195,6 +200,23 @@ def test_failed_go_build_says_what_failed_and_is_tried_again_next_time(fake_go: 
     assert (gobuild.build(part) / "tool").exists()
 
 
+def test_build_embeds_data_of_a_module_and_replaces_a_file_of_a_dependency(fake_go: Path, tmp_path: Path) -> None:
+    (tmp_path / "module" / "cmd").mkdir(parents=True)
+    (tmp_path / "module" / "cmd" / "schema.json").write_text("schema\n")
+    part = replace(
+        module(tmp_path / "tool"),
+        embedded={"schema.json": ("example.org/engine", "cmd/schema.json")},
+        replaced={"example.org/engine/kinds.go": "trimmed/kinds.go"},
+    )
+    (part.folder / "trimmed").mkdir()
+    (part.folder / "trimmed" / "kinds.go").write_text("ours\n")
+    assert (gobuild.build(part) / "tool").read_text() == "ours\nschema\n"
+    assert "-mod=vendor" in fake_go.read_text()
+    assert sorted(file.name for file in part.folder.iterdir()) == ["go.mod", "main.go", "trimmed"], (
+        "the folder is as it was"
+    )
+
+
 def test_only_what_is_not_built_yet_is_downloaded_ahead(fake_go: Path, tmp_path: Path) -> None:
     built, wanted = module(tmp_path / "built"), module(tmp_path / "wanted")
     gobuild.build(built)
@@ -203,7 +225,7 @@ def test_only_what_is_not_built_yet_is_downloaded_ahead(fake_go: Path, tmp_path:
     gobuild.fetch(built, wanted)
     for thread in set(threading.enumerate()) - before:
         thread.join(timeout=10)
-    assert fake_go.read_text().splitlines() == ["list -deps . in wanted"]
+    assert fake_go.read_text().splitlines() == ["list -e -deps . in wanted"]
 
 
 def test_versions_come_from_go_mod(tmp_path: Path) -> None:
