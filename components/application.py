@@ -22,7 +22,7 @@ from pulumi_kubernetes.policy.v1 import PodDisruptionBudget
 
 from components.front_door import FrontDoor
 from components.lockdown import Lockdown
-from components.names import SERVICE, content_hash, labels, metadata, selector
+from components.names import SERVICE, SKIP_AWAIT, content_hash, labels, metadata, selector
 from components.pods import APPLICATION_UID, SECRETS_IN_ENVIRONMENT, container, probe, service_account, spread, template
 from components.rehearsal import Rehearsal, RehearsalArgs
 from settings import Application as ApplicationSettings
@@ -95,7 +95,7 @@ class Application(pulumi.ComponentResource):
             ingress_controller=args.ingress_controller,
             divert_to=args.divert_to,
             lockdown=args.lockdown,
-        ).build(self._inside, ResourceOptions.merge(self._inside, self._waits()))
+        ).build(self._inside)
 
         self.url = args.ingress.url
         self.services = [service.name for service in services]
@@ -153,16 +153,14 @@ class Application(pulumi.ComponentResource):
         if service.port:
             Service(
                 f"{service.name}-service",
-                metadata=named,
+                metadata=metadata(service.name, self._args.namespace, labels(service.name, SERVICE), SKIP_AWAIT),
                 spec={
                     "type": "ClusterIP",
                     "selector": selector(service.name, SERVICE),
                     "ports": [{"name": "http", "port": service.port, "target_port": "http", "protocol": "TCP"}],
                 },
-                # After its pods: many Services that wait for endpoints would keep the engine from starting the pods.
-                opts=ResourceOptions.merge(
-                    self._inside, ResourceOptions.merge(self._waits(), ResourceOptions(depends_on=[deployment]))
-                ),
+                # After its pods: a rollout that fails leaves the Service as it was.
+                opts=ResourceOptions.merge(self._inside, ResourceOptions(depends_on=[deployment])),
             )
         if service.autoscaler:
             HorizontalPodAutoscaler(
@@ -191,10 +189,6 @@ class Application(pulumi.ComponentResource):
                 },
                 opts=ResourceOptions(parent=self, depends_on=[deployment]),
             )
-
-    def _waits(self) -> ResourceOptions:
-        seconds = self._args.application.progress_deadline_seconds + _SLACK
-        return ResourceOptions(custom_timeouts=pulumi.CustomTimeouts(create=f"{seconds}s", update=f"{seconds}s"))
 
     def _deployment(self, service: ServiceSettings, pod: PodTemplateSpecArgsDict) -> Deployment:
         spec: DeploymentSpecArgsDict = {

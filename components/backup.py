@@ -18,7 +18,7 @@ from pulumi_kubernetes.core.v1 import (
 
 from components import backup_tasks as tasks
 from components.foundation import between, outside, parts
-from components.names import BACKUP, BACKUP_EXPORTER, POSTGRES, RESTORE_TEST, content_hash, labels, metadata
+from components.names import BACKUP, BACKUP_EXPORTER, POSTGRES, RESTORE_TEST, SKIP_AWAIT, content_hash, labels, metadata
 from components.slots import given
 from settings import Backup as BackupSettings
 from settings import BundledPostgres, External, Release, Rotating, S3Destination, VolumeDestination
@@ -196,7 +196,7 @@ class Backup(pulumi.ComponentResource):
         return PersistentVolumeClaim(
             tasks.VOLUME,
             # It may be bound only once a pod wants it.
-            metadata=metadata(tasks.VOLUME, self._args.namespace, kind, {"pulumi.com/skipAwait": "true"}),
+            metadata=metadata(tasks.VOLUME, self._args.namespace, kind, SKIP_AWAIT),
             spec=spec,
             opts=ResourceOptions.merge(self._inside, ResourceOptions(protect=self._args.protect)),
         )

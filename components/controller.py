@@ -20,7 +20,7 @@ from pulumi_random import RandomPassword
 
 from components.controller_rights import rights
 from components.foundation import ways_out
-from components.names import content_hash, labels, metadata, selector
+from components.names import SKIP_AWAIT, content_hash, labels, metadata, selector
 from components.pods import APPLICATION_UID, container, service_account, template
 from components.watch_ways import CONTROLLER, PROMETHEUS
 from components.watchers import MONITORING
@@ -145,7 +145,7 @@ class RollbackController(pulumi.ComponentResource):
         )
         Service(
             f"{CONTROLLER}-service",
-            metadata=metadata(CONTROLLER, args.namespace, kind),
+            metadata=metadata(CONTROLLER, args.namespace, kind, SKIP_AWAIT),
             spec={
                 "type": "ClusterIP",
                 "selector": selector(CONTROLLER, CONTROLLER),

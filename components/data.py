@@ -22,7 +22,7 @@ from pulumi_kubernetes.networking.v1 import NetworkPolicy, NetworkPolicyPortArgs
 from components import logins
 from components.foundation import clients, outside
 from components.logins import Logins
-from components.names import POSTGRES, REDIS, labels, metadata, selector
+from components.names import POSTGRES, REDIS, SKIP_AWAIT, labels, metadata, selector
 from components.pods import IMAGE_OWN_USER, container, service_account, template
 from settings import BundledPostgres, BundledRedis, External, Resources, Rotating
 from settings.base import quantity
@@ -195,7 +195,7 @@ class DataServices(pulumi.ComponentResource):
         return Service(
             f"{name}-service",
             # It has no endpoints before its StatefulSet, which wants it first.
-            metadata=metadata(name, self._namespace, labels(store.name, store.name), {"pulumi.com/skipAwait": "true"}),
+            metadata=metadata(name, self._namespace, labels(store.name, store.name), SKIP_AWAIT),
             spec=spec,
             opts=opts,
         )

@@ -19,7 +19,7 @@ from pulumi_kubernetes.networking.v1 import (
 
 from components.foundation import clients, peer
 from components.lockdown import Lockdown
-from components.names import SERVICE, labels, metadata
+from components.names import SERVICE, SKIP_AWAIT, labels, metadata
 from settings import Ingress, Peer
 from settings import Service as ServiceSettings
 
@@ -41,14 +41,14 @@ class FrontDoor:
     lockdown: Lockdown | None = None
     """Under lockdown, the gate in front of them."""
 
-    def build(self, opts: ResourceOptions, ingress_opts: ResourceOptions) -> None:
-        """Nobody is shut out while the ingress still leads there, or already does."""
+    def build(self, opts: ResourceOptions) -> None:
+        """Under lockdown, switch the ingress first, then close the policies; on unlock the other way round."""
         if self.lockdown:
-            ingress = self._ingress(ingress_opts)
+            ingress = self._ingress(opts)
             self._policies(ResourceOptions.merge(opts, ResourceOptions(depends_on=[ingress])))
         else:
             into = self._policies(opts)
-            self._ingress(ResourceOptions.merge(ingress_opts, ResourceOptions(depends_on=[into])))
+            self._ingress(ResourceOptions.merge(opts, ResourceOptions(depends_on=[into])))
 
     def _policies(self, opts: ResourceOptions) -> pulumi.Resource:
         """From the ingress controller, or the gate, and from one another to the services' ports."""
@@ -97,7 +97,9 @@ class FrontDoor:
             tls["secret_name"] = wanted.tls.secret_name
         return KubernetesIngress(
             "ingress",
-            metadata=metadata("ingress", self.namespace, labels("ingress", "application"), wanted.annotations),
+            metadata=metadata(
+                "ingress", self.namespace, labels("ingress", "application"), {**SKIP_AWAIT, **wanted.annotations}
+            ),
             spec={"ingress_class_name": wanted.class_name, "tls": [tls], "rules": [rule]},
             opts=opts,
         )

@@ -23,7 +23,7 @@ from pulumi_kubernetes.policy.v1 import PodDisruptionBudget
 
 from components.foundation import parts, peer
 from components.gate import FINISHING, PROBE_PORT, Way, haproxy
-from components.names import LOCKDOWN, SERVICE, content_hash, labels, metadata, selector
+from components.names import LOCKDOWN, SERVICE, SKIP_AWAIT, content_hash, labels, metadata, selector
 from components.pods import APPLICATION_UID, container, service_account, spread, template
 from settings import Lockdown as LockdownSettings
 from settings import Peer
@@ -76,11 +76,12 @@ class Lockdown(pulumi.ComponentResource):
         ]
         service = Service(
             "lockdown-service",
-            metadata=self._named,
+            metadata=metadata(LOCKDOWN, args.namespace, labels(LOCKDOWN, LOCKDOWN), SKIP_AWAIT),
             spec={"type": "ClusterIP", "selector": selector(LOCKDOWN, LOCKDOWN), "ports": ports},
-            opts=ResourceOptions.merge(self._inside, ResourceOptions(depends_on=[deployment])),
+            opts=self._inside,
         )
-        self.service_name = service.metadata.apply(lambda meta: meta.name or "")
+        # Who leads requests there waits for the pods, and by then the Service has their addresses.
+        self.service_name = deployment.id.apply(lambda _: service.metadata.apply(lambda meta: meta.name or ""))
         self.register_outputs({})
 
     def _deployment(self, ways: Sequence[Way], openings: Sequence[pulumi.Resource]) -> Deployment:

@@ -13,7 +13,7 @@ from pulumi_kubernetes.networking.v1 import NetworkPolicy
 from pulumi_kubernetes.policy.v1 import PodDisruptionBudget
 
 from components.foundation import peer
-from components.names import labels, metadata, selector
+from components.names import SKIP_AWAIT, labels, metadata, selector
 from components.pods import APPLICATION_UID, container, service_account, spread, template
 from settings import Maintenance as MaintenanceSettings
 from settings import Peer
@@ -98,13 +98,14 @@ class Maintenance(pulumi.ComponentResource):
         )
         service = Service(
             "maintenance-service",
-            metadata=named,
+            metadata=metadata(NAME, args.namespace, labels(NAME, NAME), SKIP_AWAIT),
             spec={
                 "type": "ClusterIP",
                 "selector": selector(NAME, NAME),
                 "ports": [{"name": "http", "port": 80, "target_port": "http", "protocol": "TCP"}],
             },
-            opts=ResourceOptions.merge(inside, ResourceOptions(depends_on=[deployment])),
+            opts=inside,
         )
-        self.service_name = service.metadata.apply(lambda meta: meta.name or "")
+        # Who leads requests there waits for the pods, and by then the Service has their addresses.
+        self.service_name = deployment.id.apply(lambda _: service.metadata.apply(lambda meta: meta.name or ""))
         self.register_outputs({})

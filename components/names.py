@@ -13,6 +13,16 @@ from pulumi_kubernetes.meta.v1 import ObjectMetaArgsDict
 
 PART_OF = "runbook"
 
+SKIP_AWAIT = {"pulumi.com/skipAwait": "true"}
+"""The provider does not wait until the object is ready.
+
+On Services and Ingresses: their pods are awaited already, and the release's checks go through them. The wait itself
+proves no more and costs 10 s after the last change of a Service's endpoints, and an Ingress whose controller publishes
+no address never passes it.
+"""
+_PATCH_FORCE = {"pulumi.com/patchForce": "true"}
+"""Fields that were changed by hand or by another tool are taken back; otherwise the API server refuses the update."""
+
 
 def content_hash(*parts: Any) -> str:
     """Ten hex digits that stand for exactly this content."""
@@ -39,10 +49,12 @@ def metadata(
     name: str, namespace: Input[str], kind: Mapping[str, str], annotations: Mapping[str, str] | None = None
 ) -> ObjectMetaArgsDict:
     """Name, place and labels of an object."""
-    made: ObjectMetaArgsDict = {"name": name, "namespace": namespace, "labels": dict(kind)}
-    if annotations:
-        made["annotations"] = dict(annotations)
-    return made
+    return {
+        "name": name,
+        "namespace": namespace,
+        "labels": dict(kind),
+        "annotations": {**_PATCH_FORCE, **(annotations or {})},
+    }
 
 
 def selector(name: str, component: str) -> dict[str, str]:

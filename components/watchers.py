@@ -19,7 +19,7 @@ from pulumi_kubernetes.core.v1 import (
     VolumeArgsDict,
 )
 
-from components.names import content_hash, labels, metadata, selector
+from components.names import SKIP_AWAIT, content_hash, labels, metadata, selector
 from components.pods import APPLICATION_UID, container, service_account, template
 from settings import Resources
 
@@ -129,7 +129,7 @@ def found(ground: Ground, name: str, port: int, pods: Mapping[str, str], *, afte
     """The name by which it is found, once there are pods."""
     return Service(
         f"{name}-service",
-        metadata=metadata(name, ground.namespace, labels(name, MONITORING)),
+        metadata=metadata(name, ground.namespace, labels(name, MONITORING), SKIP_AWAIT),
         spec={
             "type": "ClusterIP",
             "selector": dict(pods),
@@ -150,7 +150,7 @@ def _address(
     """A name for the pods themselves. Nothing waits for it to have any."""
     return Service(
         f"{name}-service",
-        metadata=metadata(name, ground.namespace, labels(name, MONITORING), {"pulumi.com/skipAwait": "true"}),
+        metadata=metadata(name, ground.namespace, labels(name, MONITORING), SKIP_AWAIT),
         spec={
             "type": "ClusterIP",
             "cluster_ip": "None",
