@@ -63,6 +63,7 @@ def table(inputs: Inputs) -> list[Program]:
                 "--listen-client-urls=http://127.0.0.1:2379",
                 "--advertise-client-urls=http://127.0.0.1:2379",
                 "--listen-peer-urls=http://127.0.0.1:2380",
+                "--unsafe-no-fsync",  # what a power cut spoils here is made again
                 "--log-level=warn",
             ],
         ),
@@ -130,6 +131,9 @@ def table(inputs: Inputs) -> list[Program]:
                 f"--cluster-signing-key-file={pki}/cluster-ca.key",
                 f"--cluster-cidr={layout.POD_CIDR}",
                 "--allocate-node-cidrs",
+                # Its defaults are for a controller among many: two stacks at work at once would wait for each other.
+                "--kube-api-qps=200",
+                "--kube-api-burst=400",
                 "--profiling=false",
             ),
             needs_api=True,
