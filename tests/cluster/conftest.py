@@ -10,7 +10,21 @@ import pytest
 
 from sandbox.images import base_layout, monitoring
 from sandbox.paths import ENV_FILE, STATE
+from tests.cluster.secrecy import assert_secrets_stay_secret
 from tests.cluster.stack import Stack
+
+LONGEST_FIRST = ("release", "rotation", "backups", "controller", "monitoring", "interruptions", "lockdown")
+"""Modules in the order in which workers take them: the last ones are short, so that all workers end together."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Longest modules first; the others, and the tests of each module, stay in their order."""
+
+    def place(item: pytest.Item) -> int:
+        name = item.path.stem.removeprefix("test_")
+        return LONGEST_FIRST.index(name) if name in LONGEST_FIRST else len(LONGEST_FIRST)
+
+    items.sort(key=place)
 
 
 @pytest.fixture(scope="session")
@@ -31,7 +45,10 @@ def monitoring_image(images: dict[str, str]) -> str:
 def stack(
     request: pytest.FixtureRequest, images: dict[str, str], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Stack]:
-    """A stack of this test module's own, with the shop's version 1 released. `BACKUPS = True` in it: with backups."""
+    """A stack of this test module's own, with the shop's version 1 released. `BACKUPS = True` in it: with backups.
+
+    Whatever the tests did with it, in the end none of its secrets stands where it does not belong.
+    """
     name = request.module.__name__.rsplit("_", 1)[-1]
     backups = getattr(request.module, "BACKUPS", False)
     if backups and "RUNBOOK_S3" not in os.environ:
@@ -40,5 +57,6 @@ def stack(
     try:
         made.runbook("deploy", images["shop:v1"], "--yes").check()
         yield made
+        assert_secrets_stay_secret(made)
     finally:
         made.remove() if backups else made.forget()  # its keys to the store of backups are revoked by destroying it

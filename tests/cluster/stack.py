@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +41,10 @@ class Stack:
 
     name: str
     file: Path
+    planted: list[str] = field(default_factory=list)
+    """Secrets of its own that no command may print, whatever it is about: every output is searched for them."""
+    known: set[str] = field(default_factory=set)
+    """Every secret value that was read from the cluster so far, those that are no longer in use among them."""
 
     @classmethod
     def create(cls, name: str, folder: Path, *, backups: bool) -> Stack:
@@ -75,6 +79,7 @@ class Stack:
         stack.forget()  # what an interrupted run left
         stack.run("kubectl", "wait", "--for=delete", f"namespace/{stack.namespace}", "--timeout=150s").check()
         stack.run("pulumi", "stack", "init", name, "--cwd", str(scratch), config_file=False).check()
+        stack.plant("STRIPE_SECRET_KEY", f"canary-{name}-5f0c2e-in-the-coal-mine")
         if backups:
             stack.own_keys()
         return stack
@@ -82,9 +87,17 @@ class Stack:
     def own_keys(self) -> None:
         """A key pair of its own for the store of backups: it is revoked together with the stack."""
         pair = self.run(sys.executable, "-m", "sandbox", "s3-key", "issue").check().json()
-        for name, key in ((S3_ACCESS_KEY, "accessKeyId"), (S3_SECRET_KEY, "secretAccessKey")):
-            words = ("pulumi", "config", "set", "--secret", f"secrets:{name}", "--stack", self.name)
-            self.run(*words, stdin=pair[key]).check()
+        self.set_secret(S3_ACCESS_KEY, pair["accessKeyId"])
+        self.set_secret(S3_SECRET_KEY, pair["secretAccessKey"])
+
+    def plant(self, name: str, value: str) -> None:
+        """A secret in the stack file that has to stay one."""
+        self.set_secret(name, value)
+        self.planted.append(value)
+
+    def set_secret(self, name: str, value: str) -> None:
+        words = ("pulumi", "config", "set", "--secret", f"secrets:{name}", "--stack", self.name)
+        self.run(*words, stdin=value).check()
 
     def environment(self, *, config_file: bool = True) -> dict[str, str]:
         environment = dict(os.environ) | {"RUNBOOK_STACK": self.name, "PULUMI_STACK": self.name}
@@ -104,6 +117,9 @@ class Stack:
             argv, cwd=ROOT, env=self.environment(config_file=config_file), text=True,
             input=stdin or "", capture_output=True, timeout=900,
         )  # fmt: skip
+        if argv[0] in ("runbook", "pulumi"):
+            for value in self.planted:
+                assert value not in done.stdout + done.stderr, f"{' '.join(argv[:3])} … prints a secret"
         return Checked(done.returncode, done.stdout, done.stderr)
 
     def runbook(self, *arguments: str) -> Checked:
@@ -162,13 +178,14 @@ class Stack:
         return json.loads(outputs.out)["url"]
 
     def secret_values(self) -> set[str]:
-        """Every secret value of the stack, generated ones included, read from the cluster."""
+        """Every secret value that the stack has or had when this was asked before, generated ones included."""
         listed = json.loads(self.kubectl("get", "secrets", "-o", "json"))
         values = [
             base64.b64decode(value).decode() for item in listed["items"] for value in item.get("data", {}).values()
         ]
         # A Secret of tasks and of Redis also has what is no secret: a role's name, a pattern, a comment.
-        return {value for value in values if len(value) >= 12 and not value.startswith(("session:", "#"))}
+        self.known.update(value for value in values if len(value) >= 12 and not value.startswith(("session:", "#")))
+        return self.known
 
     def sql(self, statement: str, database: str = "shop") -> str:
         """What the bundled database answers, unaligned."""
