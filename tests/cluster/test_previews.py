@@ -41,9 +41,11 @@ def preview(name: str, folder: Path) -> tuple[dict[str, Any], str]:
         for key, value in stack_environment.items():
             patch.setenv(key, value)
         stack.run("pulumi", "stack", "init", name, "--cwd", str(folder), config_file=False).check()
+        words: list[str] = []
         for secret in secrets_for(stack.config):
             value = f"scheme://role:{SECRET}@host:5432/name" if secret.endswith("_URL") else SECRET
-            stack.run("pulumi", "config", "set", "--secret", f"secrets:{secret}", "--stack", name, stdin=value).check()
+            words += ["--secret", f"secrets:{secret}={value}"]
+        stack.run("pulumi", "config", "set-all", "--stack", name, *words).check()
         yaml = YAML()
         document = yaml.load(file)
         document["config"]["runbook:release"] = RELEASE

@@ -4,15 +4,28 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from sandbox.env import STACK, STACK_FILE
+from sandbox.paths import ROOT
 from tests.cluster.stack import Checked, Stack
 
 ONE_MESSAGE_LINES = {"runbook": 20, "pulumi": 45}
 """The engine sets a frame of its own around the program's message."""
+
+
+@pytest.fixture(scope="module")
+def stack(images: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Stack:
+    """The one that `make up` released, with a copy of its stack file: what is refused changes nothing of it."""
+    folder = tmp_path_factory.mktemp("refusals")
+    (folder / "project").mkdir()
+    shutil.copy(ROOT / "Pulumi.yaml", folder / "project")
+    return Stack(STACK, Path(shutil.copy(STACK_FILE, folder)))
 
 
 def state_of(stack: Stack) -> str:
@@ -45,12 +58,12 @@ def image_without_digest(config: dict[str, Any]) -> None:
 def no_replicas_in_production(config: dict[str, Any]) -> None:
     config["runbook:environment"] = "production"
     config["runbook:application"]["services"][0]["replicas"] = 0
-    # Production without backups would be refused as well.
-    config["runbook:backup"] = {
-        "destination": {"mode": "volume", "size": "1Gi"},
-        "scratch": "1Gi",
-        "resources": dict(config["runbook:application"]["jobResources"]),
-    }
+    if "runbook:backup" not in config:  # beside a cluster that is not the sandbox's; that would be refused as well
+        config["runbook:backup"] = {
+            "destination": {"mode": "volume", "size": "1Gi"},
+            "scratch": "1Gi",
+            "resources": dict(config["runbook:application"]["jobResources"]),
+        }
 
 
 def plain_secret(config: dict[str, Any]) -> None:
