@@ -18,6 +18,7 @@ from sandbox import ui
 from sandbox.paths import ENV_FILE, ROOT
 
 THE_NODE = "tests/cluster/test_sandbox.py"
+"""What kills parts of the node to see them come back."""
 
 
 def check(title: str, command: Sequence[str]) -> None:
@@ -54,15 +55,22 @@ def main() -> int:
     subprocess.run([sys.executable, "-m", "sandbox", "up"], cwd=ROOT, check=True)
     subprocess.run([sys.executable, "-m", "sandbox.toolchain", "test"], cwd=ROOT, check=True)
     environment = environment_of_sandbox()
-    # Files run side by side. What kills parts of the node does so while nothing else needs the cluster.
-    side_by_side = ["--numprocesses=auto", "--maxprocesses=4", "--dist=loadfile"]
-    code = run_pytest(environment, "tests/unit", "tests/tasks", THE_NODE, *side_by_side, *arguments.pytest)
+    # Files run side by side, the long ones first. What kills parts of the node does so while nothing else needs the
+    # cluster; it mostly waits, so that there is a processor for each of the others.
+    workers = min(os.cpu_count() or 2, 4) + 1
+    code = run_pytest(environment, THE_NODE, "tests/tasks", "tests/unit", *by_file(workers), *arguments.pytest)
     if code not in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED):
         return code
     which = [] if arguments.drills else ["-m", "not drill"]
-    # In the order of tests/cluster/conftest.py. More than two at once would only wait for the one node.
-    two = ["--numprocesses=2", "--dist=loadfile", "--no-loadscope-reorder", "--durations=10"]
-    return run_pytest(environment, "tests/cluster", f"--ignore={THE_NODE}", *two, *which, *arguments.pytest)
+    # The tests of the cluster wait for the one node as much as for each other: two at once are enough.
+    return run_pytest(
+        environment, "tests/cluster", f"--ignore={THE_NODE}", *by_file(2), "--durations=10", *which, *arguments.pytest
+    )
+
+
+def by_file(workers: int) -> list[str]:
+    """Each worker takes the next file, in the order in which they are collected."""
+    return [f"--numprocesses={workers}", "--dist=loadfile", "--no-loadscope-reorder"]
 
 
 def run_pytest(environment: Mapping[str, str], *arguments: str) -> int:

@@ -29,9 +29,9 @@ from sandbox.paths import ROOT
 from tasks.__main__ import main
 from tests.tasks.proxy import Cut, proxy
 from tests.tasks.running import Outcome, task
-from tests.tasks.servers import Postgres, free_ports, running
+from tests.tasks.servers import BIN, Postgres, free_ports, running
 
-_PSQL, _REDIS_CLI = ["psql", "-XAtq", "-c", "SELECT 1"], ["redis-cli"]
+_PSQL, _REDIS_CLI = [BIN / "psql", "-XAtq", "-c", "SELECT 1"], ["redis-cli"]
 
 
 class World(ABC):
