@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -24,7 +25,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         name = item.path.stem.removeprefix("test_")
         return LONGEST_FIRST.index(name) if name in LONGEST_FIRST else len(LONGEST_FIRST)
 
-    items.sort(key=place)
+    here = Path(__file__).parent
+    ordered = iter(sorted((item for item in items if item.path.parent == here), key=place))
+    items[:] = [next(ordered) if item.path.parent == here else item for item in items]
 
 
 @pytest.fixture(scope="session")
