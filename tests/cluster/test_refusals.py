@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from sandbox.env import STACK, STACK_FILE
+from sandbox.env import BACKEND, STACK, STACK_FILE
 from sandbox.paths import ROOT
 from tests.cluster.stack import Checked, Stack
 
@@ -20,12 +20,20 @@ ONE_MESSAGE_LINES = {"runbook": 20, "pulumi": 45}
 
 
 @pytest.fixture(scope="module")
-def stack(images: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Stack:
-    """The one that `make up` released, with a copy of its stack file: what is refused changes nothing of it."""
+def stack(images: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """The one that `make up` released, by copies of its stack file, state and history: what is refused changes nothing
+    in the cluster, but the engine enters a refused `pulumi up` into the history as failed."""
     folder = tmp_path_factory.mktemp("refusals")
     (folder / "project").mkdir()
     shutil.copy(ROOT / "Pulumi.yaml", folder / "project")
-    return Stack(STACK, Path(shutil.copy(STACK_FILE, folder)))
+    kept, copied = BACKEND / ".pulumi", folder / "backend" / ".pulumi"
+    shutil.copytree(kept / "history" / "runbook" / STACK, copied / "history" / "runbook" / STACK)
+    (copied / "stacks" / "runbook").mkdir(parents=True)
+    shutil.copy(kept / "stacks" / "runbook" / f"{STACK}.json", copied / "stacks" / "runbook")
+    shutil.copy(kept / "meta.yaml", copied)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PULUMI_BACKEND_URL", f"file://{folder / 'backend'}")
+        yield Stack(STACK, Path(shutil.copy(STACK_FILE, folder)))
 
 
 def state_of(stack: Stack) -> str:
