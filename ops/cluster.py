@@ -23,8 +23,10 @@ from lightkube.resources.apps_v1 import Deployment
 from lightkube.resources.core_v1 import Pod
 
 from ops.errors import OpsError, Refused
+from ops.models import decode_in_threads
 from settings import Commands, Service
 
+decode_in_threads()
 _TIMEOUT = httpx.Timeout(10.0, connect=5.0)
 
 
