@@ -1,0 +1,151 @@
+"""Looks at pods while an update runs, and afterwards says why it failed.
+
+A Job that gives up deletes pods that were to be restarted, and their logs with them: so what a failing container wrote
+is read when it fails. It is also shown at once: nobody has to wait for a time-out to see why something does not start.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import httpx
+from pulumi.automation.events import EngineEvent
+
+from ops.causes.api import Api, TimeIsUp
+from ops.causes.cause import Cause
+from ops.causes.lookup import Kept, Target, explain, read_log, refusal
+from ops.causes.pods import Object, complaints, owner
+from ops.causes.text import Masker
+from ops.cluster import Cluster
+from ops.engine import Run
+from ops.errors import OpsError
+
+_WATCH_SECONDS = 10
+_READ_SECONDS = 5
+_EXPLAIN_SECONDS = 10
+_MOST = 5
+"""So many failed objects are explained; the others stand in the engine's own words."""
+_SHOWN_AT_ONCE = 5
+"""Lines of a failing container's log that are shown while the update goes on."""
+
+
+class Witness:
+    """`with` it around an update: it hears the engine's events and looks at the pods of what is being changed."""
+
+    def __init__(self, connect: Callable[[], Cluster], say: Callable[[str], None]) -> None:
+        self._connect, self._say = connect, say
+        self._masker = Masker()
+        self._changed: set[tuple[str, str]] = set()
+        self._seen: set[tuple[str, str]] = set()
+        self._kept: dict[tuple[str, str], Kept] = {}
+        self._reading = threading.Lock()
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+
+    def __enter__(self) -> Witness:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        # It waits for news of pods, which may not come: it ends by itself, soon.
+        self._over.set()
+
+    def __call__(self, event: EngineEvent) -> None:
+        if event.resource_pre_event:
+            step = event.resource_pre_event.metadata
+            if step.new:
+                self.begins(step.new.type, step.new.inputs)
+
+    def begins(self, token: str, inputs: Mapping[str, Any] | None) -> None:
+        """This resource is being changed: its pods count."""
+        if target := target_of(token, inputs):
+            self._changed.add((target.kind, target.name))
+
+    def explain(self, run: Run) -> None:
+        """Put the causes before the engine's own words. Those always stay: the cluster may not answer."""
+        failed = [(target, each) for each in run.failed if (target := target_of(each.type, each.inputs))]
+        if not failed:
+            return
+        words = {target: run.words_about(each) for target, each in failed}
+        causes, trouble = self._why(words)
+        said = [self._masker.text(error) for error in run.errors]
+        if causes:
+            said = [f"The engine: {error}" for error in said]
+        run.causes = causes
+        run.errors = [*map(str, causes), *([trouble] if trouble else []), *said]
+
+    def _why(self, failed: Mapping[Target, str]) -> tuple[list[Cause], str | None]:
+        """The causes, and why some may be missing."""
+        causes: list[Cause] = []
+        try:
+            with self._connect().http() as http:
+                api = Api(http, self._masker, _EXPLAIN_SECONDS)
+                for namespace in {target.namespace for target in failed}:
+                    api.learn_secrets(namespace)
+                for target, words in [*failed.items()][:_MOST]:
+                    cause = explain(api, target, self._keeps(target)) or refusal(target, self._masker.text(words))
+                    causes += [cause] if cause else []
+        except OpsError as error:
+            return causes, f"The cause could not be looked up: {error}"
+        except TimeIsUp:
+            return causes, f"The cause was looked up for {_EXPLAIN_SECONDS} s, then no longer: the cluster is slow."
+        except Exception as error:  # whatever it is, what the engine says must be told
+            return causes, f"The cause could not be looked up: {type(error).__name__}"
+        return causes, None
+
+    def _keeps(self, target: Target) -> Kept | None:
+        # A log that is being read now is the one that is wanted.
+        with self._reading:
+            return self._kept.get((target.kind, target.name))
+
+    def _watch(self) -> None:
+        try:
+            cluster = self._connect()
+        except OpsError:
+            return  # `explain` says so, if it comes to that
+        path = f"/api/v1/namespaces/{cluster.namespace}/pods"
+        while not self._over.is_set():
+            try:
+                for kind, pod in cluster.changes(path, _WATCH_SECONDS):
+                    if self._over.is_set():
+                        return
+                    if kind in ("ADDED", "MODIFIED"):
+                        self._look(cluster, pod)
+            except Exception:  # whatever it is, the update goes on, and `explain` looks again
+                self._over.wait(1)
+
+    def _look(self, cluster: Cluster, pod: Object) -> None:
+        """Keep what a failing container of something that is being changed has written."""
+        of = owner(pod)
+        first = next(iter(complaints(pod)), None)
+        if of not in self._changed or first is None or first.exit_code is None:
+            return
+        # The restart that follows is no news, another exit is.
+        key = (pod["metadata"]["uid"], f"{first.container} {first.exit_code}")
+        if key in self._seen:
+            return
+        self._seen.add(key)
+        with self._reading, cluster.http() as http:
+            api = Api(http, self._masker, _READ_SECONDS)
+            try:
+                api.learn_secrets(pod["metadata"]["namespace"])
+                log, _ = read_log(api, pod, first)
+            except (TimeIsUp, httpx.HTTPError):
+                log = []
+            self._kept[of] = Kept(pod["metadata"]["name"], first, log)
+        self._say(f"  ! pod {pod['metadata']['name']}, {first.text}")
+        for line in log[-_SHOWN_AT_ONCE:]:
+            self._say(f"      | {line}")
+
+
+def target_of(token: str, inputs: Mapping[str, Any] | None) -> Target | None:
+    """The object in the cluster that a resource is; None for what is none."""
+    if not token.startswith("kubernetes:") or not inputs:
+        return None
+    meta = inputs.get("metadata")
+    if not isinstance(meta, Mapping) or not meta.get("name") or not inputs.get("kind"):
+        return None
+    namespace = str(meta.get("namespace") or "default")
+    return Target(str(inputs.get("apiVersion")), str(inputs["kind"]), namespace, str(meta["name"]))
