@@ -262,6 +262,10 @@ class Engine:
             for number, handler in before.items():
                 signal.signal(number, handler)
 
+    def stop(self) -> None:
+        """End the update that runs as Ctrl-C does: in order, with the state written."""
+        self._cli.interrupt()
+
     def break_lock(self) -> None:
         self._reader.ask("cancel", "--yes", "--stack", self._reader.stack)
 

@@ -118,7 +118,7 @@ def _up(session: Session, message: str) -> Run:
     def connect() -> Cluster:
         return session.cluster(settings_of(session.file), stackfile.read(session.file).config)
 
-    with Progress(session.console) as progress, Witness(connect, session.say) as witness:
+    with Progress(session.console) as progress, Witness(connect, session.say, session.engine.stop) as witness:
 
         def see(event: EngineEvent) -> None:
             witness(event)

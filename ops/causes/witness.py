@@ -2,6 +2,9 @@
 
 A Job that gives up deletes pods that were to be restarted, and their logs with them: so what a failing container wrote
 is read when it fails. It is also shown at once: nobody has to wait for a time-out to see why something does not start.
+
+The official provider waits for a Deployment until its time-out, even when the rollout has failed by its progress
+deadline. The update is ended then: nothing good can come of waiting.
 """
 
 from __future__ import annotations
@@ -16,7 +19,7 @@ from pulumi.automation.events import EngineEvent
 from ops.causes.api import Api, TimeIsUp
 from ops.causes.cause import Cause
 from ops.causes.lookup import Kept, Target, explain, read_log, refusal
-from ops.causes.pods import Object, complaints, owner
+from ops.causes.pods import Object, complaints, condition, owner
 from ops.causes.text import Masker
 from ops.cluster import Cluster
 from ops.engine import Run
@@ -34,22 +37,26 @@ _SHOWN_AT_ONCE = 5
 class Witness:
     """`with` it around an update: it hears the engine's events and looks at the pods of what is being changed."""
 
-    def __init__(self, connect: Callable[[], Cluster], say: Callable[[str], None]) -> None:
-        self._connect, self._say = connect, say
+    def __init__(self, connect: Callable[[], Cluster], say: Callable[[str], None], stop: Callable[[], None]) -> None:
+        self._connect, self._say, self._stop = connect, say, stop
         self._masker = Masker()
         self._changed: set[tuple[str, str]] = set()
+        self._awaited: set[str] = set()
+        """Deployments whose rollout the engine waits for."""
+        self._verdicts: dict[str, Object] = {}
+        """What was said of each Deployment's rollout before it was touched."""
         self._seen: set[tuple[str, str]] = set()
         self._kept: dict[tuple[str, str], Kept] = {}
         self._reading = threading.Lock()
         self._over = threading.Event()
-        self._thread = threading.Thread(target=self._watch, daemon=True)
 
     def __enter__(self) -> Witness:
-        self._thread.start()
+        for watched in (("/api/v1", "pods", self._look), ("/apis/apps/v1", "deployments", self._judge)):
+            threading.Thread(target=self._watch, args=watched, daemon=True).start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        # It waits for news of pods, which may not come: it ends by itself, soon.
+        # The threads wait for news, which may not come: they end by themselves, soon.
         self._over.set()
 
     def __call__(self, event: EngineEvent) -> None:
@@ -57,11 +64,21 @@ class Witness:
             step = event.resource_pre_event.metadata
             if step.new:
                 self.begins(step.new.type, step.new.inputs)
+        elif event.res_outputs_event:
+            step = event.res_outputs_event.metadata
+            target = target_of(step.new.type, step.new.inputs) if step.new else None
+            if target and target.kind == "Deployment":
+                self._awaited.discard(target.name)
 
     def begins(self, token: str, inputs: Mapping[str, Any] | None) -> None:
         """This resource is being changed: its pods count."""
-        if target := target_of(token, inputs):
-            self._changed.add((target.kind, target.name))
+        target = target_of(token, inputs)
+        if target is None or inputs is None:
+            return
+        self._changed.add((target.kind, target.name))
+        annotations = inputs["metadata"].get("annotations") or {}
+        if target.kind == "Deployment" and annotations.get("pulumi.com/skipAwait") != "true":
+            self._awaited.add(target.name)
 
     def explain(self, run: Run) -> None:
         """Put the causes before the engine's own words. Those always stay: the cluster may not answer."""
@@ -100,21 +117,33 @@ class Witness:
         with self._reading:
             return self._kept.get((target.kind, target.name))
 
-    def _watch(self) -> None:
+    def _watch(self, api: str, plural: str, look: Callable[[Cluster, Object], None]) -> None:
         try:
             cluster = self._connect()
         except OpsError:
             return  # `explain` says so, if it comes to that
-        path = f"/api/v1/namespaces/{cluster.namespace}/pods"
+        path = f"{api}/namespaces/{cluster.namespace}/{plural}"
         while not self._over.is_set():
             try:
-                for kind, pod in cluster.changes(path, _WATCH_SECONDS):
+                for kind, item in cluster.changes(path, _WATCH_SECONDS):
                     if self._over.is_set():
                         return
                     if kind in ("ADDED", "MODIFIED"):
-                        self._look(cluster, pod)
+                        look(cluster, item)
             except Exception:  # whatever it is, the update goes on, and `explain` looks again
                 self._over.wait(1)
+
+    def _judge(self, _cluster: Cluster, deployment: Object) -> None:
+        """End the update when the rollout it waits for has failed."""
+        name, progress = deployment["metadata"]["name"], condition(deployment, "Progressing")
+        # The verdict on the version before stays until the new one has made its first step.
+        before = self._verdicts.setdefault(name, progress)
+        failed = progress.get("status") == "False" and progress.get("reason") == "ProgressDeadlineExceeded"
+        if failed and progress != before and name in self._awaited:
+            self._awaited.discard(name)
+            seconds = deployment["spec"].get("progressDeadlineSeconds")
+            self._say(f"  ! Deployment {name} made no progress for {seconds} s: the update is ended")
+            self._stop()
 
     def _look(self, cluster: Cluster, pod: Object) -> None:
         """Keep what a failing container of something that is being changed has written."""

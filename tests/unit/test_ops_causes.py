@@ -6,12 +6,13 @@ import base64
 import json
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import httpx
 import pytest
+from pulumi.automation.events import EngineEvent
 
 from ops.causes.cause import Cause
 from ops.causes.text import WIDTH, Masker
@@ -85,6 +86,8 @@ class Kubernetes:
         self.secrets: dict[str, str] = {"a": CANARY}
         self.secrets_readable = True
         self.news: list[tuple[str, Object]] = []
+        self.read = threading.Semaphore(0)
+        """Once for each watch that has seen all news."""
         self.over = threading.Event()
 
     def event(self, about: Object, reason: str, message: str, kind: str = "Warning", at: str = EARLIER) -> None:
@@ -97,9 +100,21 @@ class Kubernetes:
         with httpx.Client(transport=httpx.MockTransport(self._answer), base_url="http://kubernetes") as http:
             yield http
 
-    def changes(self, _path: str, _seconds: float) -> Iterator[tuple[str, Object]]:
-        yield from self.news
-        self.over.set()
+    def changes(self, path: str, _seconds: float) -> Iterator[tuple[str, Object]]:
+        plural = path.rsplit("/", 1)[-1]
+        yield from ((kind, one) for kind, one in self.news if f"{one['kind'].lower()}s" == plural)
+        self.read.release()
+        self.over.wait(5)
+
+    @contextmanager
+    def watched_by(self, witness: Witness) -> Iterator[None]:
+        """While the witness has seen all news."""
+        with witness:
+            assert all(self.read.acquire(timeout=5) for _ in ("pods", "deployments"))
+            try:
+                yield
+            finally:
+                self.over.set()
 
     def _answer(self, request: httpx.Request) -> httpx.Response:
         parts, asked = request.url.path.strip("/").split("/"), dict(request.url.params)
@@ -148,7 +163,7 @@ def failing(kubernetes: Any, kind: str, name: str, words: str = "2 errors occurr
     run = Run(exit_code=255, errors=[f"{kind} {name}: {words}"])
     run.failed = [Failed(urn, urn.split("::")[2], inputs)]
     run._words = {urn: [words]}
-    Witness(lambda: kubernetes, lambda _: None).explain(run)
+    Witness(lambda: kubernetes, lambda _: None, lambda: None).explain(run)
     return run
 
 
@@ -536,11 +551,9 @@ def watched(kubernetes: Kubernetes, said: list[str]) -> Run:
     run = Run(exit_code=255, errors=["Job migrate-1: 4 errors occurred"])
     inputs = {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "migrate-1", "namespace": "shop"}}
     run.failed = [Failed("urn", "kubernetes:batch/v1:Job", inputs)]
-    witness = Witness(lambda: kubernetes, said.append)  # pyright: ignore[reportArgumentType]
+    witness = Witness(lambda: kubernetes, said.append, lambda: None)  # pyright: ignore[reportArgumentType]
     witness.begins("kubernetes:batch/v1:Job", inputs)
-    with witness:
-        assert kubernetes.over.wait(5)
-        kubernetes.news = []
+    with kubernetes.watched_by(witness):
         witness.explain(run)
     return run
 
@@ -570,6 +583,62 @@ def test_pods_of_something_else_and_pods_that_are_deleted_are_no_news() -> None:
     said: list[str] = []
     assert watched(kubernetes, said).causes[0].pod is None
     assert said == []
+
+
+def engine_event(what: str, kind: str) -> EngineEvent:
+    """`resourcePreEvent` or `resOutputsEvent` of an object with the name `backend`."""
+    token = {"Deployment": "kubernetes:apps/v1:Deployment", "Service": "kubernetes:core/v1:Service"}[kind]
+    inputs = {"apiVersion": TOKENS.get(kind, "v1"), "kind": kind, "metadata": {"name": "backend", "namespace": "shop"}}
+    state = {"type": token, "urn": f"urn:{kind}", "inputs": inputs, "custom": True}
+    step = {"op": "update", "urn": f"urn:{kind}", "type": token, "new": state}
+    return EngineEvent.from_json({"sequence": 1, "timestamp": 1, what: {"metadata": step}})
+
+
+@pytest.mark.parametrize(
+    ("heard", "ends"),
+    [
+        ([("resourcePreEvent", "Deployment")], 1),
+        ([("resourcePreEvent", "Deployment"), ("resOutputsEvent", "Service")], 1),
+        ([("resourcePreEvent", "Deployment"), ("resOutputsEvent", "Deployment")], 0),
+        ([("resourcePreEvent", "Service")], 0),
+    ],
+)
+def test_only_a_rollout_that_the_engine_waits_for_ends_the_update(heard: list[tuple[str, str]], ends: int) -> None:
+    going = {"type": "Progressing", "status": "True", "reason": "ReplicaSetUpdated"}
+    assert stops(deployment(going), deployment(DEADLINE), awaited=False, heard=heard) == ends
+
+
+def stops(*news: Object, skip: bool = False, awaited: bool = True, heard: Sequence[tuple[str, str]] = ()) -> int:
+    """How often the update is ended by what a Deployment goes through."""
+    ended: list[None] = []
+    kubernetes = Kubernetes()
+    kubernetes.news = [("MODIFIED", one) for one in news]
+    witness = Witness(lambda: kubernetes, lambda _: None, lambda: ended.append(None))  # pyright: ignore[reportArgumentType]
+    annotations = {"pulumi.com/skipAwait": "true"} if skip else {}
+    metadata = {"name": "backend", "namespace": "shop", "annotations": annotations}
+    if awaited:
+        witness.begins(
+            "kubernetes:apps/v1:Deployment", {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": metadata}
+        )
+    for what, kind in heard:
+        witness(engine_event(what, kind))
+    with kubernetes.watched_by(witness):
+        return len(ended)
+
+
+def test_an_update_is_ended_when_its_rollout_has_failed() -> None:
+    going = {"type": "Progressing", "status": "True", "reason": "ReplicaSetUpdated"}
+    assert stops(deployment(going), deployment(DEADLINE), deployment(DEADLINE)) == 1
+    assert stops(deployment(going), deployment(going)) == 0
+    assert stops(deployment(going), deployment(DEADLINE), skip=True) == 0
+    assert stops(deployment(going), deployment(DEADLINE), awaited=False) == 0
+
+
+def test_the_verdict_on_the_release_before_does_not_end_the_way_back() -> None:
+    assert stops(deployment(DEADLINE), deployment(DEADLINE)) == 0
+    later = {**DEADLINE, "lastUpdateTime": LATER}
+    going = {"type": "Progressing", "status": "True", "reason": "ReplicaSetUpdated"}
+    assert stops(deployment(DEADLINE), deployment(going), deployment(later)) == 1
 
 
 # -- where it is told ----------------------------------------------------------------------------------
