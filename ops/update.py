@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from ops import incidents, stackfile
-from ops.causes.witness import Witness
+from ops.causes.watch import FailureWatch
 from ops.engine import Run
 from ops.errors import Interrupted, Refused
 from ops.facts import Facts, settings_of
@@ -118,13 +118,13 @@ def _up(session: Session, message: str) -> Run:
     def connect() -> Cluster:
         return session.cluster(settings_of(session.file), stackfile.read(session.file).config)
 
-    with Progress(session.console) as progress, Witness(connect, session.say, session.engine.stop) as witness:
+    with Progress(session.console) as progress, FailureWatch(connect, session.say, session.engine.stop) as watch:
 
         def see(event: EngineEvent) -> None:
-            witness(event)
+            watch(event)
             progress(event)
 
         run = session.engine.up(message, session.file, see)
         if not run.succeeded and not run.interrupted:
-            witness.explain(run)
+            watch.explain(run)
         return run

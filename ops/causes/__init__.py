@@ -1,1 +1,1 @@
-"""Why an update failed: looked for in the cluster, so that it does not depend on what a provider says of it."""
+"""Why an update failed: read from the cluster, because providers differ in what they report."""

@@ -67,7 +67,7 @@ class Api:
         """The latest warnings about these objects, the newest first."""
         found = [event for uid in uids for event in self._events(namespace, uid)]
         found.sort(key=_moment, reverse=True)
-        return list(dict.fromkeys(self._told(event) for event in found))[:_EVENTS]
+        return list(dict.fromkeys(self._describe(event) for event in found))[:_EVENTS]
 
     def message(self, namespace: str, uid: str, *reasons: str) -> str:
         """What the newest event with one of these reasons says of an object; of any kind, not only warnings."""
@@ -78,7 +78,7 @@ class Api:
         selection = f"involvedObject.uid={uid}" + (f",type={kind}" if kind else "")
         return self.list(f"/api/v1/namespaces/{namespace}/events", fieldSelector=selection)
 
-    def _told(self, event: Mapping[str, Any]) -> str:
+    def _describe(self, event: Mapping[str, Any]) -> str:
         count = event.get("count") or (event.get("series") or {}).get("count") or 1
         times = f" ({count} times)" if count > 1 else ""
         if self.masker.blind:

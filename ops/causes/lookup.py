@@ -12,7 +12,7 @@ from lightkube.core.resource_registry import resource_registry
 
 from ops.causes.api import Api, selector
 from ops.causes.cause import Cause
-from ops.causes.pods import Complaint, Object, condition, worst
+from ops.causes.pods import Object, Problem, condition, worst
 from ops.causes.text import shortened
 
 _REFUSED = re.compile(
@@ -51,12 +51,12 @@ class Kept:
     """What a pod said before it went away."""
 
     pod: str
-    complaint: Complaint
+    problem: Problem
     log: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
-class _Verdict:
+class _Finding:
     """What an object's own status says."""
 
     what: str
@@ -71,42 +71,42 @@ class _Verdict:
 def explain(api: Api, target: Target, kept: Kept | None = None) -> Cause | None:
     """Why it is not ready; None when the cluster shows nothing wrong with it."""
     found = api.get(target.path) if target.path else None
-    verdict = _verdict(api, target, found) if found else None
-    if found is None or verdict is None:
+    finding = _find(api, target, found) if found else None
+    if found is None or finding is None:
         return None
-    own = (found["metadata"]["uid"], *verdict.uids)
-    if suspect := worst(verdict.pods or ()):
-        pod, complaints = suspect
-        return _of_pod(api, target, verdict, pod, complaints, api.warnings(target.namespace, *own))
+    own = (found["metadata"]["uid"], *finding.uids)
+    if suspect := worst(finding.pods or ()):
+        pod, problems = suspect
+        return _of_pod(api, target, finding, pod, problems, api.warnings(target.namespace, *own))
     events = api.warnings(target.namespace, *own)
     if kept:
-        note = "This was read while it ran." if verdict.pods else "Its pod is gone; this was read while it ran."
-        return _cause(api, target, verdict, kept.pod, kept.complaint, [note], kept.log, events)
+        note = "This was read while it ran." if finding.pods else "Its pod is gone; this was read while it ran."
+        return _cause(api, target, finding, kept.pod, kept.problem, [note], kept.log, events)
     refused = next((event for event in events if event.startswith("FailedCreate")), "")
-    why = refused or api.masker.line(verdict.message) or next(iter(events), "")
-    notes = [f"reason: {verdict.reason}"] if verdict.reason and verdict.reason not in why else []
-    if verdict.pods is not None and not verdict.pods and not refused:
+    why = refused or api.masker.line(finding.message) or next(iter(events), "")
+    notes = [f"reason: {finding.reason}"] if finding.reason and finding.reason not in why else []
+    if finding.pods is not None and not finding.pods and not refused:
         notes.append("It has no pods any more, and so no log: its conditions and events are what is left.")
-    line = f"{target} {verdict.what}: {why}" if why else f"{target} {verdict.what}"
-    return Cause(str(target), line, verdict.reason, notes=notes, events=events)
+    line = f"{target} {finding.what}: {why}" if why else f"{target} {finding.what}"
+    return Cause(str(target), line, finding.reason, notes=notes, events=events)
 
 
 def _of_pod(
     api: Api,
     target: Target,
-    verdict: _Verdict,
+    finding: _Finding,
     pod: Object,
-    complaints: Sequence[Complaint],
+    problems: Sequence[Problem],
     about_owner: Sequence[str],
 ) -> Cause:
-    meta, first = pod["metadata"], complaints[0]
+    meta, first = pod["metadata"], problems[0]
     events = api.warnings(meta["namespace"], meta["uid"])
     log, notes = read_log(api, pod, first)
-    notes += [f"also: {other.text}" for other in complaints[1:3]]
+    notes += [f"also: {other.text}" for other in problems[1:3]]
     together = [*dict.fromkeys([*events, *about_owner])]
     if first.exit_code is None and not first.message and events:
         first = replace(first, message=events[0])
-    return _cause(api, target, verdict, meta["name"], first, notes, log, together)
+    return _cause(api, target, finding, meta["name"], first, notes, log, together)
 
 
 def refusal(target: Target, words: str) -> Cause | None:
@@ -115,12 +115,12 @@ def refusal(target: Target, words: str) -> Cause | None:
     return Cause(str(target), shortened(f"{target} was refused by the API server: {found[0]}")) if found else None
 
 
-def read_log(api: Api, pod: Object, complaint: Complaint) -> tuple[list[str], list[str]]:
-    """The last lines of the container that is complained of, and why there are none."""
-    if not complaint.ran or not complaint.container:
+def read_log(api: Api, pod: Object, problem: Problem) -> tuple[list[str], list[str]]:
+    """The last lines of the container that is not well, and why there are none."""
+    if not problem.ran or not problem.container:
         return [], []
     meta = pod["metadata"]
-    log = api.log(meta["namespace"], meta["name"], complaint.container, previous=complaint.previous)
+    log = api.log(meta["namespace"], meta["name"], problem.container, previous=problem.previous)
     if api.masker.blind:
         return [], ["Its log is not shown: the namespace's Secrets, which would have to be masked, cannot be read."]
     return log, [] if log else ["Its log is empty, or gone."]
@@ -129,37 +129,37 @@ def read_log(api: Api, pod: Object, complaint: Complaint) -> tuple[list[str], li
 def _cause(
     api: Api,
     target: Target,
-    verdict: _Verdict,
+    finding: _Finding,
     pod: str,
-    complaint: Complaint,
+    problem: Problem,
     notes: Sequence[str],
     log: Sequence[str],
     events: Sequence[str],
 ) -> Cause:
-    what = complaint.text if target.kind == "Pod" else f"pod {pod}{',' if complaint.container else ''} {complaint.text}"
+    what = problem.text if target.kind == "Pod" else f"pod {pod}{',' if problem.container else ''} {problem.text}"
     # A container's exit code says enough on the first line; what it wrote as its last message comes below.
-    message = api.masker.line(complaint.message, cut_end=True)
-    exited = complaint.exit_code is not None
+    message = api.masker.line(problem.message, cut_end=True)
+    exited = problem.exit_code is not None
     if message and not exited:
         what += f": {message}"
     notes = [
-        *_status(api, verdict),
+        *_status(api, finding),
         *([f"its last message: {message}"] if message and exited and not api.masker.blind else []),
         *notes,
     ]
-    line = f"{target} {verdict.what}: {what}"
-    return Cause(str(target), line, verdict.reason, pod, complaint.container, complaint.exit_code, notes, log, events)
+    line = f"{target} {finding.what}: {what}"
+    return Cause(str(target), line, finding.reason, pod, problem.container, problem.exit_code, notes, log, events)
 
 
-def _status(api: Api, verdict: _Verdict) -> list[str]:
-    told = ": ".join(filter(None, (verdict.reason, api.masker.line(verdict.message))))
-    return [f"its status: {told}"] if told else []
+def _status(api: Api, finding: _Finding) -> list[str]:
+    text = ": ".join(filter(None, (finding.reason, api.masker.line(finding.message))))
+    return [f"its status: {text}"] if text else []
 
 
-def _verdict(api: Api, target: Target, found: Object) -> _Verdict | None:
+def _find(api: Api, target: Target, found: Object) -> _Finding | None:
     if found["metadata"].get("deletionTimestamp"):
         left = ", ".join(found["metadata"].get("finalizers") or ()) or "none"
-        return _Verdict("is being deleted, and still there", message=f"finalizers left: {left}")
+        return _Finding("is being deleted, and still there", message=f"finalizers left: {left}")
     judges = {
         "Job": _job,
         "Deployment": _deployment,
@@ -181,7 +181,7 @@ def _selected(found: Object) -> Mapping[str, str]:
     return (found["spec"].get("selector") or {}).get("matchLabels") or {}
 
 
-def _job(api: Api, target: Target, found: Object) -> _Verdict | None:
+def _job(api: Api, target: Target, found: Object) -> _Finding | None:
     failed = condition(found, "Failed") or condition(found, "FailureTarget")
     if failed.get("status") == "True":
         what, reason, message = "failed", failed.get("reason"), failed.get("message", "")
@@ -191,10 +191,10 @@ def _job(api: Api, target: Target, found: Object) -> _Verdict | None:
         status = found.get("status") or {}
         counts = f"{status.get('active', 0)} pods active, {status.get('failed', 0)} failed"
         what, reason, message = "did not end in time", None, counts
-    return _Verdict(what, reason, message, _pods(api, target, _selected(found)))
+    return _Finding(what, reason, message, _pods(api, target, _selected(found)))
 
 
-def _deployment(api: Api, target: Target, found: Object) -> _Verdict | None:
+def _deployment(api: Api, target: Target, found: Object) -> _Finding | None:
     progress, refused = condition(found, "Progressing"), condition(found, "ReplicaFailure")
     sets = [
         item
@@ -221,7 +221,7 @@ def _deployment(api: Api, target: Target, found: Object) -> _Verdict | None:
     if refused.get("status") != "True" and newest:
         refused = condition(newest, "ReplicaFailure")
     if refused.get("status") == "True":
-        return _Verdict(
+        return _Finding(
             "is not ready: its pods are refused",
             refused.get("reason"),
             refused.get("message", ""),
@@ -230,7 +230,7 @@ def _deployment(api: Api, target: Target, found: Object) -> _Verdict | None:
         )
     stuck = progress.get("status") == "False"
     counts = f"{status.get('availableReplicas', 0)} of {wanted} pods available"
-    return _Verdict(
+    return _Finding(
         "is not ready",
         progress.get("reason") if stuck else None,
         progress.get("message", "") if stuck else counts,
@@ -239,7 +239,7 @@ def _deployment(api: Api, target: Target, found: Object) -> _Verdict | None:
     )
 
 
-def _pods_of_revision(api: Api, target: Target, found: Object) -> _Verdict | None:
+def _pods_of_revision(api: Api, target: Target, found: Object) -> _Finding | None:
     status, spec = found.get("status") or {}, found["spec"]
     wanted = status.get("desiredNumberScheduled", spec.get("replicas", 1))
     ready = status.get("numberReady", status.get("readyReplicas", 0))
@@ -247,26 +247,26 @@ def _pods_of_revision(api: Api, target: Target, found: Object) -> _Verdict | Non
     if ready == updated == wanted:
         return None
     message = f"{ready} of {wanted} pods ready, {updated} of the new version"
-    return _Verdict("is not ready", None, message, _pods(api, target, _selected(found)))
+    return _Finding("is not ready", None, message, _pods(api, target, _selected(found)))
 
 
-def _pod(_api: Api, _target: Target, found: Object) -> _Verdict | None:
-    return _Verdict("is not ready", (found.get("status") or {}).get("reason"), pods=[found])
+def _pod(_api: Api, _target: Target, found: Object) -> _Finding | None:
+    return _Finding("is not ready", (found.get("status") or {}).get("reason"), pods=[found])
 
 
-def _claim(api: Api, target: Target, found: Object) -> _Verdict | None:
+def _claim(api: Api, target: Target, found: Object) -> _Finding | None:
     phase = (found.get("status") or {}).get("phase")
     if phase == "Bound":
         return None
     uid, name = found["metadata"]["uid"], found["spec"].get("storageClassName")
     why = api.message(target.namespace, uid, "ProvisioningFailed", "FailedBinding", "WaitForFirstConsumer")
-    return _Verdict(f"is {phase} (storage class {name or 'of the cluster'})", None, why)
+    return _Finding(f"is {phase} (storage class {name or 'of the cluster'})", None, why)
 
 
-def _service(api: Api, target: Target, found: Object) -> _Verdict | None:
+def _service(api: Api, target: Target, found: Object) -> _Finding | None:
     spec = found["spec"]
     if spec.get("type") == "LoadBalancer" and not _addresses(found):
-        return _Verdict("has no address", message="no load balancer has given it one")
+        return _Finding("has no address", message="no load balancer has given it one")
     labels = spec.get("selector") or {}
     if not labels:
         return None
@@ -279,10 +279,10 @@ def _service(api: Api, target: Target, found: Object) -> _Verdict | None:
         return None
     pods = _pods(api, target, labels)
     message = "" if pods else f"its selector {selector(labels)} matches no pod"
-    return _Verdict("has no ready endpoints", None, message, pods)
+    return _Finding("has no ready endpoints", None, message, pods)
 
 
-def _ingress(api: Api, target: Target, found: Object) -> _Verdict | None:
+def _ingress(api: Api, target: Target, found: Object) -> _Finding | None:
     if _addresses(found):
         return None
     spec = found["spec"]
@@ -292,16 +292,16 @@ def _ingress(api: Api, target: Target, found: Object) -> _Verdict | None:
     services = f"/api/v1/namespaces/{target.namespace}/services"
     missing = [name for name in names if api.get(f"{services}/{name}") is None]
     if missing:
-        return _Verdict("has no address", message=f"Service {', '.join(missing)} does not exist")
+        return _Finding("has no address", message=f"Service {', '.join(missing)} does not exist")
     name = spec.get("ingressClassName")
-    return _Verdict("has no address", message=f"no controller of ingress class {name or '(none)'} has given it one")
+    return _Finding("has no address", message=f"no controller of ingress class {name or '(none)'} has given it one")
 
 
-def _other(_api: Api, _target: Target, found: Object) -> _Verdict | None:
+def _other(_api: Api, _target: Target, found: Object) -> _Finding | None:
     """Whatever kind it is: a condition that is not met."""
     for kind in ("Ready", "Available", "Established", "Healthy"):
         if (one := condition(found, kind)) and one.get("status") != "True":
-            return _Verdict(f"is not {kind.lower()}", one.get("reason"), one.get("message", ""))
+            return _Finding(f"is not {kind.lower()}", one.get("reason"), one.get("message", ""))
     return None
 
 

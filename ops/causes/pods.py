@@ -16,7 +16,7 @@ _ENDED_FROM_OUTSIDE = (137, 143)
 
 
 @dataclass(frozen=True)
-class Complaint:
+class Problem:
     """What is wrong with a pod, or with one of its containers."""
 
     text: str
@@ -32,14 +32,14 @@ class Complaint:
     """What the container or its runtime wrote about it."""
 
 
-def complaints(pod: Object) -> list[Complaint]:
-    """What is wrong, the closest to the cause first. Nothing may be, or it is not known yet."""
-    return sorted([*_of_pod(pod), *_of_containers(pod)], key=lambda complaint: complaint.rank)
+def problems(pod: Object) -> list[Problem]:
+    """What is wrong, the closest to the cause first; empty when the status shows nothing."""
+    return sorted([*_of_pod(pod), *_of_containers(pod)], key=lambda problem: problem.rank)
 
 
-def worst(pods: Sequence[Object]) -> tuple[Object, list[Complaint]] | None:
+def worst(pods: Sequence[Object]) -> tuple[Object, list[Problem]] | None:
     """The pod that says most about why its owner is not ready: the newest of those that are closest to the cause."""
-    unwell = [(pod, complaints(pod) or [_unfinished(pod)]) for pod in pods if not _well(pod)]
+    unwell = [(pod, problems(pod) or [_unfinished(pod)]) for pod in pods if not _well(pod)]
     newest = sorted(unwell, key=lambda item: item[0]["metadata"].get("creationTimestamp", ""), reverse=True)
     return min(newest, key=lambda item: item[1][0].rank, default=None)
 
@@ -67,26 +67,26 @@ def _well(pod: Object) -> bool:
     return (pod.get("status") or {}).get("phase") == "Succeeded" or condition(pod, "Ready").get("status") == "True"
 
 
-def _unfinished(pod: Object) -> Complaint:
-    """It is on its way; an event may say what holds it up."""
+def _unfinished(pod: Object) -> Problem:
+    """It has not started; an event may say why."""
     phase = (pod.get("status") or {}).get("phase", "unknown")
-    return Complaint(f"is not ready yet (phase {phase})", 9)
+    return Problem(f"is not ready yet (phase {phase})", 9)
 
 
-def _of_pod(pod: Object) -> Iterator[Complaint]:
+def _of_pod(pod: Object) -> Iterator[Problem]:
     status = pod.get("status") or {}
     if status.get("phase") == "Failed" and status.get("reason"):
         word = "was evicted" if status["reason"] == "Evicted" else f"failed: {status['reason']}"
-        yield Complaint(word, 0, message=status.get("message", ""))
+        yield Problem(word, 0, message=status.get("message", ""))
     placed = condition(pod, "PodScheduled")
     if placed.get("status") == "False":
-        yield Complaint("cannot be scheduled", 1, message=placed.get("message") or placed.get("reason", ""))
+        yield Problem("cannot be scheduled", 1, message=placed.get("message") or placed.get("reason", ""))
     disrupted = condition(pod, "DisruptionTarget")
     if disrupted.get("status") == "True":
-        yield Complaint(f"is being removed: {disrupted.get('reason')}", 0, message=disrupted.get("message", ""))
+        yield Problem(f"is being removed: {disrupted.get('reason')}", 0, message=disrupted.get("message", ""))
 
 
-def _of_containers(pod: Object) -> Iterator[Complaint]:
+def _of_containers(pod: Object) -> Iterator[Problem]:
     status, spec = pod.get("status") or {}, pod.get("spec") or {}
     # The main ones first: when one of them fails, sidecars are ended for it and have nothing to say.
     for place, key in enumerate(("containerStatuses", "initContainerStatuses", "ephemeralContainerStatuses")):
@@ -94,7 +94,7 @@ def _of_containers(pod: Object) -> Iterator[Complaint]:
             yield from _of_container(pod, spec, found, init=place > 0)
 
 
-def _of_container(pod: Object, spec: Object, found: Object, *, init: bool) -> Iterator[Complaint]:
+def _of_container(pod: Object, spec: Object, found: Object, *, init: bool) -> Iterator[Problem]:
     name, state = found["name"], found.get("state") or {}
     now, waits = state.get("terminated") or {}, state.get("waiting") or {}
     last = (found.get("lastState") or {}).get("terminated") or {}
@@ -106,13 +106,13 @@ def _of_container(pod: Object, spec: Object, found: Object, *, init: bool) -> It
         then = f", restarted {restarts} times, now {waits.get('reason')}" if restarts else ""
         yield _exit(name, last, spec, 2 + order, then, previous=True)
     elif waits and waits.get("reason") not in _STARTING:
-        yield Complaint(f"container {name} waits: {waits.get('reason')}", 4 + order, name, message=_said(waits))
+        yield Problem(f"container {name} waits: {waits.get('reason')}", 4 + order, name, message=_said(waits))
     elif "running" in state and last.get("exitCode") and (spec.get("restartPolicy") != "Always" or not _up(found)):
         # A Job that counts restarts has failed with it already, or will soon.
         yield _exit(name, last, spec, 2 + order, f", restarted {restarts} times", previous=True)
     elif "running" in state and not _up(found) and not (init and not _sidecar(spec, name)):
         probe = "readiness" if found.get("started") else "startup"
-        yield Complaint(f"container {name} runs, but its {probe} probe does not succeed", 6 + order, name, ran=True)
+        yield Problem(f"container {name} runs, but its {probe} probe does not succeed", 6 + order, name, ran=True)
 
 
 def _up(found: Object) -> bool:
@@ -125,14 +125,14 @@ def _sidecar(spec: Object, name: str) -> bool:
     )
 
 
-def _exit(name: str, ended: Object, spec: Object, rank: int, then: str = "", *, previous: bool = False) -> Complaint:
+def _exit(name: str, ended: Object, spec: Object, rank: int, then: str = "", *, previous: bool = False) -> Problem:
     code = int(ended.get("exitCode", 0))
     why = [_signal(code), ended.get("reason", "")]
     if ended.get("reason") == "OOMKilled" and (limit := _memory_limit(spec, name)):
         why.append(f"its memory limit is {limit}")
     words = ", ".join(filter(None, why))
     text = f"container {name} exited with code {code}{f' ({words})' if words else ''}{then}"
-    return Complaint(text, rank, name, code, ran=True, previous=previous, message=_said(ended))
+    return Problem(text, rank, name, code, ran=True, previous=previous, message=_said(ended))
 
 
 def _signal(code: int) -> str:

@@ -1,6 +1,6 @@
-"""Text that pods and controllers wrote, made fit to be shown: secrets masked, no control sequences, bounded.
+"""Text that pods and controllers wrote, made safe to show: secrets masked, control sequences removed, bounded.
 
-Masked before anything is cut: half a secret is one too.
+Secrets are masked before lines are cut, so that no part of one is left.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ from pulumi.automation.events import EngineEvent
 
 from ops.causes.cause import Cause
 from ops.causes.text import WIDTH, Masker
-from ops.causes.witness import Witness, target_of
+from ops.causes.watch import FailureWatch, target_of
 from ops.cluster import Unreachable
 from ops.engine import Failed, Run
 from ops.errors import Stuck
@@ -107,9 +107,9 @@ class Kubernetes:
         self.over.wait(5)
 
     @contextmanager
-    def watched_by(self, witness: Witness) -> Iterator[None]:
-        """While the witness has seen all news."""
-        with witness:
+    def watched_by(self, watch: FailureWatch) -> Iterator[None]:
+        """While the watch has seen all news."""
+        with watch:
             assert all(self.read.acquire(timeout=5) for _ in ("pods", "deployments"))
             try:
                 yield
@@ -163,7 +163,7 @@ def failing(kubernetes: Any, kind: str, name: str, words: str = "2 errors occurr
     run = Run(exit_code=255, errors=[f"{kind} {name}: {words}"])
     run.failed = [Failed(urn, urn.split("::")[2], inputs)]
     run._words = {urn: [words]}
-    Witness(lambda: kubernetes, lambda _: None, lambda: None).explain(run)
+    FailureWatch(lambda: kubernetes, lambda _: None, lambda: None).explain(run)
     return run
 
 
@@ -412,7 +412,7 @@ def test_a_cluster_that_does_not_answer_hides_nothing_and_is_one_line() -> None:
 
 
 def test_a_slow_cluster_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ops.causes.witness._EXPLAIN_SECONDS", 0)
+    monkeypatch.setattr("ops.causes.watch._EXPLAIN_SECONDS", 0)
     run = failing(Kubernetes(job()), "Job", "migrate-1")
     assert "the cluster is slow" in run.errors[0]
     assert run.errors[1:] == ["Job migrate-1: 2 errors occurred"]
@@ -551,10 +551,10 @@ def watched(kubernetes: Kubernetes, said: list[str]) -> Run:
     run = Run(exit_code=255, errors=["Job migrate-1: 4 errors occurred"])
     inputs = {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "migrate-1", "namespace": "shop"}}
     run.failed = [Failed("urn", "kubernetes:batch/v1:Job", inputs)]
-    witness = Witness(lambda: kubernetes, said.append, lambda: None)  # pyright: ignore[reportArgumentType]
-    witness.begins("kubernetes:batch/v1:Job", inputs)
-    with kubernetes.watched_by(witness):
-        witness.explain(run)
+    watch = FailureWatch(lambda: kubernetes, said.append, lambda: None)  # pyright: ignore[reportArgumentType]
+    watch.begins("kubernetes:batch/v1:Job", inputs)
+    with kubernetes.watched_by(watch):
+        watch.explain(run)
     return run
 
 
@@ -613,16 +613,16 @@ def stops(*news: Object, skip: bool = False, awaited: bool = True, heard: Sequen
     ended: list[None] = []
     kubernetes = Kubernetes()
     kubernetes.news = [("MODIFIED", one) for one in news]
-    witness = Witness(lambda: kubernetes, lambda _: None, lambda: ended.append(None))  # pyright: ignore[reportArgumentType]
+    watch = FailureWatch(lambda: kubernetes, lambda _: None, lambda: ended.append(None))  # pyright: ignore[reportArgumentType]
     annotations = {"pulumi.com/skipAwait": "true"} if skip else {}
     metadata = {"name": "backend", "namespace": "shop", "annotations": annotations}
     if awaited:
-        witness.begins(
+        watch.begins(
             "kubernetes:apps/v1:Deployment", {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": metadata}
         )
     for what, kind in heard:
-        witness(engine_event(what, kind))
-    with kubernetes.watched_by(witness):
+        watch(engine_event(what, kind))
+    with kubernetes.watched_by(watch):
         return len(ended)
 
 

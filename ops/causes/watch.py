@@ -1,10 +1,10 @@
-"""Looks at pods while an update runs, and afterwards says why it failed.
+"""Watches the pods of what an update changes, and finds out why the update failed.
 
-A Job that gives up deletes pods that were to be restarted, and their logs with them: so what a failing container wrote
-is read when it fails. It is also shown at once: nobody has to wait for a time-out to see why something does not start.
+A Job that gives up deletes pods that were to be restarted, and their logs with them: so the log of a failing container
+is read when it fails. It is also shown at once, not only when the engine's wait has timed out.
 
 The official provider waits for a Deployment until its time-out, even when the rollout has failed by its progress
-deadline. The update is ended then: nothing good can come of waiting.
+deadline. The update is ended then.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pulumi.automation.events import EngineEvent
 from ops.causes.api import Api, TimeIsUp
 from ops.causes.cause import Cause
 from ops.causes.lookup import Kept, Target, explain, read_log, refusal
-from ops.causes.pods import Object, complaints, condition, owner
+from ops.causes.pods import Object, condition, owner, problems
 from ops.causes.text import Masker
 from ops.cluster import Cluster
 from ops.engine import Run
@@ -34,8 +34,8 @@ _SHOWN_AT_ONCE = 5
 """Lines of a failing container's log that are shown while the update goes on."""
 
 
-class Witness:
-    """`with` it around an update: it hears the engine's events and looks at the pods of what is being changed."""
+class FailureWatch:
+    """A context around an update; it is called with the engine's events."""
 
     def __init__(self, connect: Callable[[], Cluster], say: Callable[[str], None], stop: Callable[[], None]) -> None:
         self._connect, self._say, self._stop = connect, say, stop
@@ -43,15 +43,15 @@ class Witness:
         self._changed: set[tuple[str, str]] = set()
         self._awaited: set[str] = set()
         """Deployments whose rollout the engine waits for."""
-        self._verdicts: dict[str, Object] = {}
-        """What was said of each Deployment's rollout before it was touched."""
+        self._before: dict[str, Object] = {}
+        """Condition `Progressing` of each Deployment before the update."""
         self._seen: set[tuple[str, str]] = set()
         self._kept: dict[tuple[str, str], Kept] = {}
         self._reading = threading.Lock()
         self._over = threading.Event()
 
-    def __enter__(self) -> Witness:
-        for watched in (("/api/v1", "pods", self._look), ("/apis/apps/v1", "deployments", self._judge)):
+    def __enter__(self) -> FailureWatch:
+        for watched in (("/api/v1", "pods", self._keep_log), ("/apis/apps/v1", "deployments", self._end_if_failed)):
             threading.Thread(target=self._watch, args=watched, daemon=True).start()
         return self
 
@@ -108,7 +108,7 @@ class Witness:
             return causes, f"The cause could not be looked up: {error}"
         except TimeIsUp:
             return causes, f"The cause was looked up for {_EXPLAIN_SECONDS} s, then no longer: the cluster is slow."
-        except Exception as error:  # whatever it is, what the engine says must be told
+        except Exception as error:  # the engine's own error must be shown, whatever happens here
             return causes, f"The cause could not be looked up: {type(error).__name__}"
         return causes, None
 
@@ -130,14 +130,14 @@ class Witness:
                         return
                     if kind in ("ADDED", "MODIFIED"):
                         look(cluster, item)
-            except Exception:  # whatever it is, the update goes on, and `explain` looks again
+            except Exception:  # the update goes on, whatever happens here, and `explain` looks again
                 self._over.wait(1)
 
-    def _judge(self, _cluster: Cluster, deployment: Object) -> None:
+    def _end_if_failed(self, _cluster: Cluster, deployment: Object) -> None:
         """End the update when the rollout it waits for has failed."""
         name, progress = deployment["metadata"]["name"], condition(deployment, "Progressing")
-        # The verdict on the version before stays until the new one has made its first step.
-        before = self._verdicts.setdefault(name, progress)
+        # The condition of the version before stays until the new one has made its first step.
+        before = self._before.setdefault(name, progress)
         failed = progress.get("status") == "False" and progress.get("reason") == "ProgressDeadlineExceeded"
         if failed and progress != before and name in self._awaited:
             self._awaited.discard(name)
@@ -145,10 +145,10 @@ class Witness:
             self._say(f"  ! Deployment {name} made no progress for {seconds} s: the update is ended")
             self._stop()
 
-    def _look(self, cluster: Cluster, pod: Object) -> None:
+    def _keep_log(self, cluster: Cluster, pod: Object) -> None:
         """Keep what a failing container of something that is being changed has written."""
         of = owner(pod)
-        first = next(iter(complaints(pod)), None)
+        first = next(iter(problems(pod)), None)
         if of not in self._changed or first is None or first.exit_code is None:
             return
         # The restart that follows is no news, another exit is.
