@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -205,8 +206,9 @@ class Application(pulumi.ComponentResource):
         # An autoscaler owns the number of pods: whoever writes it too would undo its work.
         if service.autoscaler is None:
             spec["replicas"] = service.replicas
-        # The deadline starts anew with every pod that becomes ready.
-        seconds = self._args.application.progress_deadline_seconds * max(service.most_replicas, 1) + _SLACK
+        # The deadline starts anew with every pod that becomes ready. The provider does not end with it: `runbook` does.
+        rounds = math.ceil(max(service.most_replicas, 1) / self._args.application.surge)
+        seconds = self._args.application.progress_deadline_seconds * rounds + _SLACK
         return Deployment(
             service.name,
             metadata=metadata(

@@ -103,6 +103,12 @@ class Cluster:
         with self._reached():
             yield Client(config=self._config, namespace=self.namespace, timeout=httpx.Timeout(None, connect=5.0))
 
+    @contextmanager
+    def http(self) -> Iterator[httpx.Client]:
+        """The API server as it is, for objects of any kind."""
+        with self._reached(), connect(self._config, ConnectionParams(timeout=_TIMEOUT)) as http:
+            yield http
+
     def changes(self, path: str, seconds: float, **selection: str) -> Iterator[tuple[str, dict[str, Any]]]:
         """What there is under an API path and every change of it, as (`ADDED`, object), until the time is up."""
         deadline = time.monotonic() + seconds

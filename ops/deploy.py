@@ -97,29 +97,33 @@ def _quarantined(bad: Quarantined, facts: Facts) -> str:
 
 def _undo(session: Session, facts: Facts, text: StackText, failed: Release, run: Run, policy: LockPolicy) -> OpsError:
     """Put the last good release back after a failed update; the error to end with."""
-    why = "\n".join(run.errors) or "the engine did not say why"
+    why = run.why
     good = decisions.last_good(facts.history)
     if good is None or good.release is None:
         return Stuck(
             f"Revision {failed.revision} failed, and it is the first: there is nothing to roll back to."
-            f"\n{why}\nRepair the cause and run the same command again."
+            f"\n{why}\nRepair the cause and run the same command again.",
+            run.causes,
         )
     database = _database_after(facts, failed)
     if block := decisions.rollback_gate(good.release, database):
         return Stuck(
             f"Revision {failed.revision} failed, and revision {good.release.revision} cannot be put back.\n"
-            f"{why}\n{block.why}\n{block.then}"
+            f"{why}\n{block.why}\n{block.then}",
+            run.causes,
         )
     session.say(f"Revision {failed.revision} failed, putting back revision {good.release.revision}:\n{why}", "red")
     try:
-        back = _put_back(session, facts, text, failed, good, why, policy)
+        back = _put_back(session, facts, text, failed, good, run.gist, policy)
     except Interrupted:
         return Interrupted(f"Revision {failed.revision} failed, and its rollback was stopped: run `runbook rollback`.")
     except OpsError as error:
-        return Stuck(f"Revision {failed.revision} failed, and its rollback failed too:\n{error}")
+        told = f"Revision {failed.revision} failed, and its rollback failed too:\n{error}"
+        return Stuck(told, [*run.causes, *error.causes])
     return RolledBack(
         f"Revision {failed.revision} failed and was rolled back: revision {back.revision} runs the image of "
-        f"revision {good.release.revision} again ({session.seconds:.1f} s in all).\n{_gist(why).splitlines()[0]}"
+        f"revision {good.release.revision} again ({session.seconds:.1f} s in all).\n{run.gist}",
+        run.causes,
     )
 
 
@@ -146,8 +150,7 @@ def _put_back(
 ) -> Release:
     quarantine = facts.now.quarantine
     if good.release and good.release.digest != failed.digest:
-        reason = " ".join(_gist(why).split())[:300]
-        item = Quarantined(digest=failed.digest, revision=failed.revision, reason=reason)
+        item = Quarantined(digest=failed.digest, revision=failed.revision, reason=why[:300])
         quarantine = decisions.with_quarantined(quarantine, item)
     forced = good.release.allow_quarantined if good.release else None
     changes = decisions.rollback_changes(good, failed.revision + 1, failed, quarantine, forced)
@@ -155,16 +158,11 @@ def _put_back(
     session.say(release.message, "bold")
     run = apply(session, text, text.edited(changes), f"{release.message} by {whoami()}", policy)
     if not run.succeeded:
-        raise Stuck("\n".join(run.errors))
+        raise Stuck(run.why, run.causes)
     problem = health.verify(facts, release, run.outputs.get("url"))
     if problem:
         raise Stuck(problem)
     return release
-
-
-def _gist(why: str) -> str:
-    """A traceback's last line is what it says; anything else says it from the start."""
-    return why.strip().splitlines()[-1] if "Traceback (most recent call last)" in why else why.strip()
 
 
 def report(session: Session, release: Release, run: Run) -> dict[str, Any]:

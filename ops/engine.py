@@ -6,12 +6,13 @@ import os
 import re
 import signal
 import subprocess
-from collections.abc import Callable, Iterator, Mapping
+import textwrap
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pulumi.automation import (
     CommandError,
@@ -29,10 +30,24 @@ from pulumi.automation.events import EngineEvent
 from ops.locks import Locked, told
 from ops.reading import ENVIRONMENT, Reader
 
+if TYPE_CHECKING:
+    from ops.causes.cause import Cause
+
 _COLOUR = re.compile(r"<\{%.*?%\}>")
 _NOT_THE_CAUSE = re.compile(r"^(update failed|preview failed|update cancel.*|one or more errors occurred.*)$")
 _ONLY_ONE = re.compile(r"^1 error occurred:\s*\* ")
 OnEvent = Callable[[EngineEvent], object]
+
+
+@dataclass(frozen=True)
+class Failed:
+    """A resource whose operation failed."""
+
+    urn: str
+    type: str
+    """Its type token (`kubernetes:batch/v1:Job`)."""
+    inputs: Mapping[str, Any]
+    """As the program gave them; secrets are masked by the engine."""
 
 
 @dataclass
@@ -46,8 +61,13 @@ class Run:
     outputs: dict[str, Any] = field(default_factory=dict)
     steps: list[tuple[str, str]] = field(default_factory=list)
     """(operation, URN) of every change, in the order in which they began."""
+    failed: list[Failed] = field(default_factory=list)
+    """Resources whose operation failed."""
+    causes: Sequence[Cause] = ()
+    """Why, where the cluster shows it; they stand in `errors` too."""
     exit_code: int = 0
     cancelled: bool = False
+    _words: dict[str, list[str]] = field(default_factory=dict)
 
     @property
     def succeeded(self) -> bool:
@@ -57,6 +77,21 @@ class Run:
     def interrupted(self) -> bool:
         """Ended by a signal or a cancellation, not by the program or a resource."""
         return self.exit_code < 0 or self.cancelled
+
+    @property
+    def why(self) -> str:
+        """Everything that is known about why it failed."""
+        return "\n".join(self.errors) or "the engine did not say why"
+
+    @property
+    def gist(self) -> str:
+        """The same on one line."""
+        if self.causes:
+            return self.causes[0].line
+        # A traceback's last line is what it says; anything else says it from the start.
+        why = self.why.strip()
+        why = why.splitlines()[-1] if "Traceback (most recent call last)" in why else why
+        return textwrap.shorten(why, 400, placeholder=" …")
 
     def see(self, event: EngineEvent) -> None:
         if event.resource_pre_event:
@@ -69,16 +104,26 @@ class Run:
             step = event.res_outputs_event.metadata
             if step.type == "pulumi:pulumi:Stack" and step.new:
                 self.outputs = dict(step.new.outputs or {})
+        elif event.res_op_failed_event:
+            step = event.res_op_failed_event.metadata
+            state = step.new or step.old
+            if state:
+                self.failed.append(Failed(step.urn, state.type, state.inputs or {}))
         elif event.summary_event:
             self.changes = {str(op): count for op, count in event.summary_event.resource_changes.items()}
         elif event.diagnostic_event and event.diagnostic_event.severity == "error":
             self._error(event.diagnostic_event.message, event.diagnostic_event.urn)
+
+    def words_about(self, failed: Failed) -> str:
+        """What the engine says about it."""
+        return "\n".join(self._words.get(failed.urn, ()))
 
     def _error(self, text: str, urn: str | None) -> None:
         message = plain(text).strip().removeprefix("error: ").strip()
         message = _ONLY_ONE.sub("", message)
         if not message or _NOT_THE_CAUSE.match(message):
             return
+        self._words.setdefault(urn or "", []).append(message)
         resource = short(urn) if urn and "pulumi:pulumi:Stack" not in urn else ""
         error = f"{resource}: {message}" if resource and resource not in message else message
         if error not in self.errors:
@@ -216,6 +261,10 @@ class Engine:
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
+
+    def stop(self) -> None:
+        """End the update that runs as Ctrl-C does: in order, with the state written."""
+        self._cli.interrupt()
 
     def break_lock(self) -> None:
         self._reader.ask("cancel", "--yes", "--stack", self._reader.stack)

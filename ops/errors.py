@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ops.causes.cause import Cause
+
 EXIT_CODES = """\
 Exit codes: 0 done; 1 the update failed and was rolled back, the old version serves; 2 refused, nothing was
 changed; 3 the update failed and the old version could not be put back; 4 interrupted, the same command
@@ -12,6 +18,18 @@ class OpsError(Exception):
     """A message for the operator: what is wrong, and what to do."""
 
     exit_code = 3
+
+    def __init__(self, message: str, causes: Sequence[Cause] = ()) -> None:
+        super().__init__(message)
+        self.causes = causes
+        """Why objects in the cluster failed, where that is what went wrong."""
+
+    @property
+    def brief(self) -> str:
+        """The first line, and that of the first cause: for a chat or a record."""
+        first = (str(self).strip().splitlines() or [type(self).__name__])[0]
+        more = next((cause.line for cause in self.causes), "")
+        return f"{first} {more}".strip() if more not in first else first
 
 
 class RolledBack(OpsError):

@@ -32,12 +32,11 @@ def switch(session: Session, policy: LockPolicy, wanted: Lockdown | None) -> dic
         try:
             run = apply(session, facts.text, new, f"lockdown {word} by {whoami()}", policy)
         except OpsError as error:
-            _note(facts, record, {"result": str(error)})
+            _note(facts, record, {"result": error.brief})
             raise
         if not run.succeeded:
-            why = "\n".join(run.errors)
-            _note(facts, record, {"result": why})
-            raise Stuck(f"The lockdown could not be {'begun' if after else 'ended'}:\n{why}")
+            _note(facts, record, {"result": run.gist})
+            raise Stuck(f"The lockdown could not be {'begun' if after else 'ended'}:\n{run.why}", run.causes)
         result = {
             "result": "succeeded",
             "lockdown": after.to_config() if after else None,

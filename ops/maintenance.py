@@ -26,7 +26,7 @@ def switch(session: Session, policy: LockPolicy, wanted: Maintenance | None) -> 
         word = f"maintenance on: {wanted.reason}" if wanted else "maintenance off"
         run = apply(session, facts.text, new, f"{word} by {whoami()}", policy)
         if not run.succeeded:
-            raise Stuck("Maintenance mode could not be switched:\n" + "\n".join(run.errors))
+            raise Stuck(f"Maintenance mode could not be switched:\n{run.why}", run.causes)
         return {
             "result": "succeeded",
             "maintenance": wanted.to_config() if wanted else None,
@@ -44,5 +44,5 @@ def turned_on(session: Session, facts: Facts, reason: str, policy: LockPolicy) -
     text = facts.checked(changes(Maintenance(reason=reason)))
     run = apply(session, facts.text, text, f"maintenance on: {reason} by {whoami()}", policy)
     if not run.succeeded:
-        raise Stuck("Maintenance mode could not be turned on; no data was touched:\n" + "\n".join(run.errors))
+        raise Stuck(f"Maintenance mode could not be turned on; no data was touched:\n{run.why}", run.causes)
     return text

@@ -109,7 +109,7 @@ def _undone(
     policy: LockPolicy,
 ) -> OpsError:
     """Put the old database and the stack file back after a failed check; the error to end with."""
-    why = "\n".join(failed.errors) or "the engine did not say why"
+    why = failed.why
     session.say(f"The release does not pass its checks on {backup['id']}: the old database comes back.\n{why}", "red")
     try:
         tasks.run("restore", "undo")
@@ -117,12 +117,14 @@ def _undone(
         text = facts.checked({**before, **maintenance(None)})
         run = apply(session, facts.text, text, f"restore undone by {whoami()}", policy)
     except OpsError as error:
-        return Stuck(f"The restore failed, and undoing it failed too. Maintenance mode is still on.\n{why}\n{error}")
+        told = f"The restore failed, and undoing it failed too. Maintenance mode is still on.\n{why}\n{error}"
+        return Stuck(told, [*failed.causes, *error.causes])
     if not run.succeeded:
-        return Stuck("The restore failed; the old database is back, but not the release:\n" + "\n".join(run.errors))
+        return Stuck(f"The restore failed; the old database is back, but not the release:\n{run.why}", run.causes)
     return RolledBack(
         f"The release did not pass its checks on backup {backup['id']}; the database is what it was. The restored copy "
-        f"is kept for you to look at; `runbook restore --finish` drops it.\n{why}"
+        f"is kept for you to look at; `runbook restore --finish` drops it.\n{why}",
+        failed.causes,
     )
 
 
@@ -135,7 +137,7 @@ def undo(session: Session, policy: LockPolicy) -> dict[str, Any]:
         told = tasks_of(session, facts.cluster).run("restore", "undo")
         run = apply(session, facts.text, facts.checked(maintenance(None)), f"restore undone by {whoami()}", policy)
         if not run.succeeded:
-            raise Stuck("The old database is back, but maintenance mode is still on:\n" + "\n".join(run.errors))
+            raise Stuck(f"The old database is back, but maintenance mode is still on:\n{run.why}", run.causes)
         return {"result": "succeeded", **told, "url": run.outputs.get("url"), "seconds": round(session.seconds, 1)}
 
 

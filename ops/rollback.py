@@ -81,7 +81,7 @@ def rollback(
         else:
             run = apply(session, facts.text, plan.text, _message(plan, wish), policy)
         if not run.succeeded:
-            raise Stuck(f"The rollback to revision {plan.target} failed:\n" + "\n".join(run.errors))
+            raise Stuck(f"The rollback to revision {plan.target} failed:\n{run.why}", run.causes)
         if problem := health.verify(facts, plan.release, run.outputs.get("url")):
             raise Stuck(f"Revision {plan.target} was put back, but it does not serve: {problem}")
         return {**report(session, plan.release, run), "target": plan.target, "left": plan.leaving.revision}
@@ -160,5 +160,5 @@ def _preview(session: Session, plan: Plan) -> Run:
     finally:
         scratch.unlink()
     if not run.succeeded:
-        raise Refused("The preview failed; nothing was changed.\n" + "\n".join(run.errors))
+        raise Refused(f"The preview failed; nothing was changed.\n{run.why}")
     return run

@@ -6,7 +6,6 @@ runbook-de-production §4). A step that fails before the old value is retired go
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -189,25 +188,25 @@ class Walk:
 
     def _back(self, old: Any, before: Mapping[str, Rotated], states: Mapping[str, Rotated], failed: Run) -> OpsError:
         """After a failed step: the previous value again, or, when it was to be retired, once more accepted."""
-        why = "\n".join(failed.errors) or "the engine did not say why"
+        why, causes = failed.why, failed.causes
         names = ", ".join(states)
         if any(state.emergency for state in states.values()):
-            return Stuck(f"The emergency rotation of {names} failed; run the same command again.\n{why}")
+            return Stuck(f"The emergency rotation of {names} failed; run the same command again.\n{why}", causes)
         at = datetime.now(UTC)
         retiring = next(iter(states.values())).phase == "retired"
         if retiring:
             back: Mapping[str, Rotated] = before
             self.facts.text = old
         else:
-            told = textwrap.shorten(why, 400, placeholder=" …")
-            back = {name: rotation.moved(state, "failed", at, told) for name, state in states.items()}
+            back = {name: rotation.moved(state, "failed", at, failed.gist) for name, state in states.items()}
         self._session.say(f"{names} failed, going back:\n{why}", "red")
         run = self._apply(self.facts.text, back, f"rotate {names} back")
         if not run.succeeded:
-            return Stuck(f"The rotation of {names} failed, and going back failed too:\n{why}\n" + "\n".join(run.errors))
+            both = [*causes, *run.causes]
+            return Stuck(f"The rotation of {names} failed, and going back failed too:\n{why}\n{run.why}", both)
         if retiring:
-            return RolledBack(f"The previous value of {names} could not be retired; both are valid.\n{why}")
-        return RolledBack(f"{names} could not be rotated; the previous value is in use.\n{why}")
+            return RolledBack(f"The previous value of {names} could not be retired; both are valid.\n{why}", causes)
+        return RolledBack(f"{names} could not be rotated; the previous value is in use.\n{why}", causes)
 
     def _write(self, states: Mapping[str, Rotated]) -> Any:
         written = {**(self.facts.text.config.get(ROTATED) or {})}

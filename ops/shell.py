@@ -64,7 +64,8 @@ def ended(as_json: bool) -> Iterator[None]:
     message = str(end).strip()
     if as_json:
         words = {1: "rolledBack", 2: "refused", 3: "failed", 4: "interrupted"}
-        print_json({"result": words[end.exit_code], "error": message})
+        causes = [cause.to_dict() for cause in end.causes]
+        print_json({"result": words[end.exit_code], "error": message, "causes": causes})
     typer.echo(f"{typer.style('error:', fg='red')} {message}", err=True)
     raise typer.Exit(end.exit_code)
 

@@ -7,10 +7,11 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from ops import incidents
+from ops import incidents, stackfile
+from ops.causes.watch import FailureWatch
 from ops.engine import Run
 from ops.errors import Interrupted, Refused
-from ops.facts import Facts
+from ops.facts import Facts, settings_of
 from ops.locks import EngineLock, Locked, all_abandoned
 from ops.progress import Progress
 from ops.session import Session
@@ -19,6 +20,10 @@ from ops.stackfile import StackText
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
+
+    from pulumi.automation.events import EngineEvent
+
+    from ops.cluster import Cluster
 
 
 @dataclass(frozen=True)
@@ -104,9 +109,22 @@ def apply(session: Session, old: StackText, new: StackText, message: str, policy
     why = "\n".join(run.errors) or "the engine was stopped"
     if run.interrupted:
         raise Interrupted(f"The update was stopped before it changed anything: {why}")
-    raise Refused(f"The update could not start; nothing was changed.\n{why}")
+    raise Refused(f"The update could not start; nothing was changed.\n{why}", run.causes)
 
 
 def _up(session: Session, message: str) -> Run:
-    with Progress(session.console) as progress:
-        return session.engine.up(message, session.file, progress)
+    """One update; when it fails, `errors` and `causes` say why."""
+
+    def connect() -> Cluster:
+        return session.cluster(settings_of(session.file), stackfile.read(session.file).config)
+
+    with Progress(session.console) as progress, FailureWatch(connect, session.say, session.engine.stop) as watch:
+
+        def see(event: EngineEvent) -> None:
+            watch(event)
+            progress(event)
+
+        run = session.engine.up(message, session.file, see)
+        if not run.succeeded and not run.interrupted:
+            watch.explain(run)
+        return run

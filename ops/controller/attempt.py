@@ -111,8 +111,9 @@ class Attempt:
             if self._facts is None:
                 raise error  # nothing could be looked at: when Alertmanager says it again, it is tried again
             return self._worker.tell(self._alert, str(error))
-        text = f":rotating_light: *{self._alert.namespace}*: the rollback for {self._alert.name} failed: {error}"
-        return self._worker.ended(self._alert, self._doing.incident, "rollback-failed", text, error=str(error))
+        why = error.brief
+        text = f":rotating_light: *{self._alert.namespace}*: the rollback for {self._alert.name} failed: {why}"
+        return self._worker.ended(self._alert, self._doing.incident, "rollback-failed", text, error=why)
 
 
 def _situation(facts: Facts) -> guard.Situation:

@@ -233,5 +233,4 @@ class Worker:
 
 
 def _first(error: Exception) -> str:
-    text = str(error) if isinstance(error, OpsError) else type(error).__name__
-    return (text.strip().splitlines() or [type(error).__name__])[0]
+    return error.brief if isinstance(error, OpsError) else type(error).__name__

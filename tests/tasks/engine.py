@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import subprocess
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 import yaml
 
-from ops.cluster import Rollout
+from ops.cluster import Rollout, Unreachable
 from ops.session import Session, open_session
 from ops.update import LockPolicy
 
@@ -25,6 +25,13 @@ class FakeCluster:
 
     def __init__(self, file: Path) -> None:
         self._file = file
+
+    namespace = "shop"
+
+    def changes(self, *_: object, **__: object) -> NoReturn:
+        raise Unreachable("there is no cluster")
+
+    http = changes
 
     def schema_level(self, *_: object) -> int | None:
         return self.level

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from ops.causes.cause import Cause
 from ops.controller.attempt import Attempt, Told
 from ops.controller.journal import Doing
 from ops.errors import Interrupted, OpsError, Refused, Stuck
@@ -30,6 +31,8 @@ class World:
         self.updates = [update(release(2), 60), update(release(1, image="a"), 5000)]
         self.rollback = Rollback(dry_run=dry_run)
         self.log: list[str] = []
+        self.texts: list[str] = []
+        """What Slack and the record were given last."""
         self.journal = self
 
     def fresh(self) -> None:
@@ -65,6 +68,7 @@ class World:
 
     def ended(self, alert: Any, incident: str, outcome: str, text: str, **facts: Any) -> None:
         self.log.append(f"{outcome} {incident}")
+        self.texts = [text, *map(str, facts.values())]
 
 
 @pytest.fixture(autouse=True)
@@ -88,6 +92,15 @@ def test_it_is_written_down_before_it_begins() -> None:
 
 def test_a_failure_is_told_with_its_record() -> None:
     ends(World(Stuck("no pods")), ["open 2 to 1", "begin", "rollback-failed incident"])
+
+
+def test_slack_and_the_record_get_the_first_line_of_the_cause_and_no_log() -> None:
+    cause = Cause("Job smoke", "Job smoke failed: pod smoke-1, container smoke exited with code 1", log=["a line"])
+    world = World(Stuck(f"The rollback failed:\n{cause}", [cause]))
+    attempt(world).run()
+    assert len(world.texts) == 2
+    for text in world.texts:
+        assert text.endswith(f"The rollback failed: {cause.line}")
 
 
 def test_a_dry_run_begins_nothing() -> None:

@@ -9,6 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from ops import cli, errors
+from ops.causes.cause import Cause
 
 COMMANDS = [
     ["deploy"],
@@ -48,6 +49,9 @@ def test_exit_codes_are_documented(command: str) -> None:
     assert "Exit codes: 0 " in shown
 
 
+CAUSE = Cause("Job m", "Job m failed: pod m-1, container m exited with code 1", exit_code=1, log=["no such column"])
+
+
 @pytest.mark.parametrize(
     ("error", "code", "word"),
     [
@@ -61,12 +65,13 @@ def test_an_error_is_one_message_and_its_exit_code(
     error: type[errors.OpsError], code: int, word: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: object) -> None:
-        raise error("what is wrong")
+        raise error("what is wrong", [CAUSE])
 
     monkeypatch.setattr(cli, "open_session", fail)
     shown = CliRunner().invoke(cli.app, ["history", "--json"])
     assert shown.exit_code == code
-    assert json.loads(shown.stdout) == {"result": word, "error": "what is wrong"}
+    assert json.loads(shown.stdout) == {"result": word, "error": "what is wrong", "causes": [CAUSE.to_dict()]}
+    assert CAUSE.to_dict()["exitCode"] == 1
     assert shown.stderr == "error: what is wrong\n"
 
 

@@ -1,0 +1,1 @@
+"""Why an update failed: read from the cluster, because providers differ in what they report."""

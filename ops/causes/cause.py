@@ -1,0 +1,46 @@
+"""Why an object failed, as it is shown and as it is printed for machines."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Cause:
+    """One object that failed, and what the cluster says about it. No secret is in it."""
+
+    object: str
+    """Kind and name."""
+    line: str
+    """What happened, on one line."""
+    reason: str | None = None
+    """The reason in the object's own status (`BackoffLimitExceeded`)."""
+    pod: str | None = None
+    container: str | None = None
+    exit_code: int | None = None
+    notes: Sequence[str] = ()
+    """What else is known of it."""
+    log: Sequence[str] = field(default_factory=list)
+    """The last lines of the container's log."""
+    events: Sequence[str] = field(default_factory=list)
+    """The latest warnings about the object and its pod."""
+
+    def __str__(self) -> str:
+        log = ["  last lines of the log:", *(f"    | {line}" for line in self.log)] if self.log else []
+        events = ["  events:", *(f"    {event}" for event in self.events)] if self.events else []
+        return "\n".join([self.line, *(f"  {note}" for note in self.notes), *log, *events])
+
+    def to_dict(self) -> Mapping[str, Any]:
+        return {
+            "object": self.object,
+            "line": self.line,
+            "reason": self.reason,
+            "pod": self.pod,
+            "container": self.container,
+            "exitCode": self.exit_code,
+            "notes": [*self.notes],
+            "log": [*self.log],
+            "events": [*self.events],
+        }

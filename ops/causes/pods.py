@@ -1,0 +1,168 @@
+"""What is wrong with a pod, from what the API server says of it."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+Object = Mapping[str, Any]
+
+_STARTING = ("ContainerCreating", "PodInitializing")
+_ENDED_FROM_OUTSIDE = (137, 143)
+"""SIGKILL and SIGTERM: how containers end when their pod is deleted."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What is wrong with a pod, or with one of its containers."""
+
+    text: str
+    rank: int
+    """The lower, the closer to the cause."""
+    container: str | None = None
+    exit_code: int | None = None
+    ran: bool = False
+    """There may be a log."""
+    previous: bool = False
+    """The log to be read is that of the run before."""
+    message: str = ""
+    """What the container or its runtime wrote about it."""
+
+
+def problems(pod: Object) -> list[Problem]:
+    """What is wrong, the closest to the cause first; empty when the status shows nothing."""
+    return sorted([*_of_pod(pod), *_of_containers(pod)], key=lambda problem: problem.rank)
+
+
+def worst(pods: Sequence[Object]) -> tuple[Object, list[Problem]] | None:
+    """The pod that says most about why its owner is not ready: the newest of those that are closest to the cause."""
+    unwell = [(pod, problems(pod) or [_unfinished(pod)]) for pod in pods if not _well(pod)]
+    newest = sorted(unwell, key=lambda item: item[0]["metadata"].get("creationTimestamp", ""), reverse=True)
+    return min(newest, key=lambda item: item[1][0].rank, default=None)
+
+
+def owner(pod: Object) -> tuple[str, str]:
+    """(kind, name) of what a person made: for a Deployment's pod that one, not its ReplicaSet."""
+    meta = pod["metadata"]
+    for reference in meta.get("ownerReferences") or ():
+        if reference.get("controller"):
+            kind, name = reference["kind"], reference["name"]
+            template = (meta.get("labels") or {}).get("pod-template-hash")
+            if kind == "ReplicaSet" and template:
+                return "Deployment", name.removesuffix(f"-{template}")
+            return kind, name
+    return "Pod", meta["name"]
+
+
+def condition(item: Object, kind: str) -> Object:
+    """A condition of an object; empty when it has none of that type."""
+    found = (item.get("status") or {}).get("conditions") or ()
+    return next((one for one in found if one.get("type") == kind), {})
+
+
+def _well(pod: Object) -> bool:
+    return (pod.get("status") or {}).get("phase") == "Succeeded" or condition(pod, "Ready").get("status") == "True"
+
+
+def _unfinished(pod: Object) -> Problem:
+    """It has not started; an event may say why."""
+    phase = (pod.get("status") or {}).get("phase", "unknown")
+    return Problem(f"is not ready yet (phase {phase})", 9)
+
+
+def _of_pod(pod: Object) -> Iterator[Problem]:
+    status = pod.get("status") or {}
+    if status.get("phase") == "Failed" and status.get("reason"):
+        word = "was evicted" if status["reason"] == "Evicted" else f"failed: {status['reason']}"
+        yield Problem(word, 0, message=status.get("message", ""))
+    placed = condition(pod, "PodScheduled")
+    if placed.get("status") == "False":
+        yield Problem("cannot be scheduled", 1, message=placed.get("message") or placed.get("reason", ""))
+    disrupted = condition(pod, "DisruptionTarget")
+    if disrupted.get("status") == "True":
+        yield Problem(f"is being removed: {disrupted.get('reason')}", 0, message=disrupted.get("message", ""))
+
+
+def _of_containers(pod: Object) -> Iterator[Problem]:
+    status, spec = pod.get("status") or {}, pod.get("spec") or {}
+    # The main ones first: when one of them fails, sidecars are ended for it and have nothing to say.
+    for place, key in enumerate(("containerStatuses", "initContainerStatuses", "ephemeralContainerStatuses")):
+        for found in status.get(key) or ():
+            yield from _of_container(pod, spec, found, init=place > 0)
+
+
+def _of_container(pod: Object, spec: Object, found: Object, *, init: bool) -> Iterator[Problem]:
+    name, state = found["name"], found.get("state") or {}
+    now, waits = state.get("terminated") or {}, state.get("waiting") or {}
+    last = (found.get("lastState") or {}).get("terminated") or {}
+    restarts, order = found.get("restartCount", 0), int(init)
+    if now:
+        if now.get("exitCode") and not _ended_by_deletion(pod, now):
+            yield _exit(name, now, spec, 2 + order)
+    elif waits and last:
+        then = f", restarted {restarts} times, now {waits.get('reason')}" if restarts else ""
+        yield _exit(name, last, spec, 2 + order, then, previous=True)
+    elif waits and waits.get("reason") not in _STARTING:
+        yield Problem(f"container {name} waits: {waits.get('reason')}", 4 + order, name, message=_said(waits))
+    elif "running" in state and last.get("exitCode") and (spec.get("restartPolicy") != "Always" or not _up(found)):
+        # A Job that counts restarts has failed with it already, or will soon.
+        yield _exit(name, last, spec, 2 + order, f", restarted {restarts} times", previous=True)
+    elif "running" in state and not _up(found) and not (init and not _sidecar(spec, name)):
+        probe = "readiness" if found.get("started") else "startup"
+        yield Problem(f"container {name} runs, but its {probe} probe does not succeed", 6 + order, name, ran=True)
+
+
+def _up(found: Object) -> bool:
+    return bool(found.get("ready"))
+
+
+def _sidecar(spec: Object, name: str) -> bool:
+    return any(
+        item.get("name") == name and item.get("restartPolicy") == "Always" for item in spec.get("initContainers") or ()
+    )
+
+
+def _exit(name: str, ended: Object, spec: Object, rank: int, then: str = "", *, previous: bool = False) -> Problem:
+    code = int(ended.get("exitCode", 0))
+    why = [_signal(code), ended.get("reason", "")]
+    if ended.get("reason") == "OOMKilled" and (limit := _memory_limit(spec, name)):
+        why.append(f"its memory limit is {limit}")
+    words = ", ".join(filter(None, why))
+    text = f"container {name} exited with code {code}{f' ({words})' if words else ''}{then}"
+    return Problem(text, rank, name, code, ran=True, previous=previous, message=_said(ended))
+
+
+def _signal(code: int) -> str:
+    """By what a container was ended: the shell's convention, which container runtimes follow."""
+    try:
+        return signal.Signals(code - 128).name if code > 128 else ""
+    except ValueError:
+        return ""
+
+
+def _memory_limit(spec: Object, name: str) -> str:
+    for item in (*(spec.get("containers") or ()), *(spec.get("initContainers") or ())):
+        if item.get("name") == name:
+            return str(((item.get("resources") or {}).get("limits") or {}).get("memory", ""))
+    return ""
+
+
+def _said(state: Object) -> str:
+    return str(state.get("message") or "")
+
+
+def _ended_by_deletion(pod: Object, ended: Object) -> bool:
+    """It ended because its pod was deleted, so it is not why."""
+    meta = pod["metadata"]
+    if not meta.get("deletionTimestamp"):
+        return False
+    asked = _moment(meta["deletionTimestamp"]) - timedelta(seconds=meta.get("deletionGracePeriodSeconds") or 0)
+    finished = _moment(ended["finishedAt"]) if ended.get("finishedAt") else asked
+    return finished > asked or (finished == asked and ended.get("exitCode") in _ENDED_FROM_OUTSIDE)
+
+
+def _moment(text: str) -> datetime:
+    return datetime.fromisoformat(text)
