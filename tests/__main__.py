@@ -1,5 +1,5 @@
 """`make test`: everything a change has to pass, quickest first. `--quick` stops before a cluster is needed.
-`--drills` adds what practises a whole emergency.
+`--drills` adds what practises a whole emergency. `--install` only installs and builds what the tests need.
 
 Ends with pytest's own closing line and exit code.
 """
@@ -16,6 +16,7 @@ import pytest
 
 from sandbox import ui
 from sandbox.paths import ENV_FILE, ROOT
+from tests import install
 
 
 def check(title: str, command: Sequence[str]) -> None:
@@ -39,30 +40,48 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="lint, types and unit tests only")
     parser.add_argument("--drills", action="store_true", help="also what practises a whole emergency, for minutes")
+    parser.add_argument("--install", action="store_true", help="install and build what the tests need, and stop")
+    parser.add_argument(
+        "--bare", action="store_true", help="first remove the Debian packages that only tests and image builds need"
+    )
+    parser.add_argument("--yes", action="store_true", help="do not ask before packages are removed")
     parser.add_argument("pytest", nargs="*", help="passed on to pytest, for example: -k rollback")
     arguments = parser.parse_args()
 
+    if arguments.bare:
+        install.bare(yes=arguments.yes)
+    if arguments.install:
+        install.install()
+        if ENV_FILE.exists():
+            install.images()
+        return 0
     tools = ROOT / ".venv" / "bin"
     check("lint", [str(tools / "ruff"), "check", "."])
     check("format", [str(tools / "ruff"), "format", "--check", "."])
     check("types", [str(tools / "basedpyright")])
     check("secrets in stack files", [str(tools / "runbook"), "secrets", "lint"])
-    if arguments.quick:
-        return run_pytest(dict(os.environ), "tests/unit", *arguments.pytest)
+    paths = {folder: [f"tests/{folder}"] for folder in ("unit", "tasks", "cluster")}
+    if arguments.quick or not paths["tasks"] + paths["cluster"]:
+        install.install(quick=True)
+        return run_pytest(dict(os.environ), paths["unit"], *arguments.pytest)
+    install.install()
     subprocess.run([sys.executable, "-m", "sandbox", "up"], cwd=ROOT, check=True)
+    install.images()
     subprocess.run([sys.executable, "-m", "sandbox.toolchain", "test"], cwd=ROOT, check=True)
     environment = environment_of_sandbox()
     # Files that share nothing run side by side; the tests on the one cluster would only wait for each other.
     side_by_side = ["--numprocesses=auto", "--maxprocesses=4", "--dist=loadfile"]
-    code = run_pytest(environment, "tests/unit", "tests/tasks", *side_by_side, *arguments.pytest)
+    code = run_pytest(environment, paths["unit"] + paths["tasks"], *side_by_side, *arguments.pytest)
     if code not in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED):
         return code
     which = [] if arguments.drills else ["-m", "not drill"]
-    return run_pytest(environment, "tests/cluster", *which, *arguments.pytest)
+    return run_pytest(environment, paths["cluster"], *which, *arguments.pytest)
 
 
-def run_pytest(environment: Mapping[str, str], *arguments: str) -> int:
-    return subprocess.run([sys.executable, "-m", "pytest", *arguments], cwd=ROOT, env=environment).returncode
+def run_pytest(environment: Mapping[str, str], paths: Sequence[str], *arguments: str) -> int:
+    if not paths:  # without any, pytest runs everything
+        return pytest.ExitCode.OK
+    return subprocess.run([sys.executable, "-m", "pytest", *paths, *arguments], cwd=ROOT, env=environment).returncode
 
 
 if __name__ == "__main__":
