@@ -16,7 +16,7 @@ import pytest
 
 from sandbox import ui
 from sandbox.paths import ENV_FILE, ROOT
-from tests import install
+from tests import changed, install
 
 
 def check(title: str, command: Sequence[str]) -> None:
@@ -40,6 +40,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="lint, types and unit tests only")
     parser.add_argument("--drills", action="store_true", help="also what practises a whole emergency, for minutes")
+    parser.add_argument("--changed", nargs="?", const="", metavar="BASE", help="only the tests that a change can break")
     parser.add_argument("--install", action="store_true", help="install and build what the tests need, and stop")
     parser.add_argument(
         "--bare", action="store_true", help="first remove the Debian packages that only tests and image builds need"
@@ -60,7 +61,9 @@ def main() -> int:
     check("format", [str(tools / "ruff"), "format", "--check", "."])
     check("types", [str(tools / "basedpyright")])
     check("secrets in stack files", [str(tools / "runbook"), "secrets", "lint"])
-    paths = {folder: [f"tests/{folder}"] for folder in ("unit", "tasks", "cluster")}
+    paths = {folder: [f"tests/{folder}"] for folder in changed.FOLDERS}
+    if arguments.changed is not None:
+        paths = changed.paths(arguments.changed or None)
     if arguments.quick or not paths["tasks"] + paths["cluster"]:
         install.install(quick=True)
         return run_pytest(dict(os.environ), paths["unit"], *arguments.pytest)
