@@ -11,6 +11,8 @@ from typing import Any
 from pulumi import Input
 from pulumi_kubernetes.meta.v1 import ObjectMetaArgsDict
 
+from settings.lockdown import GATE
+
 PART_OF = "runbook"
 
 SKIP_AWAIT = {"pulumi.com/skipAwait": "true"}
@@ -70,4 +72,4 @@ BACKUP = "backup"
 RESTORE_TEST = "restore-test"
 BACKUP_EXPORTER = "backup-exporter"
 ROTATION = "rotation"
-LOCKDOWN = "lockdown"
+LOCKDOWN = GATE

@@ -85,6 +85,21 @@ class Cluster:
                 break
         return list(current.values())
 
+    def await_terminated(self, deployment: str, seconds: float) -> list[str]:
+        """Wait until no pod of a Deployment is terminating; those that still are when the time is up."""
+
+        def terminating() -> list[str]:
+            found = (pod.metadata for pod in self._pods(deployment))
+            return [meta.name or "" for meta in found if meta and meta.deletionTimestamp]
+
+        left = terminating()
+        if left:
+            # The list is read again after each change: a pod may go between a list and the beginning of a watch.
+            for _ in self.changes(f"/api/v1/namespaces/{self.namespace}/pods", seconds):
+                if not (left := terminating()):
+                    break
+        return left
+
     def startup_seconds(self, services: Sequence[Service]) -> float | None:
         """How long the slowest running pod of these services took from its start to its first traffic.
 

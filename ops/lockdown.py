@@ -14,7 +14,10 @@ from ops.locks import exclusive, whoami
 from ops.session import Session
 from ops.update import LockPolicy, apply, clear_way
 from settings import Lockdown
-from settings.lockdown import LOCKDOWN
+from settings.lockdown import GATE, LOCKDOWN
+
+_TERMINATION_SECONDS = 60
+"""Four times the grace period of a gate."""
 
 
 def switch(session: Session, policy: LockPolicy, wanted: Lockdown | None) -> dict[str, Any]:
@@ -37,6 +40,8 @@ def switch(session: Session, policy: LockPolicy, wanted: Lockdown | None) -> dic
         if not run.succeeded:
             _note(facts, record, {"result": run.gist})
             raise Stuck(f"The lockdown could not be {'begun' if after else 'ended'}:\n{run.why}", run.causes)
+        if before and after:
+            _await_rules(facts)
         result = {
             "result": "succeeded",
             "lockdown": after.to_config() if after else None,
@@ -49,6 +54,16 @@ def switch(session: Session, policy: LockPolicy, wanted: Lockdown | None) -> dic
         elif record:
             _note(facts, record, {"result": "locked", "secondsToLock": result["seconds"]})
         return result
+
+
+def _await_rules(facts: Facts) -> None:
+    """Until no gate answers by the rules of before: one that terminates serves whoever is still led to it."""
+    left = facts.cluster.await_terminated(GATE, _TERMINATION_SECONDS)
+    if left:
+        raise Stuck(
+            f"The lockdown is on with its new rules, but gates with the earlier ones have not ended within "
+            f"{_TERMINATION_SECONDS} s and may still answer: {', '.join(left)}. Look at the nodes that they are on."
+        )
 
 
 def _record(facts: Facts, before: Lockdown | None, wanted: Lockdown | None) -> str | None:

@@ -17,6 +17,9 @@ from pathlib import Path
 from sandbox import ui
 from sandbox.paths import CACHE
 
+install_command: str | None = None
+"""Where set, nothing is built in this process: what is missing is an error that names this command."""
+
 _IGNORED = {"node_modules", "__pycache__", ".git", "dist"}
 
 
@@ -56,6 +59,8 @@ def artifact(name: str, inputs: Iterable[Path | str], build: Callable[[Path], No
     final = CACHE / name / content_key(inputs)
     if final.is_dir():
         return final
+    if install_command:
+        raise ui.SandboxError(f"{name} is not built as its sources are now: run `{install_command}`")
     final.parent.mkdir(parents=True, exist_ok=True)
     with (final.parent / f"{final.name}.lock").open("w") as lock:
         try:

@@ -14,6 +14,8 @@ from settings.base import Finding, Refused, Settings
 
 LOCKDOWN = "runbook:lockdown"
 LONGEST = timedelta(days=7)
+GATE = "lockdown"
+"""Name of the gate's Deployment."""
 GATE_RESOURCES = resources("20m", "32Mi", "8Mi", limits=("500m", "128Mi", "32Mi"))
 """Of each pod of the gate."""
 

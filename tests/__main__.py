@@ -1,5 +1,5 @@
 """`make test`: everything a change has to pass, quickest first. `--quick` stops before a cluster is needed.
-`--drills` adds what practises a whole emergency.
+`--drills` adds what practises a whole emergency. `--install` only installs and builds what the tests need.
 
 Ends with pytest's own closing line and exit code.
 """
@@ -16,6 +16,7 @@ import pytest
 
 from sandbox import ui
 from sandbox.paths import ENV_FILE, ROOT
+from tests import changed, install
 
 THE_NODE = "tests/cluster/test_sandbox.py"
 """What kills parts of the node to see them come back."""
@@ -42,30 +43,50 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="lint, types and unit tests only")
     parser.add_argument("--drills", action="store_true", help="also what practises a whole emergency, for minutes")
+    parser.add_argument("--changed", nargs="?", const="", metavar="BASE", help="only the tests that a change can break")
+    parser.add_argument("--install", action="store_true", help="install and build what the tests need, and stop")
+    parser.add_argument(
+        "--bare", action="store_true", help="first remove the Debian packages that only tests and image builds need"
+    )
+    parser.add_argument("--yes", action="store_true", help="do not ask before packages are removed")
     parser.add_argument("pytest", nargs="*", help="passed on to pytest, for example: -k rollback")
     arguments = parser.parse_args()
 
+    if arguments.bare:
+        install.bare(yes=arguments.yes)
+    if arguments.install:
+        install.install()
+        if ENV_FILE.exists():
+            install.images()
+        return 0
     tools = ROOT / ".venv" / "bin"
     check("lint", [str(tools / "ruff"), "check", "."])
     check("format", [str(tools / "ruff"), "format", "--check", "."])
     check("types", [str(tools / "basedpyright")])
     check("secrets in stack files", [str(tools / "runbook"), "secrets", "lint"])
-    if arguments.quick:
-        return run_pytest(dict(os.environ), "tests/unit", *arguments.pytest)
+    paths = {folder: [f"tests/{folder}"] for folder in changed.FOLDERS}
+    if arguments.changed is not None:
+        paths = changed.paths(arguments.changed or None)
+    if arguments.quick or not paths["tasks"] + paths["cluster"]:
+        install.install(quick=True)
+        return run_pytest(dict(os.environ), paths["unit"], *arguments.pytest)
+    install.install()
     subprocess.run([sys.executable, "-m", "sandbox", "up"], cwd=ROOT, check=True)
+    install.images()
     subprocess.run([sys.executable, "-m", "sandbox.toolchain", "test"], cwd=ROOT, check=True)
     environment = environment_of_sandbox()
+    node = [THE_NODE] if {THE_NODE, "tests/cluster"} & {*paths["cluster"]} else []
+    rest = [path for path in paths["cluster"] if path != THE_NODE]
     # Files run side by side, the long ones first. What kills parts of the node does so while nothing else needs the
     # cluster; it mostly waits, so that there is a processor for each of the others.
     workers = min(os.cpu_count() or 2, 4) + 1
-    code = run_pytest(environment, THE_NODE, "tests/tasks", "tests/unit", *by_file(workers), *arguments.pytest)
+    code = run_pytest(environment, [*node, *paths["tasks"], *paths["unit"]], *by_file(workers), *arguments.pytest)
     if code not in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED):
         return code
     which = [] if arguments.drills else ["-m", "not drill"]
     # The tests of the cluster wait for the one node as much as for each other: two at once are enough.
-    return run_pytest(
-        environment, "tests/cluster", f"--ignore={THE_NODE}", *by_file(2), "--durations=10", *which, *arguments.pytest
-    )
+    apart = [f"--ignore={THE_NODE}", *by_file(2), "--durations=10"]
+    return run_pytest(environment, rest, *apart, *which, *arguments.pytest)
 
 
 def by_file(workers: int) -> list[str]:
@@ -73,8 +94,10 @@ def by_file(workers: int) -> list[str]:
     return [f"--numprocesses={workers}", "--dist=loadfile", "--no-loadscope-reorder"]
 
 
-def run_pytest(environment: Mapping[str, str], *arguments: str) -> int:
-    return subprocess.run([sys.executable, "-m", "pytest", *arguments], cwd=ROOT, env=environment).returncode
+def run_pytest(environment: Mapping[str, str], paths: Sequence[str], *arguments: str) -> int:
+    if not paths:  # without any, pytest runs everything
+        return pytest.ExitCode.OK
+    return subprocess.run([sys.executable, "-m", "pytest", *paths, *arguments], cwd=ROOT, env=environment).returncode
 
 
 if __name__ == "__main__":

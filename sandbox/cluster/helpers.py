@@ -27,10 +27,12 @@ class Helpers:
     pause_image: Path
 
 
+def node_tools() -> Part:
+    return Part(folder=_HERE / "node-tools", programs={name: f"./{name}" for name in ("forwarder", "pause")})
+
+
 def build() -> Helpers:
-    tools = gobuild.build(
-        Part(folder=_HERE / "node-tools", programs={name: f"./{name}" for name in ("forwarder", "pause")})
-    )
+    tools = gobuild.build(node_tools())
     alone = {
         name: gobuild.build(Part(folder=_HERE / name, programs={name: "."})) / name for name in ("etcd", "provisioner")
     }

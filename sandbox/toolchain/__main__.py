@@ -1,10 +1,11 @@
-"""`python -m sandbox.toolchain`: build everything; `test`: the providers' own Go tests, once per content."""
+"""`python -m sandbox.toolchain`: build everything; `test`: the Go tests of what is written here, once per content."""
 
 from __future__ import annotations
 
 import sys
 
 from sandbox import toolchain, ui
+from sandbox.cluster import helpers
 from sandbox.toolchain.gobuild import test
 from sandbox.toolchain.parts import PLUGINS, plugin_part
 
@@ -16,7 +17,7 @@ def main(arguments: list[str]) -> int:
                 print(toolchain.cluster_binaries())
                 print(toolchain.ensure().bin)
             case ["test"]:
-                for part in map(plugin_part, PLUGINS):
+                for part in (*map(plugin_part, PLUGINS), helpers.node_tools()):
                     if any(part.folder.glob("**/*_test.go")):  # the official provider is tested where it is made
                         print((test(part) / "output.txt").read_text(), end="")
             case ["helm"]:

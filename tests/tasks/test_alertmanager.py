@@ -84,7 +84,6 @@ def told() -> Iterator[Told]:
 
 @pytest.fixture
 def send(told: Told, tmp_path: Path) -> Iterator[Any]:
-    packages.ensure({"prometheus-alertmanager": packages.TESTS["prometheus-alertmanager"]})
     for channel, name in MONITORING.slack.secret_names.items():
         (tmp_path / name).write_text(f"{told.url}/{channel}")
     (tmp_path / "token").write_text(TOKEN)

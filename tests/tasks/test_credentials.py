@@ -23,7 +23,7 @@ def log() -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def server(installed: None, log: list[str]) -> Iterator[Postgres]:
+def server(log: list[str]) -> Iterator[Postgres]:
     with postgres("-c", "log_statement=all", "-c", "log_connections=on", log=log) as server:
         yield server
 

@@ -11,7 +11,7 @@ from tests.tasks.rotating import Cache
 from tests.tasks.running import task
 
 
-def test_a_redis_that_starts_again_has_the_users_of_its_file(tmp_path: Path, installed: None) -> None:
+def test_a_redis_that_starts_again_has_the_users_of_its_file(tmp_path: Path) -> None:
     cache = Cache(tmp_path)
     with cache.serving():
         cache.done("prepare", 1, 0)

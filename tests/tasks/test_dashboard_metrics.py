@@ -16,9 +16,7 @@ EXPRS = " ".join(query.expr for row in database(Monitoring()).rows for panel in 
 
 
 def exporter(what: str) -> str:
-    name = f"prometheus-{what}-exporter"
-    packages.ensure({name: packages.TESTS[name]})
-    return packages.installed(name)
+    return packages.installed(f"prometheus-{what}-exporter")
 
 
 def missing(prefix: str, port: int) -> set[str]:

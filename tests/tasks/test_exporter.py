@@ -236,7 +236,7 @@ def expressions() -> dict[str, str]:
     return found
 
 
-def test_alerts_fire_on_what_they_are_for(settings: dict[str, str], tmp_path: Path, installed: None) -> None:
+def test_alerts_fire_on_what_they_are_for(settings: dict[str, str], tmp_path: Path) -> None:
     """promtool evaluates the documented expressions over what the exporter says of a good and of a bad store."""
     good = {**settings, "BACKUP_STORE": f"file://{tmp_path}/good"}
     bad = {**settings, "BACKUP_STORE": f"file://{tmp_path}/bad"}

@@ -27,7 +27,6 @@ def told(port: int) -> set[str]:
 
 def test_postgres() -> None:
     name = "prometheus-postgres-exporter"
-    packages.ensure({name: packages.TESTS[name]})
     (port,) = free_ports(1)
     with postgres() as server:
         environment = os.environ | {"DATA_SOURCE_NAME": f"{server.url()}?sslmode=disable"}
@@ -38,7 +37,6 @@ def test_postgres() -> None:
 
 def test_redis(tmp_path: Path) -> None:
     name = "prometheus-redis-exporter"
-    packages.ensure({name: packages.TESTS[name]})
     server, port = free_ports(2)
     redis = ["redis-server", "--port", str(server), "--bind", "127.0.0.1", "--save", "", "--dir", str(tmp_path)]
     command = [

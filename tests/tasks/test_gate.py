@@ -78,7 +78,6 @@ def server() -> Iterator[ThreadingHTTPServer]:
 
 class Gates:
     def __init__(self, folder: Path, target: int) -> None:
-        packages.ensure({"haproxy": packages.TESTS["haproxy"]})
         self._folder, self._target = folder, target
         self._running: list[subprocess.Popen[bytes]] = []
 

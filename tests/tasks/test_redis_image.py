@@ -36,7 +36,7 @@ class Server:
 
 
 @pytest.fixture
-def mounted(tmp_path: Path, installed: None) -> dict[str, Path]:
+def mounted(tmp_path: Path) -> dict[str, Path]:
     """The files that the pod's Secret holds."""
     files = {"REDIS_PASSWORD_FILE": tmp_path / "password", "REDIS_USERS_FILE": tmp_path / "users"}
     files["REDIS_PASSWORD_FILE"].write_text("admin-password")

@@ -106,16 +106,16 @@ AWAY = {"RotationStatusUnreadable"}
 
 @pytest.mark.parametrize(("alert", "series", "before", "after"), CASES, ids=[case[0] for case in CASES])
 def test_an_alert_fires_beyond_its_limit_and_not_at_it(
-    alert: str, series: dict[str, str], before: int, after: int, rules: Path, installed: None
+    alert: str, series: dict[str, str], before: int, after: int, rules: Path
 ) -> None:
     assert firing(rules, series, {before: set(), after: {alert}}) == ""
     assert firing(rules, series, {before: {alert}, after: {alert}}) != "", "it would say so"
 
 
-def test_nothing_fires_while_all_is_well(rules: Path, installed: None) -> None:
+def test_nothing_fires_while_all_is_well(rules: Path) -> None:
     assert firing(rules, HEALTHY, {moment: set() for moment in (2 * DAY - HOUR, 2 * DAY)}) == ""
 
 
-def test_promtool_accepts_the_rules(rules: Path, installed: None) -> None:
+def test_promtool_accepts_the_rules(rules: Path) -> None:
     done = subprocess.run(["promtool", "check", "rules", rules], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr

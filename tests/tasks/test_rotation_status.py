@@ -50,7 +50,7 @@ def values(text: str) -> dict[str, float]:
     return {name: float(value) for name, _, value in lines}
 
 
-def test_what_is_told_of_each_secret(file: Path, installed: None) -> None:
+def test_what_is_told_of_each_secret(file: Path) -> None:
     file.write_text(json.dumps([RETIRED, NEVER, FAILED]))
     told = metrics(file)
     assert subprocess.run(["promtool", "check", "metrics"], input=told, text=True).returncode == 0

@@ -83,11 +83,6 @@ def alerts(which: str = "default") -> list[Alert]:
     return [alert for each in made(which) for alert in each.alerts]
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _programs() -> None:
-    packages.ensure({name: packages.TESTS[name] for name in ("prometheus", "prometheus-alertmanager")})
-
-
 def promtool(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run([packages.installed("promtool"), *arguments], capture_output=True, text=True)
 

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from lightkube.models.meta_v1 import ObjectMeta
+from lightkube.resources.core_v1 import Pod
 from pydantic import ValidationError
 from typer.testing import CliRunner
 
 from ops import cli, cli_security, decisions, health
+from ops.cluster import Cluster
 from ops.errors import Refused
 from ops.facts import Facts
 from ops.stackfile import read
 from settings import Lockdown, Precautions
-from settings.lockdown import LOCKDOWN
+from settings.lockdown import GATE, LOCKDOWN
 from tests.unit.rendering import RELEASE, Program, run_program, secrets_for, stack_config
 from tests.unit.test_settings import edited, refusal
 
@@ -260,3 +264,32 @@ def test_the_gates_answer_is_not_the_applications(monkeypatch: pytest.MonkeyPatc
     assert not health.ask("http://shop.example.com").bad
     answering(503, {"status": "unhealthy"})
     assert health.ask("http://shop.example.com").bad
+
+
+@pytest.mark.parametrize(
+    ("lists", "left"),
+    [
+        ([[]], []),
+        ([["old-1", "old-2"], ["old-2"], []], []),
+        ([["old-1"], ["old-1"], ["old-1"]], ["old-1"]),
+    ],
+)
+def test_new_rules_are_in_force_when_no_gate_is_terminating(lists: list[list[str]], left: list[str]) -> None:
+    """`lists`: the terminating pods, as they are found at first and after each change."""
+
+    class Terminating(Cluster):
+        def __init__(self) -> None:
+            self.namespace = "shop"
+            self.found = iter(lists)
+
+        def _pods(self, service: str) -> list[Pod]:
+            assert service == GATE
+            gone = [ObjectMeta(name=name, deletionTimestamp=datetime.now(UTC)) for name in next(self.found)]
+            return [Pod(metadata=meta) for meta in (*gone, ObjectMeta(name="new-1"))]
+
+        def changes(self, path: str, seconds: float, **selection: str) -> Iterator[tuple[str, dict[str, Any]]]:
+            yield from [("MODIFIED", {})] * (len(lists) - 1)
+
+    cluster = Terminating()
+    assert cluster.await_terminated(GATE, 1) == left
+    assert next(cluster.found, None) is None, "it looked again after each change, and no longer than needed"

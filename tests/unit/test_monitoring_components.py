@@ -14,7 +14,6 @@ import yaml
 
 from components.monitoring import for_lib_pq
 from components.operated import alertmanager_config
-from sandbox import packages
 from settings.alerting.routes import Places, alertmanager, inhibitions
 from settings.monitoring import Monitoring
 from tests.unit.rendering import Program, Registered, run_program
@@ -207,7 +206,6 @@ def test_an_identity_only_where_kubelets_ask_for_one(complete: Program, plain: P
 
 
 def test_the_servers_accept_what_is_mounted(complete: Program, tmp_path: Path) -> None:
-    packages.ensure({name: packages.TESTS[name] for name in ("prometheus", "prometheus-alertmanager")})
     made_up = {
         "value-of-dead_mans_switch_url": "https://switch.example.com",
         "/var/run/secrets/kubernetes.io/serviceaccount": str(tmp_path),

@@ -207,7 +207,6 @@ def test_without_rollback_there_is_no_limit_to_keep_to() -> None:
 
 @pytest.fixture(scope="module")
 def amtool() -> str:
-    packages.ensure({"prometheus-alertmanager": packages.TESTS["prometheus-alertmanager"]})
     return packages.installed("amtool")
 
 

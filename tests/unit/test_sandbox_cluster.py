@@ -14,8 +14,6 @@ from cryptography import x509
 
 from sandbox import packages
 from sandbox.cluster import config, helpers, host, layout, pki, ports, programs
-from sandbox.toolchain import gobuild
-from sandbox.toolchain.gobuild import Part
 from sandbox.ui import SandboxError
 
 
@@ -182,10 +180,3 @@ def test_the_pause_image_is_an_oci_image(tmp_path: Path) -> None:
         manifest = json.loads(blob(entry))
         assert json.loads(blob(manifest["config"]))["rootfs"]["diff_ids"] == [manifest["layers"][0]["digest"]]
         assert b"program" in blob(manifest["layers"][0])
-
-
-def test_the_forwarder_carries_half_closed_connections_and_survives_a_restarted_backend() -> None:
-    """Its own Go tests, run once per content."""
-    folder = Path(helpers.__file__).parent / "node-tools"
-    output = gobuild.test(Part(folder=folder, programs={})) / "output.txt"
-    assert "ok" in output.read_text()

@@ -25,6 +25,7 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """No test touches the real cache, logs, or what an earlier test learned about the machine."""
     folder = tmp_path / "cache"
     monkeypatch.setattr(cache, "CACHE", folder)
+    monkeypatch.setattr(cache, "install_command", None)  # these tests build
     monkeypatch.setattr(engine, "CACHE", folder)
     monkeypatch.setattr(engine, "_OFFICIAL", folder / "official-plugins")
     monkeypatch.setattr(gobuild, "CACHE", folder)

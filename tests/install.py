@@ -1,0 +1,47 @@
+"""What tests need, installed, built and fetched before the first of them starts; tests only find it."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+
+from sandbox import cluster, packages, toolchain, ui
+from sandbox.images import base_layout, controller, monitoring
+from sandbox.paths import STATE
+from tests.tasks import majors
+
+
+def install(*, quick: bool = False) -> None:
+    """Debian packages, all in one go; and programs that only tests run. `quick`: what the unit tests need."""
+    if quick:
+        packages.ensure(packages.UNIT_TESTS)
+        return
+    packages.ensure(*cluster.check(), *packages.FOR_TESTS)
+    toolchain.kube_score()
+    base_layout()
+    for major in majors.VERSIONS:
+        majors.programs(major)
+
+
+def images() -> None:
+    """Images that only tests run, built and pushed to the registry of `make up`."""
+    registry = json.loads((STATE / "images.json").read_text())["tasks"].partition("/")[0]
+    for image in (monitoring, controller):
+        image.pushed(registry, base_layout())
+
+
+def bare(*, yes: bool) -> None:
+    """Remove the Debian packages that only tests and image builds need, as far as they were installed from here."""
+    gone = packages.removable(packages.FOR_TESTS)
+    if not gone:
+        print("Nothing to remove: no package of tests and image builds was installed from here.", file=sys.stderr)
+        return
+    print(f"These packages go, with their configuration and data:\n    {' '.join(gone)}", file=sys.stderr)
+    if not yes and os.environ.get("CI") != "true":
+        if not sys.stdin.isatty():
+            raise ui.SandboxError("nothing was removed: there is no terminal to ask on; `--yes` answers")
+        print("Remove them? [y/N] ", end="", file=sys.stderr, flush=True)
+        if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+            raise ui.SandboxError("nothing was removed")
+    packages.remove(gone)
