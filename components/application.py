@@ -10,7 +10,6 @@ from typing import Any
 import pulumi
 from pulumi import Input, ResourceOptions
 from pulumi_kubernetes.apps.v1 import Deployment, DeploymentSpecArgsDict
-from pulumi_kubernetes.autoscaling.v2 import HorizontalPodAutoscaler
 from pulumi_kubernetes.core.v1 import (
     ConfigMap,
     ContainerArgsDict,
@@ -164,6 +163,9 @@ class Application(pulumi.ComponentResource):
                 opts=ResourceOptions.merge(self._inside, ResourceOptions(depends_on=[deployment])),
             )
         if service.autoscaler:
+            # An API group takes time to load, and not every stack scales.
+            from pulumi_kubernetes.autoscaling.v2 import HorizontalPodAutoscaler
+
             HorizontalPodAutoscaler(
                 f"{service.name}-autoscaler",
                 metadata=named,

@@ -6,14 +6,23 @@ and the tests use the models without an engine.
 
 from __future__ import annotations
 
+import ast
+import inspect
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Annotated, Any, Self
+from itertools import pairwise
+from textwrap import dedent
+from typing import TYPE_CHECKING, Annotated, Any, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, model_validator
 from pydantic.alias_generators import to_camel
+
+if TYPE_CHECKING:
+    from pydantic import GetJsonSchemaHandler
+    from pydantic.json_schema import JsonSchemaValue
+    from pydantic_core import CoreSchema
 
 Path = tuple[str | int, ...]
 
@@ -43,7 +52,8 @@ class Settings(BaseModel):
         frozen=True,
         alias_generator=to_camel,
         validate_by_name=True,
-        use_attribute_docstrings=True,
+        # A model's validator is built when the model is first used: most are only used as part of another.
+        defer_build=True,
         # Never echo input in a pydantic message: it may be a secret put in the wrong place.
         hide_input_in_errors=True,
     )
@@ -57,9 +67,37 @@ class Settings(BaseModel):
         """What is wrong between fields; a model with such rules says so here."""
         return []
 
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        """Describe each field by the docstring below it.
+
+        pydantic's `use_attribute_docstrings` reads the sources whenever the models are loaded; a run of the program
+        needs no descriptions.
+        """
+        reference = handler(core_schema)
+        properties = handler.resolve_ref_schema(reference).get("properties", {})
+        docstrings = _attribute_docstrings(cls)
+        for name, field in cls.model_fields.items():
+            if name in docstrings and (described := properties.get(field.alias or name)):
+                described.setdefault("description", docstrings[name])
+        return reference
+
     def to_config(self) -> dict[str, Any]:
         """The object as it stands in a stack file."""
         return self.model_dump(mode="json", by_alias=True, exclude_none=True)
+
+
+def _attribute_docstrings(model: type[Settings]) -> dict[str, str]:
+    """The docstring below each field, its own and inherited ones."""
+    found: dict[str, str] = {}
+    for cls in reversed(model.__mro__[: model.__mro__.index(Settings)]):
+        for statement in ast.parse(dedent(inspect.getsource(cls))).body:
+            assert isinstance(statement, ast.ClassDef)
+            for field, text in pairwise(statement.body):
+                match field, text:
+                    case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(docstring))):
+                        found[name] = inspect.cleandoc(docstring)
+    return found
 
 
 def refuse(findings: Iterable[Finding]) -> None:

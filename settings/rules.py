@@ -64,7 +64,7 @@ def _rule(check: _Rule) -> _Rule:
     return check
 
 
-def across(parsed: Mapping[str, Any], file: StackFile, schema: Mapping[str, Any]) -> Iterator[Problem]:
+def across(parsed: Mapping[str, Any], file: StackFile, schema: Callable[[], Mapping[str, Any]]) -> Iterator[Problem]:
     """What is wrong between keys: a rule runs when every key it names could be read."""
     known = {**parsed, "file": file, "schema": schema}
     for check in _RULES:
@@ -209,10 +209,10 @@ def _may_know_more(release: Release | None) -> bool:
 
 @_rule
 def _production_has_backups(
-    environment: str, backup: Backup | None, file: StackFile, schema: Mapping[str, Any]
+    environment: str, backup: Backup | None, file: StackFile, schema: Callable[[], Mapping[str, Any]]
 ) -> Iterator[Problem]:
     if environment == "production" and backup is None and "runbook:backup" not in file.values:
-        yield missing("backup", schema)
+        yield missing("backup", schema())
 
 
 @_rule

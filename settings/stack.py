@@ -77,7 +77,6 @@ class StackSettings(Settings):
 
 def parse(file: StackFile) -> StackSettings:
     """The settings, or one SettingsError that tells every problem at once."""
-    schema = json_schema()
     problems = list(_unknown_keys(file))
     parsed: dict[str, Any] = {}
     for key, field in StackSettings.model_fields.items():
@@ -90,12 +89,12 @@ def parse(file: StackFile) -> StackSettings:
             try:
                 parsed[key] = _adapter(key).validate_python(raw)
             except ValidationError as error:
-                problems += problems_of(error, key, raw, schema)
+                problems += problems_of(error, key, raw, json_schema())
         elif field.is_required():
-            problems.append(missing(key, schema))
+            problems.append(missing(key, json_schema()))
         else:
             parsed[key] = field.get_default(call_default_factory=True)
-    problems += across(parsed, file, schema)
+    problems += across(parsed, file, json_schema)
     if problems:
         raise SettingsError(file.name, problems)
     return StackSettings.model_construct(**parsed)
