@@ -10,7 +10,7 @@ help: ## this list
 .PHONY: .venv
 
 .PHONY: up
-up: .venv ## build and start the sandbox, release the sample shop, print its URL
+up: .venv ## build and start the sandbox, release the sample shop, print its URLs
 	@$(python) -m sandbox up
 
 .PHONY: test

@@ -16,13 +16,13 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.timing import Series
-from sandbox.images import base_layout, monitoring
 from sandbox.paths import STATE
+from sandbox.traffic import Traffic
 from tests.cluster.automatic import Watched, over, refresh, watched_stack
-from tests.cluster.monitored import SHORT, Observed, eventually
-from tests.cluster.traffic import Traffic
+from tests.cluster.monitored import Observed, eventually
 
 _RUNBOOK: Mapping[str, Any] = {}
+_SHORT: Mapping[str, Any] = {"errorRateSeconds": 5, "rateSeconds": 20}
 _SHORTER: Mapping[str, Any] = {"errorRateSeconds": 30}
 _LOOPS = {"Flagger's loop, 60 s x 5": (60, 5), "Flagger's loop, 10 s x 10": (10, 10)}
 """As its tutorials have it: the default interval, and the shortest one it takes."""
@@ -38,8 +38,7 @@ Taken = tuple[float, float]
 
 def measure(runs: int) -> dict[str, Any]:
     images = json.loads((STATE / "images.json").read_text())
-    image = monitoring.pushed(images["tasks"].partition("/")[0], base_layout())
-    with tempfile.TemporaryDirectory() as folder, watched_stack("detection", images, image, Path(folder)) as watched:
+    with tempfile.TemporaryDirectory() as folder, watched_stack("detection", images, Path(folder)) as watched:
         contenders: dict[str, Callable[[], Taken]] = {
             "ours, the runbook's 120 s": lambda: _ours(watched, images, _RUNBOOK),
             "ours, 30 s": lambda: _ours(watched, images, _SHORTER),
@@ -93,7 +92,7 @@ def _ours(watched: Watched, images: Mapping[str, str], triggers: Mapping[str, An
 
 
 def _loop(watched: Watched, images: Mapping[str, str], interval: int, threshold: int) -> Taken:
-    _release(watched, images, SHORT["triggers"], dry=True)
+    _release(watched, images, _SHORT, dry=True)
     observed = Observed(watched.stack)
     failed = 0
     with Traffic(watched.stack.url) as traffic:

@@ -1,8 +1,10 @@
-"""`python -m sandbox up | status | env | logs | s3-key | down`: what `make` calls, and key pairs for its S3 server."""
+"""`python -m sandbox up | status | env | logs | traffic | s3-key | down`: what `make` calls, requests as customers make
+them, and key pairs for its S3 server."""
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import json
 import os
@@ -13,7 +15,7 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from sandbox import cluster, env, images, packages, stack, toolchain, ui
+from sandbox import cluster, env, images, packages, stack, toolchain, traffic, ui
 from sandbox.cluster import Cluster, layout
 from sandbox.cluster.s3keys import KeyPair
 from sandbox.paths import ENV_FILE, LOGS, ROOT, STATE
@@ -50,6 +52,8 @@ def _parser() -> argparse.ArgumentParser:
     logs = command("logs", _logs, "print the log of one part of the sandbox")
     logs.add_argument("name", nargs="?", help="without it: which logs there are")
     logs.add_argument("--follow", "-f", action="store_true", help="go on printing what is added")
+    customers = command("traffic", _traffic, "ask the shop as customers do, and print each second how that went")
+    customers.add_argument("--seconds", type=float, default=600, help="end after this long (default: 600)")
     key = command("s3-key", _s3_key, "a new key pair for the S3 server, as JSON, or the end of one")
     key.add_argument(
         "verb", choices=["issue", "revoke"], help="revoke: the pair from PULUMI_COMMAND_STDOUT or standard input"
@@ -69,9 +73,9 @@ def _up(arguments: argparse.Namespace) -> int:
     running = cluster.up()
     with ThreadPoolExecutor() as pool:
         # Compiling keeps the processors busy, images mostly wait for downloads.
-        building = pool.submit(images.build_all, running.registry)
-        tools = toolchain.ensure()
-        built = building.result()
+        compiling = pool.submit(toolchain.ensure)
+        built = images.build_all(running.registry, compiling.result if running.s3 else None)
+        tools = compiling.result()
     (STATE / "images.json").write_text(json.dumps(built, indent=2) + "\n")
     environment = env.write(running, tools)
     with ui.step("stack"):
@@ -142,21 +146,39 @@ def _foreground(command: list[str], environment: Mapping[str, str]) -> int:
 
 def _welcome(running: Cluster, environment: Mapping[str, str], seconds: float) -> None:
     outputs = json.loads(ui.run(["pulumi", "stack", "output", "--json"], cwd=ROOT, env=environment))
-    registry = running.registry
-    print(
-        f"""
-The shop answers at {outputs["url"]}/shop (revision {outputs["revision"]}; up in {seconds:.0f} s).
+    shop = f"{running.registry}/shop"
+    urls = {"The shop": f"{outputs['url']}/shop"}
+    tries = {
+        f". {_shown(ENV_FILE)}": "",
+        "runbook status": "",
+        "runbook backup list": "which there are, and when each was proven",
+        f"runbook deploy {shop}:v2": "the next version, with a migration",
+        f"runbook deploy {shop}:v4-errors": "a bad one: watch it being refused",
+        "runbook history": "",
+        "runbook rollback": "",
+    }
+    print(f"\nUp in {seconds:.0f} s; revision {outputs['revision']} serves.\n")
+    if running.prometheus and running.alertmanager:
+        urls |= {"Prometheus": f"{running.prometheus}/alerts", "Alertmanager": running.alertmanager}
+        urls |= {"Sent to Slack": "python -m sandbox logs slack"}
+    _print_columns(urls, 15, "")
+    print("\nTry next:\n")
+    _print_columns(tries, 46, "# ")
+    if running.prometheus:
+        print("\nWith v2 released, a release that fails only under customers' requests is taken back automatically:\n")
+        late = {
+            f"runbook deploy {shop}:v8-late-errors": "passes every check",
+            "python -m sandbox traffic": "until v2 answers again, in about half a minute",
+            "runbook history": "who took it back",
+            "pulumi config refresh --force": "the stack file as the controller's update had it",
+        }
+        _print_columns(late, 46, "# ")
+    print(f"\nAll images: {_shown(STATE / 'images.json')}. Stop and remove everything: make down")
 
-    . {_shown(ENV_FILE)}
-    runbook status
-    runbook backup list                           # which there are, and when each was proven
-    runbook deploy {registry}/shop:v2             # the next version, with a migration
-    runbook deploy {registry}/shop:v4-errors      # a bad one: watch it being refused
-    runbook history
-    runbook rollback
 
-All images: {_shown(STATE / "images.json")}. Stop and remove everything: make down"""
-    )
+def _print_columns(rows: Mapping[str, str], width: int, sign: str) -> None:
+    for left, right in rows.items():
+        print(f"    {left:<{width}} {sign}{right}" if right else f"    {left}")
 
 
 def _status(arguments: argparse.Namespace) -> int:
@@ -202,6 +224,12 @@ def _logs(arguments: argparse.Namespace) -> int:
         return 0
     follow: list[str | Path] = ["--follow"] if arguments.follow else ["--lines=+1"]
     return subprocess.run(["tail", *follow, cluster.logs(arguments.name)], check=False).returncode
+
+
+def _traffic(arguments: argparse.Namespace) -> int:
+    with contextlib.suppress(KeyboardInterrupt):
+        traffic.report(stack.public_url(), arguments.seconds)
+    return 0
 
 
 def _s3_key(arguments: argparse.Namespace) -> int:

@@ -1,4 +1,4 @@
-"""The sandbox's own stack: made in the local backend, its file filled in from the committed template."""
+"""The sandbox's own stack: made in its backend, its file filled in from the committed template."""
 
 from __future__ import annotations
 
@@ -6,17 +6,27 @@ import json
 import re
 import secrets
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import yaml
 
 from ops import stackfile
 from sandbox import ui
-from sandbox.cluster import Cluster, s3_server
-from sandbox.env import STACK, STACK_FILE
+from sandbox.cluster import Cluster, ObjectStore, layout, s3_server, slack
+from sandbox.cluster.s3keys import KeyPair, connect
+from sandbox.env import PASSPHRASE, STACK, STACK_FILE, STATE_BUCKET
 from sandbox.paths import LOGS, ROOT, STATE
 from settings.backup import S3_ACCESS_KEY, S3_SECRET_KEY
+from settings.monitoring import (
+    CHANNELS,
+    DEAD_MANS_SWITCH,
+    SLACK_SECRET,
+    STATE_ACCESS_KEY,
+    STATE_PASSPHRASE,
+    STATE_SECRET_KEY,
+)
 
 _TEMPLATE = ROOT / f"Pulumi.{STACK}.yaml"
 _PROJECT = STATE / "project"
@@ -25,6 +35,8 @@ _IMAGE = re.compile(r"^[^/\s]+/(?P<name>[a-z0-9._-]+)@sha256:[0-9a-f]{64}$")
 _S3_KEY = "python -m sandbox s3-key"
 _ROTATION = {"secrets": {"BACKUP_S3": {"issue": f"{_S3_KEY} issue", "revoke": f"{_S3_KEY} revoke"}}}
 """The sandbox's own S3 server makes key pairs; nobody has to bring any."""
+_NEED_S3 = ("runbook:backup", "runbook:monitoring")
+"""What the template has on the sandbox's own node: backups, and a rollback controller that reads the engine's state."""
 _PREFIXES = {
     "STRIPE_SECRET_KEY": "sk_test_",
     "STRIPE_WEBHOOK_SECRET": "whsec_",
@@ -39,18 +51,23 @@ def ensure(cluster: Cluster, images: Mapping[str, str], environment: Mapping[str
     """
     if not STACK_FILE.exists():
         shutil.copyfile(_TEMPLATE, STACK_FILE)
+    if cluster.s3:
+        _keep_versions(cluster.s3)
     _init(environment)
     file = stackfile.read(STACK_FILE)
+    here = _Here(cluster, images, _api_server(environment) if cluster.s3 else [])
     changes = {
         key: replaced
         for key, value in file.config.items()
         # What is released is decided by `runbook deploy`, not here.
-        if key not in ("runbook:release", "runbook:quarantine")
-        and (replaced := _with_this_sandbox(value, cluster, images)) != value
+        if key not in ("runbook:release", "runbook:quarantine") and (replaced := here.fill(value)) != value
     }
-    if cluster.s3 is None and "runbook:backup" in file.config:
-        ui.note("no backups: the sandbox starts no S3 server beside your own cluster; set runbook:backup to have them")
-        changes["runbook:backup"] = None
+    if cluster.s3 is None and (left_out := [key for key in _NEED_S3 if key in file.config]):
+        ui.note(
+            f"without {', '.join(left_out)}: the sandbox starts no S3 server beside your own cluster; "
+            "to have them, write there which one to use"
+        )
+        changes |= dict.fromkeys(left_out)
     if changes:
         file.edited(changes).save()
     _invent_secrets(cluster, environment)
@@ -61,6 +78,13 @@ def released_image() -> str | None:
     """The image that the stack file says is released."""
     release = stackfile.read(STACK_FILE).config.get("runbook:release")
     return release["image"] if release else None
+
+
+def public_url() -> str:
+    """Where customers reach the shop."""
+    if not STACK_FILE.exists():
+        raise ui.SandboxError(f"{STACK_FILE} is not there yet: run `make up` first")
+    return stackfile.read(STACK_FILE).config["runbook:ingress"]["publicUrl"]
 
 
 def image_to_release(images: Mapping[str, str]) -> str:
@@ -93,38 +117,81 @@ def _init(environment: Mapping[str, str]) -> None:
     _pulumi(environment, "stack", "select", STACK)
 
 
-def _with_this_sandbox(value: Any, cluster: Cluster, images: Mapping[str, str]) -> Any:
-    """A config value with the images built here, and the address at which the ingress answers."""
-    if isinstance(value, dict):
-        return {key: _with_this_sandbox(item, cluster, images) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_with_this_sandbox(item, cluster, images) for item in value]
-    if not isinstance(value, str):
+@dataclass(frozen=True)
+class _Here:
+    """What the template's placeholders stand for."""
+
+    cluster: Cluster
+    images: Mapping[str, str]
+    api_server: Sequence[Mapping[str, Any]]
+
+    def fill(self, value: Any) -> Any:
+        """A config value with the images built here, and the addresses at which ingress and API server answer."""
+        if isinstance(value, dict):
+            return {key: self.api_server if key == "apiServer" else self.fill(item) for key, item in value.items()}
+        if isinstance(value, list):
+            return [self.fill(item) for item in value]
+        if not isinstance(value, str):
+            return value
+        if match := _IMAGE.match(value):
+            return self.images.get(match["name"], value)
+        if re.fullmatch(r"https?://localhost:\d+", value):
+            return self.cluster.https if value.startswith("https:") else self.cluster.http
         return value
-    if match := _IMAGE.match(value):
-        return images.get(match["name"], value)
-    if re.fullmatch(r"https?://localhost:\d+", value):
-        return cluster.https if value.startswith("https:") else cluster.http
-    return value
+
+
+def _api_server(environment: Mapping[str, str]) -> list[dict[str, Any]]:
+    """Where the cluster's API server is, as network policies have to know it."""
+    command = "kubectl get endpointslices --namespace=default --selector=kubernetes.io/service-name=kubernetes -o json"
+    found = json.loads(ui.run(command.split(), env=environment))["items"]
+    return [
+        {"cidr": f"{address}/32", "ports": [port["port"] for port in item["ports"]]}
+        for item in found
+        for endpoint in item["endpoints"]
+        for address in endpoint["addresses"]
+    ]
+
+
+def _keep_versions(store: ObjectStore) -> None:
+    """Make the bucket of the engine's state, which keeps every version of it.
+
+    The server also lists a folder that has become empty as an object, which the engine would take for a lock; not in
+    a bucket with versions.
+    """
+    client = connect(store.url, KeyPair(store.access_key, store.secret_key))
+    if STATE_BUCKET not in {bucket["Name"] for bucket in client.list_buckets()["Buckets"]}:
+        client.create_bucket(Bucket=STATE_BUCKET)
+    client.put_bucket_versioning(Bucket=STATE_BUCKET, VersioningConfiguration={"Status": "Enabled"})
 
 
 def _invent_secrets(cluster: Cluster, environment: Mapping[str, str]) -> None:
     """Secrets that come from outside in a real stack: nobody knows the sandbox's, so any value does."""
     config = stackfile.read(STACK_FILE).config
+
+    def missing(section: str, secret: str) -> bool:
+        return section in config and f"secrets:{secret}" not in config
+
     wanted = {
         name: _PREFIXES.get(name, "") + secrets.token_hex(24)
         for name in config["runbook:application"].get("secrets", ())
         if f"secrets:{name}" not in config
     }
-    if cluster.s3 and "runbook:backup" in config and f"secrets:{S3_SECRET_KEY}" not in config:
-        # Not the server's own, which cannot be revoked. The part that is looked for is written last.
+    if cluster.s3 and missing("runbook:backup", S3_SECRET_KEY):
+        # Not the server's own, which cannot be revoked.
         stackfile.read(STACK_FILE).edited({"runbook:rotation": _ROTATION}).save()
         pair = s3_server().issue()
         wanted |= {S3_ACCESS_KEY: pair.access_key, S3_SECRET_KEY: pair.secret_key}
-    for name, value in wanted.items():
-        _pulumi(environment, "config", "set", "--secret", f"secrets:{name}", stdin=value)
+    if cluster.s3 and missing("runbook:monitoring", STATE_SECRET_KEY):
+        pair, receiver = s3_server().issue(), f"http://{layout.NODE_IP}:{layout.SLACK_PORT}"
+        wanted |= {f"{SLACK_SECRET}{channel.upper()}": f"{receiver}/{channel}" for channel in CHANNELS}
+        wanted |= {DEAD_MANS_SWITCH: f"{receiver}{slack.SWITCH}", STATE_PASSPHRASE: PASSPHRASE.read_text().strip()}
+        wanted |= {STATE_ACCESS_KEY: pair.access_key, STATE_SECRET_KEY: pair.secret_key}
+    if wanted:
+        values = {f"secrets:{name}": {"value": value, "secret": True} for name, value in wanted.items()}
+        # As PULUMI_OPTION_JSON: on the command line, other users and the log would see them.
+        _pulumi(dict(environment) | {"PULUMI_OPTION_JSON": json.dumps(values)}, "config", "set-all")
 
 
-def _pulumi(environment: Mapping[str, str], *arguments: str, stdin: str | None = None) -> str:
+def _pulumi(environment: Mapping[str, str], *arguments: str) -> str:
     command = ["pulumi", *arguments, "--non-interactive"]
-    return ui.run(command, cwd=ROOT, env=environment, log=_LOG, stdin=stdin)
+    return ui.run(command, cwd=ROOT, env=environment, log=_LOG)

@@ -44,7 +44,10 @@ class Cluster:
     ca: Path | None
     """Authority of the ingress certificate; None where the sandbox did not make it."""
     s3: ObjectStore | None = None
-    """Where backups go; None where the sandbox did not start one."""
+    """Where backups and the engine's state go; None where the sandbox did not start one."""
+    prometheus: str | None = None
+    alertmanager: str | None = None
+    """Base URLs of the sandbox's own stack's; None where only `kubectl port-forward` reaches them."""
     owned: bool = True
     """Whether the sandbox started this cluster."""
 
@@ -130,6 +133,8 @@ def _own() -> Cluster:
         http=f"http://localhost:{chosen.http}",
         https=f"https://localhost:{chosen.https}",
         ca=layout.CA,
+        prometheus=f"http://localhost:{chosen.prometheus}",
+        alertmanager=f"http://localhost:{chosen.alertmanager}",
         s3=ObjectStore(
             url=f"http://localhost:{chosen.s3}",
             access_key=(layout.PKI / "s3-access.key").read_text(),

@@ -16,10 +16,14 @@ DNS_IP = "10.96.0.10"
 INGRESS_IP = "10.96.0.80"
 S3_PORT = 8333
 """Of the S3 server, on the node's address."""
+SLACK_PORT = 8334
+"""Of what stands in Slack's place, on the node's address."""
 # All of these exist only inside the node's own network namespace: they cannot collide
 # with anything on the host, nor with a second sandbox.
 
 CGROUP = f"runbook-sandbox-{hashlib.sha256(str(STATE).encode()).hexdigest()[:8]}"
+NAMESPACE = "shop"
+"""Of the sandbox's own stack, whose Prometheus and Alertmanager the host reaches."""
 PAUSE_IMAGE = "sandbox.local/pause:1"
 
 CONF = STATE / "conf"

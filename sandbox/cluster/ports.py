@@ -20,6 +20,8 @@ class Ports:
     http: int = 18080
     https: int = 18443
     s3: int = 18333
+    prometheus: int = 19090
+    alertmanager: int = 19093
 
 
 def recorded() -> Ports | None:

@@ -53,6 +53,9 @@ def table(inputs: Inputs) -> list[Program]:
         ports.http: f"{layout.INGRESS_IP}:80",
         ports.https: f"{layout.INGRESS_IP}:443",
         ports.s3: f"{layout.NODE_IP}:{layout.S3_PORT}",
+        # Their network policies never shut the node out.
+        ports.prometheus: f"prometheus.{layout.NAMESPACE}.svc.cluster.local.:9090",
+        ports.alertmanager: f"alertmanager.{layout.NAMESPACE}.svc.cluster.local.:9093",
     }
     return [
         Program(
@@ -79,10 +82,15 @@ def table(inputs: Inputs) -> list[Program]:
             },
         ),
         Program(
+            "slack",
+            [sys.executable, str(Path(__file__).with_name("slack.py")), layout.NODE_IP, str(layout.SLACK_PORT)],
+        ),
+        Program(
             "forwarder",
             [
                 str(inputs.helpers.forwarder),
                 "--listen-netns=/run/host-netns",
+                f"--dns={layout.DNS_IP}:53",
                 *(f"127.0.0.1:{port}={target}" for port, target in routes.items()),
             ],
         ),

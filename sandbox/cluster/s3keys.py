@@ -9,6 +9,7 @@ import subprocess
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import boto3
 from botocore.config import Config
@@ -18,6 +19,8 @@ from sandbox.cluster.node import Node
 from sandbox.cluster.programs import beside_python
 from sandbox.ui import SandboxError
 
+REGION = "us-east-1"
+"""The server ignores it; clients and signatures need one."""
 _ACTIONS = "Admin,Read,Write,List,Tagging"
 """What a backup store's owner does: buckets and their rules, objects and their tags."""
 _REFUSALS = {"InvalidAccessKeyId", "SignatureDoesNotMatch"}
@@ -49,6 +52,18 @@ class KeyPair:
         if not isinstance(pair.access_key, str) or not re.fullmatch(r"\w+", pair.access_key, re.ASCII):
             raise SandboxError('expected a key pair: {"accessKeyId": "…", "secretAccessKey": "…"}')
         return pair
+
+
+def connect(url: str, pair: KeyPair) -> Any:
+    """An S3 client."""
+    return boto3.client(
+        "s3",
+        endpoint_url=url,
+        region_name=REGION,
+        aws_access_key_id=pair.access_key,
+        aws_secret_access_key=pair.secret_key,
+        config=Config(s3={"addressing_style": "path"}),
+    )
 
 
 @dataclass(frozen=True)
@@ -97,14 +112,7 @@ class Server:
 
     def _until(self, pair: KeyPair, *, accepted: bool) -> None:
         """Its gateway hears of a change from its store a moment later, and says so to nobody: ask it."""
-        client = boto3.client(
-            "s3",
-            endpoint_url=self.url,
-            region_name="us-east-1",
-            aws_access_key_id=pair.access_key,
-            aws_secret_access_key=pair.secret_key,
-            config=Config(s3={"addressing_style": "path"}),
-        )
+        client = connect(self.url, pair)
         deadline = time.monotonic() + _KNOWN_SECONDS
         while _is_accepted(client.list_buckets) != accepted:
             if time.monotonic() > deadline:

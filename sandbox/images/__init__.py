@@ -1,36 +1,47 @@
-"""The images the sandbox runs: PostgreSQL, Redis, the tasks and every release of the shop, built with no image hub."""
+"""The images the sandbox runs: data services, tasks, monitoring, the rollback controller and every release of the shop,
+built with no image hub."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from sandbox import ui
 from sandbox.cache import artifact
-from sandbox.images import base, oci, shop, tasks
+from sandbox.images import base, controller, monitoring, oci, shop, tasks
 from sandbox.images.buildah import Builder
 from sandbox.images.registry import push
 from sandbox.paths import LOGS
+from sandbox.toolchain import Toolchain
 
 HERE = Path(__file__).resolve().parent
 LOG = LOGS / "images.log"
 
 
-def build_all(registry: str) -> dict[str, str]:
+def build_all(registry: str, tools: Callable[[], Toolchain] | None) -> dict[str, str]:
     """Build what is not built yet, push what `registry` does not have, and return name → reference by digest.
 
-    Names are `postgres`, `redis`, `tasks` and `shop:v1` … `shop:v10-late-unhealthy`.
+    Names are `postgres`, `redis`, `tasks`, `monitoring`, `controller` and `shop:v1` … `shop:v10-late-unhealthy`.
+    `tools` is asked for the engine that the controller's image contains, once every other image is built; without it,
+    there are no images of monitoring and controller.
     """
     with ThreadPoolExecutor() as pool:
         # npm and the Debian base do not need each other.
         application = pool.submit(shop.application, LOG)
         stand = base_layout()
+        watching = pool.submit(monitoring.layout, stand, LOG) if tools else None
+        below = pool.submit(controller.python, stand, LOG) if tools else None
         data = data_layout(stand)
-        work = tasks.layout(stand, LOG)
+        layouts = [(data, tag) for tag in oci.digests(data)]
+        layouts.append((tasks.layout(stand, LOG), "tasks"))
         releases = shop.layout(stand, application.result(), LOG)
+        if tools and watching and below:
+            layouts.append((watching.result(), "monitoring"))
+            layouts.append((controller.layout(below.result(), tools(), LOG), "controller"))
     images = {}
     with ui.step(f"push images to {registry}"):
-        for layout, tag in (*((data, tag) for tag in oci.digests(data)), (work, "tasks")):
+        for layout, tag in layouts:
             images[tag] = push(layout, tag, registry, repository=tag, name="latest", log=LOG)
         for tag in oci.digests(releases):
             images[f"shop:{tag}"] = push(releases, tag, registry, repository="shop", name=tag, log=LOG)

@@ -1,5 +1,4 @@
-"""The image of the rollback controller: Python by its Dockerfile; the engine and the program are put on as layers.
-Built when a test asks for it."""
+"""The image of the rollback controller: Python by its Dockerfile; the engine and the program are put on as layers."""
 
 from __future__ import annotations
 
@@ -10,20 +9,18 @@ from sandbox import toolchain, ui
 from sandbox.cache import artifact
 from sandbox.images import oci
 from sandbox.images.buildah import BASE, Builder
-from sandbox.images.registry import push
 from sandbox.images.tasks import PYTHON, wheels
-from sandbox.paths import LOGS, ROOT
+from sandbox.paths import ROOT
 from sandbox.toolchain import Toolchain
 
 HERE = Path(__file__).resolve().parent
 RECIPE = ROOT / "images" / "controller"
-_LOG = LOGS / "images.log"
 PROGRAM = [ROOT / name for name in ("Pulumi.yaml", "__main__.py", "settings", "components", "ops")]
 
 
-def layout(stand: Path, log: Path) -> Path:
-    """OCI layout of the one image `controller`; seconds when only the program has changed."""
-    below, engine = _python(stand, log), _engine()
+def layout(below: Path, tools: Toolchain, log: Path) -> Path:
+    """OCI layout of the one image `controller`, on the one of `python`; a second when only the program has changed."""
+    engine = _engine(tools)
 
     def build(target: Path) -> None:
         copy = target / "program"
@@ -37,33 +34,16 @@ def layout(stand: Path, log: Path) -> Path:
         compiling = [PYTHON, "-m", "compileall", "-q", "--invalidation-mode", "unchecked-hash", "-s", copy]
         ui.run([*compiling, *(copy / source.name for source in PROGRAM if source.is_dir())], log=log)
         images = oci.Layout(target / "layout")
-        layers = images.layers_of(below)
-        layers.append(images.layer(oci.pack(target / "engine.tar", [(engine, "opt/pulumi")])))
+        layers = [*images.layers_of(below), *images.layers_of(engine)]
         layers.append(images.layer(oci.pack(target / "program.tar", [(copy, "opt/runbook")])))
         images.image("controller", layers, oci.config(below))
         shutil.rmtree(copy)
 
-    inputs = [*PROGRAM, HERE / "controller.py", HERE / "oci.py", below.parent.name, engine.name]
+    inputs = [*PROGRAM, HERE / "controller.py", HERE / "oci.py", below.parent.name, engine.parent.name]
     return artifact("image-controller", inputs, build) / "layout"
 
 
-def _engine() -> Path:
-    """`bin` and `plugins`, as the engine has them in its home."""
-    tools: Toolchain = toolchain.ensure(kubectl=False)
-
-    def build(target: Path) -> None:
-        shutil.copytree(tools.bin, target / "bin")
-        toolchain.install_plugins(target, tools)
-        for link in (target / "plugins").glob("*/*"):
-            there = link.resolve()
-            link.unlink()
-            shutil.copy(there, link)
-
-    made_of = [str(tools.bin), *(f"{name} {path}" for name, path in sorted(tools.plugins.items()))]
-    return artifact("image-controller-engine", [*made_of, HERE / "controller.py"], build)
-
-
-def _python(stand: Path, log: Path) -> Path:
+def python(stand: Path, log: Path) -> Path:
     """OCI layout of everything below the engine: Python with the program's packages."""
     requirements = RECIPE / "requirements.txt"
 
@@ -85,6 +65,23 @@ def _python(stand: Path, log: Path) -> Path:
     return artifact("image-controller-python", inputs, build) / "layout"
 
 
-def pushed(registry: str, stand: Path) -> str:
-    """Reference by digest of the image in `registry`, which has it afterwards."""
-    return push(layout(stand, _LOG), "controller", registry, repository="controller", name="latest", log=_LOG)
+def _engine(tools: Toolchain) -> Path:
+    """OCI layout with one layer: `bin` and `plugins`, as the engine has them in its home."""
+
+    def build(target: Path) -> None:
+        home = target / "home"
+        (home / "bin").mkdir(parents=True)
+        for program in tools.bin.glob("pulumi*"):
+            shutil.copy(program, home / "bin")
+        toolchain.install_plugins(home, tools)
+        for link in (home / "plugins").glob("*/*"):
+            there = link.resolve()
+            link.unlink()
+            shutil.copy(there, link)
+        images = oci.Layout(target / "layout")
+        images.image("engine", [images.layer(oci.pack(target / "engine.tar", [(home, "opt/pulumi")]))], {})
+        shutil.rmtree(home)
+
+    made_of = [f"{program.name} {program.resolve()}" for program in sorted(tools.bin.glob("pulumi*"))]
+    made_of += [f"{name} {path}" for name, path in sorted(tools.plugins.items())]
+    return artifact("image-controller-engine", [*made_of, HERE / "controller.py", HERE / "oci.py"], build) / "layout"

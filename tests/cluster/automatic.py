@@ -1,4 +1,4 @@
-"""A stack that a rollback controller looks after: its state on S3, real servers that watch, a real receiver."""
+"""A stack that a rollback controller looks after, with a real receiver of what it tells."""
 
 from __future__ import annotations
 
@@ -13,15 +13,13 @@ from typing import Any
 
 import pytest
 
-from sandbox.images import base_layout, controller
-from settings.monitoring import STATE_ACCESS_KEY, STATE_PASSPHRASE, STATE_SECRET_KEY
-from tests.cluster.bucket import Bucket, bucket
 from tests.cluster.monitored import watch
 from tests.cluster.receiver import Receiver, receiver
 from tests.cluster.stack import Stack
 
 _POD = "app.kubernetes.io/name=rollback-controller"
 COOLDOWN = 60
+"""As in the sandbox's stack file."""
 _WINDOW = 3600
 
 
@@ -75,48 +73,22 @@ class Watched:
 
 
 @contextmanager
-def watched_stack(
-    name: str, images: dict[str, str], monitoring_image: str, folder: Path, *, window: int = _WINDOW
-) -> Iterator[Watched]:
+def watched_stack(name: str, images: dict[str, str], folder: Path, *, window: int = _WINDOW) -> Iterator[Watched]:
     """Version 2 of the shop after version 1, so that there is somewhere to go back to.
 
     `window`: seconds for which a release is blamed for failures.
     """
     if "RUNBOOK_S3" not in os.environ:
         pytest.skip("this sandbox has no S3 server: the cluster is not its own")
-    image = controller.pushed(images["tasks"].partition("/")[0], base_layout())
-    with bucket(name) as state, pytest.MonkeyPatch.context() as patch:
-        for key, value in state.environment.items():
-            patch.setenv(key, value)
-        made = Stack.create(name, folder, backups=False)
-        with receiver(name, images["tasks"]) as told:
-            try:
-                _look_after(made, told, monitoring_image, image, state, window)
-                made.runbook("deploy", images["shop:v1"], "--yes").check()
-                made.runbook("deploy", images["shop:v2"], "--yes").check()
-                yield Watched(made, told)
-            finally:
-                made.remove()
-
-
-def _look_after(stack: Stack, told: Receiver, monitoring_image: str, image: str, state: Bucket, window: int) -> None:
-    rollback = {
-        "image": image,
-        "state": state.state,
-        "apiServer": stack.api_server(),
-        "limitSeconds": COOLDOWN,
-        "cooldownSeconds": COOLDOWN,
-        "releaseWindowSeconds": window,
-    }
-    watch(stack, told, monitoring_image, rollback=rollback)
-    passphrase = Path(stack.environment()["PULUMI_CONFIG_PASSPHRASE_FILE"]).read_text().strip()
-    secrets = {
-        STATE_ACCESS_KEY: state.access_key,
-        STATE_SECRET_KEY: state.secret_key,
-        STATE_PASSPHRASE: passphrase,
-    }
-    words = [word for name, value in secrets.items() for word in ("--secret", f"secrets:{name}={value}")]
-    stack.run("pulumi", "config", "set-all", "--stack", stack.name, *words).check()
+    made = Stack.create(name, folder, backups=False, monitoring=True)
+    with receiver(name, images["tasks"]) as told:
+        try:
+            watch(made, told, releaseWindowSeconds=window)
+            made.runbook("deploy", images["shop:v1"], "--yes").check()
+            made.runbook("deploy", images["shop:v2"], "--yes").check()
+            yield Watched(made, told)
+        finally:
+            made.remove()
 
 
 def over(stack: Stack) -> bool:

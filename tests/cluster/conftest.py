@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from sandbox.images import base_layout, monitoring
 from sandbox.paths import ENV_FILE, STATE
 from tests.cluster.secrecy import assert_secrets_stay_secret
 from tests.cluster.stack import Stack
@@ -36,12 +35,6 @@ def images() -> dict[str, str]:
     if not ENV_FILE.exists():
         pytest.fail("the sandbox is not running: `make up`, then `. ./.sandbox/env`")
     return json.loads((STATE / "images.json").read_text())
-
-
-@pytest.fixture(scope="session")
-def monitoring_image(images: dict[str, str]) -> str:
-    """The image of what watches: no stack of `make up` has it, so it is built for who asks."""
-    return monitoring.pushed(images["tasks"].partition("/")[0], base_layout())
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ from typing import Self
 
 import httpx
 
-from tests.cluster.traffic import client_for
+from sandbox.traffic import client_for
 
 WEBHOOK = "/api/webhooks/stripe"
 

@@ -1,47 +1,30 @@
-"""A stack that is watched, with short windows; and what its own Prometheus and Alertmanager say."""
+"""A stack that is watched; and what its own Prometheus and Alertmanager say."""
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
-from settings.monitoring import CHANNELS, DEAD_MANS_SWITCH
+from settings.monitoring import CHANNELS, DEAD_MANS_SWITCH, SLACK_SECRET
 from tests.cluster.receiver import Receiver
 from tests.cluster.stack import Stack
 
 _POLL_SECONDS = 0.3
-_NODE = "10.240.0.1"
-"""The sandbox's only one."""
-
-QUOTA = {"cpu": "4", "memory": "6Gi", "limitsCpu": "24", "limitsMemory": "12Gi", "pods": 60, "storage": "20Gi"}
-SHORT: Mapping[str, Any] = {
-    "prometheus": {"storage": "1Gi", "kubelet": {"addresses": [_NODE], "egress": [f"{_NODE}/32"]}},
-    "alertmanager": {"storage": "128Mi"},
-    "frontDoor": {"address": "http://traefik.traefik.svc"},
-    "infrastructure": {"nodes": False, "kubeState": False},
-    "triggers": {"errorRateSeconds": 5, "responseSeconds": 5, "rateSeconds": 20},
-    "critical": {"errorRateSeconds": 5},
-    "postgres": {"awaySeconds": 5},
-    "redis": {"awaySeconds": 5},
-    "rollback": {"enabled": False},
-}
-"""The smallest servers, and seconds where the runbooks have minutes."""
 
 
-def watch(stack: Stack, told: Receiver, image: str, **changes: Any) -> None:
-    """Writes monitoring into a stack's file, with webhooks that lead to the receiver."""
-    slack = {"groupWaitSeconds": 1, "groupIntervalSeconds": 5, "egress": told.egress}
+def watch(stack: Stack, told: Receiver, **rollback: Any) -> None:
+    """Webhooks in a stack's file lead to the receiver; `rollback` are changes of `monitoring.rollback`."""
 
     def change(config: dict[str, Any]) -> None:
-        config["runbook:monitoring"] = {**SHORT, "image": image, "slack": slack, **changes}
-        config["runbook:guards"]["quota"] = QUOTA
+        config["runbook:monitoring"]["slack"]["egress"] = told.egress
+        config["runbook:monitoring"]["rollback"] |= rollback
 
     stack.edit(change)
-    urls = {f"SLACK_WEBHOOK_{channel.upper()}": f"{told.url}/{channel}" for channel in CHANNELS}
+    urls = {f"{SLACK_SECRET}{channel.upper()}": f"{told.url}/{channel}" for channel in CHANNELS}
     urls[DEAD_MANS_SWITCH] = f"{told.url}/switch"
     words = [word for name, url in urls.items() for word in ("--secret", f"secrets:{name}={url}")]
     stack.run("pulumi", "config", "set-all", "--stack", stack.name, *words).check()

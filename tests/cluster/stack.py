@@ -15,8 +15,10 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
+from sandbox.env import BACKEND
 from sandbox.paths import ROOT, STATE
 from settings.backup import S3_ACCESS_KEY, S3_SECRET_KEY, SECRET_NAMES
+from settings.monitoring import STATE_SECRETS, Monitoring
 
 
 @dataclass(frozen=True)
@@ -45,12 +47,15 @@ class Stack:
     """Secrets of its own that no command may print, whatever it is about: every output is searched for them."""
     known: set[str] = field(default_factory=set)
     """Every secret value that was read from the cluster so far, those that are no longer in use among them."""
+    backend: str | None = None
+    """Where its state is; without it, where the sandbox's own is: on S3."""
 
     @classmethod
-    def create(cls, name: str, folder: Path, *, backups: bool) -> Stack:
+    def create(cls, name: str, folder: Path, *, backups: bool, monitoring: bool = False) -> Stack:
         """From the sandbox's stack file: same images and settings, other namespace and host, never released.
 
-        Without backups a release is quicker, and migrates without the gate.
+        Without backups a release is quicker, and migrates without the gate. Without monitoring it is quicker, too, and
+        the state is in a folder: no pod has to reach it.
         """
         file = folder / f"Pulumi.{name}.yaml"
         yaml = YAML()
@@ -69,8 +74,14 @@ class Stack:
             # What rotation says there is about the store of backups.
             for key in ("runbook:backup", "runbook:rotation", *(f"secrets:{secret}" for secret in SECRET_NAMES)):
                 config.pop(key, None)
+        if not monitoring:
+            for key in ("runbook:monitoring", *(f"secrets:{secret}" for secret in Monitoring().secret_names)):
+                config.pop(key, None)
+            for secret in STATE_SECRETS:
+                config.pop(f"secrets:{secret}", None)
         yaml.dump(document, file)
-        stack = cls(name, file)
+        BACKEND.mkdir(exist_ok=True)
+        stack = cls(name, file, backend=None if monitoring else f"file://{BACKEND}")
         # The salt in the copied file goes with the sandbox's passphrase: the secrets stay readable.
         scratch = folder / "project"
         scratch.mkdir()
@@ -102,6 +113,8 @@ class Stack:
     def environment(self, *, config_file: bool = True) -> dict[str, str]:
         environment = dict(os.environ) | {"RUNBOOK_STACK": self.name, "PULUMI_STACK": self.name}
         environment.pop("PULUMI_OPTION_CONFIG_FILE", None)
+        if self.backend:
+            environment["PULUMI_BACKEND_URL"] = self.backend
         if config_file:
             environment["PULUMI_OPTION_CONFIG_FILE"] = str(self.file)
         return environment
@@ -145,13 +158,6 @@ class Stack:
 
     def history(self) -> list[dict[str, Any]]:
         return self.runbook("history", "--json").check().json()
-
-    def api_server(self) -> list[dict[str, Any]]:
-        """Where the cluster's API server is, as network policies have to know it."""
-        words = ("--namespace", "default", "--selector", "kubernetes.io/service-name=kubernetes", "--output", "json")
-        (slice_,) = json.loads(self.run("kubectl", "get", "endpointslices", *words).check().out)["items"]
-        (address,), port = slice_["endpoints"][0]["addresses"], slice_["ports"][0]["port"]
-        return [{"cidr": f"{address}/32", "ports": [port]}]
 
     @property
     def namespace(self) -> str:

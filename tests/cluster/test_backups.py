@@ -14,9 +14,9 @@ import pytest
 from botocore.config import Config
 
 from sandbox import cluster
+from sandbox.traffic import Traffic
 from tests.cluster.stack import Stack
 from tests.cluster.test_release import serving
-from tests.cluster.traffic import Traffic
 
 BACKUPS = True
 REFUSED, FAILED = 2, 3

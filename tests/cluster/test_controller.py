@@ -16,10 +16,8 @@ from tests.cluster.stack import Stack
 
 
 @pytest.fixture(scope="module")
-def watched(
-    images: dict[str, str], monitoring_image: str, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Watched]:
-    with watched_stack("controller", images, monitoring_image, tmp_path_factory.mktemp("controller")) as made:
+def watched(images: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
+    with watched_stack("controller", images, tmp_path_factory.mktemp("controller")) as made:
         yield made
 
 

@@ -11,9 +11,9 @@ from typing import Any
 import httpx
 import pytest
 
+from sandbox.traffic import Traffic, client_for
 from tests.cluster.stack import Stack
 from tests.cluster.test_sandbox import IDLE, Namespace, eventually
-from tests.cluster.traffic import Traffic, client_for
 
 BACKUPS = True
 SECONDS = 30

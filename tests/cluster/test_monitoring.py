@@ -7,11 +7,11 @@ from collections.abc import Iterator
 
 import pytest
 
+from sandbox.traffic import Traffic, client_for
 from tests.cluster.customers import webhook
 from tests.cluster.monitored import Observed, eventually, watch
 from tests.cluster.receiver import Receiver, receiver
 from tests.cluster.stack import Stack
-from tests.cluster.traffic import Traffic, client_for
 
 JOBS = {
     *("backend", "health", "front-door", "postgres", "redis", "prometheus", "alertmanager", "kubelet", "containers"),
@@ -33,12 +33,10 @@ def told(images: dict[str, str]) -> Iterator[Receiver]:
 
 
 @pytest.fixture(scope="module")
-def watched(
-    images: dict[str, str], monitoring_image: str, told: Receiver, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Stack]:
-    made = Stack.create("monitoring", tmp_path_factory.mktemp("monitoring"), backups=False)
+def watched(images: dict[str, str], told: Receiver, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    made = Stack.create("monitoring", tmp_path_factory.mktemp("monitoring"), backups=False, monitoring=True)
     try:
-        watch(made, told, monitoring_image, logs={"apiServer": made.api_server()})
+        watch(made, told, enabled=False)
         made.runbook("deploy", images["shop:v2"], "--yes").check()
         yield made
     finally:

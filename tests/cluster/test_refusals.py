@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import boto3
 import pytest
 
-from sandbox.env import BACKEND, STACK, STACK_FILE
+from sandbox.cluster.s3keys import REGION
+from sandbox.env import BACKEND, STACK, STACK_FILE, STATE_BUCKET
 from sandbox.paths import ROOT
 from tests.cluster.stack import Checked, Stack
 
@@ -20,20 +23,29 @@ ONE_MESSAGE_LINES = {"runbook": 20, "pulumi": 45}
 
 
 @pytest.fixture(scope="module")
-def stack(images: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+def stack(images: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Stack:
     """The one that `make up` released, by copies of its stack file, state and history: what is refused changes nothing
     in the cluster, but the engine enters a refused `pulumi up` into the history as failed."""
     folder = tmp_path_factory.mktemp("refusals")
     (folder / "project").mkdir()
     shutil.copy(ROOT / "Pulumi.yaml", folder / "project")
-    kept, copied = BACKEND / ".pulumi", folder / "backend" / ".pulumi"
-    shutil.copytree(kept / "history" / "runbook" / STACK, copied / "history" / "runbook" / STACK)
-    (copied / "stacks" / "runbook").mkdir(parents=True)
-    shutil.copy(kept / "stacks" / "runbook" / f"{STACK}.json", copied / "stacks" / "runbook")
-    shutil.copy(kept / "meta.yaml", copied)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PULUMI_BACKEND_URL", f"file://{folder / 'backend'}")
-        yield Stack(STACK, Path(shutil.copy(STACK_FILE, folder)))
+    _copy_state(folder / "backend")
+    return Stack(STACK, Path(shutil.copy(STACK_FILE, folder)), backend=f"file://{folder / 'backend'}")
+
+
+def _copy_state(folder: Path) -> None:
+    """State and history of the stack, as a backend of files keeps them."""
+    ours = (".pulumi/meta.yaml", f".pulumi/history/runbook/{STACK}/", f".pulumi/stacks/runbook/{STACK}.json")
+    if "RUNBOOK_S3" not in os.environ:
+        shutil.copytree(BACKEND, folder)
+        return
+    client = boto3.client("s3", endpoint_url=os.environ["RUNBOOK_S3"], region_name=REGION)
+    for prefix in ours:
+        for page in client.get_paginator("list_objects_v2").paginate(Bucket=STATE_BUCKET, Prefix=prefix):
+            for item in page.get("Contents", []):
+                file = folder / item["Key"]
+                file.parent.mkdir(parents=True, exist_ok=True)
+                client.download_file(STATE_BUCKET, item["Key"], str(file))
 
 
 def state_of(stack: Stack) -> str:

@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import pytest
 
+from sandbox.traffic import Traffic, ask, client_for
 from tests.cluster.stack import Stack
-from tests.cluster.traffic import Traffic, ask, client_for
 
 REFUSED = 2
 FAILED_AND_ROLLED_BACK = 1

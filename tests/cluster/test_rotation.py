@@ -15,9 +15,9 @@ from botocore.exceptions import ClientError
 
 from ops.locks import all_abandoned, held
 from sandbox.paths import STATE
+from sandbox.traffic import client_for
 from tests.cluster.customers import Customers, log_in, logged_in, webhook
 from tests.cluster.stack import Stack
-from tests.cluster.traffic import client_for
 
 BACKUPS = True
 ROLLED_BACK = 1

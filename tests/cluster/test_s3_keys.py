@@ -15,6 +15,7 @@ from botocore.exceptions import ClientError
 from sandbox import cluster
 from sandbox.cluster import ObjectStore
 from sandbox.cluster.s3keys import KeyPair
+from sandbox.env import STACK, STATE_BUCKET
 from sandbox.paths import ROOT
 
 
@@ -92,3 +93,11 @@ def test_what_is_no_key_pair_is_refused_without_being_repeated() -> None:
         assert refused.returncode == 1
         assert "expected a key pair" in refused.stderr
         assert "canary" not in refused.stderr
+
+
+def test_every_version_of_the_stacks_state_is_kept() -> None:
+    own = client(server().access_key, server().secret_key)
+    kept = own.list_object_versions(Bucket=STATE_BUCKET, Prefix=f".pulumi/stacks/runbook/{STACK}.json")["Versions"]
+    assert len({version["VersionId"] for version in kept}) > 1
+    oldest = min((version for version in kept if version["Key"].endswith(".json")), key=lambda one: one["LastModified"])
+    assert own.get_object(Bucket=STATE_BUCKET, Key=oldest["Key"], VersionId=oldest["VersionId"])["ContentLength"] > 0

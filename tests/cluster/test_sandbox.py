@@ -10,6 +10,7 @@ import ssl
 import subprocess
 import sys
 import time
+import urllib.request
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -241,6 +242,14 @@ def ask(host: str) -> tuple[int, bytes]:
         return 0, b""
     finally:
         connection.close()
+
+
+def test_prometheus_and_alertmanager_of_the_stack_answer_on_the_host() -> None:
+    running = cluster.current()
+    assert running is not None
+    for url in (running.prometheus, running.alertmanager):
+        with urllib.request.urlopen(f"{url}/-/ready", timeout=5) as answer:  # noqa: S310 (our own URLs)
+            assert answer.status == 200
 
 
 def test_a_restricted_namespace_refuses_a_privileged_pod(namespace: Namespace) -> None:

@@ -8,10 +8,10 @@ from datetime import UTC, datetime
 
 import pytest
 
+from sandbox.traffic import Traffic, ask, client_for
 from tests.cluster.automatic import Watched, over, refresh, watched_stack
 from tests.cluster.monitored import eventually
 from tests.cluster.stack import Stack
-from tests.cluster.traffic import Traffic, ask, client_for
 
 pytestmark = pytest.mark.drill
 _CALM_SECONDS = 2
@@ -22,11 +22,9 @@ _LOCKDOWN_SECONDS = 60
 
 
 @pytest.fixture(scope="module")
-def watched(
-    images: dict[str, str], monitoring_image: str, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Watched]:
+def watched(images: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
     folder = tmp_path_factory.mktemp("triggers")
-    with watched_stack("triggers", images, monitoring_image, folder, window=_WINDOW_SECONDS) as made:
+    with watched_stack("triggers", images, folder, window=_WINDOW_SECONDS) as made:
         # The next update, of whatever kind, brings it along.
         made.stack.edit(lambda config: config.update({"runbook:security": {"lockdownSeconds": _LOCKDOWN_SECONDS}}))
         yield made

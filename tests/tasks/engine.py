@@ -61,7 +61,8 @@ def a_session(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, program: str) -> 
     document = yaml.safe_load((ROOT / "Pulumi.sandbox.yaml").read_text())
     # The gate asks a task in the cluster, which is none here; tests/cluster has it.
     del document["config"]["runbook:backup"]
-    document["config"].pop("runbook:rotation", None)
+    for key in ("runbook:rotation", "runbook:monitoring"):
+        document["config"].pop(key, None)
     file.write_text(yaml.safe_dump(document, sort_keys=False))
     secrets = document["config"]["runbook:application"]["secrets"]
     pulumi(project, "stack", "init", "dev")

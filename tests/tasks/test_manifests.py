@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from sandbox import toolchain
-from tests.unit.rendering import RELEASE, run_program, stack_config
+from tests.unit.rendering import RELEASE, committed, run_program, stack_config
 from tests.unit.test_controller import controlled
 from tests.unit.watching import PLAIN, watched
 
@@ -40,7 +40,7 @@ def lint(kube_score: Path, documents: list[dict[str, Any]]) -> tuple[int, str]:
 @pytest.mark.parametrize("changes", [{}, _MAINTENANCE, _LOCKDOWN], ids=["in service", "in maintenance", "locked"])
 @pytest.mark.parametrize("file", ["Pulumi.sandbox.yaml", "Pulumi.staging.yaml", "Pulumi.prod.yaml"])
 def test_kube_score_finds_nothing(kube_score: Path, file: str, changes: dict[str, Any]) -> None:
-    program = run_program(stack_config(file, release=RELEASE, **changes))
+    program = run_program(committed(file, release=RELEASE, **changes))
     documents = [dict(resource.inputs) for resource in program.objects]
     assert len(documents) > 20
     assert lint(kube_score, documents) == (0, "")

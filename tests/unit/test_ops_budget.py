@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import pytest
 from lightkube.resources.core_v1 import Pod
 
 from ops.budget import print_budget, told
 from ops.cluster import _startup
-from settings import StackFile, StackSettings, parse, stack_file
+from settings import StackFile, StackSettings, parse
+from tests.unit.rendering import secrets_for, stack_config
 
-ROOT = Path(__file__).resolve().parents[2]
 AT = datetime(2026, 11, 22, 10, tzinfo=UTC)
 
 
 @pytest.fixture(scope="module")
 def settings() -> StackSettings:
-    file = stack_file(ROOT / "Pulumi.sandbox.yaml")
-    names = ("STRIPE_SECRET_KEY", "STRIPE_WEBHOOK_SECRET", "STRIPE_IDENTITY_WEBHOOK_SECRET")
-    names += ("BACKUP_S3_ACCESS_KEY_ID", "BACKUP_S3_SECRET_ACCESS_KEY")
-    return parse(StackFile(file.name, file.values, frozenset(f"secrets:{name}" for name in names)))
+    config = stack_config("Pulumi.sandbox.yaml")
+    return parse(StackFile("Pulumi.sandbox.yaml", config, frozenset(f"secrets:{name}" for name in secrets_for(config))))
 
 
 def test_the_parts_add_up(settings: StackSettings) -> None:

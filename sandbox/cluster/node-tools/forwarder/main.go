@@ -1,13 +1,16 @@
 // Command forwarder carries TCP connections between two network namespaces: it
 // listens in the one given by --listen-netns and dials in its own.
 //
-//	forwarder --listen-netns FILE LISTEN=TARGET...
+//	forwarder --listen-netns FILE [--dns ADDRESS] LISTEN=TARGET...
+//
+// Names in targets are looked up at the DNS server given by --dns, for each connection anew.
 //
 // A socket stays in the namespace it was made in, so entering the other namespace
 // for the moment of listening is all it takes.
 package main
 
 import (
+	"context"
 	"errors"
 	"flag"
 	"fmt"
@@ -23,13 +26,24 @@ import (
 
 const dialTimeout = 5 * time.Second
 
+var dialer = net.Dialer{Timeout: dialTimeout}
+
 func main() {
 	log.SetFlags(log.LstdFlags | log.Lmicroseconds)
 	netns := flag.String("listen-netns", "", "file of the network namespace to listen in")
+	dns := flag.String("dns", "", "address and port of the DNS server that knows the targets' names")
 	flag.Parse()
 	if *netns == "" || flag.NArg() == 0 {
 		fmt.Fprintln(os.Stderr, "usage: forwarder --listen-netns FILE LISTEN=TARGET...")
 		os.Exit(2)
+	}
+	if *dns != "" {
+		dialer.Resolver = &net.Resolver{
+			PreferGo: true,
+			Dial: func(ctx context.Context, network, _ string) (net.Conn, error) {
+				return (&net.Dialer{}).DialContext(ctx, network, *dns)
+			},
+		}
 	}
 	failed := make(chan error)
 	for _, route := range flag.Args() {
@@ -89,7 +103,7 @@ func serve(listener net.Listener, target string) error {
 
 func forward(client *net.TCPConn, target string) {
 	defer client.Close()
-	dialed, err := net.DialTimeout("tcp", target, dialTimeout)
+	dialed, err := dialer.Dial("tcp", target)
 	if err != nil {
 		log.Printf("%s: %v", target, err)
 		client.SetLinger(0) //nolint:errcheck // a reset tells the caller that nobody answered

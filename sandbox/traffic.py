@@ -1,9 +1,11 @@
-"""Steady traffic against a shop on loopback, and what came of every single request."""
+"""Steady traffic against a shop on loopback, and what came of every single request: `python -m sandbox traffic`."""
 
 from __future__ import annotations
 
 import threading
 import time
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self
@@ -82,6 +84,29 @@ class Traffic:
         """The versions that answered, in the order in which they first did."""
         seen = [a.version for a in sorted(self.answers, key=lambda a: a.at) if a.version is not None]
         return list(dict.fromkeys(seen))
+
+
+def report(url: str, seconds: float) -> None:
+    """Print each second how many requests failed, and which releases answered."""
+    seen = 0
+    with Traffic(url, limit_seconds=seconds) as traffic:
+        deadline = time.monotonic() + seconds
+        while (left := deadline - time.monotonic()) > 0:
+            time.sleep(min(1, left))
+            fresh = traffic.answers[seen:]
+            seen += len(fresh)
+            print(f"{time.strftime('%H:%M:%S')} {summary(fresh)}", flush=True)
+
+
+def summary(answers: Sequence[Answer]) -> str:
+    """One line about these requests."""
+    failed = Counter(answer.status for answer in answers if answer.failed)
+    why = ", ".join(f"{status} x {count}" for status, count in failed.most_common(3))
+    releases = ", ".join(sorted({answer.version for answer in answers if answer.version}))
+    return (
+        f"{len(answers):4} requests, {failed.total():4} failed{f' ({why})' if why else ''}, "
+        f"answered by release {releases or '-'}"
+    )
 
 
 def client_for(url: str) -> httpx.Client:
