@@ -163,7 +163,7 @@ def _welcome(running: Cluster, environment: Mapping[str, str], seconds: float) -
         urls |= {"Sent to Slack": "python -m sandbox logs slack"}
     _print_columns(urls, 15, "")
     print("\nTry next:\n")
-    _print_columns(tries, 46, "# ")
+    _print_columns(tries, 51, "# ")
     if running.prometheus:
         print("\nWith v2 released, a release that fails only under customers' requests is taken back automatically:\n")
         late = {
@@ -172,7 +172,7 @@ def _welcome(running: Cluster, environment: Mapping[str, str], seconds: float) -
             "runbook history": "who took it back",
             "pulumi config refresh --force": "the stack file as the controller's update had it",
         }
-        _print_columns(late, 46, "# ")
+        _print_columns(late, 51, "# ")
     print(f"\nAll images: {_shown(STATE / 'images.json')}. Stop and remove everything: make down")
 
 
