@@ -17,6 +17,7 @@ from sandbox import cluster, env, images, packages, stack, toolchain, ui
 from sandbox.cluster import Cluster, layout
 from sandbox.cluster.s3keys import KeyPair
 from sandbox.paths import ENV_FILE, LOGS, ROOT, STATE
+from sandbox.progress import progress
 
 _PODS_BACK_SECONDS = 60
 
@@ -65,13 +66,16 @@ def _up(arguments: argparse.Namespace) -> int:
     if arguments.cluster_only:
         print(f"export KUBECONFIG={cluster.up().kubeconfig}")
         return 0
+    progress.plan(f"build {name}" for name in (*cluster.not_built(), *toolchain.not_built(), *images.never_built()))
+    progress.plan(["start the cluster"])
     toolchain.download_ahead()
-    running = cluster.up()
     with ThreadPoolExecutor() as pool:
-        # Compiling keeps the processors busy, images mostly wait for downloads.
-        building = pool.submit(images.build_all, running.registry)
-        tools = toolchain.ensure()
-        built = building.result()
+        # Compiling keeps the processors busy, from the node's programs to the engine; images mostly wait for downloads.
+        programs = pool.submit(cluster.build)
+        compiling = pool.submit(lambda: (programs.result(), toolchain.ensure())[1])
+        starting = pool.submit(lambda: (programs.result(), cluster.up())[1])
+        built = images.build_all(lambda: starting.result().registry)
+        running, tools = starting.result(), compiling.result()
     (STATE / "images.json").write_text(json.dumps(built, indent=2) + "\n")
     environment = env.write(running, tools)
     with ui.step("stack"):

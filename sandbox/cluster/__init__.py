@@ -18,6 +18,7 @@ from sandbox import packages, toolchain, ui
 from sandbox.cluster import config, helpers, host, layout, node, pki, ports, programs, readiness, s3keys
 from sandbox.cluster.status import Component, logs, status
 from sandbox.paths import STATE
+from sandbox.toolchain.gobuild import is_built
 
 __all__ = ["Cluster", "Component", "ObjectStore", "check", "current", "down", "logs", "status", "up"]
 
@@ -55,6 +56,18 @@ def check() -> list[dict[str, str]]:
         return []
     host.check()
     return [packages.CLUSTER]
+
+
+def build() -> None:
+    """Build the programs of the sandbox's own cluster; `up` does it too, and finds them built."""
+    if not host.given():
+        toolchain.cluster_binaries()
+        helpers.build()
+
+
+def not_built() -> list[str]:
+    """The programs that `build` will compile."""
+    return [] if host.given() else [part.name for part in helpers.parts() if not is_built(part)]
 
 
 def up() -> Cluster:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -10,14 +11,28 @@ from sandbox.cache import artifact
 from sandbox.images import base, oci, shop, tasks
 from sandbox.images.buildah import Builder
 from sandbox.images.registry import push
-from sandbox.paths import LOGS
+from sandbox.paths import CACHE, LOGS
 
 HERE = Path(__file__).resolve().parent
 LOG = LOGS / "images.log"
 
+ALL = (
+    "image-base",
+    "image-data",
+    "image-node",
+    "shop-application",
+    "image-shop",
+    "image-tasks-programs",
+    "image-tasks",
+)
+"""What `build_all` makes, under its names in the cache."""
 
-def build_all(registry: str) -> dict[str, str]:
-    """Build what is not built yet, push what `registry` does not have, and return name → reference by digest.
+
+def build_all(running: Callable[[], str]) -> dict[str, str]:
+    """Build what is not built yet, push what the registry does not have, and return name → reference by digest.
+
+    `running` gives the registry's address, and is asked once everything is built: most of the building waits for
+    downloads, and so begins before there is a cluster.
 
     Names are `postgres`, `redis`, `tasks` and `shop:v1` … `shop:v10-late-unhealthy`.
     """
@@ -29,12 +44,18 @@ def build_all(registry: str) -> dict[str, str]:
         work = tasks.layout(stand, LOG)
         releases = shop.layout(stand, application.result(), LOG)
     images = {}
+    registry = running()
     with ui.step(f"push images to {registry}"):
         for layout, tag in (*((data, tag) for tag in oci.digests(data)), (work, "tasks")):
             images[tag] = push(layout, tag, registry, repository=tag, name="latest", log=LOG)
         for tag in oci.digests(releases):
             images[f"shop:{tag}"] = push(releases, tag, registry, repository="shop", name=tag, log=LOG)
     return images
+
+
+def never_built() -> list[str]:
+    """What of the images was never built on this machine."""
+    return [name for name in ALL if not (CACHE / name).is_dir()]
 
 
 def base_layout() -> Path:
