@@ -72,7 +72,7 @@ def _up(arguments: argparse.Namespace) -> int:
     with ThreadPoolExecutor() as pool:
         # Compiling keeps the processors busy, from the node's programs to the engine; images mostly wait for downloads.
         programs = pool.submit(cluster.build)
-        compiling = pool.submit(lambda: (programs.result(), toolchain.ensure())[1])
+        compiling = pool.submit(lambda: (programs.result(), toolchain.ensure(kubectl=cluster.is_built_here()))[1])
         starting = pool.submit(lambda: (programs.result(), cluster.up())[1])
         built = images.build_all(lambda: starting.result().registry)
         running, tools = starting.result(), compiling.result()
