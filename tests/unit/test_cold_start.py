@@ -86,6 +86,15 @@ def test_times_follow_the_cores_and_then_the_pace_of_this_machine(clock: Clock) 
     assert told.left() == 2 * 320, "the first step took twice its time, so will the others"
 
 
+def test_a_step_that_was_not_planned_changes_nothing(clock: Clock) -> None:
+    told = Progress(TIMES, cores=2)
+    told.plan(["start"])
+    told.begin("build big")
+    clock.now += 3000
+    told.end("build big")
+    assert told.left() == 20
+
+
 def test_a_step_that_takes_longer_than_expected_promises_nothing_negative(clock: Clock) -> None:
     told = Progress(TIMES, cores=2)
     told.plan(["build small", "start"])

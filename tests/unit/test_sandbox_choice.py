@@ -78,8 +78,13 @@ def test_a_cluster_that_is_there_comes_first(
 ) -> None:
     for name in ("docker", "kind", "kubectl"):
         program(name)
+    path = os.environ["PATH"]
     layout.KUBECONFIG.touch()
     assert chosen() == Choice("build", "this sandbox is one already"), "a sandbox stays what it is"
+    kind._MARK.touch()
+    monkeypatch.setenv("PATH", "")
+    assert chosen() == Choice("kind", "this sandbox is one already"), "also while Docker is away"
+    monkeypatch.setenv("PATH", path)
     monkeypatch.setenv("KUBECONFIG", "/elsewhere")
     assert chosen() == Choice("existing", "KUBECONFIG=/elsewhere is set")
     monkeypatch.setenv("SANDBOX", "build")
@@ -206,8 +211,8 @@ def installer(state: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> P
         #!/bin/sh
         PATH={os.defpath}
         echo "$*" >>{tmp_path}/installs
-        [ -e {tmp_path}/broken ] && exit 1
         mkdir -p "$3/bin"
+        [ -e {tmp_path}/broken ] && exit 1
         for name in pulumi pulumi-language-python pulumi-language-python-exec; do
             printf '#!/bin/sh\\necho v%s\\n' "$5" >"$3/bin/$name" && chmod +x "$3/bin/$name"
         done
