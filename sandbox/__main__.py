@@ -19,6 +19,7 @@ from sandbox import cluster, env, images, packages, stack, toolchain, traffic, u
 from sandbox.cluster import Cluster, layout
 from sandbox.cluster.s3keys import KeyPair
 from sandbox.paths import ENV_FILE, LOGS, ROOT, STATE
+from sandbox.progress import progress
 
 _PODS_BACK_SECONDS = 60
 
@@ -69,13 +70,18 @@ def _up(arguments: argparse.Namespace) -> int:
     if arguments.cluster_only:
         print(f"export KUBECONFIG={cluster.up().kubeconfig}")
         return 0
+    progress.plan(f"build {name}" for name in (*cluster.not_built(), *toolchain.not_built(), *images.never_built()))
+    progress.plan(["start the cluster"])
     toolchain.download_ahead()
-    running = cluster.up()
     with ThreadPoolExecutor() as pool:
-        # Compiling keeps the processors busy, images mostly wait for downloads.
-        compiling = pool.submit(toolchain.ensure)
-        built = images.build_all(running.registry, compiling.result if running.s3 else None)
-        tools = compiling.result()
+        # Compiling keeps the processors busy, from the node's programs to the engine; images mostly wait for downloads.
+        programs = pool.submit(cluster.build)
+        compiling = pool.submit(lambda: (programs.result(), toolchain.ensure(kubectl=cluster.is_built_here()))[1])
+        starting = pool.submit(lambda: (programs.result(), cluster.up())[1])
+        built = images.build_all(
+            lambda: starting.result().registry, compiling.result if cluster.is_built_here() else None
+        )
+        running, tools = starting.result(), compiling.result()
     (STATE / "images.json").write_text(json.dumps(built, indent=2) + "\n")
     environment = env.write(running, tools)
     with ui.step("stack"):
@@ -163,7 +169,7 @@ def _welcome(running: Cluster, environment: Mapping[str, str], seconds: float) -
         urls |= {"Sent to Slack": "python -m sandbox logs slack"}
     _print_columns(urls, 15, "")
     print("\nTry next:\n")
-    _print_columns(tries, 46, "# ")
+    _print_columns(tries, 51, "# ")
     if running.prometheus:
         print("\nWith v2 released, a release that fails only under customers' requests is taken back automatically:\n")
         late = {
@@ -172,7 +178,7 @@ def _welcome(running: Cluster, environment: Mapping[str, str], seconds: float) -
             "runbook history": "who took it back",
             "pulumi config refresh --force": "the stack file as the controller's update had it",
         }
-        _print_columns(late, 46, "# ")
+        _print_columns(late, 51, "# ")
     print(f"\nAll images: {_shown(STATE / 'images.json')}. Stop and remove everything: make down")
 
 

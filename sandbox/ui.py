@@ -10,6 +10,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from sandbox.progress import progress
+
 _HEARTBEAT_SECONDS = 15
 
 
@@ -29,8 +31,9 @@ def step(title: str) -> Iterator[None]:
 
     def heartbeat() -> None:
         while not done.wait(_HEARTBEAT_SECONDS):
-            note(f"… {title} ({time.monotonic() - start:.0f} s)")
+            note(f"… {title} ({progress.describe(title)})")
 
+    progress.begin(title)
     print(f"▸ {title}", file=sys.stderr, flush=True)
     thread = threading.Thread(target=heartbeat, daemon=True)
     thread.start()
@@ -42,6 +45,7 @@ def step(title: str) -> Iterator[None]:
     finally:
         done.set()
         thread.join()
+        progress.end(title)
     elapsed = time.monotonic() - start
     if elapsed >= 1:
         note(f"✓ {title} ({elapsed:.1f} s)")

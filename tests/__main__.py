@@ -57,8 +57,7 @@ def main() -> int:
     if arguments.install:
         install.install()
         if ENV_FILE.exists():
-            install.images()
-        return 0
+            return 0
     tools = ROOT / ".venv" / "bin"
     check("lint", [str(tools / "ruff"), "check", "."])
     check("format", [str(tools / "ruff"), "format", "--check", "."])
@@ -72,7 +71,6 @@ def main() -> int:
         return run_pytest(dict(os.environ), paths["unit"], *arguments.pytest)
     install.install()
     subprocess.run([sys.executable, "-m", "sandbox", "up"], cwd=ROOT, check=True)
-    install.images()
     subprocess.run([sys.executable, "-m", "sandbox.toolchain", "test"], cwd=ROOT, check=True)
     environment = environment_of_sandbox()
     node = [THE_NODE] if {THE_NODE, "tests/cluster"} & {*paths["cluster"]} else []

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 
 from sandbox import cluster, packages, toolchain, ui
-from sandbox.images import base_layout, controller, monitoring
-from sandbox.paths import STATE
+from sandbox.images import base_layout
 from tests.tasks import majors
 
 
@@ -22,13 +20,6 @@ def install(*, quick: bool = False) -> None:
     base_layout()
     for major in majors.VERSIONS:
         majors.programs(major)
-
-
-def images() -> None:
-    """Images that only tests run, built and pushed to the registry of `make up`."""
-    registry = json.loads((STATE / "images.json").read_text())["tasks"].partition("/")[0]
-    for image in (monitoring, controller):
-        image.pushed(registry, base_layout())
 
 
 def bare(*, yes: bool) -> None:

@@ -15,9 +15,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sandbox import packages, toolchain, ui
-from sandbox.cluster import config, helpers, host, layout, node, pki, ports, programs, readiness, s3keys
+from sandbox.cluster import choice, config, helpers, host, kind, layout, node, pki, ports, programs, readiness, s3keys
 from sandbox.cluster.status import Component, logs, status
 from sandbox.paths import STATE
+from sandbox.toolchain.gobuild import is_built
+
+_CHOICES = {
+    "existing": "the one that is there",
+    "kind": "one made by kind",
+    "build": "a node of our own, of programs built here",
+}
 
 __all__ = ["Cluster", "Component", "ObjectStore", "check", "current", "down", "logs", "status", "up"]
 
@@ -54,17 +61,44 @@ class Cluster:
 
 def check() -> list[dict[str, str]]:
     """The packages that a cluster needs here; refuses at once where there can be none."""
-    if host.given():
+    if not is_built_here():
         return []
     host.check()
     return [packages.CLUSTER]
 
 
+def is_built_here() -> bool:
+    """Whether Kubernetes is compiled here; elsewhere kubectl is on PATH already."""
+    return choice.choose().kind == "build"
+
+
+def build() -> None:
+    """Build the programs of the sandbox's own cluster; `up` does it too, and finds them built."""
+    if is_built_here():
+        toolchain.cluster_binaries()
+        helpers.build()
+
+
+def not_built() -> list[str]:
+    """The programs that `build` will compile."""
+    if not is_built_here():
+        return []
+    return [part.name for part in helpers.parts() if not is_built(part)]
+
+
 def up() -> Cluster:
-    """The cluster, running and ready: the one KUBECONFIG names, else the sandbox's own."""
+    """The cluster, running and ready: the one KUBECONFIG names, one of kind's, or the sandbox's own node."""
+    chosen = choice.choose()
+    ui.note(f"cluster: {_CHOICES[chosen.kind]}, because {chosen.why}")
     given = host.given()
-    if given:
+    if chosen.kind == "existing" and given:
         return _given(given)
+    if chosen.kind == "kind":
+        with _lock(), ui.step("start a cluster with kind"):
+            try:
+                return _of_kind(kind.up())
+            except ui.SandboxError as error:
+                raise ui.SandboxError(f"{error}\nSANDBOX=build does without kind and Docker.") from error
     packages.ensure(*check())
     binaries = toolchain.cluster_binaries()
     built = helpers.build()
@@ -101,6 +135,9 @@ def down() -> None:
             with ui.step("stop the cluster"):
                 running.end()
         node.clean()
+        if kind.exists():
+            with ui.step("delete the cluster of kind"):
+                kind.down()
         host.assert_nothing_left()
         with ui.step("remove its data"):
             shutil.rmtree(STATE)
@@ -109,6 +146,16 @@ def down() -> None:
 def _given(kubeconfig: Path) -> Cluster:
     registry, url = host.check_given(kubeconfig)
     return Cluster(kubeconfig=kubeconfig, registry=registry, http=url, https=url, ca=None, owned=False)
+
+
+def _of_kind(chosen: ports.Ports) -> Cluster:
+    return Cluster(
+        kubeconfig=layout.KUBECONFIG,
+        registry=f"localhost:{chosen.registry}",
+        http=f"http://localhost:{chosen.http}",
+        https=f"https://localhost:{chosen.https}",
+        ca=None,
+    )
 
 
 def _ensure_node(binaries: Path, built: helpers.Helpers) -> node.Node:

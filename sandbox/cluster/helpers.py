@@ -14,6 +14,7 @@ from sandbox.cache import artifact
 from sandbox.cluster import layout
 from sandbox.toolchain import gobuild
 from sandbox.toolchain.gobuild import Part
+from sandbox.toolchain.parts import cluster_part, node_part
 
 _HERE = Path(__file__).resolve().parent
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
@@ -31,11 +32,14 @@ def node_tools() -> Part:
     return Part(folder=_HERE / "node-tools", programs={name: f"./{name}" for name in ("forwarder", "pause")})
 
 
+def parts() -> list[Part]:
+    """Everything that is compiled for the node."""
+    return [cluster_part(), *map(node_part, ("coredns", "kube-router", "etcd", "provisioner")), node_tools()]
+
+
 def build() -> Helpers:
     tools = gobuild.build(node_tools())
-    alone = {
-        name: gobuild.build(Part(folder=_HERE / name, programs={name: "."})) / name for name in ("etcd", "provisioner")
-    }
+    alone = {name: gobuild.build(node_part(name)) / name for name in ("etcd", "provisioner")}
     image = artifact(
         "pause-image",
         [tools / "pause", layout.PAUSE_IMAGE],

@@ -28,7 +28,6 @@ def given() -> Path | None:
 
 def check_given(kubeconfig: Path) -> tuple[str, str]:
     """Registry and base URL to use with that cluster, after making sure that it can be used."""
-    ui.note(f"KUBECONFIG={kubeconfig} is set: using that cluster (unset it to get the sandbox's own)")
     kubectl = shutil.which("kubectl")
     if kubectl is None:
         raise SandboxError(f"KUBECONFIG={kubeconfig} is set, but there is no kubectl to use it with: install it")

@@ -12,15 +12,29 @@ from sandbox.cache import artifact
 from sandbox.images import base, controller, monitoring, oci, shop, tasks
 from sandbox.images.buildah import Builder
 from sandbox.images.registry import push
-from sandbox.paths import LOGS
+from sandbox.paths import CACHE, LOGS
 from sandbox.toolchain import Toolchain
 
 HERE = Path(__file__).resolve().parent
 LOG = LOGS / "images.log"
 
+ALL = (
+    "image-base",
+    "image-data",
+    "image-node",
+    "shop-application",
+    "image-shop",
+    "image-tasks-programs",
+    "image-tasks",
+)
+"""What `build_all` makes, under its names in the cache."""
 
-def build_all(registry: str, tools: Callable[[], Toolchain] | None) -> dict[str, str]:
-    """Build what is not built yet, push what `registry` does not have, and return name → reference by digest.
+
+def build_all(running: Callable[[], str], tools: Callable[[], Toolchain] | None) -> dict[str, str]:
+    """Build what is not built yet, push what the registry does not have, and return name → reference by digest.
+
+    `running` gives the registry's address, and is asked once everything is built: most of the building waits for
+    downloads, and so begins before there is a cluster.
 
     Names are `postgres`, `redis`, `tasks`, `monitoring`, `controller` and `shop:v1` … `shop:v10-late-unhealthy`.
     `tools` is asked for the engine that the controller's image contains, once every other image is built; without it,
@@ -40,12 +54,18 @@ def build_all(registry: str, tools: Callable[[], Toolchain] | None) -> dict[str,
             layouts.append((watching.result(), "monitoring"))
             layouts.append((controller.layout(below.result(), tools(), LOG), "controller"))
     images = {}
+    registry = running()
     with ui.step(f"push images to {registry}"):
         for layout, tag in layouts:
             images[tag] = push(layout, tag, registry, repository=tag, name="latest", log=LOG)
         for tag in oci.digests(releases):
             images[f"shop:{tag}"] = push(releases, tag, registry, repository="shop", name=tag, log=LOG)
     return images
+
+
+def never_built() -> list[str]:
+    """What of the images was never built on this machine."""
+    return [name for name in ALL if not (CACHE / name).is_dir()]
 
 
 def base_layout() -> Path:

@@ -14,7 +14,7 @@ DEFAULT_REGISTRY = "localhost:15000"
 def main() -> int:
     registry = sys.argv[1] if len(sys.argv) > 1 else DEFAULT_REGISTRY
     try:
-        print(json.dumps(build_all(registry, toolchain.ensure), indent=2))
+        print(json.dumps(build_all(lambda: registry, toolchain.ensure), indent=2))
     except ui.SandboxError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

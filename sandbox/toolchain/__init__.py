@@ -6,7 +6,7 @@ cache under a key of their sources, so a second checkout or a second run builds 
 
 from __future__ import annotations
 
-from sandbox.toolchain.engine import Toolchain, download_ahead, ensure, install_plugins
+from sandbox.toolchain.engine import Toolchain, download_ahead, ensure, install_plugins, not_built
 from sandbox.toolchain.languages import go, node
 from sandbox.toolchain.parts import cluster_binaries, helm, kube_score
 
@@ -20,4 +20,5 @@ __all__ = [
     "install_plugins",
     "kube_score",
     "node",
+    "not_built",
 ]

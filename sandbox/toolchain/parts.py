@@ -12,8 +12,11 @@ from sandbox.paths import CACHE
 from sandbox.toolchain.gobuild import Part, build, module_version
 from sandbox.toolchain.languages import HERE
 
-PLUGINS = {"kubernetes": "provider-kubernetes", "random": "random", "command": "provider-command"}
+PLUGINS = {"kubernetes": "kubernetes/provider-kubernetes", "random": "random", "command": "provider-command"}
 """Providers the program uses → the folder each is built from where the official release cannot be downloaded."""
+
+_SHARED = HERE / "kubernetes"
+"""One module, and so one version of each dependency, for what has most of them in common: each is compiled once."""
 
 _KUBERNETES_PROVIDER = "github.com/pulumi/pulumi-kubernetes/provider/v4"
 _EMBEDDED = {
@@ -23,8 +26,19 @@ _EMBEDDED = {
     }
 }
 _REPLACED = {
-    "kubernetes": {"github.com/pulumi/pulumi-kubernetes/sdk/v4/go/kubernetes/yaml/v2/kinds.go": "trimmed/kinds.go"}
+    "kubernetes": {"github.com/pulumi/pulumi-kubernetes/sdk/v4/go/kubernetes/yaml/v2/kinds.go": "_trimmed/kinds.go"},
+    "random": {"github.com/hashicorp/go-getter/get_gcs.go": "_trimmed/get_gcs.go"},
 }
+ENGINE = "github.com/pulumi/pulumi/pkg/v3"
+_NO_CLOUDS = {
+    f"{ENGINE}/secrets/cloud": "_trimmed/cloud.go",
+    f"{ENGINE}/authhelpers": "_trimmed/authhelpers.go",
+    f"{ENGINE}/operations/operations_aws.go": "_trimmed/operations_aws.go",
+    f"{ENGINE}/operations/operations_gcp.go": "_trimmed/operations_gcp.go",
+    "gocloud.dev/blob/azureblob": "_trimmed/azureblob.go",
+    "gocloud.dev/blob/gcsblob": "_trimmed/gcsblob.go",
+}
+"""The engine keeps its state in files or on S3, and encrypts by passphrase: a fifth of it is for other clouds."""
 
 _KUBERNETES = (
     "kube-apiserver",
@@ -38,11 +52,11 @@ _KUBERNETES = (
 
 def engine_part() -> Part:
     folder = HERE / "pulumi"
-    version = module_version(folder, "github.com/pulumi/pulumi/pkg/v3")
     return Part(
         folder=folder,
-        programs={"pulumi": "github.com/pulumi/pulumi/pkg/v3/cmd/pulumi"},
-        variables={"github.com/pulumi/pulumi/sdk/v3/go/common/version.Version": version},
+        programs={"pulumi": f"{ENGINE}/cmd/pulumi"},
+        variables={"github.com/pulumi/pulumi/sdk/v3/go/common/version.Version": module_version(folder, ENGINE)},
+        replaced=_NO_CLOUDS,
     )
 
 
@@ -62,8 +76,10 @@ def language_part() -> Part:
 
 
 def plugin_part(plugin: str) -> Part:
+    folder, _, within = PLUGINS[plugin].partition("/")
     return Part(
-        folder=HERE / PLUGINS[plugin],
+        folder=HERE / folder,
+        within=within,
         programs={f"pulumi-resource-{plugin}": "."},
         variables={"main.version": plugin_version(plugin)},
         embedded=_EMBEDDED.get(plugin, {}),
@@ -83,15 +99,20 @@ def plugin_version(plugin: str) -> str:
 
 
 def cluster_part() -> Part:
-    folder = HERE / "cluster"
-    version = module_version(folder, "k8s.io/kubernetes")
+    version = module_version(_SHARED, "k8s.io/kubernetes")
     major, minor, _ = version.removeprefix("v").split(".")
     stamp = "k8s.io/component-base/version"
     return Part(
-        folder=folder,
+        folder=_SHARED,
+        within="cluster",
         programs={"kubernetes": "."},
         variables={f"{stamp}.gitVersion": version, f"{stamp}.gitMajor": major, f"{stamp}.gitMinor": minor},
     )
+
+
+def node_part(name: str) -> Part:
+    """One of the node's programs beside Kubernetes."""
+    return Part(folder=_SHARED, within=name, programs={name: "."})
 
 
 def cluster_binaries() -> Path:
@@ -99,18 +120,17 @@ def cluster_binaries() -> Path:
     kubernetes = build(cluster_part()) / "kubernetes"
     programs: dict[str, Path] = dict.fromkeys(_KUBERNETES, kubernetes)  # it acts by the name it is called
     for name in ("coredns", "kube-router"):
-        programs[name] = build(Part(folder=HERE / name, programs={name: "."})) / name
+        programs[name] = build(node_part(name)) / name
     return linked("cluster-bin", programs)
 
 
 def helm() -> Path:
     """Helm's program; only the benchmarks compare with it."""
-    folder = HERE / "helm"
-    version = module_version(folder, "helm.sh/helm/v3")
     part = Part(
-        folder=folder,
+        folder=_SHARED,
+        label="helm",
         programs={"helm": "helm.sh/helm/v3/cmd/helm"},
-        variables={"helm.sh/helm/v3/internal/version.version": version},
+        variables={"helm.sh/helm/v3/internal/version.version": module_version(_SHARED, "helm.sh/helm/v3")},
     )
     return build(part) / "helm"
 

@@ -28,6 +28,8 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(cache, "install_command", None)  # these tests build
     monkeypatch.setattr(engine, "CACHE", folder)
     monkeypatch.setattr(engine, "_OFFICIAL", folder / "official-plugins")
+    monkeypatch.setattr(engine, "_DOWNLOADED", folder / "official-engine")
+    monkeypatch.setattr(engine, "_reachable", lambda host: False)
     monkeypatch.setattr(gobuild, "CACHE", folder)
     monkeypatch.setattr(gobuild, "LOGS", tmp_path / "logs")
     for remembered in (languages.go, languages.node, gobuild._compiler):
@@ -383,7 +385,7 @@ def test_engine_without_its_language_host_is_not_used(machine: Path) -> None:
 def test_our_own_engine_on_path_is_recognised(machine: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     script(own_cache / "pulumi" / "key" / "pulumi", "echo v3.256.0")
     monkeypatch.setenv("PATH", str(own_cache / "pulumi" / "key"))
-    assert engine.find_engine() == (None, "using the one built here")
+    assert engine.find_engine() == (None, "the pulumi on PATH is the one built here")
 
 
 def test_plugins_are_installed_under_their_version_and_renewed(machine: Path) -> None:
