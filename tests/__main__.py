@@ -56,8 +56,7 @@ def main() -> int:
         install.bare(yes=arguments.yes)
     if arguments.install:
         install.install()
-        if ENV_FILE.exists():
-            return 0
+        return 0
     tools = ROOT / ".venv" / "bin"
     check("lint", [str(tools / "ruff"), "check", "."])
     check("format", [str(tools / "ruff"), "format", "--check", "."])

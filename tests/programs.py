@@ -24,7 +24,7 @@ _ESSENTIAL = {"cat", "mount", "setpriv", "sh", "sha256sum", "tar", "true", "umou
 """Programs that every Debian has."""
 
 _POSTGRES = {"initdb", "pg_dump", "pg_dumpall", "pg_restore", "postgres", "psql"}
-_WITH_OTHERS = {"promtool", "prometheus-alertmanager", "redis-cli", *_POSTGRES}
+_WITH_OTHERS = {"iptables-save", "promtool", "prometheus-alertmanager", "redis-cli", *_POSTGRES}
 """Programs that come with a package of the lists beside the one it is looked for by."""
 
 SYSTEM = {
