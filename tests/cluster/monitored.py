@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
-from settings.monitoring import CHANNELS, DEAD_MANS_SWITCH, SLACK_SECRET
+from settings.monitoring import CHANNELS, DEAD_MANS_SWITCH, SLACK_SECRET, STATE_SECRETS
 from tests.cluster.receiver import Receiver
 from tests.cluster.stack import Stack
 
@@ -22,6 +22,9 @@ def watch(stack: Stack, told: Receiver, **rollback: Any) -> None:
     def change(config: dict[str, Any]) -> None:
         config["runbook:monitoring"]["slack"]["egress"] = told.egress
         config["runbook:monitoring"]["rollback"] |= rollback
+        if rollback.get("enabled") is False:  # only the controller needs the keys of the state
+            for secret in STATE_SECRETS:
+                del config[f"secrets:{secret}"]
 
     stack.edit(change)
     urls = {f"{SLACK_SECRET}{channel.upper()}": f"{told.url}/{channel}" for channel in CHANNELS}
