@@ -1,0 +1,37 @@
+"""Images of programs that were built here: one layer on top of another image, one name per entry point."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from sandbox.cache import artifact
+from sandbox.images import oci
+from sandbox.images.registry import push
+from sandbox.paths import LOGS
+
+HERE = Path(__file__).resolve().parent
+PROGRAMS = "/usr/bin"
+"""Where the Prometheus Operator expects its reloader, too."""
+_LOG = LOGS / "images.log"
+
+
+def layout(programs: Path, below: Path, entry_points: Mapping[str, str]) -> Path:
+    """OCI layout of one image for each of `entry_points` (name → program), on top of the image of layout `below`."""
+
+    def build(target: Path) -> None:
+        images = oci.Layout(target / "layout")
+        layers = images.layers_of(below)
+        layers.append(images.layer(oci.pack(target / "programs.tar", [(programs, PROGRAMS.lstrip("/"))])))
+        for name, program in entry_points.items():
+            images.image(name, layers, {"User": "10001:10001", "Entrypoint": [program]})
+
+    made_of = [f"{folder.parent.name}/{folder.name}" for folder in (programs, below.parent)]
+    inputs = [HERE / "program.py", HERE / "oci.py", *made_of, repr(sorted(entry_points.items()))]
+    return artifact("image-programs", inputs, build) / "layout"
+
+
+def pushed(registry: str, programs: Path, below: Path, entry_points: Mapping[str, str]) -> dict[str, str]:
+    """Name → reference by digest; `registry` has the images afterwards."""
+    made = layout(programs, below, entry_points)
+    return {name: push(made, name, registry, repository=name, name="latest", log=_LOG) for name in entry_points}
