@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from sandbox.cache import artifact
@@ -16,22 +16,24 @@ PROGRAMS = "/usr/bin"
 _LOG = LOGS / "images.log"
 
 
-def layout(programs: Path, below: Path, entry_points: Mapping[str, str]) -> Path:
+def layout(programs: Sequence[Path], below: Path, entry_points: Mapping[str, str]) -> Path:
     """OCI layout of one image for each of `entry_points` (name → program), on top of the image of layout `below`."""
 
     def build(target: Path) -> None:
         images = oci.Layout(target / "layout")
         layers = images.layers_of(below)
-        layers.append(images.layer(oci.pack(target / "programs.tar", [(programs, PROGRAMS.lstrip("/"))])))
+        layers.append(
+            images.layer(oci.pack(target / "programs.tar", [(folder, PROGRAMS.lstrip("/")) for folder in programs]))
+        )
         for name, program in entry_points.items():
             images.image(name, layers, {"User": "10001:10001", "Entrypoint": [program]})
 
-    made_of = [f"{folder.parent.name}/{folder.name}" for folder in (programs, below.parent)]
+    made_of = [f"{folder.parent.name}/{folder.name}" for folder in (*programs, below.parent)]
     inputs = [HERE / "program.py", HERE / "oci.py", *made_of, repr(sorted(entry_points.items()))]
     return artifact("image-programs", inputs, build) / "layout"
 
 
-def pushed(registry: str, programs: Path, below: Path, entry_points: Mapping[str, str]) -> dict[str, str]:
+def pushed(registry: str, programs: Sequence[Path], below: Path, entry_points: Mapping[str, str]) -> dict[str, str]:
     """Name → reference by digest; `registry` has the images afterwards."""
     made = layout(programs, below, entry_points)
     return {name: push(made, name, registry, repository=name, name="latest", log=_LOG) for name in entry_points}

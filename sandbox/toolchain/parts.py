@@ -28,6 +28,7 @@ _EMBEDDED = {
 _REPLACED = {
     "kubernetes": {"github.com/pulumi/pulumi-kubernetes/sdk/v4/go/kubernetes/yaml/v2/kinds.go": "_trimmed/kinds.go"},
     "random": {"github.com/hashicorp/go-getter/get_gcs.go": "_trimmed/get_gcs.go"},
+    "prometheus": {"github.com/prometheus/prometheus/plugins/plugins.go": "_trimmed/plugins.go"},
 }
 ENGINE = "github.com/pulumi/pulumi/pkg/v3"
 _NO_CLOUDS = {
@@ -148,6 +149,7 @@ PEERS = {
         name: f"github.com/prometheus-operator/prometheus-operator/cmd/{name}"
         for name in ("operator", "prometheus-config-reloader", "admission-webhook")
     },
+    "prometheus": {"prometheus": "github.com/prometheus/prometheus/cmd/prometheus"},
     "gateway-api": {},
 }
 """Folder → programs of controllers that users run beside or instead of ours, by package. Only benchmarks and one test
@@ -155,7 +157,7 @@ ask for them. `gateway-api` has no program: its definitions are read from its mo
 
 
 def peer_part(name: str) -> Part:
-    return Part(folder=HERE / name, programs=PEERS[name])
+    return Part(folder=HERE / name, programs=PEERS[name], replaced=_REPLACED.get(name, {}))
 
 
 def peer(name: str) -> Path:

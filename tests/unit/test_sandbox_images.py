@@ -89,7 +89,9 @@ def test_programs_are_one_layer_and_have_names(tmp_path: Path, monkeypatch: pyte
     for name in ("operator", "reloader"):
         (programs / name).write_text("a program")
         (programs / name).chmod(0o755)
-    made = program.layout(programs, tmp_path / "below" / "layout", {"a": "/usr/bin/operator", "b": "/usr/bin/reloader"})
+    made = program.layout(
+        [programs], tmp_path / "below" / "layout", {"a": "/usr/bin/operator", "b": "/usr/bin/reloader"}
+    )
     blobs, layers = made / "blobs" / "sha256", list[str]()
     for name, digest in oci.digests(made).items():
         manifest = json.loads((blobs / digest.removeprefix("sha256:")).read_text())
