@@ -12,8 +12,8 @@ from benchmarks import peers
 from benchmarks.peers import NAMESPACE, PORT, PROMETHEUS, Ground, Manifest, Outcome, place
 from benchmarks.timing import run
 from sandbox import toolchain
-from tests.cluster.monitored import eventually
 from sandbox.traffic import Traffic
+from tests.cluster.monitored import eventually
 
 _NAME = peers.COPIES[1]
 _MODULE = "github.com/argoproj/argo-rollouts"
@@ -122,7 +122,7 @@ def measure(ground: Ground, good: str, bad: str, analysis: Analysis) -> Outcome:
         return peers.outcome(traffic, datetime.fromisoformat(aborted).timestamp())
     finally:
         for kind in ("rollout", "analysistemplate", "service", "ingress"):
-            stack.kubectl("delete", kind, _NAME, "--ignore-not-found", "--timeout=120s")
+            stack.kubectl("delete", kind, _NAME, "--ignore-not-found", "--cascade=foreground", "--timeout=120s")
 
 
 def _log() -> str:

@@ -15,8 +15,8 @@ from benchmarks import peers
 from benchmarks.peers import NAMESPACE, PORT, PROMETHEUS, Ground, Manifest, Outcome, place
 from benchmarks.timing import run
 from sandbox import toolchain
-from tests.cluster.monitored import eventually
 from sandbox.traffic import Traffic
+from tests.cluster.monitored import eventually
 
 _NAME = peers.COPIES[0]
 _MODULE, _GATEWAY_MODULE = "github.com/fluxcd/flagger", "sigs.k8s.io/gateway-api"
@@ -178,7 +178,7 @@ def measure(ground: Ground, good: str, bad: str, analysis: Analysis) -> Outcome:
         return peers.outcome(traffic, _decided_at())
     finally:
         for kind in ("canary", "metrictemplate", "deployment"):
-            stack.kubectl("delete", kind, _NAME, "--ignore-not-found", "--timeout=120s")
+            stack.kubectl("delete", kind, _NAME, "--ignore-not-found", "--cascade=foreground", "--timeout=120s")
 
 
 def _log(lines: int = 30) -> str:

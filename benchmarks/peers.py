@@ -21,8 +21,8 @@ from components.names import SERVICE
 from sandbox import toolchain
 from sandbox.images import base_layout, program
 from sandbox.paths import ROOT
-from tests.cluster.stack import Stack
 from sandbox.traffic import Traffic
+from tests.cluster.stack import Stack
 
 NAMESPACE = "peers"
 PROMETHEUS = f"http://prometheus.{NAMESPACE}.svc:9090"
