@@ -106,7 +106,8 @@ class Ground:
     def program(self, part: str, file: str) -> str:
         """Image of one of a peer's programs, which is built now if it never was."""
         path = f"{program.PROGRAMS}/{file}"
-        return program.pushed(self.registry, [toolchain.peer(part)], base_layout(), {part: path})[part]
+        made = program.layout([toolchain.peer(part)], base_layout(), {part: path})
+        return program.pushed(self.registry, made)[part]
 
     def shop(self, name: str, image: str) -> tuple[Manifest, Manifest]:
         """Labels and pod template of a copy of the stack's shop."""

@@ -33,7 +33,6 @@ def layout(programs: Sequence[Path], below: Path, entry_points: Mapping[str, str
     return artifact("image-programs", inputs, build) / "layout"
 
 
-def pushed(registry: str, programs: Sequence[Path], below: Path, entry_points: Mapping[str, str]) -> dict[str, str]:
-    """Name → reference by digest; `registry` has the images afterwards."""
-    made = layout(programs, below, entry_points)
-    return {name: push(made, name, registry, repository=name, name="latest", log=_LOG) for name in entry_points}
+def pushed(registry: str, made: Path) -> dict[str, str]:
+    """Name → reference by digest of each image of a layout; `registry` has them afterwards."""
+    return {name: push(made, name, registry, repository=name, name="latest", log=_LOG) for name in oci.digests(made)}

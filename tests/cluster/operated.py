@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from sandbox import packages, toolchain
+from sandbox import toolchain
 from sandbox.images import LOG, base_layout, monitoring, program
 
 NAMESPACE = "operator"
@@ -77,12 +77,17 @@ class Servers:
         return json.loads(_raw(f"prometheus-operated:9090/proxy/api/v1/{path}"))["data"]
 
 
+def layout() -> Path:
+    """OCI layout of the operator and of what it starts."""
+    programs = [toolchain.peer(part) for part in (_PART, _PROMETHEUS)]
+    return program.layout(programs, monitoring.layout(base_layout(), LOG), _ENTRY_POINTS)
+
+
 @contextmanager
 def operator(registry: str) -> Iterator[Servers]:
     """The operator, its admission webhook, and a Prometheus and an Alertmanager that it starts."""
     folder = toolchain.peer_file(_PART, _MODULE, ".")
-    programs = [toolchain.peer(part) for part in (_PART, _PROMETHEUS)]
-    images = program.pushed(registry, programs, monitoring.layout(base_layout(), LOG), _ENTRY_POINTS)
+    images = program.pushed(registry, layout())
     definitions = f"--filename={folder / 'example' / 'prometheus-operator-crd'}"
     _remove(definitions)
     try:
@@ -212,7 +217,6 @@ def _prometheus_version() -> str:
 
 def _alertmanager_version() -> str:
     """The distribution's: that of its tool here is that of the server in the image."""
-    packages.ensure({"prometheus-alertmanager": packages.TESTS["prometheus-alertmanager"]})
     words = subprocess.run(["amtool", "--version"], capture_output=True, text=True, check=True)
     found = re.search(r"version (\d+\.\d+\.\d+)", words.stdout + words.stderr)
     assert found, words
