@@ -116,7 +116,11 @@ class Ground:
         # Network policies choose by the part; how copies are spread over nodes is of no matter on one node.
         labels = {"app.kubernetes.io/name": name, "app.kubernetes.io/component": SERVICE}
         kept = {key: value for key, value in pod.items() if key not in ("topologySpreadConstraints", "affinity")}
-        kept["containers"] = [{**pod["containers"][0], "image": image}]
+        container = pod["containers"][0]
+        # Flagger's client is older than the hook that sleeps by itself, and would leave an empty one.
+        seconds = str(container["lifecycle"]["preStop"]["sleep"]["seconds"])
+        lifecycle = {"preStop": {"exec": {"command": ["sleep", seconds]}}}
+        kept["containers"] = [{**container, "image": image, "lifecycle": lifecycle}]
         return labels, {"metadata": {"labels": labels}, "spec": kept}
 
     def pods(self, name: str) -> Manifest:
