@@ -33,7 +33,7 @@ COPIES = ("flagger-shop", "argo-shop")
 """Names of the copies of the shop, and of the jobs by which Prometheus reads them."""
 _BAD_VERSION = json.loads((ROOT / "sandbox/shop/releases/v8-late-errors.json").read_text())["version"]
 _SETTLE_SECONDS = 20
-"""Traffic after a controller has decided: what fails later is missed, and none did in any run."""
+"""Traffic after a controller has decided: what fails later than this is missed."""
 
 Manifest = dict[str, Any]
 
