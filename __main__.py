@@ -206,7 +206,8 @@ if release := settings.release:
         )
     if (watching := settings.monitoring) and watching.image:
         # What it is made of takes time to load, and not every stack has it.
-        from components.monitoring import ControllerPlace, Monitoring, MonitoringArgs
+        from components.monitoring import Monitoring, MonitoringArgs
+        from components.watchers import ControllerPlace
         from settings.scraping import Watched
 
         told: ControllerPlace | None = None

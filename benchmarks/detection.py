@@ -1,112 +1,112 @@
-"""A release that turns bad: how long until somebody decides, and until customers are served again.
+"""A release that turns bad under customers, taken back by ours, Flagger and Argo Rollouts.
 
-Beside ours stands the loop that Flagger documents: every `interval` the share of good answers of the last minute is
-asked of the same Prometheus, and `threshold` failed checks end the release. Flagger itself is not in any package
-index. In its favour, going back is counted as nothing: its primary pods still run.
+Each with the settings of its documentation, and with the fastest ones under which no single look at the metrics takes a
+release back.
 """
 
 from __future__ import annotations
 
 import json
+import statistics
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
+from benchmarks import argo_rollouts, flagger
+from benchmarks.peers import Outcome, ground, outcome
 from benchmarks.timing import Series
 from sandbox.paths import STATE
 from sandbox.traffic import Traffic
 from tests.cluster.automatic import Watched, over, refresh, watched_stack
-from tests.cluster.monitored import Observed, eventually
+from tests.cluster.monitored import eventually
 
-_RUNBOOK: Mapping[str, Any] = {}
-_SHORT: Mapping[str, Any] = {"errorRateSeconds": 5, "rateSeconds": 20}
-_SHORTER: Mapping[str, Any] = {"errorRateSeconds": 30}
-_LOOPS = {"Flagger's loop, 60 s x 5": (60, 5), "Flagger's loop, 10 s x 10": (10, 10)}
-"""As its tutorials have it: the default interval, and the shortest one it takes."""
-_GOOD_PERCENT = 99
-_GOOD_SHARE = (
-    '100 * sum(rate(http_request_duration_seconds_count{status!~"5.*"}[1m]))'
-    " / sum(rate(http_request_duration_seconds_count[1m]))"
+GOOD, BAD = "shop:v2", "shop:v8-late-errors"
+OURS: Mapping[str, Mapping[str, Any]] = {"ours, 120 s": {}, "ours, 10 s": {"errorRateSeconds": 10}}
+"""`monitoring.triggers`: the runbook's, and what has to last as long as two of the others' looks are apart."""
+_PEERS: Mapping[str, ModuleType] = {"bad_release_vs_flagger": flagger, "bad_release_vs_argo_rollouts": argo_rollouts}
+_WHAT = (
+    "a release whose pods answer errors after their 300th request, under steady traffic: from the first failed request "
+    "to the decision, to the last failed request, and how many requests failed"
 )
-
-Taken = tuple[float, float]
-"""Seconds from the first failed answer to the decision, and to the last failed answer."""
+_NOTES = (
+    "Failed requests: ours gives a release all of the traffic at once, after a rehearsal without any; the peers give "
+    "it a fifth or less at first, so fewer requests per second fail. A first step with a share of the traffic would "
+    "change that.",
+    "From decision to served: the peers' old pods still run, ours are started again. Keeping the old pods for the "
+    "release window would change that, at twice the memory.",
+    "The peers watch a release only until it has all of the traffic, and do not take back one that turns bad later. "
+    "Ours watches for `rollback.releaseWindowSeconds`, an hour by default.",
+    "The peers take back the pods' template alone, without a check of the database's schema.",
+)
 
 
 def measure(runs: int) -> dict[str, Any]:
     images = json.loads((STATE / "images.json").read_text())
+    registry = images["tasks"].partition("/")[0]
+    taken: dict[str, list[Outcome]] = {}
+
+    def once(name: str, act: Callable[[], Outcome]) -> None:
+        found = act()
+        taken.setdefault(name, []).append(found)
+        told = f"decided after {found.decided:.1f} s, served after {found.served:.1f} s"
+        print(f"  {name}: {told}, {found.failed} of {found.asked} requests failed", flush=True)
+
     with tempfile.TemporaryDirectory() as folder, watched_stack("detection", images, Path(folder)) as watched:
-        contenders: dict[str, Callable[[], Taken]] = {
-            "ours, the runbook's 120 s": lambda: _ours(watched, images, _RUNBOOK),
-            "ours, 30 s": lambda: _ours(watched, images, _SHORTER),
-            **{name: lambda loop=loop: _loop(watched, images, *loop) for name, loop in _LOOPS.items()},
-        }
-        decided, served = ({name: Series() for name in contenders} for _ in range(2))
         for _ in range(runs):
-            for name, act in contenders.items():
-                detection, total = act()
-                decided[name].seconds.append(detection)
-                served[name].seconds.append(total)
-                print(f"  {name}: decided after {detection:.1f} s, served after {total:.1f} s", flush=True)
-    return {
-        "rollback_vs_flagger_loop": {
-            "what": "a release whose pods answer errors after their 300th request, under steady traffic: from the "
-            "first failed answer to the decision, and to the last failed answer",
-            "decision_seconds": {name: series.to_json() for name, series in decided.items()},
-            "served_seconds": {name: series.to_json() for name, series in served.items()},
-            "ratios": {
-                f"{ours}/{loop}, {what}": round(taken[ours].median / taken[loop].median, 2)
-                for what, taken in (("decision", decided), ("served", served))
-                for ours in contenders
-                if ours not in _LOOPS
-                for loop in _LOOPS
-            },
-        }
-    }
+            for name, triggers in OURS.items():
+                once(name, lambda triggers=triggers: _ours(watched, images, triggers))
+        with ground(watched.stack, images["monitoring"], registry) as place:
+            for peer in _PEERS.values():
+                with peer.installed(place):
+                    for _ in range(runs):
+                        for name, analysis in peer.CONTENDERS.items():
+                            act = lambda peer=peer, how=analysis: peer.measure(place, images[GOOD], images[BAD], how)  # noqa: E731
+                            once(name, act)
+    return {title: result(taken, list(peer.CONTENDERS)) for title, peer in _PEERS.items()}
 
 
-def _release(watched: Watched, images: Mapping[str, str], triggers: Mapping[str, Any], *, dry: bool = False) -> None:
+def _ours(watched: Watched, images: Mapping[str, str], triggers: Mapping[str, Any]) -> Outcome:
     def change(config: dict[str, Any]) -> None:
         config["runbook:monitoring"]["triggers"] = dict(triggers)
-        config["runbook:monitoring"]["rollback"]["dryRun"] = dry
 
     stack = watched.stack
     refresh(stack)
     stack.edit(change)
-    stack.runbook("deploy", images["shop:v8-late-errors"], "--yes", "--allow-quarantined", "benchmark").check()
+    stack.runbook("deploy", images[BAD], "--yes", "--allow-quarantined", "benchmark").check()
     eventually(lambda: over(stack), 120)
-
-
-def _ours(watched: Watched, images: Mapping[str, str], triggers: Mapping[str, Any]) -> Taken:
-    _release(watched, images, triggers)
     began = time.time()
-    with Traffic(watched.stack.url) as traffic:
+    with Traffic(stack.url) as traffic:
         watched.told.wait("/critical", ":rewind:", since=began, seconds=400)
-    revision = watched.stack.history()[0]["rollbackOf"]
+    revision = stack.history()[0]["rollbackOf"]
     (record,) = [one for one in watched.incidents() if one.get("leaving") == revision]
-    first, last = _failures(traffic)
-    return datetime.fromisoformat(record["openedAt"]).timestamp() - first, last - first
+    return outcome(traffic, datetime.fromisoformat(record["openedAt"]).timestamp())
 
 
-def _loop(watched: Watched, images: Mapping[str, str], interval: int, threshold: int) -> Taken:
-    _release(watched, images, _SHORT, dry=True)
-    observed = Observed(watched.stack)
-    failed = 0
-    with Traffic(watched.stack.url) as traffic:
-        while failed < threshold:
-            time.sleep(interval)  # the loop under measurement
-            failed += (observed.number(_GOOD_SHARE) or 0) < _GOOD_PERCENT
-        decided = time.time()
-    watched.stack.runbook("rollback", "--yes").check()
-    first, _ = _failures(traffic)
-    return decided - first, decided - first
-
-
-def _failures(traffic: Traffic) -> tuple[float, float]:
-    """When the first and the last failed request were sent, in seconds since 1970."""
-    offset = time.time() - time.monotonic()
-    failed = [answer.at + offset for answer in traffic.failures]
-    return min(failed), max(failed)
+def result(taken: Mapping[str, Sequence[Outcome]], theirs: Sequence[str]) -> dict[str, Any]:
+    kept = {name: taken[name] for name in (*OURS, *theirs)}
+    decided = {name: Series([one.decided for one in found]) for name, found in kept.items()}
+    served = {name: Series([one.served for one in found]) for name, found in kept.items()}
+    failed = {name: statistics.median(one.failed for one in found) for name, found in kept.items()}
+    return {
+        "what": _WHAT,
+        "decision_seconds": {name: series.to_json() for name, series in decided.items()},
+        "served_seconds": {name: series.to_json() for name, series in served.items()},
+        "requests": {
+            name: {"median_failed": failed[name], "runs": [{"failed": one.failed, "asked": one.asked} for one in found]}
+            for name, found in kept.items()
+        },
+        "ratios": {
+            f"{ours}/{peer}, {what}": round(of[ours] / of[peer], 2)
+            for what, of in (
+                ("decision", {name: series.median for name, series in decided.items()}),
+                ("served", {name: series.median for name, series in served.items()}),
+                ("failed requests", failed),
+            )
+            for ours, peer in zip(OURS, theirs, strict=True)
+        },
+        "notes": list(_NOTES),
+    }

@@ -19,7 +19,7 @@ from pulumi_kubernetes.networking.v1 import (
 from pulumi_random import RandomPassword
 
 from components.controller_rights import rights
-from components.foundation import ways_out
+from components.foundation import peer, ways_out
 from components.names import SKIP_AWAIT, content_hash, labels, metadata, selector
 from components.pods import APPLICATION_UID, container, service_account, template
 from components.watch_ways import CONTROLLER, PROMETHEUS
@@ -82,7 +82,7 @@ class RollbackController(pulumi.ComponentResource):
         )
         keys = self._keys(args, inside)
         account = service_account(CONTROLLER, CONTROLLER, args.namespace, inside)
-        bound = rights(CONTROLLER, account, args.namespace, inside)
+        bound = rights(CONTROLLER, account, args.namespace, inside, operated=args.monitoring.operated is not None)
         self._network(args, here, inside)
         slack = args.monitoring.slack.secret_names[_CHANNEL]
         environment = {
@@ -91,7 +91,7 @@ class RollbackController(pulumi.ComponentResource):
             "PULUMI_BACKEND_URL": rollback.state.url,
             "PULUMI_CONFIG_PASSPHRASE_FILE": f"{_KEYS}/{STATE_PASSPHRASE}",
             "AWS_SHARED_CREDENTIALS_FILE": f"{_KEYS}/aws",
-            "CONTROLLER_ALERTMANAGER_URL": f"http://{ALERTMANAGER}:{PORTS[ALERTMANAGER]}",
+            "CONTROLLER_ALERTMANAGER_URL": _watchers(args.monitoring).url,
             "CONTROLLER_TOKEN_FILE": f"{_TOKEN}/token",
             "CONTROLLER_SLACK_FILE": f"{_KEYS}/{slack}",
             "CONTROLLER_WORK": _WORK,
@@ -183,16 +183,17 @@ class RollbackController(pulumi.ComponentResource):
         rollback, slack = args.monitoring.rollback, args.monitoring.slack
         state = rollback.state.egress if rollback.state else ()
         outside = ways_out([*rollback.api_server, *state, *args.egress, *slack.egress])
+        watchers = _watchers(args.monitoring)
         asked: NetworkPolicyEgressRuleArgsDict = {
-            "to": [_watching(ALERTMANAGER)],
-            "ports": [{"port": PORTS[ALERTMANAGER], "protocol": "TCP"}],
+            "to": [watchers.alertmanager],
+            "ports": [{"port": watchers.port, "protocol": "TCP"}],
         }
         spec: NetworkPolicySpecArgsDict = {
             "pod_selector": here,
             "policy_types": ["Ingress", "Egress"],
             "ingress": [
                 {
-                    "from_": [_watching(ALERTMANAGER), _watching(PROMETHEUS)],
+                    "from_": [watchers.alertmanager, watchers.prometheus],
                     "ports": [{"port": PORT, "protocol": "TCP"}],
                 }
             ],
@@ -204,6 +205,26 @@ class RollbackController(pulumi.ComponentResource):
             spec=spec,
             opts=opts,
         )
+
+
+@dataclass(frozen=True)
+class _Watchers:
+    """Who calls the controller, and where it asks whether an alert fires."""
+
+    url: str
+    port: int
+    alertmanager: NetworkPolicyPeerArgsDict
+    prometheus: NetworkPolicyPeerArgsDict
+
+
+def _watchers(monitoring: MonitoringSettings) -> _Watchers:
+    """This stack's own, or the operator's."""
+    operator = monitoring.operated
+    if operator and operator.alertmanager:
+        theirs = operator.alertmanager
+        return _Watchers(theirs.url, theirs.port, peer(theirs.pods), peer(operator.prometheus))
+    port = PORTS[ALERTMANAGER]
+    return _Watchers(f"http://{ALERTMANAGER}:{port}", port, _watching(ALERTMANAGER), _watching(PROMETHEUS))
 
 
 def _watching(name: str) -> NetworkPolicyPeerArgsDict:

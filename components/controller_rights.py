@@ -12,11 +12,18 @@ from components.rights import granted
 
 _MANAGE = ["get", "list", "watch", "create", "patch", "delete"]
 _LOOK = ["get", "list", "watch"]
+_OPERATED = ["alertmanagerconfigs", "podmonitors", "probes", "prometheusrules", "servicemonitors"]
+"""What the program makes for the Prometheus Operator."""
 
 
-def rights(name: str, account: ServiceAccount, namespace: Input[str], opts: ResourceOptions) -> RoleBinding:
+def rights(
+    name: str, account: ServiceAccount, namespace: Input[str], opts: ResourceOptions, *, operated: bool = False
+) -> RoleBinding:
     """The account with a Role of this namespace. There is no ClusterRole: what is cluster-wide in a stack is the same
-    before and after a rollback, and the namespace itself is reached through its own Role."""
+    before and after a rollback, and the namespace itself is reached through its own Role.
+
+    `operated`: the stack has objects for the Prometheus Operator.
+    """
     rules = [
         # What the program makes. A Job's pods and the Deployments' ReplicaSets are only looked at.
         _rule("", ["configmaps", "secrets", "services", "serviceaccounts", "persistentvolumeclaims"], _MANAGE),
@@ -25,6 +32,7 @@ def rights(name: str, account: ServiceAccount, namespace: Input[str], opts: Reso
         _rule("networking.k8s.io", ["ingresses", "networkpolicies"], _MANAGE),
         _rule("policy", ["poddisruptionbudgets"], _MANAGE),
         _rule("autoscaling", ["horizontalpodautoscalers"], _MANAGE),
+        *([_rule("monitoring.coreos.com", _OPERATED, _MANAGE)] if operated else []),
         # A rollback leaves the limits, the namespace and rights, its own among them, as they are.
         _rule("", ["namespaces", "resourcequotas", "limitranges"], _LOOK),
         _rule("rbac.authorization.k8s.io", ["roles", "rolebindings"], _LOOK),

@@ -18,7 +18,17 @@ from components.foundation import peer
 from components.names import SERVICE, content_hash, labels, metadata, selector
 from components.operated import operated
 from components.watch_ways import PROMETHEUS, Ways
-from components.watchers import MONITORING, Ground, Pod, account, every_pod, exporter, files, server
+from components.watchers import (
+    MONITORING,
+    ControllerPlace,
+    Ground,
+    Pod,
+    account,
+    every_pod,
+    exporter,
+    files,
+    server,
+)
 from settings import BundledPostgres, BundledRedis, External, Network
 from settings.alerting.render import as_yaml, rule_files
 from settings.alerting.routes import Places, alertmanager
@@ -44,25 +54,6 @@ _TOKEN = "/etc/controller"  # noqa: S105 (a folder)
 _KNOWN = {"checkov.io/skip1": "CKV_K8S_38=Kubelets tell their metrics only to whom they know"}
 _GRAFANA = {"grafana_dashboard": "1"}
 """What Grafana's sidecar looks for."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class ControllerPlace:
-    """Where the rollback controller is told of alerts."""
-
-    url: str
-    """URL of its webhook."""
-    token_secret_name: Input[str]
-    """Secret with the token that it asks for, under `token`."""
-
-    @property
-    def address(self) -> str:
-        """Host and port."""
-        return urlsplit(self.url).netloc
-
-    @property
-    def port(self) -> int:
-        return urlsplit(self.url).port or 80
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,9 +101,9 @@ class Monitoring(pulumi.ComponentResource):
             every_pod(self._ground, pods_of(service.name), service.port or 0, selector(service.name, SERVICE))
         shown = boards(watched.namespace, self._settings, watched.backup, self._alerts)
         files(self._ground, "dashboards", dashboards(shown, self._alerts, watched.namespace), _GRAFANA)
-        if operator := self._settings.operator if self._settings.mode == "operator" else None:
+        if operator := self._settings.operated:
             self._ways.read_by([peer(operator.prometheus)])
-            operated(self._ground, watched, self._alerts, self._webhooks())
+            operated(self._ground, watched, self._alerts, self._webhooks(), args.controller)
         else:
             self._prometheus()
             self._alertmanager()

@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
+from urllib.parse import urlsplit
 
 from pulumi import Output
 from pulumi_kubernetes.apiextensions import CustomResource
 
 from components.names import BACKUP_EXPORTER, SERVICE, labels, metadata, selector
-from components.watchers import MONITORING, Ground
+from components.watch_ways import CONTROLLER
+from components.watchers import MONITORING, ControllerPlace, Ground
 from settings.alerting.render import prometheus_rule
 from settings.alerting.routes import Places, alertmanager
 from settings.alerting.rule import Domain
@@ -21,7 +23,13 @@ _MATCHER = re.compile(r'^(?P<name>\w+)(?P<kind>=~|!~|!=|=)"(?P<value>.*)"$')
 _FOLDER = "webhooks"
 
 
-def operated(ground: Ground, watched: Watched, alerts: Sequence[Domain], webhooks: Output[str]) -> None:
+def operated(
+    ground: Ground,
+    watched: Watched,
+    alerts: Sequence[Domain],
+    webhooks: Output[str],
+    controller: ControllerPlace | None,
+) -> None:
     """`webhooks` is the Secret with a URL for each `secrets:*` key of monitoring."""
     chosen = _Chosen(ground, watched)
     rule = prometheus_rule(alerts, watched.namespace, {})
@@ -52,8 +60,15 @@ def operated(ground: Ground, watched: Watched, alerts: Sequence[Domain], webhook
                 "targets": {"staticConfig": {"static": [url], "labels": {"namespace": watched.namespace}}},
             },
         )
-    config = alertmanager(watched.monitoring, Places(secrets=_FOLDER))
-    chosen.make("AlertmanagerConfig", "runbook", alertmanager_config(config, webhooks), version="v1alpha1")
+    called = None
+    if controller:
+        here = {"matchLabels": selector(CONTROLLER, CONTROLLER)}
+        chosen.make("ServiceMonitor", CONTROLLER, {"selector": here, "endpoints": [{"port": "http", **every}]})
+        # Alertmanager is in another namespace.
+        called = f"http://{CONTROLLER}.{watched.namespace}.svc:{controller.port}{urlsplit(controller.url).path}"
+    config = alertmanager(watched.monitoring, Places(secrets=_FOLDER, controller=called))
+    token = controller.token_secret_name if controller else None
+    chosen.make("AlertmanagerConfig", "runbook", alertmanager_config(config, webhooks, token), version="v1alpha1")
 
 
 class _Chosen:
@@ -75,8 +90,11 @@ class _Chosen:
         )
 
 
-def alertmanager_config(config: Mapping[str, Any], webhooks: Any) -> dict[str, Any]:
-    """Alertmanager's own configuration in the operator's words: URLs are references to a Secret."""
+def alertmanager_config(config: Mapping[str, Any], webhooks: Any, token: Any = None) -> dict[str, Any]:
+    """Alertmanager's own configuration in the operator's words: what is secret is a reference to a Secret.
+
+    `webhooks` has the URLs, `token` what the rollback controller asks for.
+    """
     return {
         "route": _route(config["route"]),
         "inhibitRules": [
@@ -87,7 +105,7 @@ def alertmanager_config(config: Mapping[str, Any], webhooks: Any) -> dict[str, A
             }
             for rule in config["inhibit_rules"]
         ],
-        "receivers": [_receiver(receiver, webhooks) for receiver in config["receivers"]],
+        "receivers": [_receiver(receiver, webhooks, token) for receiver in config["receivers"]],
     }
 
 
@@ -108,16 +126,20 @@ def _matchers(texts: Sequence[str]) -> list[dict[str, str]]:
     ]
 
 
-def _receiver(receiver: Mapping[str, Any], webhooks: Any) -> dict[str, Any]:
+def _receiver(receiver: Mapping[str, Any], webhooks: Any, token: Any) -> dict[str, Any]:
     made: dict[str, Any] = {"name": receiver["name"]}
     for slack in receiver.get("slack_configs", ()):
         message = {_camel(key): value for key, value in slack.items() if key != "api_url_file"}
         made["slackConfigs"] = [{**message, "apiURL": _key(slack["api_url_file"], webhooks)}]
     for hook in receiver.get("webhook_configs", ()):
-        made["webhookConfigs"] = [
-            {"sendResolved": hook["send_resolved"], "urlSecret": _key(hook["url_file"], webhooks)}
-        ]
+        where = {"urlSecret": _key(hook["url_file"], webhooks)} if "url_file" in hook else {"url": hook["url"]}
+        known = {"httpConfig": {"authorization": _authorization(token)}} if "http_config" in hook else {}
+        made["webhookConfigs"] = [{"sendResolved": hook["send_resolved"], **where, **known}]
     return made
+
+
+def _authorization(token: Any) -> dict[str, Any]:
+    return {"type": "Bearer", "credentials": {"name": token, "key": "token"}}
 
 
 def _key(file: str, secret: Any) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
+from urllib.parse import urlsplit
 
 import pulumi
 from pulumi import Input, ResourceOptions
@@ -49,6 +50,25 @@ class Pod:
     """Secret with the variables of its login."""
     volumes: Mapping[str, Mapping[str, Any]] | None = None
     """What is mounted, by path."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ControllerPlace:
+    """Where the rollback controller is told of alerts."""
+
+    url: str
+    """URL of its webhook."""
+    token_secret_name: Input[str]
+    """Secret with the token that it asks for, under `token`."""
+
+    @property
+    def address(self) -> str:
+        """Host and port."""
+        return urlsplit(self.url).netloc
+
+    @property
+    def port(self) -> int:
+        return urlsplit(self.url).port or 80
 
 
 @dataclass(frozen=True, kw_only=True)

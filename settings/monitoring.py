@@ -292,6 +292,11 @@ class Monitoring(Settings):
         return found
 
     @property
+    def operated(self) -> Operator | None:
+        """The cluster's operator, if it runs Prometheus and Alertmanager."""
+        return self.operator if self.mode == "operator" else None
+
+    @property
     def machine_routes(self) -> tuple[str, ...]:
         """Routes that do not count, the health check's own among them."""
         return tuple(dict.fromkeys((*self.uncounted_routes, self.health_path)))

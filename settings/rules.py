@@ -257,11 +257,12 @@ def _what_watches(monitoring: Monitoring | None, network: Network, file: StackFi
         why = "is missing: the image of what watches (images/monitoring), by digest"
         yield _at(file, "monitoring", ("image",), why, None, f"registry.example.com/monitoring@{EXAMPLE_DIGEST}")
     if monitoring.mode == "operator":
-        if monitoring.rollback.controlled:
-            why = "asks this stack's own Alertmanager whether an alert is real, and with mode: operator there is none"
-            yield _at(
-                file, "monitoring", ("rollback", "image"), f"the controller {why}: remove it, or use mode: plain", None
-            )
+        operator = monitoring.operator
+        if monitoring.rollback.controlled and operator and operator.alertmanager is None:
+            why = "is missing: the rollback controller asks Alertmanager whether an alert fires"
+            pods = {"namespace": "monitoring", "podLabels": {"app.kubernetes.io/name": "alertmanager"}}
+            write = {"url": "http://alertmanager-operated.monitoring.svc:9093", "pods": pods}
+            yield _at(file, "monitoring", ("operator", "alertmanager"), why, None, write)
         return
     if not (network.egress or monitoring.slack.egress):
         why = "is missing: nobody could be told, because no network policy leads to the webhooks"

@@ -90,6 +90,23 @@ class Alertmanager(Settings):
     """CPU, memory and scratch disk."""
 
 
+class OperatorAlertmanager(Settings):
+    """The operator's Alertmanager: it calls the rollback controller, which asks it whether an alert fires."""
+
+    url: Annotated[
+        str, Field(pattern=r"^http://[^/:]+:\d+$", examples=["http://alertmanager-operated.monitoring.svc:9093"])
+    ]
+    """Its API, as pods of the stack reach it: the name of its Service, and the port, which is that of its pods too."""
+    pods: Annotated[
+        Peer, Field(examples=[{"namespace": "monitoring", "podLabels": {"app.kubernetes.io/name": "alertmanager"}}])
+    ]
+    """Its pods, for the network policies."""
+
+    @property
+    def port(self) -> int:
+        return int(self.url.rpartition(":")[2])
+
+
 class Operator(Settings):
     """A Prometheus Operator that is there already."""
 
@@ -99,3 +116,5 @@ class Operator(Settings):
         Peer, Field(examples=[{"namespace": "monitoring", "podLabels": {"app.kubernetes.io/name": "prometheus"}}])
     ]
     """The pods of its Prometheus: they are let in to what they read."""
+    alertmanager: OperatorAlertmanager | None = None
+    """Its Alertmanager; required for the rollback controller."""

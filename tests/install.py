@@ -6,7 +6,7 @@ import os
 import sys
 
 from sandbox import cluster, packages, toolchain, ui
-from sandbox.images import base_layout
+from tests.cluster import operated
 from tests.tasks import majors
 
 
@@ -17,7 +17,7 @@ def install(*, quick: bool = False) -> None:
         return
     packages.ensure(*cluster.check(), *packages.FOR_TESTS)
     toolchain.kube_score()
-    base_layout()
+    operated.layout()
     for major in majors.VERSIONS:
         majors.programs(major)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from sandbox.toolchain.engine import Toolchain, download_ahead, ensure, install_plugins, not_built
 from sandbox.toolchain.languages import go, node
-from sandbox.toolchain.parts import cluster_binaries, helm, kube_score
+from sandbox.toolchain.parts import cluster_binaries, helm, kube_score, peer, peer_file
 
 __all__ = [
     "Toolchain",
@@ -21,4 +21,6 @@ __all__ = [
     "kube_score",
     "node",
     "not_built",
+    "peer",
+    "peer_file",
 ]

@@ -7,7 +7,7 @@ import sys
 from sandbox import toolchain, ui
 from sandbox.cluster import helpers
 from sandbox.toolchain.gobuild import test
-from sandbox.toolchain.parts import PLUGINS, plugin_part
+from sandbox.toolchain.parts import PEERS, PLUGINS, plugin_part
 
 
 def main(arguments: list[str]) -> int:
@@ -22,8 +22,10 @@ def main(arguments: list[str]) -> int:
                         print((test(part) / "output.txt").read_text(), end="")
             case ["helm"]:
                 print(toolchain.helm())
+            case [name] if name in PEERS:
+                print(toolchain.peer(name))
             case _:
-                print("usage: python -m sandbox.toolchain [test | helm]", file=sys.stderr)
+                print(f"usage: python -m sandbox.toolchain [test | helm | {' | '.join(PEERS)}]", file=sys.stderr)
                 return 2
     except ui.SandboxError as error:
         print(f"✗ {error}", file=sys.stderr)

@@ -79,7 +79,7 @@ def build(part: Part) -> Path:
                 words = ["build", *flags, *_FLAGS, "-ldflags", part.ldflags(), "-o", str(target / file), package]
                 run_go(part, words, folder=folder)
         for file, (module, path) in part.copies.items():
-            _install(_in_module(part, module, path), target / file)
+            _install(module_path(part, module, path), target / file)
         for file, source in part.scripts.items():
             _install(part.sources / source, target / file)
 
@@ -102,7 +102,7 @@ def _sources(part: Part) -> Iterator[tuple[Path, list[str]]]:
         for file in _module_files(part):
             shutil.copyfile(file, module / file.name)
         for file, (where, path) in part.embedded.items():
-            shutil.copyfile(_in_module(part, where, path), folder / file)
+            shutil.copyfile(module_path(part, where, path), folder / file)
         run_go(part, ["mod", "vendor"], folder=module)
         for what, source in part.replaced.items():
             _replace(module / "vendor" / what, part.sources / source)
@@ -125,7 +125,8 @@ def _replace(what: Path, source: Path) -> None:
         raise ui.SandboxError(f"{what}: there is nothing to replace by {source}; the module has other files now.")
 
 
-def _in_module(part: Part, module: str, path: str) -> Path:
+def module_path(part: Part, module: str, path: str) -> Path:
+    """A file or folder of a module that the part pins, downloaded with it."""
     listed = run_go(part, ["mod", "download", "-json", f"{module}@{module_version(part.folder, module)}"])
     return Path(json.loads(listed)["Dir"], path)
 

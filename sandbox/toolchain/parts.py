@@ -9,7 +9,7 @@ from pathlib import Path
 from sandbox import ui
 from sandbox.cache import artifact
 from sandbox.paths import CACHE
-from sandbox.toolchain.gobuild import Part, build, module_version
+from sandbox.toolchain.gobuild import Part, build, module_path, module_version
 from sandbox.toolchain.languages import HERE
 
 PLUGINS = {"kubernetes": "kubernetes/provider-kubernetes", "random": "random", "command": "provider-command"}
@@ -28,6 +28,7 @@ _EMBEDDED = {
 _REPLACED = {
     "kubernetes": {"github.com/pulumi/pulumi-kubernetes/sdk/v4/go/kubernetes/yaml/v2/kinds.go": "_trimmed/kinds.go"},
     "random": {"github.com/hashicorp/go-getter/get_gcs.go": "_trimmed/get_gcs.go"},
+    "prometheus": {"github.com/prometheus/prometheus/plugins/plugins.go": "_trimmed/plugins.go"},
 }
 ENGINE = "github.com/pulumi/pulumi/pkg/v3"
 _NO_CLOUDS = {
@@ -139,6 +140,34 @@ def kube_score() -> Path:
     """The linter kube-score; only the tests ask it."""
     part = Part(folder=HERE / "kube-score", programs={"kube-score": "github.com/zegl/kube-score/cmd/kube-score"})
     return build(part) / "kube-score"
+
+
+PEERS = {
+    "flagger": {"flagger": "github.com/fluxcd/flagger/cmd/flagger"},
+    "argo-rollouts": {"rollouts-controller": "github.com/argoproj/argo-rollouts/cmd/rollouts-controller"},
+    "prometheus-operator": {
+        name: f"github.com/prometheus-operator/prometheus-operator/cmd/{name}"
+        for name in ("operator", "prometheus-config-reloader", "admission-webhook")
+    },
+    "prometheus": {"prometheus": "github.com/prometheus/prometheus/cmd/prometheus"},
+    "gateway-api": {},
+}
+"""Folder → programs of controllers that users run beside or instead of ours, by package. Only benchmarks and one test
+ask for them. `gateway-api` has no program: its definitions are read from its module."""
+
+
+def peer_part(name: str) -> Part:
+    return Part(folder=HERE / name, programs=PEERS[name], replaced=_REPLACED.get(name, {}))
+
+
+def peer(name: str) -> Path:
+    """The folder with a peer's programs."""
+    return build(peer_part(name))
+
+
+def peer_file(name: str, module: str, path: str) -> Path:
+    """A file or folder of the Go module that a peer's go.mod pins, such as its custom resource definitions."""
+    return module_path(peer_part(name), module, path)
 
 
 def linked(name: str, programs: Mapping[str, Path]) -> Path:

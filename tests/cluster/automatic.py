@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -73,14 +73,22 @@ class Watched:
 
 
 @contextmanager
-def watched_stack(name: str, images: dict[str, str], folder: Path, *, window: int = _WINDOW) -> Iterator[Watched]:
+def watched_stack(
+    name: str,
+    images: dict[str, str],
+    folder: Path,
+    *,
+    window: int = _WINDOW,
+    monitoring: Mapping[str, Any] | None = None,
+) -> Iterator[Watched]:
     """Version 2 of the shop after version 1, so that there is somewhere to go back to.
 
-    `window`: seconds for which a release is blamed for failures.
+    `window`: seconds for which a release is blamed for failures. `monitoring`: changes of `runbook:monitoring`.
     """
     if "RUNBOOK_S3" not in os.environ:
         pytest.skip("this sandbox has no S3 server: the cluster is not its own")
     made = Stack.create(name, folder, backups=False, monitoring=True)
+    made.edit(lambda config: config["runbook:monitoring"].update(monitoring or {}))
     with receiver(name, images["tasks"]) as told:
         try:
             watch(made, told, releaseWindowSeconds=window)

@@ -13,7 +13,17 @@ from sandbox.paths import ENV_FILE, STATE
 from tests.cluster.secrecy import assert_secrets_stay_secret
 from tests.cluster.stack import Stack
 
-LONGEST_FIRST = ("triggers", "release", "rotation", "backups", "controller", "monitoring", "interruptions", "lockdown")
+LONGEST_FIRST = (
+    "triggers",
+    "release",
+    "rotation",
+    "backups",
+    "controller",
+    "operator",
+    "monitoring",
+    "interruptions",
+    "lockdown",
+)
 """Modules in the order in which workers take them: the last ones are short, so that all workers end together."""
 
 

@@ -22,6 +22,7 @@ from ops.history import Entry
 from settings import Lockdown, Maintenance, Release
 from settings.monitoring import Rollback
 from tests.unit.rendering import RELEASE, run_program, stack_config
+from tests.unit.test_settings import refusal
 
 NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
 HINT = Hint("f1", NOW - timedelta(seconds=5))
@@ -300,6 +301,40 @@ def test_who_may_call_it_and_whom_it_may_call(config: dict[str, Any]) -> None:
     ways = [(to, port["port"]) for rule in spec["egress"] for to in rule["to"] for port in rule["ports"]]
     outside = {(to["ipBlock"]["cidr"], port) for to, port in ways if "ipBlock" in to}
     assert outside == {("192.0.2.7/32", 443), ("192.0.2.8/32", 6443), ("192.0.2.9/32", 443)}
+
+
+def test_with_an_operator_it_is_called_and_asks_in_the_operators_namespace(config: dict[str, Any]) -> None:
+    pods = {
+        name: {"namespace": "monitoring", "podLabels": {"app.kubernetes.io/name": name}}
+        for name in ("prometheus", "alertmanager")
+    }
+    url = "http://alertmanager-operated.monitoring.svc:9093"
+    theirs = {"url": url, "pods": pods["alertmanager"]}
+    operator = {"labels": {"release": "prometheus"}, "prometheus": pods["prometheus"]}
+    with_operator = {**MONITORING, "mode": "operator", "operator": operator}
+    message = str(refusal({**config, "runbook:monitoring": with_operator}))
+    assert "runbook:monitoring.operator.alertmanager" in message
+    complete = {**with_operator, "operator": {**operator, "alertmanager": theirs}}
+    program = run_program({**config, "runbook:monitoring": complete})
+    (container,) = program.one("Deployment", "rollback-controller").containers
+    assert {"name": "CONTROLLER_ALERTMANAGER_URL", "value": url} in container["env"]
+    spec = program.one("NetworkPolicy", "allow-rollback-controller").inputs["spec"]
+    (way_in,), asked = spec["ingress"], spec["egress"][0]
+    for peers in (way_in["from"], asked["to"]):
+        for one in peers:
+            assert one["namespaceSelector"]["matchLabels"] == {"kubernetes.io/metadata.name": "monitoring"}
+    assert [one["podSelector"]["matchLabels"]["app.kubernetes.io/name"] for one in asked["to"]] == ["alertmanager"]
+    assert asked["ports"] == [{"port": 9093, "protocol": "TCP"}]
+    receivers = program.one("AlertmanagerConfig", "runbook").inputs["spec"]["receivers"]
+    (called,) = [one for one in receivers if one["name"] == "rollback"]
+    (hook,) = called["webhookConfigs"]
+    assert hook["url"] == "http://rollback-controller.shop.svc:8080/alerts"
+    assert hook["httpConfig"]["authorization"]["credentials"] == {"name": "rollback-controller-token", "key": "token"}
+    assert program.one("ServiceMonitor", "rollback-controller")
+    # It puts these objects back together with the release.
+    rules = program.one("Role", "rollback-controller").inputs["rules"]
+    granted = {kind for rule in rules if "monitoring.coreos.com" in rule["apiGroups"] for kind in rule["resources"]}
+    assert granted == {"alertmanagerconfigs", "podmonitors", "probes", "prometheusrules", "servicemonitors"}
 
 
 def test_nothing_waits_for_it_and_a_release_does_not_change_it(config: dict[str, Any]) -> None:

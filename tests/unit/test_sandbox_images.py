@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from sandbox.images import base, oci
+from sandbox.images import base, oci, program
 from sandbox.images.registry import push
 from sandbox.paths import ROOT
 from sandbox.ui import SandboxError
@@ -79,6 +79,30 @@ def test_layers_are_shared_and_described_as_the_format_wants(tmp_path: Path) -> 
     assert set(entries) == {"app/run", "app/deep", "app/deep/link"}
     assert entries["app/run"].mode == 0o755
     assert {(entry.uid, entry.mtime) for entry in entries.values()} == {(0, oci.EPOCH)}
+
+
+def test_programs_are_one_layer_and_have_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sandbox.cache.CACHE", tmp_path / "cache")
+    monkeypatch.setattr("sandbox.cache.install_command", None)  # this test builds
+    _image(tmp_path / "below")
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    for name in ("operator", "reloader"):
+        (programs / name).write_text("a program")
+        (programs / name).chmod(0o755)
+    made = program.layout(
+        [programs], tmp_path / "below" / "layout", {"a": "/usr/bin/operator", "b": "/usr/bin/reloader"}
+    )
+    blobs, layers = made / "blobs" / "sha256", list[str]()
+    for name, digest in oci.digests(made).items():
+        manifest = json.loads((blobs / digest.removeprefix("sha256:")).read_text())
+        config = json.loads((blobs / manifest["config"]["digest"].removeprefix("sha256:")).read_text())
+        assert config["config"]["Entrypoint"] == [{"a": "/usr/bin/operator", "b": "/usr/bin/reloader"}[name]]
+        layers += [layer["digest"] for layer in manifest["layers"]]
+    assert layers[:2] == layers[2:]
+    with tarfile.open(blobs / layers[1].removeprefix("sha256:")) as layer:
+        # A folder among them would take the place of the link that /bin is.
+        assert {entry.name: entry.isfile() for entry in layer} == {"usr/bin/operator": True, "usr/bin/reloader": True}
 
 
 def test_a_registry_that_does_not_answer_is_named(tmp_path: Path) -> None:

@@ -296,7 +296,9 @@ def test_no_go_and_no_package_is_one_clear_message(tmp_path: Path, monkeypatch: 
         raise ui.SandboxError("no route to the registry")
 
     monkeypatch.setattr(languages, "artifact", artifact)
-    with pytest.raises(ui.SandboxError, match=r"go 1\.\d+ or newer is needed \(not found\).*install go yourself"):
+    with pytest.raises(
+        ui.SandboxError, match=r"go 1\.\d+(\.\d+)? or newer is needed \(not found\).*install go yourself"
+    ):
         languages.go()
 
 

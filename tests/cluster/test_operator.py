@@ -1,0 +1,102 @@
+"""Monitoring and the rollback controller on a cluster with the real Prometheus Operator and the servers it starts."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pytest
+
+from tests.cluster.automatic import Watched, watched_stack
+from tests.cluster.monitored import eventually
+from tests.cluster.operated import CHOSEN, NAMESPACE, SETTINGS, Servers, kubectl, operator
+
+MONITORS = {
+    *("podMonitor/shop-operator/backend", "serviceMonitor/shop-operator/blackbox"),
+    *("serviceMonitor/shop-operator/postgres-exporter", "serviceMonitor/shop-operator/redis-exporter"),
+    "serviceMonitor/shop-operator/log-counter",
+    *(
+        "serviceMonitor/shop-operator/rollback-controller",
+        "probe/shop-operator/health",
+        "probe/shop-operator/front-door",
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Operated(Watched):
+    """A stack that leaves watching to the operator's servers."""
+
+    servers: Servers
+
+    def fire(self, name: str, action: str = "rollback") -> None:
+        labels = [name, f"action={action}", f"namespace={self.stack.namespace}", "severity=critical"]
+        labels += ["channel=critical", f"about={name}"]
+        add = ["amtool", "alert", "add", *labels, "--annotation=summary=made by a test"]
+        where = ["exec", "--namespace", NAMESPACE, "alertmanager-main-0", "--container=alertmanager", "--"]
+        kubectl(*where, *add, "--alertmanager.url=http://localhost:9093")
+
+
+@pytest.fixture(scope="module")
+def operated(images: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Operated]:
+    folder = tmp_path_factory.mktemp("operator")
+    with (
+        operator(images["tasks"].partition("/")[0]) as servers,
+        watched_stack("operator", images, folder, monitoring=SETTINGS) as made,
+    ):
+        yield Operated(made.stack, made.told, servers)
+
+
+def test_every_monitor_is_found_and_every_target_read(operated: Operated) -> None:
+    def all_up() -> bool:
+        targets = operated.servers.targets()
+        # Of a monitor with several endpoints, each has a number.
+        pools = {re.sub(r"/\d+$", "", target["scrapePool"]) for target in targets}
+        return pools == MONITORS and {target["health"] for target in targets} == {"up"}
+
+    eventually(
+        all_up, 90, lambda: [(one["scrapePool"], one["health"], one["lastError"]) for one in operated.servers.targets()]
+    )
+    for series in ("up", "pg_up", "redis_up", "probe_success", "http_request_duration_seconds_count"):
+        spaces = {one["metric"].get("namespace") for one in operated.servers.query(f"count by (namespace) ({series})")}
+        assert spaces == {operated.stack.namespace}, series
+
+
+def test_rules_are_admitted_and_evaluated(operated: Operated) -> None:
+    rule = json.loads(operated.stack.kubectl("get", "prometheusrule", "runbook", "--output", "json"))
+    wanted = {group["name"]: len(group["rules"]) for group in rule["spec"]["groups"]}
+
+    def loaded() -> dict[str, int]:
+        return {group["name"]: len(group["rules"]) for group in operated.servers.rules()}
+
+    eventually(lambda: loaded() == wanted, 60, loaded)
+    eventually(lambda: {one["health"] for group in operated.servers.rules() for one in group["rules"]} == {"ok"}, 60)
+    # The webhook that let them in refuses others.
+    broken = {**rule, "metadata": {"name": "broken", "namespace": operated.stack.namespace, "labels": CHOSEN}}
+    broken["spec"] = {"groups": [{"name": "broken", "rules": [{"alert": "Broken", "expr": "up =="}]}]}
+    refused = operated.stack.run("kubectl", "create", "--filename=-", stdin=json.dumps(broken))
+    assert refused.code != 0
+    assert "could not parse expression" in refused.text, refused.text  # no schema knows PromQL
+
+
+def test_alertmanager_has_the_routes_and_delivers(operated: Operated) -> None:
+    """The dead man's switch is at the end of it all: rule, Prometheus, Alertmanager, the Secret with the URL."""
+    operated.told.wait("/switch", "Watchdog", operated.stack.namespace, seconds=90)
+
+
+def test_the_controller_is_called_and_asks_the_operators_alertmanager(
+    operated: Operated, images: dict[str, str]
+) -> None:
+    began = time.time()
+    operated.fire("RollbackErrorRate")
+    operated.told.wait("/critical", ":rewind:", since=began, seconds=120)
+    assert operated.done("rollback") == 1
+    newest = operated.stack.history()[0]
+    assert (newest["action"], newest["result"], newest["image"]) == ("rollback", "succeeded", images["shop:v1"])
+    assert newest["who"].startswith("rollback-controller@")
+    up = f'up{{namespace="{operated.stack.namespace}",job="rollback-controller"}}'
+    (series,) = operated.servers.query(up)
+    assert series["value"][1] == "1"
