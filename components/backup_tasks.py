@@ -206,14 +206,26 @@ def database(secret_name: Input[str]) -> list[EnvFromSourceArgsDict]:
     return [{"secret_ref": {"name": secret_name}}]
 
 
+_DISRUPTED = {"action": "Ignore", "on_pod_conditions": [{"type": "DisruptionTarget", "status": "True"}]}
+"""A pod that a drained node took away has not failed."""
+
+
+def awaited(retries: int) -> dict[str, Any]:
+    """Tries again after a failure of any kind; for a Job that the engine waits for.
+
+    No rule fails it: the official provider ends its wait only when the Job has failed by its backoff limit or deadline,
+    and waits for its time-out when a pod failure policy has failed it.
+    """
+    return {"backoff_limit": retries, "pod_failure_policy": {"rules": [_DISRUPTED]}}
+
+
 def attempts(*, final: Sequence[str] = ()) -> dict[str, Any]:
     """Tries again after a fault; not after a refusal (exit code 2), nor when one of the `final` containers failed."""
     return {
         "backoff_limit": 2,
         "pod_failure_policy": {
             "rules": [
-                # A drained node is nobody's failure.
-                {"action": "Ignore", "on_pod_conditions": [{"type": "DisruptionTarget", "status": "True"}]},
+                _DISRUPTED,
                 {"action": "FailJob", "on_exit_codes": {"operator": "In", "values": [2]}},
                 *(
                     {

@@ -86,7 +86,8 @@ class PreRelease(pulumi.ComponentResource):
                 {"pulumi.com/replaceUnready": "true", **tasks.KEYS_IN_ENVIRONMENT},
             ),
             spec={
-                **cast(JobSpecArgsDict, tasks.attempts(final=["gate"])),
+                # A closed gate stays closed, and a release whose backup failed has changed nothing: it is tried again whole.
+                **cast(JobSpecArgsDict, tasks.awaited(retries=0)),
                 "active_deadline_seconds": timeout,
                 "template": template,
             },

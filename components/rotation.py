@@ -16,7 +16,7 @@ from pulumi import Input, ResourceOptions
 from pulumi_kubernetes.batch.v1 import CronJob, Job, JobSpecArgsDict
 from pulumi_kubernetes.core.v1 import ConfigMap, ContainerArgsDict, PodTemplateSpecArgsDict, Secret, ServiceAccount
 
-from components.backup_tasks import KEYS_IN_ENVIRONMENT, attempts
+from components.backup_tasks import KEYS_IN_ENVIRONMENT, awaited
 from components.foundation import between, outside, parts
 from components.names import POSTGRES, REDIS, ROTATION, content_hash, labels, metadata
 from components.pods import APPLICATION_UID, container, service_account, template
@@ -160,7 +160,7 @@ def _run(
             {"pulumi.com/replaceUnready": "true", **KEYS_IN_ENVIRONMENT},
         ),
         spec={
-            **cast(JobSpecArgsDict, attempts()),
+            **cast(JobSpecArgsDict, awaited(retries=2)),
             "active_deadline_seconds": _SECONDS,
             "template": _pod(name, account, _task(verb, ["credentials", verb, kind, *words], image)),
         },

@@ -257,6 +257,14 @@ def test_a_login_is_prepared_before_anything_uses_it_and_ended_after_everything(
     assert prepare.containers[0]["envFrom"] == [{"secretRef": {"name": "rotation"}}]
 
 
+def test_no_rule_fails_a_job_that_the_engine_waits_for() -> None:
+    """The official provider ends its wait at the backoff limit or the deadline only, else at its time-out."""
+    for phase in PHASES:
+        for made in in_phase(phase).all("Job"):
+            rules = made.inputs["spec"].get("podFailurePolicy", {}).get("rules", [])
+            assert all(rule["action"] == "Ignore" for rule in rules), made.object_name
+
+
 def test_what_was_done_for_a_period_is_done_once() -> None:
     servers = ("DATABASE_URL", "REDIS_URL")
     image = "registry.example.com/shop@sha256:" + "c" * 64
