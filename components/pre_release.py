@@ -86,7 +86,7 @@ class PreRelease(pulumi.ComponentResource):
                 {"pulumi.com/replaceUnready": "true", **tasks.KEYS_IN_ENVIRONMENT},
             ),
             spec={
-                # A closed gate stays closed, and a release whose backup failed has changed nothing: it is tried again whole.
+                # A closed gate stays closed; where a backup failed, nothing has changed and the release is tried again.
                 **cast(JobSpecArgsDict, tasks.awaited(retries=0)),
                 "active_deadline_seconds": timeout,
                 "template": template,
