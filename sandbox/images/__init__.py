@@ -26,6 +26,10 @@ ALL = (
     "image-shop",
     "image-tasks-programs",
     "image-tasks",
+    "image-monitoring",
+    "image-controller-python",
+    "image-controller-engine",
+    "image-controller",
 )
 """What `build_all` makes, under its names in the cache."""
 
