@@ -51,11 +51,10 @@ class PreRelease(pulumi.ComponentResource):
         identity = content_hash(release.image, release.schema_.to_config(), args.command.to_config())
         full_name = f"pre-release-{identity}"
         level = ["--if-behind", str(release.schema_.level)]
-        gate = ["backup", "gate", "--within-hours", str(backup.restore_test.max_age_hours), *level]
-        gate += ["--without-proof", release.without_proof] if release.without_proof else []
+        words = ["backup", "pre-release", "--within-hours", str(backup.restore_test.max_age_hours), *level]
+        words += ["--without-proof", release.without_proof] if release.without_proof else []
         database = tasks.database(args.database_secret_name)
         on_disk = backup.format == "directory"
-        create = ["backup", "create", "--kind", "pre-release", *level]
         timeout = _GATE_SECONDS + backup.timeout_seconds
         template = tasks.pod(
             "pre-release",
@@ -64,11 +63,11 @@ class PreRelease(pulumi.ComponentResource):
             account=args.account,
             scratch=on_disk,
             restart_policy="Never",
-            init_containers=[tasks.task("gate", gate, image=args.image, backup=backup, env_from=database)],
+            # One container for both: of an init container that fails, the provider shows no message.
             containers=[
                 tasks.task(
-                    "create",
-                    create,
+                    "pre-release",
+                    words,
                     image=args.image,
                     backup=backup,
                     scratch=on_disk,

@@ -10,7 +10,7 @@ from tasks.backup.gate import gate
 from tasks.backup.listing import listing, table
 from tasks.backup.manifest import KINDS
 from tasks.environment import Environment
-from tasks.progress import size
+from tasks.progress import say, size
 from tasks.result import Result
 
 
@@ -32,10 +32,18 @@ def configure(parser: argparse.ArgumentParser) -> None:
     verb.set_defaults(run=_cleanup)
 
     verb = verbs.add_parser("gate", help="fail unless a restore test passed lately")
+    _add_gate(verb)
+    verb.set_defaults(run=_gate)
+
+    verb = verbs.add_parser("pre-release", help="the gate, and then a backup; nothing if there is nothing to migrate")
+    _add_gate(verb)
+    verb.set_defaults(run=_pre_release)
+
+
+def _add_gate(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("--within-hours", type=_hours, required=True, metavar="N")
     verb.add_argument("--without-proof", metavar="REASON", help="let pass, and record why")
     verb.add_argument("--if-behind", type=int, metavar="LEVEL", help="pass if there is nothing to migrate up to LEVEL")
-    verb.set_defaults(run=_gate)
 
 
 def _create(arguments: argparse.Namespace, environment: Environment) -> Result:
@@ -67,6 +75,14 @@ def _gate(arguments: argparse.Namespace, environment: Environment) -> Result:
             return Result({"allowed_by": "nothing to migrate", "reason": reason}, f"allowed: {reason}")
     passed = gate(environment, within_hours=arguments.within_hours, without_proof=arguments.without_proof)
     return Result(passed, f"allowed by {passed['allowed_by']}")
+
+
+def _pre_release(arguments: argparse.Namespace, environment: Environment) -> Result:
+    passed = _gate(arguments, environment)
+    say(passed.summary)
+    arguments.kind = "pre-release"
+    made = _create(arguments, environment)
+    return Result({"gate": passed.data, "backup": made.data}, made.summary)
 
 
 def _hours(text: str) -> int:

@@ -173,6 +173,22 @@ def test_the_gate(
     assert "warning" in skipped.progress
 
 
+def test_a_backup_before_a_release_is_made_only_behind_an_open_gate(
+    postgres: Postgres, settings: dict[str, str], store: Store, database: str, aged: Callable[[float], str]
+) -> None:
+    before_release = ("backup", "pre-release", "--within-hours", "24")
+    backup = aged(0.5)
+    postgres.execute("CREATE TABLE orders (id int)", database)
+    assert task(settings, *before_release).error == "not_proven"
+    assert catalog.finished(store) == [backup], "no backup is made behind a closed gate"
+
+    restore_test(store, backup, hours_ago=1)
+    done = task(settings, *before_release)
+    assert done.result["gate"]["allowed_by"] == "proof"
+    assert done.result["backup"]["id"] in catalog.finished(store)
+    assert "-pre-release-" in done.result["backup"]["id"]
+
+
 def test_a_proof_from_the_future_is_none(
     postgres: Postgres, settings: dict[str, str], store: Store, database: str, aged: Callable[[float], str]
 ) -> None:
