@@ -13,7 +13,7 @@ from benchmarks.peers import NAMESPACE, PORT, PROMETHEUS, Ground, Manifest, Outc
 from benchmarks.timing import run
 from sandbox import toolchain
 from sandbox.traffic import Traffic
-from tests.cluster.monitored import eventually
+from tests.support.monitored_stack import eventually
 
 _NAME = peers.COPIES[1]
 _MODULE = "github.com/argoproj/argo-rollouts"

@@ -20,7 +20,7 @@ from typing import Any
 from benchmarks.timing import Series, in_turn, run
 from sandbox.paths import ROOT
 from tasks.backup.postgres import Database
-from tests.tasks import servers
+from tests.support import servers
 
 MIB = 1 << 20
 SIZES = (256, 1280)

@@ -21,8 +21,8 @@ from benchmarks.peers import Outcome, ground, outcome
 from benchmarks.timing import Series
 from sandbox.paths import STATE
 from sandbox.traffic import Traffic
-from tests.cluster.automatic import Watched, over, refresh, watched_stack
-from tests.cluster.monitored import eventually
+from tests.support.controlled_stack import Watched, over, refresh, watched_stack
+from tests.support.monitored_stack import eventually
 
 GOOD, BAD = "shop:v2", "shop:v8-late-errors"
 OURS: Mapping[str, Mapping[str, Any]] = {"ours, 120 s": {}, "ours, 10 s": {"errorRateSeconds": 10}}

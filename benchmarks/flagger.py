@@ -16,7 +16,7 @@ from benchmarks.peers import NAMESPACE, PORT, PROMETHEUS, Ground, Manifest, Outc
 from benchmarks.timing import run
 from sandbox import toolchain
 from sandbox.traffic import Traffic
-from tests.cluster.monitored import eventually
+from tests.support.monitored_stack import eventually
 
 _NAME = peers.COPIES[0]
 _MODULE, _GATEWAY_MODULE = "github.com/fluxcd/flagger", "sigs.k8s.io/gateway-api"

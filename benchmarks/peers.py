@@ -17,12 +17,12 @@ from typing import Any
 import yaml
 
 from benchmarks.timing import run
-from components.names import SERVICE
+from components.base.names import SERVICE
 from sandbox import toolchain
 from sandbox.images import base_layout, program
 from sandbox.paths import ROOT
 from sandbox.traffic import Traffic
-from tests.cluster.stack import Stack
+from tests.support.cluster_stack import Stack
 
 NAMESPACE = "peers"
 PROMETHEUS = f"http://prometheus.{NAMESPACE}.svc:9090"

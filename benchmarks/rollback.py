@@ -9,7 +9,7 @@ from typing import Any
 
 from benchmarks.timing import in_turn
 from sandbox.paths import STATE
-from tests.cluster.stack import Stack
+from tests.support.cluster_stack import Stack
 
 
 def measure(runs: int) -> dict[str, Any]:

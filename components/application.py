@@ -20,10 +20,18 @@ from pulumi_kubernetes.core.v1 import (
 from pulumi_kubernetes.meta.v1 import LabelSelectorArgsDict
 from pulumi_kubernetes.policy.v1 import PodDisruptionBudget
 
-from components.front_door import FrontDoor
+from components.base.names import SERVICE, SKIP_AWAIT, content_hash, labels, metadata, selector
+from components.base.pods import (
+    APPLICATION_UID,
+    SECRETS_IN_ENVIRONMENT,
+    container,
+    probe,
+    service_account,
+    spread,
+    template,
+)
+from components.ingress import FrontDoor
 from components.lockdown import Lockdown
-from components.names import SERVICE, SKIP_AWAIT, content_hash, labels, metadata, selector
-from components.pods import APPLICATION_UID, SECRETS_IN_ENVIRONMENT, container, probe, service_account, spread, template
 from components.rehearsal import Rehearsal, RehearsalArgs
 from settings import Application as ApplicationSettings
 from settings import Command, Ingress, Peer, Release

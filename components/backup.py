@@ -17,9 +17,18 @@ from pulumi_kubernetes.core.v1 import (
 )
 
 from components import backup_tasks as tasks
+from components.base.names import (
+    BACKUP,
+    BACKUP_EXPORTER,
+    POSTGRES,
+    RESTORE_TEST,
+    SKIP_AWAIT,
+    content_hash,
+    labels,
+    metadata,
+)
 from components.foundation import between, outside, parts
-from components.names import BACKUP, BACKUP_EXPORTER, POSTGRES, RESTORE_TEST, SKIP_AWAIT, content_hash, labels, metadata
-from components.slots import given
+from components.secret_slots import given
 from settings import Backup as BackupSettings
 from settings import BundledPostgres, External, Release, Rotating, S3Destination, VolumeDestination
 from settings.backup import IDENTITIES

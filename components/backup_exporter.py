@@ -10,7 +10,7 @@ from pulumi_kubernetes.apps.v1 import Deployment
 from pulumi_kubernetes.core.v1 import ProbeArgsDict, Service
 
 from components import backup_tasks as tasks
-from components.names import BACKUP_EXPORTER, SKIP_AWAIT, labels, metadata, selector
+from components.base.names import BACKUP_EXPORTER, SKIP_AWAIT, labels, metadata, selector
 from components.rotation import STATUS_FILE
 from settings import Backup as BackupSettings
 

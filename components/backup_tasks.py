@@ -18,8 +18,8 @@ from pulumi_kubernetes.core.v1 import (
     VolumeMountArgsDict,
 )
 
-from components.names import labels, metadata
-from components.pods import APPLICATION_UID, container, template
+from components.base.names import labels, metadata
+from components.base.pods import APPLICATION_UID, container, template
 from settings import Backup, S3Destination, VolumeDestination
 
 SETTINGS = "backup-settings"

@@ -9,8 +9,8 @@ import pulumi
 from pulumi import Input, ResourceOptions
 from pulumi_kubernetes.core.v1 import Secret
 
-from components.names import content_hash, labels, logical, metadata
-from components.slots import given, password
+from components.base.names import content_hash, labels, logical, metadata
+from components.secret_slots import given, password
 from settings import Generated, Rotating
 from settings.secret import Secret as SecretValue
 

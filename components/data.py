@@ -20,10 +20,10 @@ from pulumi_kubernetes.core.v1 import (
 from pulumi_kubernetes.networking.v1 import NetworkPolicy, NetworkPolicyPortArgsDict
 
 from components import logins
+from components.base.names import POSTGRES, REDIS, SKIP_AWAIT, labels, metadata, selector
+from components.base.pods import IMAGE_OWN_USER, container, service_account, template
 from components.foundation import clients, outside
 from components.logins import Logins
-from components.names import POSTGRES, REDIS, SKIP_AWAIT, labels, metadata, selector
-from components.pods import IMAGE_OWN_USER, container, service_account, template
 from settings import BundledPostgres, BundledRedis, External, Resources, Rotating
 from settings.base import quantity
 from settings.rotation import DATABASE_URL, REDIS_URL

@@ -17,7 +17,7 @@ from pulumi_kubernetes.networking.v1 import (
     NetworkPolicySpecArgsDict,
 )
 
-from components.names import JOB, SERVICE, labels, metadata, selector
+from components.base.names import JOB, SERVICE, labels, metadata, selector
 from settings import Egress, Guards, Peer
 
 

@@ -1,7 +1,7 @@
 """Lockdown (HerbisVeritas "Emergency Commands": `security:lockdown`): a gate between the ingress and the services.
 
 The services' pods are not touched. Around the gate there is no way: its own policies let only the ingress controller
-in, and the services' let in the gate instead of the ingress controller (components/front_door.py).
+in, and the services' let in the gate instead of the ingress controller (components/ingress.py).
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from pulumi_kubernetes.networking.v1 import (
 )
 from pulumi_kubernetes.policy.v1 import PodDisruptionBudget
 
+from components.base.names import LOCKDOWN, SERVICE, SKIP_AWAIT, content_hash, labels, metadata, selector
+from components.base.pods import APPLICATION_UID, container, service_account, spread, template
 from components.foundation import parts, peer
-from components.gate import FINISHING, PROBE_PORT, Way, haproxy
-from components.names import LOCKDOWN, SERVICE, SKIP_AWAIT, content_hash, labels, metadata, selector
-from components.pods import APPLICATION_UID, container, service_account, spread, template
+from components.lockdown_gateway import FINISHING, PROBE_PORT, Way, haproxy
 from settings import Lockdown as LockdownSettings
 from settings import Peer
 from settings import Service as ServiceSettings

@@ -10,8 +10,8 @@ import pulumi
 from pulumi import Output, ResourceOptions
 from pulumi_random import RandomPassword
 
-from components.names import content_hash
-from components.slots import given, password
+from components.base.names import content_hash
+from components.secret_slots import given, password
 from settings import Rotating
 from settings.rotation import DATABASE_ADMIN_URL, DATABASE_URL, slot
 from settings.secret import Secret

@@ -12,9 +12,9 @@ from pulumi_kubernetes.meta.v1 import LabelSelectorArgsDict
 from pulumi_kubernetes.networking.v1 import NetworkPolicy
 from pulumi_kubernetes.policy.v1 import PodDisruptionBudget
 
+from components.base.names import SKIP_AWAIT, labels, metadata, selector
+from components.base.pods import APPLICATION_UID, container, service_account, spread, template
 from components.foundation import peer
-from components.names import SKIP_AWAIT, labels, metadata, selector
-from components.pods import APPLICATION_UID, container, service_account, spread, template
 from settings import Maintenance as MaintenanceSettings
 from settings import Peer
 from settings.maintenance import PAGE_RESOURCES

@@ -9,8 +9,8 @@ import pulumi
 from pulumi import Input, ResourceOptions
 from pulumi_command.local import Command as LocalCommand
 
-from components.jobs import JobArgs, run_to_end
-from components.names import content_hash
+from components.base.jobs import JobArgs, run_to_end
+from components.base.names import content_hash
 from settings import MigrateCommand, Release, Resources
 from settings.secret import Secret
 

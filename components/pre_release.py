@@ -12,7 +12,7 @@ from pulumi_kubernetes.core.v1 import ServiceAccount
 
 from components import backup_tasks as tasks
 from components.backup import release_env
-from components.names import BACKUP, content_hash, labels, metadata
+from components.base.names import BACKUP, content_hash, labels, metadata
 from settings import Backup as BackupSettings
 from settings import MigrateCommand, Release
 

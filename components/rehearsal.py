@@ -10,7 +10,7 @@ import pulumi
 from pulumi import Input, ResourceOptions
 from pulumi_kubernetes.core.v1 import ContainerArgsDict, EnvFromSourceArgsDict
 
-from components.jobs import JobArgs, run_to_end
+from components.base.jobs import JobArgs, run_to_end
 from settings import Command, Resources
 
 

@@ -12,8 +12,8 @@ from pulumi_kubernetes.core.v1 import ContainerArgsDict, EnvVarArgsDict, Secret
 from pulumi_random import RandomPassword
 
 from components import backup_tasks as tasks
-from components.names import RESTORE_TEST, labels, metadata
-from components.pods import container
+from components.base.names import RESTORE_TEST, labels, metadata
+from components.base.pods import container
 from settings import Backup as BackupSettings
 from settings import BundledPostgres, BundledRedis, Command, MigrateCommand, Release, Resources
 

@@ -17,9 +17,9 @@ from pulumi_kubernetes.batch.v1 import CronJob, Job, JobSpecArgsDict
 from pulumi_kubernetes.core.v1 import ConfigMap, ContainerArgsDict, PodTemplateSpecArgsDict, Secret, ServiceAccount
 
 from components.backup_tasks import KEYS_IN_ENVIRONMENT, awaited
+from components.base.names import POSTGRES, REDIS, ROTATION, content_hash, labels, metadata
+from components.base.pods import APPLICATION_UID, container, service_account, template
 from components.foundation import between, outside, parts
-from components.names import POSTGRES, REDIS, ROTATION, content_hash, labels, metadata
-from components.pods import APPLICATION_UID, container, service_account, template
 from settings import BundledPostgres, BundledRedis, External, Rotating
 from settings.rotation import TASK_RESOURCES
 

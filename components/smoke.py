@@ -5,7 +5,7 @@ from __future__ import annotations
 import pulumi
 from pulumi import ResourceOptions
 
-from components.jobs import RolloutJobArgs, run_after_rollout
+from components.base.jobs import RolloutJobArgs, run_after_rollout
 
 
 class Smoke(pulumi.ComponentResource):

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pulumi
 from pulumi import ResourceOptions
 
-from components.jobs import RolloutJobArgs, run_after_rollout
-from components.names import logical
+from components.base.jobs import RolloutJobArgs, run_after_rollout
+from components.base.names import logical
 
 
 class Verification(pulumi.ComponentResource):

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pulumi.automation.events import EngineEvent
 from rich.console import Console
 
-from ops.engine import plain, short
+from ops.adapters.automation import plain, short
 
 SLOW = 2.0
 _DONE = {

@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from ops import stackfile
+from ops.stack import stack_file
 from sandbox import ui
 from sandbox.cluster import Cluster, ObjectStore, layout, s3_server, slack
 from sandbox.cluster.s3keys import KeyPair, connect
@@ -54,7 +54,7 @@ def ensure(cluster: Cluster, images: Mapping[str, str], environment: Mapping[str
     if cluster.s3:
         _keep_versions(cluster.s3)
     _init(environment)
-    file = stackfile.read(STACK_FILE)
+    file = stack_file.read(STACK_FILE)
     here = _Here(cluster, images, _api_server(environment) if cluster.s3 else [])
     changes = {
         key: replaced
@@ -76,7 +76,7 @@ def ensure(cluster: Cluster, images: Mapping[str, str], environment: Mapping[str
 
 def released_image() -> str | None:
     """The image that the stack file says is released."""
-    release = stackfile.read(STACK_FILE).config.get("runbook:release")
+    release = stack_file.read(STACK_FILE).config.get("runbook:release")
     return release["image"] if release else None
 
 
@@ -84,12 +84,12 @@ def public_url() -> str:
     """Where customers reach the shop."""
     if not STACK_FILE.exists():
         raise ui.SandboxError(f"{STACK_FILE} is not there yet: run `make up` first")
-    return stackfile.read(STACK_FILE).config["runbook:ingress"]["publicUrl"]
+    return stack_file.read(STACK_FILE).config["runbook:ingress"]["publicUrl"]
 
 
 def image_to_release(images: Mapping[str, str]) -> str:
     """The version that is released as it is built now; the first one where there is none."""
-    release = stackfile.read(STACK_FILE).config.get("runbook:release")
+    release = stack_file.read(STACK_FILE).config.get("runbook:release")
     return images.get(f"shop:v{release['version']}", release["image"]) if release else images["shop:v1"]
 
 
@@ -166,7 +166,7 @@ def _keep_versions(store: ObjectStore) -> None:
 
 def _invent_secrets(cluster: Cluster, environment: Mapping[str, str]) -> None:
     """Secrets that come from outside in a real stack: nobody knows the sandbox's, so any value does."""
-    config = stackfile.read(STACK_FILE).config
+    config = stack_file.read(STACK_FILE).config
 
     def missing(section: str, secret: str) -> bool:
         return section in config and f"secrets:{secret}" not in config
@@ -178,7 +178,7 @@ def _invent_secrets(cluster: Cluster, environment: Mapping[str, str]) -> None:
     }
     if cluster.s3 and missing("runbook:backup", S3_SECRET_KEY):
         # Not the server's own, which cannot be revoked.
-        stackfile.read(STACK_FILE).edited({"runbook:rotation": _ROTATION}).save()
+        stack_file.read(STACK_FILE).edited({"runbook:rotation": _ROTATION}).save()
         pair = s3_server().issue()
         wanted |= {S3_ACCESS_KEY: pair.access_key, S3_SECRET_KEY: pair.secret_key}
     if cluster.s3 and missing("runbook:monitoring", STATE_SECRET_KEY):

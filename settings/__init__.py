@@ -4,7 +4,8 @@ from settings.application import Application, Autoscaler, Probe, Probes, Resourc
 from settings.backup import Backup, S3Destination, VolumeDestination
 from settings.base import ImageRef, Settings, image_digest
 from settings.commands import Command, Commands, MigrateCommand
-from settings.files import load_stack_file, stack_file
+from settings.consistency import StackFile
+from settings.files import load_stack_file, read_stack_file
 from settings.lockdown import Lockdown, Precautions
 from settings.maintenance import Maintenance
 from settings.monitoring import Monitoring
@@ -25,7 +26,6 @@ from settings.platform import (
 from settings.problems import Problem, SettingsError
 from settings.release import Quarantined, Release, SchemaRange
 from settings.rotation import Policy, Rotated, Rotating, Rotation
-from settings.rules import StackFile
 from settings.stack import StackSettings, json_schema, parse
 
 __all__ = [
@@ -74,5 +74,5 @@ __all__ = [
     "json_schema",
     "load_stack_file",
     "parse",
-    "stack_file",
+    "read_stack_file",
 ]

@@ -10,11 +10,11 @@ from typing import Any
 
 import yaml
 
+from monitoring.alerts.logs import logs
+from monitoring.alerts.markdown import page
+from monitoring.alerts.rule import within
+from monitoring.alerts.stack import domains
 from settings import Application, Backup, Credentials, Data, Monitoring, Rotation, SettingsError, load_stack_file
-from settings.alerting.logs import logs
-from settings.alerting.page import page
-from settings.alerting.rule import within
-from settings.alerting.stack import domains
 from settings.budget import rollback_budget
 from settings.logs import Logs
 from settings.platform import Egress

@@ -10,8 +10,8 @@ from typing import Any
 import pulumi
 from pulumi.runtime.config import CONFIG, get_config_env, get_config_secret_keys_env, is_config_secret
 
+from settings.consistency import StackFile
 from settings.problems import SettingsError
-from settings.rules import StackFile
 from settings.secret import Secret
 from settings.stack import StackSettings, parse
 

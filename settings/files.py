@@ -7,12 +7,12 @@ from typing import Any
 
 import yaml
 
+from settings.consistency import StackFile
 from settings.problems import Problem, SettingsError
-from settings.rules import StackFile
 from settings.stack import StackSettings, parse
 
 
-def stack_file(path: FilePath) -> StackFile:
+def read_stack_file(path: FilePath) -> StackFile:
     """The configuration in `Pulumi.<stack>.yaml`; encrypted values stay closed."""
     try:
         document: Any = yaml.safe_load(path.read_text()) or {}
@@ -29,7 +29,7 @@ def stack_file(path: FilePath) -> StackFile:
 
 def load_stack_file(path: FilePath) -> StackSettings:
     """The settings in `Pulumi.<stack>.yaml`, or a SettingsError that tells every problem."""
-    return parse(stack_file(path))
+    return parse(read_stack_file(path))
 
 
 def _has_secure(value: Any) -> bool:

@@ -13,8 +13,8 @@ from settings.application import Resources, resources
 from settings.base import EXAMPLE_DIGEST, DnsLabel, EnvName, Finding, ImageRef, Seconds, Settings
 from settings.logs import Logs
 from settings.platform import Egress
-from settings.watched import Infrastructure, Postgres, Redis, Security
-from settings.watchers import Alertmanager, FrontDoor, Operator, Prometheus
+from settings.servers import Alertmanager, FrontDoor, Operator, Prometheus
+from settings.thresholds import Infrastructure, Postgres, Redis, Security
 
 Percent = Annotated[float, Field(gt=0, le=100, examples=[5])]
 Route = Annotated[str, Field(pattern=r"^/[A-Za-z0-9._~:/@*-]*$", examples=["/api/live"])]

@@ -12,6 +12,7 @@ from settings.application import Application
 from settings.backup import Backup
 from settings.base import EXAMPLE_DIGEST, DnsLabel, EnvName, ImageRef, Settings
 from settings.commands import Commands
+from settings.consistency import StackFile, across, needed
 from settings.lockdown import Lockdown, Precautions
 from settings.maintenance import Maintenance
 from settings.monitoring import Monitoring
@@ -19,7 +20,6 @@ from settings.platform import Credentials, Data, Guards, Ingress, Network
 from settings.problems import Problem, SettingsError, closest, missing, problems_of
 from settings.release import Quarantined, Release
 from settings.rotation import Rotated, Rotating, Rotation, rotations
-from settings.rules import StackFile, across, needed
 
 
 class StackSettings(Settings):

@@ -22,7 +22,7 @@ from sandbox.paths import ROOT
 FOLDERS = ("unit", "tasks", "cluster")
 
 STARTED = {
-    "tests/cluster/*": ["__main__.py", "ops/cli.py", "sandbox/__main__.py", "tasks/__main__.py"],
+    "tests/cluster/*": ["__main__.py", "ops/cli/main.py", "sandbox/__main__.py", "tasks/__main__.py"],
     "tests/cluster/test_controller.py": ["ops/controller/__main__.py"],
     "tests/cluster/test_triggers.py": ["ops/controller/__main__.py"],
     "tests/tasks/*": ["tasks/__main__.py"],
@@ -38,7 +38,7 @@ BESIDE = {
     "requirements.lock": ["*"],
     "pyproject.toml": ["*"],
     "sandbox/bootstrap": ["*"],
-    "docs/alerts.md": ["settings/alerting/page.py"],
+    "docs/alerts.md": ["monitoring/alerts/markdown.py"],
     ".github/*": ["settings/__init__.py"],
 }
 """Files that are not Python → the modules that read them; any other belongs to the modules of its folder, or of the
@@ -101,7 +101,7 @@ def _way(test: str, touched: set[str]) -> list[str] | None:
             while (step := before[way[-1]]) is not None:
                 way.append(step)
             return way[::-1]
-        for there in sorted(_needed(here, words if fnmatch(here, "ops/cli*.py") else None)):
+        for there in sorted(_needed(here, words if fnmatch(here, "ops/cli/*.py") else None)):
             if there not in before:
                 before[there] = here
                 queue.append(there)

@@ -6,8 +6,7 @@ import os
 import sys
 
 from sandbox import cluster, packages, toolchain, ui
-from tests.cluster import operated
-from tests.tasks import majors
+from tests.support import operator_servers, postgres_majors
 
 
 def install(*, quick: bool = False) -> None:
@@ -17,9 +16,9 @@ def install(*, quick: bool = False) -> None:
         return
     packages.ensure(*cluster.check(), *packages.FOR_TESTS)
     toolchain.kube_score()
-    operated.layout()
-    for major in majors.VERSIONS:
-        majors.programs(major)
+    operator_servers.layout()
+    for major in postgres_majors.VERSIONS:
+        postgres_majors.programs(major)
 
 
 def bare(*, yes: bool) -> None:

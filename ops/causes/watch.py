@@ -16,13 +16,13 @@ from typing import Any
 import httpx
 from pulumi.automation.events import EngineEvent
 
+from ops.adapters.automation import Run
+from ops.adapters.cluster import Cluster
 from ops.causes.api import Api, TimeIsUp
 from ops.causes.cause import Cause
 from ops.causes.lookup import Kept, Target, explain, read_log, refusal
 from ops.causes.pods import Object, condition, owner, problems
 from ops.causes.text import Masker
-from ops.cluster import Cluster
-from ops.engine import Run
 from ops.errors import OpsError
 
 _WATCH_SECONDS = 10

@@ -10,15 +10,15 @@ from pathlib import Path
 import httpx
 from lightkube import Client
 
-from ops.cluster import Cluster
+from ops.adapters.cluster import Cluster
 from ops.controller.alerts import Alertmanager
-from ops.controller.counts import Counts
 from ops.controller.journal import Journal
 from ops.controller.lease import Held
-from ops.controller.place import Place, Stack
-from ops.controller.telling import Slack, log
+from ops.controller.metrics import Counts
+from ops.controller.notify import Slack, log
 from ops.controller.web import Webhook, server
 from ops.controller.worker import Worker
+from ops.controller.workspace import Place, Stack
 
 _PROJECT = Path(__file__).resolve().parents[2]
 

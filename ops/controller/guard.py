@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from typing import Literal
 
 from ops.controller.alerts import Alert
-from ops.history import Entry
+from ops.stack.history import Entry
 from settings import Lockdown, Maintenance, Release
 from settings.monitoring import Rollback
 

@@ -13,7 +13,7 @@ from lightkube.models.meta_v1 import ObjectMeta
 from lightkube.resources.core_v1 import ConfigMap
 from lightkube.types import PatchType
 
-from ops.controller.place import NAME
+from ops.controller.workspace import NAME
 
 _REMEMBERED = 200
 """Alerts that are known when they come again. Alertmanager itself forgets what is over after minutes."""

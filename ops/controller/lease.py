@@ -14,7 +14,7 @@ from lightkube.models.coordination_v1 import LeaseSpec
 from lightkube.models.meta_v1 import ObjectMeta
 from lightkube.resources.coordination_v1 import Lease
 
-from ops.controller.place import NAME
+from ops.controller.workspace import NAME
 
 SECONDS = 15
 """After so many without a renewal, another may take it."""

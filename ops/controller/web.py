@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from ops.controller.alerts import Alert, Hint, Malformed, Unreachable, hints
-from ops.controller.counts import Counts
-from ops.controller.telling import log
+from ops.controller.metrics import Counts
+from ops.controller.notify import log
 
 _LONGEST = 1_000_000
 """Bytes of a webhook: Alertmanager's are some thousand."""

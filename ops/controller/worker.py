@@ -13,21 +13,22 @@ from typing import Any
 
 from lightkube.resources.core_v1 import Pod
 
-from ops import incidents, lockdown
-from ops.cluster import Cluster
+from ops.adapters.cluster import Cluster
+from ops.commands import lockdown
+from ops.commands.rollback import Confirm, Judge, Wish, rollback
+from ops.commands.update import LockPolicy
 from ops.controller import guard
 from ops.controller.alerts import Alert
-from ops.controller.attempt import Attempt
-from ops.controller.counts import Counts
 from ops.controller.journal import Doing, Journal
-from ops.controller.place import NAME, Stack
-from ops.controller.telling import Slack, log
+from ops.controller.metrics import Counts
+from ops.controller.notify import Slack, log
+from ops.controller.rollback_run import Attempt
+from ops.controller.workspace import NAME, Stack
 from ops.errors import Interrupted, OpsError
-from ops.facts import settings_of
-from ops.locks import EngineLock, Locked, engine_alive
-from ops.rollback import Confirm, Judge, Wish, rollback
-from ops.session import Session
-from ops.update import LockPolicy
+from ops.stack import incidents
+from ops.stack.locks import EngineLock, Locked, engine_alive
+from ops.stack.session import Session
+from ops.stack.stack_context import settings_of
 
 _WAIT_SECONDS = 600
 """How long somebody else's update is waited for: migrations may take minutes. Then people are told."""

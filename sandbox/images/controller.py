@@ -15,7 +15,9 @@ from sandbox.toolchain import Toolchain
 
 HERE = Path(__file__).resolve().parent
 RECIPE = ROOT / "images" / "controller"
-PROGRAM = [ROOT / name for name in ("Pulumi.yaml", "__main__.py", "settings", "components", "ops")]
+PROGRAM = [
+    ROOT / name for name in ("Pulumi.yaml", "__main__.py", "settings", "monitoring", "program", "components", "ops")
+]
 
 
 def layout(below: Path, tools: Toolchain, log: Path) -> Path:

@@ -6,9 +6,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 from tasks.backup import catalog
+from tasks.backup.encryption import recipients
 from tasks.backup.files import Files
 from tasks.backup.manifest import FOLDER, Kind, Manifest, Release, manifest_key, new_id
-from tasks.backup.seal import recipients
 from tasks.backup.source import Snapshot, Source, open_source
 from tasks.environment import Environment
 from tasks.errors import Refused, TaskError

@@ -6,7 +6,7 @@ import hashlib
 from contextlib import AbstractContextManager
 from typing import BinaryIO
 
-from tasks.backup import seal
+from tasks.backup import encryption
 from tasks.backup.manifest import ENCRYPTED, File, folder
 from tasks.progress import Meter, say, size
 from tasks.store import Sink, Store
@@ -29,7 +29,7 @@ class Files:
         with self._store.upload(folder(self._backup) + name, expected) as sink, source as stream:
             hashed = _Hashed(sink, name)
             if self._recipients:
-                seal.encrypt(stream, hashed, self._recipients)
+                encryption.encrypt(stream, hashed, self._recipients)
             else:
                 while piece := _next(stream):
                     hashed.write(piece)

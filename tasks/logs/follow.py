@@ -6,9 +6,9 @@ import asyncio
 from dataclasses import dataclass, field
 
 from tasks.logs.api import Api, Quiet, Unavailable
+from tasks.logs.backoff import Pause
 from tasks.logs.counts import Counts
 from tasks.logs.lines import Position, stamped
-from tasks.logs.pause import Pause
 from tasks.progress import say
 
 LONGEST = 64 * 1024

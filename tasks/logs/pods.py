@@ -9,9 +9,9 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from tasks.logs.api import Api, Quiet, Unavailable
+from tasks.logs.backoff import Pause
 from tasks.logs.counts import Counts
 from tasks.logs.follow import Follower, Pod
-from tasks.logs.pause import Pause
 from tasks.progress import say
 
 _WATCH_SECONDS = 45

@@ -11,11 +11,11 @@ from tasks.backup.create import create
 from tasks.backup.manifest import Manifest
 from tasks.environment import Environment
 from tasks.errors import Refused, TaskError
-from tasks.restore import attempt as attempts
 from tasks.restore import in_place
-from tasks.restore.check import new_half_made, require_worthless, restore
+from tasks.restore import restore_test as attempts
 from tasks.restore.fetch import verify
-from tasks.restore.places import live_place, throw_away_place
+from tasks.restore.restore_targets import live_place, throw_away_place
+from tasks.restore.verify import new_half_made, require_worthless, restore
 from tasks.result import Result
 from tasks.store import Store, open_store
 

@@ -12,8 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from tasks.backup.encryption import decrypt
 from tasks.backup.manifest import ENCRYPTED, File, Manifest
-from tasks.backup.seal import decrypt
 from tasks.errors import TaskError
 from tasks.progress import Meter, size
 from tasks.store import Missing, Store

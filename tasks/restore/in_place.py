@@ -27,9 +27,9 @@ from typing import Any, Literal
 from tasks.backup.manifest import Manifest
 from tasks.errors import Refused
 from tasks.progress import say, step
-from tasks.restore.check import half_made, new_half_made
 from tasks.restore.compare import differences
-from tasks.restore.place import Place
+from tasks.restore.restore_target import Place
+from tasks.restore.verify import half_made, new_half_made
 
 Phase = Literal["idle", "preparing", "prepared", "swapped", "undone"]
 COPIES: dict[str, Phase] = {"restored": "prepared", "replaced": "swapped", "undone": "undone"}

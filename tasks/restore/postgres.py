@@ -15,9 +15,9 @@ from tasks.backup.manifest import ENCRYPTED, Manifest
 from tasks.backup.postgres import Database, major, program_version, row_counts, server_version
 from tasks.errors import Refused, TaskError
 from tasks.progress import say
-from tasks.restore import exchange, pg_restore
+from tasks.restore import pg_restore, swap_databases
+from tasks.restore.database_properties import create_like
 from tasks.restore.integrity import Integrity, indexes, page_checksums
-from tasks.restore.likeness import create_like
 
 _LONGEST_NAME = 63
 _LOCK = "SELECT pg_try_advisory_lock(hashtextextended(%s, 0))"
@@ -136,7 +136,7 @@ class PostgresPlace:
             )
 
     def publish(self, half_made: str, name: str, note: Mapping[str, Any] | None) -> None:
-        exchange.rename(self._connect, half_made, name, None if note is None else _written(note))
+        swap_databases.rename(self._connect, half_made, name, None if note is None else _written(note))
 
     def drop(self, name: str) -> None:
         with self._server() as server:
@@ -155,10 +155,10 @@ class PostgresPlace:
 
     def set_note(self, name: str, note: Mapping[str, Any]) -> None:
         with self._server() as server:
-            exchange.comment(server, name, _written(note))
+            swap_databases.comment(server, name, _written(note))
 
     def swap(self, incoming: str, outgoing: str) -> None:
-        exchange.exchange(self._connect, self.live, incoming, outgoing)
+        swap_databases.exchange(self._connect, self.live, incoming, outgoing)
 
     def shown(self, name: str) -> str:
         return self._database.named(name).without_password

@@ -9,7 +9,7 @@ from botocore.exceptions import ClientError
 
 from tasks.errors import Refused, TaskError
 from tasks.progress import say
-from tasks.store.faults import reason
+from tasks.store.errors import reason
 
 _NO_LOCK = {"ObjectLockConfigurationNotFoundError", "NoSuchObjectLockConfiguration"}
 _UNSUPPORTED = {"NotImplemented", "MethodNotAllowed", "501", "405"}

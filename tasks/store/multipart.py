@@ -11,7 +11,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from tasks.errors import TaskError
 from tasks.progress import say
-from tasks.store.faults import reason, translated
+from tasks.store.errors import reason, translated
 
 PARALLEL = 2
 _SMALLEST_PART = 8 << 20

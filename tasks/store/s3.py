@@ -18,7 +18,7 @@ from tasks.environment import Environment
 from tasks.errors import Refused, TaskError
 from tasks.store import bucket
 from tasks.store.base import Entry, Exists, Missing, Sink, Store
-from tasks.store.faults import CONNECTION_LOST, reason, translated
+from tasks.store.errors import CONNECTION_LOST, reason, translated
 from tasks.store.multipart import PARALLEL, Upload
 
 CHECKSUM = "CRC32"

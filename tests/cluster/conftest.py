@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from sandbox.paths import ENV_FILE, STATE
-from tests.cluster.secrecy import assert_secrets_stay_secret
-from tests.cluster.stack import Stack
+from tests.support.cluster_stack import Stack
+from tests.support.secret_search import assert_secrets_stay_secret
 
 LONGEST_FIRST = (
     "triggers",

@@ -15,8 +15,8 @@ from botocore.config import Config
 
 from sandbox import cluster
 from sandbox.traffic import Traffic
-from tests.cluster.stack import Stack
 from tests.cluster.test_release import serving
+from tests.support.cluster_stack import Stack
 
 BACKUPS = True
 REFUSED, FAILED = 2, 3

@@ -10,9 +10,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.cluster.automatic import COOLDOWN, Watched, over, refresh, watched_stack
-from tests.cluster.monitored import eventually
-from tests.cluster.stack import Stack
+from tests.support.cluster_stack import Stack
+from tests.support.controlled_stack import COOLDOWN, Watched, over, refresh, watched_stack
+from tests.support.monitored_stack import eventually
 
 
 @pytest.fixture(scope="module")

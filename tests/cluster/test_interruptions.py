@@ -9,7 +9,7 @@ import subprocess
 
 import pytest
 
-from tests.cluster.stack import Stack
+from tests.support.cluster_stack import Stack
 
 
 def wait_for(stack: Stack, *arguments: str) -> None:

@@ -12,8 +12,8 @@ import httpx
 import pytest
 
 from sandbox.traffic import Traffic, client_for
-from tests.cluster.stack import Stack
 from tests.cluster.test_sandbox import IDLE, Namespace, eventually
+from tests.support.cluster_stack import Stack
 
 BACKUPS = True
 SECONDS = 30

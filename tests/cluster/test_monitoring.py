@@ -8,10 +8,10 @@ from collections.abc import Iterator
 import pytest
 
 from sandbox.traffic import Traffic, client_for
-from tests.cluster.customers import webhook
-from tests.cluster.monitored import Observed, eventually, watch
-from tests.cluster.receiver import Receiver, receiver
-from tests.cluster.stack import Stack
+from tests.support.cluster_stack import Stack
+from tests.support.customers import webhook
+from tests.support.monitored_stack import Observed, eventually, watch
+from tests.support.webhook_receiver import Receiver, receiver
 
 JOBS = {
     *("backend", "health", "front-door", "postgres", "redis", "prometheus", "alertmanager", "kubelet", "containers"),

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 import pytest
 
-from tests.cluster.automatic import Watched, watched_stack
-from tests.cluster.monitored import eventually
-from tests.cluster.operated import CHOSEN, NAMESPACE, SETTINGS, Servers, kubectl, operator
+from tests.support.controlled_stack import Watched, watched_stack
+from tests.support.monitored_stack import eventually
+from tests.support.operator_servers import CHOSEN, NAMESPACE, SETTINGS, Servers, kubectl, operator
 
 MONITORS = {
     *("podMonitor/shop-operator/backend", "serviceMonitor/shop-operator/blackbox"),

@@ -12,8 +12,8 @@ import pytest
 from ruamel.yaml import YAML
 
 from sandbox.paths import ROOT
-from tests.cluster.stack import Stack
-from tests.unit.rendering import secrets_for
+from tests.support.cluster_stack import Stack
+from tests.support.program import secrets_for
 
 SECRET = "preview-secret-that-must-not-show"
 CONTENT_HASH = re.compile(r"-[0-9a-f]{10}$")

@@ -16,7 +16,7 @@ import pytest
 from sandbox.cluster.s3keys import REGION
 from sandbox.env import BACKEND, STACK, STACK_FILE, STATE_BUCKET
 from sandbox.paths import ROOT
-from tests.cluster.stack import Checked, Stack
+from tests.support.cluster_stack import Checked, Stack
 
 ONE_MESSAGE_LINES = {"runbook": 20, "pulumi": 45}
 """The engine sets a frame of its own around the program's message."""

@@ -6,7 +6,7 @@ from __future__ import annotations
 import pytest
 
 from sandbox.traffic import Traffic, ask, client_for
-from tests.cluster.stack import Stack
+from tests.support.cluster_stack import Stack
 
 REFUSED = 2
 FAILED_AND_ROLLED_BACK = 1

@@ -13,11 +13,11 @@ from urllib.parse import urlsplit
 import boto3
 from botocore.exceptions import ClientError
 
-from ops.locks import all_abandoned, held
+from ops.stack.locks import all_abandoned, held
 from sandbox.paths import STATE
 from sandbox.traffic import client_for
-from tests.cluster.customers import Customers, log_in, logged_in, webhook
-from tests.cluster.stack import Stack
+from tests.support.cluster_stack import Stack
+from tests.support.customers import Customers, log_in, logged_in, webhook
 
 BACKUPS = True
 ROLLED_BACK = 1

@@ -9,9 +9,9 @@ from datetime import UTC, datetime
 import pytest
 
 from sandbox.traffic import Traffic, ask, client_for
-from tests.cluster.automatic import Watched, over, refresh, watched_stack
-from tests.cluster.monitored import eventually
-from tests.cluster.stack import Stack
+from tests.support.cluster_stack import Stack
+from tests.support.controlled_stack import Watched, over, refresh, watched_stack
+from tests.support.monitored_stack import eventually
 
 pytestmark = pytest.mark.drill
 _CALM_SECONDS = 2

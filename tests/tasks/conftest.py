@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.tasks import servers
-from tests.tasks.rotating import Cache
+from tests.support import servers
+from tests.support.rotation_world import Cache
 
 
 @pytest.fixture(scope="session")

@@ -15,14 +15,14 @@ from typing import Any
 import httpx
 import pytest
 
+from monitoring.alertmanager import Places, alertmanager
+from monitoring.alerts.render import as_yaml
+from monitoring.alerts.rule import Alert
+from monitoring.alerts.stack import domains
 from sandbox import packages
 from settings import Maintenance, Monitoring, Precautions
-from settings.alerting.render import as_yaml
-from settings.alerting.routes import Places, alertmanager
-from settings.alerting.rule import Alert
-from settings.alerting.stack import domains
 from settings.monitoring import DEAD_MANS_SWITCH, Slack
-from tests.tasks.servers import free_ports, running
+from tests.support.servers import free_ports, running
 
 MONITORING = Monitoring(slack=Slack(group_wait_seconds=1, group_interval_seconds=5))
 TOKEN = "made-up-token"

@@ -16,15 +16,15 @@ import pytest
 from psycopg import sql
 from pyrage import x25519
 
-from tasks.backup import seal
+from tasks.backup import encryption
 from tasks.backup.catalog import find
 from tasks.backup.create import create
 from tasks.backup.manifest import File, Manifest
 from tasks.environment import Environment
 from tasks.errors import Refused, TaskError
 from tasks.store import Store, open_store
-from tests.tasks.running import task
-from tests.tasks.servers import BIN, S3, Postgres
+from tests.support.servers import BIN, S3, Postgres
+from tests.support.task_processes import task
 
 TABLES = """
 CREATE SCHEMA "odd schema";
@@ -185,7 +185,7 @@ def test_an_encrypted_backup_and_a_rotated_key(settings: dict[str, str], tmp_pat
     assert first.key_ids == (str(old.to_public()),)
     keys = tmp_path / "identities"
     keys.write_text(f"# of this year\n{new}\n# of last year\n{old}\n")
-    both = seal.identities(Environment({"BACKUP_IDENTITIES_FILE": str(keys)}))
+    both = encryption.identities(Environment({"BACKUP_IDENTITIES_FILE": str(keys)}))
 
     for manifest in (first, second):
         folder = downloaded(store, manifest, tmp_path / manifest.id)
@@ -193,13 +193,13 @@ def test_an_encrypted_backup_and_a_rotated_key(settings: dict[str, str], tmp_pat
         assert {file.name for file in manifest.files} == {f"{manifest.id}.dump.age", "roles.sql.age"}
         plain = folder / "plain"
         with (folder / f"{manifest.id}.dump.age").open("rb") as source, plain.open("wb") as sink:
-            seal.decrypt(source, sink, both, manifest.id)
+            encryption.decrypt(source, sink, both, manifest.id)
         listed = subprocess.run([BIN / "pg_restore", "--list", plain], capture_output=True, text=True, check=True)
         assert "TABLE DATA public orders" in listed.stdout
 
     def attempt(file: File, content: bytes, keys: list[x25519.Identity]) -> str:
         with pytest.raises(TaskError, match=file.name) as caught:
-            seal.decrypt(io.BytesIO(content), io.BytesIO(), keys, file.name)
+            encryption.decrypt(io.BytesIO(content), io.BytesIO(), keys, file.name)
         return caught.value.code
 
     (file,) = first.dump

@@ -22,9 +22,9 @@ from tasks.backup.manifest import manifest_key
 from tasks.environment import Environment
 from tasks.errors import TaskError
 from tasks.store import Store, open_store
-from tests.tasks.proxy import After, Proxy, Stall, cut, proxy
-from tests.tasks.running import ended, start, task
-from tests.tasks.servers import S3, Postgres
+from tests.support.proxy import After, Proxy, Stall, cut, proxy
+from tests.support.servers import S3, Postgres
+from tests.support.task_processes import ended, start, task
 
 MIB = 1 << 20
 CREATE = ("backup", "create", "--kind", "scheduled")

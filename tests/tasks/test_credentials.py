@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.tasks.rotating import Cache, Database, World, killed_before
-from tests.tasks.running import task
-from tests.tasks.servers import Postgres, postgres
+from tests.support.rotation_world import Cache, Database, World, killed_before
+from tests.support.servers import Postgres, postgres
+from tests.support.task_processes import task
 
 KINDS = ("database", "redis")
 

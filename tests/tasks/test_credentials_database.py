@@ -8,8 +8,8 @@ from collections.abc import Iterator
 import psycopg
 import pytest
 
-from tests.tasks.running import Outcome, task
-from tests.tasks.servers import Postgres, free_ports
+from tests.support.servers import Postgres, free_ports
+from tests.support.task_processes import Outcome, task
 
 PREPARE, RETIRE, TRY = (["credentials", *words.split()] for words in ("prepare database", "retire database", "try"))
 

@@ -6,9 +6,9 @@ import socket
 from pathlib import Path
 
 from tasks.credentials.redis import RULES
-from tests.tasks.proxy import proxy
-from tests.tasks.rotating import Cache
-from tests.tasks.running import task
+from tests.support.proxy import proxy
+from tests.support.rotation_world import Cache
+from tests.support.task_processes import task
 
 
 def test_a_redis_that_starts_again_has_the_users_of_its_file(tmp_path: Path) -> None:

@@ -6,10 +6,10 @@ import os
 import re
 from pathlib import Path
 
+from monitoring.dashboards.database import database
 from sandbox import packages
 from settings import Monitoring
-from settings.dashboards.database import database
-from tests.tasks.servers import free_ports, postgres, running
+from tests.support.servers import free_ports, postgres, running
 from tests.tasks.test_exporters import told
 
 EXPRS = " ".join(query.expr for row in database(Monitoring()).rows for panel in row.panels for query in panel.queries)

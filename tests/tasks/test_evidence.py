@@ -15,8 +15,8 @@ from tasks.environment import Environment
 from tasks.errors import TaskError
 from tasks.restore import evidence
 from tasks.store import Store, open_store
-from tests.tasks.running import task
-from tests.tasks.servers import S3
+from tests.support.servers import S3
+from tests.support.task_processes import task
 
 
 @pytest.fixture(params=["folder", "s3"])

@@ -20,9 +20,9 @@ from tasks.errors import TaskError
 from tasks.exporter import Exporter
 from tasks.restore import evidence
 from tasks.store import open_store
-from tests.tasks.restoring import Shop, new_shop
-from tests.tasks.running import start
-from tests.tasks.servers import S3, Postgres, free_ports
+from tests.support.restore_world import Shop, new_shop
+from tests.support.servers import S3, Postgres, free_ports
+from tests.support.task_processes import start
 
 NOW = datetime.now(UTC)
 

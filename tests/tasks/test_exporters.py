@@ -8,12 +8,12 @@ from pathlib import Path
 
 import httpx
 
+from monitoring.alerts.data import postgres as postgres_alerts
+from monitoring.alerts.data import redis as redis_alerts
+from monitoring.alerts.rule import Domain
 from sandbox import packages
 from settings import Monitoring
-from settings.alerting.data import postgres as postgres_alerts
-from settings.alerting.data import redis as redis_alerts
-from settings.alerting.rule import Domain
-from tests.tasks.servers import free_ports, postgres, running
+from tests.support.servers import free_ports, postgres, running
 
 
 def asked(domain: Domain, prefix: str) -> set[str]:

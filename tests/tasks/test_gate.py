@@ -15,10 +15,10 @@ from pathlib import Path
 
 import pytest
 
-from components.gate import PROBE_PORT, Way, haproxy
+from components.lockdown_gateway import PROBE_PORT, Way, haproxy
 from sandbox import packages
 from settings import Lockdown, Precautions
-from tests.tasks.servers import free_ports
+from tests.support.servers import free_ports
 
 KNOWN, STRANGER = "203.0.113.7", "198.51.100.9"
 PRECAUTIONS = Precautions(allow=("203.0.113.0/24", "2001:db8::/64"), closed_paths=("/admin", "/api/admin"))

@@ -18,10 +18,10 @@ from settings.logs import EVENTS
 from tasks.environment import Environment
 from tasks.logs.counts import KEPT_SECONDS, Counts, events_of
 from tasks.logs.follow import LONGEST
-from tests.tasks.counting import ATTACK, LOOKED_FOR, attacks, counting, judging, level
-from tests.tasks.kubernetes import Cluster
-from tests.tasks.running import ended, start, task
-from tests.tasks.servers import free_ports
+from tests.support.log_counting import ATTACK, LOOKED_FOR, attacks, counting, judging, level
+from tests.support.pod_api import Cluster
+from tests.support.servers import free_ports
+from tests.support.task_processes import ended, start, task
 from tests.tasks.test_exporter import parsed
 
 

@@ -10,9 +10,9 @@ import pytest
 import yaml
 
 from sandbox import toolchain
-from tests.unit.rendering import RELEASE, committed, run_program, stack_config
+from tests.support.monitored_config import PLAIN, watched
+from tests.support.program import RELEASE, committed, run_program, stack_config
 from tests.unit.test_controller import controlled
-from tests.unit.watching import PLAIN, watched
 
 _MAINTENANCE = {"maintenance": {"reason": "a restore"}}
 _LOCKDOWN = {

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from ops import encryption
+from ops.commands import encryption
 from ops.errors import Refused
-from ops.session import Session
-from tests.tasks.engine import POLICY, a_session, pulumi
+from ops.stack.session import Session
+from tests.support.stack_session import POLICY, a_session, pulumi
 
 PROGRAM = """
 import pulumi

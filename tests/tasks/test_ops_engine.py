@@ -19,14 +19,14 @@ from typing import Any
 
 import pytest
 
-from ops.deploy import Wish, deploy
+from ops.commands.deploy import Wish, deploy
+from ops.commands.rollback import Wish as Back
+from ops.commands.rollback import rollback
+from ops.commands.update import LockPolicy
 from ops.errors import Interrupted, Refused, RolledBack, Stuck
-from ops.history import parse
-from ops.rollback import Wish as Back
-from ops.rollback import rollback
-from ops.session import Session
-from ops.update import LockPolicy
-from tests.tasks.engine import POLICY, ROOT, FakeCluster, a_session, changes, config, pulumi
+from ops.stack.history import parse
+from ops.stack.session import Session
+from tests.support.stack_session import POLICY, ROOT, FakeCluster, a_session, changes, config, pulumi
 
 PROGRAM = """
 import time

@@ -19,12 +19,12 @@ from typing import Any
 import pytest
 import yaml
 
-from ops import rotate as rotating
+from ops.commands import rotate as rotating
 from ops.errors import Refused, RolledBack
-from ops.history import RELEASE, Entry
-from ops.locks import all_abandoned
-from ops.session import Session
-from tests.tasks.engine import POLICY, ROOT, FakeCluster, a_session, changes, config, pulumi
+from ops.stack.history import RELEASE, Entry
+from ops.stack.locks import all_abandoned
+from ops.stack.session import Session
+from tests.support.stack_session import POLICY, ROOT, FakeCluster, a_session, changes, config, pulumi
 
 PROGRAM = """
 import json, os, time

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.tasks.majors import postgres_of
-from tests.tasks.restoring import new_shop
-from tests.tasks.servers import Postgres
+from tests.support.postgres_majors import postgres_of
+from tests.support.restore_world import new_shop
+from tests.support.servers import Postgres
 
 
 @pytest.mark.parametrize("words", [("test-begin",), ("into", "--database", "new"), ("prepare",)], ids=" ".join)

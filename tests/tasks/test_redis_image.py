@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from sandbox.paths import ROOT
-from tests.tasks.servers import free_ports, running
+from tests.support.servers import free_ports, running
 
 ENTRYPOINT = ROOT / "sandbox" / "images" / "redis" / "entrypoint.sh"
 SHOP = "~* &* +@all -@admin -@dangerous +info"

@@ -11,8 +11,8 @@ from urllib.parse import quote
 import pytest
 from pyrage import x25519
 
-from tests.tasks.restoring import Shop, flip, new_shop
-from tests.tasks.servers import S3, Postgres
+from tests.support.restore_world import Shop, flip, new_shop
+from tests.support.servers import S3, Postgres
 
 ORDERS = ["thyme", "mint", "sage"]
 

@@ -10,8 +10,8 @@ from typing import Any
 import psycopg
 import pytest
 
-from tests.tasks.restoring import KILLED, Shop, flip, new_shop, run
-from tests.tasks.servers import Postgres
+from tests.support.restore_world import KILLED, Shop, flip, new_shop, run
+from tests.support.servers import Postgres
 
 OLD = ["thyme", "mint", "sage"]
 NEW = ["mint", "sage", "rue"]

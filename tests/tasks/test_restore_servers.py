@@ -15,10 +15,10 @@ from psycopg import sql
 from psycopg.errors import DataCorrupted
 
 from tasks.restore.integrity import indexes, page_checksums
-from tests.tasks.proxy import After, Stall, cut, proxy
-from tests.tasks.restoring import Shop, flip, new_shop
-from tests.tasks.running import ended, start
-from tests.tasks.servers import Postgres, postgres
+from tests.support.proxy import After, Stall, cut, proxy
+from tests.support.restore_world import Shop, flip, new_shop
+from tests.support.servers import Postgres, postgres
+from tests.support.task_processes import ended, start
 
 ORDERS = ["thyme", "mint", "sage"]
 

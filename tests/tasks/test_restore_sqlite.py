@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tests.tasks.restoring import Done, flip, run
+from tests.support.restore_world import Done, flip, run
 
 OLD, NEW = ["thyme", "mint"], ["mint", "rue"]
 

@@ -16,8 +16,8 @@ from tasks.backup.manifest import Manifest, manifest_key, new_id
 from tasks.environment import Environment
 from tasks.restore import evidence
 from tasks.store import Store, open_store
-from tests.tasks.running import task
-from tests.tasks.servers import S3, Postgres
+from tests.support.servers import S3, Postgres
+from tests.support.task_processes import task
 
 CLEANUP = ("backup", "cleanup")
 GATE = ("backup", "gate", "--within-hours", "24")

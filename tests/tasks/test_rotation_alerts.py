@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from settings.alerts import rotation_rules
-from tests.unit.rendering import RELEASE, secrets_for, stack_config
+from settings.backup_alerts import rotation_rules
+from tests.support.program import RELEASE, secrets_for, stack_config
 from tests.unit.test_settings import judged
 
 HOUR, DAY = 3_600, 86_400

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.tasks.engine import ROOT, a_session, pulumi
+from tests.support.stack_session import ROOT, a_session, pulumi
 from tests.unit.test_settings_rotation import state
 
 pytestmark = pytest.mark.skipif(shutil.which("pulumi") is None, reason="needs the engine: . ./.sandbox/env")

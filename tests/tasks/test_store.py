@@ -14,8 +14,8 @@ from tasks.environment import Environment
 from tasks.errors import Refused, TaskError
 from tasks.store import Missing, Store, open_store
 from tasks.store.base import Exists
-from tests.tasks.running import ROOT
-from tests.tasks.servers import S3
+from tests.support.servers import S3
+from tests.support.task_processes import ROOT
 
 MIB = 1 << 20
 

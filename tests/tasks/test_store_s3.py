@@ -19,8 +19,8 @@ from tasks.environment import Environment
 from tasks.errors import Refused, TaskError
 from tasks.store import Store, open_store
 from tasks.store.s3 import CHECKSUM
-from tests.tasks.proxy import After, Flip, cut, proxy
-from tests.tasks.servers import S3
+from tests.support.proxy import After, Flip, cut, proxy
+from tests.support.servers import S3
 
 MIB = 1 << 20
 MARKER = b"the byte after this is flipped:"

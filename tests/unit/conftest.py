@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.unit.rendering import RELEASE, Program, run_program, stack_config
+from tests.support.program import RELEASE, Program, run_program, stack_config
 
 
 @pytest.fixture(scope="session")

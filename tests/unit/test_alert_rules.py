@@ -13,16 +13,16 @@ from typing import Any
 
 import pytest
 
+from monitoring.alerts.lockdown import LOCKED
+from monitoring.alerts.render import prometheus_rule, promtool_files, rule_files
+from monitoring.alerts.rule import Alert, Domain, scoped
+from monitoring.alerts.self_monitoring import IN_MAINTENANCE, WATCHDOG
+from monitoring.alerts.stack import domains
 from sandbox import packages
 from settings import Maintenance, Monitoring, Precautions
 from settings.__main__ import ALERTS_FILE, alerts_text
-from settings.alerting.locked import LOCKED
-from settings.alerting.render import prometheus_rule, promtool_files, rule_files
-from settings.alerting.rule import Alert, Domain, scoped
-from settings.alerting.stack import domains
-from settings.alerting.watching import IN_MAINTENANCE, WATCHDOG
 from settings.monitoring import CHANNELS
-from tests.unit.rendering import ROOT, stack_config
+from tests.support.program import ROOT, stack_config
 from tests.unit.test_settings import judged
 
 SHOP = "shop"

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.unit.rendering import RELEASE, Program, Registered, run_program, secrets_for, stack_config
+from tests.support.program import RELEASE, Program, Registered, run_program, secrets_for, stack_config
 from tests.unit.test_backup_settings import RECIPIENT
 from tests.unit.test_settings import edited
 

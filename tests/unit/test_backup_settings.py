@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from settings.alerts import backup_rules
+from settings.backup_alerts import backup_rules
 from settings.cron import longest_gap
-from tests.unit.rendering import stack_config
+from tests.support.program import stack_config
 from tests.unit.test_settings import edited, judged, prod, refusal
 
 RECIPIENT = "age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p"

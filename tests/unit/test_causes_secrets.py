@@ -10,7 +10,7 @@ from collections.abc import Mapping
 import pytest
 
 from ops.causes.text import WIDTH, Masker
-from tests.unit.failing import CANARY, Kubernetes, cause, container, failing, job, pod, terminated
+from tests.support.failing_objects import CANARY, Kubernetes, cause, container, failing, job, pod, terminated
 
 
 def masker(**values: str) -> Masker:

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import pytest
 from pulumi.automation.events import EngineEvent
 
+from ops.adapters.automation import Failed, Run
 from ops.causes.watch import FailureWatch
-from ops.engine import Failed, Run
-from tests.unit.failing import (
+from tests.support.failing_objects import (
     CANARY,
     DEADLINE,
     EARLIER,

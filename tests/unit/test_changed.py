@@ -21,14 +21,14 @@ def test_a_module_leads_to_the_tests_that_import_it_and_to_those_that_import_the
     ("file", "chosen", "spared"),
     [
         # The command loads what a subcommand needs when it runs.
-        ("ops/rotate.py", "tests/cluster/test_rotation.py", "tests/cluster/test_backups.py"),
-        ("ops/deploy.py", "tests/cluster/test_backups.py", "tests/unit/test_dashboards.py"),
-        ("components/gate.py", "tests/cluster/test_lockdown.py", "tests/unit/test_toolchain.py"),
+        ("ops/commands/rotate.py", "tests/cluster/test_rotation.py", "tests/cluster/test_backups.py"),
+        ("ops/commands/deploy.py", "tests/cluster/test_backups.py", "tests/unit/test_dashboards.py"),
+        ("components/lockdown_gateway.py", "tests/cluster/test_lockdown.py", "tests/unit/test_toolchain.py"),
         # Named in a text, for importlib.
         ("tasks/backup/gate.py", "tests/tasks/test_backup_create.py", "tests/unit/test_settings.py"),
-        ("tests/cluster/receiver.py", "tests/cluster/test_monitoring.py", "tests/cluster/test_release.py"),
+        ("tests/support/webhook_receiver.py", "tests/cluster/test_monitoring.py", "tests/cluster/test_release.py"),
         # Fixtures, only for who asks for them.
-        ("tests/unit/rendering.py", "tests/unit/test_components.py", "tests/unit/test_ops_files.py"),
+        ("tests/support/program.py", "tests/unit/test_components.py", "tests/unit/test_ops_files.py"),
         ("sandbox/shop/backend/src/app.ts", "tests/cluster/test_release.py", "tests/unit/test_settings.py"),
         ("sandbox/cluster/node.sh", "tests/cluster/test_sandbox.py", "tests/unit/test_settings.py"),
         ("Pulumi.sandbox.yaml", "tests/unit/test_settings.py", "tests/unit/test_toolchain.py"),

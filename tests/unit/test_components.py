@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.unit.rendering import RELEASE, Program, Registered, run_program, secrets_for, stack_config
+from tests.support.program import RELEASE, Program, Registered, run_program, secrets_for, stack_config
 
 BACKEND_PORT = 3000
 

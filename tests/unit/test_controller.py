@@ -13,15 +13,15 @@ from typing import Any
 import httpx
 import pytest
 
-from ops import decisions
 from ops.controller.alerts import Alert, Hint, Malformed, Unreachable, hints
-from ops.controller.counts import Counts
 from ops.controller.guard import Situation, decide
+from ops.controller.metrics import Counts
 from ops.controller.web import Webhook, server
-from ops.history import Entry
+from ops.decisions import releases
+from ops.stack.history import Entry
 from settings import Lockdown, Maintenance, Release
 from settings.monitoring import Rollback
-from tests.unit.rendering import RELEASE, run_program, stack_config
+from tests.support.program import RELEASE, run_program, stack_config
 from tests.unit.test_settings import refusal
 
 NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
@@ -230,13 +230,13 @@ def test_an_alert_survives_being_written_down() -> None:
 def test_a_release_and_a_lockdown_made_elsewhere_are_noticed() -> None:
     file = {"runbook:release": release(2).to_config()}
     back = update(release(3, "rollback"), 60)
-    assert decisions.released_since(file, update(release(2), 60)) is None
-    assert "revision 3 (rollback) was released since" in (decisions.released_since(file, back) or "")
+    assert releases.released_since(file, update(release(2), 60)) is None
+    assert "revision 3 (rollback) was released since" in (releases.released_since(file, back) or "")
     locked = {"reason": "attack", "since": "2026-11-22T11:00:00Z", "until": "2026-11-22T13:00:00Z"}
     there = update(release(2), 60, config={"runbook:lockdown": locked})
-    assert "attack" in (decisions.locked_since(file, there, NOW) or "")
-    assert decisions.locked_since(file, there, NOW + timedelta(hours=1)) is None, "over"
-    assert decisions.locked_since({**file, "runbook:lockdown": locked}, there, NOW) is None, "known"
+    assert "attack" in (releases.locked_since(file, there, NOW) or "")
+    assert releases.locked_since(file, there, NOW + timedelta(hours=1)) is None, "over"
+    assert releases.locked_since({**file, "runbook:lockdown": locked}, there, NOW) is None, "known"
 
 
 # -- in the cluster ------------------------------------------------------------------------------------

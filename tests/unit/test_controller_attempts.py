@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from ops.causes.cause import Cause
-from ops.controller.attempt import Attempt, Told
 from ops.controller.journal import Doing
+from ops.controller.rollback_run import Attempt, Told
 from ops.errors import Interrupted, OpsError, Refused, Stuck
-from ops.history import History
-from ops.locks import EngineLock, Locked
+from ops.stack.history import History
+from ops.stack.locks import EngineLock, Locked
 from settings import Monitoring
 from settings.monitoring import Rollback
 from tests.unit.test_controller import ALERT, NOW, release, update

@@ -16,7 +16,7 @@ from ops.controller import lease as lease_module
 from ops.controller.journal import Doing, Journal
 from ops.controller.lease import SECONDS, Held
 from ops.controller.worker import Worker
-from ops.locks import EngineLock
+from ops.stack.locks import EngineLock
 
 
 class Api:

@@ -14,17 +14,17 @@ import pytest
 import yaml
 from grafana_foundation_sdk.models import units
 
+from monitoring.alerts.rule import Alert, Domain, scoped
+from monitoring.alerts.stack import domains
+from monitoring.dashboards.board import Board, Panel, Query
+from monitoring.dashboards.render import files
+from monitoring.dashboards.stack import boards, marks
 from settings import Application, Backup, Credentials, Data, Rotation
-from settings.alerting.rule import Alert, Domain, scoped
-from settings.alerting.stack import domains
-from settings.dashboards.board import Board, Panel, Query
-from settings.dashboards.render import files
-from settings.dashboards.stack import boards, marks
 from settings.monitoring import Monitoring
 from settings.rotation import rotations
-from tests.unit.grafana import judged
-from tests.unit.metrics import AT, NODES, OTHERS, RUNBOOK, SHOP, STEP
-from tests.unit.rendering import ROOT, stack_config
+from tests.support.grafana import judged
+from tests.support.metrics import AT, NODES, OTHERS, RUNBOOK, SHOP, STEP
+from tests.support.program import ROOT, stack_config
 
 SHOPS_NAMESPACE = "shop"
 DEFAULTS = Monitoring.model_validate({"postgres": {"replicas": 1}})

@@ -15,14 +15,16 @@ from lightkube.resources.core_v1 import Pod
 from pydantic import ValidationError
 from typer.testing import CliRunner
 
-from ops import cli, cli_security, decisions, health
-from ops.cluster import Cluster
+from ops.adapters.cluster import Cluster
+from ops.cli import main, security
+from ops.commands import health
+from ops.decisions import releases
 from ops.errors import Refused
-from ops.facts import Facts
-from ops.stackfile import read
+from ops.stack.stack_context import Facts
+from ops.stack.stack_file import read
 from settings import Lockdown, Precautions
 from settings.lockdown import GATE, LOCKDOWN
-from tests.unit.rendering import RELEASE, Program, run_program, secrets_for, stack_config
+from tests.support.program import RELEASE, Program, run_program, secrets_for, stack_config
 from tests.unit.test_settings import edited, refusal
 
 NOW = datetime(2026, 11, 22, 10, tzinfo=UTC)
@@ -67,10 +69,10 @@ def test_it_is_over_at_its_end_and_not_before() -> None:
     made = Precautions().lockdown("x", NOW, seconds=60)
     assert not made.over(NOW + timedelta(seconds=59.9))
     assert made.over(NOW + timedelta(seconds=60))
-    assert decisions.locked(made, NOW + timedelta(seconds=59))["state"] == "on"
-    assert decisions.locked(made, NOW + timedelta(seconds=59))["secondsLeft"] == 1
-    assert decisions.locked(made, NOW + timedelta(seconds=60))["state"] == "over"
-    assert decisions.locked(None, NOW)["state"] == "off"
+    assert releases.locked(made, NOW + timedelta(seconds=59))["state"] == "on"
+    assert releases.locked(made, NOW + timedelta(seconds=59))["secondsLeft"] == 1
+    assert releases.locked(made, NOW + timedelta(seconds=60))["state"] == "over"
+    assert releases.locked(None, NOW)["state"] == "off"
 
 
 @pytest.mark.parametrize(
@@ -237,9 +239,9 @@ def _facts(text: Any, lockdown: Lockdown) -> Facts:
 def test_a_lockdown_that_is_not_clear_changes_nothing(given: list[str], said: str, monkeypatch: Any) -> None:
     file = Path(__file__).parents[2] / "Pulumi.sandbox.yaml"
     before = file.read_bytes()
-    monkeypatch.setattr(cli_security, "open_session", lambda *_: _Session(file))
+    monkeypatch.setattr(security, "open_session", lambda *_: _Session(file))
     monkeypatch.setattr("ops.facts.settings_of", lambda _: _WithPrecautions())
-    shown = CliRunner().invoke(cli.app, ["security", "lockdown", "--reason", "x", *given])
+    shown = CliRunner().invoke(main.app, ["security", "lockdown", "--reason", "x", *given])
     assert shown.exit_code == Refused.exit_code, shown.output
     assert said in shown.stderr
     assert file.read_bytes() == before

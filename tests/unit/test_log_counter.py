@@ -8,19 +8,19 @@ from typing import Any
 
 import pytest
 
+from monitoring.alerts.self_monitoring import sources
+from monitoring.alerts.stack import domains
+from monitoring.dashboards.stack import boards
 from settings import Monitoring
-from settings.alerting.stack import domains
-from settings.alerting.watching import sources
-from settings.dashboards.stack import boards
 from settings.logs import EVENTS
 from tasks.environment import Environment
 from tasks.logs.counts import events_of
-from tests.unit.rendering import Program, run_program, stack_config
+from tests.support.monitored_config import OPERATED, PLAIN, watched
+from tests.support.program import Program, run_program, stack_config
 from tests.unit.test_alert_rules import LOGGED, LOGS, domain
 from tests.unit.test_monitoring_components import by_urn, jobs, ways
 from tests.unit.test_monitoring_settings import watched as written
 from tests.unit.test_settings import judged, refusal
-from tests.unit.watching import OPERATED, PLAIN, watched
 
 NAME = "log-counter"
 HERE = {"app.kubernetes.io/name": NAME, "app.kubernetes.io/component": "monitoring"}

@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from tasks.maintenance import server
-from tests.unit.rendering import RELEASE, run_program, stack_config
+from tests.support.program import RELEASE, run_program, stack_config
 
 
 @pytest.fixture(scope="module")

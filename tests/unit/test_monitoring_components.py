@@ -12,13 +12,13 @@ from typing import Any
 import pytest
 import yaml
 
-from components.monitoring import for_lib_pq
-from components.operated import alertmanager_config
-from settings.alerting.routes import Places, alertmanager, inhibitions
+from components.monitoring.monitoring import for_lib_pq
+from components.monitoring.prometheus_operator import alertmanager_config
+from monitoring.alertmanager import Places, alertmanager, inhibitions
 from settings.monitoring import Monitoring
-from tests.unit.rendering import Program, Registered, run_program
+from tests.support.monitored_config import OPERATED, PLAIN, watched
+from tests.support.program import Program, Registered, run_program
 from tests.unit.test_backup_components import chosen
-from tests.unit.watching import OPERATED, PLAIN, watched
 
 SERVERS, EXPORTERS = {"prometheus", "alertmanager"}, {"blackbox", "postgres-exporter", "redis-exporter"}
 SOURCE = {

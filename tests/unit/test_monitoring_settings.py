@@ -8,15 +8,15 @@ from typing import Any
 
 import pytest
 
+from monitoring.alertmanager import Places, alertmanager
+from monitoring.alerts.render import as_yaml
 from sandbox import packages
 from settings import Monitoring, SettingsError, StackFile, StackSettings, parse
-from settings.alerting.render import as_yaml
-from settings.alerting.routes import Places, alertmanager
 from settings.budget import rollback_budget
 from settings.monitoring import CHANNELS
-from tests.unit.rendering import secrets_for
+from tests.support.monitored_config import OPERATED, PLAIN
+from tests.support.program import secrets_for
 from tests.unit.test_settings import edited, judged, prod, refusal
-from tests.unit.watching import OPERATED, PLAIN
 
 CONTROLLER = Places(controller="http://rollback:8080/alerts", switch="https://switch.example.com/shop")
 

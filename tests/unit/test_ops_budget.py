@@ -7,10 +7,10 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from lightkube.resources.core_v1 import Pod
 
-from ops.budget import print_budget, told
-from ops.cluster import _startup
+from ops.adapters.cluster import _startup
+from ops.commands.budget import print_budget, told
 from settings import StackFile, StackSettings, parse
-from tests.unit.rendering import secrets_for, stack_config
+from tests.support.program import secrets_for, stack_config
 
 AT = datetime(2026, 11, 22, 10, tzinfo=UTC)
 

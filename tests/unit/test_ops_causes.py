@@ -8,12 +8,12 @@ from contextlib import contextmanager
 import httpx
 import pytest
 
+from ops.adapters.automation import Run
+from ops.adapters.cluster import Unreachable
 from ops.causes.cause import Cause
 from ops.causes.watch import target_of
-from ops.cluster import Unreachable
-from ops.engine import Run
 from ops.errors import Stuck
-from tests.unit.failing import (
+from tests.support.failing_objects import (
     DEADLINE,
     Kubernetes,
     Object,

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from ops import cli, errors
+from ops import errors
 from ops.causes.cause import Cause
+from ops.cli import main
 
 COMMANDS = [
     ["deploy"],
@@ -37,7 +38,7 @@ COMMANDS = [
 
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
 def test_every_help_has_an_example(command: list[str]) -> None:
-    shown = CliRunner().invoke(cli.app, [*command, "--help"])
+    shown = CliRunner().invoke(main.app, [*command, "--help"])
     assert shown.exit_code == 0
     assert "Example" in shown.output
     assert f"runbook {' '.join(command)}" in shown.output
@@ -45,7 +46,7 @@ def test_every_help_has_an_example(command: list[str]) -> None:
 
 @pytest.mark.parametrize("command", ["deploy", "rollback", "status"])
 def test_exit_codes_are_documented(command: str) -> None:
-    shown = " ".join(CliRunner().invoke(cli.app, [command, "--help"]).output.split())
+    shown = " ".join(CliRunner().invoke(main.app, [command, "--help"]).output.split())
     assert "Exit codes: 0 " in shown
 
 
@@ -67,8 +68,8 @@ def test_an_error_is_one_message_and_its_exit_code(
     def fail(*_: object) -> None:
         raise error("what is wrong", [CAUSE])
 
-    monkeypatch.setattr(cli, "open_session", fail)
-    shown = CliRunner().invoke(cli.app, ["history", "--json"])
+    monkeypatch.setattr(main, "open_session", fail)
+    shown = CliRunner().invoke(main.app, ["history", "--json"])
     assert shown.exit_code == code
     assert json.loads(shown.stdout) == {"result": word, "error": "what is wrong", "causes": [CAUSE.to_dict()]}
     assert CAUSE.to_dict()["exitCode"] == 1
@@ -85,13 +86,13 @@ def test_an_error_is_one_message_and_its_exit_code(
     ],
 )
 def test_a_restore_says_which_options_it_wants(given: list[str], said: str) -> None:
-    shown = CliRunner().invoke(cli.app, ["restore", *given])
+    shown = CliRunner().invoke(main.app, ["restore", *given])
     assert shown.exit_code == 2
     assert said in shown.stderr
 
 
 def test_a_folder_without_a_project(tmp_path: Path) -> None:
-    shown = CliRunner().invoke(cli.app, ["history", "--cwd", str(tmp_path)])
+    shown = CliRunner().invoke(main.app, ["history", "--cwd", str(tmp_path)])
     assert shown.exit_code == 2
     assert "no Pulumi.yaml" in shown.stderr
 

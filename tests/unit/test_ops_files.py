@@ -15,12 +15,13 @@ import httpx
 import pytest
 import yaml
 
-from ops import locks, registry
+from ops.adapters import registry
+from ops.adapters.registry import Image
 from ops.errors import Refused
-from ops.history import stored
-from ops.reading import Reader
-from ops.registry import Image
-from ops.stackfile import StackText, read
+from ops.stack import locks
+from ops.stack.history import stored
+from ops.stack.pulumi_cli import Reader
+from ops.stack.stack_file import StackText, read
 
 TEXT = """\
 # head

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from lightkube.core.dataclasses_dict import DataclassDictMixIn
 
-from ops.models import decode_in_threads
+from ops.adapters.kubernetes_models import decode_in_threads
 
 FIELDS = [f"field{number}" for number in range(200)]
 

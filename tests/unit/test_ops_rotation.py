@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from ops import rotation
-from ops.decisions import behind
+from ops.decisions import rotation
+from ops.decisions.releases import behind
 from ops.errors import Refused
-from ops.history import Entry
+from ops.stack.history import Entry
 from settings.rotation import Policy, Rotated, Rotating, slot
 
 AT = datetime(2026, 11, 22, 10, tzinfo=UTC)

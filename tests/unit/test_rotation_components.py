@@ -13,7 +13,7 @@ import pytest
 from components.data import REDIS_RULES
 from components.logins import owner as logins_owner
 from tasks.credentials.redis import RULES
-from tests.unit.rendering import RELEASE, Program, Registered, run_program, secrets_for, stack_config
+from tests.support.program import RELEASE, Program, Registered, run_program, secrets_for, stack_config
 from tests.unit.test_backup_components import reach, variables
 from tests.unit.test_settings_rotation import MOMENT, state
 

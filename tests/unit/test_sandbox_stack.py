@@ -17,7 +17,7 @@ from sandbox.cluster import Cluster, ObjectStore, layout, slack
 from sandbox.toolchain import Toolchain
 from sandbox.traffic import Answer, summary
 from sandbox.ui import SandboxError
-from tests.unit.rendering import RELEASE, committed, run_program
+from tests.support.program import RELEASE, committed, run_program
 
 TEMPLATE = "Pulumi.sandbox.yaml"
 STORE = ObjectStore(url="http://localhost:18400", access_key="the-key", secret_key="the-secret")

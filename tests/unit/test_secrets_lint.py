@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from ops import cli
+from ops.cli import main
 from settings.lint import lint
 
 # Put together here, so that no scanner takes this file for a leak.
@@ -58,10 +58,10 @@ def test_encrypted_values_and_names_pass(tmp_path: Path) -> None:
 def test_the_command_refuses(tmp_path: Path) -> None:
     file = tmp_path / "Pulumi.prod.yaml"
     file.write_text(CLEAN)
-    clean = CliRunner().invoke(cli.app, ["secrets", "lint", "--cwd", str(tmp_path)])
+    clean = CliRunner().invoke(main.app, ["secrets", "lint", "--cwd", str(tmp_path)])
     assert (clean.exit_code, clean.stdout) == (0, "No secret in Pulumi.prod.yaml.\n")
     file.write_text(CLEAN + SECRETS["a Stripe key"])
-    assert CliRunner().invoke(cli.app, ["secrets", "lint", str(file)]).exit_code == 1
+    assert CliRunner().invoke(main.app, ["secrets", "lint", str(file)]).exit_code == 1
 
 
 def test_the_stack_files_of_this_project_are_clean() -> None:

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from settings import Release, SettingsError, StackFile, StackSettings, load_stack_file, parse
-from tests.unit.rendering import RELEASE, ROOT, secrets_for, stack_config
+from tests.support.program import RELEASE, ROOT, secrets_for, stack_config
 
 BAD_DIGEST = "sha256:" + "b" * 64
 

@@ -9,7 +9,7 @@ import pytest
 
 from settings.cron import last_run, next_run, shortest_gap
 from settings.rotation import Rotated, Rotating
-from tests.unit.rendering import secrets_for, stack_config
+from tests.support.program import secrets_for, stack_config
 from tests.unit.test_settings import edited, judged, prod, refusal
 
 MOMENT = "2026-11-22T10:00:00Z"

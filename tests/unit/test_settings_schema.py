@@ -7,7 +7,7 @@ from typing import Any
 
 from settings.__main__ import SCHEMA_FILE, schema_text
 from settings.stack import StackSettings, editor_schema
-from tests.unit.rendering import stack_config
+from tests.support.program import stack_config
 
 
 def test_the_schema_is_current() -> None:

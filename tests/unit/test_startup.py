@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from tests.unit.rendering import RELEASE, ROOT, stack_config
-from tests.unit.watching import watched
+from tests.support.monitored_config import watched
+from tests.support.program import RELEASE, ROOT, stack_config
 
 _FOR_OTHERS = {
     "boto3": "tasks and the command",
@@ -30,7 +30,7 @@ _FOR_OTHERS = {
 
 _RUN = """
 import json, linecache, sys
-from tests.unit.rendering import run_program
+from tests.support.program import run_program
 import settings
 read = [file for file in linecache.cache if file.startswith(settings.__path__[0])]
 run_program(json.loads(sys.stdin.read()))

@@ -12,7 +12,7 @@ import pytest
 from pyrage import x25519
 
 from tasks.__main__ import GROUPS, main
-from tasks.backup import seal
+from tasks.backup import encryption
 from tasks.backup.manifest import File, Manifest, Release, Sentinel, checked_id, new_id
 from tasks.backup.postgres import Database, level_from
 from tasks.backup.retention import Retention, decide
@@ -223,19 +223,22 @@ def test_secrets_are_struck_out() -> None:
 def test_recipients_and_identities(tmp_path_factory: pytest.TempPathFactory) -> None:
     one, two = x25519.Identity.generate(), x25519.Identity.generate()
     both = f"{one.to_public()}\n {two.to_public()}"
-    assert seal.recipients(Environment({"BACKUP_RECIPIENTS": both})) == (str(one.to_public()), str(two.to_public()))
-    assert seal.recipients(Environment({})) == ()
+    assert encryption.recipients(Environment({"BACKUP_RECIPIENTS": both})) == (
+        str(one.to_public()),
+        str(two.to_public()),
+    )
+    assert encryption.recipients(Environment({})) == ()
     with pytest.raises(Refused, match="BACKUP_IDENTITIES_FILE") as caught:
-        seal.recipients(Environment({"BACKUP_RECIPIENTS": str(one)}))
+        encryption.recipients(Environment({"BACKUP_RECIPIENTS": str(one)}))
     assert str(one) not in str(caught.value)
 
     file = tmp_path_factory.mktemp("keys") / "identities"
     file.write_text(f"# a comment\n\n{one}\nAGE-SECRET-KEY-1BROKEN\n")
     with pytest.raises(Refused, match="line 4") as caught:
-        seal.identities(Environment({"BACKUP_IDENTITIES_FILE": str(file)}))
+        encryption.identities(Environment({"BACKUP_IDENTITIES_FILE": str(file)}))
     assert "BROKEN" not in str(caught.value)
     with pytest.raises(Refused, match="cannot be read"):
-        seal.identities(Environment({"BACKUP_IDENTITIES_FILE": str(file.with_name("none"))}))
+        encryption.identities(Environment({"BACKUP_IDENTITIES_FILE": str(file.with_name("none"))}))
 
 
 def test_tasks_know_nothing_of_the_program() -> None:

@@ -1,0 +1,1 @@
+"""What several components share: names, pods, jobs, RBAC, network policies."""

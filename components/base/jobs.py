@@ -1,0 +1,144 @@
+"""Jobs that belong to a release: named by content, so that the same work is done once and other work is another Job."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pulumi
+from pulumi import Input, ResourceOptions
+from pulumi_kubernetes.batch.v1 import Job
+from pulumi_kubernetes.core.v1 import ContainerArgsDict, EnvFromSourceArgsDict, EnvVarArgsDict
+
+from components.base.names import JOB, content_hash, labels, metadata
+from components.base.pods import APPLICATION_UID, SECRETS_IN_ENVIRONMENT, container, service_account, template
+from settings import Command, Resources
+
+_SLACK = 120
+"""Seconds beyond the Job's own deadline for images to be pulled and pods to be placed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobArgs:
+    """A command of the release, to be run to its end."""
+
+    name: str
+    """What it does (`migrate`)."""
+    identity: str
+    """Hash of everything that makes it worth running again."""
+    namespace: Input[str]
+    """Where it runs."""
+    image: Input[str]
+    """The release's image."""
+    command: Command
+    """Command lines, deadline and attempts."""
+    amounts: Resources
+    """CPU, memory and scratch disk."""
+    env_from: Sequence[EnvFromSourceArgsDict]
+    """ConfigMaps and Secrets with its variables."""
+    env: Sequence[EnvVarArgsDict] = ()
+    """More variables."""
+    beside: ContainerArgsDict | None = None
+    """A native sidecar: started before the command, ended with it."""
+    start_seconds: int = 0
+    """Seconds the sidecar may take to start, beyond the command's own deadline."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RolloutJobArgs:
+    """A command to be run after every rollout, against the services in place."""
+
+    namespace: Input[str]
+    """Where it runs."""
+    image: Input[str]
+    """The release's image."""
+    command: Command
+    """Command lines, deadline and attempts."""
+    amounts: Resources
+    """CPU, memory and scratch disk."""
+    env_from: Sequence[EnvFromSourceArgsDict]
+    """Variables of the first service."""
+    target_url: str
+    """The first service, as pods of the namespace reach it."""
+    rollout_identity: str
+    """Hash of everything that makes pods be replaced."""
+
+
+def run_after_rollout(
+    parent: pulumi.ComponentResource, name: str, args: RolloutJobArgs, opts: ResourceOptions | None
+) -> Job:
+    """A Job of its own for every rollout and every command."""
+    return run_to_end(
+        parent,
+        JobArgs(
+            name=name,
+            identity=content_hash(args.rollout_identity, args.command.to_config()),
+            namespace=args.namespace,
+            image=args.image,
+            command=args.command,
+            amounts=args.amounts,
+            env_from=args.env_from,
+            env=[{"name": "TARGET_URL", "value": args.target_url}],
+        ),
+        opts or ResourceOptions(),
+    )
+
+
+def run_to_end(parent: pulumi.ComponentResource, args: JobArgs, opts: ResourceOptions) -> Job:
+    """A Job the update waits for and fails with. It has no TTL: the state knows it, and it is looked at afterwards."""
+    inside = ResourceOptions(parent=parent, depends_on=opts.depends_on)
+    account = service_account(args.name, JOB, args.namespace, inside)
+    full_name = f"{args.name}-{args.identity}"
+    # All but the last command line go before it as init containers: one after another, the first failure ends it.
+    steps = [
+        container(
+            args.name if last else f"{args.name}-{index}",
+            image=args.image,
+            amounts=args.amounts,
+            command=argv,
+            env_from=list(args.env_from),
+            env=list(args.env),
+        )
+        for index, argv in enumerate(args.command.argvs, start=1)
+        for last in [index == len(args.command.argvs)]
+    ]
+    timeout = args.start_seconds + args.command.timeout_seconds
+    pod = template(
+        args.name,
+        JOB,
+        service_account=account.metadata.apply(lambda meta: meta.name or ""),
+        uid=APPLICATION_UID,
+        containers=steps[-1:],
+        init_containers=[*([args.beside] if args.beside else []), *steps[:-1]],
+        restart_policy="OnFailure" if args.beside else "Never",
+        # Nobody is served by a sidecar: it has nothing to drain.
+        termination_grace_period_seconds=1 if args.beside else 30,
+    )
+    return Job(
+        full_name,
+        # A Job that failed is run again by the next update instead of being waited for.
+        metadata=metadata(
+            full_name,
+            args.namespace,
+            labels(args.name, JOB),
+            {"pulumi.com/replaceUnready": "true", **SECRETS_IN_ENVIRONMENT},
+        ),
+        spec={
+            "backoff_limit": _backoff_limit(args),
+            "active_deadline_seconds": timeout,
+            "template": pod,
+        },
+        opts=ResourceOptions.merge(
+            inside, ResourceOptions(custom_timeouts=pulumi.CustomTimeouts(create=f"{timeout + _SLACK}s"))
+        ),
+    )
+
+
+def _backoff_limit(args: JobArgs) -> int:
+    """How many failures the Job bears.
+
+    A sidecar that crashes is started again for ever, and only `OnFailure` makes its restarts count: then the
+    Job fails with the first one instead of at its deadline. There, a limit above 0 is the restart that fails it.
+    """
+    attempts = args.command.attempts
+    return attempts if args.beside and attempts > 1 else attempts - 1

@@ -1,0 +1,153 @@
+"""What every pod has in common: nothing it does not need, and a limit on everything it has."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from typing import Any, cast
+
+from pulumi import Input, ResourceOptions
+from pulumi_kubernetes.core.v1 import (
+    ContainerArgsDict,
+    PodTemplateSpecArgsDict,
+    ProbeArgsDict,
+    ResourceRequirementsArgsDict,
+    ServiceAccount,
+    VolumeArgsDict,
+    VolumeMountArgsDict,
+)
+from pulumi_kubernetes.meta.v1 import LabelSelectorArgsDict
+
+from components.base.names import labels, metadata
+from settings import Probe, Resources
+
+APPLICATION_UID = 10001
+"""User of the application's image."""
+
+SECRETS_IN_ENVIRONMENT = {"checkov.io/skip1": "CKV_K8S_35=The application reads its secrets from its environment"}
+"""On what runs the application: a linter's default that does not fit, with the reason."""
+IMAGE_OWN_USER = {
+    "checkov.io/skip1": "CKV_K8S_40=The data services start only as the user their image knows",
+    "kube-score/ignore": "container-security-context-user-group-id",
+}
+"""The same on the data services."""
+
+_SCRATCH: VolumeMountArgsDict = {"name": "tmp", "mount_path": "/tmp"}  # noqa: S108 (a mount point in the pod)
+
+
+def resources(amounts: Resources) -> ResourceRequirementsArgsDict:
+    def side(of: Any) -> dict[str, str]:
+        return {"cpu": of.cpu, "memory": of.memory, "ephemeral-storage": of.ephemeral_storage}
+
+    return {"requests": side(amounts.requests), "limits": side(amounts.limits)}
+
+
+def container(
+    name: str,
+    *,
+    image: Input[str],
+    amounts: Resources,
+    command: Sequence[str] | None = None,
+    mounts: Sequence[VolumeMountArgsDict] = (),
+    **more: Any,
+) -> ContainerArgsDict:
+    """A container without privileges, with a read-only root and /tmp to write to."""
+    made = {
+        "name": name,
+        "image": image,
+        # With a digest this never changes what runs; it makes the registry confirm that we may run it.
+        "image_pull_policy": "Always",
+        "resources": resources(amounts),
+        "security_context": {
+            "allow_privilege_escalation": False,
+            "privileged": False,
+            "read_only_root_filesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        },
+        "volume_mounts": [_SCRATCH, *mounts],
+        "termination_message_policy": "FallbackToLogsOnError",
+        **more,
+    }
+    if command is not None:
+        made["command"] = list(command)
+    return cast(ContainerArgsDict, made)
+
+
+def template(
+    name: str,
+    component: str,
+    *,
+    service_account: Input[str],
+    uid: int,
+    containers: Sequence[ContainerArgsDict],
+    volumes: Sequence[VolumeArgsDict] = (),
+    **more: Any,
+) -> PodTemplateSpecArgsDict:
+    """A pod as Pod Security `restricted` wants it, without a token for the Kubernetes API."""
+    spec = {
+        "service_account_name": service_account,
+        "automount_service_account_token": False,
+        "enable_service_links": False,
+        "security_context": {
+            "run_as_non_root": True,
+            "run_as_user": uid,
+            "run_as_group": uid,
+            "fs_group": uid,
+            "fs_group_change_policy": "OnRootMismatch",
+            "seccomp_profile": {"type": "RuntimeDefault"},
+        },
+        "containers": list(containers),
+        "volumes": [{"name": "tmp", "empty_dir": {}}, *volumes],
+        **more,
+    }
+    return cast(PodTemplateSpecArgsDict, {"metadata": {"labels": labels(name, component)}, "spec": spec})
+
+
+def spread(selected: LabelSelectorArgsDict) -> dict[str, Any]:
+    """Pods of one Deployment over zones and nodes, as far as there are any."""
+    return {
+        "topology_spread_constraints": [
+            {
+                "max_skew": 1,
+                "topology_key": key,
+                "when_unsatisfiable": "ScheduleAnyway",
+                "label_selector": selected,
+                "match_label_keys": ["pod-template-hash"],
+            }
+            for key in ("topology.kubernetes.io/zone", "kubernetes.io/hostname")
+        ],
+        "affinity": {
+            "pod_anti_affinity": {
+                "preferred_during_scheduling_ignored_during_execution": [
+                    {
+                        "weight": 100,
+                        "pod_affinity_term": {"topology_key": "kubernetes.io/hostname", "label_selector": selected},
+                    }
+                ]
+            }
+        },
+    }
+
+
+def service_account(name: str, component: str, namespace: Input[str], opts: ResourceOptions) -> ServiceAccount:
+    """An identity of its own that may do nothing."""
+    return ServiceAccount(
+        f"{name}-account",
+        metadata=metadata(name, namespace, labels(name, component)),
+        automount_service_account_token=False,
+        opts=opts,
+    )
+
+
+def probe(asked: Probe, port: int | None) -> ProbeArgsDict:
+    """A settings probe as kubelet takes it."""
+    made: ProbeArgsDict = {
+        "period_seconds": asked.period_seconds,
+        "timeout_seconds": asked.timeout_seconds,
+        "failure_threshold": asked.failure_threshold,
+    }
+    if asked.path is not None and port is not None:
+        made["http_get"] = {"path": asked.path, "port": port}
+    else:
+        made["exec_"] = {"command": shlex.split(asked.command or "")}
+    return made

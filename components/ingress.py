@@ -1,0 +1,110 @@
+"""The way in (runbook-de-production §3.3): who may call the services, and where the ingress leads to."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pulumi
+from pulumi import Input, ResourceOptions
+from pulumi_kubernetes.meta.v1 import LabelSelectorArgsDict
+from pulumi_kubernetes.networking.v1 import Ingress as KubernetesIngress
+from pulumi_kubernetes.networking.v1 import (
+    IngressRuleArgsDict,
+    IngressServiceBackendArgsDict,
+    IngressTLSArgsDict,
+    NetworkPolicy,
+    NetworkPolicyPortArgsDict,
+)
+
+from components.base.names import SERVICE, SKIP_AWAIT, labels, metadata
+from components.foundation import clients, peer
+from components.lockdown import Lockdown
+from settings import Ingress, Peer
+from settings import Service as ServiceSettings
+
+
+@dataclass(frozen=True, kw_only=True)
+class FrontDoor:
+    """The ingress and the policies of what is behind it."""
+
+    namespace: Input[str]
+    """Where it is."""
+    services: Sequence[ServiceSettings]
+    """What is behind it."""
+    ingress: Ingress
+    """Host, class, certificate."""
+    ingress_controller: Peer
+    """Who may call the services from outside the namespace."""
+    divert_to: Input[str] | None = None
+    """Under maintenance, the Service that the ingress leads to instead of the services."""
+    lockdown: Lockdown | None = None
+    """Under lockdown, the gate in front of them."""
+
+    def build(self, opts: ResourceOptions) -> None:
+        """Under lockdown, switch the ingress first, then close the policies; on unlock the other way round."""
+        if self.lockdown:
+            ingress = self._ingress(opts)
+            self._policies(ResourceOptions.merge(opts, ResourceOptions(depends_on=[ingress])))
+        else:
+            into = self._policies(opts)
+            self._ingress(ResourceOptions.merge(opts, ResourceOptions(depends_on=[into])))
+
+    def _policies(self, opts: ResourceOptions) -> pulumi.Resource:
+        """From the ingress controller, or the gate, and from one another to the services' ports."""
+        ports: list[NetworkPolicyPortArgsDict] = [
+            {"port": port, "protocol": "TCP"} for port in sorted({s.port for s in self.services if s.port})
+        ]
+        everyone: LabelSelectorArgsDict = {"match_labels": {"app.kubernetes.io/component": SERVICE}}
+        # The gate has an opening of its own, which is there before the ingress leads to it.
+        outside = [] if self.lockdown else [peer(self.ingress_controller)]
+        kind = labels("services", "application")
+        NetworkPolicy(
+            "allow-to-services",
+            metadata=metadata("allow-to-services", self.namespace, kind),
+            spec={
+                "pod_selector": clients(),
+                "policy_types": ["Egress"],
+                "egress": [{"to": [{"pod_selector": everyone}], "ports": ports}],
+            },
+            opts=opts,
+        )
+        return NetworkPolicy(
+            "allow-into-services",
+            metadata=metadata("allow-into-services", self.namespace, kind),
+            spec={
+                "pod_selector": everyone,
+                "policy_types": ["Ingress"],
+                "ingress": [{"from_": [*outside, {"pod_selector": clients()}], "ports": ports}],
+            },
+            opts=opts,
+        )
+
+    def _ingress(self, opts: ResourceOptions) -> pulumi.Resource:
+        wanted = self.ingress
+        rule: IngressRuleArgsDict = {
+            "host": wanted.host,
+            "http": {
+                "paths": [
+                    {"path": path, "path_type": "Prefix", "backend": {"service": self._leads_to(service)}}
+                    for service in self.services
+                    for path in service.paths
+                ]
+            },
+        }
+        tls: IngressTLSArgsDict = {"hosts": [wanted.host]}
+        if wanted.tls.secret_name:
+            tls["secret_name"] = wanted.tls.secret_name
+        return KubernetesIngress(
+            "ingress",
+            metadata=metadata(
+                "ingress", self.namespace, labels("ingress", "application"), {**SKIP_AWAIT, **wanted.annotations}
+            ),
+            spec={"ingress_class_name": wanted.class_name, "tls": [tls], "rules": [rule]},
+            opts=opts,
+        )
+
+    def _leads_to(self, service: ServiceSettings) -> IngressServiceBackendArgsDict:
+        if self.divert_to is None and self.lockdown:
+            return {"name": self.lockdown.service_name, "port": {"number": self.lockdown.ports[service.name]}}
+        return {"name": self.divert_to or service.name, "port": {"name": "http"}}

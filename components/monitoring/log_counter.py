@@ -1,0 +1,108 @@
+"""Security events in the application's logs (Runbook de Production §6): one pod that reads them and counts.
+
+Of everything in the namespace its identity may list pods and read their logs. It keeps nothing of what it reads.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pulumi
+from pulumi import Input, ResourceOptions
+from pulumi_kubernetes.apps.v1 import Deployment
+from pulumi_kubernetes.core.v1 import ProbeArgsDict
+from pulumi_kubernetes.rbac.v1 import PolicyRuleArgsDict
+
+from components.base.names import SERVICE, labels, metadata, selector
+from components.base.pods import APPLICATION_UID, container, template
+from components.base.rbac import granted
+from components.foundation import outside
+from components.monitoring.workloads import MONITORING, WAIT, Ground, account, found
+from monitoring.prometheus import LOG_COUNTER, PORTS
+from settings.logs import Logs
+
+_PORT = PORTS[LOG_COUNTER]
+_WAIVED = {
+    "checkov.io/skip1": "CKV_K8S_38=It asks the API server for logs, and is known by this token",
+    # Two would count every line twice: an alert says that it is away, and the new one goes on from when it begins.
+    "kube-score/ignore": "deployment-replicas,deployment-strategy",
+}
+_READS_LOGS: Sequence[PolicyRuleArgsDict] = (
+    {"api_groups": [""], "resources": ["pods"], "verbs": ["get", "list", "watch"]},
+    {"api_groups": [""], "resources": ["pods/log"], "verbs": ["get"]},
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LogCounterArgs:
+    """Whose logs, and what is looked for in them."""
+
+    namespace: Input[str]
+    """Where it runs, and what it may look into."""
+    image: Input[str]
+    """The project's own image."""
+    logs: Logs
+    """Which lines are events, and where the API server is."""
+
+
+class LogCounter(pulumi.ComponentResource):
+    """Prometheus reads it as it reads exporters; `components.monitoring.network_policies` lets it."""
+
+    def __init__(self, name: str, args: LogCounterArgs, opts: ResourceOptions | None = None) -> None:
+        super().__init__("runbook:monitoring:LogCounter", name, None, opts)
+        inside = ResourceOptions(parent=self, depends_on=opts.depends_on if opts else None)
+        ground = Ground(namespace=args.namespace, image=args.image, opts=inside)
+        identity = account(ground, LOG_COUNTER)
+        here = selector(LOG_COUNTER, MONITORING)
+        rights = granted(LOG_COUNTER, MONITORING, identity, args.namespace, _READS_LOGS, inside)
+        way_out = outside(self, f"allow-{LOG_COUNTER}", args.namespace, args.logs.api_server, {"match_labels": here})
+        looked_for = {
+            name: {"field": event.field, "pattern": event.pattern} for name, event in sorted(args.logs.events.items())
+        }
+        told: Sequence[tuple[str, Input[str]]] = (
+            ("LOGS_NAMESPACE", args.namespace),
+            ("LOGS_SELECTOR", f"app.kubernetes.io/component={SERVICE}"),
+            ("LOGS_EVENTS", json.dumps(looked_for)),
+            ("LOGS_PORT", str(_PORT)),
+        )
+        server = container(
+            LOG_COUNTER,
+            image=args.image,
+            amounts=args.logs.resources,
+            command=["python3", "-m", "tasks", "logs"],
+            env=[{"name": variable, "value": value} for variable, value in told],
+            ports=[{"name": "http", "container_port": _PORT, "protocol": "TCP"}],
+            startup_probe={**_asked("/healthz"), "period_seconds": 1, "failure_threshold": 60},
+            readiness_probe={**_asked("/readyz"), "period_seconds": 5},
+            liveness_probe={**_asked("/healthz"), "period_seconds": 20},
+        )
+        deployment = Deployment(
+            LOG_COUNTER,
+            metadata=metadata(LOG_COUNTER, args.namespace, labels(LOG_COUNTER, MONITORING), _WAIVED),
+            spec={
+                "replicas": 1,
+                "revision_history_limit": 2,
+                # Read in turn, an old one and a new one would look like a counter that begins again and again.
+                "strategy": {"type": "Recreate"},
+                "selector": {"match_labels": here},
+                "template": template(
+                    LOG_COUNTER,
+                    MONITORING,
+                    service_account=identity.metadata.apply(lambda meta: meta.name or ""),
+                    uid=APPLICATION_UID,
+                    containers=[server],
+                    automount_service_account_token=True,
+                ),
+            },
+            opts=ResourceOptions.merge(
+                inside, ResourceOptions(depends_on=[rights, *filter(None, [way_out])], custom_timeouts=WAIT)
+            ),
+        )
+        found(ground, LOG_COUNTER, _PORT, here, after=deployment)
+        self.register_outputs({})
+
+
+def _asked(path: str) -> ProbeArgsDict:
+    return {"http_get": {"path": path, "port": _PORT}, "timeout_seconds": 5}

@@ -1,0 +1,305 @@
+"""Monitoring (HerbisVeritas "Monitoring & Alertes", Runbook de Production §6): what measures, what judges, who is told.
+
+Nothing waits for it: a release, and above all a rollback, takes as long with it as without.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
+
+import pulumi
+from pulumi import Input, Output, ResourceOptions
+from pulumi_kubernetes.core.v1 import Secret, ServiceAccount
+from pulumi_kubernetes.rbac.v1 import ClusterRole, ClusterRoleBinding
+
+from components.base.names import SERVICE, content_hash, labels, metadata, selector
+from components.foundation import peer
+from components.monitoring.network_policies import PROMETHEUS, Ways
+from components.monitoring.prometheus_operator import operated
+from components.monitoring.workloads import (
+    MONITORING,
+    ControllerPlace,
+    Ground,
+    Pod,
+    account,
+    every_pod,
+    exporter,
+    files,
+    server,
+)
+from monitoring.alertmanager import Places, alertmanager
+from monitoring.alerts.render import as_yaml, rule_files
+from monitoring.alerts.stack import domains
+from monitoring.dashboards.render import files as dashboards
+from monitoring.dashboards.stack import boards
+from monitoring.prometheus import (
+    ALERTMANAGER,
+    BLACKBOX,
+    PORTS,
+    POSTGRES_EXPORTER,
+    REDIS_EXPORTER,
+    Watched,
+    blackbox,
+    pods_of,
+    prometheus,
+)
+from settings import BundledPostgres, BundledRedis, External, Network
+from settings.monitoring import DEAD_MANS_SWITCH
+from settings.rotation import DATABASE_URL, REDIS_URL
+from settings.secret import Secret as SecretValue
+
+_TOKEN = "/etc/controller"  # noqa: S105 (a folder)
+_KNOWN = {"checkov.io/skip1": "CKV_K8S_38=Kubelets tell their metrics only to whom they know"}
+_GRAFANA = {"grafana_dashboard": "1"}
+"""What Grafana's sidecar looks for."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MonitoringArgs:
+    """What is watched, by which limits, and who is told."""
+
+    namespace: Input[str]
+    """Where it runs."""
+    image: str
+    """Image of what watches."""
+    watched: Watched
+    """The stack, and how closely it is watched."""
+    network: Network
+    """Openings to the outside."""
+    postgres: BundledPostgres | External
+    """The database, for the way to it."""
+    redis: BundledRedis | External
+    """The cache, for the way to it."""
+    dsns: Mapping[str, SecretValue]
+    """`DATABASE_URL` and `REDIS_URL` as services have them."""
+    secrets: Mapping[str, SecretValue]
+    """The `secrets:*` of the stack, with the webhooks."""
+    begins_after: Sequence[pulumi.Resource] = ()
+    """What has to be there before it is missed: a stack's first release is no failed health check."""
+    controller: ControllerPlace | None = None
+    """Who takes a release back; without it, alerts only tell."""
+
+
+class Monitoring(pulumi.ComponentResource):
+    """Exporters, and a Prometheus and an Alertmanager of the stack's own or objects for the cluster's operator."""
+
+    def __init__(self, name: str, args: MonitoringArgs, opts: ResourceOptions | None = None) -> None:
+        super().__init__("runbook:monitoring:Monitoring", name, None, opts)
+        self._args = args
+        self._settings = args.watched.monitoring
+        inside = ResourceOptions(parent=self, depends_on=opts.depends_on if opts else None)
+        self._ground = Ground(namespace=args.namespace, image=args.image, opts=inside)
+        watched = args.watched
+        self._ways = Ways(self, args.namespace, inside, watched)
+        self._alerts = domains(
+            watched.namespace, self._settings, watched.backup, watched.rotations, watched.maintenance, watched.lockdown
+        )
+        self._exporters()
+        for service in watched.services:
+            every_pod(self._ground, pods_of(service.name), service.port or 0, selector(service.name, SERVICE))
+        shown = boards(watched.namespace, self._settings, watched.backup, self._alerts)
+        files(self._ground, "dashboards", dashboards(shown, self._alerts, watched.namespace), _GRAFANA)
+        if operator := self._settings.operated:
+            self._ways.read_by([peer(operator.prometheus)])
+            operated(self._ground, watched, self._alerts, self._webhooks(), args.controller)
+        else:
+            self._prometheus()
+            self._alertmanager()
+        self.register_outputs({})
+
+    def _exporters(self) -> None:
+        args, amounts = self._args, self._settings.exporter_resources
+        self._ways.http_checks(args.network.egress, args.network.ingress_controller)
+        self._ways.data(args.postgres, args.redis)
+        checks = files(self._ground, BLACKBOX, {"blackbox.yaml": as_yaml(blackbox(args.watched))})
+        exporter(
+            self._ground,
+            Pod(
+                name=BLACKBOX,
+                port=PORTS[BLACKBOX],
+                command=["prometheus-blackbox-exporter", "--config.file=/etc/blackbox/blackbox.yaml"],
+                amounts=amounts,
+                ready="/-/healthy",
+                volumes={"/etc/blackbox": {"config_map": {"name": checks}}},
+            ),
+        )
+        database, cache = args.dsns[DATABASE_URL], args.dsns[REDIS_URL]
+        tls = isinstance(args.postgres, External)
+        source = {"DATA_SOURCE_NAME": database.value.apply(lambda dsn: for_lib_pq(dsn, tls=tls))}
+        exporter(
+            self._ground,
+            Pod(
+                name=POSTGRES_EXPORTER,
+                port=PORTS[POSTGRES_EXPORTER],
+                command=["prometheus-postgres-exporter"],
+                amounts=amounts,
+                ready="/",
+                login=self._login(POSTGRES_EXPORTER, database, source),
+            ),
+        )
+        exporter(
+            self._ground,
+            Pod(
+                name=REDIS_EXPORTER,
+                port=PORTS[REDIS_EXPORTER],
+                # What services may do suffices, and they may not read the server's configuration.
+                command=["prometheus-redis-exporter", "-config-command=-"],
+                amounts=amounts,
+                ready="/health",
+                login=self._login(REDIS_EXPORTER, cache, _redis_login(cache.value)),
+            ),
+        )
+
+    def _login(self, name: str, of: SecretValue, variables: Mapping[str, Output[str]]) -> Output[str]:
+        """Named by whose login it is: an exporter that reads it once is replaced when it changes."""
+        return self._secret(name, content_hash(of.identity), variables)
+
+    def _prometheus(self) -> None:
+        args, wanted = self._args, self._settings.prometheus
+        watched, controller = args.watched, args.controller
+        self._ways.prometheus(controller.port if controller else None)
+        told = replace(watched, controller=controller.address if controller else None)
+        rules = {name: as_yaml(rules) for name, rules in rule_files(self._alerts, watched.namespace).items()}
+        config = files(self._ground, PROMETHEUS, {"prometheus.yaml": as_yaml(prometheus(told)), **rules})
+        identity = account(self._ground, PROMETHEUS)
+        begins = ResourceOptions(depends_on=list(args.begins_after))
+        kubelet = self._settings.infrastructure.kubelet and wanted.kubelet
+        if kubelet:
+            self._reads_nodes(identity)
+        server(
+            replace(self._ground, opts=ResourceOptions.merge(self._ground.opts, begins)),
+            Pod(
+                name=PROMETHEUS,
+                port=PORTS[PROMETHEUS],
+                command=[
+                    "prometheus",
+                    "--config.file=/etc/prometheus/prometheus.yaml",
+                    "--storage.tsdb.path=/prometheus",
+                    f"--storage.tsdb.retention.time={wanted.retention_days}d",
+                    f"--storage.tsdb.retention.size={wanted.retention_bytes}B",
+                    # After a restart an alert goes on to wait from where it was.
+                    "--rules.alert.for-grace-period=10s",
+                    # An alert that Alertmanager was not there to hear is told again this soon, and not in a minute.
+                    "--rules.alert.resend-delay=15s",
+                ],
+                amounts=wanted.resources,
+                ready="/-/ready",
+                alive="/-/healthy",
+                volumes={"/etc/prometheus": {"config_map": {"name": config}}},
+            ),
+            kept_at="/prometheus",
+            storage=wanted.storage,
+            storage_class=wanted.storage_class,
+            identity=identity,
+            **({"annotations": _KNOWN, "automount_service_account_token": True} if kubelet else {}),
+        )
+
+    def _reads_nodes(self, identity: ServiceAccount) -> None:
+        """Their metrics: nothing else of them, and nothing of what runs there."""
+        watched, kind = self._args.watched, labels(PROMETHEUS, MONITORING)
+        full_name = f"runbook-{watched.namespace}-{PROMETHEUS}"
+        role = ClusterRole(
+            "prometheus-reads-nodes",
+            metadata={"name": full_name, "labels": kind},
+            rules=[{"api_groups": [""], "resources": ["nodes/metrics"], "verbs": ["get"]}],
+            opts=self._ground.opts,
+        )
+        who = identity.metadata.apply(lambda meta: meta.name or "")
+        ClusterRoleBinding(
+            "prometheus-reads-nodes-binding",
+            metadata={"name": full_name, "labels": kind},
+            role_ref={"api_group": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": full_name},
+            subjects=[{"kind": "ServiceAccount", "name": who, "namespace": self._args.namespace}],
+            opts=ResourceOptions.merge(self._ground.opts, ResourceOptions(depends_on=[role])),
+        )
+
+    def _alertmanager(self) -> None:
+        args, wanted = self._args, self._settings.alertmanager
+        controller = args.controller
+        self._ways.alertmanager(args.network.egress, controller.port if controller else None)
+        given = {name: args.secrets[name] for name in self._settings.secret_names}
+        places = Places(
+            secrets="/etc/alertmanager",
+            controller=controller.url if controller else None,
+            token=f"{_TOKEN}/token",
+        )
+        identity = {name: value.identity for name, value in given.items()}
+        named = content_hash(alertmanager(self._settings, places), identity)
+        told: Output[str] = Output.from_input(as_yaml(alertmanager(self._settings, places)))
+        if switch := given.pop(DEAD_MANS_SWITCH, None):
+            told = switch.value.apply(lambda url: as_yaml(alertmanager(self._settings, replace(places, switch=url))))
+        config = self._secret(
+            ALERTMANAGER,
+            named,
+            {"alertmanager.yaml": Output.secret(told), **{name: value.value for name, value in given.items()}},
+        )
+        server(
+            self._ground,
+            Pod(
+                name=ALERTMANAGER,
+                port=PORTS[ALERTMANAGER],
+                command=[
+                    "prometheus-alertmanager",
+                    "--config.file=/etc/alertmanager/alertmanager.yaml",
+                    "--storage.path=/alertmanager",
+                    # One alone has nobody to agree with.
+                    "--cluster.listen-address=",
+                ],
+                amounts=wanted.resources,
+                ready="/-/ready",
+                alive="/-/healthy",
+                volumes={
+                    "/etc/alertmanager": {"secret": {"secret_name": config, "default_mode": 0o440}},
+                    **(
+                        {_TOKEN: {"secret": {"secret_name": controller.token_secret_name, "default_mode": 0o440}}}
+                        if controller
+                        else {}
+                    ),
+                },
+            ),
+            kept_at="/alertmanager",
+            storage=wanted.storage,
+            storage_class=wanted.storage_class,
+            identity=account(self._ground, ALERTMANAGER),
+        )
+
+    def _webhooks(self) -> Output[str]:
+        given = {name: self._args.secrets[name] for name in self._settings.secret_names}
+        identity = content_hash({name: value.identity for name, value in given.items()})
+        return self._secret("webhooks", identity, {name: value.value for name, value in given.items()})
+
+    def _secret(self, name: str, identity: str, content: Mapping[str, Output[str]]) -> Output[str]:
+        full_name = f"{name}-{identity}"
+        made = Secret(
+            full_name,
+            metadata=metadata(full_name, self._args.namespace, labels(name, MONITORING)),
+            immutable=True,
+            string_data=dict(content),
+            opts=self._ground.opts,
+        )
+        return made.metadata.apply(lambda meta: meta.name or "")
+
+
+def for_lib_pq(dsn: str, *, tls: bool) -> str:
+    """The DSN without what only the application's own client knows: the server would refuse it as a setting."""
+    parts = urlsplit(dsn)
+    kept = {key: value for key, value in parse_qsl(parts.query) if key.startswith("ssl")}
+    how = kept if tls else {"sslmode": "disable"}
+    # A server that does not answer at all is told as away, and not as an exporter that is.
+    return parts._replace(query=urlencode({**how, "connect_timeout": "3"})).geturl()
+
+
+def _redis_login(dsn: Output[str]) -> Mapping[str, Output[str]]:
+    """Address, user and password each by itself, so that no message about an address shows a password."""
+
+    def address(text: str) -> str:
+        parts = urlsplit(text)
+        return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+
+    return {
+        "REDIS_ADDR": dsn.apply(address),
+        "REDIS_USER": dsn.apply(lambda text: unquote(urlsplit(text).username or "default")),
+        "REDIS_PASSWORD": dsn.apply(lambda text: unquote(urlsplit(text).password or "")),
+    }

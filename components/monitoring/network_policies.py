@@ -1,0 +1,146 @@
+"""The ways of monitoring through the network policies: from who reads to what is read, and no others."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pulumi
+from pulumi import Input, ResourceOptions
+from pulumi_kubernetes.networking.v1 import NetworkPolicy
+
+from components.base.names import BACKUP_EXPORTER, POSTGRES, REDIS, SERVICE, labels, metadata, selector
+from components.foundation import outside, parts, peer
+from components.monitoring.workloads import MONITORING
+from monitoring.prometheus import ALERTMANAGER, BLACKBOX, PORTS, POSTGRES_EXPORTER, REDIS_EXPORTER, Watched
+from settings import Egress, External, Peer
+
+CONTROLLER = "rollback-controller"
+"""Name and part of the rollback controller's pods."""
+PROMETHEUS = "prometheus"
+_BACKUP_PORT = 9187
+_Peers = Sequence[Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class Ways:
+    """All of them, in one namespace."""
+
+    parent: pulumi.ComponentResource
+    namespace: Input[str]
+    opts: ResourceOptions
+    watched: Watched
+
+    def prometheus(self, controller_port: int | None) -> None:
+        """Our own Prometheus reads all of the stack, and hands alerts to Alertmanager."""
+        reader, kept = _pods(PROMETHEUS), self.watched.monitoring.prometheus
+        to: list[tuple[_Peers, Sequence[int]]] = [
+            *(([_pods(name)], [PORTS[name]]) for name in self.watched.exporters),
+            ([_pods(ALERTMANAGER)], [PORTS[ALERTMANAGER]]),
+            ([_services()], self._service_ports),
+        ]
+        if self.watched.backup:
+            to.append(([_backups()], [_BACKUP_PORT]))
+        if controller_port:
+            to.append(([_controller()], [controller_port]))
+        infrastructure = self.watched.monitoring.infrastructure
+        for wanted, source in ((infrastructure.nodes, kept.nodes), (infrastructure.kube_state, kept.kube_state)):
+            if wanted and source:
+                to.append(([peer(source.pods)], [source.port]))
+        if infrastructure.kubelet and kept.kubelet:
+            to.append(([{"ip_block": {"cidr": cidr}} for cidr in kept.kubelet.egress], [kept.kubelet.port]))
+        self._out("allow-prometheus", reader, to)
+        let_in = [([peer(one) for one in kept.readers], [PORTS[PROMETHEUS]])] if kept.readers else []
+        self._in("allow-into-prometheus", reader, let_in)
+        asks = [_pods(PROMETHEUS), *([_controller()] if controller_port else [])]
+        self._in("allow-into-alertmanager", _pods(ALERTMANAGER), [(asks, [PORTS[ALERTMANAGER]])])
+        self.read_by([reader])
+
+    def read_by(self, readers: _Peers) -> None:
+        """Who reads metrics is let in to exporters and services."""
+        for name in self.watched.exporters:
+            self._in(f"allow-into-{name}", _pods(name), [(readers, [PORTS[name]])])
+        self._in("allow-metrics-of-services", _services(), [([*readers, _pods(BLACKBOX)], self._service_ports)])
+        if self.watched.backup:
+            self._in("allow-metrics-of-backups", _backups(), [(readers, [_BACKUP_PORT])])
+
+    def alertmanager(self, egress: Sequence[Egress], controller_port: int | None) -> None:
+        """Out to Slack and to the dead man's switch; to the controller, inside."""
+        to = [_outside(one) for one in (*egress, *self.watched.monitoring.slack.egress)]
+        if controller_port:
+            to.append(([_controller()], [controller_port]))
+        self._out("allow-alertmanager", _pods(ALERTMANAGER), to)
+
+    def http_checks(self, egress: Sequence[Egress], ingress_controller: Peer) -> None:
+        """To the services, and to the front door: the ingress controller's pods, or wherever its address is."""
+        to: list[tuple[_Peers, Sequence[int]]] = [
+            ([_services()], self._service_ports),
+            # At which of its ports depends on the cluster.
+            ([peer(ingress_controller)], []),
+            *(_outside(one) for one in (*egress, *self.watched.monitoring.front_door.egress)),
+        ]
+        self._out("allow-http-checks", _pods(BLACKBOX), to)
+
+    def data(self, postgres: External | object, redis: External | object) -> None:
+        """Each exporter to its server."""
+        for name, server, port, store in (
+            (POSTGRES_EXPORTER, POSTGRES, 5432, postgres),
+            (REDIS_EXPORTER, REDIS, 6379, redis),
+        ):
+            if isinstance(store, External):
+                outside(self.parent, f"allow-{name}", self.namespace, store.egress, _pods(name)["pod_selector"])
+            else:
+                way = [([_pods(name)], [port])]
+                self._out(
+                    f"allow-{name}",
+                    _pods(name),
+                    [([{"pod_selector": {"match_labels": selector(server, server)}}], [port])],
+                )
+                self._in(
+                    f"allow-{name}-into-{server}", {"pod_selector": {"match_labels": selector(server, server)}}, way
+                )
+
+    @property
+    def _service_ports(self) -> list[int]:
+        return sorted({one.port for one in self.watched.application.services if one.port})
+
+    def _out(self, name: str, who: Mapping[str, Any], to: Sequence[tuple[_Peers, Sequence[int]]]) -> None:
+        rules = [{"to": list(peers), **_ports(ports)} for peers, ports in to]
+        self._policy(name, {**who, "policy_types": ["Egress"], "egress": rules})
+
+    def _in(self, name: str, who: Mapping[str, Any], from_: Sequence[tuple[_Peers, Sequence[int]]]) -> None:
+        rules = [{"from_": list(peers), **_ports(ports)} for peers, ports in from_]
+        self._policy(name, {**who, "policy_types": ["Ingress"], "ingress": rules})
+
+    def _policy(self, name: str, spec: Mapping[str, Any]) -> None:
+        NetworkPolicy(
+            name,
+            metadata=metadata(name, self.namespace, labels(name, MONITORING)),
+            spec=dict(spec),  # type: ignore[arg-type]
+            opts=self.opts,
+        )
+
+
+def _pods(name: str) -> dict[str, Any]:
+    return {"pod_selector": {"match_labels": selector(name, MONITORING)}}
+
+
+def _services() -> dict[str, Any]:
+    return {"pod_selector": parts(SERVICE)}
+
+
+def _backups() -> dict[str, Any]:
+    return {"pod_selector": {"match_labels": selector(BACKUP_EXPORTER, BACKUP_EXPORTER)}}
+
+
+def _controller() -> dict[str, Any]:
+    return {"pod_selector": {"match_labels": selector(CONTROLLER, CONTROLLER)}}
+
+
+def _outside(to: Egress) -> tuple[_Peers, Sequence[int]]:
+    return [{"ip_block": {"cidr": to.cidr, "except_": list(to.except_)}}], to.ports
+
+
+def _ports(ports: Sequence[int]) -> dict[str, Any]:
+    return {"ports": [{"port": port, "protocol": "TCP"} for port in ports]} if ports else {}

@@ -1,0 +1,231 @@
+"""The pods that watch: servers that keep something, exporters that keep nothing, and how each is found."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+from urllib.parse import urlsplit
+
+import pulumi
+from pulumi import Input, ResourceOptions
+from pulumi_kubernetes.apps.v1 import Deployment, StatefulSet
+from pulumi_kubernetes.core.v1 import (
+    ConfigMap,
+    ContainerArgsDict,
+    PersistentVolumeClaimSpecArgsDict,
+    ProbeArgsDict,
+    Service,
+    ServiceAccount,
+    VolumeArgsDict,
+)
+
+from components.base.names import SKIP_AWAIT, content_hash, labels, metadata, selector
+from components.base.pods import APPLICATION_UID, container, service_account, template
+from settings import Resources
+
+MONITORING = "monitoring"
+"""The part that all of them play."""
+_ALONE = {
+    # While it is away nothing is lost for good, and an alert, or the dead man's switch, says that it is away.
+    "kube-score/ignore": "deployment-replicas",
+}
+_LOGIN_IN_ENVIRONMENT = {"checkov.io/skip1": "CKV_K8S_35=The exporters take their logins from the environment alone"}
+WAIT = pulumi.CustomTimeouts(create="5m", update="5m")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pod:
+    """One program that watches."""
+
+    name: str
+    port: int
+    command: Sequence[Input[str]]
+    amounts: Resources
+    ready: str
+    """Path that says whether it can do its work."""
+    alive: str | None = None
+    """Path that says whether it runs; without it, that it takes connections says so."""
+    login: Input[str] | None = None
+    """Secret with the variables of its login."""
+    volumes: Mapping[str, Mapping[str, Any]] | None = None
+    """What is mounted, by path."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ControllerPlace:
+    """Where the rollback controller is told of alerts."""
+
+    url: str
+    """URL of its webhook."""
+    token_secret_name: Input[str]
+    """Secret with the token that it asks for, under `token`."""
+
+    @property
+    def address(self) -> str:
+        """Host and port."""
+        return urlsplit(self.url).netloc
+
+    @property
+    def port(self) -> int:
+        return urlsplit(self.url).port or 80
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ground:
+    """What all of them have in common."""
+
+    namespace: Input[str]
+    image: Input[str]
+    opts: ResourceOptions
+
+
+def exporter(ground: Ground, pod: Pod) -> Deployment:
+    """It keeps nothing: another may take its place before it goes."""
+    here = selector(pod.name, MONITORING)
+    deployment = Deployment(
+        pod.name,
+        metadata=metadata(
+            pod.name,
+            ground.namespace,
+            labels(pod.name, MONITORING),
+            {**_ALONE, **(_LOGIN_IN_ENVIRONMENT if pod.login else {})},
+        ),
+        spec={
+            "replicas": 1,
+            "revision_history_limit": 2,
+            "strategy": {"type": "RollingUpdate", "rolling_update": {"max_surge": 1, "max_unavailable": 0}},
+            "selector": {"match_labels": here},
+            "template": _template(ground, pod, account(ground, pod.name)),
+        },
+        opts=ResourceOptions.merge(ground.opts, ResourceOptions(custom_timeouts=WAIT)),
+    )
+    found(ground, pod.name, pod.port, here, after=deployment)
+    return deployment
+
+
+def server(
+    ground: Ground,
+    pod: Pod,
+    *,
+    kept_at: str,
+    storage: str,
+    storage_class: str | None,
+    identity: ServiceAccount,
+    annotations: Mapping[str, str] | None = None,
+    **more: Any,
+) -> StatefulSet:
+    """It keeps what it was told, on a volume that outlives it."""
+    here = selector(pod.name, MONITORING)
+    service = _address(ground, pod.name, pod.port, here)
+    claim: PersistentVolumeClaimSpecArgsDict = {
+        "access_modes": ["ReadWriteOnce"],
+        "resources": {"requests": {"storage": storage}},
+    }
+    if storage_class:
+        claim["storage_class_name"] = storage_class
+    return StatefulSet(
+        pod.name,
+        metadata=metadata(pod.name, ground.namespace, labels(pod.name, MONITORING), annotations),
+        spec={
+            "service_name": pod.name,
+            "replicas": 1,
+            # One that does not start is replaced by the next update; in order, that would wait for it for ever.
+            "pod_management_policy": "Parallel",
+            "selector": {"match_labels": here},
+            "template": _template(ground, pod, identity, kept_at=kept_at, **more),
+            "volume_claim_templates": [{"metadata": {"name": "data"}, "spec": claim}],
+            "persistent_volume_claim_retention_policy": {"when_deleted": "Retain", "when_scaled": "Retain"},
+        },
+        opts=ResourceOptions.merge(ground.opts, ResourceOptions(depends_on=[service], custom_timeouts=WAIT)),
+    )
+
+
+def account(ground: Ground, name: str) -> ServiceAccount:
+    return service_account(name, MONITORING, ground.namespace, ground.opts)
+
+
+def found(ground: Ground, name: str, port: int, pods: Mapping[str, str], *, after: pulumi.Resource) -> Service:
+    """The name by which it is found, once there are pods."""
+    return Service(
+        f"{name}-service",
+        metadata=metadata(name, ground.namespace, labels(name, MONITORING), SKIP_AWAIT),
+        spec={
+            "type": "ClusterIP",
+            "selector": dict(pods),
+            "ports": [{"name": "http", "port": port, "target_port": port, "protocol": "TCP"}],
+        },
+        opts=ResourceOptions.merge(ground.opts, ResourceOptions(depends_on=[after])),
+    )
+
+
+def every_pod(ground: Ground, name: str, port: int, pods: Mapping[str, str]) -> Service:
+    """A name that has every pod's own address: also of those that are not ready, and of those that are leaving."""
+    return _address(ground, name, port, pods, publish_not_ready_addresses=True)
+
+
+def _address(
+    ground: Ground, name: str, port: int, pods: Mapping[str, str], *, publish_not_ready_addresses: bool = False
+) -> Service:
+    """A name for the pods themselves. Nothing waits for it to have any."""
+    return Service(
+        f"{name}-service",
+        metadata=metadata(name, ground.namespace, labels(name, MONITORING), SKIP_AWAIT),
+        spec={
+            "type": "ClusterIP",
+            "cluster_ip": "None",
+            "selector": dict(pods),
+            "ports": [{"name": "http", "port": port, "target_port": port, "protocol": "TCP"}],
+            "publish_not_ready_addresses": publish_not_ready_addresses,
+        },
+        opts=ground.opts,
+    )
+
+
+def files(ground: Ground, name: str, content: Mapping[str, str], kind: Mapping[str, str] | None = None) -> str:
+    """Name of an immutable ConfigMap: with other content it is another, and whoever mounts it is replaced."""
+    full_name = f"{name}-{content_hash(content)}"
+    ConfigMap(
+        full_name,
+        metadata=metadata(full_name, ground.namespace, {**labels(name, MONITORING), **(kind or {})}),
+        immutable=True,
+        data=dict(content),
+        opts=ground.opts,
+    )
+    return full_name
+
+
+def _template(ground: Ground, pod: Pod, identity: ServiceAccount, *, kept_at: str | None = None, **more: Any) -> Any:
+    volumes = {f"files-{place}": (path, volume) for place, (path, volume) in enumerate((pod.volumes or {}).items())}
+    mounts: list[Any] = [{"name": name, "mount_path": path, "read_only": True} for name, (path, _) in volumes.items()]
+    if kept_at:
+        mounts.append({"name": "data", "mount_path": kept_at})
+    return template(
+        pod.name,
+        MONITORING,
+        service_account=identity.metadata.apply(lambda meta: meta.name or ""),
+        uid=APPLICATION_UID,
+        containers=[_container(ground, pod, mounts)],
+        volumes=[cast(VolumeArgsDict, {"name": name, **volume}) for name, (_, volume) in volumes.items()],
+        **more,
+    )
+
+
+def _container(ground: Ground, pod: Pod, mounts: Sequence[Any]) -> ContainerArgsDict:
+    ready: ProbeArgsDict = {"http_get": {"path": pod.ready, "port": pod.port}, "timeout_seconds": 5}
+    alive: ProbeArgsDict = (
+        {"http_get": {"path": pod.alive, "port": pod.port}} if pod.alive else {"tcp_socket": {"port": pod.port}}
+    )
+    return container(
+        pod.name,
+        image=ground.image,
+        amounts=pod.amounts,
+        command=pod.command,  # type: ignore[arg-type]
+        mounts=mounts,
+        ports=[{"name": "http", "container_port": pod.port, "protocol": "TCP"}],
+        # A server first reads what it has kept.
+        startup_probe={**ready, "period_seconds": 1, "failure_threshold": 300},
+        readiness_probe={**ready, "period_seconds": 5},
+        liveness_probe={**alive, "timeout_seconds": 5, "period_seconds": 20, "failure_threshold": 6},
+        **({"env_from": [{"secret_ref": {"name": pod.login}}]} if pod.login else {}),
+    )

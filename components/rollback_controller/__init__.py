@@ -1,0 +1,1 @@
+"""Chapter: automatic rollback. The controller that the alerts call, and its RBAC."""

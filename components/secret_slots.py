@@ -1,0 +1,84 @@
+"""Values of secrets by period: random ones in two slots that take turns, and those that come from outside."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+
+import pulumi
+from pulumi import Output, ResourceOptions
+from pulumi_command.local import Command as LocalCommand
+from pulumi_command.local import Logging
+from pulumi_random import RandomPassword
+
+from components.base.names import content_hash, logical
+from settings import Rotating
+from settings.rotation import slot
+from settings.secret import Secret
+
+_PRINT = 'printf %s "$GIVEN"'
+_KEEP = 'printf %s "$PULUMI_COMMAND_STDOUT"'
+_PAIR = ("accessKeyId", "secretAccessKey")
+
+
+def password(parent: pulumi.Resource, name: str, period: int, length: int = 40) -> Output[str]:
+    """A random value. The first has a name of its own: a stack from before rotation keeps it."""
+    first = period == 0
+    made = RandomPassword(
+        name if first else f"{name}-{slot(period)}",
+        length=length,
+        special=False,
+        # Another period in the same slot is another value.
+        keepers=None if first else {"period": str(period)},
+        opts=ResourceOptions(parent=parent),
+    )
+    return Output.secret(made.result)
+
+
+def given(
+    parent: pulumi.Resource, rotating: Rotating, secrets: Mapping[str, Secret]
+) -> Mapping[int, tuple[Secret, ...]]:
+    """The living values of a secret from outside; two at a time where it is a pair.
+
+    A value that was issued is revoked by leaving it out: the engine does so when nothing uses it any more.
+    """
+    return {period: _given(parent, rotating, period, secrets) for period in sorted(rotating.periods)}
+
+
+def _given(
+    parent: pulumi.Resource, rotating: Rotating, period: int, secrets: Mapping[str, Secret]
+) -> tuple[Secret, ...]:
+    policy, name = rotating.policy, f"{logical(rotating.name)}-{period}"
+    if keys := rotating.given_by(period):
+        values = tuple(secrets[key] for key in keys)
+        if policy.revoke and rotating.other is not None:
+            known = [value.value for value in values]
+            printed = known[0] if len(known) == 1 else Output.json_dumps(dict(zip(_PAIR, known, strict=True)))
+            # Nothing is made here, but once its successor lives, it ends as what was issued does.
+            _command(parent, name, create=_PRINT, delete=policy.revoke, environment={"GIVEN": printed})
+        return values
+    issued = _command(parent, name, create=policy.issue, update=_KEEP, delete=policy.revoke)
+    printed = Output.secret(issued.stdout).apply(str.strip)
+    identity = content_hash(rotating.name, period)
+    if rotating.kind != "s3":
+        return (Secret(printed, identity),)
+    return tuple(Secret(printed.apply(lambda text, key=key: _member(text, key)), identity) for key in _PAIR)
+
+
+def _command(parent: pulumi.Resource, name: str, **how: object) -> LocalCommand:
+    return LocalCommand(
+        name,
+        # Whatever it prints may be the secret.
+        logging=Logging.NONE,
+        add_previous_output_in_env=True,
+        opts=ResourceOptions(parent=parent, additional_secret_outputs=["stdout", "stderr"]),
+        **how,  # type: ignore[arg-type]
+    )
+
+
+def _member(text: str, key: str) -> str:
+    try:
+        return str(json.loads(text)[key])
+    except (ValueError, KeyError, TypeError):
+        # What was printed is not shown: it may be the secret.
+        raise ValueError(f'the issue command has to print {{"{_PAIR[0]}": "…", "{_PAIR[1]}": "…"}}') from None

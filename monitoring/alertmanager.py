@@ -1,0 +1,133 @@
+"""Who is told what: the configuration of Alertmanager (HerbisVeritas "Alertes Critiques (Slack)")."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from monitoring.alerts.lockdown import LOCKED
+from monitoring.alerts.self_monitoring import IN_MAINTENANCE, WATCHDOG
+from settings.monitoring import CHANNELS, DEAD_MANS_SWITCH, Monitoring
+
+ROLLBACK, NOBODY, SWITCH = "rollback", "nobody", "dead-mans-switch"
+_SIGNS = {"critical": "🚨", "alerts": "⚠️", "security": "🔒", "business": "💳", "performance": "⚠️"}
+_TITLE = (
+    '{{ if eq .Status "firing" }}%s {{ .Alerts.Firing | len }} firing{{ else }}✅ resolved{{ end }}: '
+    "{{ .CommonLabels.namespace }}, {{ .CommonLabels.about }}"
+)
+_TEXT = (
+    "{{ range .Alerts.Firing }}*{{ .Labels.alertname }}*: {{ .Annotations.summary }}"
+    "{{ if .Annotations.value }} (now {{ .Annotations.value }}){{ end }}\n"
+    "{{ .Annotations.advice }} · {{ .Annotations.runbook }}\n{{ end }}"
+    "{{ range .Alerts.Resolved }}*{{ .Labels.alertname }}* is over: {{ .Annotations.summary }}\n{{ end }}"
+)
+_COLOR = (
+    '{{ if eq .Status "resolved" }}good{{ else if eq .CommonLabels.severity "critical" }}danger'
+    "{{ else }}warning{{ end }}"
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Places:
+    """What the configuration points at: addresses, and files that are mounted beside it."""
+
+    secrets: str = "/etc/alertmanager/secrets"
+    """Folder with one file for each `secrets:*` key, named as the key."""
+    controller: str | None = None
+    """URL of the rollback controller's webhook; without it nothing is taken back."""
+    token: str = "/etc/alertmanager/controller/token"  # noqa: S105 (a file)
+    """File with the token that the controller asks for."""
+    switch: str | None = None
+    """URL of the dead man's switch, for an Alertmanager before 0.26, which cannot read it from a file: the whole
+    configuration is a secret then."""
+
+
+def alertmanager(monitoring: Monitoring, places: Places) -> dict[str, Any]:
+    """Alertmanager's configuration file. What one alert explains, another does not tell again."""
+    slack = monitoring.slack
+    routes: list[dict[str, Any]] = [
+        {
+            "matchers": [f'alertname="{WATCHDOG}"'],
+            "receiver": SWITCH if monitoring.dead_mans_switch else NOBODY,
+            "group_wait": "0s",
+            "group_interval": "30s",
+            "repeat_interval": "1m",
+        }
+    ]
+    if places.controller:
+        routes.append(
+            {
+                "matchers": ['action=~"rollback|lockdown"'],
+                "receiver": ROLLBACK,
+                # Each alert by itself and at once; while the controller does not answer, again and again.
+                "group_by": ["..."],
+                "group_wait": "0s",
+                "group_interval": "10s",
+                "repeat_interval": "5m",
+                "continue": True,
+            }
+        )
+    routes += [{"matchers": [f'channel="{channel}"'], "receiver": f"slack-{channel}"} for channel in CHANNELS]
+    receivers: list[dict[str, Any]] = [{"name": NOBODY}]
+    receivers += [_slack(monitoring, channel, places) for channel in CHANNELS]
+    if monitoring.dead_mans_switch:
+        url = {"url": places.switch} if places.switch else {"url_file": f"{places.secrets}/{DEAD_MANS_SWITCH}"}
+        receivers.append({"name": SWITCH, "webhook_configs": [{**url, "send_resolved": False}]})
+    if places.controller:
+        known = {"authorization": {"type": "Bearer", "credentials_file": places.token}}
+        hook = {"url": places.controller, "send_resolved": True, "http_config": known}
+        receivers.append({"name": ROLLBACK, "webhook_configs": [hook]})
+    return {
+        "route": {
+            "receiver": "slack-alerts",
+            "group_by": ["namespace", "about"],
+            "group_wait": f"{slack.group_wait_seconds}s",
+            "group_interval": f"{slack.group_interval_seconds}s",
+            "repeat_interval": f"{slack.repeat_seconds}s",
+            "routes": routes,
+        },
+        "inhibit_rules": inhibitions(),
+        "receivers": receivers,
+    }
+
+
+def inhibitions() -> list[dict[str, Any]]:
+    """Each alert has a subject: without one, all that have none would silence each other."""
+    same = ["namespace", "about"]
+    return [
+        # Of one subject only the gravest.
+        {"source_matchers": ['severity="critical"'], "target_matchers": ['severity="warning"'], "equal": same},
+        # A trigger tells what the alert for people would.
+        {"source_matchers": ['action="rollback"'], "target_matchers": ['action=""', 'about!=""'], "equal": same},
+        # Maintenance explains what customers notice. Attacks, backups and disks go on being told.
+        {
+            "source_matchers": [f'alertname="{IN_MAINTENANCE}"'],
+            "target_matchers": ['maintenance="quiet"'],
+            "equal": ["namespace"],
+        },
+        # Who looks from outside is refused as others are. What the services themselves show goes on being told.
+        {
+            "source_matchers": [f'alertname="{LOCKED}"'],
+            "target_matchers": ['about="front-door"'],
+            "equal": ["namespace"],
+        },
+    ]
+
+
+def _slack(monitoring: Monitoring, channel: str, places: Places) -> dict[str, Any]:
+    called = " ".join(monitoring.slack.escalation(channel))
+    escalation = (
+        f'{{{{ if and (eq .Status "firing") (eq .CommonLabels.severity "critical") }}}}{called}{{{{ end }}}}'
+        if called
+        else ""
+    )
+    message = {
+        "api_url_file": f"{places.secrets}/{monitoring.slack.secret_names[channel]}",
+        "send_resolved": True,
+        "link_names": True,
+        "pretext": escalation,
+        "title": _TITLE % _SIGNS[channel],
+        "text": _TEXT,
+        "color": _COLOR,
+    }
+    return {"name": f"slack-{channel}", "slack_configs": [message]}

@@ -1,0 +1,150 @@
+"""Certificates, CronJobs and restarts. CronJobs and restarts come from kube-state-metrics, where the cluster has it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from monitoring.alerts.promtool_cases import Case, steady, stepwise
+from monitoring.alerts.rule import Alert, Domain
+from monitoring.alerts.threshold_alert import above
+from settings.monitoring import Monitoring
+
+EVERY, _STEP, _DAY = 60, 60, 86_400
+_BACKUP = {"cronjob": "backup"}
+
+
+def certificates(monitoring: Monitoring) -> Domain:
+    limits = monitoring.infrastructure
+    expiry = 'probe_ssl_earliest_cert_expiry{job="front-door"}'
+
+    def ends(name: str, days: int, severity: Any, channel: Any) -> Alert:
+        until = days * _DAY + 30 * _STEP
+        return above(
+            name,
+            f"min({expiry} - time()) / {_DAY} < {days}",
+            lasting=0,
+            since=31 * _STEP,
+            severity=severity,
+            summary=f"the certificate of the public address ends within {days} days",
+            about="certificate",
+            channel=channel,
+            chapter="Runbook de Production §1: certificats TLS",
+            missing="`MetricsMissing`; where the front door has no TLS there is no certificate to watch",
+            advice="the issuer's log (cert-manager: `kubectl describe certificate`)",
+            beyond={expiry: steady(until)},
+            within={expiry: steady(until + 5 * _STEP)},
+            value=('{{ $value | printf "%.0f" }} days', f"{days} days"),
+            step=_STEP,
+        )
+
+    return Domain(
+        name="certificates",
+        title="Certificates",
+        every=EVERY,
+        alerts=(
+            ends("CertificateEndsSoon", limits.certificate_days, "warning", "alerts"),
+            ends("CertificateEnds", limits.certificate_critical_days, "critical", "critical"),
+        ),
+    )
+
+
+def workloads(monitoring: Monitoring) -> Domain:
+    limits = monitoring.infrastructure
+    common: dict[str, Any] = {
+        "missing": "no CronJob at all, or no kube-state-metrics: `MetricsMissing`",
+        "chapter": "Runbook de Production §2, HerbisVeritas crontabs: what runs by schedule has to run",
+        "channel": "alerts",
+        "step": _STEP,
+    }
+    owner = 'kube_job_owner{job_name="backup-1",owner_kind="CronJob",owner_name="backup"}'
+    failed = {
+        'kube_job_failed{job_name="backup-1",condition="true"}': steady(1),
+        owner: steady(1),
+        'kube_job_status_start_time{job_name="backup-1"}': steady(1000),
+    }
+    succeeded = 'kube_cronjob_status_last_successful_time{cronjob="backup"}'
+    next_, running = 'kube_cronjob_next_schedule_time{cronjob="backup"}', 'kube_cronjob_spec_suspend{cronjob="backup"}'
+    grace = limits.cron_grace_seconds
+    late = (grace // _STEP + 20) * _STEP
+    restarts = 'kube_pod_container_status_restarts_total{pod="backend-1",container="backend"}'
+    # Of each CronJob, when the newest Job that failed was started.
+    failures = (
+        "max by (cronjob) (label_replace(kube_job_status_start_time * on (job_name) group_left (owner_name) "
+        'kube_job_owner{owner_kind="CronJob"} and on (job_name) kube_job_failed{condition="true"} == 1, '
+        '"cronjob", "$1", "owner_name", "(.+)"))'
+    )
+    return Domain(
+        name="workloads",
+        title="CronJobs and pods",
+        every=EVERY,
+        alerts=(
+            above(
+                "CronJobFailed",
+                f"{failures} unless on (cronjob) {failures} < on (cronjob) "
+                "max by (cronjob) (kube_cronjob_status_last_successful_time)",
+                lasting=0,
+                severity="warning",
+                summary="CronJob {{ $labels.cronjob }} has failed, and has not succeeded since",
+                about="cronjob-failed",
+                advice="`kubectl logs` of its newest Job",
+                beyond=failed | {succeeded: steady(999)},
+                within=failed | {succeeded: steady(1001)},
+                labels=_BACKUP,
+                also=(
+                    Case(
+                        title="it has never succeeded",
+                        series=failed,
+                        checks=((_STEP, True),),
+                        step=_STEP,
+                        labels=_BACKUP,
+                    ),
+                    Case(
+                        title="a Job of a release is not a CronJob's",
+                        series={k: v for k, v in failed.items() if k != owner},
+                        checks=((_STEP, False),),
+                        step=_STEP,
+                    ),
+                ),
+                **common,
+            ),
+            above(
+                "CronJobMissed",
+                f"time() - max by (cronjob) (kube_cronjob_next_schedule_time) > {grace} "
+                "and on (cronjob) max by (cronjob) (kube_cronjob_spec_suspend) == 0",
+                lasting=0,
+                since=late,
+                severity="critical",
+                summary=f"CronJob {{{{ $labels.cronjob }}}} should have started more than {grace} s ago, and has not",
+                about="cronjob-missed",
+                advice="its events (`kubectl describe cronjob`): quota, or the one before still runs",
+                beyond={next_: steady(late - grace - 1), running: steady(0)},
+                within={next_: steady(late - grace + 4 * _STEP), running: steady(0)},
+                labels=_BACKUP,
+                also=(
+                    Case(
+                        title="a suspended one misses nothing",
+                        series={next_: steady(0), running: steady(1)},
+                        checks=((late, False),),
+                        step=_STEP,
+                    ),
+                ),
+                **common,
+            ),
+            above(
+                "PodRestarts",
+                f"sum by (pod, container) (increase(kube_pod_container_status_restarts_total[1h])) > {limits.restarts}",
+                lasting=0,
+                since=7200,
+                severity="warning",
+                summary=f"{{{{ $labels.pod }}}} ({{{{ $labels.container }}}}) was started again more than "
+                f"{limits.restarts} times within an hour",
+                about="restarts",
+                advice="`kubectl logs --previous`; the last release?",
+                beyond={restarts: stepwise((2, 80), (3 + limits.restarts, 100))},
+                within={restarts: stepwise((2, 80), (2 + limits.restarts, 100))},
+                labels={"pod": "backend-1", "container": "backend"},
+                value=('{{ $value | printf "%.0f" }}', str(limits.restarts + 1)),
+                **common,
+            ),
+        ),
+    )

@@ -1,0 +1,122 @@
+"""Burn rates of the error budget over several windows (the SRE workbook's way; Sloth's numbers)."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from monitoring.alerts.promtool_cases import Case, rising, steady, stepwise
+from monitoring.alerts.requests import BAD, counted, requests
+from monitoring.alerts.rule import Alert, Domain, Recording
+from settings.monitoring import Burn, Monitoring
+
+REQUESTS, ERRORS = "slo:requests:rate1m", "slo:errors:rate1m"
+EVERY = 30
+"""Seconds between two records: windows of days need no more."""
+
+
+def slo(monitoring: Monitoring) -> Domain:
+    metric = "http_request_duration_seconds_count"
+    everything = f"sum(rate({metric}{counted(monitoring)}[1m]))"
+    errors = counted(monitoring, 'status=~"5.."')
+    failed = f"sum(rate({metric}{errors}[1m]))"
+    return Domain(
+        name="slo",
+        title="Error budget",
+        every=EVERY,
+        recordings=(
+            Recording(record=REQUESTS, expr=everything),
+            # A minute without an error is a minute with 0 errors: a hole would not count as good.
+            Recording(record=ERRORS, expr=f"{failed} or 0 * {everything}"),
+        ),
+        alerts=tuple(_burning(monitoring, burn) for burn in monitoring.slo.burns),
+    )
+
+
+def ratio(span: int) -> str:
+    """Part of the requests that failed."""
+    return f"sum_over_time({ERRORS}[{span}s]) / sum_over_time({REQUESTS}[{span}s])"
+
+
+def _burning(monitoring: Monitoring, burn: Burn) -> Alert:
+    slo, factor = monitoring.slo, monitoring.slo.factor(burn)
+    limit = float(f"{factor * slo.budget:.9g}")
+    long, short = _spoken(burn.long_seconds), _spoken(burn.short_seconds)
+    step = burn.short_seconds // 5
+    steps = burn.long_seconds // step
+
+    def recorded(*errors: float | tuple[float, int]) -> dict[str, str]:
+        return {REQUESTS: steady(1), ERRORS: stepwise(*errors)}
+
+    return Alert(
+        f"ErrorBudgetBurns{long}",
+        f"{ratio(burn.long_seconds)} > {limit:.9g} and {ratio(burn.short_seconds)} > {limit:.9g}",
+        timedelta(),
+        "critical" if burn.page else "warning",
+        f"{burn.budget_percent:g} % of {slo.window_days} days' error budget went within {long}, and it goes on",
+        about="budget",
+        channel="critical" if burn.page else "alerts",
+        chapter='Runbook de Production §6; the SRE workbook, "Alerting on SLOs"',
+        missing=f"requests that nobody made cannot fail; a history shorter than {long} is judged by what there is; "
+        "no metrics at all: `MetricsMissing`",
+        advice="the SLO dashboard shows since when and on which routes",
+        value="{{ $value | humanizePercentage }}",
+        quiet=True,
+        cases=(
+            Case(
+                title="just above the limit in both windows",
+                series=recorded((1.01 * limit, 2 * steps)),
+                checks=((burn.long_seconds + 2 * step, True),),
+                step=step,
+                value=_percentage(1.01 * limit),
+            ),
+            Case(
+                title="just below it",
+                series=recorded((0.99 * limit, 2 * steps)),
+                checks=((burn.long_seconds + 2 * step, False),),
+                step=step,
+            ),
+            Case(
+                title=f"over: nothing has failed for {short}",
+                series=recorded((1, steps + 2), (0, steps)),
+                checks=((burn.long_seconds + burn.short_seconds + 3 * step, False),),
+                step=step,
+            ),
+            Case(
+                title=f"a short one: bad for {short}, and too little of {long}",
+                series=recorded((0, 2 * steps), (min(1, 1.5 * limit), 100)),
+                checks=((2 * steps * step + burn.short_seconds, False),),
+                step=step,
+            ),
+            *(
+                (
+                    Case(
+                        title="from the requests themselves",
+                        series=requests(BAD, good=1000 * (1 - limit) - 1, bad=1000 * limit + 1),
+                        checks=((20 * EVERY, True),),
+                        step=EVERY,
+                        value=_percentage(limit + 0.001),
+                    ),
+                    Case(
+                        title="requests without an error",
+                        series={f'http_request_duration_seconds_count{{route="/shop",status="200",{BAD}}}': rising(9)},
+                        checks=((20 * EVERY, False),),
+                        step=EVERY,
+                    ),
+                )
+                if burn == slo.burns[0]
+                else ()
+            ),
+        ),
+    )
+
+
+def _percentage(part: float) -> str:
+    """As Prometheus has it."""
+    return f"{100 * part:.4g}%"
+
+
+def _spoken(span: int) -> str:
+    for size, letter in ((86_400, "d"), (3_600, "h"), (60, "m")):
+        if span % size == 0:
+            return f"{span // size}{letter}"
+    return f"{span}s"

@@ -1,0 +1,103 @@
+"""Rotation of secrets (HerbisVeritas "Rotation Clés Sécurité"): ages by policy, and who still has an old value."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from monitoring.dashboards.board import WIDTH, Board, Color, Line, Panel, Query, Row, Word, graph, number
+
+_PHASES: Mapping[str, Color] = {
+    "pending": "blue",
+    "tested": "blue",
+    "dual": "orange",
+    "rolled-out": "orange",
+    "verified": "green",
+    "retired": "green",
+    "failed": "red",
+}
+
+
+def rotations() -> Board:
+    return Board(
+        slug="rotations",
+        title="Rotation of secrets",
+        about="How old every secret is, where its rotation stands, and who still uses its previous value.",
+        since="now-30d",
+        watches=("rotations",),
+        rows=(Row("Ages", _ages()), Row("Rotations", _rotations()), Row("Values in use", _uses())),
+    )
+
+
+def _ages() -> tuple[Panel, ...]:
+    rotated, most = "runbook_secret_rotated_timestamp_seconds", "runbook_secret_max_age_seconds"
+    age = f"(time() - {rotated} and {rotated} > 0)"
+    return (
+        graph("Age", "s", Query(age, "{{secret}}"), width=12, about="None for what was never rotated."),
+        graph(
+            "Age, in percent of what the policy allows",
+            "percent",
+            Query(f"100 * {age} / {most}", "{{secret}}"),
+            lines=(Line(value=100),),
+            width=12,
+            about="Above 100, `SecretRotationOverdue` fires: every secret has an age of its own.",
+        ),
+    )
+
+
+def _rotations() -> tuple[Panel, ...]:
+    phase = "runbook_secret_phase"
+    overlap, emergency = (f"runbook_secret_{what}_timestamp_seconds" for what in ("overlap_until", "emergency"))
+    numbers = {name: place for place, name in enumerate(_PHASES)}
+    each = " or ".join(f'{place} * {phase}{{phase="{name}"}}' for name, place in numbers.items())
+    return (
+        number(
+            "Went back",
+            "short",
+            "sum(runbook_secret_verification_failed)",
+            words={0: Word(text="none", color="green")},
+            about="Secrets whose last rotation was undone: `SecretVerificationFailed`.",
+        ),
+        number(
+            "Never rotated",
+            "short",
+            "count(runbook_secret_rotated_timestamp_seconds == 0) or vector(0)",
+            words={0: Word(text="none", color="green")},
+        ),
+        number(
+            "Overlap ends in",
+            "s",
+            f"min({overlap} - time() and {overlap} > 0)",
+            empty="no overlap",
+            width=8,
+            about="Below 0 it is over, and the previous value is to be retired: `SecretNotRetired`.",
+        ),
+        number(
+            "Last emergency",
+            "s",
+            f"min(time() - {emergency} and {emergency} > 0)",
+            empty="never",
+            width=8,
+            about="Time since a secret was replaced at once, and everybody logged out.",
+        ),
+        Panel(
+            title="Phases",
+            queries=(Query(f"sum by (secret) ({each})", "{{secret}}"),),
+            kind="timeline",
+            width=WIDTH,
+            words={place: Word(text=name, color=_PHASES[name]) for name, place in numbers.items()},
+        ),
+    )
+
+
+def _uses() -> tuple[Panel, ...]:
+    uses = 'sum by (secret) (increase(shop_secret_uses_total{which="%s"}[5m]))'
+    return (
+        graph("Uses of the current value within 5 min", "short", Query(uses % "current", "{{secret}}"), width=12),
+        graph(
+            "Uses of the previous value within 5 min",
+            "short",
+            Query(uses % "previous", "{{secret}}"),
+            width=12,
+            about="After the overlap, `SecretPreviousUsedAfterOverlap` fires.",
+        ),
+    )

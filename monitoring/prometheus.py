@@ -1,0 +1,217 @@
+"""What is read, from where and how often: the configurations of Prometheus and of the HTTP checks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+from settings.application import Application, Service
+from settings.backup import Backup
+from settings.lockdown import Lockdown
+from settings.maintenance import Maintenance
+from settings.monitoring import Monitoring
+from settings.platform import Ingress
+from settings.rotation import Rotating
+from settings.servers import Kubelet, Source
+
+ALERTMANAGER, BLACKBOX, POSTGRES_EXPORTER, REDIS_EXPORTER, LOG_COUNTER = (
+    "alertmanager",
+    "blackbox",
+    "postgres-exporter",
+    "redis-exporter",
+    "log-counter",
+)
+PORTS = {
+    "prometheus": 9090,
+    ALERTMANAGER: 9093,
+    BLACKBOX: 9115,
+    POSTGRES_EXPORTER: 9187,
+    REDIS_EXPORTER: 9121,
+    LOG_COUNTER: 9189,
+}
+HEALTH, FRONT_DOOR = "health", "front-door"
+"""Jobs of the HTTP checks, and the modules that say how each asks."""
+RULES = "*.rules.yaml"
+_BACKUPS, _BACKUP_SECONDS = "backup-exporter:9187", 30
+_KUBELET_SECONDS = 15
+"""Containers' rates are over two minutes, and every node tells a lot."""
+_FIND_SECONDS = 5
+_IDENTITY = "/var/run/secrets/kubernetes.io/serviceaccount"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Watched:
+    """One stack, as Prometheus sees it."""
+
+    namespace: str
+    monitoring: Monitoring
+    application: Application
+    ingress: Ingress
+    backup: Backup | None = None
+    """Backups, which have an exporter."""
+    rotations: Mapping[str, Rotating]
+    """Every secret that rotates."""
+    maintenance: Maintenance | None = None
+    """What explains why customers cannot get in."""
+    lockdown: Lockdown | None = None
+    """The same, during an attack."""
+    controller: str | None = None
+    """Host and port of the rollback controller."""
+
+    @property
+    def services(self) -> tuple[Service, ...]:
+        """Services with metrics."""
+        left_out = self.monitoring.unmeasured
+        return tuple(one for one in self.application.services if one.port and one.name not in left_out)
+
+    @property
+    def exporters(self) -> tuple[str, ...]:
+        """What has metrics of something else, beside backups."""
+        return (BLACKBOX, POSTGRES_EXPORTER, REDIS_EXPORTER, *((LOG_COUNTER,) if self.monitoring.logs else ()))
+
+    @property
+    def health_url(self) -> str:
+        first = next(one for one in self.application.services if one.port)
+        return f"http://{first.name}:{first.port}{self.monitoring.health_path}"
+
+    @property
+    def front_door_url(self) -> str:
+        wanted = self.monitoring.front_door
+        entered = next(one for one in self.application.services if one.paths)
+        path = wanted.path or entered.probes.liveness.path or "/"
+        return f"{wanted.address or self.ingress.url}{path}"
+
+    @property
+    def http_checks(self) -> Mapping[str, str]:
+        """URL by job."""
+        return {HEALTH: self.health_url, FRONT_DOOR: self.front_door_url}
+
+
+def pods_of(service: str) -> str:
+    """The Service by whose name every pod's own address is found, whether it is ready or not."""
+    return f"{service}-metrics"
+
+
+def prometheus(watched: Watched) -> dict[str, Any]:
+    """Prometheus' configuration file."""
+    monitoring = watched.monitoring
+    return {
+        "global": {
+            "scrape_interval": f"{monitoring.scrape_seconds}s",
+            "scrape_timeout": f"{min(monitoring.scrape_seconds, 10)}s",
+            "evaluation_interval": f"{monitoring.evaluation_seconds}s",
+        },
+        "rule_files": [RULES],
+        "alerting": {"alertmanagers": [{"static_configs": [{"targets": [_at(ALERTMANAGER)]}]}]},
+        "scrape_configs": [
+            # Every series carries the stack's namespace: that of what nobody else has given one.
+            {**job, "relabel_configs": [*job.get("relabel_configs", ()), _labelled("namespace", watched.namespace)]}
+            for job in _jobs(watched)
+        ],
+    }
+
+
+def blackbox(watched: Watched) -> dict[str, Any]:
+    """How the HTTP checks ask."""
+    asked = {"preferred_ip_protocol": "ip4", "follow_redirects": True}
+    host = urlsplit(watched.ingress.url)
+    by_name = {"headers": {"Host": host.netloc}} if watched.monitoring.front_door.address else {}
+    return {
+        "modules": {
+            HEALTH: {"prober": "http", "http": asked},
+            FRONT_DOOR: {
+                "prober": "http",
+                "http": {**asked, **by_name, "tls_config": {"server_name": host.hostname or ""}},
+            },
+        }
+    }
+
+
+def _jobs(watched: Watched) -> Iterator[dict[str, Any]]:
+    monitoring = watched.monitoring
+    for service in watched.services:
+        yield {"job_name": service.name, **_found(pods_of(service.name), service.port or 0)}
+    for job, url in watched.http_checks.items():
+        yield {
+            "job_name": job,
+            "metrics_path": "/probe",
+            "params": {"module": [job], "target": [url]},
+            "scrape_interval": f"{monitoring.health_seconds}s",
+            "scrape_timeout": f"{min(monitoring.health_seconds, 10)}s",
+            **_fixed(_at(BLACKBOX)),
+            "relabel_configs": [_labelled("instance", url)],
+        }
+    yield {"job_name": "postgres", **_fixed(_at(POSTGRES_EXPORTER))}
+    yield {"job_name": "redis", **_fixed(_at(REDIS_EXPORTER))}
+    yield {"job_name": "prometheus", **_fixed(f"localhost:{PORTS['prometheus']}")}
+    yield {"job_name": "alertmanager", **_fixed(_at(ALERTMANAGER))}
+    if watched.backup:
+        yield {"job_name": "backups", **_every(_BACKUP_SECONDS), **_fixed(_BACKUPS)}
+    if monitoring.logs:
+        yield {"job_name": "logs", **_fixed(_at(LOG_COUNTER))}
+    if watched.controller:
+        yield {"job_name": "rollback-controller", **_fixed(watched.controller)}
+    infrastructure, by = monitoring.infrastructure, monitoring.prometheus
+    if infrastructure.kubelet and by.kubelet:
+        yield from _kubelet(by.kubelet, watched.namespace)
+    if infrastructure.nodes and by.nodes:
+        yield {"job_name": "nodes", **_source(by.nodes)}
+    if infrastructure.kube_state and by.kube_state:
+        mine = {"source_labels": ["namespace"], "regex": watched.namespace, "action": "keep"}
+        yield {
+            "job_name": "kube-state",
+            "honor_labels": True,
+            **_source(by.kube_state),
+            "metric_relabel_configs": [mine],
+        }
+
+
+def _kubelet(kubelet: Kubelet, namespace: str) -> Iterator[dict[str, Any]]:
+    """Of all that a node tells, what belongs to this namespace."""
+    at = [f"{address}:{kubelet.port}" for address in kubelet.addresses]
+    nodes = _found(kubelet.host, kubelet.port) if kubelet.host else _fixed(*at)
+    for job, path, label in (
+        ("kubelet", "/metrics", "persistentvolumeclaim"),
+        ("containers", "/metrics/cadvisor", "pod"),
+    ):
+        yield {
+            "job_name": job,
+            "scheme": "https",
+            "metrics_path": path,
+            **_every(_KUBELET_SECONDS),
+            "honor_labels": True,
+            "authorization": {"credentials_file": f"{_IDENTITY}/token"},
+            "tls_config": {"ca_file": f"{_IDENTITY}/ca.crt", "insecure_skip_verify": kubelet.insecure},
+            **nodes,
+            "metric_relabel_configs": [
+                {"source_labels": ["namespace", label], "regex": f"{namespace};.+", "action": "keep"}
+            ],
+        }
+
+
+def _source(source: Source) -> dict[str, Any]:
+    return {**_every(_KUBELET_SECONDS), **_found(source.host, source.port)}
+
+
+def _every(seconds: int) -> dict[str, Any]:
+    return {"scrape_interval": f"{seconds}s", "scrape_timeout": "10s"}
+
+
+def _found(name: str, port: int) -> dict[str, Any]:
+    """Every address that DNS knows by this name: no identity at the API server is needed for that."""
+    asked = {"names": [name], "type": "A", "port": port, "refresh_interval": f"{_FIND_SECONDS}s"}
+    return {"dns_sd_configs": [asked]}
+
+
+def _fixed(*addresses: str) -> dict[str, Any]:
+    return {"static_configs": [{"targets": [*addresses]}]}
+
+
+def _labelled(label: str, value: str) -> dict[str, Any]:
+    return {"target_label": label, "replacement": value}
+
+
+def _at(server: str) -> str:
+    return f"{server}:{PORTS[server]}"

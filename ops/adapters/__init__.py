@@ -1,0 +1,1 @@
+"""The outside: Pulumi's Automation API, the cluster, registries, task Jobs."""

@@ -1,0 +1,279 @@
+"""Updates and previews, through Pulumi's Automation API. No call here ever asks for a secret in clear."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import textwrap
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pulumi.automation import (
+    CommandError,
+    CommandResult,
+    ConcurrentUpdateError,
+    LocalWorkspace,
+    OutputMap,
+    PulumiCommand,
+    Stack,
+    UpdateSummary,
+)
+from pulumi.automation.errors import create_command_error
+from pulumi.automation.events import EngineEvent
+
+from ops.stack.locks import Locked, told
+from ops.stack.pulumi_cli import ENVIRONMENT, Reader
+
+if TYPE_CHECKING:
+    from ops.causes.cause import Cause
+
+_COLOUR = re.compile(r"<\{%.*?%\}>")
+_NOT_THE_CAUSE = re.compile(r"^(update failed|preview failed|update cancel.*|one or more errors occurred.*)$")
+_ONLY_ONE = re.compile(r"^1 error occurred:\s*\* ")
+OnEvent = Callable[[EngineEvent], object]
+
+
+@dataclass(frozen=True)
+class Failed:
+    """A resource whose operation failed."""
+
+    urn: str
+    type: str
+    """Its type token (`kubernetes:batch/v1:Job`)."""
+    inputs: Mapping[str, Any]
+    """As the program gave them; secrets are masked by the engine."""
+
+
+@dataclass
+class Run:
+    """What an update or preview did."""
+
+    errors: list[str] = field(default_factory=list)
+    touched: bool = False
+    """Whether any resource was begun to be changed: until then a failure has changed nothing."""
+    changes: dict[str, int] = field(default_factory=dict)
+    outputs: dict[str, Any] = field(default_factory=dict)
+    steps: list[tuple[str, str]] = field(default_factory=list)
+    """(operation, URN) of every change, in the order in which they began."""
+    failed: list[Failed] = field(default_factory=list)
+    """Resources whose operation failed."""
+    causes: Sequence[Cause] = ()
+    """Why, where the cluster shows it; they stand in `errors` too."""
+    exit_code: int = 0
+    cancelled: bool = False
+    _words: dict[str, list[str]] = field(default_factory=dict)
+
+    @property
+    def succeeded(self) -> bool:
+        return self.exit_code == 0
+
+    @property
+    def interrupted(self) -> bool:
+        """Ended by a signal or a cancellation, not by the program or a resource."""
+        return self.exit_code < 0 or self.cancelled
+
+    @property
+    def why(self) -> str:
+        """Everything that is known about why it failed."""
+        return "\n".join(self.errors) or "the engine did not say why"
+
+    @property
+    def gist(self) -> str:
+        """The same on one line."""
+        if self.causes:
+            return self.causes[0].line
+        # A traceback's last line is what it says; anything else says it from the start.
+        why = self.why.strip()
+        why = why.splitlines()[-1] if "Traceback (most recent call last)" in why else why
+        return textwrap.shorten(why, 400, placeholder=" …")
+
+    def see(self, event: EngineEvent) -> None:
+        if event.resource_pre_event:
+            step = event.resource_pre_event.metadata
+            state = step.new or step.old
+            if step.op not in ("same", "read", "refresh") and state and state.custom:
+                self.touched = self.touched or not event.resource_pre_event.planning
+                self.steps.append((str(step.op.value), step.urn))
+        elif event.res_outputs_event:
+            step = event.res_outputs_event.metadata
+            if step.type == "pulumi:pulumi:Stack" and step.new:
+                self.outputs = dict(step.new.outputs or {})
+        elif event.res_op_failed_event:
+            step = event.res_op_failed_event.metadata
+            state = step.new or step.old
+            if state:
+                self.failed.append(Failed(step.urn, state.type, state.inputs or {}))
+        elif event.summary_event:
+            self.changes = {str(op): count for op, count in event.summary_event.resource_changes.items()}
+        elif event.diagnostic_event and event.diagnostic_event.severity == "error":
+            self._error(event.diagnostic_event.message, event.diagnostic_event.urn)
+
+    def words_about(self, failed: Failed) -> str:
+        """What the engine says about it."""
+        return "\n".join(self._words.get(failed.urn, ()))
+
+    def _error(self, text: str, urn: str | None) -> None:
+        message = plain(text).strip().removeprefix("error: ").strip()
+        message = _ONLY_ONE.sub("", message)
+        if not message or _NOT_THE_CAUSE.match(message):
+            return
+        self._words.setdefault(urn or "", []).append(message)
+        resource = short(urn) if urn and "pulumi:pulumi:Stack" not in urn else ""
+        error = f"{resource}: {message}" if resource and resource not in message else message
+        if error not in self.errors:
+            self.errors.append(error)
+
+
+def plain(text: str) -> str:
+    """Engine text without its colour marks."""
+    return _COLOUR.sub("", text)
+
+
+def short(urn: str) -> str:
+    """`Job migrate` for `urn:pulumi:…$kubernetes:batch/v1:Job::migrate`."""
+    types, name = urn.split("::", 3)[2:]
+    return f"{types.rsplit('$', 1)[-1].rsplit(':', 1)[-1]} {name}"
+
+
+class _Cli(PulumiCommand):
+    """Runs the CLI as the base class does, and knows the running process: signals can be passed on."""
+
+    running: subprocess.Popen[str] | None = None
+    result: CommandResult | None = None
+
+    def run(
+        self,
+        args: list[str],
+        cwd: str,
+        additional_env: Mapping[str, str],
+        on_output: Callable[[str], Any] | None = None,  # noqa: ARG002
+        on_error: Callable[[str], Any] | None = None,  # noqa: ARG002
+    ) -> CommandResult:
+        with subprocess.Popen(
+            [self.command, "--non-interactive", *args],
+            cwd=cwd,
+            env={**os.environ, **additional_env, "PULUMI_AUTOMATION_API": "true"},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        ) as process:
+            self.running = process
+            stdout, stderr = process.communicate()
+        self.result = CommandResult(stdout=stdout, stderr=stderr, code=process.returncode)
+        if process.returncode != 0:
+            raise create_command_error(self.result)
+        return self.result
+
+    def interrupt(self) -> None:
+        if self.running and self.running.poll() is None:
+            self.running.send_signal(signal.SIGINT)
+
+
+class _Workspace(LocalWorkspace):
+    def select_stack(self, stack_name: str) -> None:
+        """Nothing: every command names its stack; what plain `pulumi` has selected is not ours to change."""
+
+
+class _Stack(Stack):
+    def outputs(self) -> OutputMap:
+        """Nothing: the base class asks for them in clear after each update; the events bring them masked."""
+        return {}
+
+    def info(self, show_secrets: bool = False) -> UpdateSummary | None:  # noqa: ARG002
+        """No more than that the update succeeded: the base class reads the history back, which nobody here needs."""
+        return UpdateSummary("update", datetime.now(UTC), "", {}, {}, "succeeded")
+
+
+class Engine:
+    """The engine at work on the stack of a reader."""
+
+    def __init__(self, reader: Reader) -> None:
+        self._reader = reader
+        self._cli = _Cli()
+        workspace = _Workspace(work_dir=str(reader.folder), pulumi_command=self._cli, env_vars=dict(ENVIRONMENT))
+        self._stack = _Stack.select(reader.stack, workspace)
+
+    def up(self, message: str, config_file: Path, on_event: OnEvent) -> Run:
+        def work(see: OnEvent) -> None:
+            self._stack.up(
+                message=message,
+                config_file=str(config_file),
+                color="never",
+                on_event=see,
+                show_secrets=False,
+                suppress_outputs=True,
+                suppress_progress=True,
+            )
+
+        return self._run(work, on_event)
+
+    def preview(self, config_file: Path, on_event: OnEvent) -> Run:
+        def work(see: OnEvent) -> None:
+            self._stack.preview(config_file=str(config_file), color="never", on_event=see, suppress_progress=True)
+
+        return self._run(work, on_event)
+
+    def _run(self, work: Callable[[OnEvent], None], on_event: OnEvent) -> Run:
+        run = Run()
+
+        def see(event: EngineEvent) -> None:
+            run.see(event)
+            on_event(event)
+
+        try:
+            with self._signals(run):
+                work(see)
+        except ConcurrentUpdateError as error:
+            raise Locked(told(str(error))) from None
+        except CommandError:
+            self._blame(run)
+        return run
+
+    def _blame(self, run: Run) -> None:
+        result = self._cli.result
+        run.exit_code = result.code if result else 1
+        if run.exit_code < 0:
+            run.errors.append(f"the engine was ended by {signal.Signals(-run.exit_code).name}")
+        elif run.cancelled:
+            run.errors = ["it was cancelled"]  # what plugins say about being stopped is no news
+        elif result and not run.errors:
+            run.errors = [self._reader.explain(plain(result.stderr.strip() or result.stdout.strip()))]
+
+    @contextmanager
+    def _signals(self, run: Run) -> Iterator[None]:
+        """A terminal's Ctrl-C reaches the engine by itself, SIGTERM does not; it ends in order on both."""
+
+        def stop(number: int, _frame: object) -> None:
+            run.cancelled = True
+            if number == signal.SIGTERM:
+                self._cli.interrupt()
+
+        before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def stop(self) -> None:
+        """End the update that runs as Ctrl-C does: in order, with the state written."""
+        self._cli.interrupt()
+
+    def break_lock(self) -> None:
+        self._reader.ask("cancel", "--yes", "--stack", self._reader.stack)
+
+    def adopt(self, ids: Mapping[str, str], config_file: Path) -> None:
+        """Settle pending creates: import those with an id, forget the others. Looks at every resource."""
+        pairs = [part for pair in ids.items() for value in pair for part in ("--import-pending-creates", value)]
+        self._reader.ask(
+            "refresh", "--yes", "--skip-preview", "--clear-pending-creates", *pairs,
+            "--config-file", str(config_file), "--message", "settle what a killed run left pending",
+            "--color", "never", "--stack", self._reader.stack,
+        )  # fmt: skip

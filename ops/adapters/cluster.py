@@ -1,0 +1,262 @@
+"""What is true in the cluster: the database's schema level, the rollout, whether an object exists."""
+
+from __future__ import annotations
+
+import json
+import math
+import shlex
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+from lightkube import ApiError, Client, KubeConfig
+from lightkube.config.client_adapter import Client as connect
+from lightkube.config.client_adapter import ConnectionParams
+from lightkube.core.exceptions import ConfigError, LoadResourceError
+from lightkube.core.resource import NamespacedResource
+from lightkube.core.resource_registry import resource_registry
+from lightkube.models.apps_v1 import DeploymentStatus
+from lightkube.resources.apps_v1 import Deployment
+from lightkube.resources.core_v1 import Pod
+
+from ops.adapters.kubernetes_models import decode_in_threads
+from ops.errors import OpsError, Refused
+from settings import Commands, Service
+
+decode_in_threads()
+_TIMEOUT = httpx.Timeout(10.0, connect=5.0)
+
+
+def _patient(seconds: float) -> httpx.Timeout:
+    """For an answer that comes bit by bit over this time."""
+    return httpx.Timeout(10.0, connect=5.0, read=seconds + 10)
+
+
+@dataclass(frozen=True)
+class Rollout:
+    """One service's Deployment."""
+
+    service: str
+    wanted: int
+    ready: int
+    updated: int
+    image: str
+    revision: str
+    settled: bool
+    """Every pod is of the newest template and available, and no older one is left."""
+
+
+class Cluster:
+    """The namespace of one stack, in the cluster the kubeconfig names."""
+
+    def __init__(self, namespace: str, config: Mapping[str, Any]) -> None:
+        self.namespace = namespace
+        context = config.get("kubernetes:context")
+        try:
+            found = KubeConfig.from_env().get(context_name=context if isinstance(context, str) else None)
+            if found is None:
+                raise ConfigError("it has no current context")
+            self._config = found
+            self._client = Client(config=found, namespace=namespace, timeout=_TIMEOUT)
+        except (ConfigError, OSError) as error:
+            raise Refused(f"There is no usable kubeconfig: {error}. Set KUBECONFIG.") from None
+
+    def rollouts(self, services: Sequence[Service]) -> list[Rollout]:
+        """The Deployments of these services that exist."""
+        return [_rollout(found) for service in services if (found := self._deployment(service.name))]
+
+    def settle(self, services: Sequence[Service], seconds: int) -> list[Rollout]:
+        """The Deployments once all are settled, or as they are when the time is up."""
+        names = {service.name for service in services}
+        rollouts = self.rollouts(services)
+        if all(rollout.settled for rollout in rollouts):
+            return rollouts
+        current = {rollout.service: rollout for rollout in rollouts}
+
+        deployments = f"/apis/apps/v1/namespaces/{self.namespace}/deployments"
+        for _, found in self.changes(deployments, seconds):
+            rollout = _rollout(Deployment.from_dict(found))
+            if rollout.service in names:
+                current[rollout.service] = rollout
+            if all(rollout.settled for rollout in current.values()):
+                break
+        return list(current.values())
+
+    def await_terminated(self, deployment: str, seconds: float) -> list[str]:
+        """Wait until no pod of a Deployment is terminating; those that still are when the time is up."""
+
+        def terminating() -> list[str]:
+            found = (pod.metadata for pod in self._pods(deployment))
+            return [meta.name or "" for meta in found if meta and meta.deletionTimestamp]
+
+        left = terminating()
+        if left:
+            # The list is read again after each change: a pod may go between a list and the beginning of a watch.
+            for _ in self.changes(f"/api/v1/namespaces/{self.namespace}/pods", seconds):
+                if not (left := terminating()):
+                    break
+        return left
+
+    def startup_seconds(self, services: Sequence[Service]) -> float | None:
+        """How long the slowest running pod of these services took from its start to its first traffic.
+
+        None when none runs. A pod that was unready for a while counts until it was ready again.
+        """
+        found = [seconds for service in services for pod in self._pods(service.name) for seconds in _startup(pod)]
+        return max(found, default=None)
+
+    def find(self, kind: Any, name: str) -> Any:
+        """An object of the namespace, or None."""
+        return self._get(kind, name, self.namespace)
+
+    @contextmanager
+    def patient(self) -> Iterator[Client]:
+        """A client for answers that take long (a log as it is written)."""
+        with self._reached():
+            yield Client(config=self._config, namespace=self.namespace, timeout=httpx.Timeout(None, connect=5.0))
+
+    @contextmanager
+    def http(self) -> Iterator[httpx.Client]:
+        """The API server as it is, for objects of any kind."""
+        with self._reached(), connect(self._config, ConnectionParams(timeout=_TIMEOUT)) as http:
+            yield http
+
+    def changes(self, path: str, seconds: float, **selection: str) -> Iterator[tuple[str, dict[str, Any]]]:
+        """What there is under an API path and every change of it, as (`ADDED`, object), until the time is up."""
+        deadline = time.monotonic() + seconds
+        with connect(self._config, ConnectionParams(timeout=_TIMEOUT)) as http:
+            while (left := math.ceil(deadline - time.monotonic())) > 0:
+                asked = {**selection, "watch": "true", "timeoutSeconds": str(left)}
+                with self._reached(), http.stream("GET", path, params=asked, timeout=_patient(left)) as answer:
+                    if answer.is_error:
+                        answer.read()
+                        raise Refused(f"The cluster refuses ({answer.status_code}): {answer.text}")
+                    for line in answer.iter_lines():
+                        change = json.loads(line)
+                        yield change["type"], change["object"]
+
+    def schema_level(self, service: Service, commands: Commands) -> int | None:
+        """The database's level, asked in a ready pod of the service; None when there is none."""
+        pod = self._ready_pod(service.name)
+        if pod is None:
+            return None
+        answer = ""
+        for argv in commands.schema_level.argvs:
+            answer = self._run(pod, argv, commands.schema_level.timeout_seconds)
+        level = answer.split()[-1] if answer.split() else ""
+        if not level.isdigit():
+            raise Refused(
+                "commands.schemaLevel must end with one whole number, the database's schema level; in pod "
+                f"{pod} `{shlex.join(commands.schema_level.argvs[-1])}` printed {answer.strip()[-200:]!r}."
+            )
+        return int(level)
+
+    def exists(self, inputs: Mapping[str, Any]) -> str | None:
+        """The id under which the engine knows an object with these inputs, if it is in the cluster."""
+        version, kind, meta = str(inputs["apiVersion"]), str(inputs["kind"]), inputs["metadata"]
+        try:
+            resource = resource_registry.load(version, kind)
+        except LoadResourceError:
+            raise Refused(
+                f"A killed run may have made {kind} {meta['name']} ({version}), a kind unknown here: "
+                "look whether it exists, then settle it with `pulumi refresh`."
+            ) from None
+        name, namespace = meta["name"], meta.get("namespace") or "default"
+        if not issubclass(resource, NamespacedResource):
+            return name if self._get(resource, name, None) else None
+        return f"{namespace}/{name}" if self._get(resource, name, namespace) else None
+
+    def _deployment(self, name: str) -> Deployment | None:
+        return self.find(Deployment, name)
+
+    def _pods(self, service: str) -> list[Pod]:
+        deployment = self._deployment(service)
+        if not deployment or not deployment.spec:
+            return []
+        labels = deployment.spec.selector.matchLabels or {}
+        return self._call(lambda: list(self._client.list(Pod, labels=labels)))
+
+    def _ready_pod(self, service: str) -> str | None:
+        for pod in self._pods(service):
+            conditions = (pod.status and pod.status.conditions) or []
+            ready = any(c.type == "Ready" and c.status == "True" for c in conditions)
+            if ready and pod.metadata and not pod.metadata.deletionTimestamp:
+                return pod.metadata.name
+        return None
+
+    def _run(self, pod: str, argv: list[str], seconds: int) -> str:
+        done = self._call(
+            lambda: self._client.exec(
+                pod, command=argv, stdout=True, stderr=True, timeout=seconds, namespace=self.namespace
+            )
+        )
+        if done.exit_code != 0:
+            told = (str(done.stderr or "").strip() or str(done.stdout or "").strip())[-400:]
+            raise Refused(f"`{shlex.join(argv)}` in pod {pod} ended with exit code {done.exit_code}: {told}")
+        return str(done.stdout or "")
+
+    def _get(self, kind: Any, name: str, namespace: str | None) -> Any:
+        def read() -> Any:
+            try:
+                return self._client.get(kind, name, namespace=namespace) if namespace else self._client.get(kind, name)
+            except ApiError as error:
+                if error.status.code == 404:
+                    return None
+                raise
+
+        return self._call(read)
+
+    def _call(self, work: Any) -> Any:
+        with self._reached():
+            return work()
+
+    @contextmanager
+    def _reached(self) -> Iterator[None]:
+        try:
+            yield
+        except ApiError as error:
+            raise Refused(f"The cluster refuses ({error.status.code}): {error.status.message}") from None
+        except httpx.HTTPError as error:
+            where = getattr(self._config.cluster, "server", "?")
+            raise Unreachable(f"The cluster at {where} cannot be reached: {error or type(error).__name__}") from None
+
+
+class Unreachable(Refused):
+    """No answer from the API server."""
+
+
+def _startup(pod: Pod) -> Iterator[float]:
+    status = pod.status
+    if status is None:
+        return
+    ready = [c.lastTransitionTime for c in status.conditions or () if c.type == "Ready" and c.status == "True"]
+    for container in status.containerStatuses or ():
+        running = container.state.running if container.state else None
+        if running and running.startedAt and ready and ready[0]:
+            yield (ready[0] - running.startedAt).total_seconds()
+
+
+def _rollout(deployment: Deployment) -> Rollout:
+    meta, spec = deployment.metadata, deployment.spec
+    status = deployment.status or DeploymentStatus()
+    if not meta or not spec or not spec.template.spec:
+        raise OpsError("the API server answered with a Deployment without a pod template")
+    wanted = 1 if spec.replicas is None else spec.replicas
+    updated, ready = status.updatedReplicas or 0, status.readyReplicas or 0
+    return Rollout(
+        service=meta.name or "",
+        wanted=wanted,
+        ready=ready,
+        updated=updated,
+        image=spec.template.spec.containers[0].image or "",
+        revision=(meta.annotations or {}).get("runbook/revision", ""),
+        settled=(
+            (status.observedGeneration or 0) >= (meta.generation or 0)
+            and updated == wanted
+            and (status.availableReplicas or 0) >= wanted
+            and (status.replicas or 0) == wanted
+        ),
+    )

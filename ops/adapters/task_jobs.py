@@ -1,0 +1,197 @@
+"""Runs a task of the project's image in the cluster, where the database and the backup store can be reached.
+
+The operator's machine needs neither their credentials nor a way to them: the pod is made from a CronJob's
+template, which has both.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import secrets
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from typing import Any
+
+from lightkube import ApiError, Client
+from lightkube.resources.batch_v1 import CronJob, Job
+from lightkube.resources.core_v1 import Pod
+from lightkube.types import CascadeType
+
+from ops.adapters.cluster import Cluster
+from ops.errors import OpsError, Refused
+
+TOOLBOX = "restore"
+"""The suspended CronJob that tasks with the backup store and the database are run from."""
+CREDENTIALS = "credentials"
+"""The one for tasks that administer the servers' users."""
+RESTORE_TEST = "restore-test"
+_ONLY_LOOK = {("backup", "list"), ("backup", "gate"), ("backup", "cleanup"), ("restore", "state")}
+"""Tasks that need no volume to work on: they start sooner without one."""
+_KEEP_SECONDS = 600
+_START_SECONDS = 120
+_LABEL = "runbook/task"
+_JOB_NAME = "batch.kubernetes.io/job-name"
+Say = Callable[[str], None]
+
+
+class TaskFailed(OpsError):
+    """The task ran and failed; `code` is its own word for why."""
+
+    def __init__(self, message: str, code: str | None = None) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class Tasks:
+    """Tasks in the namespace of one stack."""
+
+    def __init__(self, cluster: Cluster, say: Say) -> None:
+        self._cluster, self._say = cluster, say
+
+    def run(self, *words: str) -> Any:
+        """What `python -m tasks WORDS --json` prints, run in the cluster; progress goes to `say`."""
+        return self._ran(CREDENTIALS if words[0] == CREDENTIALS else TOOLBOX, words, {"": words})
+
+    def prove(self, backup: str | None) -> Any:
+        """One restore test, of this backup or of the newest."""
+        words = ("restore", "test-begin", *(("--backup", backup) if backup else ()))
+        return self._ran(RESTORE_TEST, words, {"begin": words})
+
+    def _ran(self, template: str, words: Sequence[str], commands: Mapping[str, Sequence[str]]) -> Any:
+        with self._cluster.patient() as client:
+            job = self._running(client, words) or self._start(client, template, words, commands)
+            result = self._follow(client, job)
+            # Its volume goes only with it. One that failed is left to be looked at for a while.
+            with suppress(ApiError):
+                client.delete(Job, job, cascade=CascadeType.BACKGROUND)
+            return result
+
+    def _running(self, client: Client, words: Sequence[str]) -> str | None:
+        """The Job of a command that was killed here: it went on without us."""
+        for pod in client.list(Pod, labels={_LABEL: _mark(words)}):
+            if pod.metadata and pod.metadata.labels and not _ended(pod):
+                job = pod.metadata.labels[_JOB_NAME]
+                self._say(f"Following {job}, which runs already.")
+                return job
+        return None
+
+    def _start(self, client: Client, template: str, words: Sequence[str], commands: Mapping[str, Sequence[str]]) -> str:
+        """A Job from a CronJob's template, with other commands for some containers ("" is the only one)."""
+        found = self._cluster.find(CronJob, template)
+        if found is None:
+            raise Refused(
+                f"There is no CronJob {template} in namespace {self._cluster.namespace}: deploy this stack (with "
+                "runbook:backup in its file, if you want backups)."
+            )
+        made = found.to_dict()["spec"]["jobTemplate"]
+        pod = made["spec"]["template"]["spec"]
+        for container in (*pod.get("initContainers", ()), *pod["containers"]):
+            argv = commands.get(container["name"]) or commands.get("")
+            if argv:
+                container["command"] = ["python3", "-m", "tasks", *argv, "--json"]
+                container.pop("args", None)
+        if words[:2] in _ONLY_LOOK:
+            for volume in pod["volumes"]:
+                if volume.pop("ephemeral", None):
+                    volume["emptyDir"] = {}
+        name = f"{'-'.join(words[:2])}-{secrets.token_hex(3)}"
+        metadata = made["spec"]["template"]["metadata"]
+        metadata["labels"][_LABEL] = _mark(words)
+        job = {
+            "metadata": {"name": name, "namespace": self._cluster.namespace, "labels": metadata["labels"]},
+            "spec": {**made["spec"], "ttlSecondsAfterFinished": _KEEP_SECONDS, "backoffLimit": 0},
+        }
+        client.create(Job.from_dict(job))
+        return name
+
+    def _follow(self, client: Client, job: str) -> Any:
+        """The log of its containers, one after another as they run, and the last one's result."""
+        pod = self._pod(job)
+        name, spec = pod["metadata"]["name"], pod["spec"]
+        steps = [item["name"] for item in spec.get("initContainers", ()) if item.get("restartPolicy") != "Always"]
+        result: Any = None
+        for container in (*steps, *(item["name"] for item in spec["containers"])):
+            self._until(job, container, "running", "terminated")
+            result = None
+            told: list[str] = []
+            for line in client.log(name, container=container, follow=True, newlines=False):
+                parsed = _result(line)
+                if parsed is None:
+                    self._say(f"  {line}")
+                    told.append(line)
+                else:
+                    result = parsed
+            ended = self._until(job, container, "terminated")["terminated"]
+            if ended["exitCode"] != 0:
+                raise _failure(f"{job} ({container})", result, ended, told)
+        return result
+
+    def _pod(self, job: str) -> Mapping[str, Any]:
+        for kind, pod in self._pods(job, _START_SECONDS):
+            if kind != "DELETED":
+                return pod
+        look = f"kubectl -n {self._cluster.namespace} describe job {job}"
+        raise TaskFailed(f"Job {job} got no pod within {_START_SECONDS} s, most often because of a quota: `{look}`.")
+
+    def _pods(self, job: str, seconds: float) -> Iterator[tuple[str, Mapping[str, Any]]]:
+        path = f"/api/v1/namespaces/{self._cluster.namespace}/pods"
+        return self._cluster.changes(path, seconds, labelSelector=f"{_JOB_NAME}={job}")
+
+    def _until(self, job: str, container: str, *wanted: str) -> Mapping[str, Any]:
+        """The container's state once it is one of these."""
+        told = ""
+        for kind, pod in self._pods(job, _DAY):
+            status = pod["status"]
+            states = {
+                item["name"]: item["state"]
+                for item in (*status.get("initContainerStatuses", ()), *status.get("containerStatuses", ()))
+            }
+            state = states.get(container, {})
+            if any(key in state for key in wanted):
+                return state
+            # A step before it failed, or its time was up.
+            if kind == "DELETED" or status.get("phase") in ("Failed", "Succeeded"):
+                why = status.get("message") or status.get("reason") or "its pod ended before"
+                raise TaskFailed(f"{job}: {container} never ran: {why}")
+            waits = state.get("waiting", {})
+            news = f"{waits.get('reason', '')} {waits.get('message', '')}".strip()
+            if news and waits.get("reason") not in ("PodInitializing", "ContainerCreating") and news != told:
+                told = news
+                self._say(f"  {container} waits: {news}")
+        raise TaskFailed(f"{job}: {container} did not run within a day")
+
+
+_DAY = 86400
+
+
+def _ended(pod: Pod) -> bool:
+    """Also before its phase says so."""
+    statuses = (pod.status and pod.status.containerStatuses) or []
+    over = bool(statuses) and all(item.state and item.state.terminated for item in statuses)
+    failed = bool(pod.status and pod.status.phase in ("Succeeded", "Failed"))
+    return over or failed or bool(pod.metadata and pod.metadata.deletionTimestamp)
+
+
+def _mark(words: Sequence[str]) -> str:
+    return hashlib.sha256("\0".join(words).encode()).hexdigest()[:16]
+
+
+def _result(line: str) -> Any:
+    """A task's result is a line of JSON; everything else is progress."""
+    if not line.startswith(("{", "[")):
+        return None
+    try:
+        return json.loads(line)
+    except ValueError:
+        return None
+
+
+def _failure(what: str, result: Any, ended: Mapping[str, Any], told: Sequence[str]) -> OpsError:
+    error = result.get("error") if isinstance(result, Mapping) else None
+    if isinstance(error, Mapping):
+        failed = TaskFailed(str(error.get("message")), str(error.get("code")))
+        return Refused(str(failed)) if ended["exitCode"] == 2 else failed
+    reason = f" ({ended['reason']})" if ended.get("reason") not in (None, "Error") else ""
+    tail = "\n".join(told[-10:])
+    return TaskFailed(f"{what} ended with exit code {ended['exitCode']}{reason}:\n{tail}")

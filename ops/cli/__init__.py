@@ -1,0 +1,1 @@
+"""The command `runbook`: one module per command group."""

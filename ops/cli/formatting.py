@@ -1,0 +1,187 @@
+"""What `history` and `diff` find out, and how it looks on a terminal."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+import typer
+
+from ops.errors import Refused
+from ops.stack.history import Entry
+from ops.stack.session import Session
+
+Row = Mapping[str, Any]
+
+
+def history(session: Session, size: int, page: int) -> list[dict[str, Any]]:
+    return [row(entry) for entry in session.reader.history(size, page)]
+
+
+def row(entry: Entry) -> dict[str, Any]:
+    release = entry.written
+    return {
+        "revision": entry.revision,
+        "when": entry.started.isoformat(),
+        "who": entry.who,
+        "action": entry.action,
+        "image": release.get("image"),
+        "git": release.get("git"),
+        "version": release.get("version"),
+        "schema": release.get("schema"),
+        "rollbackOf": release.get("rollbackOf"),
+        "result": entry.result,
+        "seconds": entry.seconds,
+        "changes": {op: count for op, count in entry.changes.items() if op != "same"},
+    }
+
+
+def print_history(rows: Sequence[Row]) -> None:
+    head = ("REVISION", "WHEN", "WHO", "ACTION", "IMAGE", "GIT", "SCHEMA", "RESULT", "TIME")
+    print_table(head, [_cells(item) for item in rows])
+
+
+def _cells(item: Row) -> tuple[str, ...]:
+    return (
+        str(item["revision"] or "-"),
+        local(item["when"]),
+        item["who"] or "-",
+        f"{item['action']} of {item['rollbackOf']}" if item["rollbackOf"] else item["action"],
+        shorter(item["image"]),
+        str(item["git"] or "-")[:10],
+        levels(item["schema"]),
+        item["result"],
+        "-" if item["seconds"] is None else f"{item['seconds']} s",
+    )
+
+
+def diff(session: Session, revision: int) -> list[dict[str, Any]]:
+    """What differs between that revision and now: image, schema, services and commands."""
+    from ops.decisions import releases
+    from ops.stack import stack_file
+
+    past = session.history()
+    entry = next((item for item in past.updates() if item.revision == revision), None)
+    if entry is None:
+        raise Refused(releases.no_such_revision(past, revision))
+    now = stack_file.read(session.file).config
+    found = releases.differences(entry.config, now)
+    return [{"path": path, "then": then, "now": current} for path, then, current in found]
+
+
+def print_differences(rows: Sequence[tuple[str, Any, Any]], then: str, now: str, *, err: bool = False) -> None:
+    if rows:
+        print_table(("WHAT", then, now), [(path, _text(a), _text(b)) for path, a, b in rows], err=err)
+    else:
+        print("No difference in image, schema, services or commands.", file=sys.stderr if err else sys.stdout)
+
+
+def print_table(head: Sequence[str], rows: Sequence[Sequence[str]], *, err: bool = False) -> None:
+    """Aligned columns. Not rich's table, which folds cells when piped and is slow at a thousand rows."""
+    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
+    lines = [
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+        for line in (head, *rows)
+    ]
+    typer.secho(lines[0], bold=True, err=err)
+    typer.echo("\n".join(lines[1:]), err=err)
+
+
+def local(when: str) -> str:
+    """A moment in the reader's own time zone."""
+    return f"{datetime.fromisoformat(when).astimezone():%Y-%m-%d %H:%M:%S}"
+
+
+def shorter(image: str | None) -> str:
+    """The image with twelve digits of its digest."""
+    if not image:
+        return "-"
+    name, _, digest = image.partition("@sha256:")
+    return f"{name.rsplit('/', 1)[-1]}@{digest[:12]}" if digest else name
+
+
+def levels(schema: Mapping[str, int] | None) -> str:
+    if not schema:
+        return "-"
+    return str(schema["min"]) if schema["min"] == schema["max"] else f"{schema['min']} to {schema['max']}"
+
+
+def _text(value: object) -> str:
+    return "-" if value is None else str(value)
+
+
+def of_backup(item: Row) -> str:
+    """What putting a backup in the live database's place means."""
+    level = "" if item["schema_level"] is None else f", schema level {item['schema_level']}"
+    return (
+        f"The database becomes what it was in backup {item['id']} ({local(item['created_at'])}{level}). What was "
+        "written since goes: a safety backup of it is made first. Customers see the maintenance page meanwhile."
+    )
+
+
+def print_backups(rows: Sequence[Row]) -> None:
+    head = ("BACKUP", "WHEN", "SIZE", "SCHEMA", "REVISION", "PROVEN")
+    print_table(head, [_backup_cells(item) for item in rows])
+
+
+def _backup_cells(item: Row) -> tuple[str, ...]:
+    release, test = item["release"] or {}, item["last_test"]
+    proven = local(item["proven_at"]) if item["proven_at"] else "not yet"
+    if test and test["result"] != "passed":
+        proven = f"FAILED {local(test['at'])}: {test['reason']}"
+    return (
+        item["id"],
+        local(item["created_at"]),
+        size(item["size_bytes"]),
+        _text(item["schema_level"]),
+        _text(release.get("revision")),
+        proven,
+    )
+
+
+def print_rotations(rows: Sequence[Row]) -> None:
+    head = ("SECRET", "KIND", "PERIOD", "PHASE", "AGE", "LIMIT", "NEXT", "PREVIOUS USED BY")
+    print_table(head, [_rotation_cells(item) for item in rows])
+
+
+_COMES = {
+    "wait": "",
+    "begin": "due since ",
+    "give": "bring a new value, due since ",
+    "retire": "previous to be retired since ",
+    "resume": "interrupted, run it again: ",
+}
+
+
+def _rotation_cells(item: Row) -> tuple[str, ...]:
+    users = item["previousUsedBy"]
+    told = "-" if users is None else ", ".join(f"{one['role']} x{one['count']}" for one in users) or "nobody"
+    return (
+        item["secret"],
+        item["kind"],
+        str(item["period"]),
+        item["phase"] + (f": {item['failure']}" if item["failure"] else ""),
+        days(item["ageSeconds"]),
+        days(item["maxAgeSeconds"]),
+        _COMES[item["next"]["action"]] + local(item["next"]["when"]),
+        told,
+    )
+
+
+def days(seconds: float) -> str:
+    """A span as people count it."""
+    if seconds < 2 * 86400:
+        return f"{seconds / 3600:.0f} h"
+    return f"{seconds / 86400:.0f} days"
+
+
+def size(count: int) -> str:
+    """Bytes as people read them."""
+    number, unit = float(count), "B"
+    for unit in ("B", "KiB", "MiB", "GiB", "TiB"):
+        if number < 1024 or unit == "TiB":
+            break
+        number /= 1024
+    return f"{number:.0f} {unit}" if unit == "B" else f"{number:.1f} {unit}"

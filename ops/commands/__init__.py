@@ -1,0 +1,1 @@
+"""What each command does: checks first, then the change, then the report."""

@@ -1,0 +1,78 @@
+"""`runbook backup`: what the tasks of the stack's own image find and do, asked from the operator's machine."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ops.adapters.cluster import Cluster
+from ops.adapters.task_jobs import TaskFailed, Tasks
+from ops.errors import Refused
+from ops.stack import stack_file
+from ops.stack.session import Session
+from ops.stack.stack_context import Facts, settings_of
+
+Backup = Mapping[str, Any]
+"""A row of `backup list`."""
+
+
+def tasks_of(session: Session, cluster: Cluster | None = None) -> Tasks:
+    """Tasks of the stack; refused when its settings have no backups."""
+    settings = settings_of(session.file)
+    if settings.backup is None:
+        raise Refused(
+            f"{session.file.name} has no runbook:backup, so stack {session.stack} has no backups: write it "
+            "(docs/backups.md), then deploy."
+        )
+    config = stack_file.read(session.file).config
+    return Tasks(cluster or session.cluster(settings, config), session.say)
+
+
+def listed(session: Session) -> list[dict[str, Any]]:
+    """Every backup, newest first, and what proves it."""
+    return tasks_of(session).run("backup", "list")
+
+
+def taken(session: Session) -> dict[str, Any]:
+    """A backup made now; its manifest."""
+    return tasks_of(session).run("backup", "create", "--kind", "manual")
+
+
+def proven(session: Session, backup: str | None) -> dict[str, Any]:
+    """The evidence of a restore test made now, of this backup or the newest."""
+    return tasks_of(session).prove(backup)
+
+
+def cleaned(session: Session, *, dry_run: bool) -> dict[str, Any]:
+    """What retention deletes, or would."""
+    return tasks_of(session).run("backup", "cleanup", *(("--dry-run",) if dry_run else ()))
+
+
+def find(backups: list[dict[str, Any]], wanted: str) -> Backup:
+    """The one backup whose id begins so."""
+    found = [item for item in backups if item["id"].startswith(wanted)]
+    if len(found) != 1:
+        have = "\n".join(f"  {item['id']}" for item in backups[:10]) or "  (none)"
+        what = "There is no backup" if not found else "There is more than one backup"
+        raise Refused(f"{what} {wanted}. The newest are:\n{have}")
+    return found[0]
+
+
+def gate(session: Session, facts: Facts, level: int) -> None:
+    """Refuse, before anything is changed, what the update's own gate would refuse: migrations without a proven backup.
+
+    `level` is the one the migrations lead to. Without a running stack there is nothing to ask yet.
+    """
+    plan = facts.settings.backup
+    if plan is None or facts.database.source != "asked" or facts.database.low >= level:
+        return
+    hours = str(plan.restore_test.max_age_hours)
+    try:
+        tasks_of(session, facts.cluster).run("backup", "gate", "--within-hours", hours, "--if-behind", str(level))
+    except TaskFailed as failed:
+        if failed.code != "not_proven":
+            raise
+        raise Refused(
+            f"{failed}\nNothing was changed. Prove a backup with `runbook backup verify`, or say why this release "
+            "migrates without one: --without-proof REASON."
+        ) from None

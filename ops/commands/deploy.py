@@ -1,0 +1,181 @@
+"""`runbook deploy`: checks, one update, and the old version back when it fails."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from ops.adapters import registry
+from ops.adapters.automation import Run
+from ops.adapters.registry import Image
+from ops.commands import backups, health
+from ops.commands.update import LockPolicy, apply, clear_way
+from ops.decisions import releases
+from ops.decisions.releases import Database
+from ops.errors import Interrupted, OpsError, Refused, RolledBack, Stuck
+from ops.stack.history import RELEASE, Entry
+from ops.stack.locks import exclusive, whoami
+from ops.stack.session import Session
+from ops.stack.stack_context import Facts, gather
+from ops.stack.stack_file import StackText
+from settings import Quarantined, Release
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What the operator asked for."""
+
+    image: str
+    git: str | None = None
+    version: str | None = None
+    schema: Mapping[str, int | None] = field(default_factory=dict)
+    allow_quarantined: str | None = None
+    allow_downtime: bool = False
+    without_proof: str | None = None
+
+
+def deploy(session: Session, wish: Wish, policy: LockPolicy) -> dict[str, Any]:
+    """Release an image. Returns what to report; raises an OpsError with the exit code otherwise."""
+    with exclusive(session.file, f"deploy {wish.image}"):
+        facts = gather(session, lambda: registry.resolve(wish.image), decides="release")
+        release = plan(facts, wish)
+        if not release.without_proof:
+            backups.gate(session, facts, release.schema_.level)
+        new = facts.checked({RELEASE: release.to_config(), **releases.quarantine_change(facts.now.quarantine)})
+        clear_way(session, facts, policy)
+        session.say(release.message, "bold")
+        run = apply(session, facts.text, new, f"{release.message} by {whoami()}", policy)
+        if not run.succeeded:
+            raise _undo(session, facts, new, release, run, policy)
+        return report(session, release, run)
+
+
+def plan(facts: Facts, wish: Wish) -> Release:
+    """The release to write, or a Refused that says which check it failed."""
+    image: Image = facts.extra
+    git = wish.git or image.git
+    if not git:
+        raise Refused(
+            f"{image.reference} does not say which commit it was built from: build it with the label "
+            f"{registry.GIT}, or give --git COMMIT."
+        )
+    schema = image.schema(wish.schema)
+    digest = image.reference.rsplit("@", 1)[1]
+    bad = releases.quarantined(digest, facts.now.quarantine)
+    if bad and not wish.allow_quarantined:
+        raise Refused(_quarantined(bad, facts))
+    # Without a ready pod nothing serves that the migration could break.
+    running = releases.last_good(facts.history) if facts.database.source == "asked" else None
+    resumed = releases.resumed(facts.now, image.reference, schema)
+    block = releases.deploy_gate(
+        schema, running.release if running else None, facts.database, allow_downtime=wish.allow_downtime
+    )
+    if block and not resumed:  # a resumed release passed the gate before, and may have migrated since
+        raise block.refusal()
+    return Release(
+        revision=resumed.revision if resumed else releases.next_revision(facts.now),
+        image=image.reference,
+        git=git,
+        version=wish.version or image.version,
+        schema_=schema,
+        allow_quarantined=wish.allow_quarantined if bad else None,
+        without_proof=wish.without_proof,
+    )
+
+
+def _quarantined(bad: Quarantined, facts: Facts) -> str:
+    release = facts.now.release
+    if release and release.action == "rollback" and not facts.now.finished:
+        return (
+            f"The rollback to revision {release.revision} was interrupted: finish it with "
+            f"`runbook rollback`. The image is quarantined: {bad.reason}"
+        )
+    return (
+        f"This image is quarantined since revision {bad.revision}: {bad.reason}\nDeploy another image, or "
+        "force it with --allow-quarantined REASON."
+    )
+
+
+def _undo(session: Session, facts: Facts, text: StackText, failed: Release, run: Run, policy: LockPolicy) -> OpsError:
+    """Put the last good release back after a failed update; the error to end with."""
+    why = run.why
+    good = releases.last_good(facts.history)
+    if good is None or good.release is None:
+        return Stuck(
+            f"Revision {failed.revision} failed, and it is the first: there is nothing to roll back to."
+            f"\n{why}\nRepair the cause and run the same command again.",
+            run.causes,
+        )
+    database = _database_after(facts, failed)
+    if block := releases.rollback_gate(good.release, database):
+        return Stuck(
+            f"Revision {failed.revision} failed, and revision {good.release.revision} cannot be put back.\n"
+            f"{why}\n{block.why}\n{block.then}",
+            run.causes,
+        )
+    session.say(f"Revision {failed.revision} failed, putting back revision {good.release.revision}:\n{why}", "red")
+    try:
+        back = _put_back(session, facts, text, failed, good, run.gist, policy)
+    except Interrupted:
+        return Interrupted(f"Revision {failed.revision} failed, and its rollback was stopped: run `runbook rollback`.")
+    except OpsError as error:
+        told = f"Revision {failed.revision} failed, and its rollback failed too:\n{error}"
+        return Stuck(told, [*run.causes, *error.causes])
+    return RolledBack(
+        f"Revision {failed.revision} failed and was rolled back: revision {back.revision} runs the image of "
+        f"revision {good.release.revision} again ({session.seconds:.1f} s in all).\n{run.gist}",
+        run.causes,
+    )
+
+
+def _database_after(facts: Facts, failed: Release) -> Database:
+    """The level after a failed update, whose migrations may or may not have run."""
+    backend = facts.settings.application.services[0]
+    try:
+        level = facts.cluster.schema_level(backend, facts.settings.commands)
+    except Refused:
+        level = None
+    if level is not None:
+        return releases.asked(level)
+    return Database(facts.database.low, max(facts.database.high, failed.schema_.level), "recorded")
+
+
+def _put_back(
+    session: Session,
+    facts: Facts,
+    text: StackText,
+    failed: Release,
+    good: Entry,
+    why: str,
+    policy: LockPolicy,
+) -> Release:
+    quarantine = facts.now.quarantine
+    if good.release and good.release.digest != failed.digest:
+        item = Quarantined(digest=failed.digest, revision=failed.revision, reason=why[:300])
+        quarantine = releases.with_quarantined(quarantine, item)
+    forced = good.release.allow_quarantined if good.release else None
+    changes = releases.rollback_changes(good, failed.revision + 1, failed, quarantine, forced)
+    release = Release.model_validate(changes[RELEASE])
+    session.say(release.message, "bold")
+    run = apply(session, text, text.edited(changes), f"{release.message} by {whoami()}", policy)
+    if not run.succeeded:
+        raise Stuck(run.why, run.causes)
+    problem = health.verify(facts, release, run.outputs.get("url"))
+    if problem:
+        raise Stuck(problem)
+    return release
+
+
+def report(session: Session, release: Release, run: Run) -> dict[str, Any]:
+    return {
+        "result": "succeeded",
+        "revision": release.revision,
+        "action": release.action,
+        "image": release.image,
+        "git": release.git,
+        "schema": release.schema_.to_config(),
+        "url": run.outputs.get("url"),
+        "changes": {op: count for op, count in run.changes.items() if op != "same"},
+        "seconds": round(session.seconds, 1),
+    }

@@ -1,0 +1,55 @@
+"""`runbook rotate --emergency` (HerbisVeritas "Rotation d'Urgence"): all values new at once, everybody logged out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from ops.adapters.task_jobs import Tasks
+from ops.commands.rotate import Walk
+from ops.commands.update import LockPolicy, clear_way
+from ops.decisions import rotation
+from ops.errors import Refused, Stuck
+from ops.stack import incidents
+from ops.stack.locks import exclusive
+from ops.stack.session import Session
+
+
+def emergency(
+    session: Session, wanted: Sequence[str], policy: LockPolicy, reason: str, confirm: Callable[[Sequence[str]], bool]
+) -> dict[str, Any]:
+    """Everything that can be replaced here is, everybody is logged out, and the old values are tried: refused."""
+    with exclusive(session.file, "rotate --emergency"):
+        walk = Walk.start(session, policy)
+        chosen = rotation.named(wanted, walk.rotations) or list(walk.rotations)
+        left = [name for name in chosen if rotation.brought(walk.rotations[name])]
+        names = [name for name in chosen if name not in left]
+        if not names:
+            raise Refused(
+                f"{', '.join(left)} come from outside: revoke them at their provider, and bring the new value with "
+                "`runbook rotate NAME --no-overlap`."
+            )
+        clear_way(session, walk.facts, policy)
+        if not confirm(names):
+            raise Refused("Not confirmed; nothing was changed.")
+        record = incidents.opened(
+            walk.facts.cluster, "emergency-rotation", {"reason": reason, "secrets": names, "left": left}
+        )
+        session.say(f"Incident record {record} is open.")
+        walk.emergency(names)
+        tasks = Tasks(walk.facts.cluster, session.say)
+        ended, tried = tasks.run("credentials", "log-out"), tasks.run("credentials", "try")
+        alive = [
+            f"{kind} {which}" for kind, found in tried.items() for which, is_ in found.items() if is_ == "accepted"
+        ]
+        done = {
+            **walk.report(names),
+            "left": left,
+            "incident": record,
+            "sessionsEnded": ended["sessions"],
+            "old": tried,
+        }
+        incidents.closed(walk.facts.cluster, record, {"result": "old values alive" if alive else "succeeded", **done})
+        if alive:
+            raise Stuck(f"These old credentials are still accepted: {', '.join(alive)}. Incident record {record}.")
+        return done

@@ -1,0 +1,89 @@
+"""Lockdown (HerbisVeritas "Emergency Commands"): known clients read, nobody writes, and it ends by the clock."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from lightkube.resources.core_v1 import ConfigMap
+
+from ops.commands.update import LockPolicy, apply, clear_way
+from ops.errors import OpsError, Refused, Stuck
+from ops.stack import incidents
+from ops.stack.locks import exclusive, whoami
+from ops.stack.session import Session
+from ops.stack.stack_context import Facts, gather
+from settings import Lockdown
+from settings.lockdown import GATE, LOCKDOWN
+
+_TERMINATION_SECONDS = 60
+"""Four times the grace period of a gate."""
+
+
+def switch(session: Session, policy: LockPolicy, wanted: Lockdown | None) -> dict[str, Any]:
+    """Lock down, change the lockdown there is, or end it, by one update. Ending what is not there changes nothing."""
+    with exclusive(session.file, "lockdown"):
+        facts = gather(session, decides="lockdown")
+        if facts.now.release is None:
+            raise Refused(f"Stack {session.stack} was never deployed: there is nothing to lock.")
+        clear_way(session, facts, policy)
+        before = facts.settings.lockdown
+        record = _record(facts, before, wanted)
+        after = wanted.model_copy(update={"incident": record}) if wanted else None
+        new = facts.checked({LOCKDOWN: after.to_config() if after else None})
+        word = f"on until {_utc(after.until)}: {after.reason}" if after else "off"
+        try:
+            run = apply(session, facts.text, new, f"lockdown {word} by {whoami()}", policy)
+        except OpsError as error:
+            _note(facts, record, {"result": error.brief})
+            raise
+        if not run.succeeded:
+            _note(facts, record, {"result": run.gist})
+            raise Stuck(f"The lockdown could not be {'begun' if after else 'ended'}:\n{run.why}", run.causes)
+        if before and after:
+            _await_rules(facts)
+        result = {
+            "result": "succeeded",
+            "lockdown": after.to_config() if after else None,
+            "incident": record,
+            "url": run.outputs.get("url"),
+            "seconds": round(session.seconds, 1),
+        }
+        if record and not after:
+            incidents.closed(facts.cluster, record, {"result": "ended", "endedBy": whoami()})
+        elif record:
+            _note(facts, record, {"result": "locked", "secondsToLock": result["seconds"]})
+        return result
+
+
+def _await_rules(facts: Facts) -> None:
+    """Until no gate answers by the rules of before: one that terminates serves whoever is still led to it."""
+    left = facts.cluster.await_terminated(GATE, _TERMINATION_SECONDS)
+    if left:
+        raise Stuck(
+            f"The lockdown is on with its new rules, but gates with the earlier ones have not ended within "
+            f"{_TERMINATION_SECONDS} s and may still answer: {', '.join(left)}. Look at the nodes that they are on."
+        )
+
+
+def _record(facts: Facts, before: Lockdown | None, wanted: Lockdown | None) -> str | None:
+    """The record of this lockdown: one for its whole life, also when it is made longer."""
+    known = before.incident if before and before.incident else None
+    if known and facts.cluster.find(ConfigMap, known) is None:
+        known = None
+    if wanted is None:
+        return known
+    facts_of_it = wanted.to_config()
+    if known is None:
+        return incidents.opened(facts.cluster, "lockdown", facts_of_it)
+    incidents.noted(facts.cluster, known, facts_of_it)
+    return known
+
+
+def _note(facts: Facts, record: str | None, what: dict[str, Any]) -> None:
+    if record:
+        incidents.noted(facts.cluster, record, what)
+
+
+def _utc(moment: datetime) -> str:
+    return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"

@@ -1,0 +1,48 @@
+"""Maintenance mode (HerbisVeritas "Emergency Commands"): customers get a page that says so, the pods stay."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ops.commands.update import LockPolicy, apply, clear_way
+from ops.errors import Refused, Stuck
+from ops.stack.locks import exclusive, whoami
+from ops.stack.session import Session
+from ops.stack.stack_context import Facts, gather
+from ops.stack.stack_file import StackText
+from settings import Maintenance
+
+MAINTENANCE = "runbook:maintenance"
+
+
+def switch(session: Session, policy: LockPolicy, wanted: Maintenance | None) -> dict[str, Any]:
+    """Turn maintenance mode on (with its reason) or off, by one update."""
+    with exclusive(session.file, "maintenance"):
+        facts = gather(session)
+        if facts.now.release is None:
+            raise Refused(f"Stack {session.stack} was never deployed: there is nothing to take out of service.")
+        new = facts.checked(changes(wanted))
+        clear_way(session, facts, policy)
+        word = f"maintenance on: {wanted.reason}" if wanted else "maintenance off"
+        run = apply(session, facts.text, new, f"{word} by {whoami()}", policy)
+        if not run.succeeded:
+            raise Stuck(f"Maintenance mode could not be switched:\n{run.why}", run.causes)
+        return {
+            "result": "succeeded",
+            "maintenance": wanted.to_config() if wanted else None,
+            "url": run.outputs.get("url"),
+            "seconds": round(session.seconds, 1),
+        }
+
+
+def changes(wanted: Maintenance | None) -> dict[str, Any]:
+    return {MAINTENANCE: wanted.to_config() if wanted else None}
+
+
+def turned_on(session: Session, facts: Facts, reason: str, policy: LockPolicy) -> StackText:
+    """The stack file as it is under maintenance, after the update that turned it on."""
+    text = facts.checked(changes(Maintenance(reason=reason)))
+    run = apply(session, facts.text, text, f"maintenance on: {reason} by {whoami()}", policy)
+    if not run.succeeded:
+        raise Stuck(f"Maintenance mode could not be turned on; no data was touched:\n{run.why}", run.causes)
+    return text

@@ -1,0 +1,27 @@
+"""`runbook quarantine`: the digests that were rolled back."""
+
+from __future__ import annotations
+
+from ops.decisions import releases
+from ops.stack import stack_file
+from ops.stack.locks import exclusive
+from ops.stack.session import Session
+from settings import Quarantined
+
+
+def listed(session: Session) -> tuple[Quarantined, ...]:
+    return _now(session).quarantine
+
+
+def lift(session: Session, digest: str) -> Quarantined:
+    """Take one digest off the list in the stack file, and say which."""
+    with exclusive(session.file, "quarantine lift"):
+        before = _now(session).quarantine
+        after = releases.without_quarantined(before, digest)
+        stack_file.read(session.file).edited(releases.quarantine_change(after)).save()
+        return next(item for item in before if item not in after)
+
+
+def _now(session: Session) -> releases.Standing:
+    newest = next(session.history().updates(), None)
+    return releases.standing(stack_file.read(session.file).config, newest)

@@ -1,0 +1,175 @@
+"""`runbook restore`: beside the live database, or in its place under maintenance (runbook-de-production §2, §6).
+
+In place, what exists on the database server tells where it stands, so that a killed run is continued by the same
+command, or undone. The old database is dropped only after the release has passed its checks on the restored one,
+and its safety backup was verified.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from ops.adapters.automation import Run
+from ops.adapters.task_jobs import Tasks
+from ops.commands import backups
+from ops.commands.backups import Backup, tasks_of
+from ops.commands.maintenance import changes as maintenance
+from ops.commands.maintenance import turned_on
+from ops.commands.update import LockPolicy, apply, clear_way
+from ops.decisions import releases
+from ops.errors import OpsError, Refused, RolledBack, Stuck
+from ops.stack import stack_file
+from ops.stack.history import RELEASE
+from ops.stack.locks import exclusive, whoami
+from ops.stack.session import Session
+from ops.stack.stack_context import Facts, gather
+from settings import Release
+
+Confirm = Callable[[Backup], bool]
+GOING = ("prepared", "swapped")
+"""Phases of a restore in place that go on with what there is."""
+
+
+def into(session: Session, backup: str, database: str) -> dict[str, Any]:
+    """Restore into a new database beside the live one, which is not touched."""
+    tasks = tasks_of(session)
+    chosen = backups.find(tasks.run("backup", "list"), backup)
+    return tasks.run("restore", "into", "--backup", chosen["id"], "--database", database)
+
+
+def state(session: Session) -> dict[str, Any]:
+    """Where a restore in place stands."""
+    return tasks_of(session).run("restore", "state")
+
+
+def in_place(session: Session, wanted: str, policy: LockPolicy, confirm: Confirm) -> dict[str, Any]:
+    """Put a backup's data in the live database's place; the release stays."""
+    with exclusive(session.file, f"restore {wanted}"):
+        facts = gather(session)
+        release = _running(session, facts)
+        tasks = tasks_of(session, facts.cluster)
+        now = tasks.run("restore", "state")
+        chosen = backups.find(tasks.run("backup", "list"), wanted)
+        _same(now, chosen)
+        level = chosen["schema_level"]
+        if level is not None and (block := releases.rollback_gate(release, releases.asked(level))):
+            raise Refused(
+                f"Backup {chosen['id']} is of schema level {level}, on which revision {release.revision} cannot serve. "
+                "To go back to the release before together with its data: `runbook rollback --restore-database`.\n"
+                f"{block.why}"
+            )
+        clear_way(session, facts, policy)
+        if not confirm(chosen):
+            raise Refused("Not confirmed; nothing was changed.")
+        restored = release.model_copy(update={"restored_from": chosen["id"]})
+        run = exchange(
+            session, facts, tasks, chosen, {RELEASE: restored.to_config()}, f"restore {chosen['id']}", policy
+        )
+        return {
+            "result": "succeeded",
+            "backup": chosen["id"],
+            "revision": release.revision,
+            "url": run.outputs.get("url"),
+            "seconds": round(session.seconds, 1),
+        }
+
+
+def exchange(
+    session: Session,
+    facts: Facts,
+    tasks: Tasks,
+    backup: Backup,
+    after: Mapping[str, Any],
+    message: str,
+    policy: LockPolicy,
+) -> Run:
+    """The database's exchange: maintenance on, safety backup and restored copy, swap, and an update with the changes
+    `after` that proves the release and takes maintenance off. When that fails the old database is put back."""
+    before = {key: facts.text.config.get(key) for key in after}
+    facts.text = turned_on(session, facts, message, policy)
+    if tasks.run("restore", "state")["phase"] not in GOING:
+        tasks.run("restore", "prepare", "--backup", backup["id"])
+    swapped = tasks.run("restore", "swap")
+    # The same backup can be restored again, the database that it replaces cannot: the checks run again each time.
+    release = {**after[RELEASE], "restoredOver": swapped["safety"]}
+    new = facts.checked({**after, RELEASE: release, **maintenance(None)})
+    run = apply(session, facts.text, new, f"{message} by {whoami()}", policy)
+    if not run.succeeded:
+        raise _undone(session, facts, tasks, before, backup, run, policy)
+    tasks.run("restore", "finish")
+    return run
+
+
+def _undone(
+    session: Session,
+    facts: Facts,
+    tasks: Tasks,
+    before: Mapping[str, Any],
+    backup: Backup,
+    failed: Run,
+    policy: LockPolicy,
+) -> OpsError:
+    """Put the old database and the stack file back after a failed check; the error to end with."""
+    why = failed.why
+    session.say(f"The release does not pass its checks on {backup['id']}: the old database comes back.\n{why}", "red")
+    try:
+        tasks.run("restore", "undo")
+        facts.text = stack_file.read(session.file)
+        text = facts.checked({**before, **maintenance(None)})
+        run = apply(session, facts.text, text, f"restore undone by {whoami()}", policy)
+    except OpsError as error:
+        told = f"The restore failed, and undoing it failed too. Maintenance mode is still on.\n{why}\n{error}"
+        return Stuck(told, [*failed.causes, *error.causes])
+    if not run.succeeded:
+        return Stuck(f"The restore failed; the old database is back, but not the release:\n{run.why}", run.causes)
+    return RolledBack(
+        f"The release did not pass its checks on backup {backup['id']}; the database is what it was. The restored copy "
+        f"is kept for you to look at; `runbook restore --finish` drops it.\n{why}",
+        failed.causes,
+    )
+
+
+def undo(session: Session, policy: LockPolicy) -> dict[str, Any]:
+    """Bring the database from before the restore back, and take maintenance off."""
+    with exclusive(session.file, "restore --undo"):
+        facts = gather(session)
+        _running(session, facts)
+        clear_way(session, facts, policy)
+        told = tasks_of(session, facts.cluster).run("restore", "undo")
+        run = apply(session, facts.text, facts.checked(maintenance(None)), f"restore undone by {whoami()}", policy)
+        if not run.succeeded:
+            raise Stuck(f"The old database is back, but maintenance mode is still on:\n{run.why}", run.causes)
+        return {"result": "succeeded", **told, "url": run.outputs.get("url"), "seconds": round(session.seconds, 1)}
+
+
+def finish(session: Session) -> dict[str, Any]:
+    """Drop the database that is left beside the live one, once its backup is verified."""
+    with exclusive(session.file, "restore --finish"):
+        return tasks_of(session).run("restore", "finish")
+
+
+def before_release(found: list[dict[str, Any]], target: Release) -> Backup:
+    """The newest backup made before a release's migrations on which the target can serve."""
+    serves = target.schema_
+    for item in found:
+        if item["kind"] == "pre-release" and item["schema_level"] is not None and serves.serves(item["schema_level"]):
+            return item
+    raise Refused(
+        f"There is no pre-release backup of a schema level that revision {target.revision} serves on ({serves.min} to "
+        f"{serves.max}): `runbook backup list` shows what there is, `runbook restore ID --into NEW` gets at its data."
+    )
+
+
+def _running(session: Session, facts: Facts) -> Release:
+    if facts.now.release is None:
+        raise Refused(f"Stack {session.stack} was never deployed: there is no database to restore.")
+    return facts.now.release
+
+
+def _same(now: Mapping[str, Any], chosen: Backup) -> None:
+    if now["phase"] in GOING and now["backup"] != chosen["id"]:
+        raise Refused(
+            f"A restore of {now['backup']} was interrupted (phase {now['phase']}): finish it with the same command, or "
+            "take it back with `runbook restore --undo`."
+        )

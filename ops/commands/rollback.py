@@ -1,0 +1,165 @@
+"""`runbook rollback`: the gate, the question, one update without migrations, and proof that it serves."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from ops.adapters.automation import Run
+from ops.adapters.task_jobs import Tasks
+from ops.commands import health
+from ops.commands.backups import Backup, find, tasks_of
+from ops.commands.deploy import report
+from ops.commands.restore import GOING, before_release, exchange
+from ops.commands.update import LockPolicy, apply, clear_way
+from ops.decisions import releases
+from ops.decisions.releases import Database
+from ops.errors import Refused, Stuck
+from ops.progress import Progress
+from ops.stack.history import RELEASE, Entry
+from ops.stack.locks import exclusive, whoami
+from ops.stack.session import Session
+from ops.stack.stack_context import Facts, gather
+from ops.stack.stack_file import StackText
+from settings import Quarantined, Release
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What the operator asked for."""
+
+    to: int | None = None
+    reason: str = "rolled back by hand"
+    quarantine: bool = True
+    allow_quarantined: str | None = None
+    preview: bool = True
+    restore_database: bool = False
+    automatic: bool = False
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What the rollback would write."""
+
+    leaving: Release
+    release: Release
+    text: StackText
+    changes: Mapping[str, Any]
+    differences: list[tuple[str, Any, Any]]
+    target: int
+    restore: Backup | None = None
+    """The backup whose data comes back together with the release."""
+
+
+Confirm = Callable[[Plan, Run | None], bool]
+Judge = Callable[[Facts], object]
+
+
+def rollback(
+    session: Session, wish: Wish, policy: LockPolicy, confirm: Confirm, judge: Judge = lambda _: None
+) -> dict[str, Any]:
+    """Go back to an earlier release. Returns what to report, or raises an OpsError with the exit code.
+
+    `judge` sees what is known before anything is planned, and raises what speaks against it.
+    """
+    with exclusive(session.file, "rollback"):
+        facts = gather(session, decides="release")
+        judge(facts)
+        if next(facts.history.updates(), None) is None:
+            raise Refused(
+                f"Stack {session.stack} was never deployed: there is nothing to roll back. "
+                "Start with `runbook deploy IMAGE`."
+            )
+        tasks = tasks_of(session, facts.cluster) if wish.restore_database else None
+        plan = _with_its_data(facts, wish, tasks) if tasks else _resume(facts, wish) or make_plan(facts, wish)
+        clear_way(session, facts, policy)
+        if not confirm(plan, _preview(session, plan) if wish.preview else None):
+            raise Refused("Not confirmed; nothing was changed.")
+        session.say(plan.release.message, "bold")
+        if tasks and plan.restore:
+            run = exchange(session, facts, tasks, plan.restore, plan.changes, plan.release.message, policy)
+        else:
+            run = apply(session, facts.text, plan.text, _message(plan, wish), policy)
+        if not run.succeeded:
+            raise Stuck(f"The rollback to revision {plan.target} failed:\n{run.why}", run.causes)
+        if problem := health.verify(facts, plan.release, run.outputs.get("url")):
+            raise Stuck(f"Revision {plan.target} was put back, but it does not serve: {problem}")
+        return {**report(session, plan.release, run), "target": plan.target, "left": plan.leaving.revision}
+
+
+def _message(plan: Plan, wish: Wish) -> str:
+    """An automatic one says so: nobody remembers having typed it."""
+    why = f", {wish.reason}" if wish.automatic else ""
+    return f"{plan.release.message}{why} by {whoami()}"
+
+
+def _target(facts: Facts, wish: Wish) -> Entry:
+    forced = wish.allow_quarantined is not None
+    return releases.rollback_target(facts.history, facts.now, wish.to, allow_quarantined=forced)
+
+
+def _with_its_data(facts: Facts, wish: Wish, tasks: Tasks) -> Plan:
+    """Back to a release together with the data it had: from the backup made before the migrations that came after it,
+    or from the one whose restore was interrupted."""
+    target = _target(facts, wish)
+    if target.release is None:
+        raise ValueError("the target of a rollback has a release")
+    now, found = tasks.run("restore", "state"), tasks.run("backup", "list")
+    going = now["backup"] if now["phase"] in GOING else None
+    backup = find(found, going) if going else before_release(found, target.release)
+    level = backup["schema_level"]
+    return replace(make_plan(facts, wish, releases.asked(level), backup["id"]), restore=backup)
+
+
+def make_plan(facts: Facts, wish: Wish, database: Database | None = None, restored_from: str | None = None) -> Plan:
+    """Where to go and what to write, or a Refused that says which check failed."""
+    forced = wish.allow_quarantined
+    target = _target(facts, wish)
+    leaving = facts.now.release
+    if leaving is None or target.release is None:
+        raise ValueError("a target was found, so there is a release to leave")
+    if block := releases.rollback_gate(target.release, database or facts.database):
+        raise block.refusal()
+    quarantine = facts.now.quarantine
+    if wish.quarantine and leaving.digest != target.release.digest:
+        item = Quarantined(digest=leaving.digest, revision=leaving.revision, reason=wish.reason)
+        quarantine = releases.with_quarantined(quarantine, item)
+    if not releases.quarantined(target.release.digest, quarantine):
+        forced = None
+    changes = releases.rollback_changes(
+        target, releases.next_revision(facts.now), leaving, quarantine, forced, restored_from
+    )
+    text = facts.checked(changes)
+    return Plan(
+        leaving=leaving,
+        release=Release.model_validate(changes[RELEASE]),
+        text=text,
+        changes=changes,
+        differences=releases.differences(facts.text.config, text.config),
+        target=target.release.revision,
+    )
+
+
+def _resume(facts: Facts, wish: Wish) -> Plan | None:
+    """The rollback that a killed run left unfinished: the stack file already says where it goes."""
+    release = facts.now.release
+    if facts.now.finished or release is None or release.action != "rollback" or wish.to is not None:
+        return None
+    if block := releases.rollback_gate(release, facts.database):
+        raise block.refusal()
+    left = next((entry.release for entry in facts.history.updates() if entry.revision == release.rollback_of), None)
+    return Plan(left or release, release, facts.text, {}, [], release.revision)
+
+
+def _preview(session: Session, plan: Plan) -> Run:
+    """What the engine would do, asked with a scratch copy of the stack file."""
+    scratch = plan.text.beside()
+    try:
+        with Progress(session.console) as progress:
+            run = session.engine.preview(scratch, progress)
+    finally:
+        scratch.unlink()
+    if not run.succeeded:
+        raise Refused(f"The preview failed; nothing was changed.\n{run.why}")
+    return run

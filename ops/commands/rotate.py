@@ -1,0 +1,224 @@
+"""`runbook rotate`: one secret after another from its old value to a new one, without a failed request.
+
+Every step is one update with the state it makes true in the stack file (HerbisVeritas "Rotation Clés Sécurité",
+runbook-de-production §4). A step that fails before the old value is retired goes back to it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+from ops.adapters.automation import Run
+from ops.commands.update import LockPolicy, apply, clear_way
+from ops.decisions import rotation
+from ops.decisions.rotation import NEXT, RESTING, Due
+from ops.errors import OpsError, Refused, RolledBack, Stuck
+from ops.stack.history import ROTATED
+from ops.stack.locks import exclusive, whoami
+from ops.stack.secret_values import Values, read_values, stored, without_dead
+from ops.stack.session import Session
+from ops.stack.stack_context import Facts, gather
+from settings.rotation import Rotated, Rotating
+
+Bring = Callable[[Rotating], Values]
+"""Asks for the values of a secret that comes from outside."""
+DOES = ("resume", "retire", "begin")
+"""What `--due` does by itself."""
+_WITHOUT_UPDATE = ("tested",)
+"""Phases that an update before them has proven already."""
+_ACCEPTED_BY_PODS = ("key", "given")
+"""Kinds whose pods have to be told of the new value before it is used; servers know both by themselves."""
+
+
+def rotate(
+    session: Session, wanted: Sequence[str], policy: LockPolicy, bring: Bring, *, overlap: bool
+) -> dict[str, Any]:
+    """Rotate these secrets together; what was interrupted is finished. Without `overlap` old values go at once."""
+    with exclusive(session.file, "rotate"):
+        walk = Walk.start(session, policy)
+        names = rotation.named(wanted, walk.rotations)
+        if overlap:
+            walk.refuse_within_overlap(names)
+        clear_way(session, walk.facts, policy)
+        # Their overlap is over, and nobody retired the previous value yet: that comes before a new one.
+        late = [name for name in names if overlap and walk.rotations[name].state.phase == "verified"]
+        walk.go(names, bring, overlap=overlap)
+        if late := [name for name in late if walk.rotations[name].state.phase == "retired"]:
+            walk.go(late, bring, overlap=overlap)
+        return walk.report(names)
+
+
+def due(session: Session, policy: LockPolicy) -> dict[str, Any]:
+    """Advance everything that is due; tells what is not, and when it will be."""
+    with exclusive(session.file, "rotate --due"):
+        walk = Walk.start(session, policy)
+        found = walk.due()
+        now = {action: [item.secret for item in found if item.action == action] for action in DOES}
+        if any(now.values()):
+            clear_way(session, walk.facts, policy)
+        failures = [why for action, names in now.items() for why in walk.each(names, overlap=action != "retire")]
+        if failures:
+            raise RolledBack("\n".join(failures))
+        rest = [item for item in found if item.action not in DOES]
+        done = walk.report([name for names in now.values() for name in names])
+        return {**done, "notDue": [vars(item) | {"when": item.when.isoformat()} for item in rest]}
+
+
+class Walk:
+    """Rotations on one stack, step by step."""
+
+    def __init__(self, session: Session, facts: Facts, policy: LockPolicy) -> None:
+        self._session, self.facts, self._policy = session, facts, policy
+        self.rotations: dict[str, Rotating] = dict(facts.settings.rotations())
+        last = next((entry for entry in facts.history if entry.succeeded), None)
+        proven = (last.config.get(ROTATED) or {}) if last else {}
+        self._proven = {name: Rotated.model_validate(state) for name, state in proven.items()}
+
+    @classmethod
+    def start(cls, session: Session, policy: LockPolicy) -> Walk:
+        facts = gather(session)
+        if facts.now.release is None:
+            raise Refused(f"Stack {session.stack} was never deployed: `runbook deploy IMAGE` makes its first secrets.")
+        return cls(session, facts, policy)
+
+    def due(self) -> list[Due]:
+        """Every secret, what there is to do first."""
+        at = datetime.now(UTC)
+        # A secret that was never rotated is as old as the stack.
+        since = min(entry.started for entry in self.facts.history)
+        found = [
+            replace(item, action="resume") if item.action == "wait" and self._killed(item.secret) else item
+            for item in (rotation.due(rotating, at, since) for rotating in self.rotations.values())
+        ]
+        return sorted(found, key=lambda item: (item.action == "wait", item.when))
+
+    def refuse_within_overlap(self, names: Sequence[str]) -> None:
+        """A third value would need the slot of one that is still accepted."""
+        for name in names:
+            now = self.rotations[name]
+            waits = now.state.phase == "verified" and rotation.ended(now, datetime.now(UTC), overlap=True)
+            if waits and not self._killed(name):
+                raise Refused(
+                    f"{name} was rotated, and its previous value is accepted until {now.overlap_until}. To end that "
+                    f"now: `runbook rotate {name} --no-overlap`."
+                )
+
+    def each(self, names: Sequence[str], *, overlap: bool) -> list[str]:
+        """All together, with few rollouts; when that fails one by one, so that a bad one keeps none of the others."""
+        failures: list[str] = []
+        groups = [names] if names else []
+        while groups:
+            group = groups.pop()
+            try:
+                self.go(group, read_values, overlap=overlap)
+            except RolledBack as failure:
+                self._session.say(str(failure), "red")
+                if len(group) == 1:
+                    failures.append(str(failure))
+                else:
+                    groups = [[name] for name in group]
+        return failures
+
+    def go(self, names: Sequence[str], bring: Bring, *, overlap: bool) -> None:
+        """Rotate these, or go on with what was interrupted, until the previous values wait to be retired."""
+        begun: dict[str, Rotated] = {}
+        for name in names:
+            rotating = self.rotations[name]
+            state = rotating.state
+            if self._killed(name):
+                self._session.say(f"{name}: going on with period {state.period}, phase {state.phase}")
+                self._step({name: state})
+            elif state.phase in RESTING:
+                begun[name] = rotation.begun(rotating, datetime.now(UTC))
+                if rotation.brought(rotating):
+                    self.facts.text = stored(self._session, begun[name].period, bring(rotating))
+        if begun:
+            self._step(begun)
+        while going := [n for n in names if not rotation.ended(self.rotations[n], datetime.now(UTC), overlap=overlap)]:
+            phase = min((self.rotations[name].state.phase for name in going), key=list(NEXT).index)
+            at = datetime.now(UTC)
+            states = {name: self.rotations[name].state for name in going}
+            self._step({n: rotation.moved(now, NEXT[phase], at) for n, now in states.items() if now.phase == phase})
+
+    def emergency(self, names: Sequence[str]) -> None:
+        """New values at once, everywhere; the old ones are dead when the update ends."""
+        at = datetime.now(UTC)
+        self._step({name: self._urgent(name, at) for name in names})
+
+    def _urgent(self, name: str, at: datetime) -> Rotated:
+        rotating = self.rotations[name]
+        if rotating.state.emergency and self._killed(name):
+            return rotating.state  # killed in the middle: the values it made were nobody's but ours
+        return rotation.begun(rotating, at, emergency=True)
+
+    def report(self, names: Sequence[str]) -> dict[str, Any]:
+        return {
+            "result": "succeeded",
+            "rotated": {name: self.rotations[name].state.to_config() for name in names},
+            "url": self.facts.extra,
+            "seconds": round(self._session.seconds, 1),
+        }
+
+    def _killed(self, name: str) -> bool:
+        """Whether the update that makes the state in the file true did not succeed yet."""
+        state = self.rotations[name].state
+        return bool(state.started_at) and self._proven.get(name) != state
+
+    def _step(self, states: Mapping[str, Rotated]) -> None:
+        """Make these states true by one update; when that fails, go back."""
+        before = {name: self.rotations[name].state for name in states}
+        phase = next(iter(states.values())).phase
+        names = ", ".join(states)
+        self._session.say(f"{names}: {phase}", "bold")
+        if phase in _WITHOUT_UPDATE or (phase == "dual" and not self._told_to_pods(states)):
+            self._write(states).save()
+            return
+        old = self.facts.text
+        if phase == "retired":
+            self.facts.text = without_dead(self.facts.text, [self.rotations[name] for name in states])
+        run = self._apply(old, states, f"rotate {names} to {phase}")
+        if not run.succeeded:
+            raise self._back(old, before, states, run)
+
+    def _told_to_pods(self, states: Mapping[str, Rotated]) -> bool:
+        return any(self.rotations[name].kind in _ACCEPTED_BY_PODS for name in states)
+
+    def _back(self, old: Any, before: Mapping[str, Rotated], states: Mapping[str, Rotated], failed: Run) -> OpsError:
+        """After a failed step: the previous value again, or, when it was to be retired, once more accepted."""
+        why, causes = failed.why, failed.causes
+        names = ", ".join(states)
+        if any(state.emergency for state in states.values()):
+            return Stuck(f"The emergency rotation of {names} failed; run the same command again.\n{why}", causes)
+        at = datetime.now(UTC)
+        retiring = next(iter(states.values())).phase == "retired"
+        if retiring:
+            back: Mapping[str, Rotated] = before
+            self.facts.text = old
+        else:
+            back = {name: rotation.moved(state, "failed", at, failed.gist) for name, state in states.items()}
+        self._session.say(f"{names} failed, going back:\n{why}", "red")
+        run = self._apply(self.facts.text, back, f"rotate {names} back")
+        if not run.succeeded:
+            both = [*causes, *run.causes]
+            return Stuck(f"The rotation of {names} failed, and going back failed too:\n{why}\n{run.why}", both)
+        if retiring:
+            return RolledBack(f"The previous value of {names} could not be retired; both are valid.\n{why}", causes)
+        return RolledBack(f"{names} could not be rotated; the previous value is in use.\n{why}", causes)
+
+    def _write(self, states: Mapping[str, Rotated]) -> Any:
+        written = {**(self.facts.text.config.get(ROTATED) or {})}
+        written |= {name: state.to_config() for name, state in states.items()}
+        self.facts.text = self.facts.checked({ROTATED: written})
+        for name, state in states.items():
+            self.rotations[name] = replace(self.rotations[name], state=state)
+        return self.facts.text
+
+    def _apply(self, old: Any, states: Mapping[str, Rotated], message: str) -> Run:
+        run = apply(self._session, old, self._write(states), f"{message} by {whoami()}", self._policy)
+        if run.succeeded:
+            self._proven |= states
+            self.facts.extra = run.outputs.get("url")
+        return run

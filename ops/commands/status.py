@@ -1,0 +1,149 @@
+"""`runbook status`: what runs, and whether it is well."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from datetime import UTC, datetime
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from ops.cli.formatting import levels, local, row
+from ops.commands import health
+from ops.decisions import releases
+from ops.errors import Refused
+from ops.stack import stack_file
+from ops.stack.history import PAGE
+from ops.stack.session import Session
+from ops.stack.stack_context import outputs, pending_creates, settings_of
+
+
+def status(session: Session) -> dict[str, Any]:
+    """Everything asked at once. A part that could not be asked says why instead."""
+    settings, text = settings_of(session.file), stack_file.read(session.file)
+    services = settings.application.services
+    with ThreadPoolExecutor(max_workers=8) as pool:
+        past_, state_ = pool.submit(session.reader.history, PAGE, 1), pool.submit(session.reader.state)
+        locks_ = pool.submit(session.locks)
+        cluster_ = pool.submit(session.cluster, settings, text.config)
+        rollouts_ = pool.submit(lambda: cluster_.result().rollouts(services))
+        level_ = pool.submit(lambda: cluster_.result().schema_level(services[0], settings.commands))
+        past, state, locks = past_.result(), state_.result(), locks_.result()
+        url = outputs(state).get("url")
+        report = health.ask(url) if isinstance(url, str) else None
+        problems: list[str] = []
+        rollouts = _or_problem(rollouts_, problems, [])
+        level = _or_problem(level_, problems, None)
+    updates = [entry for entry in past if entry.kind == "update" and entry.release]
+    now = releases.standing(text.config, next(iter(updates), None))
+    release = now.release.to_config() if now.release else {}
+    return {
+        "stack": session.stack,
+        **{key: release.get(key) for key in ("revision", "image", "git", "version", "action")},
+        "finished": now.finished,
+        "schema": {"database": level, "release": release.get("schema")},
+        "services": [
+            {
+                "name": it.service,
+                "ready": it.ready,
+                "wanted": it.wanted,
+                "settled": it.settled,
+                "image": it.image,
+            }
+            for it in rollouts
+        ],
+        "url": url if isinstance(url, str) else None,
+        "health": {"status": report.status, "detail": report.detail} if report else None,
+        "lock": None if locks is None else [str(lock) for lock in locks],
+        "pending": [item["urn"] for item in pending_creates(state)],
+        "quarantine": [item.to_config() for item in now.quarantine],
+        "lockdown": releases.locked(settings.lockdown, datetime.now(UTC)),
+        "lastUpdate": row(past[0]) if past else None,
+        "problems": problems,
+    }
+
+
+def healthy(found: Mapping[str, Any]) -> bool:
+    """Deployed, finished, every pod ready on the newest template, and the health report not bad."""
+    return (
+        found["revision"] is not None
+        and found["finished"]
+        and bool(found["services"])
+        and all(item["settled"] for item in found["services"])
+        and (found["health"] is None or found["health"]["status"] in (None, 200))
+        and found["lastUpdate"]["result"] == "succeeded"
+    )
+
+
+def _or_problem(future: Future[Any], problems: list[str], otherwise: Any) -> Any:
+    try:
+        return future.result()
+    except Refused as error:
+        if str(error) not in problems:
+            problems.append(str(error))
+        return otherwise
+
+
+def print_status(found: Mapping[str, Any]) -> None:
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, value in [*_release(found), *_running(found), *_upkeep(found)]:
+        table.add_row(name, value)
+    Console(highlight=False).print(table)
+
+
+def _release(found: Mapping[str, Any]) -> list[tuple[str, str]]:
+    if found["revision"] is None:
+        return [("stack", found["stack"]), ("revision", "never deployed: `runbook deploy IMAGE`")]
+    unfinished = "" if found["finished"] else "  [yellow]not finished: run the same command again[/]"
+    database, serves = found["schema"]["database"], levels(found["schema"]["release"])
+    return [
+        ("stack", found["stack"]),
+        ("revision", f"{found['revision']} ({found['action']}){unfinished}"),
+        ("image", found["image"]),
+        ("git", found["git"] + (f", version {found['version']}" if found["version"] else "")),
+        ("schema", f"database at {'unknown' if database is None else database}, release serves {serves}"),
+    ]
+
+
+def _running(found: Mapping[str, Any]) -> list[tuple[str, str]]:
+    rows = [
+        (it["name"], f"[{'green' if it['settled'] else 'red'}]{it['ready']} of {it['wanted']} pods ready[/]")
+        for it in found["services"]
+    ]
+    if report := found["health"]:
+        told = f"{report['status']} {report['detail']}" if report["status"] else f"not asked: {report['detail']}"
+        colour = "green" if report["status"] == 200 else "red"
+        rows.append(("health", f"[{colour}]{escape(told)}[/] {found['url']}"))
+    return rows
+
+
+def _upkeep(found: Mapping[str, Any]) -> list[tuple[str, str]]:
+    locks, last = found["lock"], found["lastUpdate"]
+    rows = [
+        ("lock", "this backend shows it only to updates" if locks is None else ", ".join(locks) or "none"),
+        ("pending", ", ".join(found["pending"]) or "nothing"),
+    ]
+    if last:
+        told = f"{last['result']}, {local(last['when'])}, {last['seconds']} s, by {last['who'] or 'unknown'}"
+        rows.append(("last update", told))
+    for item in found["quarantine"]:
+        reason = escape(textwrap.shorten(item["reason"], 100, placeholder=" …"))
+        rows.append(("quarantine", f"{item['digest'][:19]} revision {item['revision']}: {reason}"))
+    if (locked := found["lockdown"])["state"] != "off":
+        rows.append(("lockdown", _locked(locked)))
+    return rows + [("problem", f"[red]{escape(problem)}[/]") for problem in found["problems"]]
+
+
+def _locked(found: Mapping[str, Any]) -> str:
+    it = found["lockdown"]
+    until = local(it["until"])
+    if found["state"] == "over":
+        return f"[yellow]ended at {until}; CronJobs start again after `runbook security unlock`[/]"
+    reason = escape(textwrap.shorten(it["reason"], 100, placeholder=" …"))
+    return f"[red]until {until} ({found['secondsLeft']} s)[/] {reason}"

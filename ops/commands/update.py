@@ -1,0 +1,130 @@
+"""Running one update safely: locks, what a killed run left, and the stack file if nothing was changed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from ops.adapters.automation import Run
+from ops.causes.watch import FailureWatch
+from ops.errors import Interrupted, Refused
+from ops.progress import Progress
+from ops.stack import incidents, stack_file
+from ops.stack.locks import EngineLock, Locked, all_abandoned
+from ops.stack.session import Session
+from ops.stack.stack_context import Facts, settings_of
+from ops.stack.stack_file import StackText
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
+    from pulumi.automation.events import EngineEvent
+
+    from ops.adapters.cluster import Cluster
+
+
+@dataclass(frozen=True)
+class LockPolicy:
+    """What to do about another engine's lock: `break_it` asks `confirm` first."""
+
+    break_it: bool
+    confirm: Callable[[str], bool]
+    gone: Callable[[Sequence[EngineLock]], bool] = all_abandoned
+    """Whether the owners are known to be gone."""
+
+
+def clear_way(session: Session, facts: Facts, policy: LockPolicy) -> None:
+    """Before anything is changed: no engine holds the stack, and nothing is left pending by a killed one."""
+    free(session, policy)
+    if (lockdown := facts.settings.lockdown) and lockdown.incident and lockdown.over(datetime.now(UTC)):
+        # What runs next forgets it.
+        ended = {"result": "ended", "endedBy": "the clock"}
+        incidents.closed(facts.cluster, lockdown.incident, ended, at=lockdown.until)
+    if facts.pending:
+        _settle(session, facts)
+
+
+def free(session: Session, policy: LockPolicy) -> None:
+    """No engine holds the stack."""
+    if locks := session.locks():
+        _break(session, locks, policy)
+
+
+def _break(session: Session, locks: Sequence[EngineLock], policy: LockPolicy) -> None:
+    owners = ", ".join(map(str, locks))
+    if policy.gone(locks):
+        session.say(f"The lock of {owners} is left from a killed run (no such process any more): removed.")
+    elif not policy.break_it:
+        raise Locked(
+            locks,
+            f"The stack is locked by {owners}: another update runs, or one was killed elsewhere. Wait "
+            "for it, or, when you know that it is gone, run this again with --break-lock. Nothing changed.",
+        )
+    elif not policy.confirm(f"Break the lock of {owners}? If that update still runs, both will write the state."):
+        raise Refused("The lock was left alone. Nothing was changed.")
+    session.engine.break_lock()
+
+
+def _settle(session: Session, facts: Facts) -> None:
+    """Look for each object a killed run may have made: import what exists, forget what does not."""
+    found: dict[str, str] = {}
+    for resource in facts.pending:
+        known = _look(facts, resource)
+        name = resource["urn"].rsplit("::", 1)[-1]
+        what = "it exists, imported" if known else "it does not exist"
+        session.say(f"{name} was being created when a run was killed: {what}.")
+        if known:
+            found[resource["urn"]] = known
+    session.engine.adopt(found, session.file)
+
+
+def _look(facts: Facts, resource: Mapping[str, Any]) -> str | None:
+    if not resource["type"].startswith("kubernetes:"):
+        # A random value or a local command has no existence outside the state: it is made again.
+        return None
+    return facts.cluster.exists(resource["inputs"])
+
+
+def apply(session: Session, old: StackText, new: StackText, message: str, policy: LockPolicy) -> Run:
+    """Write the stack file and run the update. If that changes nothing, the file is put back as it was."""
+    new.save()
+    try:
+        run = _up(session, message)
+    except Locked as taken:
+        # Backends that are no files show a lock only now.
+        old.save()
+        _break(session, taken.locks, policy)
+        return apply(session, old, new, message, replace(policy, break_it=False))
+    if run.succeeded or run.touched:
+        if run.interrupted:
+            raise Interrupted(
+                f"The update was stopped half-way: {'; '.join(run.errors) or 'the engine was killed'}. "
+                "Run the same command again to go on, or `runbook rollback` to go back."
+            )
+        return run
+    old.save()
+    why = "\n".join(run.errors) or "the engine was stopped"
+    if run.interrupted:
+        raise Interrupted(f"The update was stopped before it changed anything: {why}")
+    raise Refused(f"The update could not start; nothing was changed.\n{why}", run.causes)
+
+
+def _up(session: Session, message: str) -> Run:
+    """One update; when it fails, `errors` and `causes` say why."""
+
+    def connect() -> Cluster:
+        return session.cluster(settings_of(session.file), stack_file.read(session.file).config)
+
+    with Progress(session.console) as progress, FailureWatch(connect, session.say, session.engine.stop) as watch:
+
+        def see(event: EngineEvent) -> None:
+            watch(event)
+            progress(event)
+
+        run = session.engine.up(message, session.file, see)
+        if not run.succeeded and not run.interrupted:
+            watch.explain(run)
+        return run

@@ -1,0 +1,33 @@
+"""Telling people: Slack, and the pod's log as JSON lines."""
+
+from __future__ import annotations
+
+import json
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from ops.controller.metrics import Counts
+
+
+def log(event: str, **facts: Any) -> None:
+    moment = datetime.now(UTC).isoformat(timespec="milliseconds")
+    print(json.dumps({"at": moment, "event": event, **facts}), file=sys.stderr, flush=True)
+
+
+class Slack:
+    """The channel for critical alerts, by its webhook. What it does not take is counted: nothing waits for it."""
+
+    def __init__(self, webhook: Path, counts: Counts) -> None:
+        self._webhook, self._counts = webhook, counts
+
+    def tell(self, text: str) -> None:
+        try:
+            httpx.post(self._webhook.read_text().strip(), json={"text": text}, timeout=5).raise_for_status()
+        except (OSError, httpx.HTTPError, httpx.InvalidURL) as error:
+            # Not the error's own words: the address in them is a secret.
+            self._counts.slack_failed()
+            log("slack did not take a message", error=type(error).__name__)

@@ -1,0 +1,1 @@
+"""The stack: its file, context, history, locks and records."""

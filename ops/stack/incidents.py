@@ -1,0 +1,59 @@
+"""Records of what happened in an emergency, kept in the cluster beside what it happened to."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from lightkube.models.core_v1 import ObjectReference
+from lightkube.models.meta_v1 import ObjectMeta
+from lightkube.resources.core_v1 import ConfigMap, Event
+from lightkube.types import PatchType
+
+from ops.adapters.cluster import Cluster
+from ops.stack.locks import whoami
+
+LABEL = "runbook/incident"
+
+
+def opened(cluster: Cluster, kind: str, facts: Mapping[str, Any]) -> str:
+    """Open a record; its name. An Event beside it is seen by whoever watches the namespace."""
+    now = datetime.now(UTC)
+    name = f"incident-{kind}-{now:%Y%m%dt%H%M%Sz}"
+    record = {"kind": kind, "by": whoami(), "openedAt": now.isoformat(timespec="seconds"), **facts}
+    metadata = ObjectMeta(name=name, namespace=cluster.namespace, labels={LABEL: kind})
+    with cluster.patient() as client:
+        client.create(ConfigMap(metadata=metadata, data={"record.json": json.dumps(record, indent=2)}))
+        client.create(
+            Event(
+                metadata=ObjectMeta(generateName=f"{name}-", namespace=cluster.namespace),
+                involvedObject=ObjectReference(
+                    apiVersion="v1", kind="ConfigMap", name=name, namespace=cluster.namespace
+                ),
+                reason="IncidentOpened",
+                message=f"{kind} by {whoami()}: {facts.get('reason') or 'no reason given'}",
+                type="Warning",
+                firstTimestamp=now,
+                lastTimestamp=now,
+                count=1,
+            )
+        )
+    return name
+
+
+def closed(cluster: Cluster, name: str, facts: Mapping[str, Any], at: datetime | None = None) -> None:
+    """Add what came of it, unless that is known: it was closed before, or somebody removed the record."""
+    found = cluster.find(ConfigMap, name)
+    if found and "closedAt" not in json.loads(found.data["record.json"]):
+        noted(cluster, name, {**facts, "closedAt": (at or datetime.now(UTC)).isoformat(timespec="seconds")})
+
+
+def noted(cluster: Cluster, name: str, facts: Mapping[str, Any]) -> None:
+    """Add to a record that stays open."""
+    with cluster.patient() as client:
+        found = client.get(ConfigMap, name)
+        record = {**json.loads((found.data or {})["record.json"]), **facts}
+        data = {"data": {"record.json": json.dumps(record, indent=2)}}
+        client.patch(ConfigMap, name, data, patch_type=PatchType.MERGE)

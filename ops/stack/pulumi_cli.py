@@ -1,0 +1,122 @@
+"""Asking the engine by its own command line: nothing here changes the stack or shows a secret.
+
+Apart from `engine` because that loads the Automation API, which costs a reading command more than its answer.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import yaml
+
+from ops.errors import Refused
+from ops.stack import history
+from ops.stack.locks import Locked, told
+
+ENVIRONMENT: Mapping[str, str] = {"PULUMI_SKIP_UPDATE_CHECK": "true"}
+# The engine is a Go program: one that lives for a second need not tidy up as often (a quarter less time).
+_HASTE = {"GOGC": "400"}
+
+
+@dataclass(frozen=True)
+class BackendFiles:
+    """A stack in a backend of files."""
+
+    root: Path
+    project: str
+    stack: str
+
+    @property
+    def locks(self) -> Path:
+        return self.root / "locks" / "organization" / self.project / self.stack
+
+    @property
+    def history(self) -> Path:
+        return self.root / "history" / self.project / self.stack
+
+
+class Reader:
+    """One stack of the project in `folder`."""
+
+    def __init__(self, folder: Path, stack: str | None) -> None:
+        self.folder = folder
+        self.stack = stack or self._selected()
+
+    def ask(self, *args: str, stdin: str = "", interactive: bool = False, config_file: bool = True) -> str:
+        """What `pulumi …` prints, or a Refused with its own words.
+
+        `interactive`: what it would ask on a terminal is answered on `stdin`. Without `config_file` it works on the
+        stack file of the folder it is in.
+        """
+        environment = {**_HASTE, **os.environ, **ENVIRONMENT}
+        if not config_file:
+            environment.pop("PULUMI_OPTION_CONFIG_FILE", None)
+        try:
+            done = subprocess.run(
+                ["pulumi", *(() if interactive else ("--non-interactive",)), *args],
+                cwd=self.folder,
+                env=environment,
+                input=stdin,
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+        except FileNotFoundError:
+            raise Refused("pulumi is not on PATH: install it, or `. ./.sandbox/env` in the sandbox.") from None
+        if done.returncode == 0:
+            return done.stdout
+        if owners := told(done.stderr):
+            raise Locked(owners)
+        raise Refused(self.explain(done.stderr or done.stdout))
+
+    def explain(self, text: str) -> str:
+        """What went wrong, from what the command line printed."""
+        if "incorrect passphrase" in text:
+            # Set together, the engine takes the first.
+            names = ("PULUMI_CONFIG_PASSPHRASE", "PULUMI_CONFIG_PASSPHRASE_FILE")
+            where = next((name for name in names if os.environ.get(name)), "nowhere")
+            return f"The passphrase is wrong for this stack: it was taken from {where}."
+        if "passphrase must be set" in text:
+            return "There is no passphrase for this stack: set PULUMI_CONFIG_PASSPHRASE_FILE."
+        if "no stack named" in text:
+            create = f"create it with `pulumi stack init {self.stack}`"
+            return f"There is no stack {self.stack} in this backend: {create}, or choose another with --stack."
+        lines = [line.removeprefix("error: ") for line in text.splitlines() if line.strip()]
+        return "\n".join(lines[-15:]) or "pulumi ended without saying why"
+
+    def _selected(self) -> str:
+        """The stack that plain `pulumi` would work on."""
+        try:
+            return self.ask("stack", "--show-name").strip()
+        except Refused as error:
+            raise Refused(f"No stack is chosen: give --stack NAME or set RUNBOOK_STACK. ({error})") from None
+
+    @cached_property
+    def files(self) -> BackendFiles | None:
+        """Where the stack is kept, when its backend is a folder of files."""
+        given = os.environ.get("PULUMI_BACKEND_URL")
+        backend = given or json.loads(self.ask("whoami", "--json")).get("url", "")
+        if not backend.startswith("file://"):
+            return None
+        url = urlsplit(backend)
+        project = yaml.safe_load((self.folder / "Pulumi.yaml").read_text())["name"]
+        root = Path(url.netloc + url.path or "~").expanduser() / ".pulumi"
+        return BackendFiles(root, project, self.stack.rsplit("/", 1)[-1])
+
+    def history(self, size: int, page: int) -> list[history.Entry]:
+        if self.files and self.files.history.is_dir():
+            return history.stored(self.files.history, size, page)
+        pages = ("--page-size", str(size), "--page", str(page))
+        return history.parse(json.loads(self.ask("stack", "history", "--json", *pages, "--stack", self.stack)))
+
+    def state(self) -> dict[str, Any]:
+        """The deployment as it is stored: secrets are ciphertext in it."""
+        return json.loads(self.ask("stack", "export", "--stack", self.stack))["deployment"]

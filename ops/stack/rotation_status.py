@@ -1,0 +1,46 @@
+"""`runbook rotate status`: the age of every secret against its policy."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from ops.adapters.task_jobs import TaskFailed, Tasks
+from ops.commands.rotate import Walk
+from ops.commands.update import LockPolicy
+from ops.decisions.rotation import RESTING
+from ops.stack.session import Session
+
+
+def status(session: Session) -> list[dict[str, Any]]:
+    """Every secret: its age against the policy, what comes next, and who still uses a previous value."""
+    walk = Walk.start(session, LockPolicy(break_it=False, confirm=lambda _: False))
+    coming = {item.secret: item for item in walk.due()}
+    overlapping = [
+        r for r in walk.rotations.values() if r.state.phase not in RESTING and r.kind in ("database", "redis")
+    ]
+    users = _users(session, walk) if overlapping else {}
+    now = datetime.now(UTC)
+    since = min(entry.started for entry in walk.facts.history)
+    return [
+        {
+            "secret": name,
+            "kind": rotating.kind,
+            "phase": rotating.state.phase,
+            "period": rotating.state.period,
+            "ageSeconds": round((now - (rotating.rotated_at or since)).total_seconds()),
+            "maxAgeSeconds": round(rotating.max_age.total_seconds()),
+            "next": {"action": coming[name].action, "when": coming[name].when.isoformat(timespec="seconds")},
+            "previousUsedBy": [row for row in users.get(rotating.kind, ()) if row["previous"]] if users else None,
+            "failure": rotating.state.failure,
+        }
+        for name, rotating in sorted(walk.rotations.items())
+    ]
+
+
+def _users(session: Session, walk: Walk) -> dict[str, Any]:
+    try:
+        return Tasks(walk.facts.cluster, session.say).run("credentials", "sessions")
+    except TaskFailed as failed:
+        session.say(f"Who uses which value could not be asked: {failed}")
+        return {}

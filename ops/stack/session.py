@@ -1,0 +1,87 @@
+"""One command on one stack: where its files are and how to reach its engine and its cluster.
+
+Light on purpose: what is heavy is loaded by the commands that need it.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ops.errors import Refused
+from ops.stack.history import History
+from ops.stack.locks import EngineLock, held
+from ops.stack.pulumi_cli import Reader
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from rich.console import Console
+
+    from ops.adapters.automation import Engine
+    from ops.adapters.cluster import Cluster
+    from settings import StackSettings
+
+
+@dataclass
+class Session:
+    """A stack of the project in a folder."""
+
+    reader: Reader
+    file: Path
+    """Its stack file."""
+    started: float = field(default_factory=time.monotonic)
+
+    @property
+    def stack(self) -> str:
+        return self.reader.stack
+
+    @property
+    def seconds(self) -> float:
+        return time.monotonic() - self.started
+
+    @cached_property
+    def engine(self) -> Engine:
+        from ops.adapters.automation import Engine
+
+        return Engine(self.reader)
+
+    @cached_property
+    def console(self) -> Console:
+        """Progress goes to stderr, so that stdout is only the result."""
+        from rich.console import Console
+
+        return Console(stderr=True, soft_wrap=True)
+
+    def say(self, text: str, style: str | None = None) -> None:
+        self.console.print(text, style=style, markup=False, highlight=False)
+
+    def locks(self) -> list[EngineLock] | None:
+        """The engine's locks on the stack; None when the backend keeps them where only an update can see them."""
+        files = self.reader.files
+        return held(files.locks) if files else None
+
+    def history(self) -> History:
+        return History(self.reader.history)
+
+    def cluster(self, settings: StackSettings, config: Mapping[str, Any]) -> Cluster:
+        from ops.adapters.cluster import Cluster
+
+        return Cluster(settings.namespace, config)
+
+
+def open_session(cwd: Path, stack: str | None) -> Session:
+    """The session for `--cwd` and `--stack`, found as `pulumi` itself would find them."""
+    started = time.monotonic()
+    here = cwd.resolve()
+    folder = next((place for place in (here, *here.parents) if (place / "Pulumi.yaml").is_file()), None)
+    if folder is None:
+        raise Refused(f"There is no Pulumi.yaml in {here} or above it: go to the project, or give --cwd.")
+    reader = Reader(folder, stack)
+    given = os.environ.get("PULUMI_OPTION_CONFIG_FILE")
+    file = Path(given) if given else folder / f"Pulumi.{reader.stack.rsplit('/', 1)[-1]}.yaml"
+    return Session(reader, file, started)

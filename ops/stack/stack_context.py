@@ -1,0 +1,124 @@
+"""What is known before anything is decided."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from ops.decisions import releases
+from ops.decisions.releases import Database, Standing
+from ops.errors import Refused
+from ops.stack import stack_file
+from ops.stack.history import Entry, History
+from ops.stack.session import Session
+from ops.stack.stack_file import StackText
+from settings import SettingsError, StackFile, StackSettings, parse, read_stack_file
+from settings.lockdown import LOCKDOWN
+
+if TYPE_CHECKING:
+    from ops.adapters.cluster import Cluster
+
+
+@dataclass
+class Facts:
+    """The stack file, the history, the state and the database as they are now."""
+
+    text: StackText
+    settings: StackSettings
+    history: History
+    now: Standing
+    pending: list[Mapping[str, Any]]
+    database: Database
+    cluster: Cluster
+    extra: Any = None
+
+    def checked(self, changes: Mapping[str, Any]) -> StackText:
+        """The stack file with these changes, refused when the program would refuse it. A lockdown that is over goes."""
+        if (lockdown := self.settings.lockdown) and lockdown.over(datetime.now(UTC)):
+            changes = {LOCKDOWN: None, **changes}
+        file = read_stack_file(self.text.path)
+        values = {key: value for key, value in {**file.values, **changes}.items() if value is not None}
+        judged(lambda: parse(StackFile(file.name, values, file.sealed)))
+        return self.text.edited(changes)
+
+
+def judged(work: Callable[[], StackSettings]) -> StackSettings:
+    """Settings, or a Refused that tells every problem."""
+    try:
+        return work()
+    except SettingsError as error:
+        raise Refused(str(error).strip()) from None
+
+
+def settings_of(path: Path) -> StackSettings:
+    return judged(lambda: parse(read_stack_file(path)))
+
+
+Stale = Literal["release", "lockdown"]
+
+
+def gather(session: Session, extra: Callable[[], Any] = lambda: None, *, decides: Stale | None = None) -> Facts:
+    """Ask engine, cluster and registry at the same time: each takes a good part of a second.
+
+    `decides`: what the command decides anew, so that the stack file need not know how it stands.
+    """
+    text = stack_file.read(session.file)
+    settings = settings_of(session.file)
+    with ThreadPoolExecutor(max_workers=8) as pool:
+        history_, state_ = pool.submit(_first_page, session), pool.submit(session.reader.state)
+        extra_, engine_ = pool.submit(extra), pool.submit(lambda: session.engine)
+        cluster_ = pool.submit(session.cluster, settings, text.config)
+        backend = settings.application.services[0]
+        level_ = pool.submit(lambda: cluster_.result().schema_level(backend, settings.commands))
+        engine_.result()
+        history, level = history_.result(), level_.result()
+        newest = next(history.updates(), None)
+        if behind := releases.behind(text.config, newest):
+            raise Refused(
+                f"{session.file.name} is older than the last update: {', '.join(behind)} was rotated since, and this "
+                "file would bring a dead value back. Get the newest stack file (`git pull`). Nothing was changed."
+            )
+        if stale := _unknown(text, newest, decides):
+            raise Refused(
+                f"{session.file.name} is older than the last update: {stale}, and this file would undo that. Get the "
+                f"newest stack file (`git pull`), or have it written from the last update: `pulumi config refresh "
+                f"--force --stack {session.stack}`, and look at `git diff`. Nothing was changed."
+            )
+        return Facts(
+            text=text,
+            settings=settings,
+            history=history,
+            now=releases.standing(text.config, newest),
+            pending=pending_creates(state_.result()),
+            database=releases.recorded_database(history) if level is None else releases.asked(level),
+            cluster=cluster_.result(),
+            extra=extra_.result(),
+        )
+
+
+def _unknown(text: StackText, newest: Entry | None, decides: Stale | None) -> str | None:
+    release = None if decides == "release" else releases.released_since(text.config, newest)
+    return release or (None if decides == "lockdown" else releases.locked_since(text.config, newest, datetime.now(UTC)))
+
+
+def _first_page(session: Session) -> History:
+    history = session.history()
+    _ = history.newest
+    return history
+
+
+def pending_creates(state: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Resources that a killed run may or may not have made."""
+    operations = state.get("pending_operations") or []
+    return [operation["resource"] for operation in operations if operation["type"] == "creating"]
+
+
+def outputs(state: Mapping[str, Any]) -> dict[str, Any]:
+    """The stack's outputs; a secret one is ciphertext here."""
+    resources = state.get("resources") or []
+    root = next((item for item in resources if item["type"] == "pulumi:pulumi:Stack"), {})
+    return dict(root.get("outputs") or {})

@@ -1,0 +1,1 @@
+"""Which components a stack has, and in which order they become ready."""

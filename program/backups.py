@@ -1,0 +1,76 @@
+"""Scheduled backups, the exporter of their age, and the scheduled test that restores them."""
+
+from __future__ import annotations
+
+from pulumi import ResourceOptions
+
+from components.backup import Backup, BackupArgs
+from components.backup_exporter import BackupExporter, BackupExporterArgs
+from components.foundation import Foundation
+from components.restore_test import RestoreTest, RestoreTestArgs
+from program.data import Data
+from program.inputs import Inputs
+from program.release import Release
+from settings.backup import throw_away
+from settings.rotation import BACKUP_S3
+
+
+def register_backups(inputs: Inputs, foundation: Foundation, data: Data) -> Backup | None:
+    """None where the stack file has no `runbook:backup`."""
+    settings = inputs.settings
+    if not settings.backup:
+        return None
+    backup = Backup(
+        "backup",
+        BackupArgs(
+            namespace=foundation.namespace,
+            image=settings.image,
+            backup=settings.backup,
+            database=settings.data.postgres,
+            database_secret_name=data.credentials.database_secret_name,
+            keys=inputs.rotations.get(BACKUP_S3),
+            secrets=inputs.secrets,
+            release=settings.release,
+            protect=settings.guards.protect_data,
+            paused=settings.lockdown is not None,
+        ),
+        ResourceOptions(depends_on=[data.rotation]),
+    )
+    BackupExporter(
+        "backup-exporter",
+        BackupExporterArgs(
+            namespace=foundation.namespace,
+            image=settings.image,
+            backup=settings.backup,
+            identity=backup.identity,
+            rotation_status=data.rotation.status,
+        ),
+        ResourceOptions(depends_on=[backup]),
+    )
+    return backup
+
+
+def register_restore_test(inputs: Inputs, foundation: Foundation, backup: Backup | None, release: Release) -> None:
+    """The restored copy is served by the release that runs now, so the test follows the application."""
+    settings = inputs.settings
+    if not (settings.backup and backup and settings.release):
+        return
+    postgres, redis = throw_away(settings.data, settings.backup.restore_test)
+    RestoreTest(
+        "restore-test",
+        RestoreTestArgs(
+            namespace=foundation.namespace,
+            image=settings.image,
+            backup=settings.backup,
+            postgres=postgres,
+            redis=redis,
+            release=settings.release,
+            service=release.application.container,
+            port=settings.application.services[0].port,
+            migrate=settings.commands.migrate,
+            smoke=settings.commands.rehearsal,
+            amounts=settings.application.job_resources,
+            paused=settings.lockdown is not None,
+        ),
+        ResourceOptions(depends_on=[release.application, backup]),
+    )

@@ -1,0 +1,62 @@
+"""PostgreSQL and Redis, the application's secrets, and the rotation that makes new ones valid before they are used."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pulumi import ResourceOptions
+
+from components.credentials import Credentials, CredentialsArgs
+from components.data import DataServices, DataServicesArgs
+from components.foundation import Foundation
+from components.rotation import Rotation, RotationArgs
+from program.inputs import Inputs
+
+
+@dataclass(frozen=True, kw_only=True)
+class Data:
+    services: DataServices
+    credentials: Credentials
+    rotation: Rotation
+    """Ready when the servers accept every secret that the application is about to use."""
+
+
+def register_data(inputs: Inputs, foundation: Foundation) -> Data:
+    settings = inputs.settings
+    services = DataServices(
+        "data",
+        DataServicesArgs(
+            namespace=foundation.namespace,
+            postgres=settings.data.postgres,
+            redis=settings.data.redis,
+            rotations=inputs.rotations,
+            secrets=inputs.secrets,
+            protect=settings.guards.protect_data,
+        ),
+        ResourceOptions(depends_on=[foundation]),
+    )
+    credentials = Credentials(
+        "credentials",
+        CredentialsArgs(
+            namespace=foundation.namespace,
+            rotations=inputs.rotations,
+            generated=settings.credentials.generated,
+            secrets=inputs.secrets,
+            dsns=services.dsns,
+        ),
+        ResourceOptions(depends_on=[foundation]),
+    )
+    rotation = Rotation(
+        "rotation",
+        RotationArgs(
+            namespace=foundation.namespace,
+            image=settings.image,
+            rotations=inputs.rotations,
+            environment=services.rotation_environment,
+            session_keys=settings.rotation.session_keys,
+            postgres=settings.data.postgres,
+            redis=settings.data.redis,
+        ),
+        ResourceOptions(depends_on=[services, credentials]),
+    )
+    return Data(services=services, credentials=credentials, rotation=rotation)

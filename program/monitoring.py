@@ -1,0 +1,89 @@
+"""Monitoring, the rollback controller and the log counter. What they are made of takes time to load, so it is loaded
+only in stacks that have them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pulumi
+from pulumi import ResourceOptions
+
+from components.foundation import Foundation
+from program.data import Data
+from program.inputs import Inputs
+from program.release import Release
+
+if TYPE_CHECKING:
+    from components.monitoring.workloads import ControllerPlace
+
+
+def register_monitoring(inputs: Inputs, foundation: Foundation, data: Data, release: Release) -> None:
+    """No other component waits for it: a rollback takes as long with monitoring as without."""
+    settings = inputs.settings
+    monitoring = settings.monitoring
+    if not (monitoring and monitoring.image):
+        return
+    from components.monitoring.monitoring import Monitoring, MonitoringArgs
+    from monitoring.prometheus import Watched
+
+    _register_log_counter(inputs, foundation)
+    Monitoring(
+        "monitoring",
+        MonitoringArgs(
+            namespace=foundation.namespace,
+            image=monitoring.image,
+            watched=Watched(
+                namespace=settings.namespace,
+                monitoring=monitoring,
+                application=settings.application,
+                ingress=settings.ingress,
+                backup=settings.backup,
+                rotations=inputs.rotations,
+                maintenance=settings.maintenance,
+                lockdown=settings.lockdown,
+            ),
+            network=settings.network,
+            postgres=settings.data.postgres,
+            redis=settings.data.redis,
+            dsns=data.services.dsns,
+            secrets=inputs.secrets,
+            begins_after=[release.application],
+            controller=_register_controller(inputs, foundation),
+        ),
+        ResourceOptions(depends_on=[data.services, data.rotation]),
+    )
+
+
+def _register_controller(inputs: Inputs, foundation: Foundation) -> ControllerPlace | None:
+    """Where alerts that ask for a rollback are sent. None where no trigger is automatic."""
+    monitoring = inputs.settings.monitoring
+    if not (monitoring and monitoring.rollback.controlled):
+        return None
+    from components.monitoring.workloads import ControllerPlace
+    from components.rollback_controller.controller import RollbackController, RollbackControllerArgs
+
+    controller = RollbackController(
+        "rollback-controller",
+        RollbackControllerArgs(
+            namespace=foundation.namespace,
+            stack=pulumi.get_stack(),
+            monitoring=monitoring,
+            egress=inputs.settings.network.egress,
+            secrets=inputs.secrets,
+        ),
+        ResourceOptions(depends_on=[foundation]),
+    )
+    return ControllerPlace(url=controller.url, token_secret_name=controller.token_secret_name)
+
+
+def _register_log_counter(inputs: Inputs, foundation: Foundation) -> None:
+    settings = inputs.settings
+    if not (settings.monitoring and settings.monitoring.logs):
+        return
+    from components.monitoring.log_counter import LogCounter, LogCounterArgs
+
+    LogCounter(
+        "log-counter",
+        LogCounterArgs(namespace=foundation.namespace, image=settings.image, logs=settings.monitoring.logs),
+        ResourceOptions(depends_on=[foundation]),
+    )

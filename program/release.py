@@ -1,0 +1,147 @@
+"""A release: backup, migration, application, cache, smoke test, in this order."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import pulumi
+from pulumi import ResourceOptions
+
+from components.application import Application, ApplicationArgs
+from components.backup import Backup
+from components.base.jobs import RolloutJobArgs
+from components.cache import Cache
+from components.foundation import Foundation
+from components.lockdown import Lockdown, LockdownArgs
+from components.maintenance import Maintenance, MaintenanceArgs
+from components.migration import Migration, MigrationArgs
+from components.pre_release import PreRelease, PreReleaseArgs
+from components.smoke import Smoke
+from components.verification import Verification
+from program.data import Data
+from program.inputs import Inputs
+
+
+@dataclass(frozen=True, kw_only=True)
+class Release:
+    application: Application
+    checks: list[pulumi.Resource]
+    """All that has to pass before the release counts as done."""
+
+
+def register_release(inputs: Inputs, foundation: Foundation, data: Data, backup: Backup | None) -> Release | None:
+    """None before the first deploy."""
+    settings = inputs.settings
+    release = settings.release
+    if not release:
+        return None
+    application = Application(
+        "application",
+        ApplicationArgs(
+            namespace=foundation.namespace,
+            release=release,
+            application=settings.application,
+            ingress=settings.ingress,
+            ingress_controller=settings.network.ingress_controller,
+            secret_name=data.credentials.secret_name,
+            rehearsal=settings.commands.rehearsal,
+            divert_to=_register_maintenance(inputs, foundation),
+            lockdown=_register_lockdown(inputs, foundation),
+        ),
+        ResourceOptions(depends_on=_register_migration(inputs, foundation, data, backup)),
+    )
+    warm = RolloutJobArgs(
+        namespace=foundation.namespace,
+        image=release.image,
+        command=settings.commands.cache,
+        amounts=settings.application.job_resources,
+        env_from=application.env_from,
+        target_url=application.internal_url,
+        rollout_identity=application.rollout_identity,
+    )
+    cache = Cache("cache", warm, ResourceOptions(depends_on=[application]))
+    smoke = Smoke("smoke", replace(warm, command=settings.commands.smoke), ResourceOptions(depends_on=[cache]))
+    checks: list[pulumi.Resource] = [smoke]
+    for rotation in inputs.rotations.values():
+        if command := rotation.to_verify:
+            after_smoke = ResourceOptions(depends_on=[smoke])
+            checks.append(Verification(rotation.name, replace(warm, command=command), after_smoke))
+    pulumi.export("url", application.url)
+    pulumi.export("services", application.services)
+    pulumi.export("image", release.image)
+    pulumi.export("revision", release.revision)
+    return Release(application=application, checks=checks)
+
+
+def _register_migration(
+    inputs: Inputs, foundation: Foundation, data: Data, backup: Backup | None
+) -> list[pulumi.Resource]:
+    """What the application waits for: the migration, after a backup of what it changes."""
+    settings = inputs.settings
+    release = settings.release
+    ready: list[pulumi.Resource] = [data.rotation, backup] if backup else [data.rotation]
+    if not (release and release.migrate):
+        return ready
+    if settings.backup and backup:
+        pre_release = PreRelease(
+            "pre-release",
+            PreReleaseArgs(
+                namespace=foundation.namespace,
+                image=settings.image,
+                backup=settings.backup,
+                account=backup.account,
+                release=release,
+                command=settings.commands.migrate,
+                database_secret_name=data.credentials.database_secret_name,
+            ),
+            ResourceOptions(depends_on=ready),
+        )
+        ready = [pre_release]
+    migration = Migration(
+        "migration",
+        MigrationArgs(
+            namespace=foundation.namespace,
+            release=release,
+            command=settings.commands.migrate,
+            amounts=settings.application.job_resources,
+            database_secret_name=data.credentials.database_secret_name,
+            database_url=data.services.dsns["DATABASE_URL"],
+        ),
+        ResourceOptions(depends_on=ready),
+    )
+    return [migration]
+
+
+def _register_maintenance(inputs: Inputs, foundation: Foundation) -> pulumi.Output[str] | None:
+    """Name of the Service that answers instead of the application. None outside maintenance."""
+    settings = inputs.settings
+    if not settings.maintenance:
+        return None
+    return Maintenance(
+        "maintenance",
+        MaintenanceArgs(
+            namespace=foundation.namespace,
+            image=settings.image,
+            maintenance=settings.maintenance,
+            ingress_controller=settings.network.ingress_controller,
+        ),
+        ResourceOptions(depends_on=[foundation]),
+    ).service_name
+
+
+def _register_lockdown(inputs: Inputs, foundation: Foundation) -> Lockdown | None:
+    """None outside a lockdown."""
+    settings = inputs.settings
+    if not settings.lockdown:
+        return None
+    return Lockdown(
+        "lockdown",
+        LockdownArgs(
+            namespace=foundation.namespace,
+            image=settings.image,
+            lockdown=settings.lockdown,
+            services=settings.application.services,
+            ingress_controller=settings.network.ingress_controller,
+        ),
+        ResourceOptions(depends_on=[foundation]),
+    )

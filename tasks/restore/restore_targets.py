@@ -1,0 +1,36 @@
+"""Which place a URL means."""
+
+from __future__ import annotations
+
+from tasks.backup.postgres import Database
+from tasks.backup.sqlite import is_sqlite, path_of
+from tasks.environment import Environment
+from tasks.errors import Refused
+from tasks.restore.postgres import PostgresPlace
+from tasks.restore.restore_target import Place
+from tasks.restore.sqlite import SqlitePlace
+
+_EXAMPLE = "postgresql://user:password@host:5432/database, or sqlite:///path"
+
+
+def live_place(environment: Environment) -> Place:
+    """Where the live database is."""
+    return _place(environment.required("DATABASE_URL", _EXAMPLE), "DATABASE_URL")
+
+
+def throw_away_place(environment: Environment) -> Place:
+    """Where restore tests go; refuses the live database."""
+    url = environment.required("RESTORE_DATABASE_URL", _EXAMPLE)
+    place = _place(url, "RESTORE_DATABASE_URL", throw_away=True)
+    live = environment.text("DATABASE_URL")
+    if live and _place(live, "DATABASE_URL").identity == place.identity:
+        raise Refused(
+            "environment_invalid", "RESTORE_DATABASE_URL is the live database: a restore test needs one to throw away"
+        )
+    return place
+
+
+def _place(url: str, variable: str, *, throw_away: bool = False) -> Place:
+    if is_sqlite(url):
+        return SqlitePlace(path_of(url))
+    return PostgresPlace(Database.at(url, variable), throw_away=throw_away)

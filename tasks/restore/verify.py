@@ -1,0 +1,136 @@
+"""From a backup in the store to a database that is proven to be the one that was backed up."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any
+
+from tasks.backup.encryption import identities
+from tasks.backup.manifest import Manifest
+from tasks.backup.scratch import scratch
+from tasks.environment import Environment
+from tasks.errors import Refused, TaskError
+from tasks.progress import say, step
+from tasks.restore.compare import differences
+from tasks.restore.fetch import fetch
+from tasks.restore.integrity import Integrity
+from tasks.restore.restore_target import Place
+from tasks.store import Store
+
+Step = Callable[[str], AbstractContextManager[None]]
+HALF_MADE = "half_made"
+"""In a database's note: the backup that it is being made of. Nobody needs such a database."""
+
+
+@dataclass(frozen=True)
+class Restored:
+    """What was found in the finished database."""
+
+    rows: dict[str, Any]
+    integrity: Integrity | None
+
+
+def restore(
+    environment: Environment,
+    store: Store,
+    manifest: Manifest,
+    place: Place,
+    name: str,
+    *,
+    jobs: int,
+    timed: Step = step,
+    test: bool = False,
+) -> Restored:
+    """Make the database `name` out of the backup, compare it with the manifest, and say what was found.
+
+    A database that is not what the manifest promises, or that was not finished, is removed. A test replaces a
+    worthless one of that name, and has the engine check the new one.
+    """
+    place.accept(manifest)
+    keys = identities(environment)
+    with scratch(environment) as folder, ThreadPoolExecutor(jobs) as beside:
+        created = beside.submit(_create, place, name, replace=test)
+        try:
+            with timed("fetch"):
+                fetch(store, manifest, folder, keys, jobs)
+            created.result()
+            place.set_note(name, {HALF_MADE: manifest.id})
+            with timed("restore"):
+                place.load(name, folder, manifest, jobs)
+            with timed("check"):
+                return _checked(place, name, manifest, beside, test=test)
+        except BaseException:
+            if created.exception() is None:
+                _remove(place, name)  # and whoever is still at work in it
+            raise
+
+
+def _checked(place: Place, name: str, manifest: Manifest, beside: Executor, *, test: bool) -> Restored:
+    compared = beside.submit(compare, place, name, manifest)
+    # It waits for the comparison, which has to be before it in the queue.
+    sound = beside.submit(place.integrity, name, compared.exception) if test else None
+    analyzed = beside.submit(place.analyze, name)
+    found = Restored(compared.result(), sound and sound.result())
+    analyzed.result()
+    return found
+
+
+def half_made(place: Place) -> list[str]:
+    """What killed restores left beside the live database."""
+    prefix = place.copy_name("restoring", "")
+    return sorted(name for name in place.databases() if name.startswith(prefix) and _worthless(place, name))
+
+
+def new_half_made(place: Place) -> str:
+    """A name for a database that is being made. Never one of before: a killed restore's pg_restore may still run."""
+    for name in half_made(place):
+        place.drop(name)
+    return place.copy_name("restoring", secrets.token_hex(2))
+
+
+def require_worthless(place: Place) -> None:
+    """Refuse a throw-away database that holds anything but what the last restore test left there."""
+    if place.live in place.databases() and not _worthless(place, place.live):
+        raise Refused(
+            "database_exists",
+            f"RESTORE_DATABASE_URL: {place.shown(place.live)} holds tables that no restore test made: it was not "
+            "touched. Name a database to throw away",
+        )
+
+
+def _create(place: Place, name: str, *, replace: bool) -> None:
+    if replace:
+        place.drop(name)
+    place.create(name)
+
+
+def _worthless(place: Place, name: str) -> bool:
+    return HALF_MADE in (place.note(name) or {}) or not place.rows(name)
+
+
+def compare(place: Place, name: str, manifest: Manifest) -> dict[str, Any]:
+    """Rows and sentinel against the manifest."""
+    found = place.rows(name)
+    if wrong := differences(manifest.tables, found):
+        raise TaskError(
+            "rows_differ", f"backup {manifest.id} does not restore to what was backed up: {'; '.join(wrong)}"
+        )
+    if not place.has_sentinel(name, manifest.sentinel.token):
+        raise TaskError(
+            "sentinel_missing",
+            f"backup {manifest.id}: the row written just before it (token {manifest.sentinel.token}) is not in the "
+            "restored database: the dump is of another moment, or of another database",
+        )
+    return {"tables": len(found), "rows": sum(found.values())}
+
+
+def _remove(place: Place, name: str) -> None:
+    try:
+        place.drop(name)
+    except TaskError as error:
+        # What went wrong before matters more; the next run finds the half-made one by its note.
+        say(f"warning: the half-made database {name} could not be removed: {error}")
