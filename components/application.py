@@ -26,11 +26,11 @@ from components.base.pods import (
     SECRETS_IN_ENVIRONMENT,
     container,
     probe,
-    service_account,
+    register_service_account,
     spread,
     template,
 )
-from components.ingress import FrontDoor
+from components.ingress import IngressRules
 from components.lockdown import Lockdown
 from components.rehearsal import Rehearsal, RehearsalArgs
 from settings import Application as ApplicationSettings
@@ -96,14 +96,14 @@ class Application(pulumi.ComponentResource):
         self._proven = ResourceOptions(depends_on=[rehearsal] if rehearsal else [])
         for service, config in zip(services, configs, strict=True):
             self._service(service, config)
-        FrontDoor(
+        IngressRules(
             namespace=args.namespace,
             services=services,
             ingress=args.ingress,
             ingress_controller=args.ingress_controller,
             divert_to=args.divert_to,
             lockdown=args.lockdown,
-        ).build(self._inside)
+        ).register(self._inside)
 
         self.url = args.ingress.url
         self.services = [service.name for service in services]
@@ -142,7 +142,7 @@ class Application(pulumi.ComponentResource):
         return [{"config_map_ref": {"name": config}}, {"secret_ref": {"name": self._args.secret_name}}]
 
     def _service(self, service: ServiceSettings, config: str) -> None:
-        account = service_account(service.name, SERVICE, self._args.namespace, self._inside)
+        account = register_service_account(service.name, SERVICE, self._args.namespace, self._inside)
         deployment = self._deployment(
             service, self._template(service, config, account.metadata.apply(lambda meta: meta.name or ""))
         )

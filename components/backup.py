@@ -27,10 +27,10 @@ from components.base.names import (
     labels,
     metadata,
 )
-from components.foundation import between, outside, parts
-from components.secret_slots import given
+from components.foundation import register_data_policies, register_egress_policy, select_parts
+from components.secret_slots import register_external_secret
 from settings import Backup as BackupSettings
-from settings import BundledPostgres, External, Release, Rotating, S3Destination, VolumeDestination
+from settings import BundledPostgres, External, Release, S3Destination, SecretRotation, VolumeDestination
 from settings.backup import IDENTITIES
 from settings.secret import Secret as SecretValue
 
@@ -51,7 +51,7 @@ class BackupArgs:
     """The database, for the network policies."""
     database_secret_name: Input[str]
     """Secret with `DATABASE_URL`."""
-    keys: Rotating | None
+    keys: SecretRotation | None
     """The store's key pair, for a store that is opened by one."""
     secrets: Mapping[str, SecretValue]
     """The `secrets:*` of the stack."""
@@ -75,9 +75,9 @@ class Backup(pulumi.ComponentResource):
         super().__init__("runbook:backup:Backup", name, None, opts)
         self._args = args
         self._inside = ResourceOptions(parent=self, depends_on=opts.depends_on if opts else None)
-        self._keys = given(self, args.keys, args.secrets)[args.keys.in_use] if args.keys else ()
+        self._keys = register_external_secret(self, args.keys, args.secrets)[args.keys.in_use] if args.keys else ()
         self._openings()
-        self.account = tasks.account("backup", BACKUP, args.backup, args.namespace, self._inside)
+        self.account = tasks.register_account("backup", BACKUP, args.backup, args.namespace, self._inside)
         ground = [self.account, *self._store()]
         self._then = ResourceOptions.merge(self._inside, ResourceOptions(depends_on=ground))
         self.identity = content_hash(args.backup.to_config(), [key.identity for key in self._keys])
@@ -89,7 +89,7 @@ class Backup(pulumi.ComponentResource):
         """`create`, then `cleanup`: nothing is deleted by a run that has made nothing."""
         backup = self._args.backup
         on_disk = backup.format == "directory"
-        tasks.scheduled(
+        tasks.register_cron_job(
             "backup",
             BACKUP,
             namespace=self._args.namespace,
@@ -98,9 +98,9 @@ class Backup(pulumi.ComponentResource):
             suspend=backup.suspend or self._args.paused,
             annotations=tasks.KEYS_IN_ENVIRONMENT,
             job={
-                **tasks.attempts(final=["cleanup"]),
+                **tasks.retry_faults(final=["cleanup"]),
                 "active_deadline_seconds": backup.timeout_seconds,
-                "template": tasks.pod(
+                "template": tasks.task_pod(
                     "backup",
                     BACKUP,
                     backup=backup,
@@ -108,7 +108,7 @@ class Backup(pulumi.ComponentResource):
                     scratch=on_disk,
                     restart_policy="Never",
                     init_containers=[
-                        tasks.task(
+                        tasks.task_container(
                             "create",
                             ["backup", "create", "--kind", "scheduled"],
                             image=self._args.image,
@@ -118,7 +118,9 @@ class Backup(pulumi.ComponentResource):
                             env_from=tasks.database(self._args.database_secret_name),
                         )
                     ],
-                    containers=[tasks.task("cleanup", ["backup", "cleanup"], image=self._args.image, backup=backup)],
+                    containers=[
+                        tasks.task_container("cleanup", ["backup", "cleanup"], image=self._args.image, backup=backup)
+                    ],
                 ),
             },
             opts=self._then,
@@ -127,7 +129,7 @@ class Backup(pulumi.ComponentResource):
     def _toolbox(self) -> None:
         """Never started by itself: `runbook` makes Jobs of it, with other words."""
         backup = self._args.backup
-        tasks.scheduled(
+        tasks.register_cron_job(
             "restore",
             BACKUP,
             namespace=self._args.namespace,
@@ -138,7 +140,7 @@ class Backup(pulumi.ComponentResource):
             job={
                 "backoff_limit": 0,
                 "active_deadline_seconds": max(backup.timeout_seconds, backup.restore_test.timeout_seconds),
-                "template": tasks.pod(
+                "template": tasks.task_pod(
                     "restore",
                     BACKUP,
                     backup=backup,
@@ -147,7 +149,7 @@ class Backup(pulumi.ComponentResource):
                     scratch=True,
                     restart_policy="Never",
                     containers=[
-                        tasks.task(
+                        tasks.task_container(
                             "restore",
                             ["backup", "list"],
                             image=self._args.image,
@@ -214,12 +216,12 @@ class Backup(pulumi.ComponentResource):
         """Everything of this chapter reaches the store; what backs up and restores reaches the database too."""
         args, database = self._args, self._args.database
         if isinstance(args.backup.destination, S3Destination):
-            everyone = parts(BACKUP, RESTORE_TEST, BACKUP_EXPORTER)
-            outside(self, "allow-backup-store", args.namespace, args.backup.destination.egress, everyone)
+            everyone = select_parts(BACKUP, RESTORE_TEST, BACKUP_EXPORTER)
+            register_egress_policy(self, "allow-backup-store", args.namespace, args.backup.destination.egress, everyone)
         if isinstance(database, External):
-            outside(self, "allow-backup-postgres", args.namespace, database.egress, parts(BACKUP))
+            register_egress_policy(self, "allow-backup-postgres", args.namespace, database.egress, select_parts(BACKUP))
             return
-        between(self, BACKUP, POSTGRES, 5432, args.namespace, self._inside)
+        register_data_policies(self, BACKUP, POSTGRES, 5432, args.namespace, self._inside)
 
 
 def release_env(release: Release | None) -> list[EnvVarArgsDict]:

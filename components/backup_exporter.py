@@ -46,8 +46,8 @@ class BackupExporter(pulumi.ComponentResource):
         super().__init__("runbook:backup:BackupExporter", name, None, opts)
         inside = ResourceOptions(parent=self, depends_on=opts.depends_on if opts else None)
         here = selector(BACKUP_EXPORTER, BACKUP_EXPORTER)
-        account = tasks.account(BACKUP_EXPORTER, BACKUP_EXPORTER, args.backup, args.namespace, inside)
-        server = tasks.task(
+        account = tasks.register_account(BACKUP_EXPORTER, BACKUP_EXPORTER, args.backup, args.namespace, inside)
+        server = tasks.task_container(
             "exporter",
             ["exporter"],
             image=args.image,
@@ -62,7 +62,7 @@ class BackupExporter(pulumi.ComponentResource):
             readiness_probe={**_asked("/readyz"), "period_seconds": 10},
             liveness_probe={**_asked("/healthz"), "period_seconds": 20},
         )
-        template = tasks.pod(
+        template = tasks.task_pod(
             BACKUP_EXPORTER,
             BACKUP_EXPORTER,
             backup=args.backup,

@@ -67,7 +67,7 @@ def settings_data(backup: Backup, namespace: Input[str]) -> dict[str, Input[str]
 _KEEPS = ("daily", "weekly", "monthly", "yearly", "least")
 
 
-def task(
+def task_container(
     name: str,
     words: Sequence[str],
     *,
@@ -83,7 +83,7 @@ def task(
     variables = list(env)
     mounts: list[VolumeMountArgsDict] = list(more.pop("mounts", ()))
     sources: list[EnvFromSourceArgsDict] = [{"config_map_ref": {"name": SETTINGS}}, *env_from]
-    if by_secret(backup):
+    if uses_secret_keys(backup):
         sources.append({"secret_ref": {"name": CREDENTIALS}})
     if isinstance(backup.destination, VolumeDestination):
         mounts.append({"name": VOLUME, "mount_path": _STORE_PATH})
@@ -105,12 +105,12 @@ def task(
     )
 
 
-def by_secret(backup: Backup) -> bool:
+def uses_secret_keys(backup: Backup) -> bool:
     """Whether the store is opened by keys that this program hands over."""
     return isinstance(backup.destination, S3Destination) and backup.destination.credentials == "secret"
 
 
-def pod(
+def task_pod(
     name: str,
     component: str,
     *,
@@ -158,7 +158,9 @@ def pod(
     return made
 
 
-def account(name: str, component: str, backup: Backup, namespace: Input[str], opts: ResourceOptions) -> ServiceAccount:
+def register_account(
+    name: str, component: str, backup: Backup, namespace: Input[str], opts: ResourceOptions
+) -> ServiceAccount:
     """An identity that may do nothing here; the cloud may know it, and let it use the store."""
     to = backup.destination
     known_by = to.service_account_annotations if isinstance(to, S3Destination) else {}
@@ -170,7 +172,7 @@ def account(name: str, component: str, backup: Backup, namespace: Input[str], op
     )
 
 
-def scheduled(
+def register_cron_job(
     name: str,
     component: str,
     *,
@@ -210,7 +212,7 @@ _DISRUPTED = {"action": "Ignore", "on_pod_conditions": [{"type": "DisruptionTarg
 """A pod that a drained node took away has not failed."""
 
 
-def awaited(retries: int) -> dict[str, Any]:
+def retry_awaited(retries: int) -> dict[str, Any]:
     """Tries again after a failure of any kind; for a Job that the engine waits for.
 
     No rule fails it: the official provider ends its wait only when the Job has failed by its backoff limit or deadline,
@@ -219,7 +221,7 @@ def awaited(retries: int) -> dict[str, Any]:
     return {"backoff_limit": retries, "pod_failure_policy": {"rules": [_DISRUPTED]}}
 
 
-def attempts(*, final: Sequence[str] = ()) -> dict[str, Any]:
+def retry_faults(*, final: Sequence[str] = ()) -> dict[str, Any]:
     """Tries again after a fault; not after a refusal (exit code 2), nor when one of the `final` containers failed."""
     return {
         "backoff_limit": 2,

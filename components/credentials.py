@@ -10,8 +10,8 @@ from pulumi import Input, ResourceOptions
 from pulumi_kubernetes.core.v1 import Secret
 
 from components.base.names import content_hash, labels, logical, metadata
-from components.secret_slots import given, password
-from settings import Generated, Rotating
+from components.secret_slots import generate_password, register_external_secret
+from settings import Generated, SecretRotation
 from settings.secret import Secret as SecretValue
 
 DATABASE_SECRET = "database"  # noqa: S105 (a name)
@@ -23,7 +23,7 @@ class CredentialsArgs:
 
     namespace: Input[str]
     """Where the Secrets go."""
-    rotations: Mapping[str, Rotating]
+    rotations: Mapping[str, SecretRotation]
     """Every secret there is, and where its rotation stands."""
     generated: Mapping[str, Generated]
     """How those are made that the program makes."""
@@ -71,15 +71,17 @@ class Credentials(pulumi.ComponentResource):
         )
         self.register_outputs({})
 
-    def _variables(self, rotating: Rotating) -> Mapping[str, SecretValue]:
+    def _variables(self, rotating: SecretRotation) -> Mapping[str, SecretValue]:
         """The value in use and, as `…_PREVIOUS`, the other one that is accepted: before a rollout, the newer."""
-        if not rotating.told_twice:
+        if not rotating.exposes_previous:
             return {}
         args, name = self._args, rotating.name
         if rotating.kind == "key":
             values = {period: self._generate(rotating, period) for period in sorted(rotating.periods)}
         else:
-            values = {period: value for period, (value,) in given(self, rotating, args.secrets).items()}
+            values = {
+                period: value for period, (value,) in register_external_secret(self, rotating, args.secrets).items()
+            }
         told: dict[str, SecretValue] = {}
         for variable, period in ((name, rotating.in_use), (f"{name}_PREVIOUS", rotating.accepted)):
             if period is None:
@@ -90,7 +92,7 @@ class Credentials(pulumi.ComponentResource):
                 told[f"{variable}_ID"] = SecretValue(pulumi.Output.secret(key_id), key_id)
         return told
 
-    def _generate(self, rotating: Rotating, period: int) -> SecretValue:
+    def _generate(self, rotating: SecretRotation, period: int) -> SecretValue:
         how = self._args.generated[rotating.name]
-        made = password(self, logical(rotating.name), period, how.length)
+        made = generate_password(self, logical(rotating.name), period, how.length)
         return SecretValue(made, content_hash(rotating.name, how.to_config(), period))

@@ -21,10 +21,10 @@ from pulumi_kubernetes.networking.v1 import NetworkPolicy, NetworkPolicyPortArgs
 
 from components import logins
 from components.base.names import POSTGRES, REDIS, SKIP_AWAIT, labels, metadata, selector
-from components.base.pods import IMAGE_OWN_USER, container, service_account, template
-from components.foundation import clients, outside
+from components.base.pods import IMAGE_OWN_USER, container, register_service_account, template
+from components.foundation import register_egress_policy, select_clients
 from components.logins import Logins
-from settings import BundledPostgres, BundledRedis, External, Resources, Rotating
+from settings import BundledPostgres, BundledRedis, External, Resources, SecretRotation
 from settings.base import quantity
 from settings.rotation import DATABASE_URL, REDIS_URL
 from settings.secret import Secret as SecretValue
@@ -44,7 +44,7 @@ class DataServicesArgs:
     """The database."""
     redis: BundledRedis | External
     """Cache and sessions."""
-    rotations: Mapping[str, Rotating]
+    rotations: Mapping[str, SecretRotation]
     """Which of their passwords are used now, by the variable of the DSN."""
     secrets: Mapping[str, SecretValue]
     """The `secrets:*` of the stack, with the DSNs of the external ones."""
@@ -88,20 +88,20 @@ class DataServices(pulumi.ComponentResource):
         if isinstance(args.postgres, BundledPostgres):
             database: Logins = self._postgres(args.postgres)
         else:
-            outside(self, "allow-postgres", args.namespace, args.postgres.egress)
-            database = logins.external(self, args.rotations[DATABASE_URL], args.secrets)
+            register_egress_policy(self, "allow-postgres", args.namespace, args.postgres.egress)
+            database = logins.register_external_logins(self, args.rotations[DATABASE_URL], args.secrets)
         if isinstance(args.redis, BundledRedis):
             cache: Logins = self._redis(args.redis)
         else:
-            outside(self, "allow-redis", args.namespace, args.redis.egress)
-            cache = logins.external(self, args.rotations[REDIS_URL], args.secrets)
+            register_egress_policy(self, "allow-redis", args.namespace, args.redis.egress)
+            cache = logins.register_external_logins(self, args.rotations[REDIS_URL], args.secrets)
         self.dsns = {DATABASE_URL: database.dsn, REDIS_URL: cache.dsn}
         self.rotation_environment = {**database.environment, **cache.environment}
         self.register_outputs({})
 
     def _postgres(self, wanted: BundledPostgres) -> Logins:
         ask = ["pg_isready", "--host=/var/run/postgresql", f"--username={wanted.user}", f"--dbname={wanted.database}"]
-        made = logins.bundled(
+        made = logins.register_bundled_logins(
             self,
             POSTGRES,
             self._rotations[DATABASE_URL],
@@ -132,7 +132,7 @@ class DataServices(pulumi.ComponentResource):
     def _redis(self, wanted: BundledRedis) -> Logins:
         # Redis counts only its data: the rest of the limit is for its buffers and the fork that saves.
         most = int(quantity(wanted.resources.limits.memory) * 6 / 10)
-        made = logins.bundled(
+        made = logins.register_bundled_logins(
             self,
             REDIS,
             self._rotations[REDIS_URL],
@@ -169,7 +169,7 @@ class DataServices(pulumi.ComponentResource):
             string_data=secrets,
             opts=opts,
         )
-        account = service_account(name, name, self._namespace, opts)
+        account = register_service_account(name, name, self._namespace, opts)
         policy = self._opening(store, opts)
         services = [self._service(store, headless=headless, opts=opts) for headless in (True, False)]
         self._stateful_set(
@@ -207,7 +207,7 @@ class DataServices(pulumi.ComponentResource):
             f"allow-to-{store.name}",
             metadata=metadata(f"allow-to-{store.name}", self._namespace, labels(store.name, store.name)),
             spec={
-                "pod_selector": clients(),
+                "pod_selector": select_clients(),
                 "policy_types": ["Egress"],
                 "egress": [
                     {"to": [{"pod_selector": {"match_labels": selector(store.name, store.name)}}], "ports": ports}
@@ -221,7 +221,7 @@ class DataServices(pulumi.ComponentResource):
             spec={
                 "pod_selector": {"match_labels": selector(store.name, store.name)},
                 "policy_types": ["Ingress"],
-                "ingress": [{"from_": [{"pod_selector": clients()}], "ports": ports}],
+                "ingress": [{"from_": [{"pod_selector": select_clients()}], "ports": ports}],
             },
             opts=opts,
         )

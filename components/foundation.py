@@ -115,7 +115,7 @@ class Foundation(pulumi.ComponentResource):
             },
             opts=ResourceOptions(parent=self),
         )
-        outside(self, "allow-outside", self.namespace, args.egress)
+        register_egress_policy(self, "allow-outside", self.namespace, args.egress)
 
 
 def peer(of: Peer) -> NetworkPolicyPeerArgsDict:
@@ -126,7 +126,7 @@ def peer(of: Peer) -> NetworkPolicyPeerArgsDict:
     }
 
 
-def ways_out(egress: Sequence[Egress]) -> list[NetworkPolicyEgressRuleArgsDict]:
+def egress_rules(egress: Sequence[Egress]) -> list[NetworkPolicyEgressRuleArgsDict]:
     """Addresses outside the cluster as a network policy names them."""
     return [
         {
@@ -137,7 +137,7 @@ def ways_out(egress: Sequence[Egress]) -> list[NetworkPolicyEgressRuleArgsDict]:
     ]
 
 
-def outside(
+def register_egress_policy(
     parent: pulumi.ComponentResource,
     name: str,
     namespace: Input[str],
@@ -150,12 +150,12 @@ def outside(
     return NetworkPolicy(
         name,
         metadata=metadata(name, namespace, labels(name, "foundation")),
-        spec={"pod_selector": who or clients(), "policy_types": ["Egress"], "egress": ways_out(egress)},
+        spec={"pod_selector": who or select_clients(), "policy_types": ["Egress"], "egress": egress_rules(egress)},
         opts=ResourceOptions(parent=parent),
     )
 
 
-def between(
+def register_data_policies(
     parent: pulumi.ComponentResource, part: str, server: str, port: int, namespace: Input[str], opts: ResourceOptions
 ) -> Sequence[NetworkPolicy]:
     """Lets everything that plays a part reach one of the data services: both sides of the way are closed otherwise."""
@@ -165,7 +165,7 @@ def between(
         (
             f"allow-{part}-to-{server}",
             {
-                "pod_selector": parts(part),
+                "pod_selector": select_parts(part),
                 "policy_types": ["Egress"],
                 "egress": [{"to": [{"pod_selector": there}], "ports": ports}],
             },
@@ -175,7 +175,7 @@ def between(
             {
                 "pod_selector": there,
                 "policy_types": ["Ingress"],
-                "ingress": [{"from_": [{"pod_selector": parts(part)}], "ports": ports}],
+                "ingress": [{"from_": [{"pod_selector": select_parts(part)}], "ports": ports}],
             },
         ),
     ]
@@ -190,12 +190,12 @@ def between(
     ]
 
 
-def clients() -> LabelSelectorArgsDict:
+def select_clients() -> LabelSelectorArgsDict:
     """Selects the services and the Jobs: all that runs the application's image."""
-    return parts(SERVICE, JOB)
+    return select_parts(SERVICE, JOB)
 
 
-def parts(*components: str) -> LabelSelectorArgsDict:
+def select_parts(*components: str) -> LabelSelectorArgsDict:
     """Selects everything that plays one of these parts."""
     key = "app.kubernetes.io/component"
     return {"match_expressions": [{"key": key, "operator": "In", "values": list(components)}]}

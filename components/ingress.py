@@ -18,14 +18,14 @@ from pulumi_kubernetes.networking.v1 import (
 )
 
 from components.base.names import SERVICE, SKIP_AWAIT, labels, metadata
-from components.foundation import clients, peer
+from components.foundation import peer, select_clients
 from components.lockdown import Lockdown
 from settings import Ingress, Peer
 from settings import Service as ServiceSettings
 
 
 @dataclass(frozen=True, kw_only=True)
-class FrontDoor:
+class IngressRules:
     """The ingress and the policies of what is behind it."""
 
     namespace: Input[str]
@@ -41,7 +41,7 @@ class FrontDoor:
     lockdown: Lockdown | None = None
     """Under lockdown, the gate in front of them."""
 
-    def build(self, opts: ResourceOptions) -> None:
+    def register(self, opts: ResourceOptions) -> None:
         """Under lockdown, switch the ingress first, then close the policies; on unlock the other way round."""
         if self.lockdown:
             ingress = self._ingress(opts)
@@ -63,7 +63,7 @@ class FrontDoor:
             "allow-to-services",
             metadata=metadata("allow-to-services", self.namespace, kind),
             spec={
-                "pod_selector": clients(),
+                "pod_selector": select_clients(),
                 "policy_types": ["Egress"],
                 "egress": [{"to": [{"pod_selector": everyone}], "ports": ports}],
             },
@@ -75,7 +75,7 @@ class FrontDoor:
             spec={
                 "pod_selector": everyone,
                 "policy_types": ["Ingress"],
-                "ingress": [{"from_": [*outside, {"pod_selector": clients()}], "ports": ports}],
+                "ingress": [{"from_": [*outside, {"pod_selector": select_clients()}], "ports": ports}],
             },
             opts=opts,
         )

@@ -22,9 +22,9 @@ from pulumi_kubernetes.networking.v1 import (
 from pulumi_kubernetes.policy.v1 import PodDisruptionBudget
 
 from components.base.names import LOCKDOWN, SERVICE, SKIP_AWAIT, content_hash, labels, metadata, selector
-from components.base.pods import APPLICATION_UID, container, service_account, spread, template
-from components.foundation import parts, peer
-from components.lockdown_gateway import FINISHING, PROBE_PORT, Way, haproxy
+from components.base.pods import APPLICATION_UID, container, register_service_account, spread, template
+from components.foundation import peer, select_parts
+from components.lockdown_gateway import FINISHING, PROBE_PORT, Route, render_haproxy_config
 from settings import Lockdown as LockdownSettings
 from settings import Peer
 from settings import Service as ServiceSettings
@@ -67,7 +67,7 @@ class Lockdown(pulumi.ComponentResource):
         self._named = metadata(LOCKDOWN, args.namespace, labels(LOCKDOWN, LOCKDOWN))
         self._here: LabelSelectorArgsDict = {"match_labels": selector(LOCKDOWN, LOCKDOWN)}
         ported = [(service.name, service.port) for service in args.services if service.port]
-        ways = [Way(_FIRST_PORT + index, service, port) for index, (service, port) in enumerate(ported)]
+        ways = [Route(_FIRST_PORT + index, service, port) for index, (service, port) in enumerate(ported)]
         self.ports = {way.service: way.port for way in ways}
         openings = self._openings(ways)
         deployment = self._deployment(ways, openings)
@@ -84,9 +84,9 @@ class Lockdown(pulumi.ComponentResource):
         self.service_name = deployment.id.apply(lambda _: service.metadata.apply(lambda meta: meta.name or ""))
         self.register_outputs({})
 
-    def _deployment(self, ways: Sequence[Way], openings: Sequence[pulumi.Resource]) -> Deployment:
+    def _deployment(self, ways: Sequence[Route], openings: Sequence[pulumi.Resource]) -> Deployment:
         args = self._args
-        data = {"haproxy.cfg": haproxy(args.lockdown, ways)}
+        data = {"haproxy.cfg": render_haproxy_config(args.lockdown, ways)}
         config = f"{LOCKDOWN}-gate-{content_hash(data)}"
         ConfigMap(
             config,
@@ -95,7 +95,7 @@ class Lockdown(pulumi.ComponentResource):
             data=data,
             opts=self._inside,
         )
-        account = service_account(LOCKDOWN, LOCKDOWN, args.namespace, self._inside)
+        account = register_service_account(LOCKDOWN, LOCKDOWN, args.namespace, self._inside)
         # HAProxy asks for names once, and ends when one is not there: in a stack's first update they come later.
         names = " ".join(way.service for way in ways)
         wait = f"for name in {names}; do until getent hosts $name > /dev/null; do sleep 0.2; done; done"
@@ -141,9 +141,9 @@ class Lockdown(pulumi.ComponentResource):
         )
         return deployment
 
-    def _openings(self, ways: Sequence[Way]) -> list[pulumi.Resource]:
+    def _openings(self, ways: Sequence[Route]) -> list[pulumi.Resource]:
         """From the ingress controller, to the services, and nowhere else."""
-        services = parts(SERVICE)
+        services = select_parts(SERVICE)
         mine: list[NetworkPolicyPortArgsDict] = [{"port": way.port, "protocol": "TCP"} for way in ways]
         theirs: list[NetworkPolicyPortArgsDict] = [
             {"port": port, "protocol": "TCP"} for port in sorted({way.target for way in ways})

@@ -28,7 +28,7 @@ _LINE = (
 
 
 @dataclass(frozen=True)
-class Way:
+class Route:
     """From a port of the gate to a service."""
 
     port: int
@@ -40,7 +40,7 @@ class Way:
         return f"{self.service}:{self.target}"
 
 
-def haproxy(lockdown: Lockdown, ways: Sequence[Way]) -> str:
+def render_haproxy_config(lockdown: Lockdown, ways: Sequence[Route]) -> str:
     """The configuration file. The reason is not in it: clients are not shown it."""
     until = lockdown.until.astimezone(UTC)
     end = int(until.timestamp())

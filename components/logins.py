@@ -11,8 +11,8 @@ from pulumi import Output, ResourceOptions
 from pulumi_random import RandomPassword
 
 from components.base.names import content_hash
-from components.secret_slots import given, password
-from settings import Rotating
+from components.secret_slots import generate_password, register_external_secret
+from settings import SecretRotation
 from settings.rotation import DATABASE_ADMIN_URL, DATABASE_URL, slot
 from settings.secret import Secret
 
@@ -37,12 +37,19 @@ class BundledLogins(Logins):
     """The roles that live beside it, and their passwords."""
 
 
-def bundled(
-    parent: pulumi.Resource, server: str, rotating: Rotating, *, administrator: str, role: str, scheme: str, at: str
+def register_bundled_logins(
+    parent: pulumi.Resource,
+    server: str,
+    rotating: SecretRotation,
+    *,
+    administrator: str,
+    role: str,
+    scheme: str,
+    at: str,
 ) -> BundledLogins:
     """The first login is the administrator's own; then two roles take turns, and only tasks are administrator."""
     periods = {*rotating.known, *({0} & set(rotating.administrators))}
-    passwords = {period: password(parent, f"{server}-password", period) for period in sorted(periods)}
+    passwords = {period: generate_password(parent, f"{server}-password", period) for period in sorted(periods)}
 
     def url(user: str, secret: Output[str]) -> Output[str]:
         return Output.concat(scheme, "://", user, ":", secret, "@", at)
@@ -57,17 +64,19 @@ def bundled(
         told["OWNER"] = Output.from_input(administrator)
     return BundledLogins(
         dsn=Secret(login(rotating.in_use), content_hash(server, administrator, at, rotating.in_use)),
-        environment=_environment(rotating, told | _turns(rotating, login)),
+        environment=_environment(rotating, told | _alternate(rotating, login)),
         administrator=admins[0],
         roles={f"{role}{slot(period)}": passwords[period] for period in sorted(rotating.periods) if period},
     )
 
 
-def external(parent: pulumi.Resource, rotating: Rotating, secrets: Mapping[str, Secret]) -> Logins:
+def register_external_logins(
+    parent: pulumi.Resource, rotating: SecretRotation, secrets: Mapping[str, Secret]
+) -> Logins:
     """A server of somebody else: whole DSNs from outside, or roles that an administrator makes after the first."""
     if rotating.kind == "database":
-        return _made_by_administrator(parent, rotating, secrets)
-    dsns = {period: values[0] for period, values in given(parent, rotating, secrets).items()}
+        return _register_roles_of_administrator(parent, rotating, secrets)
+    dsns = {period: values[0] for period, values in register_external_secret(parent, rotating, secrets).items()}
     dsn = dsns[rotating.in_use]
     if rotating.name == DATABASE_URL:
         return Logins(dsn=dsn)
@@ -78,7 +87,9 @@ def external(parent: pulumi.Resource, rotating: Rotating, secrets: Mapping[str, 
     return Logins(dsn=dsn, environment=_environment(rotating, told))
 
 
-def _made_by_administrator(parent: pulumi.Resource, rotating: Rotating, secrets: Mapping[str, Secret]) -> Logins:
+def _register_roles_of_administrator(
+    parent: pulumi.Resource, rotating: SecretRotation, secrets: Mapping[str, Secret]
+) -> Logins:
     first = secrets[DATABASE_URL]
 
     def login(period: int) -> Output[str]:
@@ -86,7 +97,7 @@ def _made_by_administrator(parent: pulumi.Resource, rotating: Rotating, secrets:
             return first.value
         return Output.all(first.value, passwords[period]).apply(lambda both: _as_role(both[0], slot(period), both[1]))
 
-    passwords = {period: password(parent, "postgres-password", period) for period in rotating.known if period}
+    passwords = {period: generate_password(parent, "postgres-password", period) for period in rotating.known if period}
     told = {
         "ADMIN_URL": secrets[DATABASE_ADMIN_URL].value,
         "ADMIN_FIXED": Output.from_input("true"),
@@ -94,7 +105,7 @@ def _made_by_administrator(parent: pulumi.Resource, rotating: Rotating, secrets:
     }
     return Logins(
         dsn=Secret(login(rotating.in_use), content_hash(first.identity, rotating.in_use)),
-        environment=_environment(rotating, told | _turns(rotating, login)),
+        environment=_environment(rotating, told | _alternate(rotating, login)),
     )
 
 
@@ -109,13 +120,13 @@ def _administrator(parent: pulumi.Resource, server: str, period: int) -> Output[
     return Output.secret(made.result)
 
 
-def _turns(rotating: Rotating, login: Callable[[int], Output[str]]) -> dict[str, Output[str]]:
+def _alternate(rotating: SecretRotation, login: Callable[[int], Output[str]]) -> dict[str, Output[str]]:
     if rotating.state.previous is None:
         return {}
     return {"NEW_URL": login(rotating.state.period), "OLD_URL": login(rotating.state.previous)}
 
 
-def _environment(rotating: Rotating, told: Mapping[str, Output[str]]) -> Mapping[str, Output[str]]:
+def _environment(rotating: SecretRotation, told: Mapping[str, Output[str]]) -> Mapping[str, Output[str]]:
     return {f"ROTATE_{rotating.name.removesuffix('_URL')}_{name}": Output.secret(value) for name, value in told.items()}
 
 

@@ -13,7 +13,7 @@ from pulumi_kubernetes.networking.v1 import NetworkPolicy
 from pulumi_kubernetes.policy.v1 import PodDisruptionBudget
 
 from components.base.names import SKIP_AWAIT, labels, metadata, selector
-from components.base.pods import APPLICATION_UID, container, service_account, spread, template
+from components.base.pods import APPLICATION_UID, container, register_service_account, spread, template
 from components.foundation import peer
 from settings import Maintenance as MaintenanceSettings
 from settings import Peer
@@ -48,7 +48,7 @@ class Maintenance(pulumi.ComponentResource):
         inside = ResourceOptions(parent=self, depends_on=opts.depends_on if opts else None)
         named = metadata(NAME, args.namespace, labels(NAME, NAME))
         here: LabelSelectorArgsDict = {"match_labels": selector(NAME, NAME)}
-        account = service_account(NAME, NAME, args.namespace, inside)
+        account = register_service_account(NAME, NAME, args.namespace, inside)
         page = container(
             NAME,
             image=args.image,

@@ -56,7 +56,7 @@ class PreRelease(pulumi.ComponentResource):
         database = tasks.database(args.database_secret_name)
         on_disk = backup.format == "directory"
         timeout = _GATE_SECONDS + backup.timeout_seconds
-        template = tasks.pod(
+        template = tasks.task_pod(
             "pre-release",
             BACKUP,
             backup=backup,
@@ -65,7 +65,7 @@ class PreRelease(pulumi.ComponentResource):
             restart_policy="Never",
             # One container for both: of an init container that fails, the provider shows no message.
             containers=[
-                tasks.task(
+                tasks.task_container(
                     "pre-release",
                     words,
                     image=args.image,
@@ -86,7 +86,7 @@ class PreRelease(pulumi.ComponentResource):
             ),
             spec={
                 # A closed gate stays closed; where a backup failed, nothing has changed and the release is tried again.
-                **cast(JobSpecArgsDict, tasks.awaited(retries=0)),
+                **cast(JobSpecArgsDict, tasks.retry_awaited(retries=0)),
                 "active_deadline_seconds": timeout,
                 "template": template,
             },

@@ -71,9 +71,9 @@ class RestoreTest(pulumi.ComponentResource):
         self._args = args
         inside = ResourceOptions(parent=self, depends_on=opts.depends_on if opts else None)
         backup, test = args.backup, args.backup.restore_test
-        account = tasks.account(RESTORE_TEST, RESTORE_TEST, backup, args.namespace, inside)
+        account = tasks.register_account(RESTORE_TEST, RESTORE_TEST, backup, args.namespace, inside)
         secret = self._secret(inside)
-        tasks.scheduled(
+        tasks.register_cron_job(
             RESTORE_TEST,
             RESTORE_TEST,
             namespace=args.namespace,
@@ -85,7 +85,7 @@ class RestoreTest(pulumi.ComponentResource):
                 # A test that failed says something; the next one comes by schedule.
                 "backoff_limit": 0,
                 "active_deadline_seconds": test.timeout_seconds,
-                "template": tasks.pod(
+                "template": tasks.task_pod(
                     RESTORE_TEST,
                     RESTORE_TEST,
                     backup=backup,
@@ -131,7 +131,9 @@ class RestoreTest(pulumi.ComponentResource):
         # The live DATABASE_URL is not among its variables.
         env = [self._database("RESTORE_DATABASE_URL")]
         args = self._args
-        return tasks.task(name, words, image=args.image, backup=args.backup, env=env, decrypts=True, scratch=True)
+        return tasks.task_container(
+            name, words, image=args.image, backup=args.backup, env=env, decrypts=True, scratch=True
+        )
 
     def _postgres(self) -> ContainerArgsDict:
         wanted = self._args.postgres

@@ -16,11 +16,11 @@ from pulumi import Input, ResourceOptions
 from pulumi_kubernetes.batch.v1 import CronJob, Job, JobSpecArgsDict
 from pulumi_kubernetes.core.v1 import ConfigMap, ContainerArgsDict, PodTemplateSpecArgsDict, Secret, ServiceAccount
 
-from components.backup_tasks import KEYS_IN_ENVIRONMENT, awaited
+from components.backup_tasks import KEYS_IN_ENVIRONMENT, retry_awaited
 from components.base.names import POSTGRES, REDIS, ROTATION, content_hash, labels, metadata
-from components.base.pods import APPLICATION_UID, container, service_account, template
-from components.foundation import between, outside, parts
-from settings import BundledPostgres, BundledRedis, External, Rotating
+from components.base.pods import APPLICATION_UID, container, register_service_account, template
+from components.foundation import register_data_policies, register_egress_policy, select_parts
+from settings import BundledPostgres, BundledRedis, External, SecretRotation
 from settings.rotation import TASK_RESOURCES
 
 STATUS_FILE = "status.json"
@@ -42,7 +42,7 @@ class RotationArgs:
     """Where the tasks run."""
     image: Input[str]
     """The project's own image, which they run in."""
-    rotations: Mapping[str, Rotating]
+    rotations: Mapping[str, SecretRotation]
     """Every secret, and where its rotation stands."""
     environment: Mapping[str, Input[str]]
     """Logins of the data services, as tasks are told them."""
@@ -65,7 +65,7 @@ class Rotation(pulumi.ComponentResource):
     def __init__(self, name: str, args: RotationArgs, opts: ResourceOptions | None = None) -> None:
         super().__init__("runbook:rotation:Rotation", name, None, opts)
         inside = ResourceOptions(parent=self, depends_on=opts.depends_on if opts else None)
-        self.account = service_account(TOOLBOX, ROTATION, args.namespace, inside)
+        self.account = register_service_account(TOOLBOX, ROTATION, args.namespace, inside)
         secret = Secret(
             f"{_SECRET}-secret",
             # Not hashed: a Job that ran once must not run again because another login was rotated.
@@ -97,7 +97,7 @@ class RetirementArgs:
     """Where the tasks run."""
     image: Input[str]
     """The project's own image, which they run in."""
-    rotations: Mapping[str, Rotating]
+    rotations: Mapping[str, SecretRotation]
     """Every secret, and where its rotation stands."""
     account: ServiceAccount
     """Whom the tasks run as."""
@@ -117,7 +117,7 @@ class Retirement(pulumi.ComponentResource):
         self.register_outputs({})
 
 
-def _told(rotating: Rotating) -> Mapping[str, Any]:
+def _told(rotating: SecretRotation) -> Mapping[str, Any]:
     """What the metrics are made of."""
     state = rotating.state
 
@@ -140,7 +140,7 @@ def _told(rotating: Rotating) -> Mapping[str, Any]:
 
 def _run(
     verb: str,
-    rotating: Rotating,
+    rotating: SecretRotation,
     words: Sequence[str],
     namespace: Input[str],
     image: Input[str],
@@ -160,7 +160,7 @@ def _run(
             {"pulumi.com/replaceUnready": "true", **KEYS_IN_ENVIRONMENT},
         ),
         spec={
-            **cast(JobSpecArgsDict, awaited(retries=2)),
+            **cast(JobSpecArgsDict, retry_awaited(retries=2)),
             "active_deadline_seconds": _SECONDS,
             "template": _pod(name, account, _task(verb, ["credentials", verb, kind, *words], image)),
         },
@@ -222,7 +222,9 @@ def _openings(parent: Rotation, args: RotationArgs, opts: ResourceOptions) -> li
     made: list[pulumi.Resource] = []
     for server, port, store in ((POSTGRES, 5432, args.postgres), (REDIS, 6379, args.redis)):
         if not isinstance(store, External):
-            made += between(parent, ROTATION, server, port, args.namespace, opts)
-        elif way := outside(parent, f"allow-{ROTATION}-{server}", args.namespace, store.egress, parts(ROTATION)):
+            made += register_data_policies(parent, ROTATION, server, port, args.namespace, opts)
+        elif way := register_egress_policy(
+            parent, f"allow-{ROTATION}-{server}", args.namespace, store.egress, select_parts(ROTATION)
+        ):
             made.append(way)
     return made

@@ -12,7 +12,7 @@ from pulumi_command.local import Logging
 from pulumi_random import RandomPassword
 
 from components.base.names import content_hash, logical
-from settings import Rotating
+from settings import SecretRotation
 from settings.rotation import slot
 from settings.secret import Secret
 
@@ -21,7 +21,7 @@ _KEEP = 'printf %s "$PULUMI_COMMAND_STDOUT"'
 _PAIR = ("accessKeyId", "secretAccessKey")
 
 
-def password(parent: pulumi.Resource, name: str, period: int, length: int = 40) -> Output[str]:
+def generate_password(parent: pulumi.Resource, name: str, period: int, length: int = 40) -> Output[str]:
     """A random value. The first has a name of its own: a stack from before rotation keeps it."""
     first = period == 0
     made = RandomPassword(
@@ -35,18 +35,18 @@ def password(parent: pulumi.Resource, name: str, period: int, length: int = 40) 
     return Output.secret(made.result)
 
 
-def given(
-    parent: pulumi.Resource, rotating: Rotating, secrets: Mapping[str, Secret]
+def register_external_secret(
+    parent: pulumi.Resource, rotating: SecretRotation, secrets: Mapping[str, Secret]
 ) -> Mapping[int, tuple[Secret, ...]]:
     """The living values of a secret from outside; two at a time where it is a pair.
 
     A value that was issued is revoked by leaving it out: the engine does so when nothing uses it any more.
     """
-    return {period: _given(parent, rotating, period, secrets) for period in sorted(rotating.periods)}
+    return {period: _register_period(parent, rotating, period, secrets) for period in sorted(rotating.periods)}
 
 
-def _given(
-    parent: pulumi.Resource, rotating: Rotating, period: int, secrets: Mapping[str, Secret]
+def _register_period(
+    parent: pulumi.Resource, rotating: SecretRotation, period: int, secrets: Mapping[str, Secret]
 ) -> tuple[Secret, ...]:
     policy, name = rotating.policy, f"{logical(rotating.name)}-{period}"
     if keys := rotating.given_by(period):

@@ -13,7 +13,7 @@ from settings.lockdown import Lockdown
 from settings.maintenance import Maintenance
 from settings.monitoring import Monitoring
 from settings.platform import Ingress
-from settings.rotation import Rotating
+from settings.rotation import SecretRotation
 from settings.servers import Kubelet, Source
 
 ALERTMANAGER, BLACKBOX, POSTGRES_EXPORTER, REDIS_EXPORTER, LOG_COUNTER = (
@@ -42,7 +42,7 @@ _IDENTITY = "/var/run/secrets/kubernetes.io/serviceaccount"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Watched:
+class MonitoredStack:
     """One stack, as Prometheus sees it."""
 
     namespace: str
@@ -51,7 +51,7 @@ class Watched:
     ingress: Ingress
     backup: Backup | None = None
     """Backups, which have an exporter."""
-    rotations: Mapping[str, Rotating]
+    rotations: Mapping[str, SecretRotation]
     """Every secret that rotates."""
     maintenance: Maintenance | None = None
     """What explains why customers cannot get in."""
@@ -89,12 +89,12 @@ class Watched:
         return {HEALTH: self.health_url, FRONT_DOOR: self.front_door_url}
 
 
-def pods_of(service: str) -> str:
+def select_pods(service: str) -> str:
     """The Service by whose name every pod's own address is found, whether it is ready or not."""
     return f"{service}-metrics"
 
 
-def prometheus(watched: Watched) -> dict[str, Any]:
+def prometheus(watched: MonitoredStack) -> dict[str, Any]:
     """Prometheus' configuration file."""
     monitoring = watched.monitoring
     return {
@@ -113,7 +113,7 @@ def prometheus(watched: Watched) -> dict[str, Any]:
     }
 
 
-def blackbox(watched: Watched) -> dict[str, Any]:
+def blackbox(watched: MonitoredStack) -> dict[str, Any]:
     """How the HTTP checks ask."""
     asked = {"preferred_ip_protocol": "ip4", "follow_redirects": True}
     host = urlsplit(watched.ingress.url)
@@ -129,10 +129,10 @@ def blackbox(watched: Watched) -> dict[str, Any]:
     }
 
 
-def _jobs(watched: Watched) -> Iterator[dict[str, Any]]:
+def _jobs(watched: MonitoredStack) -> Iterator[dict[str, Any]]:
     monitoring = watched.monitoring
     for service in watched.services:
-        yield {"job_name": service.name, **_found(pods_of(service.name), service.port or 0)}
+        yield {"job_name": service.name, **_found(select_pods(service.name), service.port or 0)}
     for job, url in watched.http_checks.items():
         yield {
             "job_name": job,

@@ -11,7 +11,7 @@ from components.restore_test import RestoreTest, RestoreTestArgs
 from program.data import Data
 from program.inputs import Inputs
 from program.release import Release
-from settings.backup import throw_away
+from settings.backup import test_servers
 from settings.rotation import BACKUP_S3
 
 
@@ -55,7 +55,7 @@ def register_restore_test(inputs: Inputs, foundation: Foundation, backup: Backup
     settings = inputs.settings
     if not (settings.backup and backup and settings.release):
         return
-    postgres, redis = throw_away(settings.data, settings.backup.restore_test)
+    postgres, redis = test_servers(settings.data, settings.backup.restore_test)
     RestoreTest(
         "restore-test",
         RestoreTestArgs(

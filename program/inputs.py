@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from settings import config
-from settings.rotation import Rotating
+from settings.rotation import SecretRotation
 from settings.secret import Secret
 from settings.stack import StackSettings
 
@@ -17,7 +17,7 @@ class Inputs:
 
     settings: StackSettings
     secrets: Mapping[str, Secret]
-    rotations: Mapping[str, Rotating]
+    rotations: Mapping[str, SecretRotation]
     """Every secret that rotates, by name."""
 
 

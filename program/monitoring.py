@@ -14,7 +14,7 @@ from program.inputs import Inputs
 from program.release import Release
 
 if TYPE_CHECKING:
-    from components.monitoring.workloads import ControllerPlace
+    from components.monitoring.workloads import ControllerAddress
 
 
 def register_monitoring(inputs: Inputs, foundation: Foundation, data: Data, release: Release) -> None:
@@ -24,7 +24,7 @@ def register_monitoring(inputs: Inputs, foundation: Foundation, data: Data, rele
     if not (monitoring and monitoring.image):
         return
     from components.monitoring.monitoring import Monitoring, MonitoringArgs
-    from monitoring.prometheus import Watched
+    from monitoring.prometheus import MonitoredStack
 
     _register_log_counter(inputs, foundation)
     Monitoring(
@@ -32,7 +32,7 @@ def register_monitoring(inputs: Inputs, foundation: Foundation, data: Data, rele
         MonitoringArgs(
             namespace=foundation.namespace,
             image=monitoring.image,
-            watched=Watched(
+            watched=MonitoredStack(
                 namespace=settings.namespace,
                 monitoring=monitoring,
                 application=settings.application,
@@ -54,12 +54,12 @@ def register_monitoring(inputs: Inputs, foundation: Foundation, data: Data, rele
     )
 
 
-def _register_controller(inputs: Inputs, foundation: Foundation) -> ControllerPlace | None:
+def _register_controller(inputs: Inputs, foundation: Foundation) -> ControllerAddress | None:
     """Where alerts that ask for a rollback are sent. None where no trigger is automatic."""
     monitoring = inputs.settings.monitoring
     if not (monitoring and monitoring.rollback.controlled):
         return None
-    from components.monitoring.workloads import ControllerPlace
+    from components.monitoring.workloads import ControllerAddress
     from components.rollback_controller.controller import RollbackController, RollbackControllerArgs
 
     controller = RollbackController(
@@ -73,7 +73,7 @@ def _register_controller(inputs: Inputs, foundation: Foundation) -> ControllerPl
         ),
         ResourceOptions(depends_on=[foundation]),
     )
-    return ControllerPlace(url=controller.url, token_secret_name=controller.token_secret_name)
+    return ControllerAddress(url=controller.url, token_secret_name=controller.token_secret_name)
 
 
 def _register_log_counter(inputs: Inputs, foundation: Foundation) -> None:

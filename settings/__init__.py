@@ -25,7 +25,7 @@ from settings.platform import (
 )
 from settings.problems import Problem, SettingsError
 from settings.release import Quarantined, Release, SchemaRange
-from settings.rotation import Policy, Rotated, Rotating, Rotation
+from settings.rotation import Policy, RotationSettings, RotationState, SecretRotation
 from settings.stack import StackSettings, json_schema, parse
 
 __all__ = [
@@ -59,11 +59,11 @@ __all__ = [
     "Quarantined",
     "Release",
     "Resources",
-    "Rotated",
-    "Rotating",
-    "Rotation",
+    "RotationSettings",
+    "RotationState",
     "S3Destination",
     "SchemaRange",
+    "SecretRotation",
     "Service",
     "Settings",
     "SettingsError",

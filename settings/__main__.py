@@ -14,11 +14,20 @@ from monitoring.alerts.logs import logs
 from monitoring.alerts.markdown import page
 from monitoring.alerts.rule import within
 from monitoring.alerts.stack import domains
-from settings import Application, Backup, Credentials, Data, Monitoring, Rotation, SettingsError, load_stack_file
+from settings import (
+    Application,
+    Backup,
+    Credentials,
+    Data,
+    Monitoring,
+    RotationSettings,
+    SettingsError,
+    load_stack_file,
+)
 from settings.budget import rollback_budget
 from settings.logs import Logs
 from settings.platform import Egress
-from settings.rotation import rotations
+from settings.rotation import find_rotations
 from settings.stack import editor_schema
 
 SCHEMA_FILE = Path(__file__).with_name("stack.schema.json")
@@ -38,12 +47,12 @@ def alerts_text() -> str:
         return config.get(f"runbook:{key}") or {}
 
     application, backup = Application.model_validate(read("application")), Backup.model_validate(read("backup"))
-    rotating = rotations(
+    rotating = find_rotations(
         application,
         Data.model_validate(read("data")),
         Credentials.model_validate(read("credentials")),
         backup,
-        Rotation.model_validate(read("rotation")),
+        RotationSettings.model_validate(read("rotation")),
         {},
     )
     monitoring = Monitoring.model_validate(read("monitoring"))

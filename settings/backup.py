@@ -221,7 +221,7 @@ def _spoken(span: timedelta) -> str:
     return f"{hours / 24:g} days" if hours >= 48 else f"{hours:g} h"
 
 
-def throw_away(data: Data, test: RestoreTest) -> tuple[BundledPostgres, BundledRedis]:
+def test_servers(data: Data, test: RestoreTest) -> tuple[BundledPostgres, BundledRedis]:
     """The servers of a restore test: as the bundled ones are, or of the images given for external ones."""
     postgres = (
         data.postgres if isinstance(data.postgres, BundledPostgres) else BundledPostgres.model_construct(image="")

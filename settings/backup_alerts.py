@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from settings.backup import Backup
 from settings.cron import longest_gap
-from settings.rotation import Rotating
+from settings.rotation import SecretRotation
 
 _SCRAPES = timedelta(minutes=5)
 """Long enough for a scrape to fail once or twice."""
@@ -128,7 +128,7 @@ _NEWS = timedelta(days=1)
 """An emergency is told for so long."""
 
 
-def rotation_rules(rotations: Mapping[str, Rotating]) -> tuple[AlertRule, ...]:
+def rotation_rules(rotations: Mapping[str, SecretRotation]) -> tuple[AlertRule, ...]:
     """Rotation (HerbisVeritas "Rotation Clés Sécurité"): ages by policy, and who still has an old value."""
     ages: dict[timedelta, list[str]] = {}
     for name, rotating in sorted(rotations.items()):

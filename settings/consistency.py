@@ -10,7 +10,7 @@ from typing import Any
 
 from settings import budget
 from settings.application import PROVIDED_ENV, Application
-from settings.backup import IDENTITIES, Backup, VolumeDestination, throw_away
+from settings.backup import IDENTITIES, Backup, VolumeDestination, test_servers
 from settings.base import EXAMPLE_DIGEST, Path, quantity
 from settings.lockdown import GATE_RESOURCES
 from settings.maintenance import PAGE_RESOURCES
@@ -34,11 +34,11 @@ from settings.rotation import (
     DATABASE_URL,
     REDIS_URL,
     TASK_RESOURCES,
-    Rotated,
-    Rotating,
-    Rotation,
+    RotationSettings,
+    RotationState,
+    SecretRotation,
+    find_rotations,
     findings,
-    rotations,
     slot_key,
 )
 
@@ -129,14 +129,14 @@ def _secrets(
     data: Data,
     credentials: Credentials,
     backup: Backup | None,
-    rotation: Rotation,
-    rotated: Mapping[str, Rotated],
+    rotation: RotationSettings,
+    rotated: Mapping[str, RotationState],
     monitoring: Monitoring | None,
     release: Release | None,
     file: StackFile,
 ) -> Iterator[Problem]:
     """Every secret that is asked for is there, encrypted; and every one that is there is asked for."""
-    rotating = rotations(application, data, credentials, backup, rotation, rotated)
+    rotating = find_rotations(application, data, credentials, backup, rotation, rotated)
     wanted = needed(rotating, data, backup, monitoring)
     present = {key.partition(":")[2] for key in (*file.values, *file.sealed) if key.startswith("secrets:")}
     absent = sorted(set(wanted) - present)
@@ -160,12 +160,12 @@ def _one_meaning_per_name(
     data: Data,
     credentials: Credentials,
     backup: Backup | None,
-    rotation: Rotation,
-    rotated: Mapping[str, Rotated],
+    rotation: RotationSettings,
+    rotated: Mapping[str, RotationState],
     file: StackFile,
 ) -> Iterator[Problem]:
     """No variable, and no secret, is two things at once."""
-    rotating = rotations(application, data, credentials, backup, rotation, rotated)
+    rotating = find_rotations(application, data, credentials, backup, rotation, rotated)
     given = {name for each in rotating.values() for name in each.secret_names}
     plain = {name for service in application.services for name in service.env}
     for name in sorted(credentials.generated):
@@ -189,12 +189,12 @@ def _rotation(
     data: Data,
     credentials: Credentials,
     backup: Backup | None,
-    rotation: Rotation,
-    rotated: Mapping[str, Rotated],
+    rotation: RotationSettings,
+    rotated: Mapping[str, RotationState],
     release: Release | None,
     file: StackFile,
 ) -> Iterator[Problem]:
-    rotating = rotations(application, data, credentials, backup, rotation, rotated)
+    rotating = find_rotations(application, data, credentials, backup, rotation, rotated)
     for found in findings(rotation, rotating, may_know_more=_may_know_more(release)):
         there: Any = file.values.get("runbook:rotation") or {}
         for step in found.path:
@@ -307,7 +307,7 @@ def _fits_the_quota(
     if backup:
         # A restore test has its own servers and one pod of the release. Beside it: a scheduled backup, one before
         # a release, a restore, the exporter; and in it one task or Job at a time.
-        pods += [(store.resources, 1) for store in throw_away(data, backup.restore_test)]
+        pods += [(store.resources, 1) for store in test_servers(data, backup.restore_test)]
         pods += [(application.services[0].resources, 1), (application.job_resources, 1), (backup.resources, 5)]
         # One at work, and what the last Job that went well and the last that failed still hold.
         volumes += [backup.scratch] * (10 if backup.format == "directory" else 5)
@@ -344,7 +344,7 @@ def _fits_the_quota(
 
 
 def needed(
-    rotating: Mapping[str, Rotating], data: Data, backup: Backup | None, monitoring: Monitoring | None
+    rotating: Mapping[str, SecretRotation], data: Data, backup: Backup | None, monitoring: Monitoring | None
 ) -> dict[str, str]:
     """Every secret a stack needs, and who asks for it."""
     found = {}

@@ -43,7 +43,7 @@ class Found:
         )
 
 
-def lint(path: Path) -> list[Found]:
+def find_plain_secrets(path: Path) -> list[Found]:
     """Every line of a stack file that shows a secret."""
     return list(_found(path.name, path.read_text()))
 

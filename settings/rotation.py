@@ -68,7 +68,7 @@ class Override(Settings):
         return []
 
 
-class Rotation(Settings):
+class RotationSettings(Settings):
     """When secrets are rotated. The defaults are the runbooks' own."""
 
     time_zone: TimeZone = "Etc/UTC"
@@ -93,7 +93,7 @@ def _moment(value: str) -> str:
 Moment = Annotated[str, AfterValidator(_moment), Field(examples=["2026-11-22T10:00:00Z"])]
 
 
-class Rotated(Settings):
+class RotationState(Settings):
     """Where the rotation of one secret stands. Written by `runbook rotate`; absent before the first one."""
 
     period: Annotated[int, Field(ge=0)] = 0
@@ -145,14 +145,14 @@ class Policy:
 
 
 @dataclass(frozen=True)
-class Rotating:
+class SecretRotation:
     """One secret that rotates: all there is to know about it, without a value."""
 
     name: str
     kind: Kind
     policy: Policy
     zone: str
-    state: Rotated
+    state: RotationState
 
     # -- which values there are --------------------------------------------------------------------------
 
@@ -218,14 +218,14 @@ class Rotating:
         return self.policy.verify if self.state.phase in ("rolled-out", "verified") else None
 
     @property
-    def told_twice(self) -> bool:
+    def exposes_previous(self) -> bool:
         """Whether services are told the other value, too, while it is accepted: a server knows both by itself."""
         return self.kind == "key" or (self.kind == "given" and self.name not in (DATABASE_URL, REDIS_URL))
 
     @property
     def variables(self) -> tuple[str, ...]:
         """Variables that services may get of it, beside the one of its own name."""
-        if not self.told_twice:
+        if not self.exposes_previous:
             return ()
         ids = ("ID", "PREVIOUS_ID") if self.kind == "key" else ()
         return tuple(f"{self.name}_{word}" for word in ("PREVIOUS", *ids))
@@ -283,22 +283,22 @@ def slot_key(name: str, period: int) -> str:
     return name if slot(period) == "a" else f"{name}_B"
 
 
-def rotations(
+def find_rotations(
     application: Application,
     data: Data,
     credentials: Credentials,
     backup: Backup | None,
-    rotation: Rotation,
-    rotated: Mapping[str, Rotated],
-) -> Mapping[str, Rotating]:
+    rotation: RotationSettings,
+    rotated: Mapping[str, RotationState],
+) -> Mapping[str, SecretRotation]:
     """Every secret that rotates, by name."""
     return {
-        name: Rotating(
+        name: SecretRotation(
             name,
             kind,
             _policy(name, kind, rotation.secrets.get(name, Override())),
             rotation.time_zone,
-            rotated.get(name, Rotated()),
+            rotated.get(name, RotationState()),
         )
         for name, kind in _kinds(application, data, credentials, backup)
     }
@@ -331,7 +331,9 @@ def _policy(name: str, kind: Kind, override: Override) -> Policy:
     )
 
 
-def findings(rotation: Rotation, rotating: Mapping[str, Rotating], *, may_know_more: bool) -> Iterator[Finding]:
+def findings(
+    rotation: RotationSettings, rotating: Mapping[str, SecretRotation], *, may_know_more: bool
+) -> Iterator[Finding]:
     """What is wrong with `runbook:rotation`, once it is known which secrets there are."""
     for name in rotation.secrets:
         if name not in rotating:

@@ -19,7 +19,7 @@ from settings.monitoring import Monitoring
 from settings.platform import Credentials, Data, Guards, Ingress, Network
 from settings.problems import Problem, SettingsError, closest, missing, problems_of
 from settings.release import Quarantined, Release
-from settings.rotation import Rotated, Rotating, Rotation, rotations
+from settings.rotation import RotationSettings, RotationState, SecretRotation, find_rotations
 
 
 class StackSettings(Settings):
@@ -60,14 +60,14 @@ class StackSettings(Settings):
     """A lockdown; absent in service. Written by `runbook security` and by the rollback controller."""
     monitoring: Monitoring | None = None
     """What is watched, who is told, and when a release goes back by itself. Without it nobody watches."""
-    rotation: Rotation = Rotation()
+    rotation: RotationSettings = RotationSettings()
     """When secrets are rotated, and how."""
-    rotated: dict[EnvName, Rotated] = {}
+    rotated: dict[EnvName, RotationState] = {}
     """Where the rotation of each secret stands. Written by `runbook rotate`; never taken back by a rollback."""
 
-    def rotations(self) -> Mapping[str, Rotating]:
+    def rotations(self) -> Mapping[str, SecretRotation]:
         """Every secret that rotates, by name."""
-        return rotations(self.application, self.data, self.credentials, self.backup, self.rotation, self.rotated)
+        return find_rotations(self.application, self.data, self.credentials, self.backup, self.rotation, self.rotated)
 
     @property
     def secret_names(self) -> tuple[str, ...]:

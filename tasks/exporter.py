@@ -44,7 +44,7 @@ from tasks.metrics import Metric
 from tasks.progress import say
 from tasks.result import Result
 from tasks.rotation_status import rotation
-from tasks.serving import serving
+from tasks.serving import serve
 from tasks.store import Entry, Store, open_store
 
 _PORT, _REFRESH_SECONDS = 9187, 30
@@ -61,7 +61,7 @@ def _run(_arguments: argparse.Namespace, environment: Environment) -> Result:
     ended = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: ended.set())
-    server = serving(environment.text("EXPORTER_HOST") or "", port, lambda: exporter.text)
+    server = serve(environment.text("EXPORTER_HOST") or "", port, lambda: exporter.text)
     say(f"exporter: listening on port {server.server_port}, reading the store every {seconds} s")
     while not ended.is_set():
         exporter.refresh()
@@ -119,7 +119,7 @@ class Exporter:
         grace = timedelta(seconds=2 * (self._environment.integer("BACKUP_INTERVAL_SECONDS", least=1) or 0))
         try:
             rules = retention.Retention.from_environment(self._environment)
-            retention.see_clock(backups, now, self._store.clock())
+            retention.check_clock(backups, now, self._store.clock())
             needed = self._environment.words("BACKUP_KEEP_IDS")
             verdicts = retention.decide(backups, rules, now - grace, proven=newest_passed(tests), needed=needed)
             problems["overdue"] = sum(not verdict.why for verdict in verdicts)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 
-def serving(host: str, port: int, metrics: Callable[[], str | None]) -> ThreadingHTTPServer:
+def serve(host: str, port: int, metrics: Callable[[], str | None]) -> ThreadingHTTPServer:
     """Answers in the background until it is shut down. Not ready while there are no metrics yet."""
     server = ThreadingHTTPServer((host, port), _handler(metrics))
     threading.Thread(target=server.serve_forever, daemon=True).start()

@@ -11,7 +11,7 @@ from pulumi_kubernetes.batch.v1 import Job
 from pulumi_kubernetes.core.v1 import ContainerArgsDict, EnvFromSourceArgsDict, EnvVarArgsDict
 
 from components.base.names import JOB, content_hash, labels, metadata
-from components.base.pods import APPLICATION_UID, SECRETS_IN_ENVIRONMENT, container, service_account, template
+from components.base.pods import APPLICATION_UID, SECRETS_IN_ENVIRONMENT, container, register_service_account, template
 from settings import Command, Resources
 
 _SLACK = 120
@@ -87,7 +87,7 @@ def run_after_rollout(
 def run_to_end(parent: pulumi.ComponentResource, args: JobArgs, opts: ResourceOptions) -> Job:
     """A Job the update waits for and fails with. It has no TTL: the state knows it, and it is looked at afterwards."""
     inside = ResourceOptions(parent=parent, depends_on=opts.depends_on)
-    account = service_account(args.name, JOB, args.namespace, inside)
+    account = register_service_account(args.name, JOB, args.namespace, inside)
     full_name = f"{args.name}-{args.identity}"
     # All but the last command line go before it as init containers: one after another, the first failure ends it.
     steps = [

@@ -129,7 +129,7 @@ def spread(selected: LabelSelectorArgsDict) -> dict[str, Any]:
     }
 
 
-def service_account(name: str, component: str, namespace: Input[str], opts: ResourceOptions) -> ServiceAccount:
+def register_service_account(name: str, component: str, namespace: Input[str], opts: ResourceOptions) -> ServiceAccount:
     """An identity of its own that may do nothing."""
     return ServiceAccount(
         f"{name}-account",

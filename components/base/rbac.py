@@ -11,7 +11,7 @@ from pulumi_kubernetes.rbac.v1 import PolicyRuleArgsDict, Role, RoleBinding
 from components.base.names import labels, metadata
 
 
-def granted(
+def grant_role(
     name: str,
     part: str,
     account: ServiceAccount,

@@ -17,9 +17,9 @@ from pulumi_kubernetes.rbac.v1 import PolicyRuleArgsDict
 
 from components.base.names import SERVICE, labels, metadata, selector
 from components.base.pods import APPLICATION_UID, container, template
-from components.base.rbac import granted
-from components.foundation import outside
-from components.monitoring.workloads import MONITORING, WAIT, Ground, account, found
+from components.base.rbac import grant_role
+from components.foundation import register_egress_policy
+from components.monitoring.workloads import MONITORING, WAIT, Placement, register_account, register_service
 from monitoring.prometheus import LOG_COUNTER, PORTS
 from settings.logs import Logs
 
@@ -53,11 +53,13 @@ class LogCounter(pulumi.ComponentResource):
     def __init__(self, name: str, args: LogCounterArgs, opts: ResourceOptions | None = None) -> None:
         super().__init__("runbook:monitoring:LogCounter", name, None, opts)
         inside = ResourceOptions(parent=self, depends_on=opts.depends_on if opts else None)
-        ground = Ground(namespace=args.namespace, image=args.image, opts=inside)
-        identity = account(ground, LOG_COUNTER)
+        ground = Placement(namespace=args.namespace, image=args.image, opts=inside)
+        identity = register_account(ground, LOG_COUNTER)
         here = selector(LOG_COUNTER, MONITORING)
-        rights = granted(LOG_COUNTER, MONITORING, identity, args.namespace, _READS_LOGS, inside)
-        way_out = outside(self, f"allow-{LOG_COUNTER}", args.namespace, args.logs.api_server, {"match_labels": here})
+        rights = grant_role(LOG_COUNTER, MONITORING, identity, args.namespace, _READS_LOGS, inside)
+        way_out = register_egress_policy(
+            self, f"allow-{LOG_COUNTER}", args.namespace, args.logs.api_server, {"match_labels": here}
+        )
         looked_for = {
             name: {"field": event.field, "pattern": event.pattern} for name, event in sorted(args.logs.events.items())
         }
@@ -100,7 +102,7 @@ class LogCounter(pulumi.ComponentResource):
                 inside, ResourceOptions(depends_on=[rights, *filter(None, [way_out])], custom_timeouts=WAIT)
             ),
         )
-        found(ground, LOG_COUNTER, _PORT, here, after=deployment)
+        register_service(ground, LOG_COUNTER, _PORT, here, after=deployment)
         self.register_outputs({})
 
 

@@ -16,18 +16,18 @@ from pulumi_kubernetes.rbac.v1 import ClusterRole, ClusterRoleBinding
 
 from components.base.names import SERVICE, content_hash, labels, metadata, selector
 from components.foundation import peer
-from components.monitoring.network_policies import PROMETHEUS, Ways
-from components.monitoring.prometheus_operator import operated
+from components.monitoring.network_policies import PROMETHEUS, MonitoringPolicies
+from components.monitoring.prometheus_operator import register_operator_objects
 from components.monitoring.workloads import (
     MONITORING,
-    ControllerPlace,
-    Ground,
+    ControllerAddress,
+    Placement,
     Pod,
-    account,
-    every_pod,
-    exporter,
-    files,
-    server,
+    register_account,
+    register_exporter,
+    register_files,
+    register_headless_service,
+    register_server,
 )
 from monitoring.alertmanager import Places, alertmanager
 from monitoring.alerts.render import as_yaml, rule_files
@@ -40,10 +40,10 @@ from monitoring.prometheus import (
     PORTS,
     POSTGRES_EXPORTER,
     REDIS_EXPORTER,
-    Watched,
+    MonitoredStack,
     blackbox,
-    pods_of,
     prometheus,
+    select_pods,
 )
 from settings import BundledPostgres, BundledRedis, External, Network
 from settings.monitoring import DEAD_MANS_SWITCH
@@ -64,7 +64,7 @@ class MonitoringArgs:
     """Where it runs."""
     image: str
     """Image of what watches."""
-    watched: Watched
+    watched: MonitoredStack
     """The stack, and how closely it is watched."""
     network: Network
     """Openings to the outside."""
@@ -78,7 +78,7 @@ class MonitoringArgs:
     """The `secrets:*` of the stack, with the webhooks."""
     begins_after: Sequence[pulumi.Resource] = ()
     """What has to be there before it is missed: a stack's first release is no failed health check."""
-    controller: ControllerPlace | None = None
+    controller: ControllerAddress | None = None
     """Who takes a release back; without it, alerts only tell."""
 
 
@@ -90,20 +90,22 @@ class Monitoring(pulumi.ComponentResource):
         self._args = args
         self._settings = args.watched.monitoring
         inside = ResourceOptions(parent=self, depends_on=opts.depends_on if opts else None)
-        self._ground = Ground(namespace=args.namespace, image=args.image, opts=inside)
+        self._ground = Placement(namespace=args.namespace, image=args.image, opts=inside)
         watched = args.watched
-        self._ways = Ways(self, args.namespace, inside, watched)
+        self._ways = MonitoringPolicies(self, args.namespace, inside, watched)
         self._alerts = domains(
             watched.namespace, self._settings, watched.backup, watched.rotations, watched.maintenance, watched.lockdown
         )
         self._exporters()
         for service in watched.services:
-            every_pod(self._ground, pods_of(service.name), service.port or 0, selector(service.name, SERVICE))
+            register_headless_service(
+                self._ground, select_pods(service.name), service.port or 0, selector(service.name, SERVICE)
+            )
         shown = boards(watched.namespace, self._settings, watched.backup, self._alerts)
-        files(self._ground, "dashboards", dashboards(shown, self._alerts, watched.namespace), _GRAFANA)
+        register_files(self._ground, "dashboards", dashboards(shown, self._alerts, watched.namespace), _GRAFANA)
         if operator := self._settings.operated:
             self._ways.read_by([peer(operator.prometheus)])
-            operated(self._ground, watched, self._alerts, self._webhooks(), args.controller)
+            register_operator_objects(self._ground, watched, self._alerts, self._webhooks(), args.controller)
         else:
             self._prometheus()
             self._alertmanager()
@@ -113,8 +115,8 @@ class Monitoring(pulumi.ComponentResource):
         args, amounts = self._args, self._settings.exporter_resources
         self._ways.http_checks(args.network.egress, args.network.ingress_controller)
         self._ways.data(args.postgres, args.redis)
-        checks = files(self._ground, BLACKBOX, {"blackbox.yaml": as_yaml(blackbox(args.watched))})
-        exporter(
+        checks = register_files(self._ground, BLACKBOX, {"blackbox.yaml": as_yaml(blackbox(args.watched))})
+        register_exporter(
             self._ground,
             Pod(
                 name=BLACKBOX,
@@ -128,7 +130,7 @@ class Monitoring(pulumi.ComponentResource):
         database, cache = args.dsns[DATABASE_URL], args.dsns[REDIS_URL]
         tls = isinstance(args.postgres, External)
         source = {"DATA_SOURCE_NAME": database.value.apply(lambda dsn: for_lib_pq(dsn, tls=tls))}
-        exporter(
+        register_exporter(
             self._ground,
             Pod(
                 name=POSTGRES_EXPORTER,
@@ -139,7 +141,7 @@ class Monitoring(pulumi.ComponentResource):
                 login=self._login(POSTGRES_EXPORTER, database, source),
             ),
         )
-        exporter(
+        register_exporter(
             self._ground,
             Pod(
                 name=REDIS_EXPORTER,
@@ -162,13 +164,13 @@ class Monitoring(pulumi.ComponentResource):
         self._ways.prometheus(controller.port if controller else None)
         told = replace(watched, controller=controller.address if controller else None)
         rules = {name: as_yaml(rules) for name, rules in rule_files(self._alerts, watched.namespace).items()}
-        config = files(self._ground, PROMETHEUS, {"prometheus.yaml": as_yaml(prometheus(told)), **rules})
-        identity = account(self._ground, PROMETHEUS)
+        config = register_files(self._ground, PROMETHEUS, {"prometheus.yaml": as_yaml(prometheus(told)), **rules})
+        identity = register_account(self._ground, PROMETHEUS)
         begins = ResourceOptions(depends_on=list(args.begins_after))
         kubelet = self._settings.infrastructure.kubelet and wanted.kubelet
         if kubelet:
             self._reads_nodes(identity)
-        server(
+        register_server(
             replace(self._ground, opts=ResourceOptions.merge(self._ground.opts, begins)),
             Pod(
                 name=PROMETHEUS,
@@ -235,7 +237,7 @@ class Monitoring(pulumi.ComponentResource):
             named,
             {"alertmanager.yaml": Output.secret(told), **{name: value.value for name, value in given.items()}},
         )
-        server(
+        register_server(
             self._ground,
             Pod(
                 name=ALERTMANAGER,
@@ -262,7 +264,7 @@ class Monitoring(pulumi.ComponentResource):
             kept_at="/alertmanager",
             storage=wanted.storage,
             storage_class=wanted.storage_class,
-            identity=account(self._ground, ALERTMANAGER),
+            identity=register_account(self._ground, ALERTMANAGER),
         )
 
     def _webhooks(self) -> Output[str]:

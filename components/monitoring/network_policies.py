@@ -11,9 +11,9 @@ from pulumi import Input, ResourceOptions
 from pulumi_kubernetes.networking.v1 import NetworkPolicy
 
 from components.base.names import BACKUP_EXPORTER, POSTGRES, REDIS, SERVICE, labels, metadata, selector
-from components.foundation import outside, parts, peer
+from components.foundation import peer, register_egress_policy, select_parts
 from components.monitoring.workloads import MONITORING
-from monitoring.prometheus import ALERTMANAGER, BLACKBOX, PORTS, POSTGRES_EXPORTER, REDIS_EXPORTER, Watched
+from monitoring.prometheus import ALERTMANAGER, BLACKBOX, PORTS, POSTGRES_EXPORTER, REDIS_EXPORTER, MonitoredStack
 from settings import Egress, External, Peer
 
 CONTROLLER = "rollback-controller"
@@ -24,13 +24,13 @@ _Peers = Sequence[Mapping[str, Any]]
 
 
 @dataclass(frozen=True)
-class Ways:
+class MonitoringPolicies:
     """All of them, in one namespace."""
 
     parent: pulumi.ComponentResource
     namespace: Input[str]
     opts: ResourceOptions
-    watched: Watched
+    watched: MonitoredStack
 
     def prometheus(self, controller_port: int | None) -> None:
         """Our own Prometheus reads all of the stack, and hands alerts to Alertmanager."""
@@ -89,7 +89,9 @@ class Ways:
             (REDIS_EXPORTER, REDIS, 6379, redis),
         ):
             if isinstance(store, External):
-                outside(self.parent, f"allow-{name}", self.namespace, store.egress, _pods(name)["pod_selector"])
+                register_egress_policy(
+                    self.parent, f"allow-{name}", self.namespace, store.egress, _pods(name)["pod_selector"]
+                )
             else:
                 way = [([_pods(name)], [port])]
                 self._out(
@@ -127,7 +129,7 @@ def _pods(name: str) -> dict[str, Any]:
 
 
 def _services() -> dict[str, Any]:
-    return {"pod_selector": parts(SERVICE)}
+    return {"pod_selector": select_parts(SERVICE)}
 
 
 def _backups() -> dict[str, Any]:

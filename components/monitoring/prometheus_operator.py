@@ -12,23 +12,23 @@ from pulumi_kubernetes.apiextensions import CustomResource
 
 from components.base.names import BACKUP_EXPORTER, SERVICE, labels, metadata, selector
 from components.monitoring.network_policies import CONTROLLER
-from components.monitoring.workloads import MONITORING, ControllerPlace, Ground
+from components.monitoring.workloads import MONITORING, ControllerAddress, Placement
 from monitoring.alertmanager import Places, alertmanager
 from monitoring.alerts.render import prometheus_rule
 from monitoring.alerts.rule import Domain
-from monitoring.prometheus import BLACKBOX, LOG_COUNTER, PORTS, Watched
+from monitoring.prometheus import BLACKBOX, LOG_COUNTER, PORTS, MonitoredStack
 
 _GROUP = "monitoring.coreos.com"
 _MATCHER = re.compile(r'^(?P<name>\w+)(?P<kind>=~|!~|!=|=)"(?P<value>.*)"$')
 _FOLDER = "webhooks"
 
 
-def operated(
-    ground: Ground,
-    watched: Watched,
+def register_operator_objects(
+    ground: Placement,
+    watched: MonitoredStack,
     alerts: Sequence[Domain],
     webhooks: Output[str],
-    controller: ControllerPlace | None,
+    controller: ControllerAddress | None,
 ) -> None:
     """`webhooks` is the Secret with a URL for each `secrets:*` key of monitoring."""
     chosen = _Chosen(ground, watched)
@@ -74,7 +74,7 @@ def operated(
 class _Chosen:
     """Objects with the labels by which the operator's servers choose."""
 
-    def __init__(self, ground: Ground, watched: Watched) -> None:
+    def __init__(self, ground: Placement, watched: MonitoredStack) -> None:
         self._ground = ground
         operator = watched.monitoring.operator
         self._labels = operator.labels if operator else {}

@@ -21,7 +21,7 @@ from pulumi_kubernetes.core.v1 import (
 )
 
 from components.base.names import SKIP_AWAIT, content_hash, labels, metadata, selector
-from components.base.pods import APPLICATION_UID, container, service_account, template
+from components.base.pods import APPLICATION_UID, container, register_service_account, template
 from settings import Resources
 
 MONITORING = "monitoring"
@@ -53,7 +53,7 @@ class Pod:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ControllerPlace:
+class ControllerAddress:
     """Where the rollback controller is told of alerts."""
 
     url: str
@@ -72,7 +72,7 @@ class ControllerPlace:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Ground:
+class Placement:
     """What all of them have in common."""
 
     namespace: Input[str]
@@ -80,7 +80,7 @@ class Ground:
     opts: ResourceOptions
 
 
-def exporter(ground: Ground, pod: Pod) -> Deployment:
+def register_exporter(ground: Placement, pod: Pod) -> Deployment:
     """It keeps nothing: another may take its place before it goes."""
     here = selector(pod.name, MONITORING)
     deployment = Deployment(
@@ -96,16 +96,16 @@ def exporter(ground: Ground, pod: Pod) -> Deployment:
             "revision_history_limit": 2,
             "strategy": {"type": "RollingUpdate", "rolling_update": {"max_surge": 1, "max_unavailable": 0}},
             "selector": {"match_labels": here},
-            "template": _template(ground, pod, account(ground, pod.name)),
+            "template": _template(ground, pod, register_account(ground, pod.name)),
         },
         opts=ResourceOptions.merge(ground.opts, ResourceOptions(custom_timeouts=WAIT)),
     )
-    found(ground, pod.name, pod.port, here, after=deployment)
+    register_service(ground, pod.name, pod.port, here, after=deployment)
     return deployment
 
 
-def server(
-    ground: Ground,
+def register_server(
+    ground: Placement,
     pod: Pod,
     *,
     kept_at: str,
@@ -117,7 +117,7 @@ def server(
 ) -> StatefulSet:
     """It keeps what it was told, on a volume that outlives it."""
     here = selector(pod.name, MONITORING)
-    service = _address(ground, pod.name, pod.port, here)
+    service = _register_address(ground, pod.name, pod.port, here)
     claim: PersistentVolumeClaimSpecArgsDict = {
         "access_modes": ["ReadWriteOnce"],
         "resources": {"requests": {"storage": storage}},
@@ -141,11 +141,13 @@ def server(
     )
 
 
-def account(ground: Ground, name: str) -> ServiceAccount:
-    return service_account(name, MONITORING, ground.namespace, ground.opts)
+def register_account(ground: Placement, name: str) -> ServiceAccount:
+    return register_service_account(name, MONITORING, ground.namespace, ground.opts)
 
 
-def found(ground: Ground, name: str, port: int, pods: Mapping[str, str], *, after: pulumi.Resource) -> Service:
+def register_service(
+    ground: Placement, name: str, port: int, pods: Mapping[str, str], *, after: pulumi.Resource
+) -> Service:
     """The name by which it is found, once there are pods."""
     return Service(
         f"{name}-service",
@@ -159,13 +161,13 @@ def found(ground: Ground, name: str, port: int, pods: Mapping[str, str], *, afte
     )
 
 
-def every_pod(ground: Ground, name: str, port: int, pods: Mapping[str, str]) -> Service:
+def register_headless_service(ground: Placement, name: str, port: int, pods: Mapping[str, str]) -> Service:
     """A name that has every pod's own address: also of those that are not ready, and of those that are leaving."""
-    return _address(ground, name, port, pods, publish_not_ready_addresses=True)
+    return _register_address(ground, name, port, pods, publish_not_ready_addresses=True)
 
 
-def _address(
-    ground: Ground, name: str, port: int, pods: Mapping[str, str], *, publish_not_ready_addresses: bool = False
+def _register_address(
+    ground: Placement, name: str, port: int, pods: Mapping[str, str], *, publish_not_ready_addresses: bool = False
 ) -> Service:
     """A name for the pods themselves. Nothing waits for it to have any."""
     return Service(
@@ -182,7 +184,9 @@ def _address(
     )
 
 
-def files(ground: Ground, name: str, content: Mapping[str, str], kind: Mapping[str, str] | None = None) -> str:
+def register_files(
+    ground: Placement, name: str, content: Mapping[str, str], kind: Mapping[str, str] | None = None
+) -> str:
     """Name of an immutable ConfigMap: with other content it is another, and whoever mounts it is replaced."""
     full_name = f"{name}-{content_hash(content)}"
     ConfigMap(
@@ -195,7 +199,7 @@ def files(ground: Ground, name: str, content: Mapping[str, str], kind: Mapping[s
     return full_name
 
 
-def _template(ground: Ground, pod: Pod, identity: ServiceAccount, *, kept_at: str | None = None, **more: Any) -> Any:
+def _template(ground: Placement, pod: Pod, identity: ServiceAccount, *, kept_at: str | None = None, **more: Any) -> Any:
     volumes = {f"files-{place}": (path, volume) for place, (path, volume) in enumerate((pod.volumes or {}).items())}
     mounts: list[Any] = [{"name": name, "mount_path": path, "read_only": True} for name, (path, _) in volumes.items()]
     if kept_at:
@@ -211,7 +215,7 @@ def _template(ground: Ground, pod: Pod, identity: ServiceAccount, *, kept_at: st
     )
 
 
-def _container(ground: Ground, pod: Pod, mounts: Sequence[Any]) -> ContainerArgsDict:
+def _container(ground: Placement, pod: Pod, mounts: Sequence[Any]) -> ContainerArgsDict:
     ready: ProbeArgsDict = {"http_get": {"path": pod.ready, "port": pod.port}, "timeout_seconds": 5}
     alive: ProbeArgsDict = (
         {"http_get": {"path": pod.alive, "port": pod.port}} if pod.alive else {"tcp_socket": {"port": pod.port}}

@@ -19,11 +19,11 @@ from pulumi_kubernetes.networking.v1 import (
 from pulumi_random import RandomPassword
 
 from components.base.names import SKIP_AWAIT, content_hash, labels, metadata, selector
-from components.base.pods import APPLICATION_UID, container, service_account, template
-from components.foundation import peer, ways_out
+from components.base.pods import APPLICATION_UID, container, register_service_account, template
+from components.foundation import egress_rules, peer
 from components.monitoring.network_policies import CONTROLLER, PROMETHEUS
 from components.monitoring.workloads import MONITORING
-from components.rollback_controller.rbac import rights
+from components.rollback_controller.rbac import grant_controller_rights
 from monitoring.prometheus import ALERTMANAGER, PORTS
 from settings import Egress
 from settings import Monitoring as MonitoringSettings
@@ -81,8 +81,10 @@ class RollbackController(pulumi.ComponentResource):
             opts=inside,
         )
         keys = self._keys(args, inside)
-        account = service_account(CONTROLLER, CONTROLLER, args.namespace, inside)
-        bound = rights(CONTROLLER, account, args.namespace, inside, operated=args.monitoring.operated is not None)
+        account = register_service_account(CONTROLLER, CONTROLLER, args.namespace, inside)
+        bound = grant_controller_rights(
+            CONTROLLER, account, args.namespace, inside, operated=args.monitoring.operated is not None
+        )
         self._network(args, here, inside)
         slack = args.monitoring.slack.secret_names[_CHANNEL]
         environment = {
@@ -182,7 +184,7 @@ class RollbackController(pulumi.ComponentResource):
     def _network(self, args: RollbackControllerArgs, here: LabelSelectorArgsDict, opts: ResourceOptions) -> None:
         rollback, slack = args.monitoring.rollback, args.monitoring.slack
         state = rollback.state.egress if rollback.state else ()
-        outside = ways_out([*rollback.api_server, *state, *args.egress, *slack.egress])
+        outside = egress_rules([*rollback.api_server, *state, *args.egress, *slack.egress])
         watchers = _watchers(args.monitoring)
         asked: NetworkPolicyEgressRuleArgsDict = {
             "to": [watchers.alertmanager],

@@ -8,7 +8,7 @@ from pulumi import Input, ResourceOptions
 from pulumi_kubernetes.core.v1 import ServiceAccount
 from pulumi_kubernetes.rbac.v1 import PolicyRuleArgsDict, RoleBinding
 
-from components.base.rbac import granted
+from components.base.rbac import grant_role
 
 _MANAGE = ["get", "list", "watch", "create", "patch", "delete"]
 _LOOK = ["get", "list", "watch"]
@@ -16,7 +16,7 @@ _OPERATED = ["alertmanagerconfigs", "podmonitors", "probes", "prometheusrules", 
 """What the program makes for the Prometheus Operator."""
 
 
-def rights(
+def grant_controller_rights(
     name: str, account: ServiceAccount, namespace: Input[str], opts: ResourceOptions, *, operated: bool = False
 ) -> RoleBinding:
     """The account with a Role of this namespace. There is no ClusterRole: what is cluster-wide in a stack is the same
@@ -47,7 +47,7 @@ def rights(
         _rule("coordination.k8s.io", ["leases"], ["create"]),
         _rule("coordination.k8s.io", ["leases"], ["get", "update"], names=[name]),
     ]
-    return granted(name, name, account, namespace, rules, opts)
+    return grant_role(name, name, account, namespace, rules, opts)
 
 
 def _rule(group: str, resources: Sequence[str], verbs: Sequence[str], names: Sequence[str] = ()) -> PolicyRuleArgsDict:

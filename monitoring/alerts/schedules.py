@@ -12,7 +12,7 @@ from monitoring.alerts.promtool_cases import Case, fires, never, rising, steady
 from monitoring.alerts.rule import Alert, Channel, Domain
 from settings.backup import Backup
 from settings.backup_alerts import AlertRule, backup_rules, rotation_rules
-from settings.rotation import Rotating
+from settings.rotation import SecretRotation
 
 EVERY = 60
 _MINUTES = 300
@@ -123,7 +123,7 @@ def backups(backup: Backup) -> Domain:
     return _domain("backups", "Backups and restore tests", chapter, rules.values(), known)
 
 
-def rotations(rotating: Mapping[str, Rotating]) -> Domain:
+def rotations(rotating: Mapping[str, SecretRotation]) -> Domain:
     name = next(iter(sorted(rotating)))
     age = rotating[name].max_age
     one = {"secret": name}

@@ -18,14 +18,14 @@ from settings.backup import Backup
 from settings.lockdown import Lockdown
 from settings.maintenance import Maintenance
 from settings.monitoring import Monitoring
-from settings.rotation import Rotating
+from settings.rotation import SecretRotation
 
 
 def domains(
     namespace: str,
     monitoring: Monitoring,
     backup: Backup | None,
-    rotating: Mapping[str, Rotating],
+    rotating: Mapping[str, SecretRotation],
     maintenance: Maintenance | None = None,
     lockdown: Lockdown | None = None,
 ) -> tuple[Domain, ...]:
@@ -37,7 +37,7 @@ def domains(
 def _domains(
     monitoring: Monitoring,
     backup: Backup | None,
-    rotating: Mapping[str, Rotating],
+    rotating: Mapping[str, SecretRotation],
     maintenance: Maintenance | None,
     lockdown: Lockdown | None,
 ) -> Iterator[Domain]:

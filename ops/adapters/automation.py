@@ -27,8 +27,8 @@ from pulumi.automation import (
 from pulumi.automation.errors import create_command_error
 from pulumi.automation.events import EngineEvent
 
-from ops.stack.locks import Locked, told
-from ops.stack.pulumi_cli import ENVIRONMENT, Reader
+from ops.stack.locks import Locked, parse_lock_owners
+from ops.stack.pulumi_cli import ENVIRONMENT, PulumiCli
 
 if TYPE_CHECKING:
     from ops.causes.cause import Cause
@@ -194,7 +194,7 @@ class _Stack(Stack):
 class Engine:
     """The engine at work on the stack of a reader."""
 
-    def __init__(self, reader: Reader) -> None:
+    def __init__(self, reader: PulumiCli) -> None:
         self._reader = reader
         self._cli = _Cli()
         workspace = _Workspace(work_dir=str(reader.folder), pulumi_command=self._cli, env_vars=dict(ENVIRONMENT))
@@ -231,7 +231,7 @@ class Engine:
             with self._signals(run):
                 work(see)
         except ConcurrentUpdateError as error:
-            raise Locked(told(str(error))) from None
+            raise Locked(parse_lock_owners(str(error))) from None
         except CommandError:
             self._blame(run)
         return run

@@ -13,12 +13,12 @@ from ops.cli.common import (
     Cwd,
     Stack,
     Yes,
-    ask,
-    ended,
+    confirm,
     lock_policy,
     open_session,
     print_json,
     print_result,
+    report_errors,
 )
 from ops.errors import EXIT_CODES, Refused
 
@@ -35,8 +35,8 @@ def now(stack: Stack = None, cwd: Cwd = HERE, as_json: AsJson = False) -> None:
     from ops.cli import formatting
     from ops.commands import backups
 
-    with ended(as_json):
-        made = backups.taken(open_session(cwd, stack))
+    with report_errors(as_json):
+        made = backups.create_backup(open_session(cwd, stack))
         _told(
             made, as_json, f"{made['id']}: {formatting.size(made['size_bytes'])}, {sum(made['tables'].values())} rows."
         )
@@ -50,8 +50,8 @@ def list_(stack: Stack = None, cwd: Cwd = HERE, as_json: AsJson = False) -> None
     from ops.cli import formatting
     from ops.commands import backups
 
-    with ended(as_json):
-        found = backups.listed(open_session(cwd, stack))
+    with report_errors(as_json):
+        found = backups.list_backups(open_session(cwd, stack))
         if as_json:
             print_json(found)
         elif found:
@@ -70,10 +70,10 @@ def verify(
     """Prove a backup: restore it into a throw-away server, migrate it, start the release on it and check that."""
     from ops.commands import backups
 
-    with ended(as_json):
+    with report_errors(as_json):
         session = open_session(cwd, stack)
-        chosen = backups.find(backups.listed(session), backup)["id"] if backup else None
-        proof = backups.proven(session, chosen)
+        chosen = backups.find_backup(backups.list_backups(session), backup)["id"] if backup else None
+        proof = backups.test_restore(session, chosen)
         times = f"RTO {proof['rto_seconds']:.0f} s, RPO {proof['rpo_seconds']:.0f} s"
         _told(proof, as_json, f"{proof['backup']} is proven by restore test {proof['sequence']}: {times}.")
 
@@ -89,17 +89,17 @@ def cleanup(
     """Delete what retention does not keep. The schedule does so after every backup."""
     from ops.commands import backups
 
-    with ended(as_json):
+    with report_errors(as_json):
         session = open_session(cwd, stack)
         if not dry_run and not yes:
-            going = backups.cleaned(session, dry_run=True)["deleted"]
+            going = backups.clean_up(session, dry_run=True)["deleted"]
             if not going:
                 typer.echo("Retention keeps every backup.", err=True)
                 return
             typer.echo("\n".join(going), err=True)
-            if not ask(f"Delete these {len(going)} backups?"):
+            if not confirm(f"Delete these {len(going)} backups?"):
                 raise Refused("Not confirmed; nothing was changed.")
-        done = backups.cleaned(session, dry_run=dry_run)
+        done = backups.clean_up(session, dry_run=dry_run)
         word = "would be deleted" if dry_run else "deleted"
         _told(done, as_json, "\n".join([*done["deleted"], f"{len(done['deleted'])} {word}, {len(done['kept'])} kept."]))
 
@@ -126,7 +126,7 @@ def restore(
     """
     from ops.commands import restore as restoring
 
-    with ended(as_json):
+    with report_errors(as_json):
         ways = [bool(into), in_place, undo, finish]
         if sum(ways) > 1:
             raise Refused("Give one of --into, --in-place, --undo and --finish.")
@@ -147,7 +147,7 @@ def restore(
             done = restoring.undo(session, lock_policy(break_lock, yes))
             print_result(done, as_json, "The database is what it was before the restore.")
         elif finish:
-            if not yes and not ask("Drop the database that the restore left beside the live one?"):
+            if not yes and not confirm("Drop the database that the restore left beside the live one?"):
                 raise Refused("Not confirmed; nothing was changed.")
             _told(restoring.finish(session), as_json, "Only the live database is left.")
         else:
@@ -160,7 +160,7 @@ def _agreed(item: Any, yes: bool) -> bool:
     from ops.cli import formatting
 
     typer.echo(formatting.of_backup(item), err=True)
-    return yes or ask("Restore in place?")
+    return yes or confirm("Restore in place?")
 
 
 def _told(value: Any, as_json: bool, line: str) -> None:

@@ -40,17 +40,17 @@ def open_session(cwd: Path, stack: str | None) -> Session:
 def lock_policy(break_lock: bool, yes: bool) -> LockPolicy:
     from ops.commands.update import LockPolicy
 
-    return LockPolicy(break_lock, lambda question: yes or ask(question))
+    return LockPolicy(break_lock, lambda question: yes or confirm(question))
 
 
-def ask(question: str) -> bool:
+def confirm(question: str) -> bool:
     if not sys.stdin.isatty():
         raise Refused(f"{question} There is no terminal to ask on: give --yes. Nothing was changed.")
     return typer.confirm(question, err=True)
 
 
 @contextmanager
-def ended(as_json: bool) -> Iterator[None]:
+def report_errors(as_json: bool) -> Iterator[None]:
     """Any failure that is foreseen ends as one message and its exit code."""
     try:
         yield

@@ -15,12 +15,12 @@ from ops.cli.common import (
     Cwd,
     Stack,
     Yes,
-    ask,
-    ended,
+    confirm,
     lock_policy,
     open_session,
     print_json,
     print_result,
+    report_errors,
 )
 from ops.errors import EXIT_CODES
 
@@ -96,7 +96,7 @@ def deploy(
 
     schema = {"min": schema_min, "max": schema_max, "level": schema_level}
     wish = deploying.Wish(image, git, version, schema, allow_quarantined, allow_downtime, without_proof)
-    with ended(as_json):
+    with report_errors(as_json):
         done = deploying.deploy(open_session(cwd, stack), wish, lock_policy(break_lock, yes))
         print_result(done, as_json, f"Revision {done['revision']} serves, {done['seconds']} s after the command began.")
 
@@ -138,12 +138,12 @@ def rollback(
     asked = not yes and not restore_database if preview is None else preview
     wish = rolling.Wish(to, reason, not no_quarantine, allow_quarantined, asked, restore_database)
 
-    def confirm(plan: Plan, run: Run | None) -> bool:
+    def accepts(plan: Plan, run: Run | None) -> bool:
         _show_plan(plan, run)
-        return yes or ask("Roll back?")
+        return yes or confirm("Roll back?")
 
-    with ended(as_json):
-        done = rolling.rollback(open_session(cwd, stack), wish, lock_policy(break_lock, yes), confirm)
+    with report_errors(as_json):
+        done = rolling.rollback(open_session(cwd, stack), wish, lock_policy(break_lock, yes), accepts)
         what = f"Revision {done['revision']} serves the release of revision {done['target']} again"
         print_result(done, as_json, f"{what}, {done['seconds']} s after the command began.")
 
@@ -161,7 +161,7 @@ def history(
     """Every update of the stack: revision, when, who, image, git, schema, result, duration."""
     from ops.cli import formatting
 
-    with ended(as_json):
+    with report_errors(as_json):
         rows = formatting.history(open_session(cwd, stack), limit, page)
         if as_json:
             print_json(rows)
@@ -181,7 +181,7 @@ def diff(
     """What differs between a revision and now: image, schema, services and commands."""
     from ops.cli import formatting
 
-    with ended(as_json):
+    with report_errors(as_json):
         rows = formatting.diff(open_session(cwd, stack), revision)
         if as_json:
             print_json(rows)
@@ -207,7 +207,7 @@ def status(
     """What runs now: revision, image, schema, pods, health, lock, pending operations, quarantine."""
     from ops.commands import status as looking
 
-    with ended(as_json):
+    with report_errors(as_json):
         if budget:
             from ops.commands import budget as counting
 
@@ -228,8 +228,8 @@ def quarantine_list(stack: Stack = None, cwd: Cwd = HERE, as_json: AsJson = Fals
     """The digests in quarantine, and why."""
     from ops.commands import quarantine
 
-    with ended(as_json):
-        items = [item.to_config() for item in quarantine.listed(open_session(cwd, stack))]
+    with report_errors(as_json):
+        items = [item.to_config() for item in quarantine.list_quarantine(open_session(cwd, stack))]
         if as_json:
             print_json(items)
             return
@@ -246,7 +246,7 @@ def quarantine_lift(
     """Let a digest be deployed again. Only the stack file is changed."""
     from ops.commands import quarantine
 
-    with ended(as_json=False):
+    with report_errors(as_json=False):
         item = quarantine.lift(open_session(cwd, stack), digest)
         typer.echo(f"{item.digest} may be deployed again; it was barred since revision {item.revision}.")
 

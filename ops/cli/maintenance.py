@@ -6,7 +6,18 @@ from typing import Annotated
 
 import typer
 
-from ops.cli.common import HERE, AsJson, BreakLock, Cwd, Stack, Yes, ended, lock_policy, open_session, print_result
+from ops.cli.common import (
+    HERE,
+    AsJson,
+    BreakLock,
+    Cwd,
+    Stack,
+    Yes,
+    lock_policy,
+    open_session,
+    print_result,
+    report_errors,
+)
 from ops.errors import EXIT_CODES
 
 app = typer.Typer(help="A page with status 503 in the services' place.", no_args_is_help=True)
@@ -26,7 +37,7 @@ def on(
     from ops.commands import maintenance
     from settings import Maintenance
 
-    with ended(as_json):
+    with report_errors(as_json):
         wanted = Maintenance(reason=reason, retry_after_seconds=retry_after)
         done = maintenance.switch(open_session(cwd, stack), lock_policy(break_lock, yes), wanted)
         print_result(done, as_json, f"Maintenance mode is on ({reason}): `runbook maintenance off` ends it.")
@@ -43,6 +54,6 @@ def off(
     """Customers reach the services again."""
     from ops.commands import maintenance
 
-    with ended(as_json):
+    with report_errors(as_json):
         done = maintenance.switch(open_session(cwd, stack), lock_policy(break_lock, yes), None)
         print_result(done, as_json, "Maintenance mode is off.")

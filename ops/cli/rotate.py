@@ -14,12 +14,12 @@ from ops.cli.common import (
     Cwd,
     Stack,
     Yes,
-    ask,
-    ended,
+    confirm,
     lock_policy,
     open_session,
     print_json,
     print_result,
+    report_errors,
 )
 from ops.errors import EXIT_CODES, Refused
 
@@ -61,11 +61,11 @@ def rotate(
     from ops.stack import rotation_status
     from ops.stack.secret_values import read_values
 
-    with ended(as_json):
+    with report_errors(as_json):
         wanted = names or []
         session, policy = open_session(cwd, stack), lock_policy(break_lock, yes)
         if wanted == [STATUS]:
-            rows = rotation_status.status(session)
+            rows = rotation_status.read_rotation_status(session)
             print_json(rows) if as_json else formatting.print_rotations(rows)
         elif due:
             if wanted or emergency or no_overlap:
@@ -86,7 +86,7 @@ def _agreed(names: Sequence[str]) -> bool:
     typer.echo(
         f"New values for {', '.join(names)}. The old ones die without an overlap and everybody is logged out.", err=True
     )
-    return ask("Rotate now?")
+    return confirm("Rotate now?")
 
 
 def _due_line(done: Any) -> str:

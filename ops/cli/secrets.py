@@ -8,7 +8,19 @@ from typing import Annotated
 
 import typer
 
-from ops.cli.common import HERE, AsJson, BreakLock, Cwd, Stack, Yes, ask, ended, lock_policy, open_session, print_json
+from ops.cli.common import (
+    HERE,
+    AsJson,
+    BreakLock,
+    Cwd,
+    Stack,
+    Yes,
+    confirm,
+    lock_policy,
+    open_session,
+    print_json,
+    report_errors,
+)
 from ops.cli.common import print_result as told
 from ops.errors import EXIT_CODES, Refused
 
@@ -25,9 +37,9 @@ def lint(
     as_json: AsJson = False,
 ) -> None:
     """Refuse stack files that show a secret, in a value or a comment. Says where and what, never the value."""
-    from settings.lint import lint as look
+    from settings.lint import find_plain_secrets as look
 
-    with ended(as_json):
+    with report_errors(as_json):
         chosen = files or sorted(cwd.glob("Pulumi.*.yaml"))
         if not chosen:
             raise Refused(f"There is no Pulumi.*.yaml in {cwd.resolve()}: go to the project, or name the files.")
@@ -58,10 +70,10 @@ def provider(
     """Encrypt the stack's secrets by another provider, or by another passphrase. No value changes."""
     from ops.commands import encryption
 
-    with ended(as_json):
+    with report_errors(as_json):
         session, policy = open_session(cwd, stack), lock_policy(break_lock, yes)
         passphrase = _passphrase() if url == "passphrase" else None
-        if not yes and sys.stdin.isatty() and not ask(f"Encrypt stack {session.stack} by {url}?"):
+        if not yes and sys.stdin.isatty() and not confirm(f"Encrypt stack {session.stack} by {url}?"):
             raise Refused("Not confirmed; nothing was changed.")
         done = encryption.switch(session, url, passphrase, policy)
         then = "Put the new passphrase where PULUMI_CONFIG_PASSPHRASE(_FILE) points. " if passphrase else ""

@@ -16,12 +16,12 @@ from ops.cli.common import (
     Cwd,
     Stack,
     Yes,
-    ask,
-    ended,
+    confirm,
     lock_policy,
     open_session,
     print_json,
     print_result,
+    report_errors,
 )
 from ops.errors import EXIT_CODES, Refused
 
@@ -63,14 +63,14 @@ def lockdown(
     or to let somebody in.
     """
     from ops.commands import lockdown as locking
-    from ops.stack.stack_context import settings_of
+    from ops.stack.stack_context import load_settings
 
-    with ended(as_json):
+    with report_errors(as_json):
         seconds = _seconds(for_) if for_ else None
         session = open_session(cwd, stack)
-        wanted = _planned(settings_of(session.file).security, reason, seconds, allow or ())
+        wanted = _planned(load_settings(session.file).security, reason, seconds, allow or ())
         _show(wanted)
-        if not yes and not ask("Lock down?"):
+        if not yes and not confirm("Lock down?"):
             raise Refused("Not confirmed; nothing was changed.")
         done = locking.switch(session, lock_policy(break_lock, yes), wanted)
         line = f"Locked down {done['seconds']} s after the command began, until {_local(wanted.until)}"
@@ -88,12 +88,12 @@ def unlock(
     """Everybody comes in again, and CronJobs start. Needed after a lockdown that ended by itself, for the CronJobs."""
     from ops.commands import lockdown as locking
 
-    with ended(as_json):
+    with report_errors(as_json):
         session = open_session(cwd, stack)
         found = _standing(session)
         if found["state"] == "on":
             typer.echo(_told(found), err=True)
-            if not yes and not ask("Let everybody in again?"):
+            if not yes and not confirm("Let everybody in again?"):
                 raise Refused("Not confirmed; nothing was changed.")
         done = locking.switch(session, lock_policy(break_lock, yes), None)
         print_result(done, as_json, f"Not locked down, {done['seconds']} s after the command began.")
@@ -105,7 +105,7 @@ def unlock(
 )
 def status(stack: Stack = None, cwd: Cwd = HERE, as_json: AsJson = False) -> None:
     """Whether there is a lockdown, why, who comes in, and when it ends."""
-    with ended(as_json):
+    with report_errors(as_json):
         found = _standing(open_session(cwd, stack))
         print_json(found) if as_json else typer.echo(_told(found))
     raise typer.Exit(0 if found["state"] == "off" else 1)
@@ -113,9 +113,9 @@ def status(stack: Stack = None, cwd: Cwd = HERE, as_json: AsJson = False) -> Non
 
 def _standing(session: Session) -> dict[str, Any]:
     from ops.decisions import releases
-    from ops.stack.stack_context import settings_of
+    from ops.stack.stack_context import load_settings
 
-    return releases.locked(settings_of(session.file).lockdown, datetime.now(UTC))
+    return releases.locked(load_settings(session.file).lockdown, datetime.now(UTC))
 
 
 def _planned(security: Precautions, reason: str, seconds: int | None, allow: Sequence[str]) -> Lockdown:

@@ -10,7 +10,7 @@ from ops.adapters.task_jobs import TaskFailed, Tasks
 from ops.errors import Refused
 from ops.stack import stack_file
 from ops.stack.session import Session
-from ops.stack.stack_context import Facts, settings_of
+from ops.stack.stack_context import StackContext, load_settings
 
 Backup = Mapping[str, Any]
 """A row of `backup list`."""
@@ -18,7 +18,7 @@ Backup = Mapping[str, Any]
 
 def tasks_of(session: Session, cluster: Cluster | None = None) -> Tasks:
     """Tasks of the stack; refused when its settings have no backups."""
-    settings = settings_of(session.file)
+    settings = load_settings(session.file)
     if settings.backup is None:
         raise Refused(
             f"{session.file.name} has no runbook:backup, so stack {session.stack} has no backups: write it "
@@ -28,27 +28,27 @@ def tasks_of(session: Session, cluster: Cluster | None = None) -> Tasks:
     return Tasks(cluster or session.cluster(settings, config), session.say)
 
 
-def listed(session: Session) -> list[dict[str, Any]]:
+def list_backups(session: Session) -> list[dict[str, Any]]:
     """Every backup, newest first, and what proves it."""
     return tasks_of(session).run("backup", "list")
 
 
-def taken(session: Session) -> dict[str, Any]:
+def create_backup(session: Session) -> dict[str, Any]:
     """A backup made now; its manifest."""
     return tasks_of(session).run("backup", "create", "--kind", "manual")
 
 
-def proven(session: Session, backup: str | None) -> dict[str, Any]:
+def test_restore(session: Session, backup: str | None) -> dict[str, Any]:
     """The evidence of a restore test made now, of this backup or the newest."""
     return tasks_of(session).prove(backup)
 
 
-def cleaned(session: Session, *, dry_run: bool) -> dict[str, Any]:
+def clean_up(session: Session, *, dry_run: bool) -> dict[str, Any]:
     """What retention deletes, or would."""
     return tasks_of(session).run("backup", "cleanup", *(("--dry-run",) if dry_run else ()))
 
 
-def find(backups: list[dict[str, Any]], wanted: str) -> Backup:
+def find_backup(backups: list[dict[str, Any]], wanted: str) -> Backup:
     """The one backup whose id begins so."""
     found = [item for item in backups if item["id"].startswith(wanted)]
     if len(found) != 1:
@@ -58,7 +58,7 @@ def find(backups: list[dict[str, Any]], wanted: str) -> Backup:
     return found[0]
 
 
-def gate(session: Session, facts: Facts, level: int) -> None:
+def require_proof(session: Session, facts: StackContext, level: int) -> None:
     """Refuse, before anything is changed, what the update's own gate would refuse: migrations without a proven backup.
 
     `level` is the one the migrations lead to. Without a running stack there is nothing to ask yet.

@@ -13,7 +13,7 @@ from ops.cli.formatting import print_table
 from ops.errors import Refused
 from ops.stack import stack_file
 from ops.stack.session import Session
-from ops.stack.stack_context import settings_of
+from ops.stack.stack_context import load_settings
 from settings import StackSettings
 from settings.budget import rollback_budget
 from settings.monitoring import Monitoring
@@ -21,17 +21,17 @@ from settings.monitoring import Monitoring
 
 def budget(session: Session) -> dict[str, Any]:
     """The worst case and its parts; with the settings' start-up time where no pod can be asked."""
-    settings = settings_of(session.file)
+    settings = load_settings(session.file)
     try:
         cluster = session.cluster(settings, stack_file.read(session.file).config)
         started = cluster.startup_seconds(settings.application.services)
     except Refused as why:
         session.say(f"Start-up time as in the settings: {why}")
         started = None
-    return told(settings, started)
+    return list_parts(settings, started)
 
 
-def told(settings: StackSettings, startup_seconds: float | None) -> dict[str, Any]:
+def list_parts(settings: StackSettings, startup_seconds: float | None) -> dict[str, Any]:
     """Without `runbook:monitoring`, what its defaults would come to."""
     monitoring = settings.monitoring or Monitoring()
     found = rollback_budget(monitoring, settings.application, startup_seconds)

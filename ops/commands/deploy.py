@@ -17,7 +17,7 @@ from ops.errors import Interrupted, OpsError, Refused, RolledBack, Stuck
 from ops.stack.history import RELEASE, Entry
 from ops.stack.locks import exclusive, whoami
 from ops.stack.session import Session
-from ops.stack.stack_context import Facts, gather
+from ops.stack.stack_context import StackContext, gather_context
 from ops.stack.stack_file import StackText
 from settings import Quarantined, Release
 
@@ -38,10 +38,10 @@ class Wish:
 def deploy(session: Session, wish: Wish, policy: LockPolicy) -> dict[str, Any]:
     """Release an image. Returns what to report; raises an OpsError with the exit code otherwise."""
     with exclusive(session.file, f"deploy {wish.image}"):
-        facts = gather(session, lambda: registry.resolve(wish.image), decides="release")
+        facts = gather_context(session, lambda: registry.resolve(wish.image), decides="release")
         release = plan(facts, wish)
         if not release.without_proof:
-            backups.gate(session, facts, release.schema_.level)
+            backups.require_proof(session, facts, release.schema_.level)
         new = facts.checked({RELEASE: release.to_config(), **releases.quarantine_change(facts.now.quarantine)})
         clear_way(session, facts, policy)
         session.say(release.message, "bold")
@@ -51,7 +51,7 @@ def deploy(session: Session, wish: Wish, policy: LockPolicy) -> dict[str, Any]:
         return report(session, release, run)
 
 
-def plan(facts: Facts, wish: Wish) -> Release:
+def plan(facts: StackContext, wish: Wish) -> Release:
     """The release to write, or a Refused that says which check it failed."""
     image: Image = facts.extra
     git = wish.git or image.git
@@ -84,7 +84,7 @@ def plan(facts: Facts, wish: Wish) -> Release:
     )
 
 
-def _quarantined(bad: Quarantined, facts: Facts) -> str:
+def _quarantined(bad: Quarantined, facts: StackContext) -> str:
     release = facts.now.release
     if release and release.action == "rollback" and not facts.now.finished:
         return (
@@ -97,7 +97,9 @@ def _quarantined(bad: Quarantined, facts: Facts) -> str:
     )
 
 
-def _undo(session: Session, facts: Facts, text: StackText, failed: Release, run: Run, policy: LockPolicy) -> OpsError:
+def _undo(
+    session: Session, facts: StackContext, text: StackText, failed: Release, run: Run, policy: LockPolicy
+) -> OpsError:
     """Put the last good release back after a failed update; the error to end with."""
     why = run.why
     good = releases.last_good(facts.history)
@@ -129,7 +131,7 @@ def _undo(session: Session, facts: Facts, text: StackText, failed: Release, run:
     )
 
 
-def _database_after(facts: Facts, failed: Release) -> Database:
+def _database_after(facts: StackContext, failed: Release) -> Database:
     """The level after a failed update, whose migrations may or may not have run."""
     backend = facts.settings.application.services[0]
     try:
@@ -143,7 +145,7 @@ def _database_after(facts: Facts, failed: Release) -> Database:
 
 def _put_back(
     session: Session,
-    facts: Facts,
+    facts: StackContext,
     text: StackText,
     failed: Release,
     good: Entry,

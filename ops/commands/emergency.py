@@ -22,7 +22,7 @@ def emergency(
     with exclusive(session.file, "rotate --emergency"):
         walk = Walk.start(session, policy)
         chosen = rotation.named(wanted, walk.rotations) or list(walk.rotations)
-        left = [name for name in chosen if rotation.brought(walk.rotations[name])]
+        left = [name for name in chosen if rotation.needs_value(walk.rotations[name])]
         names = [name for name in chosen if name not in left]
         if not names:
             raise Refused(
@@ -32,7 +32,7 @@ def emergency(
         clear_way(session, walk.facts, policy)
         if not confirm(names):
             raise Refused("Not confirmed; nothing was changed.")
-        record = incidents.opened(
+        record = incidents.open_incident(
             walk.facts.cluster, "emergency-rotation", {"reason": reason, "secrets": names, "left": left}
         )
         session.say(f"Incident record {record} is open.")
@@ -49,7 +49,9 @@ def emergency(
             "sessionsEnded": ended["sessions"],
             "old": tried,
         }
-        incidents.closed(walk.facts.cluster, record, {"result": "old values alive" if alive else "succeeded", **done})
+        incidents.close_incident(
+            walk.facts.cluster, record, {"result": "old values alive" if alive else "succeeded", **done}
+        )
         if alive:
             raise Stuck(f"These old credentials are still accepted: {', '.join(alive)}. Incident record {record}.")
         return done

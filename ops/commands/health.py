@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from ops.stack.stack_context import Facts
+from ops.stack.stack_context import StackContext
 from settings import Release
 
 PATH = "/api/health"
@@ -64,7 +64,7 @@ def _trusted() -> ssl.SSLContext:
     return context
 
 
-def verify(facts: Facts, release: Release, url: Any) -> str | None:
+def verify(facts: StackContext, release: Release, url: Any) -> str | None:
     """What is still wrong after a rollback, or None."""
     services = facts.settings.application.services
     rollouts = facts.cluster.settle(services, _SETTLE_SECONDS)

@@ -12,7 +12,7 @@ from ops.errors import OpsError, Refused, Stuck
 from ops.stack import incidents
 from ops.stack.locks import exclusive, whoami
 from ops.stack.session import Session
-from ops.stack.stack_context import Facts, gather
+from ops.stack.stack_context import StackContext, gather_context
 from settings import Lockdown
 from settings.lockdown import GATE, LOCKDOWN
 
@@ -23,7 +23,7 @@ _TERMINATION_SECONDS = 60
 def switch(session: Session, policy: LockPolicy, wanted: Lockdown | None) -> dict[str, Any]:
     """Lock down, change the lockdown there is, or end it, by one update. Ending what is not there changes nothing."""
     with exclusive(session.file, "lockdown"):
-        facts = gather(session, decides="lockdown")
+        facts = gather_context(session, decides="lockdown")
         if facts.now.release is None:
             raise Refused(f"Stack {session.stack} was never deployed: there is nothing to lock.")
         clear_way(session, facts, policy)
@@ -50,13 +50,13 @@ def switch(session: Session, policy: LockPolicy, wanted: Lockdown | None) -> dic
             "seconds": round(session.seconds, 1),
         }
         if record and not after:
-            incidents.closed(facts.cluster, record, {"result": "ended", "endedBy": whoami()})
+            incidents.close_incident(facts.cluster, record, {"result": "ended", "endedBy": whoami()})
         elif record:
             _note(facts, record, {"result": "locked", "secondsToLock": result["seconds"]})
         return result
 
 
-def _await_rules(facts: Facts) -> None:
+def _await_rules(facts: StackContext) -> None:
     """Until no gate answers by the rules of before: one that terminates serves whoever is still led to it."""
     left = facts.cluster.await_terminated(GATE, _TERMINATION_SECONDS)
     if left:
@@ -66,7 +66,7 @@ def _await_rules(facts: Facts) -> None:
         )
 
 
-def _record(facts: Facts, before: Lockdown | None, wanted: Lockdown | None) -> str | None:
+def _record(facts: StackContext, before: Lockdown | None, wanted: Lockdown | None) -> str | None:
     """The record of this lockdown: one for its whole life, also when it is made longer."""
     known = before.incident if before and before.incident else None
     if known and facts.cluster.find(ConfigMap, known) is None:
@@ -75,14 +75,14 @@ def _record(facts: Facts, before: Lockdown | None, wanted: Lockdown | None) -> s
         return known
     facts_of_it = wanted.to_config()
     if known is None:
-        return incidents.opened(facts.cluster, "lockdown", facts_of_it)
-    incidents.noted(facts.cluster, known, facts_of_it)
+        return incidents.open_incident(facts.cluster, "lockdown", facts_of_it)
+    incidents.add_to_incident(facts.cluster, known, facts_of_it)
     return known
 
 
-def _note(facts: Facts, record: str | None, what: dict[str, Any]) -> None:
+def _note(facts: StackContext, record: str | None, what: dict[str, Any]) -> None:
     if record:
-        incidents.noted(facts.cluster, record, what)
+        incidents.add_to_incident(facts.cluster, record, what)
 
 
 def _utc(moment: datetime) -> str:

@@ -8,7 +8,7 @@ from ops.commands.update import LockPolicy, apply, clear_way
 from ops.errors import Refused, Stuck
 from ops.stack.locks import exclusive, whoami
 from ops.stack.session import Session
-from ops.stack.stack_context import Facts, gather
+from ops.stack.stack_context import StackContext, gather_context
 from ops.stack.stack_file import StackText
 from settings import Maintenance
 
@@ -18,7 +18,7 @@ MAINTENANCE = "runbook:maintenance"
 def switch(session: Session, policy: LockPolicy, wanted: Maintenance | None) -> dict[str, Any]:
     """Turn maintenance mode on (with its reason) or off, by one update."""
     with exclusive(session.file, "maintenance"):
-        facts = gather(session)
+        facts = gather_context(session)
         if facts.now.release is None:
             raise Refused(f"Stack {session.stack} was never deployed: there is nothing to take out of service.")
         new = facts.checked(changes(wanted))
@@ -39,7 +39,7 @@ def changes(wanted: Maintenance | None) -> dict[str, Any]:
     return {MAINTENANCE: wanted.to_config() if wanted else None}
 
 
-def turned_on(session: Session, facts: Facts, reason: str, policy: LockPolicy) -> StackText:
+def turned_on(session: Session, facts: StackContext, reason: str, policy: LockPolicy) -> StackText:
     """The stack file as it is under maintenance, after the update that turned it on."""
     text = facts.checked(changes(Maintenance(reason=reason)))
     run = apply(session, facts.text, text, f"maintenance on: {reason} by {whoami()}", policy)

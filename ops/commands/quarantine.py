@@ -9,7 +9,7 @@ from ops.stack.session import Session
 from settings import Quarantined
 
 
-def listed(session: Session) -> tuple[Quarantined, ...]:
+def list_quarantine(session: Session) -> tuple[Quarantined, ...]:
     return _now(session).quarantine
 
 

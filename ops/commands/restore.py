@@ -23,7 +23,7 @@ from ops.stack import stack_file
 from ops.stack.history import RELEASE
 from ops.stack.locks import exclusive, whoami
 from ops.stack.session import Session
-from ops.stack.stack_context import Facts, gather
+from ops.stack.stack_context import StackContext, gather_context
 from settings import Release
 
 Confirm = Callable[[Backup], bool]
@@ -34,7 +34,7 @@ GOING = ("prepared", "swapped")
 def into(session: Session, backup: str, database: str) -> dict[str, Any]:
     """Restore into a new database beside the live one, which is not touched."""
     tasks = tasks_of(session)
-    chosen = backups.find(tasks.run("backup", "list"), backup)
+    chosen = backups.find_backup(tasks.run("backup", "list"), backup)
     return tasks.run("restore", "into", "--backup", chosen["id"], "--database", database)
 
 
@@ -46,11 +46,11 @@ def state(session: Session) -> dict[str, Any]:
 def in_place(session: Session, wanted: str, policy: LockPolicy, confirm: Confirm) -> dict[str, Any]:
     """Put a backup's data in the live database's place; the release stays."""
     with exclusive(session.file, f"restore {wanted}"):
-        facts = gather(session)
+        facts = gather_context(session)
         release = _running(session, facts)
         tasks = tasks_of(session, facts.cluster)
         now = tasks.run("restore", "state")
-        chosen = backups.find(tasks.run("backup", "list"), wanted)
+        chosen = backups.find_backup(tasks.run("backup", "list"), wanted)
         _same(now, chosen)
         level = chosen["schema_level"]
         if level is not None and (block := releases.rollback_gate(release, releases.asked(level))):
@@ -77,7 +77,7 @@ def in_place(session: Session, wanted: str, policy: LockPolicy, confirm: Confirm
 
 def exchange(
     session: Session,
-    facts: Facts,
+    facts: StackContext,
     tasks: Tasks,
     backup: Backup,
     after: Mapping[str, Any],
@@ -103,7 +103,7 @@ def exchange(
 
 def _undone(
     session: Session,
-    facts: Facts,
+    facts: StackContext,
     tasks: Tasks,
     before: Mapping[str, Any],
     backup: Backup,
@@ -133,7 +133,7 @@ def _undone(
 def undo(session: Session, policy: LockPolicy) -> dict[str, Any]:
     """Bring the database from before the restore back, and take maintenance off."""
     with exclusive(session.file, "restore --undo"):
-        facts = gather(session)
+        facts = gather_context(session)
         _running(session, facts)
         clear_way(session, facts, policy)
         told = tasks_of(session, facts.cluster).run("restore", "undo")
@@ -161,7 +161,7 @@ def before_release(found: list[dict[str, Any]], target: Release) -> Backup:
     )
 
 
-def _running(session: Session, facts: Facts) -> Release:
+def _running(session: Session, facts: StackContext) -> Release:
     if facts.now.release is None:
         raise Refused(f"Stack {session.stack} was never deployed: there is no database to restore.")
     return facts.now.release

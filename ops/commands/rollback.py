@@ -9,7 +9,7 @@ from typing import Any
 from ops.adapters.automation import Run
 from ops.adapters.task_jobs import Tasks
 from ops.commands import health
-from ops.commands.backups import Backup, find, tasks_of
+from ops.commands.backups import Backup, find_backup, tasks_of
 from ops.commands.deploy import report
 from ops.commands.restore import GOING, before_release, exchange
 from ops.commands.update import LockPolicy, apply, clear_way
@@ -20,7 +20,7 @@ from ops.progress import Progress
 from ops.stack.history import RELEASE, Entry
 from ops.stack.locks import exclusive, whoami
 from ops.stack.session import Session
-from ops.stack.stack_context import Facts, gather
+from ops.stack.stack_context import StackContext, gather_context
 from ops.stack.stack_file import StackText
 from settings import Quarantined, Release
 
@@ -53,7 +53,7 @@ class Plan:
 
 
 Confirm = Callable[[Plan, Run | None], bool]
-Judge = Callable[[Facts], object]
+Judge = Callable[[StackContext], object]
 
 
 def rollback(
@@ -64,7 +64,7 @@ def rollback(
     `judge` sees what is known before anything is planned, and raises what speaks against it.
     """
     with exclusive(session.file, "rollback"):
-        facts = gather(session, decides="release")
+        facts = gather_context(session, decides="release")
         judge(facts)
         if next(facts.history.updates(), None) is None:
             raise Refused(
@@ -94,12 +94,12 @@ def _message(plan: Plan, wish: Wish) -> str:
     return f"{plan.release.message}{why} by {whoami()}"
 
 
-def _target(facts: Facts, wish: Wish) -> Entry:
+def _target(facts: StackContext, wish: Wish) -> Entry:
     forced = wish.allow_quarantined is not None
     return releases.rollback_target(facts.history, facts.now, wish.to, allow_quarantined=forced)
 
 
-def _with_its_data(facts: Facts, wish: Wish, tasks: Tasks) -> Plan:
+def _with_its_data(facts: StackContext, wish: Wish, tasks: Tasks) -> Plan:
     """Back to a release together with the data it had: from the backup made before the migrations that came after it,
     or from the one whose restore was interrupted."""
     target = _target(facts, wish)
@@ -107,12 +107,14 @@ def _with_its_data(facts: Facts, wish: Wish, tasks: Tasks) -> Plan:
         raise ValueError("the target of a rollback has a release")
     now, found = tasks.run("restore", "state"), tasks.run("backup", "list")
     going = now["backup"] if now["phase"] in GOING else None
-    backup = find(found, going) if going else before_release(found, target.release)
+    backup = find_backup(found, going) if going else before_release(found, target.release)
     level = backup["schema_level"]
     return replace(make_plan(facts, wish, releases.asked(level), backup["id"]), restore=backup)
 
 
-def make_plan(facts: Facts, wish: Wish, database: Database | None = None, restored_from: str | None = None) -> Plan:
+def make_plan(
+    facts: StackContext, wish: Wish, database: Database | None = None, restored_from: str | None = None
+) -> Plan:
     """Where to go and what to write, or a Refused that says which check failed."""
     forced = wish.allow_quarantined
     target = _target(facts, wish)
@@ -141,7 +143,7 @@ def make_plan(facts: Facts, wish: Wish, database: Database | None = None, restor
     )
 
 
-def _resume(facts: Facts, wish: Wish) -> Plan | None:
+def _resume(facts: StackContext, wish: Wish) -> Plan | None:
     """The rollback that a killed run left unfinished: the stack file already says where it goes."""
     release = facts.now.release
     if facts.now.finished or release is None or release.action != "rollback" or wish.to is not None:

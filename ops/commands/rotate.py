@@ -18,12 +18,12 @@ from ops.decisions.rotation import NEXT, RESTING, Due
 from ops.errors import OpsError, Refused, RolledBack, Stuck
 from ops.stack.history import ROTATED
 from ops.stack.locks import exclusive, whoami
-from ops.stack.secret_values import Values, read_values, stored, without_dead
+from ops.stack.secret_values import Values, read_values, remove_retired, store_values
 from ops.stack.session import Session
-from ops.stack.stack_context import Facts, gather
-from settings.rotation import Rotated, Rotating
+from ops.stack.stack_context import StackContext, gather_context
+from settings.rotation import RotationState, SecretRotation
 
-Bring = Callable[[Rotating], Values]
+Bring = Callable[[SecretRotation], Values]
 """Asks for the values of a secret that comes from outside."""
 DOES = ("resume", "retire", "begin")
 """What `--due` does by itself."""
@@ -70,16 +70,16 @@ def due(session: Session, policy: LockPolicy) -> dict[str, Any]:
 class Walk:
     """Rotations on one stack, step by step."""
 
-    def __init__(self, session: Session, facts: Facts, policy: LockPolicy) -> None:
+    def __init__(self, session: Session, facts: StackContext, policy: LockPolicy) -> None:
         self._session, self.facts, self._policy = session, facts, policy
-        self.rotations: dict[str, Rotating] = dict(facts.settings.rotations())
+        self.rotations: dict[str, SecretRotation] = dict(facts.settings.rotations())
         last = next((entry for entry in facts.history if entry.succeeded), None)
         proven = (last.config.get(ROTATED) or {}) if last else {}
-        self._proven = {name: Rotated.model_validate(state) for name, state in proven.items()}
+        self._proven = {name: RotationState.model_validate(state) for name, state in proven.items()}
 
     @classmethod
     def start(cls, session: Session, policy: LockPolicy) -> Walk:
-        facts = gather(session)
+        facts = gather_context(session)
         if facts.now.release is None:
             raise Refused(f"Stack {session.stack} was never deployed: `runbook deploy IMAGE` makes its first secrets.")
         return cls(session, facts, policy)
@@ -99,7 +99,7 @@ class Walk:
         """A third value would need the slot of one that is still accepted."""
         for name in names:
             now = self.rotations[name]
-            waits = now.state.phase == "verified" and rotation.ended(now, datetime.now(UTC), overlap=True)
+            waits = now.state.phase == "verified" and rotation.is_finished(now, datetime.now(UTC), overlap=True)
             if waits and not self._killed(name):
                 raise Refused(
                     f"{name} was rotated, and its previous value is accepted until {now.overlap_until}. To end that "
@@ -124,7 +124,7 @@ class Walk:
 
     def go(self, names: Sequence[str], bring: Bring, *, overlap: bool) -> None:
         """Rotate these, or go on with what was interrupted, until the previous values wait to be retired."""
-        begun: dict[str, Rotated] = {}
+        begun: dict[str, RotationState] = {}
         for name in names:
             rotating = self.rotations[name]
             state = rotating.state
@@ -132,27 +132,31 @@ class Walk:
                 self._session.say(f"{name}: going on with period {state.period}, phase {state.phase}")
                 self._step({name: state})
             elif state.phase in RESTING:
-                begun[name] = rotation.begun(rotating, datetime.now(UTC))
-                if rotation.brought(rotating):
-                    self.facts.text = stored(self._session, begun[name].period, bring(rotating))
+                begun[name] = rotation.begin_rotation(rotating, datetime.now(UTC))
+                if rotation.needs_value(rotating):
+                    self.facts.text = store_values(self._session, begun[name].period, bring(rotating))
         if begun:
             self._step(begun)
-        while going := [n for n in names if not rotation.ended(self.rotations[n], datetime.now(UTC), overlap=overlap)]:
+        while going := [
+            n for n in names if not rotation.is_finished(self.rotations[n], datetime.now(UTC), overlap=overlap)
+        ]:
             phase = min((self.rotations[name].state.phase for name in going), key=list(NEXT).index)
             at = datetime.now(UTC)
             states = {name: self.rotations[name].state for name in going}
-            self._step({n: rotation.moved(now, NEXT[phase], at) for n, now in states.items() if now.phase == phase})
+            self._step(
+                {n: rotation.enter_phase(now, NEXT[phase], at) for n, now in states.items() if now.phase == phase}
+            )
 
     def emergency(self, names: Sequence[str]) -> None:
         """New values at once, everywhere; the old ones are dead when the update ends."""
         at = datetime.now(UTC)
         self._step({name: self._urgent(name, at) for name in names})
 
-    def _urgent(self, name: str, at: datetime) -> Rotated:
+    def _urgent(self, name: str, at: datetime) -> RotationState:
         rotating = self.rotations[name]
         if rotating.state.emergency and self._killed(name):
             return rotating.state  # killed in the middle: the values it made were nobody's but ours
-        return rotation.begun(rotating, at, emergency=True)
+        return rotation.begin_rotation(rotating, at, emergency=True)
 
     def report(self, names: Sequence[str]) -> dict[str, Any]:
         return {
@@ -167,7 +171,7 @@ class Walk:
         state = self.rotations[name].state
         return bool(state.started_at) and self._proven.get(name) != state
 
-    def _step(self, states: Mapping[str, Rotated]) -> None:
+    def _step(self, states: Mapping[str, RotationState]) -> None:
         """Make these states true by one update; when that fails, go back."""
         before = {name: self.rotations[name].state for name in states}
         phase = next(iter(states.values())).phase
@@ -178,15 +182,17 @@ class Walk:
             return
         old = self.facts.text
         if phase == "retired":
-            self.facts.text = without_dead(self.facts.text, [self.rotations[name] for name in states])
+            self.facts.text = remove_retired(self.facts.text, [self.rotations[name] for name in states])
         run = self._apply(old, states, f"rotate {names} to {phase}")
         if not run.succeeded:
             raise self._back(old, before, states, run)
 
-    def _told_to_pods(self, states: Mapping[str, Rotated]) -> bool:
+    def _told_to_pods(self, states: Mapping[str, RotationState]) -> bool:
         return any(self.rotations[name].kind in _ACCEPTED_BY_PODS for name in states)
 
-    def _back(self, old: Any, before: Mapping[str, Rotated], states: Mapping[str, Rotated], failed: Run) -> OpsError:
+    def _back(
+        self, old: Any, before: Mapping[str, RotationState], states: Mapping[str, RotationState], failed: Run
+    ) -> OpsError:
         """After a failed step: the previous value again, or, when it was to be retired, once more accepted."""
         why, causes = failed.why, failed.causes
         names = ", ".join(states)
@@ -195,10 +201,10 @@ class Walk:
         at = datetime.now(UTC)
         retiring = next(iter(states.values())).phase == "retired"
         if retiring:
-            back: Mapping[str, Rotated] = before
+            back: Mapping[str, RotationState] = before
             self.facts.text = old
         else:
-            back = {name: rotation.moved(state, "failed", at, failed.gist) for name, state in states.items()}
+            back = {name: rotation.enter_phase(state, "failed", at, failed.gist) for name, state in states.items()}
         self._session.say(f"{names} failed, going back:\n{why}", "red")
         run = self._apply(self.facts.text, back, f"rotate {names} back")
         if not run.succeeded:
@@ -208,7 +214,7 @@ class Walk:
             return RolledBack(f"The previous value of {names} could not be retired; both are valid.\n{why}", causes)
         return RolledBack(f"{names} could not be rotated; the previous value is in use.\n{why}", causes)
 
-    def _write(self, states: Mapping[str, Rotated]) -> Any:
+    def _write(self, states: Mapping[str, RotationState]) -> Any:
         written = {**(self.facts.text.config.get(ROTATED) or {})}
         written |= {name: state.to_config() for name, state in states.items()}
         self.facts.text = self.facts.checked({ROTATED: written})
@@ -216,7 +222,7 @@ class Walk:
             self.rotations[name] = replace(self.rotations[name], state=state)
         return self.facts.text
 
-    def _apply(self, old: Any, states: Mapping[str, Rotated], message: str) -> Run:
+    def _apply(self, old: Any, states: Mapping[str, RotationState], message: str) -> Run:
         run = apply(self._session, old, self._write(states), f"{message} by {whoami()}", self._policy)
         if run.succeeded:
             self._proven |= states

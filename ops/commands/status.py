@@ -19,12 +19,12 @@ from ops.errors import Refused
 from ops.stack import stack_file
 from ops.stack.history import PAGE
 from ops.stack.session import Session
-from ops.stack.stack_context import outputs, pending_creates, settings_of
+from ops.stack.stack_context import load_settings, outputs, pending_creates
 
 
 def status(session: Session) -> dict[str, Any]:
     """Everything asked at once. A part that could not be asked says why instead."""
-    settings, text = settings_of(session.file), stack_file.read(session.file)
+    settings, text = load_settings(session.file), stack_file.read(session.file)
     services = settings.application.services
     with ThreadPoolExecutor(max_workers=8) as pool:
         past_, state_ = pool.submit(session.reader.history, PAGE, 1), pool.submit(session.reader.state)

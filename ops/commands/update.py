@@ -14,7 +14,7 @@ from ops.progress import Progress
 from ops.stack import incidents, stack_file
 from ops.stack.locks import EngineLock, Locked, all_abandoned
 from ops.stack.session import Session
-from ops.stack.stack_context import Facts, settings_of
+from ops.stack.stack_context import StackContext, load_settings
 from ops.stack.stack_file import StackText
 
 if TYPE_CHECKING:
@@ -36,13 +36,13 @@ class LockPolicy:
     """Whether the owners are known to be gone."""
 
 
-def clear_way(session: Session, facts: Facts, policy: LockPolicy) -> None:
+def clear_way(session: Session, facts: StackContext, policy: LockPolicy) -> None:
     """Before anything is changed: no engine holds the stack, and nothing is left pending by a killed one."""
     free(session, policy)
     if (lockdown := facts.settings.lockdown) and lockdown.incident and lockdown.over(datetime.now(UTC)):
         # What runs next forgets it.
         ended = {"result": "ended", "endedBy": "the clock"}
-        incidents.closed(facts.cluster, lockdown.incident, ended, at=lockdown.until)
+        incidents.close_incident(facts.cluster, lockdown.incident, ended, at=lockdown.until)
     if facts.pending:
         _settle(session, facts)
 
@@ -68,7 +68,7 @@ def _break(session: Session, locks: Sequence[EngineLock], policy: LockPolicy) ->
     session.engine.break_lock()
 
 
-def _settle(session: Session, facts: Facts) -> None:
+def _settle(session: Session, facts: StackContext) -> None:
     """Look for each object a killed run may have made: import what exists, forget what does not."""
     found: dict[str, str] = {}
     for resource in facts.pending:
@@ -81,7 +81,7 @@ def _settle(session: Session, facts: Facts) -> None:
     session.engine.adopt(found, session.file)
 
 
-def _look(facts: Facts, resource: Mapping[str, Any]) -> str | None:
+def _look(facts: StackContext, resource: Mapping[str, Any]) -> str | None:
     if not resource["type"].startswith("kubernetes:"):
         # A random value or a local command has no existence outside the state: it is made again.
         return None
@@ -116,7 +116,7 @@ def _up(session: Session, message: str) -> Run:
     """One update; when it fails, `errors` and `causes` say why."""
 
     def connect() -> Cluster:
-        return session.cluster(settings_of(session.file), stack_file.read(session.file).config)
+        return session.cluster(load_settings(session.file), stack_file.read(session.file).config)
 
     with Progress(session.console) as progress, FailureWatch(connect, session.say, session.engine.stop) as watch:
 

@@ -13,20 +13,20 @@ from lightkube import Client
 from ops.adapters.cluster import Cluster
 from ops.controller.alerts import Alertmanager
 from ops.controller.journal import Journal
-from ops.controller.lease import Held
-from ops.controller.metrics import Counts
+from ops.controller.lease import LeaderLease
+from ops.controller.metrics import Metrics
 from ops.controller.notify import Slack, log
 from ops.controller.web import Webhook, server
 from ops.controller.worker import Worker
-from ops.controller.workspace import Place, Stack
+from ops.controller.workspace import PodEnvironment, Workspace
 
 _PROJECT = Path(__file__).resolve().parents[2]
 
 
 def main() -> int:
-    place, counts, ready = Place.of_the_pod(), Counts(), threading.Event()
+    place, counts, ready = PodEnvironment.of_the_pod(), Metrics(), threading.Event()
     client = Client(namespace=place.namespace, timeout=httpx.Timeout(5.0))
-    stack, lease, journal = Stack(place, _PROJECT), Held(client, place.pod), Journal(client)
+    stack, lease, journal = Workspace(place, _PROJECT), LeaderLease(client, place.pod), Journal(client)
     worker = Worker(place.namespace, stack, Cluster(place.namespace, {}), journal, Slack(place.slack, counts), counts)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, worker.stop)

@@ -24,7 +24,7 @@ _RENEW_SECONDS = 3
 _RETRY_SECONDS = 1
 
 
-class Held:
+class LeaderLease:
     """The lease, from `acquire` to `release`."""
 
     def __init__(self, client: Client, identity: str) -> None:

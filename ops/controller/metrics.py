@@ -8,7 +8,7 @@ from collections import Counter
 ACTIONS = ("rollback", "rollback-failed", "lockdown", "unlock", "tell", "dry-run", "failed")
 
 
-class Counts:
+class Metrics:
     """Counters and gauges of one process."""
 
     def __init__(self) -> None:

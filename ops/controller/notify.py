@@ -10,7 +10,7 @@ from typing import Any
 
 import httpx
 
-from ops.controller.metrics import Counts
+from ops.controller.metrics import Metrics
 
 
 def log(event: str, **facts: Any) -> None:
@@ -21,7 +21,7 @@ def log(event: str, **facts: Any) -> None:
 class Slack:
     """The channel for critical alerts, by its webhook. What it does not take is counted: nothing waits for it."""
 
-    def __init__(self, webhook: Path, counts: Counts) -> None:
+    def __init__(self, webhook: Path, counts: Metrics) -> None:
         self._webhook, self._counts = webhook, counts
 
     def tell(self, text: str) -> None:

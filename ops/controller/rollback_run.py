@@ -13,7 +13,7 @@ from ops.controller.journal import Doing
 from ops.errors import Interrupted, OpsError
 from ops.stack.history import Entry
 from ops.stack.locks import Locked
-from ops.stack.stack_context import Facts
+from ops.stack.stack_context import StackContext
 
 if TYPE_CHECKING:
     from ops.controller.worker import Worker
@@ -27,12 +27,12 @@ class Done(Told):
     """Nothing is left to do."""
 
 
-class Attempt:
+class RollbackRun:
     """One rollback, tried until it is done, refused or out of time."""
 
     def __init__(self, worker: Worker, alert: Alert, doing: Doing | None = None) -> None:
         self._worker, self._alert, self._doing = worker, alert, doing
-        self._facts: Facts | None = None
+        self._facts: StackContext | None = None
         self._resuming = doing is not None
 
     def run(self) -> None:
@@ -62,7 +62,7 @@ class Attempt:
             )
             worker.ended(alert, doing.incident, "rollback", text, revision=done["revision"], seconds=seconds)
 
-    def _judge(self, facts: Facts) -> None:
+    def _judge(self, facts: StackContext) -> None:
         self._facts = facts
         if self._resuming and self._doing:
             return self._still_so(facts, self._doing)
@@ -71,7 +71,7 @@ class Attempt:
             raise Told(verdict.why)
         return None
 
-    def _still_so(self, facts: Facts, doing: Doing) -> None:
+    def _still_so(self, facts: StackContext, doing: Doing) -> None:
         """What a killed controller decided holds until something else was released."""
         release, newest = facts.now.release, next(facts.history.updates(), None)
         if release is None or newest is None or release.revision == doing.leaving:
@@ -116,7 +116,7 @@ class Attempt:
         return self._worker.ended(self._alert, self._doing.incident, "rollback-failed", text, error=why)
 
 
-def _situation(facts: Facts) -> guard.Situation:
+def _situation(facts: StackContext) -> guard.Situation:
     monitoring = facts.settings.monitoring
     if monitoring is None:
         raise Told("runbook:monitoring is not set any more")
@@ -132,7 +132,7 @@ def _situation(facts: Facts) -> guard.Situation:
     )
 
 
-def _recent(facts: Facts, seconds: float) -> list[Entry]:
+def _recent(facts: StackContext, seconds: float) -> list[Entry]:
     """Updates as far back as they matter: the history of years is not read for it."""
     found: list[Entry] = []
     now = datetime.now(UTC)

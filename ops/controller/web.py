@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from ops.controller.alerts import Alert, Hint, Malformed, Unreachable, hints
-from ops.controller.metrics import Counts
+from ops.controller.metrics import Metrics
 from ops.controller.notify import log
 
 _LONGEST = 1_000_000
@@ -34,7 +34,7 @@ class Inbox(Protocol):
 class Webhook:
     """Decides about one request: the answer's status and what became of each alert."""
 
-    def __init__(self, token: Path, alertmanager: Asked, inbox: Inbox, counts: Counts) -> None:
+    def __init__(self, token: Path, alertmanager: Asked, inbox: Inbox, counts: Metrics) -> None:
         self._token, self._alertmanager, self._inbox, self._counts = token, alertmanager, inbox, counts
 
     def receive(self, authorization: str, body: bytes) -> tuple[HTTPStatus, dict[str, Any]]:
@@ -81,7 +81,7 @@ class Webhook:
 
 
 def server(
-    port: int, webhook: Webhook, counts: Counts, healthy: Callable[[], bool], ready: Callable[[], bool]
+    port: int, webhook: Webhook, counts: Metrics, healthy: Callable[[], bool], ready: Callable[[], bool]
 ) -> ThreadingHTTPServer:
     class Handler(BaseHTTPRequestHandler):
         timeout = 10

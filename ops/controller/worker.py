@@ -20,15 +20,15 @@ from ops.commands.update import LockPolicy
 from ops.controller import guard
 from ops.controller.alerts import Alert
 from ops.controller.journal import Doing, Journal
-from ops.controller.metrics import Counts
+from ops.controller.metrics import Metrics
 from ops.controller.notify import Slack, log
-from ops.controller.rollback_run import Attempt
-from ops.controller.workspace import NAME, Stack
+from ops.controller.rollback_run import RollbackRun
+from ops.controller.workspace import NAME, Workspace
 from ops.errors import Interrupted, OpsError
 from ops.stack import incidents
 from ops.stack.locks import EngineLock, Locked, engine_alive
 from ops.stack.session import Session
-from ops.stack.stack_context import settings_of
+from ops.stack.stack_context import load_settings
 
 _WAIT_SECONDS = 600
 """How long somebody else's update is waited for: migrations may take minutes. Then people are told."""
@@ -40,7 +40,7 @@ class Worker:
     """Alerts wait in a queue; whatever is decided is decided on the facts of that moment."""
 
     def __init__(
-        self, namespace: str, stack: Stack, cluster: Cluster, journal: Journal, slack: Slack, counts: Counts
+        self, namespace: str, stack: Workspace, cluster: Cluster, journal: Journal, slack: Slack, counts: Metrics
     ) -> None:
         self._namespace, self._stack, self._cluster = namespace, stack, cluster
         self._journal, self._slack, self._counts = journal, slack, counts
@@ -110,12 +110,12 @@ class Worker:
         if alert.action == "lockdown":
             self._patiently(lambda: self._lock_down(alert))
         else:
-            self._attempt(Attempt(self, alert))
+            self._attempt(RollbackRun(self, alert))
 
     def _go_on(self, doing: Doing) -> None:
-        self._attempt(Attempt(self, Alert.from_dict(doing.alert), doing))
+        self._attempt(RollbackRun(self, Alert.from_dict(doing.alert), doing))
 
-    def _attempt(self, attempt: Attempt) -> None:
+    def _attempt(self, attempt: RollbackRun) -> None:
         try:
             self._patiently(attempt.run)
         except Locked as taken:
@@ -143,7 +143,7 @@ class Worker:
 
     def _lock_down(self, alert: Alert) -> None:
         session = self._stack.fresh()
-        settings = settings_of(session.file)
+        settings = load_settings(session.file)
         now = datetime.now(UTC)
         if settings.monitoring is None:
             return None
@@ -170,7 +170,7 @@ class Worker:
         """The gate opened by its own clock; CronJobs wait for an update. What fails now is tried again in a minute."""
         try:
             session = self._stack.fresh()
-            found = settings_of(session.file).lockdown
+            found = load_settings(session.file).lockdown
             if found is None or not found.over(datetime.now(UTC)):
                 return
             lockdown.switch(session, self._policy, None)
@@ -198,15 +198,15 @@ class Worker:
         """Nothing is done; people hear of it."""
         dry = why.startswith("dry run")
         facts = {"alert": alert.name, "result": "dry-run" if dry else "not rolled back", "reason": why}
-        name = incidents.opened(self._cluster, "alert", facts)
-        incidents.closed(self._cluster, name, {})
+        name = incidents.open_incident(self._cluster, "alert", facts)
+        incidents.close_incident(self._cluster, name, {})
         self._journal.end(alert.hint.key, "told")
         self._counts.action("dry-run" if dry else "tell")
         log("told", alert=alert.name, why=why, incident=name)
         self._slack.tell(f":eyes: *{self._namespace}*: {alert.name} fires; nothing was changed: {why}. Record {name}.")
 
     def ended(self, alert: Alert, incident: str, outcome: str, text: str, **facts: Any) -> None:
-        incidents.closed(self._cluster, incident, {"result": outcome, **facts})
+        incidents.close_incident(self._cluster, incident, {"result": outcome, **facts})
         self._journal.end(alert.hint.key, outcome)
         self._counts.action(outcome)
         log(outcome, alert=alert.name, incident=incident, **facts)
@@ -219,7 +219,7 @@ class Worker:
             "leaving": leaving,
             "target": target,
         }
-        return incidents.opened(self._cluster, "rollback", facts)
+        return incidents.open_incident(self._cluster, "rollback", facts)
 
     def _gone(self, locks: Sequence[EngineLock]) -> bool:
         """Whether every lock is of a controller that is no more. That it cannot be at work is what the lease is for."""

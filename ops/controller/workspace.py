@@ -13,7 +13,7 @@ from typing import Any
 
 from ops.adapters.cluster import Cluster
 from ops.stack import stack_file
-from ops.stack.pulumi_cli import Reader
+from ops.stack.pulumi_cli import PulumiCli
 from ops.stack.session import Session
 from settings import StackSettings
 
@@ -22,7 +22,7 @@ _ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"
 
 
 @dataclass(frozen=True)
-class Place:
+class PodEnvironment:
     """What `components/rollback_controller/controller.py` puts into the pod."""
 
     stack: str
@@ -35,7 +35,7 @@ class Place:
     pod: str
 
     @classmethod
-    def of_the_pod(cls) -> Place:
+    def of_the_pod(cls) -> PodEnvironment:
         def given(name: str) -> str:
             if not (value := os.environ.get(name)):
                 raise SystemExit(f"{name} is not set: this runs in the pod that components/rollback_controller makes")
@@ -60,10 +60,10 @@ class _Session(Session):
         return Cluster(settings.namespace, {})
 
 
-class Stack:
+class Workspace:
     """The stack as an operator with a fresh checkout has it, and the newest stack file."""
 
-    def __init__(self, place: Place, project: Path) -> None:
+    def __init__(self, place: PodEnvironment, project: Path) -> None:
         self._work = place.work
         self._file = place.work / f"Pulumi.{place.stack}.yaml"
         home = place.work / "pulumi"
@@ -76,7 +76,7 @@ class Stack:
             "PULUMI_OPTION_CONFIG_FILE": str(self._file),
             "KUBECONFIG": str(self._work / "kubeconfig"),
         }
-        self.session = _Session(Reader(project, place.stack), self._file)
+        self.session = _Session(PulumiCli(project, place.stack), self._file)
 
     def fresh(self) -> Session:
         """With the configuration of the last update, whoever made it: no checkout is known here."""

@@ -16,7 +16,7 @@ from typing import Literal
 
 from ops.errors import Refused
 from settings.cron import last_run, next_run
-from settings.rotation import Rotated, Rotating
+from settings.rotation import RotationState, SecretRotation
 
 NEXT: Mapping[str, str] = {
     "pending": "tested",
@@ -40,11 +40,11 @@ class Due:
     """Since when, or from when on, something is to be done."""
 
 
-def begun(rotating: Rotating, at: datetime, *, emergency: bool = False) -> Rotated:
+def begin_rotation(rotating: SecretRotation, at: datetime, *, emergency: bool = False) -> RotationState:
     """The first state of a rotation; of an emergency, the only one: the old value is dead when the update ends."""
     previous = rotating.in_use
-    return Rotated(
-        period=following(rotating),
+    return RotationState(
+        period=next_period(rotating),
         previous=previous,
         phase="retired" if emergency else "pending",
         started_at=stamp(at),
@@ -56,11 +56,11 @@ def begun(rotating: Rotating, at: datetime, *, emergency: bool = False) -> Rotat
     )
 
 
-def moved(state: Rotated, phase: str, at: datetime, failure: str | None = None) -> Rotated:
-    return Rotated.model_validate({**state.to_config(), "phase": phase, "phaseAt": stamp(at), "failure": failure})
+def enter_phase(state: RotationState, phase: str, at: datetime, failure: str | None = None) -> RotationState:
+    return RotationState.model_validate({**state.to_config(), "phase": phase, "phaseAt": stamp(at), "failure": failure})
 
 
-def following(rotating: Rotating) -> int:
+def next_period(rotating: SecretRotation) -> int:
     """The next period whose slot is not the one in use: after a failure a number is skipped."""
     first = rotating.state.period + 1
     return first if first % 2 != rotating.in_use % 2 else first + 1
@@ -70,19 +70,19 @@ def stamp(at: datetime) -> str:
     return at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def ended(rotating: Rotating, at: datetime, *, overlap: bool) -> bool:
+def is_finished(rotating: SecretRotation, at: datetime, *, overlap: bool) -> bool:
     """Whether a walk stops here: at `verified` until the overlap is over, else when the old value is retired."""
     if rotating.state.phase == "verified":
         return overlap and rotating.overlap_until is not None and at < rotating.overlap_until
     return rotating.state.phase in RESTING
 
 
-def brought(rotating: Rotating) -> bool:
+def needs_value(rotating: SecretRotation) -> bool:
     """Whether somebody has to bring the next value."""
-    return bool(rotating.given_by(following(rotating)))
+    return bool(rotating.given_by(next_period(rotating)))
 
 
-def due(rotating: Rotating, at: datetime, since: datetime) -> Due:
+def due(rotating: SecretRotation, at: datetime, since: datetime) -> Due:
     """`since`: when the stack came to be, for a secret that was never rotated."""
     state, name = rotating.state, rotating.name
     schedule, zone = rotating.policy.schedule, rotating.zone
@@ -94,16 +94,16 @@ def due(rotating: Rotating, at: datetime, since: datetime) -> Due:
     started = datetime.fromisoformat(state.started_at) if state.started_at else since
     latest = last_run(schedule, at, zone)
     if latest > started:
-        return Due(name, "give" if brought(rotating) else "begin", latest)
+        return Due(name, "give" if needs_value(rotating) else "begin", latest)
     return Due(name, "wait", next_run(schedule, at, zone))
 
 
-def named(wanted: Sequence[str], rotations: Mapping[str, Rotating]) -> list[str]:
+def named(wanted: Sequence[str], rotations: Mapping[str, SecretRotation]) -> list[str]:
     """The secrets meant; `stripe-webhook` is enough for STRIPE_WEBHOOK_SECRET."""
     return list(dict.fromkeys(_named(word, rotations) for word in wanted))
 
 
-def _named(word: str, rotations: Mapping[str, Rotating]) -> str:
+def _named(word: str, rotations: Mapping[str, SecretRotation]) -> str:
     plain = re.sub(r"[^A-Z0-9]+", "_", word.upper())
     if plain in rotations:
         return plain

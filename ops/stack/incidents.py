@@ -18,7 +18,7 @@ from ops.stack.locks import whoami
 LABEL = "runbook/incident"
 
 
-def opened(cluster: Cluster, kind: str, facts: Mapping[str, Any]) -> str:
+def open_incident(cluster: Cluster, kind: str, facts: Mapping[str, Any]) -> str:
     """Open a record; its name. An Event beside it is seen by whoever watches the namespace."""
     now = datetime.now(UTC)
     name = f"incident-{kind}-{now:%Y%m%dt%H%M%Sz}"
@@ -43,14 +43,14 @@ def opened(cluster: Cluster, kind: str, facts: Mapping[str, Any]) -> str:
     return name
 
 
-def closed(cluster: Cluster, name: str, facts: Mapping[str, Any], at: datetime | None = None) -> None:
+def close_incident(cluster: Cluster, name: str, facts: Mapping[str, Any], at: datetime | None = None) -> None:
     """Add what came of it, unless that is known: it was closed before, or somebody removed the record."""
     found = cluster.find(ConfigMap, name)
     if found and "closedAt" not in json.loads(found.data["record.json"]):
-        noted(cluster, name, {**facts, "closedAt": (at or datetime.now(UTC)).isoformat(timespec="seconds")})
+        add_to_incident(cluster, name, {**facts, "closedAt": (at or datetime.now(UTC)).isoformat(timespec="seconds")})
 
 
-def noted(cluster: Cluster, name: str, facts: Mapping[str, Any]) -> None:
+def add_to_incident(cluster: Cluster, name: str, facts: Mapping[str, Any]) -> None:
     """Add to a record that stays open."""
     with cluster.patient() as client:
         found = client.get(ConfigMap, name)

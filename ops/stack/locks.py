@@ -74,12 +74,12 @@ class Locked(Refused):
 _OWNER = re.compile(r"created by (?P<user>\S+)@(?P<host>\S+) \(pid (?P<pid>\d+)\) at (?P<since>\S+)")
 
 
-def told(message: str) -> list[EngineLock]:
+def parse_lock_owners(message: str) -> list[EngineLock]:
     """The owners that the engine names when it refuses an update."""
     return [EngineLock(m["user"], m["host"], int(m["pid"]), m["since"]) for m in _OWNER.finditer(message)]
 
 
-def held(folder: Path) -> list[EngineLock]:
+def list_locks(folder: Path) -> list[EngineLock]:
     """The locks in the folder where a backend of files keeps a stack's."""
     found: list[EngineLock] = []
     for file in folder.glob("*.json"):

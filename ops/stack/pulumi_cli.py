@@ -19,7 +19,7 @@ import yaml
 
 from ops.errors import Refused
 from ops.stack import history
-from ops.stack.locks import Locked, told
+from ops.stack.locks import Locked, parse_lock_owners
 
 ENVIRONMENT: Mapping[str, str] = {"PULUMI_SKIP_UPDATE_CHECK": "true"}
 # The engine is a Go program: one that lives for a second need not tidy up as often (a quarter less time).
@@ -43,7 +43,7 @@ class BackendFiles:
         return self.root / "history" / self.project / self.stack
 
 
-class Reader:
+class PulumiCli:
     """One stack of the project in `folder`."""
 
     def __init__(self, folder: Path, stack: str | None) -> None:
@@ -73,7 +73,7 @@ class Reader:
             raise Refused("pulumi is not on PATH: install it, or `. ./.sandbox/env` in the sandbox.") from None
         if done.returncode == 0:
             return done.stdout
-        if owners := told(done.stderr):
+        if owners := parse_lock_owners(done.stderr):
             raise Locked(owners)
         raise Refused(self.explain(done.stderr or done.stdout))
 

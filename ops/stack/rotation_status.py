@@ -12,7 +12,7 @@ from ops.decisions.rotation import RESTING
 from ops.stack.session import Session
 
 
-def status(session: Session) -> list[dict[str, Any]]:
+def read_rotation_status(session: Session) -> list[dict[str, Any]]:
     """Every secret: its age against the policy, what comes next, and who still uses a previous value."""
     walk = Walk.start(session, LockPolicy(break_it=False, confirm=lambda _: False))
     coming = {item.secret: item for item in walk.due()}

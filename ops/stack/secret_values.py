@@ -13,17 +13,17 @@ from ops.stack import stack_file
 from ops.stack.session import Session
 from ops.stack.stack_file import StackText
 from settings.backup import S3_ACCESS_KEY, S3_SECRET_KEY
-from settings.rotation import Rotating, slot_key
+from settings.rotation import SecretRotation, slot_key
 
 Values = Mapping[str, str]
 """Name of a secret → its new value."""
 _PAIR = {"accessKeyId": S3_ACCESS_KEY, "secretAccessKey": S3_SECRET_KEY}
 
 
-def read_values(rotating: Rotating) -> Values:
+def read_values(rotating: SecretRotation) -> Values:
     """The new value of a secret, asked for without echo, or read from standard input."""
     if sys.stdin.isatty():
-        return {name: _prompted(name) for name in rotating.secret_names}
+        return {name: _prompt(name) for name in rotating.secret_names}
     text = sys.stdin.read().strip()
     if not text:
         raise Refused(
@@ -41,14 +41,14 @@ def read_values(rotating: Rotating) -> Values:
         ) from None
 
 
-def _prompted(name: str) -> str:
+def _prompt(name: str) -> str:
     value = str(typer.prompt(f"New value of {name}", hide_input=True, err=True)).strip()
     if not value:
         raise Refused(f"The new value of {name} is empty. Nothing was changed.")
     return value
 
 
-def stored(session: Session, period: int, values: Values) -> StackText:
+def store_values(session: Session, period: int, values: Values) -> StackText:
     """The stack file with these values in the slot of the period to come."""
     for name, value in values.items():
         key = f"secrets:{slot_key(name, period)}"
@@ -57,7 +57,7 @@ def stored(session: Session, period: int, values: Values) -> StackText:
     return stack_file.read(session.file)
 
 
-def without_dead(text: StackText, retired: Iterable[Rotating]) -> StackText:
+def remove_retired(text: StackText, retired: Iterable[SecretRotation]) -> StackText:
     """The stack file without the previous values of these secrets: nothing accepts them any more."""
     dead = {
         f"secrets:{key}"

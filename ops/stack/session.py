@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from ops.errors import Refused
 from ops.stack.history import History
-from ops.stack.locks import EngineLock, held
-from ops.stack.pulumi_cli import Reader
+from ops.stack.locks import EngineLock, list_locks
+from ops.stack.pulumi_cli import PulumiCli
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 class Session:
     """A stack of the project in a folder."""
 
-    reader: Reader
+    reader: PulumiCli
     file: Path
     """Its stack file."""
     started: float = field(default_factory=time.monotonic)
@@ -63,7 +63,7 @@ class Session:
     def locks(self) -> list[EngineLock] | None:
         """The engine's locks on the stack; None when the backend keeps them where only an update can see them."""
         files = self.reader.files
-        return held(files.locks) if files else None
+        return list_locks(files.locks) if files else None
 
     def history(self) -> History:
         return History(self.reader.history)
@@ -81,7 +81,7 @@ def open_session(cwd: Path, stack: str | None) -> Session:
     folder = next((place for place in (here, *here.parents) if (place / "Pulumi.yaml").is_file()), None)
     if folder is None:
         raise Refused(f"There is no Pulumi.yaml in {here} or above it: go to the project, or give --cwd.")
-    reader = Reader(folder, stack)
+    reader = PulumiCli(folder, stack)
     given = os.environ.get("PULUMI_OPTION_CONFIG_FILE")
     file = Path(given) if given else folder / f"Pulumi.{reader.stack.rsplit('/', 1)[-1]}.yaml"
     return Session(reader, file, started)

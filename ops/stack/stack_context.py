@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 @dataclass
-class Facts:
+class StackContext:
     """The stack file, the history, the state and the database as they are now."""
 
     text: StackText
@@ -54,20 +54,22 @@ def judged(work: Callable[[], StackSettings]) -> StackSettings:
         raise Refused(str(error).strip()) from None
 
 
-def settings_of(path: Path) -> StackSettings:
+def load_settings(path: Path) -> StackSettings:
     return judged(lambda: parse(read_stack_file(path)))
 
 
 Stale = Literal["release", "lockdown"]
 
 
-def gather(session: Session, extra: Callable[[], Any] = lambda: None, *, decides: Stale | None = None) -> Facts:
+def gather_context(
+    session: Session, extra: Callable[[], Any] = lambda: None, *, decides: Stale | None = None
+) -> StackContext:
     """Ask engine, cluster and registry at the same time: each takes a good part of a second.
 
     `decides`: what the command decides anew, so that the stack file need not know how it stands.
     """
     text = stack_file.read(session.file)
-    settings = settings_of(session.file)
+    settings = load_settings(session.file)
     with ThreadPoolExecutor(max_workers=8) as pool:
         history_, state_ = pool.submit(_first_page, session), pool.submit(session.reader.state)
         extra_, engine_ = pool.submit(extra), pool.submit(lambda: session.engine)
@@ -88,7 +90,7 @@ def gather(session: Session, extra: Callable[[], Any] = lambda: None, *, decides
                 f"newest stack file (`git pull`), or have it written from the last update: `pulumi config refresh "
                 f"--force --stack {session.stack}`, and look at `git diff`. Nothing was changed."
             )
-        return Facts(
+        return StackContext(
             text=text,
             settings=settings,
             history=history,

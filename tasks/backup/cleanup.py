@@ -18,7 +18,7 @@ def cleanup(environment: Environment, *, dry_run: bool) -> dict[str, Any]:
     store = open_store(environment)
     backups = catalog.manifests(store)
     now = datetime.now(UTC)
-    retention.see_clock(backups, now, store.clock())
+    retention.check_clock(backups, now, store.clock())
     verdicts = retention.decide(
         backups,
         rules,

@@ -77,7 +77,7 @@ def decide(
     return [Verdict(manifest, tuple(reasons[manifest.id])) for manifest in backups]
 
 
-def see_clock(backups: Sequence[Manifest], now: datetime, store_now: datetime | None) -> None:
+def check_clock(backups: Sequence[Manifest], now: datetime, store_now: datetime | None) -> None:
     """Refuse when this machine's time cannot be right: ages are what deleting goes by."""
     newest = backups[0] if backups else None
     if newest and now < newest.created_at:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tasks.credentials import postgres, redis
-from tasks.credentials.rotation import Rotation, tried
+from tasks.credentials.rotation import Rotation, try_login
 from tasks.credentials.server import Account, Server
 from tasks.environment import Environment
 from tasks.result import Result
@@ -131,6 +131,6 @@ def _try(_: argparse.Namespace, environment: Environment) -> Result:
     for one in _rotating(environment):
         accounts = {"old": one.account("OLD_URL"), "admin_previous": one.account("ADMIN_URL_PREVIOUS")}
         with one.server() as server:
-            answers[one.kind] = tried(server, accounts)
+            answers[one.kind] = try_login(server, accounts)
     lines = [f"{kind}, {which}: {said}" for kind, said_of in answers.items() for which, said in said_of.items()]
     return Result(answers, "\n".join(lines))

@@ -93,7 +93,7 @@ class Rotation:
             time.sleep(_LOOK_SECONDS)
 
 
-def tried(server: Server, accounts: Mapping[str, Account | None]) -> dict[str, str]:
+def try_login(server: Server, accounts: Mapping[str, Account | None]) -> dict[str, str]:
     """What the server says to each of these: `refused`, `accepted`, or `none` where there is no such account."""
     answers: dict[str, str] = {}
     for name, account in accounts.items():

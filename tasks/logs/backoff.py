@@ -7,7 +7,7 @@ import asyncio
 _FIRST_SECONDS, _LAST_SECONDS = 0.2, 10.0
 
 
-class Pause:
+class Backoff:
     """Longer each time, until something went well."""
 
     def __init__(self) -> None:

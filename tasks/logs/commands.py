@@ -25,10 +25,10 @@ import signal
 from tasks.environment import Environment
 from tasks.logs.api import Api
 from tasks.logs.counts import Counts, events_of
-from tasks.logs.pods import counted
+from tasks.logs.pods import count_pods
 from tasks.progress import say
 from tasks.result import Result
-from tasks.serving import serving
+from tasks.serving import serve
 
 _PORT = 9189
 
@@ -44,14 +44,14 @@ def _run(_arguments: argparse.Namespace, environment: Environment) -> Result:
     counts = Counts(events_of(environment))
 
     async def count() -> None:
-        counting = asyncio.create_task(counted(Api(environment), namespace, selector, counts))
+        counting = asyncio.create_task(count_pods(Api(environment), namespace, selector, counts))
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, counting.cancel)
         await asyncio.wait([counting])
         if not counting.cancelled():
             counting.result()
 
-    server = serving(environment.text("LOGS_HOST") or "", port, counts.text)
+    server = serve(environment.text("LOGS_HOST") or "", port, counts.text)
     say(f"logs: listening on port {server.server_port}")
     try:
         asyncio.run(count())

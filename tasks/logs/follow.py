@@ -6,7 +6,7 @@ import asyncio
 from dataclasses import dataclass, field
 
 from tasks.logs.api import Api, Quiet, Unavailable
-from tasks.logs.backoff import Pause
+from tasks.logs.backoff import Backoff
 from tasks.logs.counts import Counts
 from tasks.logs.lines import Position, stamped
 from tasks.progress import say
@@ -40,7 +40,7 @@ class Follower:
         self._container = container
         self._counts = counts
         self._position = Position(since)
-        self._pause = Pause()
+        self._pause = Backoff()
         self._told: str | None = None
 
     async def run(self) -> None:

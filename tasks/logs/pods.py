@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from tasks.logs.api import Api, Quiet, Unavailable
-from tasks.logs.backoff import Pause
+from tasks.logs.backoff import Backoff
 from tasks.logs.counts import Counts
 from tasks.logs.follow import Follower, Pod
 from tasks.progress import say
@@ -39,7 +39,7 @@ class Pods:
 
     async def watch(self) -> None:
         """For ever."""
-        pause, told = Pause(), ""
+        pause, told = Backoff(), ""
         while True:
             try:
                 version = await self._list()
@@ -65,7 +65,7 @@ class Pods:
             self._there(item)
         return found["metadata"]["resourceVersion"]
 
-    async def _changes(self, version: str, pause: Pause) -> str:
+    async def _changes(self, version: str, pause: Backoff) -> str:
         """The version after the last change."""
         asked = {"watch": "true", "allowWatchBookmarks": "true", "timeoutSeconds": str(_WATCH_SECONDS)}
         asked |= {"labelSelector": self._selector, "resourceVersion": version}
@@ -125,7 +125,7 @@ def _parsed(text: bytes) -> Mapping[str, Any]:
         raise Unavailable(0, "its answer is no JSON, or too long") from None
 
 
-async def counted(api: Api, namespace: str, selector: str, counts: Counts) -> None:
+async def count_pods(api: Api, namespace: str, selector: str, counts: Counts) -> None:
     """Counts until it is cancelled. A defect in one follower ends all: a pod must not go unread in silence."""
     try:
         async with asyncio.TaskGroup() as group:

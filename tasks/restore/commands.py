@@ -14,7 +14,7 @@ from tasks.errors import Refused, TaskError
 from tasks.restore import in_place
 from tasks.restore import restore_test as attempts
 from tasks.restore.fetch import verify
-from tasks.restore.restore_targets import live_place, throw_away_place
+from tasks.restore.restore_targets import live_target, test_target
 from tasks.restore.verify import new_half_made, require_worthless, restore
 from tasks.result import Result
 from tasks.store import Store, open_store
@@ -63,11 +63,11 @@ def _verify(arguments: argparse.Namespace, environment: Environment) -> Result:
 
 
 def _test_begin(arguments: argparse.Namespace, environment: Environment) -> Result:
-    store, place = open_store(environment), throw_away_place(environment)
+    store, place = open_store(environment), test_target(environment)
     manifest = catalog.find(store, arguments.backup or _newest(store))
     jobs = _jobs(arguments, environment)
 
-    def work(attempt: attempts.Attempt) -> None:
+    def work(attempt: attempts.RestoreTest) -> None:
         facts = attempt.facts
         facts["manifest_sha256"] = hashlib.sha256(manifest.to_bytes()).hexdigest()
         facts["server_versions"] = {"backed_up": manifest.server_version, "restored": place.version()}
@@ -106,7 +106,7 @@ def _test_conclude(_arguments: argparse.Namespace, environment: Environment) -> 
 
 
 def _into(arguments: argparse.Namespace, environment: Environment) -> Result:
-    store, place, name = open_store(environment), live_place(environment), arguments.database
+    store, place, name = open_store(environment), live_target(environment), arguments.database
     place.check_name(name)
     manifest = catalog.find(store, arguments.backup)
     with place.exclusive():
@@ -122,7 +122,7 @@ def _into(arguments: argparse.Namespace, environment: Environment) -> Result:
 
 
 def _prepare(arguments: argparse.Namespace, environment: Environment) -> Result:
-    store, place = open_store(environment), live_place(environment)
+    store, place = open_store(environment), live_target(environment)
     manifest = catalog.find(store, arguments.backup)
 
     def make(name: str) -> None:
@@ -132,11 +132,11 @@ def _prepare(arguments: argparse.Namespace, environment: Environment) -> Result:
 
 
 def _swap(_arguments: argparse.Namespace, environment: Environment) -> Result:
-    return _told(in_place.swap(live_place(environment)))
+    return _told(in_place.swap(live_target(environment)))
 
 
 def _undo(_arguments: argparse.Namespace, environment: Environment) -> Result:
-    return _told(in_place.undo(live_place(environment)))
+    return _told(in_place.undo(live_target(environment)))
 
 
 def _finish(_arguments: argparse.Namespace, environment: Environment) -> Result:
@@ -146,11 +146,11 @@ def _finish(_arguments: argparse.Namespace, environment: Environment) -> Result:
         verify(store, manifest)
         return manifest
 
-    return _told(in_place.finish(live_place(environment), verified))
+    return _told(in_place.finish(live_target(environment), verified))
 
 
 def _state(_arguments: argparse.Namespace, environment: Environment) -> Result:
-    return _told(in_place.state(live_place(environment)))
+    return _told(in_place.state(live_target(environment)))
 
 
 def _told(state: in_place.State) -> Result:

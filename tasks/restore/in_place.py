@@ -28,7 +28,7 @@ from tasks.backup.manifest import Manifest
 from tasks.errors import Refused
 from tasks.progress import say, step
 from tasks.restore.compare import differences
-from tasks.restore.restore_target import Place
+from tasks.restore.restore_target import RestoreTarget
 from tasks.restore.verify import half_made, new_half_made
 
 Phase = Literal["idle", "preparing", "prepared", "swapped", "undone"]
@@ -74,7 +74,7 @@ def part_of(backup: str) -> str:
     return f"{when}{rest.rsplit('-', 1)[-1]}".lower()
 
 
-def state(place: Place) -> State:
+def state(place: RestoreTarget) -> State:
     existing = place.databases()
     found: list[State] = []
     for role, phase in COPIES.items():
@@ -98,7 +98,7 @@ def state(place: Place) -> State:
 
 
 def prepare(
-    place: Place,
+    place: RestoreTarget,
     manifest: Manifest,
     make: Callable[[str], None],
     back_up: Callable[[], Manifest],
@@ -123,7 +123,7 @@ def prepare(
         return state(place)
 
 
-def swap(place: Place) -> State:
+def swap(place: RestoreTarget) -> State:
     with place.exclusive():
         now = state(place)
         if now.phase == "swapped":
@@ -135,7 +135,7 @@ def swap(place: Place) -> State:
         return state(place)
 
 
-def undo(place: Place) -> State:
+def undo(place: RestoreTarget) -> State:
     with place.exclusive():
         now = state(place)
         if now.phase == "swapped":
@@ -148,7 +148,7 @@ def undo(place: Place) -> State:
         return state(place)
 
 
-def finish(place: Place, verify: Callable[[str], Manifest]) -> State:
+def finish(place: RestoreTarget, verify: Callable[[str], Manifest]) -> State:
     """`verify(id)` reads a whole backup again and answers its manifest, or raises."""
     with place.exclusive():
         now = state(place)

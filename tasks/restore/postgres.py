@@ -25,7 +25,7 @@ _FASTER = "-c synchronous_commit=off"
 """Nothing can be lost by it: a restored database gets its name by a commit that waits for all before it."""
 
 
-class PostgresPlace:
+class PostgresTarget:
     def __init__(self, database: Database, *, throw_away: bool = False) -> None:
         self.live = database.name
         self._database = database
@@ -158,7 +158,7 @@ class PostgresPlace:
             swap_databases.comment(server, name, _written(note))
 
     def swap(self, incoming: str, outgoing: str) -> None:
-        swap_databases.exchange(self._connect, self.live, incoming, outgoing)
+        swap_databases.swap_databases(self._connect, self.live, incoming, outgoing)
 
     def shown(self, name: str) -> str:
         return self._database.named(name).without_password

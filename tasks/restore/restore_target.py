@@ -11,7 +11,7 @@ from tasks.backup.manifest import Manifest
 from tasks.restore.integrity import Integrity
 
 
-class Place(Protocol):
+class RestoreTarget(Protocol):
     """Databases by name. `live` is the one that the application uses."""
 
     live: str

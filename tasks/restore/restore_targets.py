@@ -6,19 +6,19 @@ from tasks.backup.postgres import Database
 from tasks.backup.sqlite import is_sqlite, path_of
 from tasks.environment import Environment
 from tasks.errors import Refused
-from tasks.restore.postgres import PostgresPlace
-from tasks.restore.restore_target import Place
-from tasks.restore.sqlite import SqlitePlace
+from tasks.restore.postgres import PostgresTarget
+from tasks.restore.restore_target import RestoreTarget
+from tasks.restore.sqlite import SqliteTarget
 
 _EXAMPLE = "postgresql://user:password@host:5432/database, or sqlite:///path"
 
 
-def live_place(environment: Environment) -> Place:
+def live_target(environment: Environment) -> RestoreTarget:
     """Where the live database is."""
     return _place(environment.required("DATABASE_URL", _EXAMPLE), "DATABASE_URL")
 
 
-def throw_away_place(environment: Environment) -> Place:
+def test_target(environment: Environment) -> RestoreTarget:
     """Where restore tests go; refuses the live database."""
     url = environment.required("RESTORE_DATABASE_URL", _EXAMPLE)
     place = _place(url, "RESTORE_DATABASE_URL", throw_away=True)
@@ -30,7 +30,7 @@ def throw_away_place(environment: Environment) -> Place:
     return place
 
 
-def _place(url: str, variable: str, *, throw_away: bool = False) -> Place:
+def _place(url: str, variable: str, *, throw_away: bool = False) -> RestoreTarget:
     if is_sqlite(url):
-        return SqlitePlace(path_of(url))
-    return PostgresPlace(Database.at(url, variable), throw_away=throw_away)
+        return SqliteTarget(path_of(url))
+    return PostgresTarget(Database.at(url, variable), throw_away=throw_away)

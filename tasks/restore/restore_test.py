@@ -30,7 +30,7 @@ FILE = "attempt.json"
 
 
 @dataclass
-class Attempt:
+class RestoreTest:
     """What is known so far; its JSON is what `conclude` goes on with."""
 
     id: str
@@ -43,7 +43,7 @@ class Attempt:
     steps: list[dict[str, Any]] = field(default_factory=list)
 
     @classmethod
-    def of(cls, manifest: Manifest, began: datetime) -> Attempt:
+    def of(cls, manifest: Manifest, began: datetime) -> RestoreTest:
         return cls(
             id=f"{began:%Y%m%dT%H%M%SZ}-{secrets.token_hex(2)}",
             backup=manifest.id,
@@ -53,7 +53,7 @@ class Attempt:
         )
 
     @classmethod
-    def from_json(cls, text: str | bytes) -> Attempt:
+    def from_json(cls, text: str | bytes) -> RestoreTest:
         raw = json.loads(text)
         return cls(**{**raw, "began": datetime.fromisoformat(raw["began"])})
 
@@ -72,10 +72,10 @@ class Attempt:
         self.steps.append({"name": name, "seconds": round(time.monotonic() - began, 2)})
 
 
-def begin(store: Store, manifest: Manifest, scratch: Path, work: Callable[[Attempt], None]) -> Attempt:
+def begin(store: Store, manifest: Manifest, scratch: Path, work: Callable[[RestoreTest], None]) -> RestoreTest:
     """Do `work`, which restores and checks; leave an attempt for `conclude`, or a record of the failure."""
     close_abandoned(store)
-    attempt = Attempt.of(manifest, datetime.now(UTC))
+    attempt = RestoreTest.of(manifest, datetime.now(UTC))
     store.put(attempt.key, attempt.to_json().encode())
     (scratch / FILE).unlink(missing_ok=True)
     try:
@@ -95,7 +95,7 @@ def conclude(store: Store, scratch: Path) -> evidence.Record:
     """Record that everything after `begin` passed: nothing else may be called here than what follows on it."""
     file = scratch / FILE
     try:
-        attempt = Attempt.from_json(file.read_text())
+        attempt = RestoreTest.from_json(file.read_text())
     except FileNotFoundError:
         raise Refused(
             "attempt_missing", f"there is no {file}: `restore test-begin` has to succeed first, with the same SCRATCH"
@@ -117,7 +117,7 @@ def close_abandoned(store: Store) -> None:
     """Record as failed what began and never ended."""
     for key in [entry.key for entry in store.entries(OPEN)]:
         try:
-            attempt = Attempt.from_json(store.get(key))
+            attempt = RestoreTest.from_json(store.get(key))
         except Missing:
             continue
         if _recorded(store, attempt) is None:
@@ -132,12 +132,12 @@ def close_abandoned(store: Store) -> None:
             store.delete([key])
 
 
-def _recorded(store: Store, attempt: Attempt) -> evidence.Record | None:
+def _recorded(store: Store, attempt: RestoreTest) -> evidence.Record | None:
     """What the store has of this attempt already: the process may have died right after writing it."""
     return next((one for one in evidence.since(store, attempt.began) if one.get("attempt") == attempt.id), None)
 
 
-def _record_failure(store: Store, attempt: Attempt, code: str, message: str) -> None:
+def _record_failure(store: Store, attempt: RestoreTest, code: str, message: str) -> None:
     try:
         evidence.append(
             store, _content(attempt, datetime.now(UTC)) | {"result": "failed", "code": code, "reason": message}
@@ -148,7 +148,7 @@ def _record_failure(store: Store, attempt: Attempt, code: str, message: str) -> 
         say(f"warning: the failure could not be recorded yet: {error}")
 
 
-def _content(attempt: Attempt, at: datetime) -> dict[str, Any]:
+def _content(attempt: RestoreTest, at: datetime) -> dict[str, Any]:
     return {
         "attempt": attempt.id,
         "backup": attempt.backup,

@@ -25,7 +25,7 @@ _PARTS = ("-wal", "-shm", "-journal")
 _COMPANIONS = (*_PARTS, ".note.json", ".note.new", "-lock")
 
 
-class SqlitePlace:
+class SqliteTarget:
     def __init__(self, path: Path) -> None:
         self.live = path.name
         self._folder = path.parent

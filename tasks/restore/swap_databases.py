@@ -32,7 +32,7 @@ SELECT shobj_description(oid, 'pg_database') FROM pg_database WHERE datname = %s
 """
 
 
-def exchange(connect: Connect, live: str, incoming: str, outgoing: str) -> None:
+def swap_databases(connect: Connect, live: str, incoming: str, outgoing: str) -> None:
     """`live` becomes `outgoing` and `incoming` becomes `live`; each place keeps its comment. All of it or nothing."""
     with closing(connect()) as server:
         live_comment, copy_comment = (server.execute(_COMMENT, (name,)).fetchone()[0] for name in (live, incoming))  # type: ignore[index]

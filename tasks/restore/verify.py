@@ -18,7 +18,7 @@ from tasks.progress import say, step
 from tasks.restore.compare import differences
 from tasks.restore.fetch import fetch
 from tasks.restore.integrity import Integrity
-from tasks.restore.restore_target import Place
+from tasks.restore.restore_target import RestoreTarget
 from tasks.store import Store
 
 Step = Callable[[str], AbstractContextManager[None]]
@@ -38,7 +38,7 @@ def restore(
     environment: Environment,
     store: Store,
     manifest: Manifest,
-    place: Place,
+    place: RestoreTarget,
     name: str,
     *,
     jobs: int,
@@ -69,7 +69,7 @@ def restore(
             raise
 
 
-def _checked(place: Place, name: str, manifest: Manifest, beside: Executor, *, test: bool) -> Restored:
+def _checked(place: RestoreTarget, name: str, manifest: Manifest, beside: Executor, *, test: bool) -> Restored:
     compared = beside.submit(compare, place, name, manifest)
     # It waits for the comparison, which has to be before it in the queue.
     sound = beside.submit(place.integrity, name, compared.exception) if test else None
@@ -79,20 +79,20 @@ def _checked(place: Place, name: str, manifest: Manifest, beside: Executor, *, t
     return found
 
 
-def half_made(place: Place) -> list[str]:
+def half_made(place: RestoreTarget) -> list[str]:
     """What killed restores left beside the live database."""
     prefix = place.copy_name("restoring", "")
     return sorted(name for name in place.databases() if name.startswith(prefix) and _worthless(place, name))
 
 
-def new_half_made(place: Place) -> str:
+def new_half_made(place: RestoreTarget) -> str:
     """A name for a database that is being made. Never one of before: a killed restore's pg_restore may still run."""
     for name in half_made(place):
         place.drop(name)
     return place.copy_name("restoring", secrets.token_hex(2))
 
 
-def require_worthless(place: Place) -> None:
+def require_worthless(place: RestoreTarget) -> None:
     """Refuse a throw-away database that holds anything but what the last restore test left there."""
     if place.live in place.databases() and not _worthless(place, place.live):
         raise Refused(
@@ -102,17 +102,17 @@ def require_worthless(place: Place) -> None:
         )
 
 
-def _create(place: Place, name: str, *, replace: bool) -> None:
+def _create(place: RestoreTarget, name: str, *, replace: bool) -> None:
     if replace:
         place.drop(name)
     place.create(name)
 
 
-def _worthless(place: Place, name: str) -> bool:
+def _worthless(place: RestoreTarget, name: str) -> bool:
     return HALF_MADE in (place.note(name) or {}) or not place.rows(name)
 
 
-def compare(place: Place, name: str, manifest: Manifest) -> dict[str, Any]:
+def compare(place: RestoreTarget, name: str, manifest: Manifest) -> dict[str, Any]:
     """Rows and sentinel against the manifest."""
     found = place.rows(name)
     if wrong := differences(manifest.tables, found):
@@ -128,7 +128,7 @@ def compare(place: Place, name: str, manifest: Manifest) -> dict[str, Any]:
     return {"tables": len(found), "rows": sum(found.values())}
 
 
-def _remove(place: Place, name: str) -> None:
+def _remove(place: RestoreTarget, name: str) -> None:
     try:
         place.drop(name)
     except TaskError as error:

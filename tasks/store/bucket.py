@@ -16,7 +16,7 @@ _UNSUPPORTED = {"NotImplemented", "MethodNotAllowed", "501", "405"}
 _VERSIONS_KEPT_DAYS = 30
 
 
-def there(client: Any, name: str) -> bool:
+def exists(client: Any, name: str) -> bool:
     try:
         # Not HEAD: its answer has no body, and so no word of why.
         client.list_objects_v2(Bucket=name, MaxKeys=1)
@@ -27,7 +27,7 @@ def there(client: Any, name: str) -> bool:
     return True
 
 
-def missing(url: str) -> TaskError:
+def missing_bucket_error(url: str) -> TaskError:
     return TaskError("bucket_missing", f"{url}: there is no such bucket; make it, or set S3_CREATE_BUCKET=true")
 
 
@@ -86,7 +86,7 @@ def create(client: Any, name: str, *, with_lock: bool) -> None:
     )
 
 
-def see_lock(client: Any, name: str, url: str) -> None:
+def require_object_lock(client: Any, name: str, url: str) -> None:
     """Refuse before anything is dumped when objects cannot be locked there."""
     try:
         found = client.get_object_lock_configuration(Bucket=name)["ObjectLockConfiguration"]

@@ -39,7 +39,7 @@ def reason(error: ClientError) -> str:
 
 
 @contextmanager
-def translated(store: str, doing: str, *, uploading: bool = False) -> Iterator[None]:
+def translate_errors(store: str, doing: str, *, uploading: bool = False) -> Iterator[None]:
     """Raise `TaskError` for what goes wrong at the S3 server; `doing` completes "… could not …"."""
     try:
         yield

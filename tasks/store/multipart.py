@@ -11,7 +11,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from tasks.errors import TaskError
 from tasks.progress import say
-from tasks.store.errors import reason, translated
+from tasks.store.errors import reason, translate_errors
 
 PARALLEL = 2
 _SMALLEST_PART = 8 << 20
@@ -136,4 +136,4 @@ class Upload:
         return f"{self._store}: {self._target['Key'].rpartition('/')[2]}"
 
     def _doing(self) -> Any:
-        return translated(self._store, f"take {self._target['Key'].rpartition('/')[2]}", uploading=True)
+        return translate_errors(self._store, f"take {self._target['Key'].rpartition('/')[2]}", uploading=True)

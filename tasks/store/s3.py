@@ -18,7 +18,7 @@ from tasks.environment import Environment
 from tasks.errors import Refused, TaskError
 from tasks.store import bucket
 from tasks.store.base import Entry, Exists, Missing, Sink, Store
-from tasks.store.errors import CONNECTION_LOST, reason, translated
+from tasks.store.errors import CONNECTION_LOST, reason, translate_errors
 from tasks.store.multipart import PARALLEL, Upload
 
 CHECKSUM = "CRC32"
@@ -75,13 +75,13 @@ class S3Store(Store):
         )
 
     def prepare(self) -> None:
-        with translated(self.url, "be prepared"):
-            if not bucket.there(self._client, self._bucket):
+        with translate_errors(self.url, "be prepared"):
+            if not bucket.exists(self._client, self._bucket):
                 if not self._create:
-                    raise bucket.missing(self.url)
+                    raise bucket.missing_bucket_error(self.url)
                 bucket.create(self._client, self._bucket, with_lock=self._lock_days is not None)
             if self._lock_days is not None:
-                bucket.see_lock(self._client, self._bucket, self.url)
+                bucket.require_object_lock(self._client, self._bucket, self.url)
 
     @contextmanager
     def upload(self, key: str, expected: int = 0) -> Iterator[Sink]:
@@ -95,7 +95,7 @@ class S3Store(Store):
 
     def put(self, key: str, data: bytes, *, new: bool = False) -> None:
         options = self._write_options() | ({"IfNoneMatch": "*"} if new else {})
-        with translated(self.url, f"take {key}", uploading=True):
+        with translate_errors(self.url, f"take {key}", uploading=True):
             try:
                 self._client.put_object(**self._target(key), Body=data, ChecksumAlgorithm=CHECKSUM, **options)
             except ClientError as error:
@@ -123,7 +123,7 @@ class S3Store(Store):
             return self._client.get_object(**self._target(key), Range=f"bytes={start}-", IfMatch=etag)
 
     def entries(self, prefix: str = "") -> Iterator[Entry]:
-        with translated(self.url, "be listed"):
+        with translate_errors(self.url, "be listed"):
             pages = self._client.get_paginator("list_objects_v2").paginate(
                 Bucket=self._bucket, Prefix=self._prefix + prefix
             )
@@ -134,7 +134,7 @@ class S3Store(Store):
     def delete(self, keys: Iterable[str]) -> None:
         waiting = iter(keys)
         while batch := [{"Key": self._prefix + key} for key in islice(waiting, 1000)]:
-            with translated(self.url, "delete"):
+            with translate_errors(self.url, "delete"):
                 answer = self._client.delete_objects(Bucket=self._bucket, Delete={"Objects": batch, "Quiet": True})
             # The request as a whole succeeds although some of its objects were refused.
             if errors := [item for item in answer.get("Errors", []) if item.get("Code") != "NoSuchKey"]:
@@ -147,7 +147,7 @@ class S3Store(Store):
 
     def clear_unfinished(self, prefix: str = "") -> int:
         cleared = 0
-        with translated(self.url, "end uploads that were left behind"):
+        with translate_errors(self.url, "end uploads that were left behind"):
             pages = self._client.get_paginator("list_multipart_uploads").paginate(
                 Bucket=self._bucket, Prefix=self._prefix + prefix
             )
@@ -159,7 +159,7 @@ class S3Store(Store):
         return cleared
 
     def clock(self) -> datetime | None:
-        with translated(self.url, "tell the time"):
+        with translate_errors(self.url, "tell the time"):
             answer = self._client.list_objects_v2(Bucket=self._bucket, MaxKeys=1)
         told = answer["ResponseMetadata"]["HTTPHeaders"].get("date")
         return parsedate_to_datetime(told) if told else None
@@ -176,7 +176,7 @@ class S3Store(Store):
 
     @contextmanager
     def _reading(self, key: str) -> Iterator[None]:
-        with translated(self.url, f"give {key}"):
+        with translate_errors(self.url, f"give {key}"):
             try:
                 yield
             except ClientError as error:

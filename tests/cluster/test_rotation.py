@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 import boto3
 from botocore.exceptions import ClientError
 
-from ops.stack.locks import all_abandoned, held
+from ops.stack.locks import all_abandoned, list_locks
 from sandbox.paths import STATE
 from sandbox.traffic import client_for
 from tests.support.cluster_stack import Stack
@@ -182,13 +182,17 @@ def kill_in(stack: Stack, phase: str, period: int) -> None:
     run = stack.start("runbook", "rotate", "DATABASE_URL", "--yes", "--no-overlap")
     deadline = time.monotonic() + 180
     wanted = {"phase": phase, "period": period}
-    while not wanted.items() <= state(stack, "DATABASE_URL").items() or all_abandoned(held(locks)) or not held(locks):
+    while (
+        not wanted.items() <= state(stack, "DATABASE_URL").items()
+        or all_abandoned(list_locks(locks))
+        or not list_locks(locks)
+    ):
         assert run.poll() is None, run.communicate()
         assert time.monotonic() < deadline
         time.sleep(0.02)
     os.killpg(run.pid, signal.SIGKILL)
     run.wait()
-    while (left := held(locks)) and not all_abandoned(left):
+    while (left := list_locks(locks)) and not all_abandoned(left):
         time.sleep(0.02)
 
 

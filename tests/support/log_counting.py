@@ -14,7 +14,7 @@ from settings.platform import Egress
 from tasks.environment import Environment
 from tasks.logs.api import Api
 from tasks.logs.counts import Counts, events_of
-from tasks.logs.pods import counted
+from tasks.logs.pods import count_pods
 from tests.support.pod_api import Cluster
 from tests.tasks.test_exporter import parsed
 
@@ -66,7 +66,7 @@ def counting(cluster: Cluster, counts: Counts | None = None, silence: float = 60
     loop = asyncio.new_event_loop()
 
     async def work() -> None:
-        await counted(Api(environment, silence), "shop", "part=service", made)
+        await count_pods(Api(environment, silence), "shop", "part=service", made)
 
     job = loop.create_task(work())
     failed: list[BaseException] = []

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from components.lockdown_gateway import PROBE_PORT, Way, haproxy
+from components.lockdown_gateway import PROBE_PORT, Route, render_haproxy_config
 from sandbox import packages
 from settings import Lockdown, Precautions
 from tests.support.servers import free_ports
@@ -85,7 +85,7 @@ class Gates:
         *ports, probe = free_ports(3)
         number = len(self._running)
         file, log = self._folder / f"{number}.cfg", self._folder / f"{number}.log"
-        text = haproxy(lockdown, [Way(port, "localhost", self._target) for port in ports])
+        text = render_haproxy_config(lockdown, [Route(port, "localhost", self._target) for port in ports])
         # In a pod everybody who may come can come; here only this machine.
         file.write_text(text.replace("bind :", "bind 127.0.0.1:").replace(f":{PROBE_PORT}", f":{probe}"))
         command = ["setpriv", "--pdeathsig=KILL", packages.installed("haproxy"), "-db", "-f", str(file)]

@@ -15,7 +15,7 @@ import pytest
 
 from ops.controller.alerts import Alert, Hint, Malformed, Unreachable, hints
 from ops.controller.guard import Situation, decide
-from ops.controller.metrics import Counts
+from ops.controller.metrics import Metrics
 from ops.controller.web import Webhook, server
 from ops.decisions import releases
 from ops.stack.history import Entry
@@ -141,7 +141,7 @@ class Controller:
     def __init__(self, folder: Path) -> None:
         token = folder / "token"
         token.write_text("right\n")
-        self.counts, self.inbox, self.alertmanager, self.ready = Counts(), Inbox(), Firing(ALERT), True
+        self.counts, self.inbox, self.alertmanager, self.ready = Metrics(), Inbox(), Firing(ALERT), True
         webhook = Webhook(token, self.alertmanager, self.inbox, self.counts)
         self.serving = server(0, webhook, self.counts, lambda: True, lambda: self.ready)
         threading.Thread(target=self.serving.serve_forever, daemon=True).start()

@@ -10,7 +10,7 @@ import pytest
 
 from ops.causes.cause import Cause
 from ops.controller.journal import Doing
-from ops.controller.rollback_run import Attempt, Told
+from ops.controller.rollback_run import RollbackRun, Told
 from ops.errors import Interrupted, OpsError, Refused, Stuck
 from ops.stack.history import History
 from ops.stack.locks import EngineLock, Locked
@@ -74,11 +74,11 @@ class World:
 @pytest.fixture(autouse=True)
 def _now(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = SimpleNamespace(now=lambda _: NOW)
-    monkeypatch.setattr("ops.controller.attempt.datetime", clock)
+    monkeypatch.setattr("ops.controller.rollback_run.datetime", clock)
 
 
-def attempt(world: Any, doing: Doing | None = None) -> Attempt:
-    return Attempt(world, ALERT, doing)
+def attempt(world: Any, doing: Doing | None = None) -> RollbackRun:
+    return RollbackRun(world, ALERT, doing)
 
 
 def ends(world: World, expected: Sequence[str], doing: Doing | None = None) -> None:

@@ -14,7 +14,7 @@ from lightkube.config.models import Cluster, User
 
 from ops.controller import lease as lease_module
 from ops.controller.journal import Doing, Journal
-from ops.controller.lease import SECONDS, Held
+from ops.controller.lease import SECONDS, LeaderLease
 from ops.controller.worker import Worker
 from ops.stack.locks import EngineLock
 
@@ -69,8 +69,8 @@ def api() -> Api:
     return Api()
 
 
-def taken(api: Api, who: str) -> Held | None:
-    held, stopping = Held(api.client(), who), threading.Event()
+def taken(api: Api, who: str) -> LeaderLease | None:
+    held, stopping = LeaderLease(api.client(), who), threading.Event()
     threading.Timer(0.3, stopping.set).start()
     return held if held.acquire(stopping) else None
 

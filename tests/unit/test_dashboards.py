@@ -19,9 +19,9 @@ from monitoring.alerts.stack import domains
 from monitoring.dashboards.board import Board, Panel, Query
 from monitoring.dashboards.render import files
 from monitoring.dashboards.stack import boards, marks
-from settings import Application, Backup, Credentials, Data, Rotation
+from settings import Application, Backup, Credentials, Data, RotationSettings
 from settings.monitoring import Monitoring
-from settings.rotation import rotations
+from settings.rotation import find_rotations
 from tests.support.grafana import judged
 from tests.support.metrics import AT, NODES, OTHERS, RUNBOOK, SHOP, STEP
 from tests.support.program import ROOT, stack_config
@@ -76,7 +76,7 @@ def made(monitoring: Monitoring, namespace: str = SHOPS_NAMESPACE, *, backups: b
     data = Data.model_validate(config["runbook:data"])
     credentials = Credentials.model_validate(config.get("runbook:credentials") or {})
     backup = Backup.model_validate(config["runbook:backup"]) if backups else None
-    rotating = rotations(application, data, credentials, backup, Rotation(), {})
+    rotating = find_rotations(application, data, credentials, backup, RotationSettings(), {})
     alerts = domains(namespace, monitoring, backup, rotating)
     found = boards(namespace, monitoring, backup, alerts)
     return alerts, found, {name: json.loads(text) for name, text in files(found, alerts, namespace).items()}
@@ -339,6 +339,6 @@ def test_the_projects_own_metrics_are_those_of_its_programs() -> None:
 
 
 def test_settings_do_not_load_grafanas_sdk() -> None:
-    look = "import sys, settings.dashboards.stack; print([name for name in sys.modules if 'grafana' in name])"
+    look = "import sys, monitoring.dashboards.stack; print([name for name in sys.modules if 'grafana' in name])"
     run = subprocess.run([sys.executable, "-c", look], capture_output=True, text=True, check=True, cwd=ROOT)
     assert run.stdout == "[]\n"

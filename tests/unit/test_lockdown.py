@@ -20,7 +20,7 @@ from ops.cli import main, security
 from ops.commands import health
 from ops.decisions import releases
 from ops.errors import Refused
-from ops.stack.stack_context import Facts
+from ops.stack.stack_context import StackContext
 from ops.stack.stack_file import read
 from settings import Lockdown, Precautions
 from settings.lockdown import GATE, LOCKDOWN
@@ -216,14 +216,14 @@ def test_what_is_over_goes_with_the_next_change(tmp_path: Path, left: int, stays
     assert facts.checked({LOCKDOWN: new}).config[LOCKDOWN] == new, "unless it is what changes"
 
 
-def _facts(text: Any, lockdown: Lockdown) -> Facts:
+def _facts(text: Any, lockdown: Lockdown) -> StackContext:
     class _Settings:
         pass
 
     settings: Any = _Settings()
     settings.lockdown = lockdown
     nothing: Any = None
-    return Facts(text, settings, nothing, nothing, [], nothing, nothing)
+    return StackContext(text, settings, nothing, nothing, [], nothing, nothing)
 
 
 @pytest.mark.parametrize(
@@ -240,7 +240,7 @@ def test_a_lockdown_that_is_not_clear_changes_nothing(given: list[str], said: st
     file = Path(__file__).parents[2] / "Pulumi.sandbox.yaml"
     before = file.read_bytes()
     monkeypatch.setattr(security, "open_session", lambda *_: _Session(file))
-    monkeypatch.setattr("ops.facts.settings_of", lambda _: _WithPrecautions())
+    monkeypatch.setattr("ops.stack.stack_context.load_settings", lambda _: _WithPrecautions())
     shown = CliRunner().invoke(main.app, ["security", "lockdown", "--reason", "x", *given])
     assert shown.exit_code == Refused.exit_code, shown.output
     assert said in shown.stderr

@@ -8,7 +8,7 @@ import pytest
 from lightkube.resources.core_v1 import Pod
 
 from ops.adapters.cluster import _startup
-from ops.commands.budget import print_budget, told
+from ops.commands.budget import list_parts, print_budget
 from settings import StackFile, StackSettings, parse
 from tests.support.program import secrets_for, stack_config
 
@@ -22,7 +22,7 @@ def settings() -> StackSettings:
 
 
 def test_the_parts_add_up(settings: StackSettings) -> None:
-    found = told(settings, None)
+    found = list_parts(settings, None)
     assert found["rollback_seconds"] == pytest.approx(sum(part["seconds"] for part in found["parts"]))
     assert found["kept"] == (found["rollback_seconds"] <= found["limit_seconds"])
     assert not found["startup_measured"]
@@ -31,7 +31,7 @@ def test_the_parts_add_up(settings: StackSettings) -> None:
 def test_a_measured_start_takes_the_place_of_the_assumed_one(
     settings: StackSettings, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assumed, measured = told(settings, None), told(settings, 100.0)
+    assumed, measured = list_parts(settings, None), list_parts(settings, 100.0)
     assert measured["rollback_seconds"] > assumed["rollback_seconds"]
     assert (measured["startup_seconds"], measured["startup_measured"], measured["kept"]) == (100, True, False)
     print_budget(measured)

@@ -20,7 +20,7 @@ from ops.adapters.registry import Image
 from ops.errors import Refused
 from ops.stack import locks
 from ops.stack.history import stored
-from ops.stack.pulumi_cli import Reader
+from ops.stack.pulumi_cli import PulumiCli
 from ops.stack.stack_file import StackText, read
 
 TEXT = """\
@@ -123,7 +123,7 @@ TOLD = """error: the stack is currently locked by 1 lock(s). Either wait for the
 
 
 def test_the_engine_tells_who_holds_its_lock() -> None:
-    (lock,) = locks.told(TOLD)
+    (lock,) = locks.parse_lock_owners(TOLD)
     assert str(lock) == "bob@ci-7 (pid 812) since 2026-01-02T03:04:05Z"
     assert lock.abandoned("bob", "ci-7", lambda _: False)
     assert not lock.abandoned("bob", "ci-7", lambda _: True), "the process still runs"
@@ -134,13 +134,13 @@ def test_the_engine_tells_who_holds_its_lock() -> None:
 def test_a_backend_of_files_shows_its_locks_and_its_history(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "Pulumi.yaml").write_text("name: runbook\nruntime: python\n")
     monkeypatch.setenv("PULUMI_BACKEND_URL", f"file://{tmp_path}")
-    files = Reader(tmp_path, "organization/runbook/dev").files
+    files = PulumiCli(tmp_path, "organization/runbook/dev").files
     assert files is not None
-    assert locks.held(files.locks) == []
+    assert locks.list_locks(files.locks) == []
     files.locks.mkdir(parents=True)
     owner = {"pid": 1, "username": "bob", "hostname": "ci-7", "timestamp": "2026-01-02T03:04:05.123Z"}
     (files.locks / "1.json").write_text(json.dumps(owner))
-    assert [str(lock) for lock in locks.held(files.locks)] == ["bob@ci-7 (pid 1) since 2026-01-02T03:04:05"]
+    assert [str(lock) for lock in locks.list_locks(files.locks)] == ["bob@ci-7 (pid 1) since 2026-01-02T03:04:05"]
 
     files.history.mkdir(parents=True)
     for second in range(5):
@@ -163,7 +163,7 @@ def test_a_backend_of_files_shows_its_locks_and_its_history(tmp_path: Path, monk
     ]
 
     monkeypatch.setenv("PULUMI_BACKEND_URL", "s3://bucket")
-    assert Reader(tmp_path, "dev").files is None
+    assert PulumiCli(tmp_path, "dev").files is None
 
 
 def test_a_process_is_the_engine_only_by_its_name() -> None:

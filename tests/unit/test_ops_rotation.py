@@ -11,18 +11,18 @@ from ops.decisions import rotation
 from ops.decisions.releases import behind
 from ops.errors import Refused
 from ops.stack.history import Entry
-from settings.rotation import Policy, Rotated, Rotating, slot
+from settings.rotation import Policy, RotationState, SecretRotation, slot
 
 AT = datetime(2026, 11, 22, 10, tzinfo=UTC)
 LONG_AGO = AT - timedelta(days=400)
 HOUR = 3600
 
 
-def rotating(name: str = "JWT_SECRET", kind: Any = "key", **state: Any) -> Rotating:
+def rotating(name: str = "JWT_SECRET", kind: Any = "key", **state: Any) -> SecretRotation:
     if "period" in state:
         state = {"startedAt": rotation.stamp(AT), "phaseAt": rotation.stamp(AT), **state}
     policy = Policy(schedule="0 0 1,15 * *", overlap_seconds=HOUR, verify=None, issue=None, revoke=None)
-    return Rotating(name, kind, policy, "Etc/UTC", Rotated.model_validate(state))
+    return SecretRotation(name, kind, policy, "Etc/UTC", RotationState.model_validate(state))
 
 
 @pytest.mark.parametrize(
@@ -39,7 +39,7 @@ def test_the_next_value_goes_into_the_slot_that_is_not_in_use(
     state: dict[str, Any], period: int, previous: int
 ) -> None:
     now = rotating(**state)
-    begun = rotation.begun(now, AT)
+    begun = rotation.begin_rotation(now, AT)
     assert (begun.period, begun.previous, begun.phase) == (period, previous, "pending")
     assert slot(begun.period) != slot(now.in_use)
 
@@ -47,27 +47,27 @@ def test_the_next_value_goes_into_the_slot_that_is_not_in_use(
 @pytest.mark.parametrize("phase", ["pending", "tested", "dual", "rolled-out", "verified", "retired"])
 def test_an_emergency_never_overwrites_the_value_in_use(phase: str) -> None:
     now = rotating(period=4, previous=3, phase=phase)
-    begun = rotation.begun(now, AT, emergency=True)
+    begun = rotation.begin_rotation(now, AT, emergency=True)
     assert slot(begun.period) != slot(now.in_use)
     assert (begun.phase, begun.emergency, begun.generation) == ("retired", True, 1)
     assert begun.period > 4
 
 
 def test_the_phases_lead_from_the_first_to_the_last() -> None:
-    walked, state = [], rotation.begun(rotating(), AT)
+    walked, state = [], rotation.begin_rotation(rotating(), AT)
     while state.phase != "retired":
         walked.append(state.phase)
-        state = rotation.moved(state, rotation.NEXT[state.phase], AT)
+        state = rotation.enter_phase(state, rotation.NEXT[state.phase], AT)
     assert walked == ["pending", "tested", "dual", "rolled-out", "verified"]
 
 
 def test_a_walk_waits_for_the_overlap_unless_told_to_finish() -> None:
     now = rotating(period=1, previous=0, phase="verified")
-    assert rotation.ended(now, AT, overlap=True)
-    assert not rotation.ended(now, AT + timedelta(seconds=HOUR), overlap=True)
-    assert not rotation.ended(now, AT, overlap=False)
-    assert rotation.ended(rotating(period=1, previous=0, phase="retired"), AT, overlap=False)
-    assert not rotation.ended(rotating(period=1, previous=0, phase="dual"), AT, overlap=True)
+    assert rotation.is_finished(now, AT, overlap=True)
+    assert not rotation.is_finished(now, AT + timedelta(seconds=HOUR), overlap=True)
+    assert not rotation.is_finished(now, AT, overlap=False)
+    assert rotation.is_finished(rotating(period=1, previous=0, phase="retired"), AT, overlap=False)
+    assert not rotation.is_finished(rotating(period=1, previous=0, phase="dual"), AT, overlap=True)
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from settings.cron import last_run, next_run, shortest_gap
-from settings.rotation import Rotated, Rotating
+from settings.rotation import RotationState, SecretRotation
 from tests.support.program import secrets_for, stack_config
 from tests.unit.test_settings import edited, judged, prod, refusal
 
@@ -23,7 +23,7 @@ def state(phase: str = "pending", period: int = 1, previous: int = 0, **more: An
     }  # fmt: skip
 
 
-def rotating(name: str, *, given: set[str] | None = None, **changes: Any) -> Rotating:
+def rotating(name: str, *, given: set[str] | None = None, **changes: Any) -> SecretRotation:
     """A secret of production, with changes to `runbook:` keys."""
     config = prod(**changes)
     return judged(config, set(secrets_for(config)) | (given or set())).rotations()[name]
@@ -155,7 +155,7 @@ def test_which_value_is_used_and_which_accepted(
 
 def test_a_secret_that_was_never_rotated() -> None:
     each = rotating("JWT_SECRET")
-    assert (each.state, each.in_use, each.other, each.settled) == (Rotated(), 0, None, 0)
+    assert (each.state, each.in_use, each.other, each.settled) == (RotationState(), 0, None, 0)
     assert (each.rotated_at, each.overlap_until) == (None, None)
     assert each.max_age == timedelta(days=18), "the longest time between two runs, and a day"
 
