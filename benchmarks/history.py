@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import tempfile
 from pathlib import Path
 from typing import Any
 
+import boto3
+
 from benchmarks.timing import in_turn, run
-from sandbox.paths import STATE
+from sandbox.cluster.s3keys import REGION
+from sandbox.env import BACKEND, STATE_BUCKET
 
 REVISIONS = 1000
 SECOND = 10**9
@@ -31,10 +35,23 @@ def multiply(backend: Path, stack: str) -> None:
         (folder / f"{stack}-{first + revision * SECOND}.history.json").write_text(json.dumps(update))
 
 
+def copy_state(target: Path) -> None:
+    """The sandbox's state as a backend of files, wherever the sandbox keeps it."""
+    if "RUNBOOK_S3" not in os.environ:
+        shutil.copytree(BACKEND, target)
+        return
+    store = boto3.client("s3", endpoint_url=os.environ["RUNBOOK_S3"], region_name=REGION)
+    for page in store.get_paginator("list_objects_v2").paginate(Bucket=STATE_BUCKET, Prefix=".pulumi/"):
+        for entry in page["Contents"]:
+            file = target / entry["Key"]
+            file.parent.mkdir(parents=True, exist_ok=True)
+            store.download_file(STATE_BUCKET, entry["Key"], str(file))
+
+
 def measure(runs: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         backend = Path(folder) / "backend"
-        shutil.copytree(STATE / "backend", backend)
+        copy_state(backend)
         multiply(backend, "sandbox")
         environment = {"PULUMI_BACKEND_URL": f"file://{backend}"}
         listed = json.loads(run(["runbook", "history", "--json", "--limit", str(REVISIONS)], environment))
