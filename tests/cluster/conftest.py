@@ -16,8 +16,9 @@ from tests.support.secret_search import assert_secrets_stay_secret
 LONGEST_FIRST = (
     "triggers",
     "release",
-    "rotation",
     "backups",
+    "rotation_interrupted",
+    "rotation",
     "controller",
     "operator",
     "monitoring",
