@@ -34,9 +34,11 @@ bench: .venv ## time releases and rollbacks against kubectl and Helm
 	@$(python) -m benchmarks
 
 .PHONY: lock
-lock: .venv ## renew requirements.lock from pyproject.toml, and what the images have of it
+lock: .venv ## renew requirements.lock from pyproject.toml, and what `pulumi install` and the images have of it
 	.venv/bin/uv pip compile pyproject.toml --universal --all-extras --generate-hashes --no-header --no-annotate \
 	    --no-emit-index-url --python-version 3.11 --upgrade -o requirements.lock -q
+	.venv/bin/uv pip compile pyproject.toml --constraint requirements.lock --universal --generate-hashes --no-header \
+	    --no-annotate --no-emit-index-url --python-version 3.11 -o requirements.txt -q
 	@# Not universal: pip fetches on one Python what is installed on another of the same version, and markers tell them apart.
 	.venv/bin/uv pip compile images/tasks/requirements.in --constraint requirements.lock --python-platform linux \
 	    --generate-hashes --no-header --no-annotate --no-emit-index-url --python-version 3.11 \
