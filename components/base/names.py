@@ -22,7 +22,7 @@ On Services and Ingresses: their pods are awaited already, and the release's che
 proves no more and costs 10 s after the last change of a Service's endpoints, and an Ingress whose controller publishes
 no address never passes it.
 """
-_PATCH_FORCE = {"pulumi.com/patchForce": "true"}
+PATCH_FORCE = {"pulumi.com/patchForce": "true"}
 """Fields that were changed by hand or by another tool are taken back; otherwise the API server refuses the update."""
 
 
@@ -55,7 +55,7 @@ def metadata(
         "name": name,
         "namespace": namespace,
         "labels": dict(kind),
-        "annotations": {**_PATCH_FORCE, **(annotations or {})},
+        "annotations": {**PATCH_FORCE, **(annotations or {})},
     }
 
 
