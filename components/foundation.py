@@ -17,7 +17,7 @@ from pulumi_kubernetes.networking.v1 import (
     NetworkPolicySpecArgsDict,
 )
 
-from components.base.names import JOB, PATCH_FORCE, SERVICE, labels, metadata, selector
+from components.base.names import JOB, SERVICE, labels, metadata, selector
 from settings import Egress, Guards, Peer
 
 
@@ -46,15 +46,15 @@ class Foundation(pulumi.ComponentResource):
         modes = ("enforce", "warn", "audit")
         namespace = Namespace(
             "namespace",
-            metadata={
-                "name": args.namespace,
-                "labels": {
+            metadata=metadata(
+                args.namespace,
+                None,
+                {
                     **labels("namespace", "foundation"),
                     **{f"pod-security.kubernetes.io/{mode}": "restricted" for mode in modes},
                     **{f"pod-security.kubernetes.io/{mode}-version": "latest" for mode in modes},
                 },
-                "annotations": dict(PATCH_FORCE),
-            },
+            ),
             # Deleting the namespace deletes the volumes: only somebody who says so may.
             opts=ResourceOptions(parent=self, protect=args.guards.protect_data),
         )

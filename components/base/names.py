@@ -22,7 +22,7 @@ On Services and Ingresses: their pods are awaited already, and the release's che
 proves no more and costs 10 s after the last change of a Service's endpoints, and an Ingress whose controller publishes
 no address never passes it.
 """
-PATCH_FORCE = {"pulumi.com/patchForce": "true"}
+_PATCH_FORCE = {"pulumi.com/patchForce": "true"}
 """Fields that were changed by hand or by another tool are taken back; otherwise the API server refuses the update."""
 
 
@@ -48,14 +48,17 @@ def labels(name: str, component: str) -> dict[str, str]:
 
 
 def metadata(
-    name: str, namespace: Input[str], kind: Mapping[str, str], annotations: Mapping[str, str] | None = None
+    name: Input[str],
+    namespace: Input[str] | None,
+    kind: Mapping[str, str],
+    annotations: Mapping[str, str] | None = None,
 ) -> ObjectMetaArgsDict:
-    """Name, place and labels of an object."""
+    """Name, namespace (None: the object belongs to the cluster) and labels of an object."""
     return {
         "name": name,
-        "namespace": namespace,
+        **({} if namespace is None else {"namespace": namespace}),
         "labels": dict(kind),
-        "annotations": {**PATCH_FORCE, **(annotations or {})},
+        "annotations": {**_PATCH_FORCE, **(annotations or {})},
     }
 
 

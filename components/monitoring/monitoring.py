@@ -204,14 +204,14 @@ class Monitoring(pulumi.ComponentResource):
         full_name = f"runbook-{watched.namespace}-{PROMETHEUS}"
         role = ClusterRole(
             "prometheus-reads-nodes",
-            metadata={"name": full_name, "labels": kind},
+            metadata=metadata(full_name, None, kind),
             rules=[{"api_groups": [""], "resources": ["nodes/metrics"], "verbs": ["get"]}],
             opts=self._ground.opts,
         )
         who = identity.metadata.apply(lambda meta: meta.name or "")
         ClusterRoleBinding(
             "prometheus-reads-nodes-binding",
-            metadata={"name": full_name, "labels": kind},
+            metadata=metadata(full_name, None, kind),
             role_ref={"api_group": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": full_name},
             subjects=[{"kind": "ServiceAccount", "name": who, "namespace": self._args.namespace}],
             opts=ResourceOptions.merge(self._ground.opts, ResourceOptions(depends_on=[role])),
