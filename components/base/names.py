@@ -54,12 +54,14 @@ def metadata(
     annotations: Mapping[str, str] | None = None,
 ) -> ObjectMetaArgsDict:
     """Name, namespace (None: the object belongs to the cluster) and labels of an object."""
-    return {
+    made: ObjectMetaArgsDict = {
         "name": name,
-        **({} if namespace is None else {"namespace": namespace}),
         "labels": dict(kind),
         "annotations": {**_PATCH_FORCE, **(annotations or {})},
     }
+    if namespace is not None:
+        made["namespace"] = namespace
+    return made
 
 
 def selector(name: str, component: str) -> dict[str, str]:
