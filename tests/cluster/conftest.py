@@ -16,9 +16,8 @@ from tests.support.secret_search import assert_secrets_stay_secret
 LONGEST_FIRST = (
     "triggers",
     "release",
-    "backups",
-    "rotation_interrupted",
     "rotation",
+    "backups",
     "controller",
     "operator",
     "monitoring",

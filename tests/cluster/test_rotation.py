@@ -5,16 +5,58 @@ from __future__ import annotations
 import base64
 import json
 import os
+import signal
+import time
+from typing import Any
+from urllib.parse import urlsplit
 
 import boto3
 from botocore.exceptions import ClientError
 
+from ops.stack.locks import all_abandoned, list_locks
+from sandbox.paths import STATE
 from sandbox.traffic import client_for
 from tests.support.cluster_stack import Stack
-from tests.support.customers import Customers, logged_in, webhook
-from tests.support.rotated_stack import KEYS, SERVERS, accepted, rotate, secret, state
+from tests.support.customers import Customers, log_in, logged_in, webhook
 
 BACKUPS = True
+ROLLED_BACK = 1
+KEYS = ("JWT_SECRET", "SESSION_SECRET", "INTERNAL_API_KEY")
+SERVERS = ("DATABASE_URL", "REDIS_URL")
+FAILING = "INTERNAL_API_KEY"
+"""The one whose first rotation fails."""
+
+
+def state(stack: Stack, name: str) -> dict[str, Any]:
+    return stack.config.get("runbook:rotated", {}).get(name, {})
+
+
+def secret(stack: Stack, name: str) -> str:
+    """The value that the services' pods get."""
+    template = json.loads(stack.kubectl("get", "deployment", "backend", "-o", "json"))["spec"]["template"]
+    sources = template["spec"]["containers"][0]["envFrom"]
+    (source,) = (item["secretRef"]["name"] for item in sources if "secretRef" in item)
+    data = json.loads(stack.kubectl("get", "secret", source, "-o", "json"))["data"]
+    return base64.b64decode(data[name]).decode()
+
+
+def accepted(stack: Stack, dsn: str) -> bool:
+    """Whether the real server lets somebody in with this DSN. The password goes by standard input."""
+    parts = urlsplit(dsn)
+    user, password = parts.username or "", parts.password or ""
+    if parts.scheme == "redis":
+        script = f'REDISCLI_AUTH="$(cat)" redis-cli --no-auth-warning --user {user} -h 127.0.0.1 ping | grep -q PONG'
+        pod = "redis-0"
+    else:
+        script = f'PGPASSWORD="$(cat)" psql -w -h 127.0.0.1 -U {user} -d {parts.path[1:]} -tAc "select 1"'
+        pod = "postgres-0"
+    command = ["kubectl", "--namespace", stack.namespace, "exec", "-i", pod, "--", "sh", "-c", script]
+    return stack.run(*command, stdin=password).code == 0
+
+
+def rotate(stack: Stack, *words: str, stdin: str | None = None) -> None:
+    stack.secret_values()  # those it replaces have to stay secret, too
+    stack.run("runbook", "rotate", *words, "--yes", stdin=stdin).check()
 
 
 def store_keys(stack: Stack) -> dict[str, str]:
@@ -32,6 +74,45 @@ def store_accepts(keys: dict[str, str]) -> bool:
             raise
         return False
     return True
+
+
+def test_a_failed_verification_goes_back(stack: Stack) -> None:
+    """Before the others: the next rotation has to get over it."""
+
+    def verify(command: str | None) -> None:
+        override = {FAILING: {"verify": {"run": command, "timeoutSeconds": 30}}} if command else {}
+
+        def change(config: dict[str, Any]) -> None:
+            secrets = config["runbook:rotation"]["secrets"]
+            secrets.pop(FAILING, None)
+            secrets.update(override)
+
+        stack.edit(change)
+
+    used = secret(stack, FAILING)
+    verify("node -e process.exit(1)")
+    with Customers(stack.url) as customers:
+        failed = stack.runbook("rotate", FAILING, "--yes")
+        assert failed.code == ROLLED_BACK, failed.text
+        assert secret(stack, FAILING) == used
+    assert customers.failures == []
+    assert state(stack, FAILING)["phase"] == "failed"
+    assert stack.changes() == {}
+    # A node brings a changed file to its pods a moment later.
+    told = f'runbook_secret_verification_failed{{secret="{FAILING}"}} 1'
+    deadline = time.monotonic() + 180
+    while told not in metrics(stack):
+        assert time.monotonic() < deadline
+        time.sleep(1)
+    verify(None)
+
+
+def metrics(stack: Stack) -> str:
+    exporter = json.loads(stack.kubectl("get", "pods", "-l", "app.kubernetes.io/name=backup-exporter", "-o", "json"))
+    pod = next(item for item in exporter["items"] if "deletionTimestamp" not in item["metadata"])
+    port = pod["spec"]["containers"][0]["ports"][0]["containerPort"]
+    ask = f"import urllib.request; print(urllib.request.urlopen('http://127.0.0.1:{port}/metrics').read().decode())"
+    return stack.kubectl("exec", pod["metadata"]["name"], "--", "python3", "-c", ask)
 
 
 def test_every_kind_under_traffic_and_across_a_rollback(stack: Stack, images: dict[str, str]) -> None:
@@ -79,3 +160,68 @@ def within_the_overlap(stack: Stack, customers: Customers, old: dict[str, str], 
     assert (store_accepts(pair), store_accepts(store_keys(stack))) == (True, True)
     with client_for(stack.url) as client:
         assert all(logged_in(client, token) for token in customers.tokens)
+
+
+def test_killed_at_each_step(stack: Stack) -> None:
+    """Each run goes on where the one before was killed, and is killed at the next step that touches the cluster."""
+    period, old = state(stack, "DATABASE_URL").get("period", 0), secret(stack, "DATABASE_URL")
+    with Customers(stack.url) as customers:
+        for phase in ("pending", "rolled-out", "retired"):
+            kill_in(stack, phase, period + 1)
+        rotate(stack, "DATABASE_URL", "--no-overlap")
+    assert customers.failures == []
+    now = state(stack, "DATABASE_URL")
+    assert (now["phase"], now["period"], now["previous"]) == ("retired", period + 1, period)
+    assert not accepted(stack, old)
+    assert accepted(stack, secret(stack, "DATABASE_URL"))
+    assert stack.changes() == {}
+
+
+def kill_in(stack: Stack, phase: str, period: int) -> None:
+    locks = STATE / "backend/.pulumi/locks/organization/runbook" / stack.name
+    run = stack.start("runbook", "rotate", "DATABASE_URL", "--yes", "--no-overlap")
+    deadline = time.monotonic() + 180
+    wanted = {"phase": phase, "period": period}
+    while (
+        not wanted.items() <= state(stack, "DATABASE_URL").items()
+        or all_abandoned(list_locks(locks))
+        or not list_locks(locks)
+    ):
+        assert run.poll() is None, run.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    os.killpg(run.pid, signal.SIGKILL)
+    run.wait()
+    while (left := list_locks(locks)) and not all_abandoned(left):
+        time.sleep(0.02)
+
+
+def test_emergency(stack: Stack) -> None:
+    old = {name: secret(stack, name) for name in (*KEYS, *SERVERS)}
+    stack.secret_values()
+    with Customers(stack.url) as customers:
+        done = (
+            stack.runbook("rotate", "--emergency", "--reason", "a laptop was stolen", "--yes", "--json").check().json()
+        )
+        with client_for(stack.url) as client:
+            assert not any(logged_in(client, token) for token in customers.tokens), "everybody is logged out"
+            assert logged_in(client, log_in(client))
+            key = client.get("/api/internal/orders", headers={"x-internal-key": old["INTERNAL_API_KEY"]})
+            assert key.status_code == 401
+    assert {*KEYS, *SERVERS} <= done["rotated"].keys()
+    assert "STRIPE_SECRET_KEY" in done["left"], "nobody here can make one"
+    assert done["sessionsEnded"] > 0
+    assert set(done["old"]["database"].values()) == set(done["old"]["redis"].values()) == {"refused"}
+    for name in SERVERS:
+        assert not accepted(stack, old[name])
+        assert accepted(stack, secret(stack, name))
+    for name in KEYS:
+        assert secret(stack, name) != old[name]
+    record = json.loads(
+        json.loads(stack.kubectl("get", "configmap", done["incident"], "-o", "json"))["data"]["record.json"]
+    )
+    assert (record["reason"], record["result"]) == ("a laptop was stolen", "succeeded")
+    assert done["incident"] in stack.kubectl("get", "events", "-o", "name") or "IncidentOpened" in stack.kubectl(
+        "get", "events"
+    )
+    assert stack.changes() == {}
