@@ -82,7 +82,7 @@ class DataServices(pulumi.ComponentResource):
     def __init__(self, name: str, args: DataServicesArgs, opts: ResourceOptions | None = None) -> None:
         super().__init__("runbook:data:DataServices", name, None, opts)
         self._namespace = args.namespace
-        self._protect = args.protect
+        self._protects_data = args.protect
         self._after = opts.depends_on if opts else None
         self._rotations = args.rotations
         if isinstance(args.postgres, BundledPostgres):
@@ -178,7 +178,7 @@ class DataServices(pulumi.ComponentResource):
             opts=ResourceOptions(
                 parent=self,
                 depends_on=[secret, policy, services[0]],
-                protect=self._protect,
+                protect=self._protects_data,
                 custom_timeouts=pulumi.CustomTimeouts(create="10m", update="10m"),
             ),
         )
