@@ -15,6 +15,7 @@ from settings.base import EXAMPLE_DIGEST, Path, quantity
 from settings.lockdown import GATE_RESOURCES
 from settings.maintenance import PAGE_RESOURCES
 from settings.monitoring import Monitoring
+from settings.placeholders import find_placeholders
 from settings.platform import (
     BundledPostgres,
     BundledRedis,
@@ -71,6 +72,9 @@ def across(parsed: Mapping[str, Any], file: StackFile, schema: Callable[[], Mapp
         wanted = inspect.signature(check).parameters
         if all(name in known for name in wanted):
             yield from check(**{name: known[name] for name in wanted})
+
+
+_rule(find_placeholders)
 
 
 def _at(file: StackFile, key: str, path: Path, why: str, found: Any, write: Any = None) -> Problem:
