@@ -116,9 +116,16 @@ def editor_schema() -> dict[str, Any]:
         "additionalProperties": False,
         "description": "Set with `pulumi config set --secret`.",
     }
+    context = {
+        "type": "string",
+        "description": "Context of the stack's cluster in the kubeconfig; required outside the sandbox.",
+    }
     config = {
         "type": "object",
-        "properties": {f"runbook:{key}": node for key, node in inner["properties"].items()},
+        "properties": {
+            "kubernetes:context": context,
+            **{f"runbook:{key}": node for key, node in inner["properties"].items()},
+        },
         "required": [f"runbook:{key}" for key in inner["required"]],
         "patternProperties": {"^secrets:": sealed, f"^runbook:(?!({'|'.join(inner['properties'])})$)": False},
     }

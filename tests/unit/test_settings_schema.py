@@ -28,5 +28,5 @@ def test_every_key_has_a_description() -> None:
 
 def test_the_schema_knows_the_keys_of_the_stacks() -> None:
     known = set(editor_schema()["properties"]["config"]["properties"])
-    assert known == {f"runbook:{key}" for key in StackSettings.model_fields}
+    assert known == {"kubernetes:context", *(f"runbook:{key}" for key in StackSettings.model_fields)}
     assert set(stack_config("Pulumi.prod.yaml")) <= known
