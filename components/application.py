@@ -77,11 +77,11 @@ class Application(pulumi.ComponentResource):
     services: Sequence[str]
     """Names of the Deployments."""
     env_from: Sequence[EnvFromSourceArgsDict]
-    """Variables of the first service, for the Jobs that check it."""
+    """Variables of the main service, for the Jobs that check it."""
     container: ContainerArgsDict
-    """The first service's container, for a test that starts it aside."""
+    """The main service's container, for the restore test."""
     internal_url: str
-    """The first service as Jobs in the namespace reach it."""
+    """URL of the main service inside the namespace."""
     rollout_identity: str
     """Hash of everything that makes pods be replaced, and of the revision: checks are done again after each."""
 
@@ -91,8 +91,10 @@ class Application(pulumi.ComponentResource):
         self._inside = ResourceOptions(parent=self, depends_on=opts.depends_on if opts else None)
         services = args.application.services
         configs = [self._config_map(service) for service in services]
+        main = args.application.main_service
+        main_config = configs[services.index(main)]
         # A rollback goes back to what served before, and every second of it counts.
-        rehearsal = self._rehearsal(services[0], configs[0]) if args.release.action == "deploy" else None
+        rehearsal = self._rehearsal(main, main_config) if args.release.action == "deploy" else None
         self._proven = ResourceOptions(depends_on=[rehearsal] if rehearsal else [])
         for service, config in zip(services, configs, strict=True):
             self._service(service, config)
@@ -107,9 +109,9 @@ class Application(pulumi.ComponentResource):
 
         self.url = args.ingress.url
         self.services = [service.name for service in services]
-        self.env_from = self._env_from(configs[0])
-        self.container = self._container(services[0], configs[0])
-        self.internal_url = f"http://{services[0].name}:{services[0].port}"
+        self.env_from = self._env_from(main_config)
+        self.container = self._container(main, main_config)
+        self.internal_url = f"http://{main.name}:{main.port}"
         contents = [service.to_config() for service in services]
         release = args.release
         self.rollout_identity = content_hash(

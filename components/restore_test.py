@@ -46,7 +46,7 @@ class RestoreTestArgs:
     release: Release
     """Whose image migrates and serves."""
     service: ContainerArgsDict
-    """The first service's container, exactly as it is rolled out."""
+    """The main service's container, exactly as it is rolled out."""
     port: int | None
     """Its HTTP port."""
     migrate: MigrateCommand

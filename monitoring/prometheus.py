@@ -73,14 +73,13 @@ class MonitoredStack:
 
     @property
     def health_url(self) -> str:
-        first = next(one for one in self.application.services if one.port)
-        return f"http://{first.name}:{first.port}{self.monitoring.health_path}"
+        main = self.application.main_service
+        return f"http://{main.name}:{main.port}{self.monitoring.health_path}"
 
     @property
     def front_door_url(self) -> str:
         wanted = self.monitoring.front_door
-        entered = next(one for one in self.application.services if one.paths)
-        path = wanted.path or entered.probes.liveness.path or "/"
+        path = wanted.path or self.application.main_service.probes.liveness.path or "/"
         return f"{wanted.address or self.ingress.url}{path}"
 
     @property

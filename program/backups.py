@@ -66,7 +66,7 @@ def register_restore_test(inputs: Inputs, foundation: Foundation, backup: Backup
             redis=redis,
             release=settings.release,
             service=release.application.container,
-            port=settings.application.services[0].port,
+            port=settings.application.main_service.port,
             migrate=settings.commands.migrate,
             smoke=settings.commands.rehearsal,
             amounts=settings.application.job_resources,

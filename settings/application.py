@@ -144,7 +144,7 @@ class Service(Settings):
     """One service: a Deployment with its Service, disruption budget and, if asked for, autoscaler."""
 
     name: DnsLabel
-    """Name of the Deployment and Service. The first service is the runbooks' backend."""
+    """Name of the Deployment and Service."""
     command: CommandLine = "npm run start:prod"
     """Command line of the container (runbook-de-production §3.3). No shell runs it."""
     image: ImageRef | None = None
@@ -225,7 +225,10 @@ class Application(Settings):
     """What a release consists of besides its image. A rollback restores it from history."""
 
     services: Annotated[tuple[Service, ...], Field(min_length=1)]
-    """The services; the first is the runbooks' backend."""
+    """The services, in any order."""
+    main: DnsLabel | None = None
+    """Name of the service that rehearsal, smoke test, restore test and health checks call. Without it: the one with
+    the path `/`, or the only one with paths, or the only one with a port."""
     secrets: tuple[EnvName, ...] = ()
     """Names of `secrets:*` keys that every service gets as variables."""
     progress_deadline_seconds: Annotated[int, Field(ge=10, le=3600)] = 120
@@ -260,9 +263,40 @@ class Application(Settings):
                 found.append(Finding(("progressDeadlineSeconds",), why, slowest + 60))
             clash = sorted(set(service.env) & set(self.secrets))
             found += [Finding((*here, "env", name), f"{name} is also in secrets: remove one") for name in clash]
+        found += self._main_findings()
         for place, name in enumerate(self.secrets):
             if name in PROVIDED_ENV:
                 found.append(Finding(("secrets", place), f"{name} is set by the program itself: remove it"))
             elif name in self.secrets[:place]:
                 found.append(Finding(("secrets", place), f"{name} stands here twice: remove one"))
         return found
+
+    def _main_findings(self) -> list[Finding]:
+        named = [service for service in self.services if service.name == self.main]
+        reachable = [service.name for service in self.services if service.port]
+        if self.main is not None:
+            if not named:
+                why = f"no such service; services with a port: {', '.join(reachable) or 'none'}"
+                return [Finding(("main",), why, reachable[0] if reachable else None)]
+            return [] if named[0].port else [Finding(("main",), f"{self.main} has no port to call", 3000)]
+        if not reachable:
+            return [Finding(("services", 0, "port"), "no service has a port: the checks of a release call one", 3000)]
+        candidates = self._main_candidates()
+        if len(candidates) > 1:
+            names = ", ".join(service.name for service in candidates)
+            why = f"is missing: {names} could be it; it is the service that the checks of a release call"
+            return [Finding(("main",), why, candidates[0].name)]
+        return []
+
+    def _main_candidates(self) -> list[Service]:
+        """Services that the checks of a release may mean; one, unless the file leaves it open."""
+        if self.main is not None:
+            return [service for service in self.services if service.name == self.main]
+        entered = [service for service in self.services if service.port and service.paths]
+        root = [service for service in entered if "/" in service.paths]
+        return root or entered or [service for service in self.services if service.port]
+
+    @property
+    def main_service(self) -> Service:
+        """The service that rehearsal, smoke test, restore test and health checks call; it has a port."""
+        return self._main_candidates()[0]

@@ -57,9 +57,9 @@ class RolloutJobArgs:
     amounts: Resources
     """CPU, memory and scratch disk."""
     env_from: Sequence[EnvFromSourceArgsDict]
-    """Variables of the first service."""
+    """Variables of the main service."""
     target_url: str
-    """The first service, as pods of the namespace reach it."""
+    """URL of the main service inside the namespace."""
     rollout_identity: str
     """Hash of everything that makes pods be replaced."""
 
