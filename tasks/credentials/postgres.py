@@ -15,6 +15,7 @@ from psycopg import Connection, sql
 from tasks.backup.postgres import Database
 from tasks.credentials.server import Account, Use
 from tasks.errors import Refused, TaskError
+from tasks.progress import say
 
 _APPLICATION = "runbook credentials"
 # libpq hands on no SQLSTATE of a login that failed. Of a server that speaks another language nothing is concluded.
@@ -77,6 +78,7 @@ class PostgresServer:
             become = sql.SQL("{} ROLE {} LOGIN PASSWORD {}").format(sql.SQL(verb), role, _verifier(admin, account))
             admin.execute(become)
             admin.execute(sql.SQL("GRANT {} TO {}").format(owner, role))
+            _copy_settings(admin, self._owner, account.role)
             admin.execute(sql.SQL("ALTER ROLE {} SET role = {}").format(role, sql.Literal(self._owner)))
 
     def shut_out(self, role: str) -> None:
@@ -148,6 +150,47 @@ def _login(account: Account) -> Connection[Any] | None:
 
 def _exists(admin: Connection[Any], role: str) -> bool:
     return admin.execute("SELECT FROM pg_roles WHERE rolname = %s", [role]).rowcount > 0
+
+
+_SETTINGS = """
+SELECT database.datname, split_part(setting, '=', 1), substr(setting, strpos(setting, '=') + 1)
+FROM pg_db_role_setting AS of_role
+LEFT JOIN pg_database AS database ON database.oid = of_role.setdatabase,
+LATERAL unnest(of_role.setconfig) AS setting
+WHERE of_role.setrole = (SELECT oid FROM pg_roles WHERE rolname = %s)
+ORDER BY 1, 2
+"""
+
+
+def _copy_settings(admin: Connection[Any], owner: str, role: str) -> None:
+    """Give a role what `ALTER ROLE owner SET …` gave the owner, in all databases and in single ones.
+
+    A session of the role becomes the owner's by `SET role`, which applies none of the owner's settings.
+    """
+    found: dict[str, list[tuple[str | None, str, str]]] = {
+        name: admin.execute(_SETTINGS, [name]).fetchall() for name in (owner, role)
+    }
+    wanted = [setting for setting in found[owner] if setting[1] != "role"]
+    kept = {(database, name) for database, name, _ in wanted}
+    for database, name, _ in found[role]:
+        if (database, name) not in kept and name != "role":
+            admin.execute(sql.SQL("{} RESET {}").format(_alter(role, database), sql.Identifier(*name.split("."))))
+    for database, name, value in wanted:
+        try:
+            with admin.transaction():
+                # The value in the form in which the server keeps it: of a list it is no literal.
+                admin.execute("SELECT set_config(%s, %s, true)", [name, value])
+                setting = sql.Identifier(*name.split("."))
+                admin.execute(sql.SQL("{} SET {} FROM CURRENT").format(_alter(role, database), setting))
+        except psycopg.errors.InsufficientPrivilege:
+            say(f"warning: {role} does not get the setting {name} of {owner}: only a superuser may set it")
+
+
+def _alter(role: str, database: str | None) -> sql.Composed:
+    name = sql.Identifier(role)
+    if database is None:
+        return sql.SQL("ALTER ROLE {}").format(name)
+    return sql.SQL("ALTER ROLE {} IN DATABASE {}").format(name, sql.Identifier(database))
 
 
 def _verifier(connection: Connection[Any], account: Account) -> sql.Literal:

@@ -84,6 +84,45 @@ def test_every_role_works_on_what_every_other_made(external: External) -> None:
         assert found.fetchall() == [(external.owner,)], "and of the tests nothing is left"
 
 
+def settings_of(external: External, end: str) -> dict[str, str]:
+    with psycopg.connect(external.url(f"{external.owner}{end}", f"{end}/secret")) as connection:
+        names = ("statement_timeout", "search_path", "lock_timeout", "application_name")
+        found = {name: connection.execute("SELECT current_setting(%s, true)", [name]).fetchone() for name in names}
+    return {name: row[0] if row and row[0] else "" for name, row in found.items()}
+
+
+def test_a_role_has_the_settings_of_the_owner(external: External) -> None:
+    """The ones for a single database and the lists of names too; the next role has what the owner has then."""
+    owner, database, server = external.owner, external.database, external.server
+    server.execute("CREATE SCHEMA IF NOT EXISTS app", database)
+    server.execute(f"GRANT ALL ON SCHEMA app TO {owner}", database)
+    server.execute(f"ALTER ROLE {owner} SET statement_timeout = '7s'")
+    server.execute(f"ALTER ROLE {owner} IN DATABASE {database} SET search_path = app, public")
+    server.execute(f"ALTER ROLE {owner} SET application_name = 'it''s, one'")
+    assert external.run(PREPARE, "_b", "").exit_code == 0
+    expected = {
+        "statement_timeout": "7s",
+        "search_path": "app, public",
+        "lock_timeout": "0",
+        "application_name": "it's, one",
+    }
+    assert settings_of(external, "_b") == expected
+
+    server.execute(f"ALTER ROLE {owner} RESET statement_timeout; ALTER ROLE {owner} SET lock_timeout = '3s'")
+    assert external.run(PREPARE, "_a", "_b").exit_code == 0
+    assert external.run(PREPARE, "_b", "_a").exit_code == 0
+    expected |= {"statement_timeout": "0", "lock_timeout": "3s"}
+    assert settings_of(external, "_a") == settings_of(external, "_b") == expected
+
+
+def test_a_setting_that_only_a_superuser_may_set_is_named(external: External) -> None:
+    external.server.execute(f"ALTER ROLE {external.owner} SET log_min_duration_statement = '1s'")
+    outcome = external.run(PREPARE, "_b", "")
+    assert outcome.exit_code == 0
+    assert "log_min_duration_statement" in outcome.progress
+    assert "only a superuser may set it" in outcome.progress
+
+
 def test_a_role_that_cannot_write_is_not_ready(external: External) -> None:
     external.server.execute(f"ALTER DATABASE {external.database} SET default_transaction_read_only = on")
     outcome = external.run(PREPARE, "_b", "")

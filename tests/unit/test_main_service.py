@@ -20,7 +20,13 @@ WORKER = {
 
 def config(*services: dict[str, Any], main: str | None = None) -> dict[str, Any]:
     made = copy.deepcopy(committed("Pulumi.sandbox.yaml", release=RELEASE))
-    made["runbook:guards"]["quota"] |= {"limitsCpu": "60", "cpu": "60", "memory": "60Gi", "limitsMemory": "60Gi", "pods": 100}
+    made["runbook:guards"]["quota"] |= {
+        "limitsCpu": "60",
+        "cpu": "60",
+        "memory": "60Gi",
+        "limitsMemory": "60Gi",
+        "pods": 100,
+    }
     application = made["runbook:application"]
     application["services"] = [*services] or application["services"]
     if main:
