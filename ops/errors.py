@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from ops.causes.cause import Cause
 
-EXIT_CODES = """\
-Exit codes: 0 done; 1 the update failed and was rolled back, the old version serves; 2 refused, nothing was
-changed; 3 the update failed and the old version could not be put back; 4 interrupted, the same command
-goes on."""
+EXIT_CODES = (
+    "Exit codes: 0 done; 1 the update failed and was rolled back, the old version serves; 2 refused, nothing was "
+    "changed; 3 the update failed and the old version could not be restored; 4 interrupted, run the same command again."
+)
 
 
 class OpsError(Exception):

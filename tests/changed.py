@@ -19,6 +19,7 @@ from pathlib import PurePosixPath
 
 from sandbox.paths import ROOT
 
+_GROUPS = ("backup", "maintenance", "quarantine", "restore", "rotate", "secrets", "security")
 FOLDERS = ("unit", "tasks", "cluster")
 
 STARTED = {
@@ -101,11 +102,19 @@ def _way(test: str, touched: set[str]) -> list[str] | None:
             while (step := before[way[-1]]) is not None:
                 way.append(step)
             return way[::-1]
-        for there in sorted(_needed(here, words if fnmatch(here, "ops/cli/*.py") else None)):
+        for there in sorted(_needed(here, _of_command(here, words))):
             if there not in before:
                 before[there] = here
                 queue.append(there)
     return None
+
+
+def _of_command(file: str, words: frozenset[str]) -> frozenset[str] | None:
+    """Of a module of the command: the words that choose its functions; none where the test does not name the group."""
+    if not fnmatch(file, "ops/cli/*.py"):
+        return None
+    group = PurePosixPath(file).stem
+    return words if group in words or group not in _GROUPS else frozenset()
 
 
 @cache

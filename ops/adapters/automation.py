@@ -93,7 +93,7 @@ class Run:
         why = why.splitlines()[-1] if "Traceback (most recent call last)" in why else why
         return textwrap.shorten(why, 400, placeholder=" …")
 
-    def see(self, event: EngineEvent) -> None:
+    def record(self, event: EngineEvent) -> None:
         if event.resource_pre_event:
             step = event.resource_pre_event.metadata
             state = step.new or step.old
@@ -119,23 +119,23 @@ class Run:
         return "\n".join(self._words.get(failed.urn, ()))
 
     def _error(self, text: str, urn: str | None) -> None:
-        message = plain(text).strip().removeprefix("error: ").strip()
+        message = strip_colour(text).strip().removeprefix("error: ").strip()
         message = _ONLY_ONE.sub("", message)
         if not message or _NOT_THE_CAUSE.match(message):
             return
         self._words.setdefault(urn or "", []).append(message)
-        resource = short(urn) if urn and "pulumi:pulumi:Stack" not in urn else ""
+        resource = short_name(urn) if urn and "pulumi:pulumi:Stack" not in urn else ""
         error = f"{resource}: {message}" if resource and resource not in message else message
         if error not in self.errors:
             self.errors.append(error)
 
 
-def plain(text: str) -> str:
+def strip_colour(text: str) -> str:
     """Engine text without its colour marks."""
     return _COLOUR.sub("", text)
 
 
-def short(urn: str) -> str:
+def short_name(urn: str) -> str:
     """`Job migrate` for `urn:pulumi:…$kubernetes:batch/v1:Job::migrate`."""
     types, name = urn.split("::", 3)[2:]
     return f"{types.rsplit('$', 1)[-1].rsplit(':', 1)[-1]} {name}"
@@ -224,7 +224,7 @@ class Engine:
         run = Run()
 
         def see(event: EngineEvent) -> None:
-            run.see(event)
+            run.record(event)
             on_event(event)
 
         try:
@@ -233,10 +233,10 @@ class Engine:
         except ConcurrentUpdateError as error:
             raise Locked(parse_lock_owners(str(error))) from None
         except CommandError:
-            self._blame(run)
+            self._record_failure(run)
         return run
 
-    def _blame(self, run: Run) -> None:
+    def _record_failure(self, run: Run) -> None:
         result = self._cli.result
         run.exit_code = result.code if result else 1
         if run.exit_code < 0:
@@ -244,7 +244,7 @@ class Engine:
         elif run.cancelled:
             run.errors = ["it was cancelled"]  # what plugins say about being stopped is no news
         elif result and not run.errors:
-            run.errors = [self._reader.explain(plain(result.stderr.strip() or result.stdout.strip()))]
+            run.errors = [self._reader.explain(strip_colour(result.stderr.strip() or result.stdout.strip()))]
 
     @contextmanager
     def _signals(self, run: Run) -> Iterator[None]:
@@ -267,12 +267,12 @@ class Engine:
         self._cli.interrupt()
 
     def break_lock(self) -> None:
-        self._reader.ask("cancel", "--yes", "--stack", self._reader.stack)
+        self._reader.run("cancel", "--yes", "--stack", self._reader.stack)
 
-    def adopt(self, ids: Mapping[str, str], config_file: Path) -> None:
+    def import_or_forget(self, ids: Mapping[str, str], config_file: Path) -> None:
         """Settle pending creates: import those with an id, forget the others. Looks at every resource."""
         pairs = [part for pair in ids.items() for value in pair for part in ("--import-pending-creates", value)]
-        self._reader.ask(
+        self._reader.run(
             "refresh", "--yes", "--skip-preview", "--clear-pending-creates", *pairs,
             "--config-file", str(config_file), "--message", "settle what a killed run left pending",
             "--color", "never", "--stack", self._reader.stack,

@@ -86,7 +86,7 @@ def resolve(reference: str) -> Image:
             raise Refused(f"{reference}: the registry answered with {digest} instead.")
         manifest: dict[str, Any] = json.loads(body)
         if "manifests" in manifest:
-            manifest = json.loads(registry.get(f"manifests/{_runnable(reference, manifest)}", _MANIFESTS))
+            manifest = json.loads(registry.get(f"manifests/{_find_image(reference, manifest)}", _MANIFESTS))
         labels: dict[str, str] = {}
         if "config" in manifest:
             described = json.loads(registry.get(f"blobs/{manifest['config']['digest']}", ("*/*",)))
@@ -94,7 +94,7 @@ def resolve(reference: str) -> Image:
     return Image(f"{host}/{path}@{digest}", labels)
 
 
-def _runnable(reference: str, index: Mapping[str, Any]) -> str:
+def _find_image(reference: str, index: Mapping[str, Any]) -> str:
     """The first real image of an index: attestations stand there too, for an unknown platform."""
     for item in index["manifests"]:
         if item.get("platform", {}).get("os") not in (None, "unknown"):
@@ -120,10 +120,10 @@ class _Registry:
 
     def get(self, what: str, accept: tuple[str, ...]) -> bytes:
         try:
-            answer = self._ask(what, accept)
+            answer = self._request(what, accept)
             if answer.status_code == 401 and not self._headers:
                 self._headers = self._login(answer.headers.get("www-authenticate", ""))
-                answer = self._ask(what, accept)
+                answer = self._request(what, accept)
         except httpx.HTTPError as error:
             raise Refused(f"The registry {self._host} cannot be reached: {error}") from None
         if answer.status_code == 404:
@@ -137,12 +137,12 @@ class _Registry:
             raise Refused(f"The registry {self._host} answered {answer.status_code} for {self._path}.")
         return answer.content
 
-    def _ask(self, what: str, accept: tuple[str, ...]) -> httpx.Response:
+    def _request(self, what: str, accept: tuple[str, ...]) -> httpx.Response:
         headers = {**self._headers, "Accept": ", ".join(accept)}
         return self._client.get(f"{self._base}/{what}", headers=headers)
 
     def _login(self, challenge: str) -> dict[str, str]:
-        user = _credentials(self._host)
+        user = _read_credentials(self._host)
         kind, _, rest = challenge.partition(" ")
         if kind.lower() == "basic" and user:
             return {"Authorization": _basic(*user)}
@@ -165,7 +165,7 @@ def _basic(user: str, password: str) -> str:
     return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
 
 
-def _credentials(host: str) -> tuple[str, str] | None:
+def _read_credentials(host: str) -> tuple[str, str] | None:
     """User and password from the docker configuration: a credential helper, else what is stored there."""
     folder = Path(os.environ.get("DOCKER_CONFIG") or Path.home() / ".docker")
     try:
@@ -175,7 +175,7 @@ def _credentials(host: str) -> tuple[str, str] | None:
     except ValueError as error:
         raise Refused(f"{folder / 'config.json'} is not JSON: {error}") from None
     if helper := config.get("credHelpers", {}).get(host) or config.get("credsStore"):
-        return _from_helper(helper, host)
+        return _ask_helper(helper, host)
     stored = config.get("auths", {}).get(host, {}).get("auth")
     if not stored:
         return None
@@ -183,7 +183,7 @@ def _credentials(host: str) -> tuple[str, str] | None:
     return user, password
 
 
-def _from_helper(helper: str, host: str) -> tuple[str, str] | None:
+def _ask_helper(helper: str, host: str) -> tuple[str, str] | None:
     try:
         asked = subprocess.run(
             [f"docker-credential-{helper}", "get"], input=host, capture_output=True, text=True, check=False

@@ -26,7 +26,7 @@ TOOLBOX = "restore"
 CREDENTIALS = "credentials"
 """The one for tasks that administer the servers' users."""
 RESTORE_TEST = "restore-test"
-_ONLY_LOOK = {("backup", "list"), ("backup", "gate"), ("backup", "cleanup"), ("restore", "state")}
+_WITHOUT_VOLUME = {("backup", "list"), ("backup", "gate"), ("backup", "cleanup"), ("restore", "state")}
 """Tasks that need no volume to work on: they start sooner without one."""
 _KEEP_SECONDS = 600
 _START_SECONDS = 120
@@ -51,26 +51,26 @@ class Tasks:
 
     def run(self, *words: str) -> Any:
         """What `python -m tasks WORDS --json` prints, run in the cluster; progress goes to `say`."""
-        return self._ran(CREDENTIALS if words[0] == CREDENTIALS else TOOLBOX, words, {"": words})
+        return self._run_job(CREDENTIALS if words[0] == CREDENTIALS else TOOLBOX, words, {"": words})
 
-    def prove(self, backup: str | None) -> Any:
+    def run_restore_test(self, backup: str | None) -> Any:
         """One restore test, of this backup or of the newest."""
         words = ("restore", "test-begin", *(("--backup", backup) if backup else ()))
-        return self._ran(RESTORE_TEST, words, {"begin": words})
+        return self._run_job(RESTORE_TEST, words, {"begin": words})
 
-    def _ran(self, template: str, words: Sequence[str], commands: Mapping[str, Sequence[str]]) -> Any:
+    def _run_job(self, template: str, words: Sequence[str], commands: Mapping[str, Sequence[str]]) -> Any:
         with self._cluster.patient() as client:
-            job = self._running(client, words) or self._start(client, template, words, commands)
+            job = self._find_running(client, words) or self._start(client, template, words, commands)
             result = self._follow(client, job)
             # Its volume goes only with it. One that failed is left to be looked at for a while.
             with suppress(ApiError):
                 client.delete(Job, job, cascade=CascadeType.BACKGROUND)
             return result
 
-    def _running(self, client: Client, words: Sequence[str]) -> str | None:
+    def _find_running(self, client: Client, words: Sequence[str]) -> str | None:
         """The Job of a command that was killed here: it went on without us."""
-        for pod in client.list(Pod, labels={_LABEL: _mark(words)}):
-            if pod.metadata and pod.metadata.labels and not _ended(pod):
+        for pod in client.list(Pod, labels={_LABEL: _hash_words(words)}):
+            if pod.metadata and pod.metadata.labels and not _has_ended(pod):
                 job = pod.metadata.labels[_JOB_NAME]
                 self._say(f"Following {job}, which runs already.")
                 return job
@@ -91,13 +91,13 @@ class Tasks:
             if argv:
                 container["command"] = ["python3", "-m", "tasks", *argv, "--json"]
                 container.pop("args", None)
-        if words[:2] in _ONLY_LOOK:
+        if words[:2] in _WITHOUT_VOLUME:
             for volume in pod["volumes"]:
                 if volume.pop("ephemeral", None):
                     volume["emptyDir"] = {}
         name = f"{'-'.join(words[:2])}-{secrets.token_hex(3)}"
         metadata = made["spec"]["template"]["metadata"]
-        metadata["labels"][_LABEL] = _mark(words)
+        metadata["labels"][_LABEL] = _hash_words(words)
         job = {
             "metadata": {"name": name, "namespace": self._cluster.namespace, "labels": metadata["labels"]},
             "spec": {**made["spec"], "ttlSecondsAfterFinished": _KEEP_SECONDS, "backoffLimit": 0},
@@ -107,41 +107,41 @@ class Tasks:
 
     def _follow(self, client: Client, job: str) -> Any:
         """The log of its containers, one after another as they run, and the last one's result."""
-        pod = self._pod(job)
+        pod = self._await_pod(job)
         name, spec = pod["metadata"]["name"], pod["spec"]
         steps = [item["name"] for item in spec.get("initContainers", ()) if item.get("restartPolicy") != "Always"]
         result: Any = None
         for container in (*steps, *(item["name"] for item in spec["containers"])):
-            self._until(job, container, "running", "terminated")
+            self._await_container(job, container, "running", "terminated")
             result = None
             told: list[str] = []
             for line in client.log(name, container=container, follow=True, newlines=False):
-                parsed = _result(line)
+                parsed = _parse_result(line)
                 if parsed is None:
                     self._say(f"  {line}")
                     told.append(line)
                 else:
                     result = parsed
-            ended = self._until(job, container, "terminated")["terminated"]
+            ended = self._await_container(job, container, "terminated")["terminated"]
             if ended["exitCode"] != 0:
-                raise _failure(f"{job} ({container})", result, ended, told)
+                raise _to_error(f"{job} ({container})", result, ended, told)
         return result
 
-    def _pod(self, job: str) -> Mapping[str, Any]:
-        for kind, pod in self._pods(job, _START_SECONDS):
+    def _await_pod(self, job: str) -> Mapping[str, Any]:
+        for kind, pod in self._watch_pods(job, _START_SECONDS):
             if kind != "DELETED":
                 return pod
         look = f"kubectl -n {self._cluster.namespace} describe job {job}"
         raise TaskFailed(f"Job {job} got no pod within {_START_SECONDS} s, most often because of a quota: `{look}`.")
 
-    def _pods(self, job: str, seconds: float) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    def _watch_pods(self, job: str, seconds: float) -> Iterator[tuple[str, Mapping[str, Any]]]:
         path = f"/api/v1/namespaces/{self._cluster.namespace}/pods"
-        return self._cluster.changes(path, seconds, labelSelector=f"{_JOB_NAME}={job}")
+        return self._cluster.watch_changes(path, seconds, labelSelector=f"{_JOB_NAME}={job}")
 
-    def _until(self, job: str, container: str, *wanted: str) -> Mapping[str, Any]:
+    def _await_container(self, job: str, container: str, *wanted: str) -> Mapping[str, Any]:
         """The container's state once it is one of these."""
         told = ""
-        for kind, pod in self._pods(job, _DAY):
+        for kind, pod in self._watch_pods(job, _DAY):
             status = pod["status"]
             states = {
                 item["name"]: item["state"]
@@ -165,7 +165,7 @@ class Tasks:
 _DAY = 86400
 
 
-def _ended(pod: Pod) -> bool:
+def _has_ended(pod: Pod) -> bool:
     """Also before its phase says so."""
     statuses = (pod.status and pod.status.containerStatuses) or []
     over = bool(statuses) and all(item.state and item.state.terminated for item in statuses)
@@ -173,11 +173,11 @@ def _ended(pod: Pod) -> bool:
     return over or failed or bool(pod.metadata and pod.metadata.deletionTimestamp)
 
 
-def _mark(words: Sequence[str]) -> str:
+def _hash_words(words: Sequence[str]) -> str:
     return hashlib.sha256("\0".join(words).encode()).hexdigest()[:16]
 
 
-def _result(line: str) -> Any:
+def _parse_result(line: str) -> Any:
     """A task's result is a line of JSON; everything else is progress."""
     if not line.startswith(("{", "[")):
         return None
@@ -187,7 +187,7 @@ def _result(line: str) -> Any:
         return None
 
 
-def _failure(what: str, result: Any, ended: Mapping[str, Any], told: Sequence[str]) -> OpsError:
+def _to_error(what: str, result: Any, ended: Mapping[str, Any], told: Sequence[str]) -> OpsError:
     error = result.get("error") if isinstance(result, Mapping) else None
     if isinstance(error, Mapping):
         failed = TaskFailed(str(error.get("message")), str(error.get("code")))

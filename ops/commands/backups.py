@@ -40,7 +40,7 @@ def create_backup(session: Session) -> dict[str, Any]:
 
 def test_restore(session: Session, backup: str | None) -> dict[str, Any]:
     """The evidence of a restore test made now, of this backup or the newest."""
-    return tasks_of(session).prove(backup)
+    return tasks_of(session).run_restore_test(backup)
 
 
 def clean_up(session: Session, *, dry_run: bool) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,7 +11,7 @@ from ops.adapters import registry
 from ops.adapters.automation import Run
 from ops.adapters.registry import Image
 from ops.commands import backups, health
-from ops.commands.update import LockPolicy, apply, clear_way
+from ops.commands.update import LockPolicy, apply, prepare_update
 from ops.decisions import releases
 from ops.decisions.releases import Database
 from ops.errors import Interrupted, OpsError, Refused, RolledBack, Stuck
@@ -38,22 +39,23 @@ class Wish:
 def deploy(session: Session, wish: Wish, policy: LockPolicy) -> dict[str, Any]:
     """Release an image. Returns what to report; raises an OpsError with the exit code otherwise."""
     with exclusive(session.file, f"deploy {wish.image}"):
-        facts = gather_context(session, lambda: registry.resolve(wish.image), decides="release")
-        release = plan(facts, wish)
+        with ThreadPoolExecutor(max_workers=1) as pool:
+            image = pool.submit(registry.resolve, wish.image)
+            facts = gather_context(session, decides="release")
+        release = plan(facts, wish, image.result())
         if not release.without_proof:
             backups.require_proof(session, facts, release.schema_.level)
         new = facts.checked({RELEASE: release.to_config(), **releases.quarantine_change(facts.now.quarantine)})
-        clear_way(session, facts, policy)
+        prepare_update(session, facts, policy)
         session.say(release.message, "bold")
         run = apply(session, facts.text, new, f"{release.message} by {whoami()}", policy)
         if not run.succeeded:
-            raise _undo(session, facts, new, release, run, policy)
+            raise _roll_back(session, facts, new, release, run, policy)
         return report(session, release, run)
 
 
-def plan(facts: StackContext, wish: Wish) -> Release:
+def plan(facts: StackContext, wish: Wish, image: Image) -> Release:
     """The release to write, or a Refused that says which check it failed."""
-    image: Image = facts.extra
     git = wish.git or image.git
     if not git:
         raise Refused(
@@ -62,12 +64,12 @@ def plan(facts: StackContext, wish: Wish) -> Release:
         )
     schema = image.schema(wish.schema)
     digest = image.reference.rsplit("@", 1)[1]
-    bad = releases.quarantined(digest, facts.now.quarantine)
+    bad = releases.find_quarantined(digest, facts.now.quarantine)
     if bad and not wish.allow_quarantined:
-        raise Refused(_quarantined(bad, facts))
+        raise Refused(_explain_quarantine(bad, facts))
     # Without a ready pod nothing serves that the migration could break.
     running = releases.last_good(facts.history) if facts.database.source == "asked" else None
-    resumed = releases.resumed(facts.now, image.reference, schema)
+    resumed = releases.find_resumable(facts.now, image.reference, schema)
     block = releases.deploy_gate(
         schema, running.release if running else None, facts.database, allow_downtime=wish.allow_downtime
     )
@@ -84,7 +86,7 @@ def plan(facts: StackContext, wish: Wish) -> Release:
     )
 
 
-def _quarantined(bad: Quarantined, facts: StackContext) -> str:
+def _explain_quarantine(bad: Quarantined, facts: StackContext) -> str:
     release = facts.now.release
     if release and release.action == "rollback" and not facts.now.finished:
         return (
@@ -97,7 +99,7 @@ def _quarantined(bad: Quarantined, facts: StackContext) -> str:
     )
 
 
-def _undo(
+def _roll_back(
     session: Session, facts: StackContext, text: StackText, failed: Release, run: Run, policy: LockPolicy
 ) -> OpsError:
     """Put the last good release back after a failed update; the error to end with."""
@@ -118,7 +120,7 @@ def _undo(
         )
     session.say(f"Revision {failed.revision} failed, putting back revision {good.release.revision}:\n{why}", "red")
     try:
-        back = _put_back(session, facts, text, failed, good, run.gist, policy)
+        back = _restore_release(session, facts, text, failed, good, run.gist, policy)
     except Interrupted:
         return Interrupted(f"Revision {failed.revision} failed, and its rollback was stopped: run `runbook rollback`.")
     except OpsError as error:
@@ -139,11 +141,11 @@ def _database_after(facts: StackContext, failed: Release) -> Database:
     except Refused:
         level = None
     if level is not None:
-        return releases.asked(level)
+        return releases.exact_database(level)
     return Database(facts.database.low, max(facts.database.high, failed.schema_.level), "recorded")
 
 
-def _put_back(
+def _restore_release(
     session: Session,
     facts: StackContext,
     text: StackText,

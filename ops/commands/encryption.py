@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from ops.commands.update import LockPolicy, free
+from ops.commands.update import LockPolicy, require_unlocked
 from ops.errors import Refused
 from ops.stack import stack_file
 from ops.stack.locks import exclusive
@@ -17,7 +17,7 @@ from ops.stack.stack_file import StackText
 PROVIDERS = ("passphrase", "awskms://", "azurekeyvault://", "gcpkms://", "hashivault://")
 
 
-def switch(session: Session, provider: str, passphrase: str | None, policy: LockPolicy) -> dict[str, Any]:
+def change_provider(session: Session, provider: str, passphrase: str | None, policy: LockPolicy) -> dict[str, Any]:
     """Encrypt the stack's configuration and state by another provider, or by another passphrase.
 
     The values stay the same; what was encrypted before can still be read by the old key, so values whose key leaked
@@ -28,7 +28,7 @@ def switch(session: Session, provider: str, passphrase: str | None, policy: Lock
     if (provider == "passphrase") != (passphrase is not None):
         raise ValueError("a passphrase goes with the provider of that name, and with no other")
     with exclusive(session.file, "secrets provider"):
-        free(session, policy)
+        require_unlocked(session, policy)
         # The engine writes the Pulumi.<stack>.yaml beside the Pulumi.yaml, whatever file the stack is really kept in.
         with tempfile.TemporaryDirectory(prefix="runbook-") as name:
             scratch = Path(name)
@@ -37,6 +37,6 @@ def switch(session: Session, provider: str, passphrase: str | None, policy: Lock
             copy.write_text(stack_file.read(session.file).text)
             typed = f"{passphrase}\n{passphrase}\n" if passphrase else ""
             words = ("stack", "change-secrets-provider", provider, "--stack", session.stack, "--cwd", name)
-            session.reader.ask(*words, stdin=typed, config_file=False, interactive=bool(passphrase))
+            session.reader.run(*words, stdin=typed, config_file=False, interactive=bool(passphrase))
             StackText(session.file, copy.read_text()).save()
     return {"result": "succeeded", "provider": provider, "seconds": round(session.seconds, 1), "url": None}

@@ -32,10 +32,10 @@ class Health:
         return self.status not in (None, 200)
 
 
-def ask(url: str) -> Health:
-    address, headers = _reached(url)
+def read_health(url: str) -> Health:
+    address, headers = _resolve_localhost(url)
     try:
-        answer = httpx.get(f"{address}{PATH}", headers=headers, timeout=5, verify=_trusted())
+        answer = httpx.get(f"{address}{PATH}", headers=headers, timeout=5, verify=_ssl_context())
     except (httpx.HTTPError, OSError) as error:
         return Health(None, str(error) or type(error).__name__)
     try:
@@ -48,7 +48,7 @@ def ask(url: str) -> Health:
     return Health(answer.status_code, detail or answer.reason_phrase)
 
 
-def _reached(url: str) -> tuple[str, dict[str, str]]:
+def _resolve_localhost(url: str) -> tuple[str, dict[str, str]]:
     """Names under `.localhost` are this machine (RFC 6761), though not every resolver knows it."""
     parts = urlsplit(url)
     if not (parts.hostname or "").endswith(".localhost"):
@@ -56,7 +56,7 @@ def _reached(url: str) -> tuple[str, dict[str, str]]:
     return parts._replace(netloc=f"127.0.0.1:{parts.port or 80}").geturl(), {"Host": parts.netloc}
 
 
-def _trusted() -> ssl.SSLContext:
+def _ssl_context() -> ssl.SSLContext:
     """The usual authorities, and the one in RUNBOOK_CA_FILE: an internal one, or the sandbox's."""
     context = ssl.create_default_context()
     if extra := os.environ.get("RUNBOOK_CA_FILE"):
@@ -67,7 +67,7 @@ def _trusted() -> ssl.SSLContext:
 def verify(facts: StackContext, release: Release, url: Any) -> str | None:
     """What is still wrong after a rollback, or None."""
     services = facts.settings.application.services
-    rollouts = facts.cluster.settle(services, _SETTLE_SECONDS)
+    rollouts = facts.cluster.await_settled(services, _SETTLE_SECONDS)
     for rollout in rollouts:
         if not rollout.settled:
             ready = f"only {rollout.ready} of {rollout.wanted} pods are ready"
@@ -79,9 +79,9 @@ def verify(facts: StackContext, release: Release, url: Any) -> str | None:
         return f"{backend.name} runs {ran or 'nothing'}, not {expected}."
     if not isinstance(url, str):
         return None
-    answer = ask(url)
+    answer = read_health(url)
     deadline = time.monotonic() + _ANSWER_SECONDS
     while answer.bad and time.monotonic() < deadline:
         time.sleep(0.2)  # the ingress takes a moment to see the pods; nothing tells when
-        answer = ask(url)
+        answer = read_health(url)
     return f"{url}{PATH} answers {answer.status} {answer.detail}" if answer.bad else None

@@ -7,7 +7,7 @@ from typing import Any
 
 from lightkube.resources.core_v1 import ConfigMap
 
-from ops.commands.update import LockPolicy, apply, clear_way
+from ops.commands.update import LockPolicy, apply, prepare_update
 from ops.errors import OpsError, Refused, Stuck
 from ops.stack import incidents
 from ops.stack.locks import exclusive, whoami
@@ -20,25 +20,25 @@ _TERMINATION_SECONDS = 60
 """Four times the grace period of a gate."""
 
 
-def switch(session: Session, policy: LockPolicy, wanted: Lockdown | None) -> dict[str, Any]:
+def switch_lockdown(session: Session, policy: LockPolicy, wanted: Lockdown | None) -> dict[str, Any]:
     """Lock down, change the lockdown there is, or end it, by one update. Ending what is not there changes nothing."""
     with exclusive(session.file, "lockdown"):
         facts = gather_context(session, decides="lockdown")
         if facts.now.release is None:
             raise Refused(f"Stack {session.stack} was never deployed: there is nothing to lock.")
-        clear_way(session, facts, policy)
+        prepare_update(session, facts, policy)
         before = facts.settings.lockdown
-        record = _record(facts, before, wanted)
+        record = _open_record(facts, before, wanted)
         after = wanted.model_copy(update={"incident": record}) if wanted else None
         new = facts.checked({LOCKDOWN: after.to_config() if after else None})
         word = f"on until {_utc(after.until)}: {after.reason}" if after else "off"
         try:
             run = apply(session, facts.text, new, f"lockdown {word} by {whoami()}", policy)
         except OpsError as error:
-            _note(facts, record, {"result": error.brief})
+            _add_to_record(facts, record, {"result": error.brief})
             raise
         if not run.succeeded:
-            _note(facts, record, {"result": run.gist})
+            _add_to_record(facts, record, {"result": run.gist})
             raise Stuck(f"The lockdown could not be {'begun' if after else 'ended'}:\n{run.why}", run.causes)
         if before and after:
             _await_rules(facts)
@@ -52,7 +52,7 @@ def switch(session: Session, policy: LockPolicy, wanted: Lockdown | None) -> dic
         if record and not after:
             incidents.close_incident(facts.cluster, record, {"result": "ended", "endedBy": whoami()})
         elif record:
-            _note(facts, record, {"result": "locked", "secondsToLock": result["seconds"]})
+            _add_to_record(facts, record, {"result": "locked", "secondsToLock": result["seconds"]})
         return result
 
 
@@ -66,7 +66,7 @@ def _await_rules(facts: StackContext) -> None:
         )
 
 
-def _record(facts: StackContext, before: Lockdown | None, wanted: Lockdown | None) -> str | None:
+def _open_record(facts: StackContext, before: Lockdown | None, wanted: Lockdown | None) -> str | None:
     """The record of this lockdown: one for its whole life, also when it is made longer."""
     known = before.incident if before and before.incident else None
     if known and facts.cluster.find(ConfigMap, known) is None:
@@ -80,7 +80,7 @@ def _record(facts: StackContext, before: Lockdown | None, wanted: Lockdown | Non
     return known
 
 
-def _note(facts: StackContext, record: str | None, what: dict[str, Any]) -> None:
+def _add_to_record(facts: StackContext, record: str | None, what: dict[str, Any]) -> None:
     if record:
         incidents.add_to_incident(facts.cluster, record, what)
 

@@ -22,6 +22,6 @@ def lift(session: Session, digest: str) -> Quarantined:
         return next(item for item in before if item not in after)
 
 
-def _now(session: Session) -> releases.Standing:
+def _now(session: Session) -> releases.ReleaseState:
     newest = next(session.history().updates(), None)
-    return releases.standing(stack_file.read(session.file).config, newest)
+    return releases.read_release_state(stack_file.read(session.file).config, newest)

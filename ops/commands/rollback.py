@@ -11,8 +11,8 @@ from ops.adapters.task_jobs import Tasks
 from ops.commands import health
 from ops.commands.backups import Backup, find_backup, tasks_of
 from ops.commands.deploy import report
-from ops.commands.restore import GOING, before_release, exchange
-from ops.commands.update import LockPolicy, apply, clear_way
+from ops.commands.restore import UNFINISHED, find_pre_release_backup, swap_databases
+from ops.commands.update import LockPolicy, apply, prepare_update
 from ops.decisions import releases
 from ops.decisions.releases import Database
 from ops.errors import Refused, Stuck
@@ -73,12 +73,12 @@ def rollback(
             )
         tasks = tasks_of(session, facts.cluster) if wish.restore_database else None
         plan = _with_its_data(facts, wish, tasks) if tasks else _resume(facts, wish) or make_plan(facts, wish)
-        clear_way(session, facts, policy)
+        prepare_update(session, facts, policy)
         if not confirm(plan, _preview(session, plan) if wish.preview else None):
             raise Refused("Not confirmed; nothing was changed.")
         session.say(plan.release.message, "bold")
         if tasks and plan.restore:
-            run = exchange(session, facts, tasks, plan.restore, plan.changes, plan.release.message, policy)
+            run = swap_databases(session, facts, tasks, plan.restore, plan.changes, plan.release.message, policy)
         else:
             run = apply(session, facts.text, plan.text, _message(plan, wish), policy)
         if not run.succeeded:
@@ -106,10 +106,10 @@ def _with_its_data(facts: StackContext, wish: Wish, tasks: Tasks) -> Plan:
     if target.release is None:
         raise ValueError("the target of a rollback has a release")
     now, found = tasks.run("restore", "state"), tasks.run("backup", "list")
-    going = now["backup"] if now["phase"] in GOING else None
-    backup = find_backup(found, going) if going else before_release(found, target.release)
+    going = now["backup"] if now["phase"] in UNFINISHED else None
+    backup = find_backup(found, going) if going else find_pre_release_backup(found, target.release)
     level = backup["schema_level"]
-    return replace(make_plan(facts, wish, releases.asked(level), backup["id"]), restore=backup)
+    return replace(make_plan(facts, wish, releases.exact_database(level), backup["id"]), restore=backup)
 
 
 def make_plan(
@@ -127,7 +127,7 @@ def make_plan(
     if wish.quarantine and leaving.digest != target.release.digest:
         item = Quarantined(digest=leaving.digest, revision=leaving.revision, reason=wish.reason)
         quarantine = releases.with_quarantined(quarantine, item)
-    if not releases.quarantined(target.release.digest, quarantine):
+    if not releases.find_quarantined(target.release.digest, quarantine):
         forced = None
     changes = releases.rollback_changes(
         target, releases.next_revision(facts.now), leaving, quarantine, forced, restored_from
@@ -156,7 +156,7 @@ def _resume(facts: StackContext, wish: Wish) -> Plan | None:
 
 def _preview(session: Session, plan: Plan) -> Run:
     """What the engine would do, asked with a scratch copy of the stack file."""
-    scratch = plan.text.beside()
+    scratch = plan.text.write_scratch()
     try:
         with Progress(session.console) as progress:
             run = session.engine.preview(scratch, progress)

@@ -36,24 +36,24 @@ class LockPolicy:
     """Whether the owners are known to be gone."""
 
 
-def clear_way(session: Session, facts: StackContext, policy: LockPolicy) -> None:
+def prepare_update(session: Session, facts: StackContext, policy: LockPolicy) -> None:
     """Before anything is changed: no engine holds the stack, and nothing is left pending by a killed one."""
-    free(session, policy)
+    require_unlocked(session, policy)
     if (lockdown := facts.settings.lockdown) and lockdown.incident and lockdown.over(datetime.now(UTC)):
         # What runs next forgets it.
         ended = {"result": "ended", "endedBy": "the clock"}
         incidents.close_incident(facts.cluster, lockdown.incident, ended, at=lockdown.until)
     if facts.pending:
-        _settle(session, facts)
+        _settle_pending(session, facts)
 
 
-def free(session: Session, policy: LockPolicy) -> None:
+def require_unlocked(session: Session, policy: LockPolicy) -> None:
     """No engine holds the stack."""
     if locks := session.locks():
-        _break(session, locks, policy)
+        _break_lock(session, locks, policy)
 
 
-def _break(session: Session, locks: Sequence[EngineLock], policy: LockPolicy) -> None:
+def _break_lock(session: Session, locks: Sequence[EngineLock], policy: LockPolicy) -> None:
     owners = ", ".join(map(str, locks))
     if policy.gone(locks):
         session.say(f"The lock of {owners} is left from a killed run (no such process any more): removed.")
@@ -68,20 +68,20 @@ def _break(session: Session, locks: Sequence[EngineLock], policy: LockPolicy) ->
     session.engine.break_lock()
 
 
-def _settle(session: Session, facts: StackContext) -> None:
+def _settle_pending(session: Session, facts: StackContext) -> None:
     """Look for each object a killed run may have made: import what exists, forget what does not."""
     found: dict[str, str] = {}
     for resource in facts.pending:
-        known = _look(facts, resource)
+        known = _find_object(facts, resource)
         name = resource["urn"].rsplit("::", 1)[-1]
         what = "it exists, imported" if known else "it does not exist"
         session.say(f"{name} was being created when a run was killed: {what}.")
         if known:
             found[resource["urn"]] = known
-    session.engine.adopt(found, session.file)
+    session.engine.import_or_forget(found, session.file)
 
 
-def _look(facts: StackContext, resource: Mapping[str, Any]) -> str | None:
+def _find_object(facts: StackContext, resource: Mapping[str, Any]) -> str | None:
     if not resource["type"].startswith("kubernetes:"):
         # A random value or a local command has no existence outside the state: it is made again.
         return None
@@ -96,7 +96,7 @@ def apply(session: Session, old: StackText, new: StackText, message: str, policy
     except Locked as taken:
         # Backends that are no files show a lock only now.
         old.save()
-        _break(session, taken.locks, policy)
+        _break_lock(session, taken.locks, policy)
         return apply(session, old, new, message, replace(policy, break_it=False))
     if run.succeeded or run.touched:
         if run.interrupted:

@@ -16,7 +16,7 @@ from settings.lockdown import LOCKDOWN
 
 
 @dataclass(frozen=True)
-class Standing:
+class ReleaseState:
     """The release that should run now and the digests that must not."""
 
     release: Release | None
@@ -25,20 +25,20 @@ class Standing:
     """False when the last run was killed: the stack file names a revision that no finished update has."""
 
 
-def standing(config: Mapping[str, Any], newest: Entry | None) -> Standing:
+def read_release_state(config: Mapping[str, Any], newest: Entry | None) -> ReleaseState:
     """The newer of the stack file and the last update wins: a fresh checkout's stack file may be behind."""
     written = Release.model_validate(config[RELEASE]) if config.get(RELEASE) else None
     recorded = newest.release if newest else None
     stale = recorded is not None and (written is None or written.revision < recorded.revision)
     source = newest.config if stale and newest else config
-    return Standing(
+    return ReleaseState(
         release=recorded if stale else written,
         quarantine=tuple(Quarantined.model_validate(item) for item in source.get(QUARANTINE) or ()),
         finished=written is None or (recorded is not None and written.revision <= recorded.revision),
     )
 
 
-def behind(config: Mapping[str, Any], newest: Entry | None) -> list[str]:
+def outdated_rotations(config: Mapping[str, Any], newest: Entry | None) -> list[str]:
     """Secrets whose rotation the last update knows further than the stack file does."""
     mine, theirs = config.get(ROTATED) or {}, (newest.config.get(ROTATED) if newest else None) or {}
     return sorted(
@@ -71,18 +71,18 @@ def last_good(history: Iterable[Entry]) -> Entry | None:
     return next((entry for entry in history if entry.succeeded and entry.release), None)
 
 
-def next_revision(now: Standing) -> int:
+def next_revision(now: ReleaseState) -> int:
     return (now.release.revision if now.release else 0) + 1
 
 
-def resumed(now: Standing, image: str, schema: SchemaRange) -> Release | None:
+def find_resumable(now: ReleaseState, image: str, schema: SchemaRange) -> Release | None:
     """The killed run's release, when this is the same deploy again."""
     release = now.release
     same = release is not None and (release.image, release.action) == (image, "deploy")
     return release if same and release and not now.finished and release.schema_ == schema else None
 
 
-def locked(lockdown: Lockdown | None, now: datetime) -> dict[str, Any]:
+def describe_lockdown(lockdown: Lockdown | None, now: datetime) -> dict[str, Any]:
     """Whether there is a lockdown; one that is over stands in the stack file until the next command."""
     if lockdown is None:
         return {"state": "off", "lockdown": None, "secondsLeft": 0}
@@ -107,7 +107,7 @@ class Database:
         return level if self.source == "asked" else f"{level} ({self.source})"
 
 
-def asked(level: int) -> Database:
+def exact_database(level: int) -> Database:
     return Database(level, level, "asked")
 
 
@@ -203,7 +203,7 @@ def _range(schema: SchemaRange) -> str:
 # -- quarantine --------------------------------------------------------------------------------------
 
 
-def quarantined(digest: str, quarantine: Iterable[Quarantined]) -> Quarantined | None:
+def find_quarantined(digest: str, quarantine: Iterable[Quarantined]) -> Quarantined | None:
     return next((item for item in quarantine if item.digest == digest), None)
 
 
@@ -226,13 +226,13 @@ def without_quarantined(quarantine: Sequence[Quarantined], digest: str) -> tuple
 # -- where a rollback goes -----------------------------------------------------------------------------
 
 
-def rollback_target(history: History, now: Standing, to: int | None, *, allow_quarantined: bool) -> Entry:
+def rollback_target(history: History, now: ReleaseState, to: int | None, *, allow_quarantined: bool) -> Entry:
     """The update whose release comes back: revision `to`, or the last good one that ran something else."""
     current = now.release
     if current is None:
         raise Refused("This stack was never deployed: there is nothing to roll back to.")
     if to is not None:
-        return _named(history, current, to, now.quarantine, allow_quarantined=allow_quarantined)
+        return _revision_to_restore(history, current, to, now.quarantine, allow_quarantined=allow_quarantined)
     left = {current.rollback_of}
     serves = any(entry.succeeded for entry in history.updates() if entry.revision == current.revision)
     for entry in history.updates():
@@ -244,7 +244,7 @@ def rollback_target(history: History, now: Standing, to: int | None, *, allow_qu
             entry.succeeded
             and release.revision < current.revision
             and release.revision not in left
-            and not quarantined(release.digest, now.quarantine)
+            and not find_quarantined(release.digest, now.quarantine)
             and (not serves or release.image != current.image or _differs(entry, history, current.revision))
         ):
             return entry
@@ -254,18 +254,18 @@ def rollback_target(history: History, now: Standing, to: int | None, *, allow_qu
     )
 
 
-def _named(
+def _revision_to_restore(
     history: History, current: Release, to: int, quarantine: Sequence[Quarantined], *, allow_quarantined: bool
 ) -> Entry:
     seen = [entry for entry in history.updates() if entry.revision == to]
     if not seen:
-        raise Refused(no_such_revision(history, to))
+        raise Refused(describe_missing_revision(history, to))
     good = next((entry for entry in seen if entry.succeeded), None)
     if good is None or good.release is None:
         raise Refused(f"Revision {to} never succeeded (its last update: {seen[0].result}): choose one that did.")
     if to == current.revision:
         raise Refused(f"Revision {to} is what runs now; to repair drift run `pulumi up`.")
-    if (bad := quarantined(good.release.digest, quarantine)) and not allow_quarantined:
+    if (bad := find_quarantined(good.release.digest, quarantine)) and not allow_quarantined:
         raise Refused(
             f"The image of revision {to} is quarantined ({bad.reason}, revision {bad.revision}). Choose "
             "another revision, or force it with --allow-quarantined REASON."
@@ -273,7 +273,7 @@ def _named(
     return good
 
 
-def no_such_revision(history: History, revision: int) -> str:
+def describe_missing_revision(history: History, revision: int) -> str:
     known = sorted({entry.revision for entry in history.updates() if entry.revision})
     have = f"it has {known[0]} to {known[-1]}" if known else "it was never deployed"
     return f"Revision {revision} does not exist in this stack's history: {have} (`runbook history`)."

@@ -31,7 +31,7 @@ RESTING = ("retired", "failed")
 
 @dataclass(frozen=True)
 class Due:
-    """What `rotate --due` does with a secret, or when it will."""
+    """What `rotate due` does with a secret, or when it will."""
 
     secret: str
     action: Literal["resume", "retire", "begin", "give", "wait"]
@@ -47,9 +47,9 @@ def begin_rotation(rotating: SecretRotation, at: datetime, *, emergency: bool = 
         period=next_period(rotating),
         previous=previous,
         phase="retired" if emergency else "pending",
-        started_at=stamp(at),
-        phase_at=stamp(at),
-        previous_at=stamp(rotating.rotated_at) if rotating.rotated_at else None,
+        started_at=format_time(at),
+        phase_at=format_time(at),
+        previous_at=format_time(rotating.rotated_at) if rotating.rotated_at else None,
         settled=rotating.settled if rotating.settled != previous else None,
         generation=rotating.state.generation + (1 if emergency else 0),
         emergency=emergency,
@@ -57,7 +57,9 @@ def begin_rotation(rotating: SecretRotation, at: datetime, *, emergency: bool = 
 
 
 def enter_phase(state: RotationState, phase: str, at: datetime, failure: str | None = None) -> RotationState:
-    return RotationState.model_validate({**state.to_config(), "phase": phase, "phaseAt": stamp(at), "failure": failure})
+    return RotationState.model_validate(
+        {**state.to_config(), "phase": phase, "phaseAt": format_time(at), "failure": failure}
+    )
 
 
 def next_period(rotating: SecretRotation) -> int:
@@ -66,7 +68,7 @@ def next_period(rotating: SecretRotation) -> int:
     return first if first % 2 != rotating.in_use % 2 else first + 1
 
 
-def stamp(at: datetime) -> str:
+def format_time(at: datetime) -> str:
     return at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
@@ -98,12 +100,12 @@ def due(rotating: SecretRotation, at: datetime, since: datetime) -> Due:
     return Due(name, "wait", next_run(schedule, at, zone))
 
 
-def named(wanted: Sequence[str], rotations: Mapping[str, SecretRotation]) -> list[str]:
+def find_secrets(wanted: Sequence[str], rotations: Mapping[str, SecretRotation]) -> list[str]:
     """The secrets meant; `stripe-webhook` is enough for STRIPE_WEBHOOK_SECRET."""
-    return list(dict.fromkeys(_named(word, rotations) for word in wanted))
+    return list(dict.fromkeys(_find_secret(word, rotations) for word in wanted))
 
 
-def _named(word: str, rotations: Mapping[str, SecretRotation]) -> str:
+def _find_secret(word: str, rotations: Mapping[str, SecretRotation]) -> str:
     plain = re.sub(r"[^A-Z0-9]+", "_", word.upper())
     if plain in rotations:
         return plain

@@ -106,24 +106,25 @@ def parse(updates: Sequence[Mapping[str, Any]]) -> list[Entry]:
     ]
 
 
-def stored(folder: Path, size: int, page: int) -> list[Entry]:
+def read_stored(folder: Path, size: int, page: int) -> list[Entry]:
     """The same page from the folder where a backend of files keeps a stack's updates.
 
     The engine reads every file of a history to show a page of it; here a page costs its own files only.
     """
     files = sorted((file for file in folder.iterdir() if file.name.endswith(_STORED)), reverse=True)
-    updates = [_stored(file) for file in files[(page - 1) * size : page * size]]
+    updates = [_read_stored(file) for file in files[(page - 1) * size : page * size]]
     return [
-        _entry(update, {key: item for key, item in update["config"].items() if not _sealed(item)}) for update in updates
+        _entry(update, {key: item for key, item in update["config"].items() if not _is_secret(item)})
+        for update in updates
     ]
 
 
-def _stored(file: Path) -> Mapping[str, Any]:
+def _read_stored(file: Path) -> Mapping[str, Any]:
     content = file.read_bytes()
     return json.loads(gzip.decompress(content) if file.suffix == ".gz" else content)
 
 
-def _sealed(item: Any) -> bool:
+def _is_secret(item: Any) -> bool:
     return isinstance(item, Mapping) and "secure" in item
 
 
@@ -158,11 +159,11 @@ class History:
 
     def __iter__(self) -> Iterator[Entry]:
         index = 0
-        while self._reaches(index):
+        while self._load_up_to(index):
             yield self._seen[index]
             index += 1
 
-    def _reaches(self, index: int) -> bool:
+    def _load_up_to(self, index: int) -> bool:
         while index >= len(self._seen) and not self._whole:
             fresh = self._read(self._page, len(self._seen) // self._page + 1)
             self._seen += fresh

@@ -48,9 +48,9 @@ class PulumiCli:
 
     def __init__(self, folder: Path, stack: str | None) -> None:
         self.folder = folder
-        self.stack = stack or self._selected()
+        self.stack = stack or self._read_selected_stack()
 
-    def ask(self, *args: str, stdin: str = "", interactive: bool = False, config_file: bool = True) -> str:
+    def run(self, *args: str, stdin: str = "", interactive: bool = False, config_file: bool = True) -> str:
         """What `pulumi …` prints, or a Refused with its own words.
 
         `interactive`: what it would ask on a terminal is answered on `stdin`. Without `config_file` it works on the
@@ -92,10 +92,10 @@ class PulumiCli:
         lines = [line.removeprefix("error: ") for line in text.splitlines() if line.strip()]
         return "\n".join(lines[-15:]) or "pulumi ended without saying why"
 
-    def _selected(self) -> str:
+    def _read_selected_stack(self) -> str:
         """The stack that plain `pulumi` would work on."""
         try:
-            return self.ask("stack", "--show-name").strip()
+            return self.run("stack", "--show-name").strip()
         except Refused as error:
             raise Refused(f"No stack is chosen: give --stack NAME or set RUNBOOK_STACK. ({error})") from None
 
@@ -103,7 +103,7 @@ class PulumiCli:
     def files(self) -> BackendFiles | None:
         """Where the stack is kept, when its backend is a folder of files."""
         given = os.environ.get("PULUMI_BACKEND_URL")
-        backend = given or json.loads(self.ask("whoami", "--json")).get("url", "")
+        backend = given or json.loads(self.run("whoami", "--json")).get("url", "")
         if not backend.startswith("file://"):
             return None
         url = urlsplit(backend)
@@ -111,12 +111,12 @@ class PulumiCli:
         root = Path(url.netloc + url.path or "~").expanduser() / ".pulumi"
         return BackendFiles(root, project, self.stack.rsplit("/", 1)[-1])
 
-    def history(self, size: int, page: int) -> list[history.Entry]:
+    def read_history(self, size: int, page: int) -> list[history.Entry]:
         if self.files and self.files.history.is_dir():
-            return history.stored(self.files.history, size, page)
+            return history.read_stored(self.files.history, size, page)
         pages = ("--page-size", str(size), "--page", str(page))
-        return history.parse(json.loads(self.ask("stack", "history", "--json", *pages, "--stack", self.stack)))
+        return history.parse(json.loads(self.run("stack", "history", "--json", *pages, "--stack", self.stack)))
 
-    def state(self) -> dict[str, Any]:
+    def read_state(self) -> dict[str, Any]:
         """The deployment as it is stored: secrets are ciphertext in it."""
-        return json.loads(self.ask("stack", "export", "--stack", self.stack))["deployment"]
+        return json.loads(self.run("stack", "export", "--stack", self.stack))["deployment"]

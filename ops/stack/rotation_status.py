@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from ops.adapters.task_jobs import TaskFailed, Tasks
-from ops.commands.rotate import Walk
+from ops.commands.rotate import RotationRun
 from ops.commands.update import LockPolicy
 from ops.decisions.rotation import RESTING
 from ops.stack.session import Session
@@ -14,8 +14,8 @@ from ops.stack.session import Session
 
 def read_rotation_status(session: Session) -> list[dict[str, Any]]:
     """Every secret: its age against the policy, what comes next, and who still uses a previous value."""
-    walk = Walk.start(session, LockPolicy(break_it=False, confirm=lambda _: False))
-    coming = {item.secret: item for item in walk.due()}
+    walk = RotationRun.start(session, LockPolicy(break_it=False, confirm=lambda _: False))
+    coming = {item.secret: item for item in walk.list_due()}
     overlapping = [
         r for r in walk.rotations.values() if r.state.phase not in RESTING and r.kind in ("database", "redis")
     ]
@@ -38,7 +38,7 @@ def read_rotation_status(session: Session) -> list[dict[str, Any]]:
     ]
 
 
-def _users(session: Session, walk: Walk) -> dict[str, Any]:
+def _users(session: Session, walk: RotationRun) -> dict[str, Any]:
     try:
         return Tasks(walk.facts.cluster, session.say).run("credentials", "sessions")
     except TaskFailed as failed:

@@ -27,7 +27,7 @@ def read_values(rotating: SecretRotation) -> Values:
     text = sys.stdin.read().strip()
     if not text:
         raise Refused(
-            f"{rotating.name} comes from outside: bring its new value on standard input (`runbook rotate "
+            f"{rotating.name} comes from outside: bring its new value on standard input (`runbook rotate start "
             f"{rotating.name} < file`), or run this on a terminal to be asked. Nothing was changed."
         )
     if rotating.kind != "s3":
@@ -53,7 +53,7 @@ def store_values(session: Session, period: int, values: Values) -> StackText:
     for name, value in values.items():
         key = f"secrets:{slot_key(name, period)}"
         words = ("config", "set", "--secret", key, "--stack", session.stack, "--config-file", str(session.file))
-        session.reader.ask(*words, stdin=value)
+        session.reader.run(*words, stdin=value)
     return stack_file.read(session.file)
 
 

@@ -66,7 +66,7 @@ class Session:
         return list_locks(files.locks) if files else None
 
     def history(self) -> History:
-        return History(self.reader.history)
+        return History(self.reader.read_history)
 
     def cluster(self, settings: StackSettings, config: Mapping[str, Any]) -> Cluster:
         from ops.adapters.cluster import Cluster

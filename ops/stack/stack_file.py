@@ -47,7 +47,7 @@ class StackText:
 
     def save(self) -> None:
         """Put this text in the file's place."""
-        scratch = self.beside()
+        scratch = self.write_scratch()
         try:
             if self.path.exists():
                 scratch.chmod(self.path.stat().st_mode & 0o777)
@@ -56,7 +56,7 @@ class StackText:
             scratch.unlink(missing_ok=True)
             raise
 
-    def beside(self) -> Path:
+    def write_scratch(self) -> Path:
         """A scratch file with this text, next to the stack file; the caller removes it."""
         handle, name = tempfile.mkstemp(prefix=f".{self.path.stem}.", suffix=".yaml", dir=self.path.parent)
         with os.fdopen(handle, "w") as sink:

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from typer.testing import CliRunner
 
 from ops.adapters.cluster import Cluster
-from ops.cli import main, security
+from ops.cli import main
 from ops.commands import health
 from ops.decisions import releases
 from ops.errors import Refused
@@ -69,10 +69,10 @@ def test_it_is_over_at_its_end_and_not_before() -> None:
     made = Precautions().lockdown("x", NOW, seconds=60)
     assert not made.over(NOW + timedelta(seconds=59.9))
     assert made.over(NOW + timedelta(seconds=60))
-    assert releases.locked(made, NOW + timedelta(seconds=59))["state"] == "on"
-    assert releases.locked(made, NOW + timedelta(seconds=59))["secondsLeft"] == 1
-    assert releases.locked(made, NOW + timedelta(seconds=60))["state"] == "over"
-    assert releases.locked(None, NOW)["state"] == "off"
+    assert releases.describe_lockdown(made, NOW + timedelta(seconds=59))["state"] == "on"
+    assert releases.describe_lockdown(made, NOW + timedelta(seconds=59))["secondsLeft"] == 1
+    assert releases.describe_lockdown(made, NOW + timedelta(seconds=60))["state"] == "over"
+    assert releases.describe_lockdown(None, NOW)["state"] == "off"
 
 
 @pytest.mark.parametrize(
@@ -239,7 +239,7 @@ def _facts(text: Any, lockdown: Lockdown) -> StackContext:
 def test_a_lockdown_that_is_not_clear_changes_nothing(given: list[str], said: str, monkeypatch: Any) -> None:
     file = Path(__file__).parents[2] / "Pulumi.sandbox.yaml"
     before = file.read_bytes()
-    monkeypatch.setattr(security, "open_session", lambda *_: _Session(file))
+    monkeypatch.setattr("ops.stack.session.open_session", lambda *_: _Session(file))
     monkeypatch.setattr("ops.stack.stack_context.load_settings", lambda _: _WithPrecautions())
     shown = CliRunner().invoke(main.app, ["security", "lockdown", "--reason", "x", *given])
     assert shown.exit_code == Refused.exit_code, shown.output
@@ -263,9 +263,9 @@ def test_the_gates_answer_is_not_the_applications(monkeypatch: pytest.MonkeyPatc
         monkeypatch.setattr(httpx, "get", lambda *_, **__: httpx.Response(status, json=body))
 
     answering(503, {"status": "lockdown"})
-    assert not health.ask("http://shop.example.com").bad
+    assert not health.read_health("http://shop.example.com").bad
     answering(503, {"status": "unhealthy"})
-    assert health.ask("http://shop.example.com").bad
+    assert health.read_health("http://shop.example.com").bad
 
 
 @pytest.mark.parametrize(
@@ -284,12 +284,12 @@ def test_new_rules_are_in_force_when_no_gate_is_terminating(lists: list[list[str
             self.namespace = "shop"
             self.found = iter(lists)
 
-        def _pods(self, service: str) -> list[Pod]:
+        def _list_pods(self, service: str) -> list[Pod]:
             assert service == GATE
             gone = [ObjectMeta(name=name, deletionTimestamp=datetime.now(UTC)) for name in next(self.found)]
             return [Pod(metadata=meta) for meta in (*gone, ObjectMeta(name="new-1"))]
 
-        def changes(self, path: str, seconds: float, **selection: str) -> Iterator[tuple[str, dict[str, Any]]]:
+        def watch_changes(self, path: str, seconds: float, **selection: str) -> Iterator[tuple[str, dict[str, Any]]]:
             yield from [("MODIFIED", {})] * (len(lists) - 1)
 
     cluster = Terminating()

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from ops.decisions import releases
-from ops.decisions.releases import Database, Standing
+from ops.decisions.releases import Database, ReleaseState
 from ops.errors import Refused
 from ops.stack.history import Entry, History
 from settings import Quarantined, Release, SchemaRange
@@ -57,34 +57,34 @@ def rolled_back(revision: int, of: int, letter: str = "a") -> Release:
 
 
 def test_a_stack_never_deployed_starts_at_revision_1() -> None:
-    now = releases.standing({}, None)
-    assert now == Standing(None, (), finished=True)
+    now = releases.read_release_state({}, None)
+    assert now == ReleaseState(None, (), finished=True)
     assert releases.next_revision(now) == 1
 
 
 def test_the_newer_of_stack_file_and_history_counts() -> None:
     bad = {"digest": digest("b"), "revision": 4, "reason": "broken"}
     last = entry(release(5), config={"quarantine": [bad]})
-    stale = releases.standing({"runbook:release": release(3).to_config()}, last)
+    stale = releases.read_release_state({"runbook:release": release(3).to_config()}, last)
     assert stale.release == release(5)
     assert [item.reason for item in stale.quarantine] == ["broken"]
     assert stale.finished
     assert releases.next_revision(stale) == 6
 
-    lifted = releases.standing({"runbook:release": release(5).to_config()}, last)
+    lifted = releases.read_release_state({"runbook:release": release(5).to_config()}, last)
     assert lifted.quarantine == (), "a stack file that is up to date is believed, also when it lifted one"
 
 
 def test_a_killed_run_goes_on_under_its_number_and_another_release_gets_the_next() -> None:
-    now = releases.standing({"runbook:release": release(6, "b").to_config()}, entry(release(5)))
+    now = releases.read_release_state({"runbook:release": release(6, "b").to_config()}, entry(release(5)))
     assert not now.finished
     wanted = release(6, "b")
-    assert releases.resumed(now, wanted.image, wanted.schema_) == wanted
-    assert releases.resumed(now, release(1, "c").image, wanted.schema_) is None
+    assert releases.find_resumable(now, wanted.image, wanted.schema_) == wanted
+    assert releases.find_resumable(now, release(1, "c").image, wanted.schema_) is None
     assert releases.next_revision(now) == 7
 
-    finished = releases.standing({"runbook:release": release(6, "b").to_config()}, entry(release(6, "b")))
-    assert releases.resumed(finished, wanted.image, wanted.schema_) is None
+    finished = releases.read_release_state({"runbook:release": release(6, "b").to_config()}, entry(release(6, "b")))
+    assert releases.find_resumable(finished, wanted.image, wanted.schema_) is None
 
 
 # -- the schema gate -----------------------------------------------------------------------------------
@@ -167,7 +167,7 @@ def test_the_level_the_history_knows(entries: list[Entry], expected: Database) -
 
 def target(entries: list[Entry], to: int | None = None, *bad: str, force: bool = False) -> int | None:
     quarantine = tuple(Quarantined(digest=digest(letter), revision=1, reason="broken") for letter in bad)
-    now = Standing(entries[0].release, quarantine, finished=True)
+    now = ReleaseState(entries[0].release, quarantine, finished=True)
     return releases.rollback_target(history(*entries), now, to, allow_quarantined=force).revision
 
 

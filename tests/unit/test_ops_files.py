@@ -19,7 +19,7 @@ from ops.adapters import registry
 from ops.adapters.registry import Image
 from ops.errors import Refused
 from ops.stack import locks
-from ops.stack.history import stored
+from ops.stack.history import read_stored
 from ops.stack.pulumi_cli import PulumiCli
 from ops.stack.stack_file import StackText, read
 
@@ -154,7 +154,7 @@ def test_a_backend_of_files_shows_its_locks_and_its_history(tmp_path: Path, monk
             (files.history / f"{name}.history.json").write_bytes(content)
         else:
             (files.history / f"{name}.history.json.gz").write_bytes(gzip.compress(content))
-    pages = [[entry.config for entry in stored(files.history, 2, page)] for page in (1, 2, 3, 4)]
+    pages = [[entry.config for entry in read_stored(files.history, 2, page)] for page in (1, 2, 3, 4)]
     assert pages == [
         [{"runbook:namespace": "n4"}, {"runbook:namespace": "n3"}],
         [{"runbook:namespace": "n2"}, {"runbook:namespace": "n1"}],
