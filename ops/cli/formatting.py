@@ -59,15 +59,15 @@ def _cells(item: Row) -> tuple[str, ...]:
 
 def list_differences(session: Session, revision: int) -> list[dict[str, Any]]:
     """What differs between that revision and now: image, schema, services and commands."""
-    from ops.decisions import releases
+    from ops.decisions.rollback_target import describe_missing_revision, differences
     from ops.stack import stack_file
 
     past = session.history()
     entry = next((item for item in past.updates() if item.revision == revision), None)
     if entry is None:
-        raise Refused(releases.describe_missing_revision(past, revision))
+        raise Refused(describe_missing_revision(past, revision))
     now = stack_file.read(session.file).config
-    found = releases.differences(entry.config, now)
+    found = differences(entry.config, now)
     return [{"path": path, "then": then, "now": current} for path, then, current in found]
 
 

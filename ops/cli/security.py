@@ -87,10 +87,10 @@ def status(call: Invocation) -> None:
 
 
 def _read_lockdown(session: Session) -> dict[str, Any]:
-    from ops.decisions import releases
+    from ops.decisions.release_state import describe_lockdown
     from ops.stack.stack_context import load_settings
 
-    return releases.describe_lockdown(load_settings(session.file).lockdown, datetime.now(UTC))
+    return describe_lockdown(load_settings(session.file).lockdown, datetime.now(UTC))
 
 
 def _plan(security: Precautions, reason: str, seconds: int | None, allow: Sequence[str]) -> Lockdown:

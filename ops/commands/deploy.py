@@ -12,8 +12,10 @@ from ops.adapters.automation import Run
 from ops.adapters.registry import Image
 from ops.commands import backups, health
 from ops.commands.update import LockPolicy, apply, prepare_update
-from ops.decisions import releases
-from ops.decisions.releases import Database
+from ops.decisions.quarantine import find_quarantined, quarantine_change, with_quarantined
+from ops.decisions.release_state import find_resumable, last_good, next_revision
+from ops.decisions.rollback_target import rollback_changes
+from ops.decisions.schema_gate import Database, deploy_gate, exact_database, rollback_gate
 from ops.errors import Interrupted, OpsError, Refused, RolledBack, Stuck
 from ops.stack.history import RELEASE, Entry
 from ops.stack.locks import exclusive, whoami
@@ -45,7 +47,7 @@ def deploy(session: Session, wish: Wish, policy: LockPolicy) -> dict[str, Any]:
         release = plan(facts, wish, image.result())
         if not release.without_proof:
             backups.require_proof(session, facts, release.schema_.level)
-        new = facts.checked({RELEASE: release.to_config(), **releases.quarantine_change(facts.now.quarantine)})
+        new = facts.checked({RELEASE: release.to_config(), **quarantine_change(facts.now.quarantine)})
         prepare_update(session, facts, policy)
         session.say(release.message, "bold")
         run = apply(session, facts.text, new, f"{release.message} by {whoami()}", policy)
@@ -64,19 +66,19 @@ def plan(facts: StackContext, wish: Wish, image: Image) -> Release:
         )
     schema = image.schema(wish.schema)
     digest = image.reference.rsplit("@", 1)[1]
-    bad = releases.find_quarantined(digest, facts.now.quarantine)
+    bad = find_quarantined(digest, facts.now.quarantine)
     if bad and not wish.allow_quarantined:
         raise Refused(_explain_quarantine(bad, facts))
     # Without a ready pod nothing serves that the migration could break.
-    running = releases.last_good(facts.history) if facts.database.source == "asked" else None
-    resumed = releases.find_resumable(facts.now, image.reference, schema)
-    block = releases.deploy_gate(
+    running = last_good(facts.history) if facts.database.source == "asked" else None
+    resumed = find_resumable(facts.now, image.reference, schema)
+    block = deploy_gate(
         schema, running.release if running else None, facts.database, allow_downtime=wish.allow_downtime
     )
     if block and not resumed:  # a resumed release passed the gate before, and may have migrated since
         raise block.refusal()
     return Release(
-        revision=resumed.revision if resumed else releases.next_revision(facts.now),
+        revision=resumed.revision if resumed else next_revision(facts.now),
         image=image.reference,
         git=git,
         version=wish.version or image.version,
@@ -104,7 +106,7 @@ def _roll_back(
 ) -> OpsError:
     """Put the last good release back after a failed update; the error to end with."""
     why = run.why
-    good = releases.last_good(facts.history)
+    good = last_good(facts.history)
     if good is None or good.release is None:
         return Stuck(
             f"Revision {failed.revision} failed, and it is the first: there is nothing to roll back to."
@@ -112,7 +114,7 @@ def _roll_back(
             run.causes,
         )
     database = _database_after(facts, failed)
-    if block := releases.rollback_gate(good.release, database):
+    if block := rollback_gate(good.release, database):
         return Stuck(
             f"Revision {failed.revision} failed, and revision {good.release.revision} cannot be put back.\n"
             f"{why}\n{block.why}\n{block.then}",
@@ -141,7 +143,7 @@ def _database_after(facts: StackContext, failed: Release) -> Database:
     except Refused:
         level = None
     if level is not None:
-        return releases.exact_database(level)
+        return exact_database(level)
     return Database(facts.database.low, max(facts.database.high, failed.schema_.level), "recorded")
 
 
@@ -157,9 +159,9 @@ def _restore_release(
     quarantine = facts.now.quarantine
     if good.release and good.release.digest != failed.digest:
         item = Quarantined(digest=failed.digest, revision=failed.revision, reason=why[:300])
-        quarantine = releases.with_quarantined(quarantine, item)
+        quarantine = with_quarantined(quarantine, item)
     forced = good.release.allow_quarantined if good.release else None
-    changes = releases.rollback_changes(good, failed.revision + 1, failed, quarantine, forced)
+    changes = rollback_changes(good, failed.revision + 1, failed, quarantine, forced)
     release = Release.model_validate(changes[RELEASE])
     session.say(release.message, "bold")
     run = apply(session, text, text.edited(changes), f"{release.message} by {whoami()}", policy)

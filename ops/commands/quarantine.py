@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from ops.decisions import releases
+from ops.decisions.quarantine import quarantine_change, without_quarantined
+from ops.decisions.release_state import ReleaseState, read_release_state
 from ops.stack import stack_file
 from ops.stack.locks import exclusive
 from ops.stack.session import Session
@@ -17,11 +18,11 @@ def lift(session: Session, digest: str) -> Quarantined:
     """Take one digest off the list in the stack file, and say which."""
     with exclusive(session.file, "quarantine lift"):
         before = _now(session).quarantine
-        after = releases.without_quarantined(before, digest)
-        stack_file.read(session.file).edited(releases.quarantine_change(after)).save()
+        after = without_quarantined(before, digest)
+        stack_file.read(session.file).edited(quarantine_change(after)).save()
         return next(item for item in before if item not in after)
 
 
-def _now(session: Session) -> releases.ReleaseState:
+def _now(session: Session) -> ReleaseState:
     newest = next(session.history().updates(), None)
-    return releases.read_release_state(stack_file.read(session.file).config, newest)
+    return read_release_state(stack_file.read(session.file).config, newest)

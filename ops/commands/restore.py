@@ -17,7 +17,7 @@ from ops.commands.backups import Backup, tasks_of
 from ops.commands.maintenance import maintenance_change as maintenance
 from ops.commands.maintenance import turn_on
 from ops.commands.update import LockPolicy, apply, prepare_update
-from ops.decisions import releases
+from ops.decisions.schema_gate import exact_database, rollback_gate
 from ops.errors import OpsError, Refused, RolledBack, Stuck
 from ops.stack import stack_file
 from ops.stack.history import RELEASE
@@ -53,7 +53,7 @@ def restore_in_place(session: Session, wanted: str, policy: LockPolicy, confirm:
         chosen = backups.find_backup(tasks.run("backup", "list"), wanted)
         _require_same_backup(now, chosen)
         level = chosen["schema_level"]
-        if level is not None and (block := releases.rollback_gate(release, releases.exact_database(level))):
+        if level is not None and (block := rollback_gate(release, exact_database(level))):
             raise Refused(
                 f"Backup {chosen['id']} is of schema level {level}, on which revision {release.revision} cannot serve. "
                 "To go back to the release before together with its data: `runbook rollback --restore-database`.\n"
@@ -157,7 +157,7 @@ def find_pre_release_backup(found: list[dict[str, Any]], target: Release) -> Bac
             return item
     raise Refused(
         f"There is no pre-release backup of a schema level that revision {target.revision} serves on ({serves.min} to "
-        f"{serves.max}): `runbook backup list` shows what there is, `runbook restore start ID --into NEW` gets at its data."
+        f"{serves.max}): `runbook backup list` lists all; `runbook restore start ID --into NEW` restores one beside."
     )
 
 

@@ -13,8 +13,10 @@ from ops.commands.backups import Backup, find_backup, tasks_of
 from ops.commands.deploy import report
 from ops.commands.restore import UNFINISHED, find_pre_release_backup, swap_databases
 from ops.commands.update import LockPolicy, apply, prepare_update
-from ops.decisions import releases
-from ops.decisions.releases import Database
+from ops.decisions.quarantine import find_quarantined, with_quarantined
+from ops.decisions.release_state import next_revision
+from ops.decisions.rollback_target import differences, rollback_changes, rollback_target
+from ops.decisions.schema_gate import Database, exact_database, rollback_gate
 from ops.errors import Refused, Stuck
 from ops.progress import Progress
 from ops.stack.history import RELEASE, Entry
@@ -96,7 +98,7 @@ def _message(plan: Plan, wish: Wish) -> str:
 
 def _target(facts: StackContext, wish: Wish) -> Entry:
     forced = wish.allow_quarantined is not None
-    return releases.rollback_target(facts.history, facts.now, wish.to, allow_quarantined=forced)
+    return rollback_target(facts.history, facts.now, wish.to, allow_quarantined=forced)
 
 
 def _with_its_data(facts: StackContext, wish: Wish, tasks: Tasks) -> Plan:
@@ -109,7 +111,7 @@ def _with_its_data(facts: StackContext, wish: Wish, tasks: Tasks) -> Plan:
     going = now["backup"] if now["phase"] in UNFINISHED else None
     backup = find_backup(found, going) if going else find_pre_release_backup(found, target.release)
     level = backup["schema_level"]
-    return replace(make_plan(facts, wish, releases.exact_database(level), backup["id"]), restore=backup)
+    return replace(make_plan(facts, wish, exact_database(level), backup["id"]), restore=backup)
 
 
 def make_plan(
@@ -121,24 +123,22 @@ def make_plan(
     leaving = facts.now.release
     if leaving is None or target.release is None:
         raise ValueError("a target was found, so there is a release to leave")
-    if block := releases.rollback_gate(target.release, database or facts.database):
+    if block := rollback_gate(target.release, database or facts.database):
         raise block.refusal()
     quarantine = facts.now.quarantine
     if wish.quarantine and leaving.digest != target.release.digest:
         item = Quarantined(digest=leaving.digest, revision=leaving.revision, reason=wish.reason)
-        quarantine = releases.with_quarantined(quarantine, item)
-    if not releases.find_quarantined(target.release.digest, quarantine):
+        quarantine = with_quarantined(quarantine, item)
+    if not find_quarantined(target.release.digest, quarantine):
         forced = None
-    changes = releases.rollback_changes(
-        target, releases.next_revision(facts.now), leaving, quarantine, forced, restored_from
-    )
+    changes = rollback_changes(target, next_revision(facts.now), leaving, quarantine, forced, restored_from)
     text = facts.checked(changes)
     return Plan(
         leaving=leaving,
         release=Release.model_validate(changes[RELEASE]),
         text=text,
         changes=changes,
-        differences=releases.differences(facts.text.config, text.config),
+        differences=differences(facts.text.config, text.config),
         target=target.release.revision,
     )
 
@@ -148,7 +148,7 @@ def _resume(facts: StackContext, wish: Wish) -> Plan | None:
     release = facts.now.release
     if facts.now.finished or release is None or release.action != "rollback" or wish.to is not None:
         return None
-    if block := releases.rollback_gate(release, facts.database):
+    if block := rollback_gate(release, facts.database):
         raise block.refusal()
     left = next((entry.release for entry in facts.history.updates() if entry.revision == release.rollback_of), None)
     return Plan(left or release, release, facts.text, {}, [], release.revision)

@@ -14,7 +14,7 @@ from rich.table import Table
 
 from ops.cli.formatting import format_levels, history_row, local_time
 from ops.commands import health
-from ops.decisions import releases
+from ops.decisions.release_state import describe_lockdown, read_release_state
 from ops.errors import Refused
 from ops.stack import stack_file
 from ops.stack.history import PAGE
@@ -39,7 +39,7 @@ def read_status(session: Session) -> dict[str, Any]:
         rollouts = _or_problem(rollouts_, problems, [])
         level = _or_problem(level_, problems, None)
     updates = [entry for entry in past if entry.kind == "update" and entry.release]
-    now = releases.read_release_state(text.config, next(iter(updates), None))
+    now = read_release_state(text.config, next(iter(updates), None))
     release = now.release.to_config() if now.release else {}
     return {
         "stack": session.stack,
@@ -61,7 +61,7 @@ def read_status(session: Session) -> dict[str, Any]:
         "lock": None if locks is None else [str(lock) for lock in locks],
         "pending": [item["urn"] for item in pending_creates(state)],
         "quarantine": [item.to_config() for item in now.quarantine],
-        "lockdown": releases.describe_lockdown(settings.lockdown, datetime.now(UTC)),
+        "lockdown": describe_lockdown(settings.lockdown, datetime.now(UTC)),
         "lastUpdate": history_row(past[0]) if past else None,
         "problems": problems,
     }

@@ -9,8 +9,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from ops.decisions import releases
-from ops.decisions.releases import Database, ReleaseState
+from ops.decisions.release_state import (
+    ReleaseState,
+    locked_since,
+    outdated_rotations,
+    read_release_state,
+    released_since,
+)
+from ops.decisions.schema_gate import Database, exact_database, recorded_database
 from ops.errors import Refused
 from ops.stack import stack_file
 from ops.stack.history import Entry, History
@@ -76,7 +82,7 @@ def gather_context(session: Session, *, decides: Stale | None = None) -> StackCo
         engine_.result()
         history, level = history_.result(), level_.result()
         newest = next(history.updates(), None)
-        if behind := releases.outdated_rotations(text.config, newest):
+        if behind := outdated_rotations(text.config, newest):
             raise Refused(
                 f"{session.file.name} is older than the last update: {', '.join(behind)} was rotated since, and this "
                 "file would bring a dead value back. Get the newest stack file (`git pull`). Nothing was changed."
@@ -91,16 +97,16 @@ def gather_context(session: Session, *, decides: Stale | None = None) -> StackCo
             text=text,
             settings=settings,
             history=history,
-            now=releases.read_release_state(text.config, newest),
+            now=read_release_state(text.config, newest),
             pending=pending_creates(state_.result()),
-            database=releases.recorded_database(history) if level is None else releases.exact_database(level),
+            database=recorded_database(history) if level is None else exact_database(level),
             cluster=cluster_.result(),
         )
 
 
 def _find_unknown_change(text: StackText, newest: Entry | None, decides: Stale | None) -> str | None:
-    release = None if decides == "release" else releases.released_since(text.config, newest)
-    return release or (None if decides == "lockdown" else releases.locked_since(text.config, newest, datetime.now(UTC)))
+    release = None if decides == "release" else released_since(text.config, newest)
+    return release or (None if decides == "lockdown" else locked_since(text.config, newest, datetime.now(UTC)))
 
 
 def _read_first_page(session: Session) -> History:

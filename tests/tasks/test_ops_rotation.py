@@ -211,7 +211,7 @@ def test_due_rotates_what_is_due_and_tells_the_rest(session: Session, monkeypatc
             replace(entry, started=entry.started.replace(year=entry.started.year - 1)) for entry in recorded(size, page)
         ]
 
-    monkeypatch.setattr(session.reader, "history", a_year_older)
+    monkeypatch.setattr(session.reader, "read_history", a_year_older)
     done = rotating.rotate_due(session, POLICY)
     phases = {name: state["phase"] for name, state in done["rotated"].items()}
     assert phases["JWT_SECRET"] == phases["SESSION_SECRET"] == "verified"

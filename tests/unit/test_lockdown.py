@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 from ops.adapters.cluster import Cluster
 from ops.cli import main
 from ops.commands import health
-from ops.decisions import releases
+from ops.decisions.release_state import describe_lockdown
 from ops.errors import Refused
 from ops.stack.stack_context import StackContext
 from ops.stack.stack_file import read
@@ -69,10 +69,10 @@ def test_it_is_over_at_its_end_and_not_before() -> None:
     made = Precautions().lockdown("x", NOW, seconds=60)
     assert not made.over(NOW + timedelta(seconds=59.9))
     assert made.over(NOW + timedelta(seconds=60))
-    assert releases.describe_lockdown(made, NOW + timedelta(seconds=59))["state"] == "on"
-    assert releases.describe_lockdown(made, NOW + timedelta(seconds=59))["secondsLeft"] == 1
-    assert releases.describe_lockdown(made, NOW + timedelta(seconds=60))["state"] == "over"
-    assert releases.describe_lockdown(None, NOW)["state"] == "off"
+    assert describe_lockdown(made, NOW + timedelta(seconds=59))["state"] == "on"
+    assert describe_lockdown(made, NOW + timedelta(seconds=59))["secondsLeft"] == 1
+    assert describe_lockdown(made, NOW + timedelta(seconds=60))["state"] == "over"
+    assert describe_lockdown(None, NOW)["state"] == "off"
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from ops.decisions import rotation
-from ops.decisions.releases import outdated_rotations
+from ops.decisions.release_state import outdated_rotations
 from ops.errors import Refused
 from ops.stack.history import Entry
 from settings.rotation import Policy, RotationState, SecretRotation, slot
