@@ -1,4 +1,4 @@
-"""What the engine is doing, told in few lines: only what takes longer than two seconds, and why it waits."""
+"""Progress of an update: one line for each resource that takes longer than two seconds, and why it waits."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class _Step:
 
 
 class Progress:
-    """Listens to engine events; `with` it, a thread tells what is still going on."""
+    """Receives engine events; as a context manager it runs a thread that prints the steps that still run."""
 
     def __init__(self, console: Console) -> None:
         self._console = console

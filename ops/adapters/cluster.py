@@ -1,4 +1,4 @@
-"""What is true in the cluster: the database's schema level, the rollout, whether an object exists."""
+"""Reads the cluster: the database's schema level, rollouts, whether an object exists."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _TIMEOUT = httpx.Timeout(10.0, connect=5.0)
 
 
 def _stream_timeout(seconds: float) -> httpx.Timeout:
-    """For an answer that comes bit by bit over this time."""
+    """For an answer that is streamed for this time."""
     return httpx.Timeout(10.0, connect=5.0, read=seconds + 10)
 
 
@@ -69,7 +69,7 @@ class Cluster:
         return [_to_rollout(found) for service in services if (found := self._find_deployment(service.name))]
 
     def await_settled(self, services: Sequence[Service], seconds: int) -> list[Rollout]:
-        """The Deployments once all are settled, or as they are when the time is up."""
+        """Wait until all Deployments are settled; they are returned as they are when the time is over."""
         names = {service.name for service in services}
         rollouts = self.rollouts(services)
         if all(rollout.settled for rollout in rollouts):
@@ -86,7 +86,7 @@ class Cluster:
         return list(current.values())
 
     def await_terminated(self, deployment: str, seconds: float) -> list[str]:
-        """Wait until no pod of a Deployment is terminating; those that still are when the time is up."""
+        """Wait until no pod of a Deployment is terminating; returns those that still are when the time is over."""
 
         def terminating() -> list[str]:
             found = (pod.metadata for pod in self._list_pods(deployment))
@@ -94,7 +94,7 @@ class Cluster:
 
         left = terminating()
         if left:
-            # The list is read again after each change: a pod may go between a list and the beginning of a watch.
+            # Listed again after each change: a pod may disappear between a list and the start of a watch.
             for _ in self.watch_changes(f"/api/v1/namespaces/{self.namespace}/pods", seconds):
                 if not (left := terminating()):
                     break
@@ -103,7 +103,7 @@ class Cluster:
     def startup_seconds(self, services: Sequence[Service]) -> float | None:
         """How long the slowest running pod of these services took from its start to its first traffic.
 
-        None when none runs. A pod that was unready for a while counts until it was ready again.
+        None when none runs. For a pod that was unready meanwhile, until it was ready again.
         """
         found = [
             seconds
@@ -119,35 +119,35 @@ class Cluster:
 
     @contextmanager
     def patient(self) -> Iterator[Client]:
-        """A client for answers that take long (a log as it is written)."""
+        """A client without a read timeout, for streams such as a log."""
         with self._translated_errors():
             yield Client(config=self._config, namespace=self.namespace, timeout=httpx.Timeout(None, connect=5.0))
 
     @contextmanager
     def http(self) -> Iterator[httpx.Client]:
-        """The API server as it is, for objects of any kind."""
+        """A plain HTTP client of the API server, for objects of any kind."""
         with self._translated_errors(), connect(self._config, ConnectionParams(timeout=_TIMEOUT)) as http:
             yield http
 
     def watch_changes(self, path: str, seconds: float, **selection: str) -> Iterator[tuple[str, dict[str, Any]]]:
-        """What there is under an API path and every change of it, as (`ADDED`, object), until the time is up."""
+        """List and watch an API path, as (`ADDED`, object), until the time is over."""
         deadline = time.monotonic() + seconds
         with connect(self._config, ConnectionParams(timeout=_TIMEOUT)) as http:
             while (left := math.ceil(deadline - time.monotonic())) > 0:
-                asked = {**selection, "watch": "true", "timeoutSeconds": str(left)}
+                parameters = {**selection, "watch": "true", "timeoutSeconds": str(left)}
                 with (
                     self._translated_errors(),
-                    http.stream("GET", path, params=asked, timeout=_stream_timeout(left)) as answer,
+                    http.stream("GET", path, params=parameters, timeout=_stream_timeout(left)) as answer,
                 ):
                     if answer.is_error:
                         answer.read()
-                        raise Refused(f"The cluster refuses ({answer.status_code}): {answer.text}")
+                        raise Refused(f"The API server refused the request ({answer.status_code}): {answer.text}")
                     for line in answer.iter_lines():
                         change = json.loads(line)
                         yield change["type"], change["object"]
 
     def schema_level(self, service: Service, commands: Commands) -> int | None:
-        """The database's level, asked in a ready pod of the service; None when there is none."""
+        """The database's level, from the command run in a ready pod of the service; None without one."""
         pod = self._find_ready_pod(service.name)
         if pod is None:
             return None
@@ -170,7 +170,7 @@ class Cluster:
         except LoadResourceError:
             raise Refused(
                 f"A killed run may have made {kind} {meta['name']} ({version}), a kind unknown here: "
-                "look whether it exists, then settle it with `pulumi refresh`."
+                "check whether it exists, then run `pulumi refresh`."
             ) from None
         name, namespace = meta["name"], meta.get("namespace") or "default"
         if not issubclass(resource, NamespacedResource):
@@ -202,8 +202,8 @@ class Cluster:
             )
         )
         if done.exit_code != 0:
-            told = (str(done.stderr or "").strip() or str(done.stdout or "").strip())[-400:]
-            raise Refused(f"`{shlex.join(argv)}` in pod {pod} ended with exit code {done.exit_code}: {told}")
+            output = (str(done.stderr or "").strip() or str(done.stdout or "").strip())[-400:]
+            raise Refused(f"`{shlex.join(argv)}` in pod {pod} ended with exit code {done.exit_code}: {output}")
         return str(done.stdout or "")
 
     def _get(self, kind: Any, name: str, namespace: str | None) -> Any:
@@ -226,7 +226,7 @@ class Cluster:
         try:
             yield
         except ApiError as error:
-            raise Refused(f"The cluster refuses ({error.status.code}): {error.status.message}") from None
+            raise Refused(f"The API server refused the request ({error.status.code}): {error.status.message}") from None
         except httpx.HTTPError as error:
             where = getattr(self._config.cluster, "server", "?")
             raise Unreachable(f"The cluster at {where} cannot be reached: {error or type(error).__name__}") from None

@@ -1,4 +1,4 @@
-"""An image's digest and labels, asked of its registry by the OCI distribution API."""
+"""Reads an image's digest and labels from its registry, by the OCI distribution API."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class Image:
 
 
 def resolve(reference: str) -> Image:
-    """The image with its digest and labels. A tag is resolved; a digest is checked to be there."""
+    """The image with its digest and labels. A tag is resolved; a digest is checked to exist."""
     match = _REFERENCE.fullmatch(reference)
     if not match or not re.search(r"[.:]|^localhost$", match["host"]):
         raise Refused(
@@ -83,7 +83,7 @@ def resolve(reference: str) -> Image:
         body = registry.get(f"manifests/{wanted}", (*_INDEXES, *_MANIFESTS))
         digest = f"sha256:{hashlib.sha256(body).hexdigest()}"
         if match["digest"] and digest != match["digest"]:
-            raise Refused(f"{reference}: the registry answered with {digest} instead.")
+            raise Refused(f"{reference}: the registry returned {digest} instead.")
         manifest: dict[str, Any] = json.loads(body)
         if "manifests" in manifest:
             manifest = json.loads(registry.get(f"manifests/{_find_image(reference, manifest)}", _MANIFESTS))
@@ -95,7 +95,7 @@ def resolve(reference: str) -> Image:
 
 
 def _find_image(reference: str, index: Mapping[str, Any]) -> str:
-    """The first real image of an index: attestations stand there too, for an unknown platform."""
+    """The first image of an index; attestations, which have an unknown platform, are skipped."""
     for item in index["manifests"]:
         if item.get("platform", {}).get("os") not in (None, "unknown"):
             return item["digest"]
@@ -146,13 +146,15 @@ class _Registry:
         kind, _, rest = challenge.partition(" ")
         if kind.lower() == "basic" and user:
             return {"Authorization": _basic(*user)}
-        asked = dict(re.findall(r'(\w+)="([^"]*)"', rest))
-        if kind.lower() != "bearer" or "realm" not in asked:
+        challenge_values = dict(re.findall(r'(\w+)="([^"]*)"', rest))
+        if kind.lower() != "bearer" or "realm" not in challenge_values:
             return {}
-        realm = urlsplit(asked.pop("realm"))
+        realm = urlsplit(challenge_values.pop("realm"))
         if realm.scheme != urlsplit(self._base).scheme and realm.scheme != "https":
-            raise Refused(f"The registry {self._host} asks for the password over {realm.scheme}: not sent.")
-        params = {"scope": f"repository:{self._path}:pull", **asked}
+            raise Refused(
+                f"The registry {self._host} asks for the password over {realm.scheme} without encryption: not sent."
+            )
+        params = {"scope": f"repository:{self._path}:pull", **challenge_values}
         headers = {"Authorization": _basic(*user)} if user else {}
         answer = self._client.get(realm.geturl(), params=params, headers=headers)
         if answer.is_error:
@@ -185,12 +187,12 @@ def _read_credentials(host: str) -> tuple[str, str] | None:
 
 def _ask_helper(helper: str, host: str) -> tuple[str, str] | None:
     try:
-        asked = subprocess.run(
+        done = subprocess.run(
             [f"docker-credential-{helper}", "get"], input=host, capture_output=True, text=True, check=False
         )
     except FileNotFoundError:
         raise Refused(f"The docker configuration names docker-credential-{helper}, which is not on PATH.") from None
-    if asked.returncode != 0:
+    if done.returncode != 0:
         return None
-    found = json.loads(asked.stdout)
+    found = json.loads(done.stdout)
     return found["Username"], found["Secret"]

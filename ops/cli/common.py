@@ -149,7 +149,7 @@ def command(
 
 @contextmanager
 def report_errors(as_json: bool) -> Iterator[None]:
-    """Any failure that is foreseen ends as one message and its exit code."""
+    """An OpsError, or an interruption, ends as one message and its exit code."""
     try:
         yield
         return

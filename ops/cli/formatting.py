@@ -1,4 +1,4 @@
-"""What `history` and `diff` find out, and how it looks on a terminal."""
+"""Rows of `history`, `diff`, backups and rotations, and their tables on a terminal."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def print_table(head: Sequence[str], rows: Sequence[Sequence[str]], *, err: bool
 
 
 def local_time(when: str) -> str:
-    """A moment in the reader's own time zone."""
+    """In the local time zone."""
     return f"{datetime.fromisoformat(when).astimezone():%Y-%m-%d %H:%M:%S}"
 
 
@@ -113,11 +113,11 @@ def _text(value: object) -> str:
 
 
 def describe_restore(item: Row) -> str:
-    """What putting a backup in the live database's place means."""
+    """What a restore in place does to the data."""
     level = "" if item["schema_level"] is None else f", schema level {item['schema_level']}"
     return (
-        f"The database becomes what it was in backup {item['id']} ({local_time(item['created_at'])}{level}). What was "
-        "written since goes: a safety backup of it is made first. Customers see the maintenance page meanwhile."
+        f"Backup {item['id']} ({local_time(item['created_at'])}{level}) replaces the live database. What was written "
+        "since is lost, except in the safety backup that is made first. Customers see the maintenance page meanwhile."
     )
 
 
@@ -157,7 +157,7 @@ _COMES = {
 
 def _rotation_cells(item: Row) -> tuple[str, ...]:
     users = item["previousUsedBy"]
-    told = "-" if users is None else ", ".join(f"{one['role']} x{one['count']}" for one in users) or "nobody"
+    clients = "-" if users is None else ", ".join(f"{one['role']} x{one['count']}" for one in users) or "none"
     return (
         item["secret"],
         item["kind"],
@@ -166,19 +166,19 @@ def _rotation_cells(item: Row) -> tuple[str, ...]:
         format_days(item["ageSeconds"]),
         format_days(item["maxAgeSeconds"]),
         _COMES[item["next"]["action"]] + local_time(item["next"]["when"]),
-        told,
+        clients,
     )
 
 
 def format_days(seconds: float) -> str:
-    """A span as people count it."""
+    """Hours below two days, else days."""
     if seconds < 2 * 86400:
         return f"{seconds / 3600:.0f} h"
     return f"{seconds / 86400:.0f} days"
 
 
 def format_size(count: int) -> str:
-    """Bytes as people read them."""
+    """Bytes with a binary unit."""
     number, unit = float(count), "B"
     for unit in ("B", "KiB", "MiB", "GiB", "TiB"):
         if number < 1024 or unit == "TiB":

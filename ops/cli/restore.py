@@ -52,7 +52,7 @@ def start(
     """Restore a backup beside the live database (--into), or in its place (--in-place).
 
     In place: maintenance mode on, a safety backup, the restored copy replaces the live database, the release is
-    checked on it, maintenance mode off. When a check fails, the old database is put back. The same command continues
+    checked on it, maintenance mode off. When a check fails, the old database is restored. The same command continues
     a run that was killed; `runbook restore undo` reverts it.
     """
     from ops.commands import restore as restoring

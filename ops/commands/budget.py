@@ -1,4 +1,4 @@
-"""`runbook status --budget`: how long a rollback that nobody types can take, from trigger to healthy.
+"""`runbook status --budget`: how long an automatic rollback takes at most, from trigger to healthy.
 
 The numbers are the settings' own; how long a pod takes to start is measured on the pods that run (HerbisVeritas
 "Rollback Automatique (90 secondes)").
@@ -20,7 +20,7 @@ from settings.monitoring import Monitoring
 
 
 def read_budget(session: Session) -> dict[str, Any]:
-    """The worst case and its parts; with the settings' start-up time where no pod can be asked."""
+    """The worst case and its parts; without a running pod, with the start-up time of the settings."""
     settings = load_settings(session.file)
     try:
         cluster = session.cluster(settings, stack_file.read(session.file).config)

@@ -1,4 +1,4 @@
-"""`runbook deploy`: checks, one update, and the old version back when it fails."""
+"""`runbook deploy`: checks, one update, and the last good release again when it fails."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from settings import Quarantined, Release
 
 @dataclass(frozen=True)
 class Wish:
-    """What the operator asked for."""
+    """The operator's options."""
 
     image: str
     git: str | None = None
@@ -61,7 +61,7 @@ def plan(facts: StackContext, wish: Wish, image: Image) -> Release:
     git = wish.git or image.git
     if not git:
         raise Refused(
-            f"{image.reference} does not say which commit it was built from: build it with the label "
+            f"{image.reference} has no label for the commit it was built from: build it with "
             f"{registry.GIT}, or give --git COMMIT."
         )
     schema = image.schema(wish.schema)
@@ -69,8 +69,8 @@ def plan(facts: StackContext, wish: Wish, image: Image) -> Release:
     bad = find_quarantined(digest, facts.now.quarantine)
     if bad and not wish.allow_quarantined:
         raise Refused(_explain_quarantine(bad, facts))
-    # Without a ready pod nothing serves that the migration could break.
-    running = last_good(facts.history) if facts.database.source == "asked" else None
+    # Without a ready pod, no running release can break during the migration.
+    running = last_good(facts.history) if facts.database.source == "measured" else None
     resumed = find_resumable(facts.now, image.reference, schema)
     block = deploy_gate(
         schema, running.release if running else None, facts.database, allow_downtime=wish.allow_downtime
@@ -97,37 +97,37 @@ def _explain_quarantine(bad: Quarantined, facts: StackContext) -> str:
         )
     return (
         f"This image is quarantined since revision {bad.revision}: {bad.reason}\nDeploy another image, or "
-        "force it with --allow-quarantined REASON."
+        "add --allow-quarantined REASON."
     )
 
 
 def _roll_back(
     session: Session, facts: StackContext, text: StackText, failed: Release, run: Run, policy: LockPolicy
 ) -> OpsError:
-    """Put the last good release back after a failed update; the error to end with."""
+    """Restore the last good release after a failed update; the error to end with."""
     why = run.why
     good = last_good(facts.history)
     if good is None or good.release is None:
         return Stuck(
             f"Revision {failed.revision} failed, and it is the first: there is nothing to roll back to."
-            f"\n{why}\nRepair the cause and run the same command again.",
+            f"\n{why}\nFix the cause and run the same command again.",
             run.causes,
         )
     database = _database_after(facts, failed)
     if block := rollback_gate(good.release, database):
         return Stuck(
-            f"Revision {failed.revision} failed, and revision {good.release.revision} cannot be put back.\n"
+            f"Revision {failed.revision} failed, and revision {good.release.revision} cannot be restored.\n"
             f"{why}\n{block.why}\n{block.then}",
             run.causes,
         )
-    session.say(f"Revision {failed.revision} failed, putting back revision {good.release.revision}:\n{why}", "red")
+    session.say(f"Revision {failed.revision} failed; restoring revision {good.release.revision}:\n{why}", "red")
     try:
         back = _restore_release(session, facts, text, failed, good, run.gist, policy)
     except Interrupted:
         return Interrupted(f"Revision {failed.revision} failed, and its rollback was stopped: run `runbook rollback`.")
     except OpsError as error:
-        told = f"Revision {failed.revision} failed, and its rollback failed too:\n{error}"
-        return Stuck(told, [*run.causes, *error.causes])
+        message = f"Revision {failed.revision} failed, and its rollback failed too:\n{error}"
+        return Stuck(message, [*run.causes, *error.causes])
     return RolledBack(
         f"Revision {failed.revision} failed and was rolled back: revision {back.revision} runs the image of "
         f"revision {good.release.revision} again ({session.seconds:.1f} s in all).\n{run.gist}",
@@ -136,7 +136,7 @@ def _roll_back(
 
 
 def _database_after(facts: StackContext, failed: Release) -> Database:
-    """The level after a failed update, whose migrations may or may not have run."""
+    """The schema level after a failed update, whose migrations may have run."""
     backend = facts.settings.application.services[0]
     try:
         level = facts.cluster.schema_level(backend, facts.settings.commands)

@@ -1,4 +1,4 @@
-"""`runbook rotate emergency` (HerbisVeritas "Rotation d'Urgence"): all values new at once, everybody logged out."""
+"""`runbook rotate emergency` (HerbisVeritas "Rotation d'Urgence"): replace all values at once, end all sessions."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ops.stack.session import Session
 def rotate_at_once(
     session: Session, wanted: Sequence[str], policy: LockPolicy, reason: str, confirm: Callable[[Sequence[str]], bool]
 ) -> dict[str, Any]:
-    """Everything that can be replaced here is, everybody is logged out, and the old values are tried: refused."""
+    """Replace every value that can be made here, end all sessions, and check that the servers refuse the old values."""
     with exclusive(session.file, "rotate emergency"):
         walk = RotationRun.start(session, policy)
         chosen = rotation.find_secrets(wanted, walk.rotations) or list(walk.rotations)
@@ -26,7 +26,7 @@ def rotate_at_once(
         names = [name for name in chosen if name not in left]
         if not names:
             raise Refused(
-                f"{', '.join(left)} come from outside: revoke them at their provider, and bring the new value with "
+                f"{', '.join(left)} come from outside: revoke them at their provider, then set the new value with "
                 "`runbook rotate start NAME --no-overlap`."
             )
         prepare_update(session, walk.facts, policy)
@@ -39,7 +39,7 @@ def rotate_at_once(
         walk.replace_at_once(names)
         tasks = Tasks(walk.facts.cluster, session.say)
         ended, tried = tasks.run("credentials", "log-out"), tasks.run("credentials", "try")
-        alive = [
+        valid = [
             f"{kind} {which}" for kind, found in tried.items() for which, is_ in found.items() if is_ == "accepted"
         ]
         done = {
@@ -50,8 +50,8 @@ def rotate_at_once(
             "old": tried,
         }
         incidents.close_incident(
-            walk.facts.cluster, record, {"result": "old values alive" if alive else "succeeded", **done}
+            walk.facts.cluster, record, {"result": "old values still valid" if valid else "succeeded", **done}
         )
-        if alive:
-            raise Stuck(f"These old credentials are still accepted: {', '.join(alive)}. Incident record {record}.")
+        if valid:
+            raise Stuck(f"These old credentials are still accepted: {', '.join(valid)}. Incident record {record}.")
         return done

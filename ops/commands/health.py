@@ -1,4 +1,4 @@
-"""Is the release really serving: its Deployments settled on the right image, and the health report good."""
+"""Whether a release serves: its Deployments are settled on its image, and the health report is good."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ _ANSWER_SECONDS = 15
 
 @dataclass(frozen=True)
 class Health:
-    """What the application says of itself; `status` None when it could not be asked."""
+    """The application's health report; `status` is None when there was no answer."""
 
     status: int | None
     detail: str
 
     @property
     def bad(self) -> bool:
-        """It answered, and not well. No answer at all is no proof: this machine may not reach the address."""
+        """It answered, with a failure. No answer proves nothing: this machine may have no route to the address."""
         return self.status not in (None, 200)
 
 
@@ -44,12 +44,12 @@ def read_health(url: str) -> Health:
         body = None
     detail = str(body.get("status", "")) if isinstance(body, dict) else ""
     if answer.status_code == 503 and detail == "lockdown":
-        return Health(None, "the lockdown lets nobody from here in")
+        return Health(None, "the lockdown does not admit this machine")
     return Health(answer.status_code, detail or answer.reason_phrase)
 
 
 def _resolve_localhost(url: str) -> tuple[str, dict[str, str]]:
-    """Names under `.localhost` are this machine (RFC 6761), though not every resolver knows it."""
+    """Names under `.localhost` are this machine (RFC 6761), which not every resolver implements."""
     parts = urlsplit(url)
     if not (parts.hostname or "").endswith(".localhost"):
         return url, {}
@@ -57,7 +57,7 @@ def _resolve_localhost(url: str) -> tuple[str, dict[str, str]]:
 
 
 def _ssl_context() -> ssl.SSLContext:
-    """The usual authorities, and the one in RUNBOOK_CA_FILE: an internal one, or the sandbox's."""
+    """Trusts the system's authorities and the one in RUNBOOK_CA_FILE (an internal one, or the sandbox's)."""
     context = ssl.create_default_context()
     if extra := os.environ.get("RUNBOOK_CA_FILE"):
         context.load_verify_locations(extra)
@@ -65,7 +65,7 @@ def _ssl_context() -> ssl.SSLContext:
 
 
 def verify(facts: StackContext, release: Release, url: Any) -> str | None:
-    """What is still wrong after a rollback, or None."""
+    """The problem after a rollback, or None."""
     services = facts.settings.application.services
     rollouts = facts.cluster.await_settled(services, _SETTLE_SECONDS)
     for rollout in rollouts:
@@ -82,6 +82,6 @@ def verify(facts: StackContext, release: Release, url: Any) -> str | None:
     answer = read_health(url)
     deadline = time.monotonic() + _ANSWER_SECONDS
     while answer.bad and time.monotonic() < deadline:
-        time.sleep(0.2)  # the ingress takes a moment to see the pods; nothing tells when
+        time.sleep(0.2)  # the ingress needs a moment to route to the pods, and reports nothing
         answer = read_health(url)
     return f"{url}{PATH} answers {answer.status} {answer.detail}" if answer.bad else None

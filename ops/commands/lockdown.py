@@ -1,4 +1,4 @@
-"""Lockdown (HerbisVeritas "Emergency Commands"): known clients read, nobody writes, and it ends by the clock."""
+"""Lockdown (HerbisVeritas "Emergency Commands"): known clients read, nothing is written, and it ends by the clock."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _TERMINATION_SECONDS = 60
 
 
 def switch_lockdown(session: Session, policy: LockPolicy, wanted: Lockdown | None) -> dict[str, Any]:
-    """Lock down, change the lockdown there is, or end it, by one update. Ending what is not there changes nothing."""
+    """Begin, change or end (`wanted` None) a lockdown by one update. Without one, ending changes nothing."""
     with exclusive(session.file, "lockdown"):
         facts = gather_context(session, decides="lockdown")
         if facts.now.release is None:
@@ -57,26 +57,26 @@ def switch_lockdown(session: Session, policy: LockPolicy, wanted: Lockdown | Non
 
 
 def _await_rules(facts: StackContext) -> None:
-    """Until no gate answers by the rules of before: one that terminates serves whoever is still led to it."""
+    """Wait until no gate pod answers by the earlier rules: a terminating one still serves open connections."""
     left = facts.cluster.await_terminated(GATE, _TERMINATION_SECONDS)
     if left:
         raise Stuck(
             f"The lockdown is on with its new rules, but gates with the earlier ones have not ended within "
-            f"{_TERMINATION_SECONDS} s and may still answer: {', '.join(left)}. Look at the nodes that they are on."
+            f"{_TERMINATION_SECONDS} s and may still answer: {', '.join(left)}. Check the nodes they run on."
         )
 
 
 def _open_record(facts: StackContext, before: Lockdown | None, wanted: Lockdown | None) -> str | None:
-    """The record of this lockdown: one for its whole life, also when it is made longer."""
+    """The incident record of this lockdown: the same one when it is extended."""
     known = before.incident if before and before.incident else None
     if known and facts.cluster.find(ConfigMap, known) is None:
         known = None
     if wanted is None:
         return known
-    facts_of_it = wanted.to_config()
+    content = wanted.to_config()
     if known is None:
-        return incidents.open_incident(facts.cluster, "lockdown", facts_of_it)
-    incidents.add_to_incident(facts.cluster, known, facts_of_it)
+        return incidents.open_incident(facts.cluster, "lockdown", content)
+    incidents.add_to_incident(facts.cluster, known, content)
     return known
 
 

@@ -1,4 +1,4 @@
-"""Maintenance mode (HerbisVeritas "Emergency Commands"): customers get a page that says so, the pods stay."""
+"""Maintenance mode (HerbisVeritas "Emergency Commands"): customers get the maintenance page, the pods keep running."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def switch_maintenance(session: Session, policy: LockPolicy, wanted: Maintenance
         word = f"maintenance on: {wanted.reason}" if wanted else "maintenance off"
         run = apply(session, facts.text, new, f"{word} by {whoami()}", policy)
         if not run.succeeded:
-            raise Stuck(f"Maintenance mode could not be switched:\n{run.why}", run.causes)
+            raise Stuck(f"Maintenance mode could not be changed:\n{run.why}", run.causes)
         return {
             "result": "succeeded",
             "maintenance": wanted.to_config() if wanted else None,
@@ -46,9 +46,9 @@ def maintenance_change(wanted: Maintenance | None) -> dict[str, Any]:
 
 
 def turn_on(session: Session, facts: StackContext, reason: str, policy: LockPolicy) -> StackText:
-    """The stack file as it is under maintenance, after the update that turned it on."""
+    """Turn maintenance mode on by one update; the stack file with it."""
     text = facts.checked(maintenance_change(Maintenance(reason=reason)))
     run = apply(session, facts.text, text, f"maintenance on: {reason} by {whoami()}", policy)
     if not run.succeeded:
-        raise Stuck(f"Maintenance mode could not be turned on; no data was touched:\n{run.why}", run.causes)
+        raise Stuck(f"Maintenance mode could not be turned on; no data was changed:\n{run.why}", run.causes)
     return text

@@ -1,4 +1,4 @@
-"""`runbook quarantine`: the digests that were rolled back."""
+"""`runbook quarantine`: image digests that a deploy refuses."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def list_quarantine(session: Session) -> tuple[Quarantined, ...]:
 
 
 def lift(session: Session, digest: str) -> Quarantined:
-    """Take one digest off the list in the stack file, and say which."""
+    """Remove one digest from the list in the stack file; the removed entry."""
     with exclusive(session.file, "quarantine lift"):
         before = _now(session).quarantine
         after = without_quarantined(before, digest)

@@ -29,7 +29,7 @@ from settings import Quarantined, Release
 
 @dataclass(frozen=True)
 class Wish:
-    """What the operator asked for."""
+    """The operator's options."""
 
     to: int | None = None
     reason: str = "rolled back by hand"
@@ -51,7 +51,7 @@ class Plan:
     differences: list[tuple[str, Any, Any]]
     target: int
     restore: Backup | None = None
-    """The backup whose data comes back together with the release."""
+    """The backup that is restored together with the release."""
 
 
 Confirm = Callable[[Plan, Run | None], bool]
@@ -86,12 +86,12 @@ def rollback(
         if not run.succeeded:
             raise Stuck(f"The rollback to revision {plan.target} failed:\n{run.why}", run.causes)
         if problem := health.verify(facts, plan.release, run.outputs.get("url")):
-            raise Stuck(f"Revision {plan.target} was put back, but it does not serve: {problem}")
+            raise Stuck(f"Revision {plan.target} was restored, but it does not serve: {problem}")
         return {**report(session, plan.release, run), "target": plan.target, "left": plan.leaving.revision}
 
 
 def _message(plan: Plan, wish: Wish) -> str:
-    """An automatic one says so: nobody remembers having typed it."""
+    """With the reason when it is automatic, as no operator knows it."""
     why = f", {wish.reason}" if wish.automatic else ""
     return f"{plan.release.message}{why} by {whoami()}"
 
@@ -144,7 +144,7 @@ def make_plan(
 
 
 def _resume(facts: StackContext, wish: Wish) -> Plan | None:
-    """The rollback that a killed run left unfinished: the stack file already says where it goes."""
+    """The rollback that a killed run left unfinished: the stack file already has its target."""
     release = facts.now.release
     if facts.now.finished or release is None or release.action != "rollback" or wish.to is not None:
         return None
@@ -155,7 +155,7 @@ def _resume(facts: StackContext, wish: Wish) -> Plan | None:
 
 
 def _preview(session: Session, plan: Plan) -> Run:
-    """What the engine would do, asked with a scratch copy of the stack file."""
+    """What the engine would do, from a scratch copy of the stack file."""
     scratch = plan.text.write_scratch()
     try:
         with Progress(session.console) as progress:

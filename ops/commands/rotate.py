@@ -1,7 +1,7 @@
-"""`runbook rotate`: one secret after another from its old value to a new one, without a failed request.
+"""`runbook rotate`: replace secrets without a failed request.
 
-Every step is one update with the state it makes true in the stack file (HerbisVeritas "Rotation Clés Sécurité",
-runbook-de-production §4). A step that fails before the old value is retired goes back to it.
+The state is written to the stack file, then one update makes it true (HerbisVeritas "Rotation Clés Sécurité",
+runbook-de-production §4). When a step fails before the old value is retired, the old value is used again.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from ops.stack.stack_context import StackContext, gather_context
 from settings.rotation import RotationState, SecretRotation
 
 ReadValues = Callable[[SecretRotation], Values]
-"""Asks for the values of a secret that comes from outside."""
+"""Reads the new values of a secret that comes from outside."""
 AUTOMATIC = ("resume", "retire", "begin")
-"""What `rotate due` does by itself."""
+"""Actions that `rotate due` takes."""
 _WITHOUT_UPDATE = ("tested",)
-"""Phases that an update before them has proven already."""
+"""Phases that an earlier update has already proven."""
 _ACCEPTED_BY_PODS = ("key", "given")
-"""Kinds whose pods have to be told of the new value before it is used; servers know both by themselves."""
+"""Kinds that pods check: they have to receive the new value before it is used. Servers accept both."""
 
 
 def rotate(
@@ -43,7 +43,7 @@ def rotate(
         if overlap:
             walk.refuse_within_overlap(names)
         prepare_update(session, walk.facts, policy)
-        # Their overlap is over, and nobody retired the previous value yet: that comes before a new one.
+        # The overlap is over: retire the previous value before the next rotation.
         late = [name for name in names if overlap and walk.rotations[name].state.phase == "verified"]
         walk.advance(names, bring, overlap=overlap)
         if late := [name for name in late if walk.rotations[name].state.phase == "retired"]:
@@ -52,7 +52,7 @@ def rotate(
 
 
 def rotate_due(session: Session, policy: LockPolicy) -> dict[str, Any]:
-    """Advance everything that is due; tells what is not, and when it will be."""
+    """Advance everything that is due; `notDue` lists the rest."""
     with exclusive(session.file, "rotate due"):
         walk = RotationRun.start(session, policy)
         found = walk.list_due()
@@ -70,7 +70,7 @@ def rotate_due(session: Session, policy: LockPolicy) -> dict[str, Any]:
 
 
 class RotationRun:
-    """Rotations on one stack, step by step."""
+    """Rotations of one stack, step by step."""
 
     def __init__(self, session: Session, facts: StackContext, policy: LockPolicy) -> None:
         self._session, self.facts, self._policy = session, facts, policy
@@ -88,7 +88,7 @@ class RotationRun:
         return cls(session, facts, policy)
 
     def list_due(self) -> list[Due]:
-        """Every secret, what there is to do first."""
+        """The next action for every secret, the urgent ones first."""
         at = datetime.now(UTC)
         # A secret that was never rotated is as old as the stack.
         since = min(entry.started for entry in self.facts.history)
@@ -110,7 +110,7 @@ class RotationRun:
                 )
 
     def advance_each(self, names: Sequence[str], *, overlap: bool) -> list[str]:
-        """All together, with few rollouts; when that fails one by one, so that a bad one keeps none of the others."""
+        """Rotate all together, for fewer rollouts; when that fails one by one, so that a bad one stops no other."""
         failures: list[str] = []
         groups = [names] if names else []
         while groups:
@@ -126,13 +126,13 @@ class RotationRun:
         return failures
 
     def advance(self, names: Sequence[str], bring: ReadValues, *, overlap: bool) -> None:
-        """Rotate these, or go on with what was interrupted, until the previous values wait to be retired."""
+        """Begin or continue rotations, until each is finished or its overlap runs."""
         begun: dict[str, RotationState] = {}
         for name in names:
             rotating = self.rotations[name]
             state = rotating.state
             if self._is_interrupted(name):
-                self._session.say(f"{name}: going on with period {state.period}, phase {state.phase}")
+                self._session.say(f"{name}: continuing period {state.period}, phase {state.phase}")
                 self._run_step({name: state})
             elif state.phase in RESTING:
                 begun[name] = rotation.begin_rotation(rotating, datetime.now(UTC))
@@ -140,25 +140,25 @@ class RotationRun:
                     self.facts.text = store_values(self._session, begun[name].period, bring(rotating))
         if begun:
             self._run_step(begun)
-        while going := [
+        while unfinished := [
             n for n in names if not rotation.is_finished(self.rotations[n], datetime.now(UTC), overlap=overlap)
         ]:
-            phase = min((self.rotations[name].state.phase for name in going), key=list(NEXT).index)
+            phase = min((self.rotations[name].state.phase for name in unfinished), key=list(NEXT).index)
             at = datetime.now(UTC)
-            states = {name: self.rotations[name].state for name in going}
+            states = {name: self.rotations[name].state for name in unfinished}
             self._run_step(
                 {n: rotation.enter_phase(now, NEXT[phase], at) for n, now in states.items() if now.phase == phase}
             )
 
     def replace_at_once(self, names: Sequence[str]) -> None:
-        """New values at once, everywhere; the old ones are dead when the update ends."""
+        """Replace values by one update; the old ones are revoked when it ends."""
         at = datetime.now(UTC)
         self._run_step({name: self._begin_emergency(name, at) for name in names})
 
     def _begin_emergency(self, name: str, at: datetime) -> RotationState:
         rotating = self.rotations[name]
         if rotating.state.emergency and self._is_interrupted(name):
-            return rotating.state  # killed in the middle: the values it made were nobody's but ours
+            return rotating.state  # interrupted: the values it made were never used
         return rotation.begin_rotation(rotating, at, emergency=True)
 
     def report(self, names: Sequence[str]) -> dict[str, Any]:
@@ -175,7 +175,7 @@ class RotationRun:
         return bool(state.started_at) and self._proven.get(name) != state
 
     def _run_step(self, states: Mapping[str, RotationState]) -> None:
-        """Make these states true by one update; when that fails, go back."""
+        """Make these states true by one update; when that fails, return to the previous values."""
         before = {name: self.rotations[name].state for name in states}
         phase = next(iter(states.values())).phase
         names = ", ".join(states)
@@ -196,7 +196,7 @@ class RotationRun:
     def _go_back(
         self, old: Any, before: Mapping[str, RotationState], states: Mapping[str, RotationState], failed: Run
     ) -> OpsError:
-        """After a failed step: the previous value again, or, when it was to be retired, once more accepted."""
+        """After a failed step: use the previous value again, or accept it again when it was being retired."""
         why, causes = failed.why, failed.causes
         names = ", ".join(states)
         if any(state.emergency for state in states.values()):
@@ -208,11 +208,13 @@ class RotationRun:
             self.facts.text = old
         else:
             back = {name: rotation.enter_phase(state, "failed", at, failed.gist) for name, state in states.items()}
-        self._session.say(f"{names} failed, going back:\n{why}", "red")
+        self._session.say(f"{names} failed; returning to the previous values:\n{why}", "red")
         run = self._apply(self.facts.text, back, f"rotate {names} back")
         if not run.succeeded:
             both = [*causes, *run.causes]
-            return Stuck(f"The rotation of {names} failed, and going back failed too:\n{why}\n{run.why}", both)
+            return Stuck(
+                f"The rotation of {names} failed, and so did the return to the previous values:\n{why}\n{run.why}", both
+            )
         if retiring:
             return RolledBack(f"The previous value of {names} could not be retired; both are valid.\n{why}", causes)
         return RolledBack(f"{names} could not be rotated; the previous value is in use.\n{why}", causes)

@@ -1,4 +1,4 @@
-"""`runbook status`: what runs, and whether it is well."""
+"""`runbook status`: what runs, and whether it is healthy."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from ops.stack.stack_context import load_settings, outputs, pending_creates
 
 
 def read_status(session: Session) -> dict[str, Any]:
-    """Everything asked at once. A part that could not be asked says why instead."""
+    """Read everything in parallel. A part that could not be read is a problem in the result."""
     settings, text = load_settings(session.file), stack_file.read(session.file)
     services = settings.application.services
     with ThreadPoolExecutor(max_workers=8) as pool:
@@ -117,21 +117,24 @@ def _running(found: Mapping[str, Any]) -> list[tuple[str, str]]:
         for it in found["services"]
     ]
     if report := found["health"]:
-        told = f"{report['status']} {report['detail']}" if report["status"] else f"not asked: {report['detail']}"
+        text = f"{report['status']} {report['detail']}" if report["status"] else f"no answer: {report['detail']}"
         colour = "green" if report["status"] == 200 else "red"
-        rows.append(("health", f"[{colour}]{escape(told)}[/] {found['url']}"))
+        rows.append(("health", f"[{colour}]{escape(text)}[/] {found['url']}"))
     return rows
 
 
 def _upkeep(found: Mapping[str, Any]) -> list[tuple[str, str]]:
     locks, last = found["lock"], found["lastUpdate"]
     rows = [
-        ("lock", "this backend shows it only to updates" if locks is None else ", ".join(locks) or "none"),
+        (
+            "lock",
+            "unknown: this backend reports locks only to updates" if locks is None else ", ".join(locks) or "none",
+        ),
         ("pending", ", ".join(found["pending"]) or "nothing"),
     ]
     if last:
-        told = f"{last['result']}, {local_time(last['when'])}, {last['seconds']} s, by {last['who'] or 'unknown'}"
-        rows.append(("last update", told))
+        text = f"{last['result']}, {local_time(last['when'])}, {last['seconds']} s, by {last['who'] or 'unknown'}"
+        rows.append(("last update", text))
     for item in found["quarantine"]:
         reason = escape(textwrap.shorten(item["reason"], 100, placeholder=" …"))
         rows.append(("quarantine", f"{item['digest'][:19]} revision {item['revision']}: {reason}"))

@@ -36,7 +36,7 @@ def read_release_state(config: Mapping[str, Any], newest: Entry | None) -> Relea
 
 
 def outdated_rotations(config: Mapping[str, Any], newest: Entry | None) -> list[str]:
-    """Secrets whose rotation the last update knows further than the stack file does."""
+    """Secrets whose rotation is further in the last update than in the stack file."""
     mine, theirs = config.get(ROTATED) or {}, (newest.config.get(ROTATED) if newest else None) or {}
     return sorted(
         name for name, state in theirs.items() if state["startedAt"] > (mine.get(name) or {}).get("startedAt", "")
@@ -44,16 +44,17 @@ def outdated_rotations(config: Mapping[str, Any], newest: Entry | None) -> list[
 
 
 def released_since(config: Mapping[str, Any], newest: Entry | None) -> str | None:
-    """The release that the stack file does not know: somebody, or the rollback controller, made it elsewhere."""
+    """The release that the stack file lacks: an operator or the rollback controller made it elsewhere."""
     written = (config.get(RELEASE) or {}).get("revision", 0)
     if newest is None or newest.revision is None or newest.revision <= written:
         return None
     how = newest.written.get("action", "deploy")
-    return f"revision {newest.revision} ({how}) was released since, and {newest.who or 'somebody'} was the last there"
+    who = newest.who or "an unknown user"
+    return f"revision {newest.revision} ({how}) was released since, and the last update was by {who}"
 
 
 def locked_since(config: Mapping[str, Any], newest: Entry | None, now: datetime) -> str | None:
-    """The lockdown that the stack file does not know, and would end."""
+    """The lockdown that the stack file lacks, and would end."""
     theirs = newest.config.get(LOCKDOWN) if newest else None
     if not theirs or Lockdown.model_validate(theirs).over(now):
         return None
@@ -73,14 +74,14 @@ def next_revision(now: ReleaseState) -> int:
 
 
 def find_resumable(now: ReleaseState, image: str, schema: SchemaRange) -> Release | None:
-    """The killed run's release, when this is the same deploy again."""
+    """The release of a killed run, when this is the same deploy again."""
     release = now.release
     same = release is not None and (release.image, release.action) == (image, "deploy")
     return release if same and release and not now.finished and release.schema_ == schema else None
 
 
 def describe_lockdown(lockdown: Lockdown | None, now: datetime) -> dict[str, Any]:
-    """Whether there is a lockdown; one that is over stands in the stack file until the next command."""
+    """Whether there is a lockdown; one that is over is in the stack file until the next command."""
     if lockdown is None:
         return {"state": "off", "lockdown": None, "secondsLeft": 0}
     left = max(0, round((lockdown.until - now).total_seconds()))

@@ -13,7 +13,7 @@ from settings import Quarantined, Release
 
 
 def rollback_target(history: History, now: ReleaseState, to: int | None, *, allow_quarantined: bool) -> Entry:
-    """The update whose release comes back: revision `to`, or the last good one that ran something else."""
+    """The update whose release is restored: revision `to`, or the last good one that ran something else."""
     current = now.release
     if current is None:
         raise Refused("This stack was never deployed: there is nothing to roll back to.")
@@ -54,7 +54,7 @@ def _revision_to_restore(
     if (bad := find_quarantined(good.release.digest, quarantine)) and not allow_quarantined:
         raise Refused(
             f"The image of revision {to} is quarantined ({bad.reason}, revision {bad.revision}). Choose "
-            "another revision, or force it with --allow-quarantined REASON."
+            "another revision, or add --allow-quarantined REASON."
         )
     return good
 
@@ -79,7 +79,7 @@ def rollback_changes(
     allow_quarantined: str | None = None,
     restored_from: str | None = None,
 ) -> dict[str, Any]:
-    """Configuration keys that put the target's release back; never secrets, data or ingress."""
+    """Configuration keys that restore the target's release; never secrets, data or ingress."""
     if target.release is None:
         raise ValueError("the target of a rollback has a release")
     release = target.release.model_copy(

@@ -1,9 +1,9 @@
-"""What a rotation does next (HerbisVeritas "Rotation Clés Sécurité"): pure functions over the stack file's states.
+"""The next step of a rotation (HerbisVeritas "Rotation Clés Sécurité"): pure functions over the stack file's states.
 
     retired ─→ pending ─→ tested ─→ dual ─→ rolled-out ─→ verified ─→ retired
-                  └─────────┴────────┴───────────┴──→ failed: back on the previous value
+                  └─────────┴────────┴───────────┴──→ failed: the previous value is used
 
-A state is written before the update that makes it true: whatever is killed is continued from the file.
+A state is written before the update that makes it true: a killed run is continued from the file.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ NEXT: Mapping[str, str] = {
     "verified": "retired",
 }
 RESTING = ("retired", "failed")
-"""Nothing is under way; the next rotation can begin."""
+"""No rotation runs; the next one can begin."""
 
 
 @dataclass(frozen=True)
@@ -35,13 +35,13 @@ class Due:
 
     secret: str
     action: Literal["resume", "retire", "begin", "give", "wait"]
-    """`give`: its rotation is due, but somebody has to bring the value."""
+    """`give`: its rotation is due, but an operator has to supply the value."""
     when: datetime
-    """Since when, or from when on, something is to be done."""
+    """Since when, or from when on, the action is due."""
 
 
 def begin_rotation(rotating: SecretRotation, at: datetime, *, emergency: bool = False) -> RotationState:
-    """The first state of a rotation; of an emergency, the only one: the old value is dead when the update ends."""
+    """The first state of a rotation; of an emergency, the only one: the old value is revoked when the update ends."""
     previous = rotating.in_use
     return RotationState(
         period=next_period(rotating),
@@ -73,26 +73,26 @@ def format_time(at: datetime) -> str:
 
 
 def is_finished(rotating: SecretRotation, at: datetime, *, overlap: bool) -> bool:
-    """Whether a walk stops here: at `verified` until the overlap is over, else when the old value is retired."""
+    """Whether the rotation stops here: at `verified` until the overlap is over, else when the old value is retired."""
     if rotating.state.phase == "verified":
         return overlap and rotating.overlap_until is not None and at < rotating.overlap_until
     return rotating.state.phase in RESTING
 
 
 def needs_value(rotating: SecretRotation) -> bool:
-    """Whether somebody has to bring the next value."""
+    """Whether an operator has to supply the next value."""
     return bool(rotating.given_by(next_period(rotating)))
 
 
 def due(rotating: SecretRotation, at: datetime, since: datetime) -> Due:
-    """`since`: when the stack came to be, for a secret that was never rotated."""
+    """`since`: when the stack was created, for a secret that was never rotated."""
     state, name = rotating.state, rotating.name
     schedule, zone = rotating.policy.schedule, rotating.zone
     if state.phase == "verified" and (over := rotating.overlap_until):
         return Due(name, "retire" if over <= at else "wait", over)
     if state.phase not in RESTING:
         return Due(name, "resume", at)
-    # After a failure, too, it is tried again when its schedule says so.
+    # A failed rotation is retried at its next scheduled time.
     started = datetime.fromisoformat(state.started_at) if state.started_at else since
     latest = last_run(schedule, at, zone)
     if latest > started:

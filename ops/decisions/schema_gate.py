@@ -13,23 +13,23 @@ from settings import Release, SchemaRange
 
 @dataclass(frozen=True)
 class Database:
-    """The schema level of the database; a range when nobody could be asked and the history leaves it open."""
+    """The schema level of the database; a range when no pod can report it and the history leaves it open."""
 
     low: int
     high: int
-    source: Literal["asked", "recorded", "empty"]
+    source: Literal["measured", "recorded", "empty"]
 
     def __str__(self) -> str:
         level = str(self.low) if self.low == self.high else f"{self.low} or {self.high}"
-        return level if self.source == "asked" else f"{level} ({self.source})"
+        return level if self.source == "measured" else f"{level} ({self.source})"
 
 
 def exact_database(level: int) -> Database:
-    return Database(level, level, "asked")
+    return Database(level, level, "measured")
 
 
 def recorded_database(history: Iterable[Entry]) -> Database:
-    """What the history says when no pod can be asked: the level of the last good deploy, or of a later
+    """From the history, when no pod can report it: the level of the last good deploy, or of a later
     failed one whose migrations may have run."""
     high = 0
     for entry in history:
@@ -96,7 +96,7 @@ def rollback_gate(target: Release, database: Database) -> Block | None:
             f"Revision {target.revision} serves schema levels {_range(serves)}, but the database is at level "
             f"{database}: migration {serves.max + 1} cannot be undone by running the older code.",
             f"Deploy a new release that works on level {database.high}, or choose a revision whose range includes it "
-            "(`runbook history`), or go back together with the data of before: --restore-database.",
+            "(`runbook history`), or also restore the earlier data: --restore-database.",
             database,
             serves,
             restore=True,

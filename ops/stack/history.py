@@ -1,4 +1,4 @@
-"""The stack's history as the engine tells it: one entry per update, with the plain configuration of it."""
+"""The stack's history from the engine: one entry per update, with its configuration without secrets."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _BY = re.compile(r" by (?P<who>\S+)$")
 
 @dataclass(frozen=True)
 class Entry:
-    """One update of the stack. Secret values are not in it: the engine was never asked for them."""
+    """One update of the stack, without secret values."""
 
     kind: str
     result: str
@@ -42,7 +42,7 @@ class Entry:
     @cached_property
     def release(self) -> Release | None:
         """The release it ran with; None before the first deploy (or when another program wrote it)."""
-        # Loaded here: a list of a thousand updates needs no models.
+        # Imported here: a list of updates needs no models.
         from pydantic import ValidationError
 
         from settings import Release
@@ -54,7 +54,7 @@ class Entry:
 
     @property
     def written(self) -> Mapping[str, Any]:
-        """The release as it stood in the configuration, not judged."""
+        """The release as written in the configuration, not validated."""
         found = self.config.get(RELEASE)
         return found if isinstance(found, Mapping) else {}
 
@@ -86,7 +86,7 @@ class Entry:
     def who(self) -> str:
         if match := _BY.search(self.message):
             return match["who"]
-        # Of a plain `pulumi up` the engine keeps only who wrote the commit, which is somebody else.
+        # Of a plain `pulumi up` the engine records only the author of the commit, not the user.
         return self.environment.get("ci.system", "")
 
     @property
@@ -145,12 +145,12 @@ def _plain(item: Mapping[str, Any]) -> Any:
     return item["objectValue"] if "objectValue" in item else item.get("value")
 
 
-def _time(told: str | int) -> datetime:
-    return datetime.fromtimestamp(told, UTC) if isinstance(told, int) else datetime.fromisoformat(told)
+def _time(value: str | int) -> datetime:
+    return datetime.fromtimestamp(value, UTC) if isinstance(value, int) else datetime.fromisoformat(value)
 
 
 class History:
-    """Entries, newest first, read page by page as far as somebody looks."""
+    """Entries, newest first, loaded lazily, page by page."""
 
     def __init__(self, read: Callable[[int, int], list[Entry]], page: int = PAGE) -> None:
         self._read, self._page = read, page
@@ -175,5 +175,5 @@ class History:
         return next(iter(self), None)
 
     def updates(self) -> Iterator[Entry]:
-        """Only what ran the program with a release of ours."""
+        """Only updates that ran this program with a release."""
         return (entry for entry in self if entry.kind == "update" and entry.release is not None)

@@ -1,7 +1,4 @@
-"""Asking the engine by its own command line: nothing here changes the stack or shows a secret.
-
-Apart from `engine` because that loads the Automation API, which costs a reading command more than its answer.
-"""
+"""Runs the `pulumi` command line, without the Automation API, whose import takes longer than a reading command."""
 
 from __future__ import annotations
 
@@ -22,8 +19,8 @@ from ops.stack import history
 from ops.stack.locks import Locked, parse_lock_owners
 
 ENVIRONMENT: Mapping[str, str] = {"PULUMI_SKIP_UPDATE_CHECK": "true"}
-# The engine is a Go program: one that lives for a second need not tidy up as often (a quarter less time).
-_HASTE = {"GOGC": "400"}
+# Less garbage collection in the engine, a Go program: it runs for a second, and takes a quarter less time.
+_FAST = {"GOGC": "400"}
 
 
 @dataclass(frozen=True)
@@ -51,12 +48,11 @@ class PulumiCli:
         self.stack = stack or self._read_selected_stack()
 
     def run(self, *args: str, stdin: str = "", interactive: bool = False, config_file: bool = True) -> str:
-        """What `pulumi …` prints, or a Refused with its own words.
+        """Run `pulumi …`: its stdout, or a Refused with its error.
 
-        `interactive`: what it would ask on a terminal is answered on `stdin`. Without `config_file` it works on the
-        stack file of the folder it is in.
+        `interactive`: its prompts are answered by `stdin`. Without `config_file` it uses the stack file of its folder.
         """
-        environment = {**_HASTE, **os.environ, **ENVIRONMENT}
+        environment = {**_FAST, **os.environ, **ENVIRONMENT}
         if not config_file:
             environment.pop("PULUMI_OPTION_CONFIG_FILE", None)
         try:
@@ -78,26 +74,26 @@ class PulumiCli:
         raise Refused(self.explain(done.stderr or done.stdout))
 
     def explain(self, text: str) -> str:
-        """What went wrong, from what the command line printed."""
+        """The error and its remedy, from the output of `pulumi`."""
         if "incorrect passphrase" in text:
             # Set together, the engine takes the first.
             names = ("PULUMI_CONFIG_PASSPHRASE", "PULUMI_CONFIG_PASSPHRASE_FILE")
-            where = next((name for name in names if os.environ.get(name)), "nowhere")
-            return f"The passphrase is wrong for this stack: it was taken from {where}."
+            where = next((name for name in names if os.environ.get(name)), "neither of " + " and ".join(names))
+            return f"The passphrase is wrong for this stack; it came from {where}."
         if "passphrase must be set" in text:
             return "There is no passphrase for this stack: set PULUMI_CONFIG_PASSPHRASE_FILE."
         if "no stack named" in text:
             create = f"create it with `pulumi stack init {self.stack}`"
             return f"There is no stack {self.stack} in this backend: {create}, or choose another with --stack."
         lines = [line.removeprefix("error: ") for line in text.splitlines() if line.strip()]
-        return "\n".join(lines[-15:]) or "pulumi ended without saying why"
+        return "\n".join(lines[-15:]) or "pulumi failed without a message"
 
     def _read_selected_stack(self) -> str:
-        """The stack that plain `pulumi` would work on."""
+        """The stack that plain `pulumi` would use."""
         try:
             return self.run("stack", "--show-name").strip()
         except Refused as error:
-            raise Refused(f"No stack is chosen: give --stack NAME or set RUNBOOK_STACK. ({error})") from None
+            raise Refused(f"No stack is selected: add --stack NAME or set RUNBOOK_STACK. ({error})") from None
 
     @cached_property
     def files(self) -> BackendFiles | None:

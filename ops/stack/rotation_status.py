@@ -13,7 +13,7 @@ from ops.stack.session import Session
 
 
 def read_rotation_status(session: Session) -> list[dict[str, Any]]:
-    """Every secret: its age against the policy, what comes next, and who still uses a previous value."""
+    """Every secret: its age against the policy, what comes next, and which clients still use a previous value."""
     walk = RotationRun.start(session, LockPolicy(break_it=False, confirm=lambda _: False))
     coming = {item.secret: item for item in walk.list_due()}
     overlapping = [
@@ -42,5 +42,5 @@ def _users(session: Session, walk: RotationRun) -> dict[str, Any]:
     try:
         return Tasks(walk.facts.cluster, session.say).run("credentials", "sessions")
     except TaskFailed as failed:
-        session.say(f"Who uses which value could not be asked: {failed}")
+        session.say(f"Which clients use a previous value is unknown: {failed}")
         return {}

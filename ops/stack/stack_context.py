@@ -1,4 +1,4 @@
-"""What is known before anything is decided."""
+"""The facts that a command decides on: stack file, history, state, database."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class StackContext:
     cluster: Cluster
 
     def checked(self, changes: Mapping[str, Any]) -> StackText:
-        """The stack file with these changes, refused when the program would refuse it. A lockdown that is over goes."""
+        """The stack file with these changes, refused when the program would; a lockdown that is over is removed."""
         if (lockdown := self.settings.lockdown) and lockdown.over(datetime.now(UTC)):
             changes = {LOCKDOWN: None, **changes}
         file = read_stack_file(self.text.path)
@@ -52,7 +52,7 @@ class StackContext:
 
 
 def refuse_invalid(work: Callable[[], StackSettings]) -> StackSettings:
-    """Settings, or a Refused that tells every problem."""
+    """Settings, or a Refused that lists every problem."""
     try:
         return work()
     except SettingsError as error:
@@ -85,13 +85,13 @@ def gather_context(session: Session, *, decides: Stale | None = None) -> StackCo
         if behind := outdated_rotations(text.config, newest):
             raise Refused(
                 f"{session.file.name} is older than the last update: {', '.join(behind)} was rotated since, and this "
-                "file would bring a dead value back. Get the newest stack file (`git pull`). Nothing was changed."
+                "file would restore a revoked value. Get the newest stack file (`git pull`). Nothing was changed."
             )
         if stale := _find_unknown_change(text, newest, decides):
             raise Refused(
                 f"{session.file.name} is older than the last update: {stale}, and this file would undo that. Get the "
-                f"newest stack file (`git pull`), or have it written from the last update: `pulumi config refresh "
-                f"--force --stack {session.stack}`, and look at `git diff`. Nothing was changed."
+                f"newest stack file (`git pull`), or write it from the last update: `pulumi config refresh "
+                f"--force --stack {session.stack}`, then check `git diff`. Nothing was changed."
             )
         return StackContext(
             text=text,
@@ -116,7 +116,7 @@ def _read_first_page(session: Session) -> History:
 
 
 def pending_creates(state: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """Resources that a killed run may or may not have made."""
+    """Resources that a killed run may have made."""
     operations = state.get("pending_operations") or []
     return [operation["resource"] for operation in operations if operation["type"] == "creating"]
 

@@ -93,7 +93,7 @@ def test_a_killed_run_goes_on_under_its_number_and_another_release_gets_the_next
 
 
 def asked(level: int) -> Database:
-    return Database(level, level, "asked")
+    return Database(level, level, "measured")
 
 
 @pytest.mark.parametrize(
