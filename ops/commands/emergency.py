@@ -20,37 +20,37 @@ def rotate_at_once(
 ) -> dict[str, Any]:
     """Replace every value that can be made here, end all sessions, and check that the servers refuse the old values."""
     with exclusive(session.file, "rotate emergency"):
-        walk = RotationRun.start(session, policy)
-        chosen = rotation.find_secrets(wanted, walk.rotations) or list(walk.rotations)
-        left = [name for name in chosen if rotation.needs_value(walk.rotations[name])]
+        run = RotationRun.start(session, policy)
+        chosen = rotation.find_secrets(wanted, run.rotations) or list(run.rotations)
+        left = [name for name in chosen if rotation.needs_value(run.rotations[name])]
         names = [name for name in chosen if name not in left]
         if not names:
             raise Refused(
                 f"{', '.join(left)} come from outside: revoke them at their provider, then set the new value with "
                 "`runbook rotate start NAME --no-overlap`."
             )
-        prepare_update(session, walk.facts, policy)
+        prepare_update(session, run.facts, policy)
         if not confirm(names):
             raise Refused("Not confirmed; nothing was changed.")
         record = incidents.open_incident(
-            walk.facts.cluster, "emergency-rotation", {"reason": reason, "secrets": names, "left": left}
+            run.facts.cluster, "emergency-rotation", {"reason": reason, "secrets": names, "left": left}
         )
         session.say(f"Incident record {record} is open.")
-        walk.replace_at_once(names)
-        tasks = Tasks(walk.facts.cluster, session.say)
+        run.replace_at_once(names)
+        tasks = Tasks(run.facts.cluster, session.say)
         ended, tried = tasks.run("credentials", "log-out"), tasks.run("credentials", "try")
         valid = [
             f"{kind} {which}" for kind, found in tried.items() for which, is_ in found.items() if is_ == "accepted"
         ]
         done = {
-            **walk.report(names),
+            **run.report(names),
             "left": left,
             "incident": record,
             "sessionsEnded": ended["sessions"],
             "old": tried,
         }
         incidents.close_incident(
-            walk.facts.cluster, record, {"result": "old values still valid" if valid else "succeeded", **done}
+            run.facts.cluster, record, {"result": "old values still valid" if valid else "succeeded", **done}
         )
         if valid:
             raise Stuck(f"These old credentials are still accepted: {', '.join(valid)}. Incident record {record}.")

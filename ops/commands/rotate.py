@@ -38,34 +38,32 @@ def rotate(
 ) -> dict[str, Any]:
     """Rotate these secrets together; what was interrupted is finished. Without `overlap` old values go at once."""
     with exclusive(session.file, "rotate"):
-        walk = RotationRun.start(session, policy)
-        names = rotation.find_secrets(wanted, walk.rotations)
+        run = RotationRun.start(session, policy)
+        names = rotation.find_secrets(wanted, run.rotations)
         if overlap:
-            walk.refuse_within_overlap(names)
-        prepare_update(session, walk.facts, policy)
+            run.refuse_within_overlap(names)
+        prepare_update(session, run.facts, policy)
         # The overlap is over: retire the previous value before the next rotation.
-        late = [name for name in names if overlap and walk.rotations[name].state.phase == "verified"]
-        walk.advance(names, bring, overlap=overlap)
-        if late := [name for name in late if walk.rotations[name].state.phase == "retired"]:
-            walk.advance(late, bring, overlap=overlap)
-        return walk.report(names)
+        late = [name for name in names if overlap and run.rotations[name].state.phase == "verified"]
+        run.advance(names, bring, overlap=overlap)
+        if late := [name for name in late if run.rotations[name].state.phase == "retired"]:
+            run.advance(late, bring, overlap=overlap)
+        return run.report(names)
 
 
 def rotate_due(session: Session, policy: LockPolicy) -> dict[str, Any]:
     """Advance everything that is due; `notDue` lists the rest."""
     with exclusive(session.file, "rotate due"):
-        walk = RotationRun.start(session, policy)
-        found = walk.list_due()
+        run = RotationRun.start(session, policy)
+        found = run.list_due()
         now = {action: [item.secret for item in found if item.action == action] for action in AUTOMATIC}
         if any(now.values()):
-            prepare_update(session, walk.facts, policy)
-        failures = [
-            why for action, names in now.items() for why in walk.advance_each(names, overlap=action != "retire")
-        ]
+            prepare_update(session, run.facts, policy)
+        failures = [why for action, names in now.items() for why in run.advance_each(names, overlap=action != "retire")]
         if failures:
             raise RolledBack("\n".join(failures))
         rest = [item for item in found if item.action not in AUTOMATIC]
-        done = walk.report([name for names in now.values() for name in names])
+        done = run.report([name for names in now.values() for name in names])
         return {**done, "notDue": [vars(item) | {"when": item.when.isoformat()} for item in rest]}
 
 

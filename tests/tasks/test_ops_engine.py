@@ -1,5 +1,5 @@
-"""`runbook` against a real engine: locks, history, resuming, rolling back. Only the cluster is a stand-in
-here, with a database level of its own; the registry answers over HTTP, the state is in files."""
+"""`runbook` against a real engine: locks, history, resuming, rolling back. Only the cluster is a
+fake, with a schema level that the test sets; the registry answers over HTTP, the state is in files."""
 
 from __future__ import annotations
 
@@ -159,8 +159,8 @@ def test_deploy_upgrade_rollback_and_the_gate(session: Session, registry: str, m
         back(session, allow_quarantined="x", to=4)
     assert session.file.read_bytes() == before
 
-    told = pulumi(session.reader.folder, "stack", "history", "--json", "--stack", session.stack)
-    assert session.reader.read_history(50, 1) == parse(json.loads(told)), "read from its files as the engine tells it"
+    printed = pulumi(session.reader.folder, "stack", "history", "--json", "--stack", session.stack)
+    assert session.reader.read_history(50, 1) == parse(json.loads(printed)), "the files give what the engine prints"
 
 
 def test_a_failing_update_is_rolled_back_and_leaves_nothing_to_do(session: Session, registry: str) -> None:
@@ -181,12 +181,12 @@ def test_a_failing_update_is_rolled_back_and_leaves_nothing_to_do(session: Sessi
     ]
 
 
-def test_a_first_release_that_fails_has_nothing_to_go_back_to(session: Session, registry: str) -> None:
+def test_a_first_release_that_fails_cannot_be_rolled_back(session: Session, registry: str) -> None:
     with pytest.raises(Stuck, match="it is the first"):
         go(session, f"{registry}:bad")
 
 
-def test_a_failure_before_any_change_leaves_the_stack_file_alone(session: Session, registry: str) -> None:
+def test_a_failure_before_any_change_restores_the_stack_file(session: Session, registry: str) -> None:
     go(session, f"{registry}:v1")
     before = session.file.read_bytes()
     session.reader.folder.joinpath("__main__.py").write_text("raise Exception('no')")
@@ -197,7 +197,7 @@ def test_a_failure_before_any_change_leaves_the_stack_file_alone(session: Sessio
     assert go(session, f"{registry}:v2")["revision"] == 3, "the failed update keeps its number"
 
 
-def test_a_wrong_passphrase_and_an_image_that_is_not_there(
+def test_a_wrong_passphrase_and_an_image_that_does_not_exist(
     session: Session, registry: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = session.file.read_bytes()
@@ -252,7 +252,7 @@ def test_killed_then_the_same_command_again(session: Session, registry: str) -> 
     assert preview_changes(session) == {}
 
 
-def test_a_lock_of_somebody_else_is_respected(session: Session, registry: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lock_of_another_user_is_respected(session: Session, registry: str, monkeypatch: pytest.MonkeyPatch) -> None:
     go(session, f"{registry}:v1")
     backend = Path(os.environ["PULUMI_BACKEND_URL"].removeprefix("file://"))
     folder = backend / ".pulumi/locks/organization/runbook/dev"

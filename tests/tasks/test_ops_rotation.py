@@ -112,8 +112,8 @@ def test_a_rotation_waits_for_its_overlap_and_is_finished(session: Session) -> N
     go(session, "JWT_SECRET", overlap=False)
     assert state(session)["phase"] == "retired"
     assert preview_changes(session) == {}
-    told = [(entry.action, entry.message.split(" by ")[0]) for entry in session.history()][:5]
-    assert told == [
+    actions = [(entry.action, entry.message.split(" by ")[0]) for entry in session.history()][:5]
+    assert actions == [
         ("rotate", f"rotate JWT_SECRET to {phase}")
         for phase in ("retired", "verified", "rolled-out", "dual", "pending")
     ]
@@ -199,7 +199,7 @@ def test_a_value_from_outside(session: Session) -> None:
     assert state(session, "STRIPE_WEBHOOK_SECRET")["period"] == 2
 
 
-def test_due_rotates_what_is_due_and_tells_the_rest(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_due_rotates_what_is_due_and_lists_the_rest(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
     done = rotating.rotate_due(session, POLICY)
     assert done["rotated"] == {}
     assert {item["action"] for item in done["notDue"]} == {"wait"}

@@ -1,4 +1,4 @@
-"""`runbook status --budget`: the parts add up, and what was measured takes the place of what was assumed."""
+"""`runbook status --budget`: the parts add up, and a measured start-up time replaces the assumed one."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def test_the_parts_add_up(settings: StackSettings) -> None:
     assert not found["startupMeasured"]
 
 
-def test_a_measured_start_takes_the_place_of_the_assumed_one(
+def test_a_measured_start_up_time_replaces_the_assumed_one(
     settings: StackSettings, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assumed, measured = list_parts(settings, None), list_parts(settings, 100.0)

@@ -1,4 +1,4 @@
-"""What `runbook` decides: revisions, the schema gate, quarantine, where a rollback goes."""
+"""What `runbook` decides: revisions, the schema gate, quarantine, the target of a rollback."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from ops.decisions.quarantine import with_quarantined, without_quarantined
 from ops.decisions.release_state import ReleaseState, find_resumable, next_revision, read_release_state
 from ops.decisions.rollback_target import differences, rollback_changes, rollback_target
-from ops.decisions.schema_gate import Database, deploy_gate, recorded_database, rollback_gate
+from ops.decisions.schema_gate import Database, deploy_gate, exact_database, recorded_database, rollback_gate
 from ops.errors import Refused
 from ops.stack.history import Entry, History
 from settings import Quarantined, Release, SchemaRange
@@ -55,7 +55,7 @@ def rolled_back(revision: int, of: int, letter: str = "a") -> Release:
     return release(revision, letter, action="rollback", migrate=False, rollback_of=of)
 
 
-# -- what stands now -----------------------------------------------------------------------------------
+# -- the current release -----------------------------------------------------------------------------------
 
 
 def test_a_stack_never_deployed_starts_at_revision_1() -> None:
@@ -77,7 +77,7 @@ def test_the_newer_of_stack_file_and_history_counts() -> None:
     assert lifted.quarantine == (), "a stack file that is up to date is believed, also when it lifted one"
 
 
-def test_a_killed_run_goes_on_under_its_number_and_another_release_gets_the_next() -> None:
+def test_a_killed_run_continues_under_its_number_and_another_release_gets_the_next() -> None:
     now = read_release_state({"runbook:release": release(6, "b").to_config()}, entry(release(5)))
     assert not now.finished
     wanted = release(6, "b")
@@ -90,10 +90,6 @@ def test_a_killed_run_goes_on_under_its_number_and_another_release_gets_the_next
 
 
 # -- the schema gate -----------------------------------------------------------------------------------
-
-
-def asked(level: int) -> Database:
-    return Database(level, level, "measured")
 
 
 @pytest.mark.parametrize(
@@ -111,22 +107,22 @@ def test_the_gate_of_a_deploy(
     new: tuple[int, int, int], running: tuple[int, int, int] | None, database: int, code: str | None
 ) -> None:
     before = release(1, schema=running) if running else None
-    block = deploy_gate(release(2, schema=new).schema_, before, asked(database))
+    block = deploy_gate(release(2, schema=new).schema_, before, exact_database(database))
     assert (block.code if block else None) == code
 
 
 def test_downtime_can_be_accepted_but_not_a_database_that_is_ahead() -> None:
     running = release(1, schema=(2, 2, 2))
-    assert deploy_gate(release(2, schema=(3, 3, 3)).schema_, running, asked(2), allow_downtime=True) is None
-    assert deploy_gate(running.schema_, running, asked(3), allow_downtime=True)
+    assert deploy_gate(release(2, schema=(3, 3, 3)).schema_, running, exact_database(2), allow_downtime=True) is None
+    assert deploy_gate(running.schema_, running, exact_database(3), allow_downtime=True)
 
 
 @pytest.mark.parametrize(
     ("target", "database", "code", "restore"),
     [
-        ((1, 2, 1), asked(2), None, False),
-        ((2, 2, 2), asked(3), "database_ahead", True),
-        ((2, 2, 2), asked(1), "database_behind", False),
+        ((1, 2, 1), exact_database(2), None, False),
+        ((2, 2, 2), exact_database(3), "database_ahead", True),
+        ((2, 2, 2), exact_database(1), "database_behind", False),
         ((1, 2, 1), Database(1, 2, "recorded"), None, False),
         ((1, 1, 1), Database(1, 2, "recorded"), "database_ahead", True),
     ],
@@ -139,8 +135,8 @@ def test_the_gate_of_a_rollback(
     assert (block.restore if block else False) == restore
 
 
-def test_the_refusal_names_the_migration_in_the_way() -> None:
-    block = rollback_gate(release(4, schema=(2, 2, 2)), asked(3))
+def test_the_refusal_names_the_migration() -> None:
+    block = rollback_gate(release(4, schema=(2, 2, 2)), exact_database(3))
     assert block
     assert "Revision 4 serves schema levels 2, but the database is at level 3: migration 3" in block.why
 
@@ -190,7 +186,7 @@ def test_a_rollback_goes_to_the_last_good_other_release() -> None:
     )
 
 
-def test_a_rollback_never_returns_to_what_was_left() -> None:
+def test_a_rollback_never_returns_to_a_release_that_was_rolled_back() -> None:
     entries = [
         entry(release(4, "d")),
         entry(rolled_back(3, 2)),
@@ -225,7 +221,7 @@ def test_a_named_revision_must_exist_have_succeeded_and_be_clean() -> None:
     assert target(entries, 1, "a", force=True) == 1
 
 
-def test_history_is_read_only_as_far_as_somebody_looks() -> None:
+def test_history_is_loaded_lazily() -> None:
     read: list[int] = []
 
     def page(size: int, number: int) -> list[Entry]:
@@ -263,7 +259,7 @@ def test_quarantine_keeps_a_digest_once_and_lifts_by_its_first_digits() -> None:
         without_quarantined((one, two), "ccc")
 
 
-def test_differences_are_told_leaf_by_leaf_with_services_by_name() -> None:
+def test_differences_are_leaf_by_leaf_with_services_by_name() -> None:
     def services(replicas: int) -> dict[str, Any]:
         return {"application": {"services": [{"name": "backend", "replicas": replicas, "env": {"A": "1"}}]}}
 

@@ -122,12 +122,12 @@ TOLD = """error: the stack is currently locked by 1 lock(s). Either wait for the
   file:///b/.pulumi/locks/x/1.json: created by bob@ci-7 (pid 812) at 2026-01-02T03:04:05Z"""
 
 
-def test_the_engine_tells_who_holds_its_lock() -> None:
+def test_lock_owners_are_parsed_from_the_engines_error() -> None:
     (lock,) = locks.parse_lock_owners(TOLD)
     assert str(lock) == "bob@ci-7 (pid 812) since 2026-01-02T03:04:05Z"
     assert lock.abandoned("bob", "ci-7", lambda _: False)
     assert not lock.abandoned("bob", "ci-7", lambda _: True), "the process still runs"
-    assert not lock.abandoned("bob", "other", lambda _: False), "nobody here can tell"
+    assert not lock.abandoned("bob", "other", lambda _: False), "processes of another user are not visible"
     assert not lock.abandoned("eve", "ci-7", lambda _: False)
 
 

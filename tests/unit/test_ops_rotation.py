@@ -61,7 +61,7 @@ def test_the_phases_lead_from_the_first_to_the_last() -> None:
     assert walked == ["pending", "tested", "dual", "rolled-out", "verified"]
 
 
-def test_a_walk_waits_for_the_overlap_unless_told_to_finish() -> None:
+def test_a_rotation_waits_for_its_overlap_unless_it_is_skipped() -> None:
     now = rotating(period=1, previous=0, phase="verified")
     assert rotation.is_finished(now, AT, overlap=True)
     assert not rotation.is_finished(now, AT + timedelta(seconds=HOUR), overlap=True)
@@ -103,11 +103,11 @@ def test_due(state: dict[str, Any], at: datetime, action: str, when: datetime) -
     assert (found.action, found.when) == (action, when)
 
 
-def test_a_value_from_outside_is_waited_for() -> None:
+def test_a_value_from_outside_has_to_be_supplied() -> None:
     assert rotation.due(rotating("STRIPE_SECRET_KEY", "given"), AT, LONG_AGO).action == "give"
 
 
-def test_names_are_found_by_how_they_begin() -> None:
+def test_names_are_found_by_their_first_characters() -> None:
     known = {name: rotating(name) for name in ("STRIPE_SECRET_KEY", "STRIPE_WEBHOOK_SECRET", "JWT_SECRET")}
     assert rotation.find_secrets(["stripe-webhook", "jwt_secret", "JWT_SECRET"], known) == [
         "STRIPE_WEBHOOK_SECRET",
@@ -119,7 +119,7 @@ def test_names_are_found_by_how_they_begin() -> None:
         rotation.find_secrets(["smtp"], known)
 
 
-def test_a_stack_file_that_missed_a_rotation_is_noticed() -> None:
+def test_a_stack_file_without_the_latest_rotation_is_detected() -> None:
     def entry(**rotated: str) -> Entry:
         states = {name: {"startedAt": at} for name, at in rotated.items()}
         return Entry("update", "succeeded", AT, AT, "", {}, {"runbook:rotated": states}, {})
