@@ -88,7 +88,15 @@ def deploy(
 
     schema = {"min": schema_min, "max": schema_max, "level": schema_level}
     wish = deploying.Wish(image, git, version, schema, allow_quarantined, allow_downtime, without_proof)
-    done = deploying.deploy(call.open_session(), wish, call.lock_policy())
+    session = call.open_session()
+    overrides = {
+        "downtime": allow_downtime,
+        "a quarantined image": allow_quarantined,
+        "no proven backup": without_proof,
+    }
+    if accepted := [name for name, given in overrides.items() if given]:
+        call.require_confirmation(f"Deploy {image} and accept {' and '.join(accepted)}?")
+    done = deploying.deploy(session, wish, call.lock_policy())
     call.report(done, f"Revision {done['revision']} serves, {done['seconds']} s after the command began.")
 
 

@@ -72,6 +72,7 @@ def test_version() -> None:
 @pytest.mark.parametrize(
     "command",
     [
+        ["deploy"],
         ["rollback"],
         ["quarantine", "lift"],
         ["backup", "cleanup"],
@@ -94,6 +95,11 @@ def test_what_is_dangerous_takes_yes(command: list[str]) -> None:
 @pytest.mark.parametrize(
     ("given", "question"),
     [
+        (["deploy", "r.example.com/shop:1", "--allow-downtime"], "Deploy r.example.com/shop:1 and accept downtime?"),
+        (
+            ["deploy", "x", "--without-proof", "a", "--allow-quarantined", "b"],
+            "a quarantined image and no proven backup?",
+        ),
         (["quarantine", "lift", "3f2a9c"], "Let 3f2a9c be deployed again?"),
         (["restore", "undo"], "Put the database from before the restore back?"),
         (["restore", "finish"], "Drop the database"),
