@@ -56,7 +56,7 @@ def require_unlocked(session: Session, policy: LockPolicy) -> None:
 def _break_lock(session: Session, locks: Sequence[EngineLock], policy: LockPolicy) -> None:
     owners = ", ".join(map(str, locks))
     if policy.gone(locks):
-        session.say(f"Removed the lock of {owners}: that process no longer exists.")
+        session.say(f"Removing the lock of {owners}: that process no longer exists.")
     elif not policy.break_it:
         raise Locked(
             locks,
