@@ -53,9 +53,10 @@ pulumi.Output.all(*after).apply(then)
 """
 SCRIPT = """
 import sys
-from ops import rotate, session
-from tests.tasks.engine import FakeCluster, POLICY
 from pathlib import Path
+from ops.commands import rotate
+from ops.stack import session
+from tests.support.stack_session import FakeCluster, POLICY
 
 file = Path(sys.argv[1])
 session.Session.cluster = lambda self, *_: FakeCluster(file)
