@@ -19,8 +19,8 @@ from pathlib import PurePosixPath
 
 from sandbox.paths import ROOT
 
-_GROUPS = ("backup", "maintenance", "quarantine", "restore", "rotate", "secrets", "security")
 FOLDERS = ("unit", "tasks", "cluster")
+_COMMAND_GROUPS = {"backup", "maintenance", "quarantine", "restore", "rotate", "secrets", "security"}
 
 STARTED = {
     "tests/cluster/*": ["__main__.py", "ops/cli/main.py", "sandbox/__main__.py", "tasks/__main__.py"],
@@ -102,25 +102,19 @@ def _way(test: str, touched: set[str]) -> list[str] | None:
             while (step := before[way[-1]]) is not None:
                 way.append(step)
             return way[::-1]
-        for there in sorted(_needed(here, _of_command(here, words))):
+        for there in sorted(_needed(here, words if fnmatch(here, "ops/cli/*.py") else None)):
             if there not in before:
                 before[there] = here
                 queue.append(there)
     return None
 
 
-def _of_command(file: str, words: frozenset[str]) -> frozenset[str] | None:
-    """Of a module of the command: the words that choose its functions; none where the test does not name the group."""
-    if not fnmatch(file, "ops/cli/*.py"):
-        return None
-    group = PurePosixPath(file).stem
-    return words if group in words or group not in _GROUPS else frozenset()
-
-
 @cache
 def _needed(file: str, words: frozenset[str] | None = None) -> frozenset[str]:
     """The project's own modules that a module imports, and what a test starts. With `words`: of the module's public
     functions, which load what they need when they run, only those with such a name."""
+    if words is not None and PurePosixPath(file).stem in _COMMAND_GROUPS - words:
+        words = frozenset()  # the test does not name the group
     needed = {module for name in _imports(_tree(file), words) for module in _found(name)}
     if PurePosixPath(file).name.startswith("test_"):
         conftests = {f"{folder}/conftest.py" for folder in PurePosixPath(file).parents}
