@@ -1,5 +1,5 @@
 """The operator's command `runbook`, over Pulumi's Automation API.
 
-What decides (`decisions`) is apart from what talks (`engine`, `cluster`, `registry`, `stackfile`, `locks`)
-and from what prints (`cli`, `show`, `progress`). The program never imports this package.
+`cli` parses and prints, `commands` act, `decisions` are pure functions, `stack` reads the file, history and state of a
+stack, `adapters` call the engine, the cluster and registries. The program never imports this package.
 """

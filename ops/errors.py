@@ -1,4 +1,4 @@
-"""How a command ends when it does not end well. The exit codes are part of the interface."""
+"""Errors of the command, each with its exit code. The exit codes are part of the interface."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from ops.causes.cause import Cause
 
-EXIT_CODES = """\
-Exit codes: 0 done; 1 the update failed and was rolled back, the old version serves; 2 refused, nothing was
-changed; 3 the update failed and the old version could not be put back; 4 interrupted, the same command
-goes on."""
+EXIT_CODES = (
+    "Exit codes: 0 done; 1 the update failed and was rolled back, the old version serves; 2 refused, nothing was "
+    "changed; 3 the update failed and the old version could not be restored; 4 interrupted, run the same command again."
+)
 
 
 class OpsError(Exception):
-    """A message for the operator: what is wrong, and what to do."""
+    """A message for the operator: the fact and the remedy."""
 
     exit_code = 3
 
     def __init__(self, message: str, causes: Sequence[Cause] = ()) -> None:
         super().__init__(message)
         self.causes = causes
-        """Why objects in the cluster failed, where that is what went wrong."""
+        """Why objects in the cluster failed."""
 
     @property
     def brief(self) -> str:
@@ -39,18 +39,18 @@ class RolledBack(OpsError):
 
 
 class Refused(OpsError):
-    """A check said no before anything was changed."""
+    """A check failed before anything was changed."""
 
     exit_code = 2
 
 
 class Stuck(OpsError):
-    """The update failed and nothing good could be put back: somebody has to look."""
+    """The update failed and no earlier release could be restored: an operator has to act."""
 
     exit_code = 3
 
 
 class Interrupted(OpsError):
-    """The engine was stopped half-way; the same command goes on where it was."""
+    """The engine was stopped half-way; the same command continues."""
 
     exit_code = 4

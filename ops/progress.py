@@ -1,4 +1,4 @@
-"""What the engine is doing, told in few lines: only what takes longer than two seconds, and why it waits."""
+"""Progress of an update: one line for each resource that takes longer than two seconds, and why it waits."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pulumi.automation.events import EngineEvent
 from rich.console import Console
 
-from ops.adapters.automation import plain, short
+from ops.adapters.automation import short_name, strip_colour
 
 SLOW = 2.0
 _DONE = {
@@ -27,8 +27,8 @@ class _Step:
     op: str
     began: float = field(default_factory=time.monotonic)
     waiting: str = ""
-    told: str = ""
-    told_at: float = 0
+    printed: str = ""
+    printed_at: float = 0
 
     @property
     def seconds(self) -> float:
@@ -36,7 +36,7 @@ class _Step:
 
 
 class Progress:
-    """Listens to engine events; `with` it, a thread tells what is still going on."""
+    """Receives engine events; as a context manager it runs a thread that prints the steps that still run."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -65,7 +65,7 @@ class Progress:
             elif event.res_op_failed_event:
                 self._end(event.res_op_failed_event.metadata.urn, "✗")
             elif event.diagnostic_event and event.diagnostic_event.urn:
-                self._hear(
+                self._record_message(
                     event.diagnostic_event.urn,
                     event.diagnostic_event.message,
                     event.diagnostic_event.severity,
@@ -75,10 +75,10 @@ class Progress:
         step = self._steps.pop(urn, None)
         if step and (step.seconds >= SLOW or mark == "✗"):
             what = _DONE[step.op] if mark == "✓" else f"could not be {_DONE[step.op]}"
-            self._print(f"  {mark} {short(urn)} {what} ({step.seconds:.1f} s)")
+            self._print(f"  {mark} {short_name(urn)} {what} ({step.seconds:.1f} s)")
 
-    def _hear(self, urn: str, message: str, severity: str) -> None:
-        text = plain(message).strip()
+    def _record_message(self, urn: str, message: str, severity: str) -> None:
+        text = strip_colour(message).strip()
         step = self._steps.get(urn)
         if step and text and severity != "error":
             step.waiting = text.splitlines()[-1]
@@ -87,11 +87,11 @@ class Progress:
         while not self._done.wait(SLOW):
             with self._lock:
                 for urn, step in self._steps.items():
-                    news = step.waiting != step.told or step.seconds - step.told_at >= 5 * SLOW
+                    news = step.waiting != step.printed or step.seconds - step.printed_at >= 5 * SLOW
                     if step.seconds >= SLOW and news:
-                        step.told, step.told_at = step.waiting, step.seconds
+                        step.printed, step.printed_at = step.waiting, step.seconds
                         why = f": {step.waiting}" if step.waiting else ""
-                        self._print(f"  … {short(urn)}{why} ({step.seconds:.0f} s)")
+                        self._print(f"  … {short_name(urn)}{why} ({step.seconds:.0f} s)")
 
     def _print(self, line: str) -> None:
         self._console.print(line, markup=False, highlight=False)

@@ -20,6 +20,7 @@ from pathlib import PurePosixPath
 from sandbox.paths import ROOT
 
 FOLDERS = ("unit", "tasks", "cluster")
+_COMMAND_GROUPS = {"backup", "maintenance", "quarantine", "restore", "rotate", "secrets", "security"}
 
 STARTED = {
     "tests/cluster/*": ["__main__.py", "ops/cli/main.py", "sandbox/__main__.py", "tasks/__main__.py"],
@@ -112,6 +113,8 @@ def _way(test: str, touched: set[str]) -> list[str] | None:
 def _needed(file: str, words: frozenset[str] | None = None) -> frozenset[str]:
     """The project's own modules that a module imports, and what a test starts. With `words`: of the module's public
     functions, which load what they need when they run, only those with such a name."""
+    if words is not None and PurePosixPath(file).stem in _COMMAND_GROUPS - words:
+        words = frozenset()  # the test does not name the group
     needed = {module for name in _imports(_tree(file), words) for module in _found(name)}
     if PurePosixPath(file).name.startswith("test_"):
         conftests = {f"{folder}/conftest.py" for folder in PurePosixPath(file).parents}

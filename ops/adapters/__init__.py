@@ -1,1 +1,1 @@
-"""The outside: Pulumi's Automation API, the cluster, registries, task Jobs."""
+"""Clients: Pulumi's Automation API, the cluster, registries, task Jobs."""

@@ -1,4 +1,4 @@
-"""Updates and previews, through Pulumi's Automation API. No call here ever asks for a secret in clear."""
+"""Updates and previews, through Pulumi's Automation API. No call here reads a secret in plain text."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Failed:
     type: str
     """Its type token (`kubernetes:batch/v1:Job`)."""
     inputs: Mapping[str, Any]
-    """As the program gave them; secrets are masked by the engine."""
+    """As the program set them; the engine masks secrets."""
 
 
 @dataclass
@@ -56,7 +56,7 @@ class Run:
 
     errors: list[str] = field(default_factory=list)
     touched: bool = False
-    """Whether any resource was begun to be changed: until then a failure has changed nothing."""
+    """Whether the change of any resource began; before that, a failure changed nothing."""
     changes: dict[str, int] = field(default_factory=dict)
     outputs: dict[str, Any] = field(default_factory=dict)
     steps: list[tuple[str, str]] = field(default_factory=list)
@@ -64,7 +64,7 @@ class Run:
     failed: list[Failed] = field(default_factory=list)
     """Resources whose operation failed."""
     causes: Sequence[Cause] = ()
-    """Why, where the cluster shows it; they stand in `errors` too."""
+    """Why, as found in the cluster; also part of `errors`."""
     exit_code: int = 0
     cancelled: bool = False
     _words: dict[str, list[str]] = field(default_factory=dict)
@@ -80,20 +80,20 @@ class Run:
 
     @property
     def why(self) -> str:
-        """Everything that is known about why it failed."""
-        return "\n".join(self.errors) or "the engine did not say why"
+        """All errors."""
+        return "\n".join(self.errors) or "the engine gave no reason"
 
     @property
     def gist(self) -> str:
-        """The same on one line."""
+        """The cause on one line."""
         if self.causes:
             return self.causes[0].line
-        # A traceback's last line is what it says; anything else says it from the start.
+        # The message of a traceback is its last line.
         why = self.why.strip()
         why = why.splitlines()[-1] if "Traceback (most recent call last)" in why else why
         return textwrap.shorten(why, 400, placeholder=" …")
 
-    def see(self, event: EngineEvent) -> None:
+    def record(self, event: EngineEvent) -> None:
         if event.resource_pre_event:
             step = event.resource_pre_event.metadata
             state = step.new or step.old
@@ -115,34 +115,34 @@ class Run:
             self._error(event.diagnostic_event.message, event.diagnostic_event.urn)
 
     def words_about(self, failed: Failed) -> str:
-        """What the engine says about it."""
+        """The engine's messages about it."""
         return "\n".join(self._words.get(failed.urn, ()))
 
     def _error(self, text: str, urn: str | None) -> None:
-        message = plain(text).strip().removeprefix("error: ").strip()
+        message = strip_colour(text).strip().removeprefix("error: ").strip()
         message = _ONLY_ONE.sub("", message)
         if not message or _NOT_THE_CAUSE.match(message):
             return
         self._words.setdefault(urn or "", []).append(message)
-        resource = short(urn) if urn and "pulumi:pulumi:Stack" not in urn else ""
+        resource = short_name(urn) if urn and "pulumi:pulumi:Stack" not in urn else ""
         error = f"{resource}: {message}" if resource and resource not in message else message
         if error not in self.errors:
             self.errors.append(error)
 
 
-def plain(text: str) -> str:
+def strip_colour(text: str) -> str:
     """Engine text without its colour marks."""
     return _COLOUR.sub("", text)
 
 
-def short(urn: str) -> str:
+def short_name(urn: str) -> str:
     """`Job migrate` for `urn:pulumi:…$kubernetes:batch/v1:Job::migrate`."""
     types, name = urn.split("::", 3)[2:]
     return f"{types.rsplit('$', 1)[-1].rsplit(':', 1)[-1]} {name}"
 
 
 class _Cli(PulumiCommand):
-    """Runs the CLI as the base class does, and knows the running process: signals can be passed on."""
+    """Runs the CLI as the base class does, and keeps the running process, so that signals can be forwarded."""
 
     running: subprocess.Popen[str] | None = None
     result: CommandResult | None = None
@@ -178,21 +178,21 @@ class _Cli(PulumiCommand):
 
 class _Workspace(LocalWorkspace):
     def select_stack(self, stack_name: str) -> None:
-        """Nothing: every command names its stack; what plain `pulumi` has selected is not ours to change."""
+        """Nothing: every command names its stack, and the stack that plain `pulumi` has selected must not change."""
 
 
 class _Stack(Stack):
     def outputs(self) -> OutputMap:
-        """Nothing: the base class asks for them in clear after each update; the events bring them masked."""
+        """Nothing: the base class reads them in plain text after each update; the events contain them masked."""
         return {}
 
     def info(self, show_secrets: bool = False) -> UpdateSummary | None:  # noqa: ARG002
-        """No more than that the update succeeded: the base class reads the history back, which nobody here needs."""
+        """Only that the update succeeded: the base class reads the history for it, which is not needed here."""
         return UpdateSummary("update", datetime.now(UTC), "", {}, {}, "succeeded")
 
 
 class Engine:
-    """The engine at work on the stack of a reader."""
+    """Updates and previews of one stack."""
 
     def __init__(self, reader: PulumiCli) -> None:
         self._reader = reader
@@ -224,7 +224,7 @@ class Engine:
         run = Run()
 
         def see(event: EngineEvent) -> None:
-            run.see(event)
+            run.record(event)
             on_event(event)
 
         try:
@@ -233,22 +233,22 @@ class Engine:
         except ConcurrentUpdateError as error:
             raise Locked(parse_lock_owners(str(error))) from None
         except CommandError:
-            self._blame(run)
+            self._record_failure(run)
         return run
 
-    def _blame(self, run: Run) -> None:
+    def _record_failure(self, run: Run) -> None:
         result = self._cli.result
         run.exit_code = result.code if result else 1
         if run.exit_code < 0:
-            run.errors.append(f"the engine was ended by {signal.Signals(-run.exit_code).name}")
+            run.errors.append(f"the engine was stopped by {signal.Signals(-run.exit_code).name}")
         elif run.cancelled:
-            run.errors = ["it was cancelled"]  # what plugins say about being stopped is no news
+            run.errors = ["it was cancelled"]  # plugins' messages about being stopped add nothing
         elif result and not run.errors:
-            run.errors = [self._reader.explain(plain(result.stderr.strip() or result.stdout.strip()))]
+            run.errors = [self._reader.explain(strip_colour(result.stderr.strip() or result.stdout.strip()))]
 
     @contextmanager
     def _signals(self, run: Run) -> Iterator[None]:
-        """A terminal's Ctrl-C reaches the engine by itself, SIGTERM does not; it ends in order on both."""
+        """A terminal sends Ctrl-C to the engine too; SIGTERM has to be forwarded. The engine ends in order on both."""
 
         def stop(number: int, _frame: object) -> None:
             run.cancelled = True
@@ -267,13 +267,13 @@ class Engine:
         self._cli.interrupt()
 
     def break_lock(self) -> None:
-        self._reader.ask("cancel", "--yes", "--stack", self._reader.stack)
+        self._reader.run("cancel", "--yes", "--stack", self._reader.stack)
 
-    def adopt(self, ids: Mapping[str, str], config_file: Path) -> None:
-        """Settle pending creates: import those with an id, forget the others. Looks at every resource."""
+    def import_or_forget(self, ids: Mapping[str, str], config_file: Path) -> None:
+        """Resolve pending creates: import those with an id, forget the others. Refreshes every resource."""
         pairs = [part for pair in ids.items() for value in pair for part in ("--import-pending-creates", value)]
-        self._reader.ask(
+        self._reader.run(
             "refresh", "--yes", "--skip-preview", "--clear-pending-creates", *pairs,
-            "--config-file", str(config_file), "--message", "settle what a killed run left pending",
+            "--config-file", str(config_file), "--message", "resolve what a killed run left pending",
             "--color", "never", "--stack", self._reader.stack,
         )  # fmt: skip

@@ -1,4 +1,4 @@
-"""What is true in the cluster: the database's schema level, the rollout, whether an object exists."""
+"""Reads the cluster: the database's schema level, rollouts, whether an object exists."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ decode_in_threads()
 _TIMEOUT = httpx.Timeout(10.0, connect=5.0)
 
 
-def _patient(seconds: float) -> httpx.Timeout:
-    """For an answer that comes bit by bit over this time."""
+def _stream_timeout(seconds: float) -> httpx.Timeout:
+    """For an answer that is streamed for this time."""
     return httpx.Timeout(10.0, connect=5.0, read=seconds + 10)
 
 
@@ -66,10 +66,10 @@ class Cluster:
 
     def rollouts(self, services: Sequence[Service]) -> list[Rollout]:
         """The Deployments of these services that exist."""
-        return [_rollout(found) for service in services if (found := self._deployment(service.name))]
+        return [_to_rollout(found) for service in services if (found := self._find_deployment(service.name))]
 
-    def settle(self, services: Sequence[Service], seconds: int) -> list[Rollout]:
-        """The Deployments once all are settled, or as they are when the time is up."""
+    def await_settled(self, services: Sequence[Service], seconds: int) -> list[Rollout]:
+        """Wait until all Deployments are settled; they are returned as they are when the time is over."""
         names = {service.name for service in services}
         rollouts = self.rollouts(services)
         if all(rollout.settled for rollout in rollouts):
@@ -77,8 +77,8 @@ class Cluster:
         current = {rollout.service: rollout for rollout in rollouts}
 
         deployments = f"/apis/apps/v1/namespaces/{self.namespace}/deployments"
-        for _, found in self.changes(deployments, seconds):
-            rollout = _rollout(Deployment.from_dict(found))
+        for _, found in self.watch_changes(deployments, seconds):
+            rollout = _to_rollout(Deployment.from_dict(found))
             if rollout.service in names:
                 current[rollout.service] = rollout
             if all(rollout.settled for rollout in current.values()):
@@ -86,16 +86,16 @@ class Cluster:
         return list(current.values())
 
     def await_terminated(self, deployment: str, seconds: float) -> list[str]:
-        """Wait until no pod of a Deployment is terminating; those that still are when the time is up."""
+        """Wait until no pod of a Deployment is terminating; returns those that still are when the time is over."""
 
         def terminating() -> list[str]:
-            found = (pod.metadata for pod in self._pods(deployment))
+            found = (pod.metadata for pod in self._list_pods(deployment))
             return [meta.name or "" for meta in found if meta and meta.deletionTimestamp]
 
         left = terminating()
         if left:
-            # The list is read again after each change: a pod may go between a list and the beginning of a watch.
-            for _ in self.changes(f"/api/v1/namespaces/{self.namespace}/pods", seconds):
+            # Listed again after each change: a pod may disappear between a list and the start of a watch.
+            for _ in self.watch_changes(f"/api/v1/namespaces/{self.namespace}/pods", seconds):
                 if not (left := terminating()):
                     break
         return left
@@ -103,9 +103,14 @@ class Cluster:
     def startup_seconds(self, services: Sequence[Service]) -> float | None:
         """How long the slowest running pod of these services took from its start to its first traffic.
 
-        None when none runs. A pod that was unready for a while counts until it was ready again.
+        None when none runs. For a pod that was unready meanwhile, until it was ready again.
         """
-        found = [seconds for service in services for pod in self._pods(service.name) for seconds in _startup(pod)]
+        found = [
+            seconds
+            for service in services
+            for pod in self._list_pods(service.name)
+            for seconds in _startup_seconds(pod)
+        ]
         return max(found, default=None)
 
     def find(self, kind: Any, name: str) -> Any:
@@ -114,33 +119,36 @@ class Cluster:
 
     @contextmanager
     def patient(self) -> Iterator[Client]:
-        """A client for answers that take long (a log as it is written)."""
-        with self._reached():
+        """A client without a read timeout, for streams such as a log."""
+        with self._translated_errors():
             yield Client(config=self._config, namespace=self.namespace, timeout=httpx.Timeout(None, connect=5.0))
 
     @contextmanager
     def http(self) -> Iterator[httpx.Client]:
-        """The API server as it is, for objects of any kind."""
-        with self._reached(), connect(self._config, ConnectionParams(timeout=_TIMEOUT)) as http:
+        """A plain HTTP client of the API server, for objects of any kind."""
+        with self._translated_errors(), connect(self._config, ConnectionParams(timeout=_TIMEOUT)) as http:
             yield http
 
-    def changes(self, path: str, seconds: float, **selection: str) -> Iterator[tuple[str, dict[str, Any]]]:
-        """What there is under an API path and every change of it, as (`ADDED`, object), until the time is up."""
+    def watch_changes(self, path: str, seconds: float, **selection: str) -> Iterator[tuple[str, dict[str, Any]]]:
+        """List and watch an API path, as (`ADDED`, object), until the time is over."""
         deadline = time.monotonic() + seconds
         with connect(self._config, ConnectionParams(timeout=_TIMEOUT)) as http:
             while (left := math.ceil(deadline - time.monotonic())) > 0:
-                asked = {**selection, "watch": "true", "timeoutSeconds": str(left)}
-                with self._reached(), http.stream("GET", path, params=asked, timeout=_patient(left)) as answer:
+                parameters = {**selection, "watch": "true", "timeoutSeconds": str(left)}
+                with (
+                    self._translated_errors(),
+                    http.stream("GET", path, params=parameters, timeout=_stream_timeout(left)) as answer,
+                ):
                     if answer.is_error:
                         answer.read()
-                        raise Refused(f"The cluster refuses ({answer.status_code}): {answer.text}")
+                        raise Refused(f"The API server refused the request ({answer.status_code}): {answer.text}")
                     for line in answer.iter_lines():
                         change = json.loads(line)
                         yield change["type"], change["object"]
 
     def schema_level(self, service: Service, commands: Commands) -> int | None:
-        """The database's level, asked in a ready pod of the service; None when there is none."""
-        pod = self._ready_pod(service.name)
+        """The database's level, from the command run in a ready pod of the service; None without one."""
+        pod = self._find_ready_pod(service.name)
         if pod is None:
             return None
         answer = ""
@@ -162,25 +170,25 @@ class Cluster:
         except LoadResourceError:
             raise Refused(
                 f"A killed run may have made {kind} {meta['name']} ({version}), a kind unknown here: "
-                "look whether it exists, then settle it with `pulumi refresh`."
+                "check whether it exists, then run `pulumi refresh`."
             ) from None
         name, namespace = meta["name"], meta.get("namespace") or "default"
         if not issubclass(resource, NamespacedResource):
             return name if self._get(resource, name, None) else None
         return f"{namespace}/{name}" if self._get(resource, name, namespace) else None
 
-    def _deployment(self, name: str) -> Deployment | None:
+    def _find_deployment(self, name: str) -> Deployment | None:
         return self.find(Deployment, name)
 
-    def _pods(self, service: str) -> list[Pod]:
-        deployment = self._deployment(service)
+    def _list_pods(self, service: str) -> list[Pod]:
+        deployment = self._find_deployment(service)
         if not deployment or not deployment.spec:
             return []
         labels = deployment.spec.selector.matchLabels or {}
         return self._call(lambda: list(self._client.list(Pod, labels=labels)))
 
-    def _ready_pod(self, service: str) -> str | None:
-        for pod in self._pods(service):
+    def _find_ready_pod(self, service: str) -> str | None:
+        for pod in self._list_pods(service):
             conditions = (pod.status and pod.status.conditions) or []
             ready = any(c.type == "Ready" and c.status == "True" for c in conditions)
             if ready and pod.metadata and not pod.metadata.deletionTimestamp:
@@ -194,8 +202,8 @@ class Cluster:
             )
         )
         if done.exit_code != 0:
-            told = (str(done.stderr or "").strip() or str(done.stdout or "").strip())[-400:]
-            raise Refused(f"`{shlex.join(argv)}` in pod {pod} ended with exit code {done.exit_code}: {told}")
+            output = (str(done.stderr or "").strip() or str(done.stdout or "").strip())[-400:]
+            raise Refused(f"`{shlex.join(argv)}` in pod {pod} ended with exit code {done.exit_code}: {output}")
         return str(done.stdout or "")
 
     def _get(self, kind: Any, name: str, namespace: str | None) -> Any:
@@ -210,15 +218,15 @@ class Cluster:
         return self._call(read)
 
     def _call(self, work: Any) -> Any:
-        with self._reached():
+        with self._translated_errors():
             return work()
 
     @contextmanager
-    def _reached(self) -> Iterator[None]:
+    def _translated_errors(self) -> Iterator[None]:
         try:
             yield
         except ApiError as error:
-            raise Refused(f"The cluster refuses ({error.status.code}): {error.status.message}") from None
+            raise Refused(f"The API server refused the request ({error.status.code}): {error.status.message}") from None
         except httpx.HTTPError as error:
             where = getattr(self._config.cluster, "server", "?")
             raise Unreachable(f"The cluster at {where} cannot be reached: {error or type(error).__name__}") from None
@@ -228,7 +236,7 @@ class Unreachable(Refused):
     """No answer from the API server."""
 
 
-def _startup(pod: Pod) -> Iterator[float]:
+def _startup_seconds(pod: Pod) -> Iterator[float]:
     status = pod.status
     if status is None:
         return
@@ -239,7 +247,7 @@ def _startup(pod: Pod) -> Iterator[float]:
             yield (ready[0] - running.startedAt).total_seconds()
 
 
-def _rollout(deployment: Deployment) -> Rollout:
+def _to_rollout(deployment: Deployment) -> Rollout:
     meta, spec = deployment.metadata, deployment.spec
     status = deployment.status or DeploymentStatus()
     if not meta or not spec or not spec.template.spec:

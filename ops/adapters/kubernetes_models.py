@@ -1,7 +1,7 @@
-"""lightkube's models, decoded by several threads at once.
+"""Makes the decoding of lightkube's models safe for threads.
 
-A class of them gets ready when it is first met, and says that it is before it is: a second thread then fails on what
-is not there yet (lightkube 0.22, core/dataclasses_dict.py).
+A model class is set up at its first use, and marked as set up too early: a second thread then fails on a missing
+attribute (lightkube 0.22, core/dataclasses_dict.py).
 """
 
 from __future__ import annotations
@@ -10,16 +10,16 @@ import threading
 
 from lightkube.core.dataclasses_dict import DataclassDictMixIn
 
-_one_at_a_time = threading.RLock()
-_get_ready = DataclassDictMixIn._setup.__func__
+_lock = threading.RLock()
+_set_up = DataclassDictMixIn._setup.__func__
 
 
-def _get_ready_alone(cls: type[DataclassDictMixIn]) -> None:
-    if cls._valid_params is None:  # what is set last
-        with _one_at_a_time:
-            _get_ready(cls)
+def _set_up_locked(cls: type[DataclassDictMixIn]) -> None:
+    if cls._valid_params is None:  # set last
+        with _lock:
+            _set_up(cls)
 
 
 def decode_in_threads() -> None:
-    """From now on, threads wait for each other there."""
-    DataclassDictMixIn._setup = classmethod(_get_ready_alone)  # type: ignore[method-assign]
+    """Set model classes up under a lock from now on."""
+    DataclassDictMixIn._setup = classmethod(_set_up_locked)  # type: ignore[method-assign]

@@ -1,4 +1,4 @@
-"""An image's digest and labels, asked of its registry by the OCI distribution API."""
+"""Reads an image's digest and labels from its registry, by the OCI distribution API."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class Image:
 
 
 def resolve(reference: str) -> Image:
-    """The image with its digest and labels. A tag is resolved; a digest is checked to be there."""
+    """The image with its digest and labels. A tag is resolved; a digest is checked to exist."""
     match = _REFERENCE.fullmatch(reference)
     if not match or not re.search(r"[.:]|^localhost$", match["host"]):
         raise Refused(
@@ -83,10 +83,10 @@ def resolve(reference: str) -> Image:
         body = registry.get(f"manifests/{wanted}", (*_INDEXES, *_MANIFESTS))
         digest = f"sha256:{hashlib.sha256(body).hexdigest()}"
         if match["digest"] and digest != match["digest"]:
-            raise Refused(f"{reference}: the registry answered with {digest} instead.")
+            raise Refused(f"{reference}: the registry returned {digest} instead.")
         manifest: dict[str, Any] = json.loads(body)
         if "manifests" in manifest:
-            manifest = json.loads(registry.get(f"manifests/{_runnable(reference, manifest)}", _MANIFESTS))
+            manifest = json.loads(registry.get(f"manifests/{_find_image(reference, manifest)}", _MANIFESTS))
         labels: dict[str, str] = {}
         if "config" in manifest:
             described = json.loads(registry.get(f"blobs/{manifest['config']['digest']}", ("*/*",)))
@@ -94,8 +94,8 @@ def resolve(reference: str) -> Image:
     return Image(f"{host}/{path}@{digest}", labels)
 
 
-def _runnable(reference: str, index: Mapping[str, Any]) -> str:
-    """The first real image of an index: attestations stand there too, for an unknown platform."""
+def _find_image(reference: str, index: Mapping[str, Any]) -> str:
+    """The first image of an index; attestations, which have an unknown platform, are skipped."""
     for item in index["manifests"]:
         if item.get("platform", {}).get("os") not in (None, "unknown"):
             return item["digest"]
@@ -120,10 +120,10 @@ class _Registry:
 
     def get(self, what: str, accept: tuple[str, ...]) -> bytes:
         try:
-            answer = self._ask(what, accept)
+            answer = self._request(what, accept)
             if answer.status_code == 401 and not self._headers:
                 self._headers = self._login(answer.headers.get("www-authenticate", ""))
-                answer = self._ask(what, accept)
+                answer = self._request(what, accept)
         except httpx.HTTPError as error:
             raise Refused(f"The registry {self._host} cannot be reached: {error}") from None
         if answer.status_code == 404:
@@ -137,22 +137,24 @@ class _Registry:
             raise Refused(f"The registry {self._host} answered {answer.status_code} for {self._path}.")
         return answer.content
 
-    def _ask(self, what: str, accept: tuple[str, ...]) -> httpx.Response:
+    def _request(self, what: str, accept: tuple[str, ...]) -> httpx.Response:
         headers = {**self._headers, "Accept": ", ".join(accept)}
         return self._client.get(f"{self._base}/{what}", headers=headers)
 
     def _login(self, challenge: str) -> dict[str, str]:
-        user = _credentials(self._host)
+        user = _read_credentials(self._host)
         kind, _, rest = challenge.partition(" ")
         if kind.lower() == "basic" and user:
             return {"Authorization": _basic(*user)}
-        asked = dict(re.findall(r'(\w+)="([^"]*)"', rest))
-        if kind.lower() != "bearer" or "realm" not in asked:
+        challenge_values = dict(re.findall(r'(\w+)="([^"]*)"', rest))
+        if kind.lower() != "bearer" or "realm" not in challenge_values:
             return {}
-        realm = urlsplit(asked.pop("realm"))
+        realm = urlsplit(challenge_values.pop("realm"))
         if realm.scheme != urlsplit(self._base).scheme and realm.scheme != "https":
-            raise Refused(f"The registry {self._host} asks for the password over {realm.scheme}: not sent.")
-        params = {"scope": f"repository:{self._path}:pull", **asked}
+            raise Refused(
+                f"The registry {self._host} asks for the password over {realm.scheme} without encryption: not sent."
+            )
+        params = {"scope": f"repository:{self._path}:pull", **challenge_values}
         headers = {"Authorization": _basic(*user)} if user else {}
         answer = self._client.get(realm.geturl(), params=params, headers=headers)
         if answer.is_error:
@@ -165,7 +167,7 @@ def _basic(user: str, password: str) -> str:
     return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
 
 
-def _credentials(host: str) -> tuple[str, str] | None:
+def _read_credentials(host: str) -> tuple[str, str] | None:
     """User and password from the docker configuration: a credential helper, else what is stored there."""
     folder = Path(os.environ.get("DOCKER_CONFIG") or Path.home() / ".docker")
     try:
@@ -175,7 +177,7 @@ def _credentials(host: str) -> tuple[str, str] | None:
     except ValueError as error:
         raise Refused(f"{folder / 'config.json'} is not JSON: {error}") from None
     if helper := config.get("credHelpers", {}).get(host) or config.get("credsStore"):
-        return _from_helper(helper, host)
+        return _ask_helper(helper, host)
     stored = config.get("auths", {}).get(host, {}).get("auth")
     if not stored:
         return None
@@ -183,14 +185,14 @@ def _credentials(host: str) -> tuple[str, str] | None:
     return user, password
 
 
-def _from_helper(helper: str, host: str) -> tuple[str, str] | None:
+def _ask_helper(helper: str, host: str) -> tuple[str, str] | None:
     try:
-        asked = subprocess.run(
+        done = subprocess.run(
             [f"docker-credential-{helper}", "get"], input=host, capture_output=True, text=True, check=False
         )
     except FileNotFoundError:
         raise Refused(f"The docker configuration names docker-credential-{helper}, which is not on PATH.") from None
-    if asked.returncode != 0:
+    if done.returncode != 0:
         return None
-    found = json.loads(asked.stdout)
+    found = json.loads(done.stdout)
     return found["Username"], found["Secret"]

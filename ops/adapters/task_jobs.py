@@ -1,7 +1,7 @@
-"""Runs a task of the project's image in the cluster, where the database and the backup store can be reached.
+"""Runs a task of the project's image as a Job in the cluster.
 
-The operator's machine needs neither their credentials nor a way to them: the pod is made from a CronJob's
-template, which has both.
+The pod is made from a CronJob's template, which has credentials of and routes to the database and the backup store:
+the operator's machine needs neither.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from ops.adapters.cluster import Cluster
 from ops.errors import OpsError, Refused
 
 TOOLBOX = "restore"
-"""The suspended CronJob that tasks with the backup store and the database are run from."""
+"""The suspended CronJob whose template tasks on the backup store and the database use."""
 CREDENTIALS = "credentials"
 """The one for tasks that administer the servers' users."""
 RESTORE_TEST = "restore-test"
-_ONLY_LOOK = {("backup", "list"), ("backup", "gate"), ("backup", "cleanup"), ("restore", "state")}
-"""Tasks that need no volume to work on: they start sooner without one."""
+_WITHOUT_VOLUME = {("backup", "list"), ("backup", "gate"), ("backup", "cleanup"), ("restore", "state")}
+"""Tasks that need no volume: they start sooner without one."""
 _KEEP_SECONDS = 600
 _START_SECONDS = 120
 _LABEL = "runbook/task"
@@ -36,7 +36,7 @@ Say = Callable[[str], None]
 
 
 class TaskFailed(OpsError):
-    """The task ran and failed; `code` is its own word for why."""
+    """The task ran and failed; `code` is the task's error code."""
 
     def __init__(self, message: str, code: str | None = None) -> None:
         super().__init__(message)
@@ -50,29 +50,29 @@ class Tasks:
         self._cluster, self._say = cluster, say
 
     def run(self, *words: str) -> Any:
-        """What `python -m tasks WORDS --json` prints, run in the cluster; progress goes to `say`."""
-        return self._ran(CREDENTIALS if words[0] == CREDENTIALS else TOOLBOX, words, {"": words})
+        """Run `python -m tasks WORDS --json` in the cluster: its result; progress is passed to `say`."""
+        return self._run_job(CREDENTIALS if words[0] == CREDENTIALS else TOOLBOX, words, {"": words})
 
-    def prove(self, backup: str | None) -> Any:
+    def run_restore_test(self, backup: str | None) -> Any:
         """One restore test, of this backup or of the newest."""
         words = ("restore", "test-begin", *(("--backup", backup) if backup else ()))
-        return self._ran(RESTORE_TEST, words, {"begin": words})
+        return self._run_job(RESTORE_TEST, words, {"begin": words})
 
-    def _ran(self, template: str, words: Sequence[str], commands: Mapping[str, Sequence[str]]) -> Any:
+    def _run_job(self, template: str, words: Sequence[str], commands: Mapping[str, Sequence[str]]) -> Any:
         with self._cluster.patient() as client:
-            job = self._running(client, words) or self._start(client, template, words, commands)
+            job = self._find_running(client, words) or self._start(client, template, words, commands)
             result = self._follow(client, job)
-            # Its volume goes only with it. One that failed is left to be looked at for a while.
+            # Its volume is deleted with it. A failed one is kept for ten minutes.
             with suppress(ApiError):
                 client.delete(Job, job, cascade=CascadeType.BACKGROUND)
             return result
 
-    def _running(self, client: Client, words: Sequence[str]) -> str | None:
-        """The Job of a command that was killed here: it went on without us."""
-        for pod in client.list(Pod, labels={_LABEL: _mark(words)}):
-            if pod.metadata and pod.metadata.labels and not _ended(pod):
+    def _find_running(self, client: Client, words: Sequence[str]) -> str | None:
+        """The Job of an earlier command that was killed while its Job went on."""
+        for pod in client.list(Pod, labels={_LABEL: _hash_words(words)}):
+            if pod.metadata and pod.metadata.labels and not _has_ended(pod):
                 job = pod.metadata.labels[_JOB_NAME]
-                self._say(f"Following {job}, which runs already.")
+                self._say(f"Following {job}, which already runs.")
                 return job
         return None
 
@@ -91,13 +91,13 @@ class Tasks:
             if argv:
                 container["command"] = ["python3", "-m", "tasks", *argv, "--json"]
                 container.pop("args", None)
-        if words[:2] in _ONLY_LOOK:
+        if words[:2] in _WITHOUT_VOLUME:
             for volume in pod["volumes"]:
                 if volume.pop("ephemeral", None):
                     volume["emptyDir"] = {}
         name = f"{'-'.join(words[:2])}-{secrets.token_hex(3)}"
         metadata = made["spec"]["template"]["metadata"]
-        metadata["labels"][_LABEL] = _mark(words)
+        metadata["labels"][_LABEL] = _hash_words(words)
         job = {
             "metadata": {"name": name, "namespace": self._cluster.namespace, "labels": metadata["labels"]},
             "spec": {**made["spec"], "ttlSecondsAfterFinished": _KEEP_SECONDS, "backoffLimit": 0},
@@ -106,42 +106,42 @@ class Tasks:
         return name
 
     def _follow(self, client: Client, job: str) -> Any:
-        """The log of its containers, one after another as they run, and the last one's result."""
-        pod = self._pod(job)
+        """Print the logs of its containers in the order in which they run; the last one's result."""
+        pod = self._await_pod(job)
         name, spec = pod["metadata"]["name"], pod["spec"]
         steps = [item["name"] for item in spec.get("initContainers", ()) if item.get("restartPolicy") != "Always"]
         result: Any = None
         for container in (*steps, *(item["name"] for item in spec["containers"])):
-            self._until(job, container, "running", "terminated")
+            self._await_container(job, container, "running", "terminated")
             result = None
-            told: list[str] = []
+            printed: list[str] = []
             for line in client.log(name, container=container, follow=True, newlines=False):
-                parsed = _result(line)
+                parsed = _parse_result(line)
                 if parsed is None:
                     self._say(f"  {line}")
-                    told.append(line)
+                    printed.append(line)
                 else:
                     result = parsed
-            ended = self._until(job, container, "terminated")["terminated"]
+            ended = self._await_container(job, container, "terminated")["terminated"]
             if ended["exitCode"] != 0:
-                raise _failure(f"{job} ({container})", result, ended, told)
+                raise _to_error(f"{job} ({container})", result, ended, printed)
         return result
 
-    def _pod(self, job: str) -> Mapping[str, Any]:
-        for kind, pod in self._pods(job, _START_SECONDS):
+    def _await_pod(self, job: str) -> Mapping[str, Any]:
+        for kind, pod in self._watch_pods(job, _START_SECONDS):
             if kind != "DELETED":
                 return pod
         look = f"kubectl -n {self._cluster.namespace} describe job {job}"
         raise TaskFailed(f"Job {job} got no pod within {_START_SECONDS} s, most often because of a quota: `{look}`.")
 
-    def _pods(self, job: str, seconds: float) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    def _watch_pods(self, job: str, seconds: float) -> Iterator[tuple[str, Mapping[str, Any]]]:
         path = f"/api/v1/namespaces/{self._cluster.namespace}/pods"
-        return self._cluster.changes(path, seconds, labelSelector=f"{_JOB_NAME}={job}")
+        return self._cluster.watch_changes(path, seconds, labelSelector=f"{_JOB_NAME}={job}")
 
-    def _until(self, job: str, container: str, *wanted: str) -> Mapping[str, Any]:
+    def _await_container(self, job: str, container: str, *wanted: str) -> Mapping[str, Any]:
         """The container's state once it is one of these."""
-        told = ""
-        for kind, pod in self._pods(job, _DAY):
+        last = ""
+        for kind, pod in self._watch_pods(job, _DAY):
             status = pod["status"]
             states = {
                 item["name"]: item["state"]
@@ -150,14 +150,14 @@ class Tasks:
             state = states.get(container, {})
             if any(key in state for key in wanted):
                 return state
-            # A step before it failed, or its time was up.
+            # An earlier container failed, or the deadline passed.
             if kind == "DELETED" or status.get("phase") in ("Failed", "Succeeded"):
-                why = status.get("message") or status.get("reason") or "its pod ended before"
+                why = status.get("message") or status.get("reason") or "its pod ended earlier"
                 raise TaskFailed(f"{job}: {container} never ran: {why}")
             waits = state.get("waiting", {})
             news = f"{waits.get('reason', '')} {waits.get('message', '')}".strip()
-            if news and waits.get("reason") not in ("PodInitializing", "ContainerCreating") and news != told:
-                told = news
+            if news and waits.get("reason") not in ("PodInitializing", "ContainerCreating") and news != last:
+                last = news
                 self._say(f"  {container} waits: {news}")
         raise TaskFailed(f"{job}: {container} did not run within a day")
 
@@ -165,7 +165,7 @@ class Tasks:
 _DAY = 86400
 
 
-def _ended(pod: Pod) -> bool:
+def _has_ended(pod: Pod) -> bool:
     """Also before its phase says so."""
     statuses = (pod.status and pod.status.containerStatuses) or []
     over = bool(statuses) and all(item.state and item.state.terminated for item in statuses)
@@ -173,11 +173,11 @@ def _ended(pod: Pod) -> bool:
     return over or failed or bool(pod.metadata and pod.metadata.deletionTimestamp)
 
 
-def _mark(words: Sequence[str]) -> str:
+def _hash_words(words: Sequence[str]) -> str:
     return hashlib.sha256("\0".join(words).encode()).hexdigest()[:16]
 
 
-def _result(line: str) -> Any:
+def _parse_result(line: str) -> Any:
     """A task's result is a line of JSON; everything else is progress."""
     if not line.startswith(("{", "[")):
         return None
@@ -187,11 +187,11 @@ def _result(line: str) -> Any:
         return None
 
 
-def _failure(what: str, result: Any, ended: Mapping[str, Any], told: Sequence[str]) -> OpsError:
+def _to_error(what: str, result: Any, ended: Mapping[str, Any], printed: Sequence[str]) -> OpsError:
     error = result.get("error") if isinstance(result, Mapping) else None
     if isinstance(error, Mapping):
         failed = TaskFailed(str(error.get("message")), str(error.get("code")))
         return Refused(str(failed)) if ended["exitCode"] == 2 else failed
     reason = f" ({ended['reason']})" if ended.get("reason") not in (None, "Error") else ""
-    tail = "\n".join(told[-10:])
+    tail = "\n".join(printed[-10:])
     return TaskFailed(f"{what} ended with exit code {ended['exitCode']}{reason}:\n{tail}")

@@ -125,7 +125,7 @@ class FailureWatch:
         path = f"{api}/namespaces/{cluster.namespace}/{plural}"
         while not self._over.is_set():
             try:
-                for kind, item in cluster.changes(path, _WATCH_SECONDS):
+                for kind, item in cluster.watch_changes(path, _WATCH_SECONDS):
                     if self._over.is_set():
                         return
                     if kind in ("ADDED", "MODIFIED"):

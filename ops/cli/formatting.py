@@ -1,4 +1,4 @@
-"""What `history` and `diff` find out, and how it looks on a terminal."""
+"""Rows of `history`, `diff`, backups and rotations, and their tables on a terminal."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from ops.stack.session import Session
 Row = Mapping[str, Any]
 
 
-def history(session: Session, size: int, page: int) -> list[dict[str, Any]]:
-    return [row(entry) for entry in session.reader.history(size, page)]
+def list_history(session: Session, size: int, page: int) -> list[dict[str, Any]]:
+    return [history_row(entry) for entry in session.reader.read_history(size, page)]
 
 
-def row(entry: Entry) -> dict[str, Any]:
+def history_row(entry: Entry) -> dict[str, Any]:
     release = entry.written
     return {
         "revision": entry.revision,
@@ -46,28 +46,28 @@ def print_history(rows: Sequence[Row]) -> None:
 def _cells(item: Row) -> tuple[str, ...]:
     return (
         str(item["revision"] or "-"),
-        local(item["when"]),
+        local_time(item["when"]),
         item["who"] or "-",
         f"{item['action']} of {item['rollbackOf']}" if item["rollbackOf"] else item["action"],
-        shorter(item["image"]),
+        shorten_image(item["image"]),
         str(item["git"] or "-")[:10],
-        levels(item["schema"]),
+        format_levels(item["schema"]),
         item["result"],
         "-" if item["seconds"] is None else f"{item['seconds']} s",
     )
 
 
-def diff(session: Session, revision: int) -> list[dict[str, Any]]:
+def list_differences(session: Session, revision: int) -> list[dict[str, Any]]:
     """What differs between that revision and now: image, schema, services and commands."""
-    from ops.decisions import releases
+    from ops.decisions.rollback_target import describe_missing_revision, differences
     from ops.stack import stack_file
 
     past = session.history()
     entry = next((item for item in past.updates() if item.revision == revision), None)
     if entry is None:
-        raise Refused(releases.no_such_revision(past, revision))
+        raise Refused(describe_missing_revision(past, revision))
     now = stack_file.read(session.file).config
-    found = releases.differences(entry.config, now)
+    found = differences(entry.config, now)
     return [{"path": path, "then": then, "now": current} for path, then, current in found]
 
 
@@ -89,12 +89,12 @@ def print_table(head: Sequence[str], rows: Sequence[Sequence[str]], *, err: bool
     typer.echo("\n".join(lines[1:]), err=err)
 
 
-def local(when: str) -> str:
-    """A moment in the reader's own time zone."""
+def local_time(when: str) -> str:
+    """In the local time zone."""
     return f"{datetime.fromisoformat(when).astimezone():%Y-%m-%d %H:%M:%S}"
 
 
-def shorter(image: str | None) -> str:
+def shorten_image(image: str | None) -> str:
     """The image with twelve digits of its digest."""
     if not image:
         return "-"
@@ -102,7 +102,7 @@ def shorter(image: str | None) -> str:
     return f"{name.rsplit('/', 1)[-1]}@{digest[:12]}" if digest else name
 
 
-def levels(schema: Mapping[str, int] | None) -> str:
+def format_levels(schema: Mapping[str, int] | None) -> str:
     if not schema:
         return "-"
     return str(schema["min"]) if schema["min"] == schema["max"] else f"{schema['min']} to {schema['max']}"
@@ -112,12 +112,12 @@ def _text(value: object) -> str:
     return "-" if value is None else str(value)
 
 
-def of_backup(item: Row) -> str:
-    """What putting a backup in the live database's place means."""
+def describe_restore(item: Row) -> str:
+    """What a restore in place does to the data."""
     level = "" if item["schema_level"] is None else f", schema level {item['schema_level']}"
     return (
-        f"The database becomes what it was in backup {item['id']} ({local(item['created_at'])}{level}). What was "
-        "written since goes: a safety backup of it is made first. Customers see the maintenance page meanwhile."
+        f"Backup {item['id']} ({local_time(item['created_at'])}{level}) replaces the live database. What was written "
+        "since is lost, except in the safety backup that is made first. Customers see the maintenance page meanwhile."
     )
 
 
@@ -128,13 +128,13 @@ def print_backups(rows: Sequence[Row]) -> None:
 
 def _backup_cells(item: Row) -> tuple[str, ...]:
     release, test = item["release"] or {}, item["last_test"]
-    proven = local(item["proven_at"]) if item["proven_at"] else "not yet"
+    proven = local_time(item["proven_at"]) if item["proven_at"] else "not yet"
     if test and test["result"] != "passed":
-        proven = f"FAILED {local(test['at'])}: {test['reason']}"
+        proven = f"FAILED {local_time(test['at'])}: {test['reason']}"
     return (
         item["id"],
-        local(item["created_at"]),
-        size(item["size_bytes"]),
+        local_time(item["created_at"]),
+        format_size(item["size_bytes"]),
         _text(item["schema_level"]),
         _text(release.get("revision")),
         proven,
@@ -157,28 +157,28 @@ _COMES = {
 
 def _rotation_cells(item: Row) -> tuple[str, ...]:
     users = item["previousUsedBy"]
-    told = "-" if users is None else ", ".join(f"{one['role']} x{one['count']}" for one in users) or "nobody"
+    clients = "-" if users is None else ", ".join(f"{one['role']} x{one['count']}" for one in users) or "none"
     return (
         item["secret"],
         item["kind"],
         str(item["period"]),
         item["phase"] + (f": {item['failure']}" if item["failure"] else ""),
-        days(item["ageSeconds"]),
-        days(item["maxAgeSeconds"]),
-        _COMES[item["next"]["action"]] + local(item["next"]["when"]),
-        told,
+        format_days(item["ageSeconds"]),
+        format_days(item["maxAgeSeconds"]),
+        _COMES[item["next"]["action"]] + local_time(item["next"]["when"]),
+        clients,
     )
 
 
-def days(seconds: float) -> str:
-    """A span as people count it."""
+def format_days(seconds: float) -> str:
+    """Hours below two days, else days."""
     if seconds < 2 * 86400:
         return f"{seconds / 3600:.0f} h"
     return f"{seconds / 86400:.0f} days"
 
 
-def size(count: int) -> str:
-    """Bytes as people read them."""
+def format_size(count: int) -> str:
+    """Bytes with a binary unit."""
     number, unit = float(count), "B"
     for unit in ("B", "KiB", "MiB", "GiB", "TiB"):
         if number < 1024 or unit == "TiB":

@@ -1,4 +1,4 @@
-"""`runbook maintenance on|off` (HerbisVeritas "Emergency Commands")."""
+"""`runbook maintenance on|off|status` (HerbisVeritas "Emergency Commands")."""
 
 from __future__ import annotations
 
@@ -6,54 +6,48 @@ from typing import Annotated
 
 import typer
 
-from ops.cli.common import (
-    HERE,
-    AsJson,
-    BreakLock,
-    Cwd,
-    Stack,
-    Yes,
-    lock_policy,
-    open_session,
-    print_result,
-    report_errors,
-)
-from ops.errors import EXIT_CODES
+from ops.cli.common import READS, Invocation, command
 
-app = typer.Typer(help="A page with status 503 in the services' place.", no_args_is_help=True)
+app = typer.Typer(help="Serve a maintenance page (status 503) instead of the services.", no_args_is_help=True)
 
 
-@app.command(epilog="[bold]Example[/]: runbook maintenance on 'moving the database'\n\n" + EXIT_CODES)
+@command(app, examples="runbook maintenance on 'moving the database'")
 def on(
-    reason: Annotated[str, typer.Argument(help="Why; customers are not shown it.")],
-    retry_after: Annotated[int, typer.Option(min=1, metavar="SECONDS", help="What clients are told to wait.")] = 120,
-    break_lock: BreakLock = False,
-    yes: Yes = False,
-    stack: Stack = None,
-    cwd: Cwd = HERE,
-    as_json: AsJson = False,
+    call: Invocation,
+    reason: Annotated[str, typer.Argument(help="Why; customers do not see it.")],
+    retry_after: Annotated[int, typer.Option(min=1, metavar="SECONDS", help="The page's Retry-After.")] = 120,
 ) -> None:
-    """Customers get the maintenance page. The services' pods stay and are checked as ever."""
+    """Show customers the maintenance page. The services' pods keep running and are checked as before."""
     from ops.commands import maintenance
     from settings import Maintenance
 
-    with report_errors(as_json):
-        wanted = Maintenance(reason=reason, retry_after_seconds=retry_after)
-        done = maintenance.switch(open_session(cwd, stack), lock_policy(break_lock, yes), wanted)
-        print_result(done, as_json, f"Maintenance mode is on ({reason}): `runbook maintenance off` ends it.")
+    session = call.open_session()
+    call.require_confirmation("Show every customer the maintenance page?")
+    wanted = Maintenance(reason=reason, retry_after_seconds=retry_after)
+    done = maintenance.switch_maintenance(session, call.lock_policy(), wanted)
+    call.report(done, f"Maintenance mode is on ({reason}): `runbook maintenance off` ends it.")
 
 
-@app.command(epilog="[bold]Example[/]: runbook maintenance off\n\n" + EXIT_CODES)
-def off(
-    break_lock: BreakLock = False,
-    yes: Yes = False,
-    stack: Stack = None,
-    cwd: Cwd = HERE,
-    as_json: AsJson = False,
-) -> None:
-    """Customers reach the services again."""
+@command(app, examples="runbook maintenance off")
+def off(call: Invocation) -> None:
+    """Route customers to the services again."""
     from ops.commands import maintenance
 
-    with report_errors(as_json):
-        done = maintenance.switch(open_session(cwd, stack), lock_policy(break_lock, yes), None)
-        print_result(done, as_json, "Maintenance mode is off.")
+    done = maintenance.switch_maintenance(call.open_session(), call.lock_policy(), None)
+    call.report(done, "Maintenance mode is off.")
+
+
+@command(
+    app,
+    options=READS,
+    examples="runbook maintenance status\nrunbook maintenance status --json | jq .state",
+    exit_codes="Exit codes: 0 off; 1 on.",
+)
+def status(call: Invocation) -> None:
+    """Show whether maintenance mode is on, and why."""
+    from ops.commands import maintenance
+
+    found = maintenance.read_maintenance(call.open_session())
+    it = found["maintenance"]
+    call.show(found, f"Maintenance mode is on: {it['reason']}" if it else "Maintenance mode is off.")
+    raise typer.Exit(1 if it else 0)

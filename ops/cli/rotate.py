@@ -1,4 +1,4 @@
-"""`runbook rotate` (HerbisVeritas "Rotation Clés Sécurité", runbook-de-production §4)."""
+"""`runbook rotate start|status|due|emergency` (HerbisVeritas "Rotation Clés Sécurité", runbook-de-production §4)."""
 
 from __future__ import annotations
 
@@ -7,98 +7,102 @@ from typing import Annotated, Any
 
 import typer
 
-from ops.cli.common import (
-    HERE,
-    AsJson,
-    BreakLock,
-    Cwd,
-    Stack,
-    Yes,
-    confirm,
-    lock_policy,
-    open_session,
-    print_json,
-    print_result,
-    report_errors,
+from ops.cli.common import READS, Invocation, command
+from ops.cli.renamed import RenamedGroup
+
+
+class _Group(RenamedGroup):
+    modes = {"--due": "due", "--emergency": "emergency", "status": "status"}
+
+    def choose(self, args: Sequence[str]) -> str:  # noqa: ARG002
+        return "start"
+
+
+app = typer.Typer(cls=_Group, help="Replace secrets without a failed request.", no_args_is_help=True)
+_NAMES = typer.Argument(metavar="NAME…", help="Secrets, or the first characters of their names.")
+
+
+@command(
+    app,
+    options=READS,
+    exit_codes="",
+    examples="runbook rotate status\nrunbook rotate status --json | jq '.[].ageSeconds'",
 )
-from ops.errors import EXIT_CODES, Refused
-
-EXAMPLES = (
-    "[bold]Examples[/]: runbook rotate jwt-secret database-url\n\nrunbook rotate stripe-webhook < new-secret\n\n"
-    "runbook rotate --due\n\nrunbook rotate status\n\n"
-    "runbook rotate --emergency --reason 'laptop stolen'\n\n" + EXIT_CODES
-)
-STATUS = "status"
-
-
-def rotate(
-    names: Annotated[
-        list[str] | None, typer.Argument(metavar="[NAME…|status]", help="Secrets, or how their names begin.")
-    ] = None,
-    due: Annotated[bool, typer.Option("--due", help="Advance what its schedule says, and only that.")] = False,
-    emergency: Annotated[
-        bool, typer.Option("--emergency", help="New values at once, old ones dead, everybody logged out.")
-    ] = False,
-    no_overlap: Annotated[
-        bool, typer.Option("--no-overlap", help="Retire the previous values at once, also of an overlap that runs.")
-    ] = False,
-    reason: Annotated[str, typer.Option(help="Why, for the incident record of an emergency.")] = "",
-    break_lock: BreakLock = False,
-    yes: Yes = False,
-    stack: Stack = None,
-    cwd: Cwd = HERE,
-    as_json: AsJson = False,
-) -> None:
-    """Replace secrets without a failed request: the new value is tried, then used, then the old one is retired.
-
-    The previous value is accepted for its overlap. A value that comes from outside is asked for without echo, or
-    read from standard input. A rotation that was killed is continued by the same command; one whose check fails
-    goes back to the previous value. `status` shows ages, what comes next and who still uses a previous value.
-    """
+def status(call: Invocation) -> None:
+    """Show the age of each secret, what comes next, and which clients still use a previous value."""
     from ops.cli import formatting
-    from ops.commands import emergency as emergencies
-    from ops.commands import rotate as rotating
     from ops.stack import rotation_status
+
+    call.show_rows(rotation_status.read_rotation_status(call.open_session()), formatting.print_rotations)
+
+
+@command(
+    app,
+    examples="runbook rotate start jwt-secret database-url\nrunbook rotate start stripe-webhook < new-secret\n"
+    "runbook rotate start jwt-secret --no-overlap",
+)
+def start(
+    call: Invocation,
+    names: Annotated[list[str], _NAMES],
+    no_overlap: Annotated[
+        bool,
+        typer.Option("--no-overlap", help="Retire the previous values at once, also of an overlap that runs."),
+    ] = False,
+) -> None:
+    """Rotate these secrets: the new value is tested, then used, then the previous one is retired.
+
+    The previous value is accepted for its overlap. A value that comes from outside is read without echo, or from
+    standard input. The same command continues a rotation that was killed; when a check fails, the previous value is
+    used again.
+    """
+    from ops.commands import rotate as rotating
     from ops.stack.secret_values import read_values
 
-    with report_errors(as_json):
-        wanted = names or []
-        session, policy = open_session(cwd, stack), lock_policy(break_lock, yes)
-        if wanted == [STATUS]:
-            rows = rotation_status.read_rotation_status(session)
-            print_json(rows) if as_json else formatting.print_rotations(rows)
-        elif due:
-            if wanted or emergency or no_overlap:
-                raise Refused("--due takes no names and no other way: it decides by the schedules.")
-            done = rotating.due(session, policy)
-            print_result(done, as_json, _due_line(done))
-        elif emergency:
-            done = emergencies.emergency(session, wanted, policy, reason, lambda these: yes or _agreed(these))
-            print_result(done, as_json, _emergency_line(done))
-        elif wanted:
-            done = rotating.rotate(session, wanted, policy, read_values, overlap=not no_overlap)
-            print_result(done, as_json, f"{', '.join(done['rotated'])}: rotated, {done['seconds']} s.")
-        else:
-            raise Refused("Say what to rotate: names, --due or --emergency; `runbook rotate status` lists them.")
+    session = call.open_session()
+    if no_overlap:
+        call.require_confirmation(f"Retire the previous values of {', '.join(names)} without an overlap?")
+    done = rotating.rotate(session, names, call.lock_policy(), read_values, overlap=not no_overlap)
+    call.report(done, f"{', '.join(done['rotated'])}: rotated, {done['seconds']} s.")
 
 
-def _agreed(names: Sequence[str]) -> bool:
-    typer.echo(
-        f"New values for {', '.join(names)}. The old ones die without an overlap and everybody is logged out.", err=True
-    )
-    return confirm("Rotate now?")
+@command(app, examples="runbook rotate due")
+def due(call: Invocation) -> None:
+    """Do what the schedules say, and only that: begin, continue or retire."""
+    from ops.commands import rotate as rotating
+
+    done = rotating.rotate_due(call.open_session(), call.lock_policy())
+    call.report(done, _describe_due(done))
 
 
-def _due_line(done: Any) -> str:
+@command(app, examples="runbook rotate emergency --reason 'laptop stolen'")
+def emergency(
+    call: Invocation,
+    names: Annotated[list[str] | None, typer.Argument(metavar="[NAME…]", help="Default: all.")] = None,
+    reason: Annotated[str, typer.Option(help="Why, for the incident record.")] = "",
+) -> None:
+    """Replace secrets at once because one leaked: no overlap, old values are revoked, all sessions end."""
+    from ops.commands import emergency as emergencies
+
+    def confirm(chosen: Sequence[str]) -> bool:
+        typer.echo(f"New values for {', '.join(chosen)}. Old values are revoked at once; all sessions end.", err=True)
+        return call.confirm("Rotate now?")
+
+    done = emergencies.rotate_at_once(call.open_session(), names or [], call.lock_policy(), reason, confirm)
+    call.report(done, _describe_emergency(done))
+
+
+def _describe_due(done: Any) -> str:
     lines = [f"{name}: {state['phase']}" for name, state in done["rotated"].items()] or ["Nothing is due."]
     for item in done["notDue"]:
-        need = "DUE, bring its value" if item["action"] == "give" else "not due"
+        need = f"DUE, run `runbook rotate start {item['secret']}`" if item["action"] == "give" else "not due"
         lines.append(f"{item['secret']}: {need} ({item['when'][:16]} UTC)")
     return "\n".join(lines)
 
 
-def _emergency_line(done: Any) -> str:
-    line = f"{', '.join(done['rotated'])}: the old values are dead, {done['seconds']} s. Record: {done['incident']}."
+def _describe_emergency(done: Any) -> str:
+    names = ", ".join(done["rotated"])
+    line = f"{names}: the old values are revoked, {done['seconds']} s. Record: {done['incident']}."
     if done["left"]:
-        line += f"\nRevoke at their provider, then `runbook rotate NAME --no-overlap`: {', '.join(done['left'])}"
+        left = ", ".join(done["left"])
+        line += f"\nRevoke at their provider, then `runbook rotate start NAME --no-overlap`: {left}"
     return line

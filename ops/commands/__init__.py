@@ -1,1 +1,1 @@
-"""What each command does: checks first, then the change, then the report."""
+"""The commands: checks first, then the change, then the report."""

@@ -1,4 +1,4 @@
-"""`runbook backup`: what the tasks of the stack's own image find and do, asked from the operator's machine."""
+"""`runbook backup`: runs the backup tasks in the cluster."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def create_backup(session: Session) -> dict[str, Any]:
 
 def test_restore(session: Session, backup: str | None) -> dict[str, Any]:
     """The evidence of a restore test made now, of this backup or the newest."""
-    return tasks_of(session).prove(backup)
+    return tasks_of(session).run_restore_test(backup)
 
 
 def clean_up(session: Session, *, dry_run: bool) -> dict[str, Any]:
@@ -59,12 +59,12 @@ def find_backup(backups: list[dict[str, Any]], wanted: str) -> Backup:
 
 
 def require_proof(session: Session, facts: StackContext, level: int) -> None:
-    """Refuse, before anything is changed, what the update's own gate would refuse: migrations without a proven backup.
+    """Refuse migrations without a proven backup, as the update's own gate would, before anything is changed.
 
-    `level` is the one the migrations lead to. Without a running stack there is nothing to ask yet.
+    `level` is the one the migrations lead to. Without a ready pod the gate in the update decides.
     """
     plan = facts.settings.backup
-    if plan is None or facts.database.source != "asked" or facts.database.low >= level:
+    if plan is None or facts.database.source != "measured" or facts.database.low >= level:
         return
     hours = str(plan.restore_test.max_age_hours)
     try:
@@ -73,6 +73,6 @@ def require_proof(session: Session, facts: StackContext, level: int) -> None:
         if failed.code != "not_proven":
             raise
         raise Refused(
-            f"{failed}\nNothing was changed. Prove a backup with `runbook backup verify`, or say why this release "
-            "migrates without one: --without-proof REASON."
+            f"{failed}\nNothing was changed. Prove a backup with `runbook backup verify`, or migrate without "
+            "one: --without-proof REASON."
         ) from None

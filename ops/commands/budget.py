@@ -1,4 +1,4 @@
-"""`runbook status --budget`: how long a rollback that nobody types can take, from trigger to healthy.
+"""`runbook status --budget`: how long an automatic rollback takes at most, from trigger to healthy.
 
 The numbers are the settings' own; how long a pod takes to start is measured on the pods that run (HerbisVeritas
 "Rollback Automatique (90 secondes)").
@@ -19,8 +19,8 @@ from settings.budget import rollback_budget
 from settings.monitoring import Monitoring
 
 
-def budget(session: Session) -> dict[str, Any]:
-    """The worst case and its parts; with the settings' start-up time where no pod can be asked."""
+def read_budget(session: Session) -> dict[str, Any]:
+    """The worst case and its parts; without a running pod, with the start-up time of the settings."""
     settings = load_settings(session.file)
     try:
         cluster = session.cluster(settings, stack_file.read(session.file).config)
@@ -36,11 +36,11 @@ def list_parts(settings: StackSettings, startup_seconds: float | None) -> dict[s
     monitoring = settings.monitoring or Monitoring()
     found = rollback_budget(monitoring, settings.application, startup_seconds)
     return {
-        "rollback_seconds": found.total,
-        "limit_seconds": found.limit,
+        "rollbackSeconds": found.total,
+        "limitSeconds": found.limit,
         "kept": found.kept,
-        "startup_seconds": monitoring.rollback.startup_seconds if startup_seconds is None else startup_seconds,
-        "startup_measured": startup_seconds is not None,
+        "startupSeconds": monitoring.rollback.startup_seconds if startup_seconds is None else startup_seconds,
+        "startupMeasured": startup_seconds is not None,
         "parts": [vars(part) for part in found.parts],
         "windows": dict(found.windows),
     }
@@ -48,13 +48,13 @@ def list_parts(settings: StackSettings, startup_seconds: float | None) -> dict[s
 
 def print_budget(found: Mapping[str, Any]) -> None:
     rows = [(part["name"], f"{part['seconds']:g} s", part["why"]) for part in found["parts"]]
-    total = (f"limit {found['limit_seconds']:g} s", "start-up time " + _origin(found))
-    print_table(("PART", "AT MOST", "WHY"), [*rows, ("total", f"{found['rollback_seconds']:g} s", "; ".join(total))])
+    total = (f"limit {found['limitSeconds']:g} s", "start-up time " + _origin(found))
+    print_table(("PART", "AT MOST", "WHY"), [*rows, ("total", f"{found['rollbackSeconds']:g} s", "; ".join(total))])
     print()
     print_table(("TRIGGER", "SEES IT FOR"), [(name, f"{seconds:g} s") for name, seconds in found["windows"].items()])
 
 
 def _origin(found: Mapping[str, Any]) -> str:
-    if found["startup_measured"]:
+    if found["startupMeasured"]:
         return "measured on the pods that run"
     return "as in runbook:monitoring.rollback.startupSeconds"

@@ -1,8 +1,9 @@
-"""`runbook deploy`: checks, one update, and the old version back when it fails."""
+"""`runbook deploy`: checks, one update, and the last good release again when it fails."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,9 +11,11 @@ from ops.adapters import registry
 from ops.adapters.automation import Run
 from ops.adapters.registry import Image
 from ops.commands import backups, health
-from ops.commands.update import LockPolicy, apply, clear_way
-from ops.decisions import releases
-from ops.decisions.releases import Database
+from ops.commands.update import LockPolicy, apply, prepare_update
+from ops.decisions.quarantine import find_quarantined, quarantine_change, with_quarantined
+from ops.decisions.release_state import find_resumable, last_good, next_revision
+from ops.decisions.rollback_target import rollback_changes
+from ops.decisions.schema_gate import Database, deploy_gate, exact_database, rollback_gate
 from ops.errors import Interrupted, OpsError, Refused, RolledBack, Stuck
 from ops.stack.history import RELEASE, Entry
 from ops.stack.locks import exclusive, whoami
@@ -24,7 +27,7 @@ from settings import Quarantined, Release
 
 @dataclass(frozen=True)
 class Wish:
-    """What the operator asked for."""
+    """The operator's options."""
 
     image: str
     git: str | None = None
@@ -38,43 +41,44 @@ class Wish:
 def deploy(session: Session, wish: Wish, policy: LockPolicy) -> dict[str, Any]:
     """Release an image. Returns what to report; raises an OpsError with the exit code otherwise."""
     with exclusive(session.file, f"deploy {wish.image}"):
-        facts = gather_context(session, lambda: registry.resolve(wish.image), decides="release")
-        release = plan(facts, wish)
+        with ThreadPoolExecutor(max_workers=1) as pool:
+            image = pool.submit(registry.resolve, wish.image)
+            facts = gather_context(session, decides="release")
+        release = plan(facts, wish, image.result())
         if not release.without_proof:
             backups.require_proof(session, facts, release.schema_.level)
-        new = facts.checked({RELEASE: release.to_config(), **releases.quarantine_change(facts.now.quarantine)})
-        clear_way(session, facts, policy)
+        new = facts.checked({RELEASE: release.to_config(), **quarantine_change(facts.now.quarantine)})
+        prepare_update(session, facts, policy)
         session.say(release.message, "bold")
         run = apply(session, facts.text, new, f"{release.message} by {whoami()}", policy)
         if not run.succeeded:
-            raise _undo(session, facts, new, release, run, policy)
+            raise _roll_back(session, facts, new, release, run, policy)
         return report(session, release, run)
 
 
-def plan(facts: StackContext, wish: Wish) -> Release:
+def plan(facts: StackContext, wish: Wish, image: Image) -> Release:
     """The release to write, or a Refused that says which check it failed."""
-    image: Image = facts.extra
     git = wish.git or image.git
     if not git:
         raise Refused(
-            f"{image.reference} does not say which commit it was built from: build it with the label "
+            f"{image.reference} has no label for the commit it was built from: build it with "
             f"{registry.GIT}, or give --git COMMIT."
         )
     schema = image.schema(wish.schema)
     digest = image.reference.rsplit("@", 1)[1]
-    bad = releases.quarantined(digest, facts.now.quarantine)
+    bad = find_quarantined(digest, facts.now.quarantine)
     if bad and not wish.allow_quarantined:
-        raise Refused(_quarantined(bad, facts))
-    # Without a ready pod nothing serves that the migration could break.
-    running = releases.last_good(facts.history) if facts.database.source == "asked" else None
-    resumed = releases.resumed(facts.now, image.reference, schema)
-    block = releases.deploy_gate(
+        raise Refused(_explain_quarantine(bad, facts))
+    # Without a ready pod, no running release can break during the migration.
+    running = last_good(facts.history) if facts.database.source == "measured" else None
+    resumed = find_resumable(facts.now, image.reference, schema)
+    block = deploy_gate(
         schema, running.release if running else None, facts.database, allow_downtime=wish.allow_downtime
     )
     if block and not resumed:  # a resumed release passed the gate before, and may have migrated since
         raise block.refusal()
     return Release(
-        revision=resumed.revision if resumed else releases.next_revision(facts.now),
+        revision=resumed.revision if resumed else next_revision(facts.now),
         image=image.reference,
         git=git,
         version=wish.version or image.version,
@@ -84,7 +88,7 @@ def plan(facts: StackContext, wish: Wish) -> Release:
     )
 
 
-def _quarantined(bad: Quarantined, facts: StackContext) -> str:
+def _explain_quarantine(bad: Quarantined, facts: StackContext) -> str:
     release = facts.now.release
     if release and release.action == "rollback" and not facts.now.finished:
         return (
@@ -93,37 +97,37 @@ def _quarantined(bad: Quarantined, facts: StackContext) -> str:
         )
     return (
         f"This image is quarantined since revision {bad.revision}: {bad.reason}\nDeploy another image, or "
-        "force it with --allow-quarantined REASON."
+        "add --allow-quarantined REASON."
     )
 
 
-def _undo(
+def _roll_back(
     session: Session, facts: StackContext, text: StackText, failed: Release, run: Run, policy: LockPolicy
 ) -> OpsError:
-    """Put the last good release back after a failed update; the error to end with."""
+    """Restore the last good release after a failed update; the error to end with."""
     why = run.why
-    good = releases.last_good(facts.history)
+    good = last_good(facts.history)
     if good is None or good.release is None:
         return Stuck(
             f"Revision {failed.revision} failed, and it is the first: there is nothing to roll back to."
-            f"\n{why}\nRepair the cause and run the same command again.",
+            f"\n{why}\nFix the cause and run the same command again.",
             run.causes,
         )
     database = _database_after(facts, failed)
-    if block := releases.rollback_gate(good.release, database):
+    if block := rollback_gate(good.release, database):
         return Stuck(
-            f"Revision {failed.revision} failed, and revision {good.release.revision} cannot be put back.\n"
+            f"Revision {failed.revision} failed, and revision {good.release.revision} cannot be restored.\n"
             f"{why}\n{block.why}\n{block.then}",
             run.causes,
         )
-    session.say(f"Revision {failed.revision} failed, putting back revision {good.release.revision}:\n{why}", "red")
+    session.say(f"Revision {failed.revision} failed; restoring revision {good.release.revision}:\n{why}", "red")
     try:
-        back = _put_back(session, facts, text, failed, good, run.gist, policy)
+        back = _restore_release(session, facts, text, failed, good, run.gist, policy)
     except Interrupted:
         return Interrupted(f"Revision {failed.revision} failed, and its rollback was stopped: run `runbook rollback`.")
     except OpsError as error:
-        told = f"Revision {failed.revision} failed, and its rollback failed too:\n{error}"
-        return Stuck(told, [*run.causes, *error.causes])
+        message = f"Revision {failed.revision} failed, and its rollback failed too:\n{error}"
+        return Stuck(message, [*run.causes, *error.causes])
     return RolledBack(
         f"Revision {failed.revision} failed and was rolled back: revision {back.revision} runs the image of "
         f"revision {good.release.revision} again ({session.seconds:.1f} s in all).\n{run.gist}",
@@ -132,18 +136,18 @@ def _undo(
 
 
 def _database_after(facts: StackContext, failed: Release) -> Database:
-    """The level after a failed update, whose migrations may or may not have run."""
+    """The schema level after a failed update, whose migrations may have run."""
     backend = facts.settings.application.services[0]
     try:
         level = facts.cluster.schema_level(backend, facts.settings.commands)
     except Refused:
         level = None
     if level is not None:
-        return releases.asked(level)
+        return exact_database(level)
     return Database(facts.database.low, max(facts.database.high, failed.schema_.level), "recorded")
 
 
-def _put_back(
+def _restore_release(
     session: Session,
     facts: StackContext,
     text: StackText,
@@ -155,9 +159,9 @@ def _put_back(
     quarantine = facts.now.quarantine
     if good.release and good.release.digest != failed.digest:
         item = Quarantined(digest=failed.digest, revision=failed.revision, reason=why[:300])
-        quarantine = releases.with_quarantined(quarantine, item)
+        quarantine = with_quarantined(quarantine, item)
     forced = good.release.allow_quarantined if good.release else None
-    changes = releases.rollback_changes(good, failed.revision + 1, failed, quarantine, forced)
+    changes = rollback_changes(good, failed.revision + 1, failed, quarantine, forced)
     release = Release.model_validate(changes[RELEASE])
     session.say(release.message, "bold")
     run = apply(session, text, text.edited(changes), f"{release.message} by {whoami()}", policy)

@@ -1,4 +1,4 @@
-"""`runbook rotate --emergency` (HerbisVeritas "Rotation d'Urgence"): all values new at once, everybody logged out."""
+"""`runbook rotate emergency` (HerbisVeritas "Rotation d'Urgence"): replace all values at once, end all sessions."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from ops.adapters.task_jobs import Tasks
-from ops.commands.rotate import Walk
-from ops.commands.update import LockPolicy, clear_way
+from ops.commands.rotate import RotationRun
+from ops.commands.update import LockPolicy, prepare_update
 from ops.decisions import rotation
 from ops.errors import Refused, Stuck
 from ops.stack import incidents
@@ -15,43 +15,43 @@ from ops.stack.locks import exclusive
 from ops.stack.session import Session
 
 
-def emergency(
+def rotate_at_once(
     session: Session, wanted: Sequence[str], policy: LockPolicy, reason: str, confirm: Callable[[Sequence[str]], bool]
 ) -> dict[str, Any]:
-    """Everything that can be replaced here is, everybody is logged out, and the old values are tried: refused."""
-    with exclusive(session.file, "rotate --emergency"):
-        walk = Walk.start(session, policy)
-        chosen = rotation.named(wanted, walk.rotations) or list(walk.rotations)
-        left = [name for name in chosen if rotation.needs_value(walk.rotations[name])]
+    """Replace every value that can be made here, end all sessions, and check that the servers refuse the old values."""
+    with exclusive(session.file, "rotate emergency"):
+        run = RotationRun.start(session, policy)
+        chosen = rotation.find_secrets(wanted, run.rotations) or list(run.rotations)
+        left = [name for name in chosen if rotation.needs_value(run.rotations[name])]
         names = [name for name in chosen if name not in left]
         if not names:
             raise Refused(
-                f"{', '.join(left)} come from outside: revoke them at their provider, and bring the new value with "
-                "`runbook rotate NAME --no-overlap`."
+                f"{', '.join(left)} come from outside: revoke them at their provider, then set the new value with "
+                "`runbook rotate start NAME --no-overlap`."
             )
-        clear_way(session, walk.facts, policy)
+        prepare_update(session, run.facts, policy)
         if not confirm(names):
             raise Refused("Not confirmed; nothing was changed.")
         record = incidents.open_incident(
-            walk.facts.cluster, "emergency-rotation", {"reason": reason, "secrets": names, "left": left}
+            run.facts.cluster, "emergency-rotation", {"reason": reason, "secrets": names, "left": left}
         )
         session.say(f"Incident record {record} is open.")
-        walk.emergency(names)
-        tasks = Tasks(walk.facts.cluster, session.say)
+        run.replace_at_once(names)
+        tasks = Tasks(run.facts.cluster, session.say)
         ended, tried = tasks.run("credentials", "log-out"), tasks.run("credentials", "try")
-        alive = [
+        valid = [
             f"{kind} {which}" for kind, found in tried.items() for which, is_ in found.items() if is_ == "accepted"
         ]
         done = {
-            **walk.report(names),
+            **run.report(names),
             "left": left,
             "incident": record,
             "sessionsEnded": ended["sessions"],
             "old": tried,
         }
         incidents.close_incident(
-            walk.facts.cluster, record, {"result": "old values alive" if alive else "succeeded", **done}
+            run.facts.cluster, record, {"result": "old values still valid" if valid else "succeeded", **done}
         )
-        if alive:
-            raise Stuck(f"These old credentials are still accepted: {', '.join(alive)}. Incident record {record}.")
+        if valid:
+            raise Stuck(f"These old credentials are still accepted: {', '.join(valid)}. Incident record {record}.")
         return done

@@ -1,4 +1,4 @@
-"""Is the release really serving: its Deployments settled on the right image, and the health report good."""
+"""Whether a release serves: its Deployments are settled on its image, and the health report is good."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ _ANSWER_SECONDS = 15
 
 @dataclass(frozen=True)
 class Health:
-    """What the application says of itself; `status` None when it could not be asked."""
+    """The application's health report; `status` is None when there was no answer."""
 
     status: int | None
     detail: str
 
     @property
     def bad(self) -> bool:
-        """It answered, and not well. No answer at all is no proof: this machine may not reach the address."""
+        """It answered, with a failure. No answer proves nothing: this machine may have no route to the address."""
         return self.status not in (None, 200)
 
 
-def ask(url: str) -> Health:
-    address, headers = _reached(url)
+def read_health(url: str) -> Health:
+    address, headers = _resolve_localhost(url)
     try:
-        answer = httpx.get(f"{address}{PATH}", headers=headers, timeout=5, verify=_trusted())
+        answer = httpx.get(f"{address}{PATH}", headers=headers, timeout=5, verify=_ssl_context())
     except (httpx.HTTPError, OSError) as error:
         return Health(None, str(error) or type(error).__name__)
     try:
@@ -44,20 +44,20 @@ def ask(url: str) -> Health:
         body = None
     detail = str(body.get("status", "")) if isinstance(body, dict) else ""
     if answer.status_code == 503 and detail == "lockdown":
-        return Health(None, "the lockdown lets nobody from here in")
+        return Health(None, "the lockdown does not admit this machine")
     return Health(answer.status_code, detail or answer.reason_phrase)
 
 
-def _reached(url: str) -> tuple[str, dict[str, str]]:
-    """Names under `.localhost` are this machine (RFC 6761), though not every resolver knows it."""
+def _resolve_localhost(url: str) -> tuple[str, dict[str, str]]:
+    """Names under `.localhost` are this machine (RFC 6761), which not every resolver implements."""
     parts = urlsplit(url)
     if not (parts.hostname or "").endswith(".localhost"):
         return url, {}
     return parts._replace(netloc=f"127.0.0.1:{parts.port or 80}").geturl(), {"Host": parts.netloc}
 
 
-def _trusted() -> ssl.SSLContext:
-    """The usual authorities, and the one in RUNBOOK_CA_FILE: an internal one, or the sandbox's."""
+def _ssl_context() -> ssl.SSLContext:
+    """Trusts the system's authorities and the one in RUNBOOK_CA_FILE (an internal one, or the sandbox's)."""
     context = ssl.create_default_context()
     if extra := os.environ.get("RUNBOOK_CA_FILE"):
         context.load_verify_locations(extra)
@@ -65,9 +65,9 @@ def _trusted() -> ssl.SSLContext:
 
 
 def verify(facts: StackContext, release: Release, url: Any) -> str | None:
-    """What is still wrong after a rollback, or None."""
+    """The problem after a rollback, or None."""
     services = facts.settings.application.services
-    rollouts = facts.cluster.settle(services, _SETTLE_SECONDS)
+    rollouts = facts.cluster.await_settled(services, _SETTLE_SECONDS)
     for rollout in rollouts:
         if not rollout.settled:
             ready = f"only {rollout.ready} of {rollout.wanted} pods are ready"
@@ -79,9 +79,9 @@ def verify(facts: StackContext, release: Release, url: Any) -> str | None:
         return f"{backend.name} runs {ran or 'nothing'}, not {expected}."
     if not isinstance(url, str):
         return None
-    answer = ask(url)
+    answer = read_health(url)
     deadline = time.monotonic() + _ANSWER_SECONDS
     while answer.bad and time.monotonic() < deadline:
-        time.sleep(0.2)  # the ingress takes a moment to see the pods; nothing tells when
-        answer = ask(url)
+        time.sleep(0.2)  # the ingress needs a moment to route to the pods, and reports nothing
+        answer = read_health(url)
     return f"{url}{PATH} answers {answer.status} {answer.detail}" if answer.bad else None

@@ -1,4 +1,4 @@
-"""Lockdown (HerbisVeritas "Emergency Commands"): known clients read, nobody writes, and it ends by the clock."""
+"""Lockdown (HerbisVeritas "Emergency Commands"): known clients read, nothing is written, and it ends by the clock."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 from lightkube.resources.core_v1 import ConfigMap
 
-from ops.commands.update import LockPolicy, apply, clear_way
+from ops.commands.update import LockPolicy, apply, prepare_update
 from ops.errors import OpsError, Refused, Stuck
 from ops.stack import incidents
 from ops.stack.locks import exclusive, whoami
@@ -20,25 +20,25 @@ _TERMINATION_SECONDS = 60
 """Four times the grace period of a gate."""
 
 
-def switch(session: Session, policy: LockPolicy, wanted: Lockdown | None) -> dict[str, Any]:
-    """Lock down, change the lockdown there is, or end it, by one update. Ending what is not there changes nothing."""
+def switch_lockdown(session: Session, policy: LockPolicy, wanted: Lockdown | None) -> dict[str, Any]:
+    """Begin, change or end (`wanted` None) a lockdown by one update. Without one, ending changes nothing."""
     with exclusive(session.file, "lockdown"):
         facts = gather_context(session, decides="lockdown")
         if facts.now.release is None:
             raise Refused(f"Stack {session.stack} was never deployed: there is nothing to lock.")
-        clear_way(session, facts, policy)
+        prepare_update(session, facts, policy)
         before = facts.settings.lockdown
-        record = _record(facts, before, wanted)
+        record = _open_record(facts, before, wanted)
         after = wanted.model_copy(update={"incident": record}) if wanted else None
         new = facts.checked({LOCKDOWN: after.to_config() if after else None})
         word = f"on until {_utc(after.until)}: {after.reason}" if after else "off"
         try:
             run = apply(session, facts.text, new, f"lockdown {word} by {whoami()}", policy)
         except OpsError as error:
-            _note(facts, record, {"result": error.brief})
+            _add_to_record(facts, record, {"result": error.brief})
             raise
         if not run.succeeded:
-            _note(facts, record, {"result": run.gist})
+            _add_to_record(facts, record, {"result": run.gist})
             raise Stuck(f"The lockdown could not be {'begun' if after else 'ended'}:\n{run.why}", run.causes)
         if before and after:
             _await_rules(facts)
@@ -52,35 +52,35 @@ def switch(session: Session, policy: LockPolicy, wanted: Lockdown | None) -> dic
         if record and not after:
             incidents.close_incident(facts.cluster, record, {"result": "ended", "endedBy": whoami()})
         elif record:
-            _note(facts, record, {"result": "locked", "secondsToLock": result["seconds"]})
+            _add_to_record(facts, record, {"result": "locked", "secondsToLock": result["seconds"]})
         return result
 
 
 def _await_rules(facts: StackContext) -> None:
-    """Until no gate answers by the rules of before: one that terminates serves whoever is still led to it."""
+    """Wait until no gate pod answers by the earlier rules: a terminating one still serves open connections."""
     left = facts.cluster.await_terminated(GATE, _TERMINATION_SECONDS)
     if left:
         raise Stuck(
             f"The lockdown is on with its new rules, but gates with the earlier ones have not ended within "
-            f"{_TERMINATION_SECONDS} s and may still answer: {', '.join(left)}. Look at the nodes that they are on."
+            f"{_TERMINATION_SECONDS} s and may still answer: {', '.join(left)}. Check the nodes they run on."
         )
 
 
-def _record(facts: StackContext, before: Lockdown | None, wanted: Lockdown | None) -> str | None:
-    """The record of this lockdown: one for its whole life, also when it is made longer."""
+def _open_record(facts: StackContext, before: Lockdown | None, wanted: Lockdown | None) -> str | None:
+    """The incident record of this lockdown: the same one when it is extended."""
     known = before.incident if before and before.incident else None
     if known and facts.cluster.find(ConfigMap, known) is None:
         known = None
     if wanted is None:
         return known
-    facts_of_it = wanted.to_config()
+    content = wanted.to_config()
     if known is None:
-        return incidents.open_incident(facts.cluster, "lockdown", facts_of_it)
-    incidents.add_to_incident(facts.cluster, known, facts_of_it)
+        return incidents.open_incident(facts.cluster, "lockdown", content)
+    incidents.add_to_incident(facts.cluster, known, content)
     return known
 
 
-def _note(facts: StackContext, record: str | None, what: dict[str, Any]) -> None:
+def _add_to_record(facts: StackContext, record: str | None, what: dict[str, Any]) -> None:
     if record:
         incidents.add_to_incident(facts.cluster, record, what)
 

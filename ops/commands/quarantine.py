@@ -1,8 +1,9 @@
-"""`runbook quarantine`: the digests that were rolled back."""
+"""`runbook quarantine`: image digests that a deploy refuses."""
 
 from __future__ import annotations
 
-from ops.decisions import releases
+from ops.decisions.quarantine import quarantine_change, without_quarantined
+from ops.decisions.release_state import ReleaseState, read_release_state
 from ops.stack import stack_file
 from ops.stack.locks import exclusive
 from ops.stack.session import Session
@@ -14,14 +15,14 @@ def list_quarantine(session: Session) -> tuple[Quarantined, ...]:
 
 
 def lift(session: Session, digest: str) -> Quarantined:
-    """Take one digest off the list in the stack file, and say which."""
+    """Remove one digest from the list in the stack file; the removed entry."""
     with exclusive(session.file, "quarantine lift"):
         before = _now(session).quarantine
-        after = releases.without_quarantined(before, digest)
-        stack_file.read(session.file).edited(releases.quarantine_change(after)).save()
+        after = without_quarantined(before, digest)
+        stack_file.read(session.file).edited(quarantine_change(after)).save()
         return next(item for item in before if item not in after)
 
 
-def _now(session: Session) -> releases.Standing:
+def _now(session: Session) -> ReleaseState:
     newest = next(session.history().updates(), None)
-    return releases.standing(stack_file.read(session.file).config, newest)
+    return read_release_state(stack_file.read(session.file).config, newest)

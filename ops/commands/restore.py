@@ -1,8 +1,8 @@
 """`runbook restore`: beside the live database, or in its place under maintenance (runbook-de-production §2, §6).
 
-In place, what exists on the database server tells where it stands, so that a killed run is continued by the same
-command, or undone. The old database is dropped only after the release has passed its checks on the restored one,
-and its safety backup was verified.
+In place, the databases on the server show the phase, so that the same command continues a killed run, or `undo` reverts
+it. The old database is dropped only after the release passed its checks on the restored one and the safety backup was
+verified.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from ops.adapters.automation import Run
 from ops.adapters.task_jobs import Tasks
 from ops.commands import backups
 from ops.commands.backups import Backup, tasks_of
-from ops.commands.maintenance import changes as maintenance
-from ops.commands.maintenance import turned_on
-from ops.commands.update import LockPolicy, apply, clear_way
-from ops.decisions import releases
+from ops.commands.maintenance import maintenance_change as maintenance
+from ops.commands.maintenance import turn_on
+from ops.commands.update import LockPolicy, apply, prepare_update
+from ops.decisions.schema_gate import exact_database, rollback_gate
 from ops.errors import OpsError, Refused, RolledBack, Stuck
 from ops.stack import stack_file
 from ops.stack.history import RELEASE
@@ -27,43 +27,43 @@ from ops.stack.stack_context import StackContext, gather_context
 from settings import Release
 
 Confirm = Callable[[Backup], bool]
-GOING = ("prepared", "swapped")
-"""Phases of a restore in place that go on with what there is."""
+UNFINISHED = ("prepared", "swapped")
+"""Phases of a restore in place that the same command continues."""
 
 
-def into(session: Session, backup: str, database: str) -> dict[str, Any]:
-    """Restore into a new database beside the live one, which is not touched."""
+def restore_into(session: Session, backup: str, database: str) -> dict[str, Any]:
+    """Restore into a new database beside the live one, which does not change."""
     tasks = tasks_of(session)
     chosen = backups.find_backup(tasks.run("backup", "list"), backup)
     return tasks.run("restore", "into", "--backup", chosen["id"], "--database", database)
 
 
-def state(session: Session) -> dict[str, Any]:
-    """Where a restore in place stands."""
+def read_state(session: Session) -> dict[str, Any]:
+    """The phase of a restore in place."""
     return tasks_of(session).run("restore", "state")
 
 
-def in_place(session: Session, wanted: str, policy: LockPolicy, confirm: Confirm) -> dict[str, Any]:
-    """Put a backup's data in the live database's place; the release stays."""
+def restore_in_place(session: Session, wanted: str, policy: LockPolicy, confirm: Confirm) -> dict[str, Any]:
+    """Replace the live database by a backup; the release stays."""
     with exclusive(session.file, f"restore {wanted}"):
         facts = gather_context(session)
-        release = _running(session, facts)
+        release = _require_release(session, facts)
         tasks = tasks_of(session, facts.cluster)
         now = tasks.run("restore", "state")
         chosen = backups.find_backup(tasks.run("backup", "list"), wanted)
-        _same(now, chosen)
+        _require_same_backup(now, chosen)
         level = chosen["schema_level"]
-        if level is not None and (block := releases.rollback_gate(release, releases.asked(level))):
+        if level is not None and (block := rollback_gate(release, exact_database(level))):
             raise Refused(
                 f"Backup {chosen['id']} is of schema level {level}, on which revision {release.revision} cannot serve. "
-                "To go back to the release before together with its data: `runbook rollback --restore-database`.\n"
+                "To restore the earlier release together with its data: `runbook rollback --restore-database`.\n"
                 f"{block.why}"
             )
-        clear_way(session, facts, policy)
+        prepare_update(session, facts, policy)
         if not confirm(chosen):
             raise Refused("Not confirmed; nothing was changed.")
         restored = release.model_copy(update={"restored_from": chosen["id"]})
-        run = exchange(
+        run = swap_databases(
             session, facts, tasks, chosen, {RELEASE: restored.to_config()}, f"restore {chosen['id']}", policy
         )
         return {
@@ -75,7 +75,7 @@ def in_place(session: Session, wanted: str, policy: LockPolicy, confirm: Confirm
         }
 
 
-def exchange(
+def swap_databases(
     session: Session,
     facts: StackContext,
     tasks: Tasks,
@@ -84,24 +84,24 @@ def exchange(
     message: str,
     policy: LockPolicy,
 ) -> Run:
-    """The database's exchange: maintenance on, safety backup and restored copy, swap, and an update with the changes
-    `after` that proves the release and takes maintenance off. When that fails the old database is put back."""
+    """Maintenance on, safety backup and restored copy, swap, and an update with the changes `after` that checks the
+    release and turns maintenance off. When that fails, the old database is restored."""
     before = {key: facts.text.config.get(key) for key in after}
-    facts.text = turned_on(session, facts, message, policy)
-    if tasks.run("restore", "state")["phase"] not in GOING:
+    facts.text = turn_on(session, facts, message, policy)
+    if tasks.run("restore", "state")["phase"] not in UNFINISHED:
         tasks.run("restore", "prepare", "--backup", backup["id"])
     swapped = tasks.run("restore", "swap")
-    # The same backup can be restored again, the database that it replaces cannot: the checks run again each time.
+    # Part of the release, so that the checks run again even when the same backup is restored twice.
     release = {**after[RELEASE], "restoredOver": swapped["safety"]}
     new = facts.checked({**after, RELEASE: release, **maintenance(None)})
     run = apply(session, facts.text, new, f"{message} by {whoami()}", policy)
     if not run.succeeded:
-        raise _undone(session, facts, tasks, before, backup, run, policy)
+        raise _revert(session, facts, tasks, before, backup, run, policy)
     tasks.run("restore", "finish")
     return run
 
 
-def _undone(
+def _revert(
     session: Session,
     facts: StackContext,
     tasks: Tasks,
@@ -110,46 +110,48 @@ def _undone(
     failed: Run,
     policy: LockPolicy,
 ) -> OpsError:
-    """Put the old database and the stack file back after a failed check; the error to end with."""
+    """Restore the old database and the stack file after a failed check; the error to end with."""
     why = failed.why
-    session.say(f"The release does not pass its checks on {backup['id']}: the old database comes back.\n{why}", "red")
+    session.say(f"The release failed its checks on {backup['id']}; restoring the old database.\n{why}", "red")
     try:
         tasks.run("restore", "undo")
         facts.text = stack_file.read(session.file)
         text = facts.checked({**before, **maintenance(None)})
         run = apply(session, facts.text, text, f"restore undone by {whoami()}", policy)
     except OpsError as error:
-        told = f"The restore failed, and undoing it failed too. Maintenance mode is still on.\n{why}\n{error}"
-        return Stuck(told, [*failed.causes, *error.causes])
+        message = f"The restore failed, and undoing it failed too. Maintenance mode is still on.\n{why}\n{error}"
+        return Stuck(message, [*failed.causes, *error.causes])
     if not run.succeeded:
-        return Stuck(f"The restore failed; the old database is back, but not the release:\n{run.why}", run.causes)
+        return Stuck(
+            f"The restore failed; the old database is restored, but the release is not:\n{run.why}", run.causes
+        )
     return RolledBack(
-        f"The release did not pass its checks on backup {backup['id']}; the database is what it was. The restored copy "
-        f"is kept for you to look at; `runbook restore --finish` drops it.\n{why}",
+        f"The release failed its checks on backup {backup['id']}; the old database is restored. The restored copy "
+        f"is kept for inspection; `runbook restore finish` drops it.\n{why}",
         failed.causes,
     )
 
 
 def undo(session: Session, policy: LockPolicy) -> dict[str, Any]:
-    """Bring the database from before the restore back, and take maintenance off."""
-    with exclusive(session.file, "restore --undo"):
+    """Put the database from before the restore back, and turn maintenance off."""
+    with exclusive(session.file, "restore undo"):
         facts = gather_context(session)
-        _running(session, facts)
-        clear_way(session, facts, policy)
-        told = tasks_of(session, facts.cluster).run("restore", "undo")
+        _require_release(session, facts)
+        prepare_update(session, facts, policy)
+        undone = tasks_of(session, facts.cluster).run("restore", "undo")
         run = apply(session, facts.text, facts.checked(maintenance(None)), f"restore undone by {whoami()}", policy)
         if not run.succeeded:
-            raise Stuck(f"The old database is back, but maintenance mode is still on:\n{run.why}", run.causes)
-        return {"result": "succeeded", **told, "url": run.outputs.get("url"), "seconds": round(session.seconds, 1)}
+            raise Stuck(f"The old database is restored, but maintenance mode is still on:\n{run.why}", run.causes)
+        return {"result": "succeeded", **undone, "url": run.outputs.get("url"), "seconds": round(session.seconds, 1)}
 
 
 def finish(session: Session) -> dict[str, Any]:
     """Drop the database that is left beside the live one, once its backup is verified."""
-    with exclusive(session.file, "restore --finish"):
+    with exclusive(session.file, "restore finish"):
         return tasks_of(session).run("restore", "finish")
 
 
-def before_release(found: list[dict[str, Any]], target: Release) -> Backup:
+def find_pre_release_backup(found: list[dict[str, Any]], target: Release) -> Backup:
     """The newest backup made before a release's migrations on which the target can serve."""
     serves = target.schema_
     for item in found:
@@ -157,19 +159,19 @@ def before_release(found: list[dict[str, Any]], target: Release) -> Backup:
             return item
     raise Refused(
         f"There is no pre-release backup of a schema level that revision {target.revision} serves on ({serves.min} to "
-        f"{serves.max}): `runbook backup list` shows what there is, `runbook restore ID --into NEW` gets at its data."
+        f"{serves.max}): `runbook backup list` lists all; `runbook restore start ID --into NEW` restores one beside."
     )
 
 
-def _running(session: Session, facts: StackContext) -> Release:
+def _require_release(session: Session, facts: StackContext) -> Release:
     if facts.now.release is None:
         raise Refused(f"Stack {session.stack} was never deployed: there is no database to restore.")
     return facts.now.release
 
 
-def _same(now: Mapping[str, Any], chosen: Backup) -> None:
-    if now["phase"] in GOING and now["backup"] != chosen["id"]:
+def _require_same_backup(now: Mapping[str, Any], chosen: Backup) -> None:
+    if now["phase"] in UNFINISHED and now["backup"] != chosen["id"]:
         raise Refused(
-            f"A restore of {now['backup']} was interrupted (phase {now['phase']}): finish it with the same command, or "
-            "take it back with `runbook restore --undo`."
+            f"A restore of {now['backup']} was interrupted (phase {now['phase']}): run the same command again, or "
+            "revert it with `runbook restore undo`."
         )

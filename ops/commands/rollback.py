@@ -11,10 +11,12 @@ from ops.adapters.task_jobs import Tasks
 from ops.commands import health
 from ops.commands.backups import Backup, find_backup, tasks_of
 from ops.commands.deploy import report
-from ops.commands.restore import GOING, before_release, exchange
-from ops.commands.update import LockPolicy, apply, clear_way
-from ops.decisions import releases
-from ops.decisions.releases import Database
+from ops.commands.restore import UNFINISHED, find_pre_release_backup, swap_databases
+from ops.commands.update import LockPolicy, apply, prepare_update
+from ops.decisions.quarantine import find_quarantined, with_quarantined
+from ops.decisions.release_state import next_revision
+from ops.decisions.rollback_target import differences, rollback_changes, rollback_target
+from ops.decisions.schema_gate import Database, exact_database, rollback_gate
 from ops.errors import Refused, Stuck
 from ops.progress import Progress
 from ops.stack.history import RELEASE, Entry
@@ -27,7 +29,7 @@ from settings import Quarantined, Release
 
 @dataclass(frozen=True)
 class Wish:
-    """What the operator asked for."""
+    """The operator's options."""
 
     to: int | None = None
     reason: str = "rolled back by hand"
@@ -49,7 +51,7 @@ class Plan:
     differences: list[tuple[str, Any, Any]]
     target: int
     restore: Backup | None = None
-    """The backup whose data comes back together with the release."""
+    """The backup that is restored together with the release."""
 
 
 Confirm = Callable[[Plan, Run | None], bool]
@@ -73,30 +75,30 @@ def rollback(
             )
         tasks = tasks_of(session, facts.cluster) if wish.restore_database else None
         plan = _with_its_data(facts, wish, tasks) if tasks else _resume(facts, wish) or make_plan(facts, wish)
-        clear_way(session, facts, policy)
+        prepare_update(session, facts, policy)
         if not confirm(plan, _preview(session, plan) if wish.preview else None):
             raise Refused("Not confirmed; nothing was changed.")
         session.say(plan.release.message, "bold")
         if tasks and plan.restore:
-            run = exchange(session, facts, tasks, plan.restore, plan.changes, plan.release.message, policy)
+            run = swap_databases(session, facts, tasks, plan.restore, plan.changes, plan.release.message, policy)
         else:
             run = apply(session, facts.text, plan.text, _message(plan, wish), policy)
         if not run.succeeded:
             raise Stuck(f"The rollback to revision {plan.target} failed:\n{run.why}", run.causes)
         if problem := health.verify(facts, plan.release, run.outputs.get("url")):
-            raise Stuck(f"Revision {plan.target} was put back, but it does not serve: {problem}")
+            raise Stuck(f"Revision {plan.target} was restored, but it does not serve: {problem}")
         return {**report(session, plan.release, run), "target": plan.target, "left": plan.leaving.revision}
 
 
 def _message(plan: Plan, wish: Wish) -> str:
-    """An automatic one says so: nobody remembers having typed it."""
+    """With the reason when it is automatic, as no operator knows it."""
     why = f", {wish.reason}" if wish.automatic else ""
     return f"{plan.release.message}{why} by {whoami()}"
 
 
 def _target(facts: StackContext, wish: Wish) -> Entry:
     forced = wish.allow_quarantined is not None
-    return releases.rollback_target(facts.history, facts.now, wish.to, allow_quarantined=forced)
+    return rollback_target(facts.history, facts.now, wish.to, allow_quarantined=forced)
 
 
 def _with_its_data(facts: StackContext, wish: Wish, tasks: Tasks) -> Plan:
@@ -106,10 +108,10 @@ def _with_its_data(facts: StackContext, wish: Wish, tasks: Tasks) -> Plan:
     if target.release is None:
         raise ValueError("the target of a rollback has a release")
     now, found = tasks.run("restore", "state"), tasks.run("backup", "list")
-    going = now["backup"] if now["phase"] in GOING else None
-    backup = find_backup(found, going) if going else before_release(found, target.release)
+    going = now["backup"] if now["phase"] in UNFINISHED else None
+    backup = find_backup(found, going) if going else find_pre_release_backup(found, target.release)
     level = backup["schema_level"]
-    return replace(make_plan(facts, wish, releases.asked(level), backup["id"]), restore=backup)
+    return replace(make_plan(facts, wish, exact_database(level), backup["id"]), restore=backup)
 
 
 def make_plan(
@@ -121,42 +123,40 @@ def make_plan(
     leaving = facts.now.release
     if leaving is None or target.release is None:
         raise ValueError("a target was found, so there is a release to leave")
-    if block := releases.rollback_gate(target.release, database or facts.database):
+    if block := rollback_gate(target.release, database or facts.database):
         raise block.refusal()
     quarantine = facts.now.quarantine
     if wish.quarantine and leaving.digest != target.release.digest:
         item = Quarantined(digest=leaving.digest, revision=leaving.revision, reason=wish.reason)
-        quarantine = releases.with_quarantined(quarantine, item)
-    if not releases.quarantined(target.release.digest, quarantine):
+        quarantine = with_quarantined(quarantine, item)
+    if not find_quarantined(target.release.digest, quarantine):
         forced = None
-    changes = releases.rollback_changes(
-        target, releases.next_revision(facts.now), leaving, quarantine, forced, restored_from
-    )
+    changes = rollback_changes(target, next_revision(facts.now), leaving, quarantine, forced, restored_from)
     text = facts.checked(changes)
     return Plan(
         leaving=leaving,
         release=Release.model_validate(changes[RELEASE]),
         text=text,
         changes=changes,
-        differences=releases.differences(facts.text.config, text.config),
+        differences=differences(facts.text.config, text.config),
         target=target.release.revision,
     )
 
 
 def _resume(facts: StackContext, wish: Wish) -> Plan | None:
-    """The rollback that a killed run left unfinished: the stack file already says where it goes."""
+    """The rollback that a killed run left unfinished: the stack file already has its target."""
     release = facts.now.release
     if facts.now.finished or release is None or release.action != "rollback" or wish.to is not None:
         return None
-    if block := releases.rollback_gate(release, facts.database):
+    if block := rollback_gate(release, facts.database):
         raise block.refusal()
     left = next((entry.release for entry in facts.history.updates() if entry.revision == release.rollback_of), None)
     return Plan(left or release, release, facts.text, {}, [], release.revision)
 
 
 def _preview(session: Session, plan: Plan) -> Run:
-    """What the engine would do, asked with a scratch copy of the stack file."""
-    scratch = plan.text.beside()
+    """What the engine would do, from a scratch copy of the stack file."""
+    scratch = plan.text.write_scratch()
     try:
         with Progress(session.console) as progress:
             run = session.engine.preview(scratch, progress)

@@ -1,7 +1,7 @@
-"""`runbook rotate`: one secret after another from its old value to a new one, without a failed request.
+"""`runbook rotate`: replace secrets without a failed request.
 
-Every step is one update with the state it makes true in the stack file (HerbisVeritas "Rotation Clés Sécurité",
-runbook-de-production §4). A step that fails before the old value is retired goes back to it.
+The state is written to the stack file, then one update makes it true (HerbisVeritas "Rotation Clés Sécurité",
+runbook-de-production §4). When a step fails before the old value is retired, the old value is used again.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from ops.adapters.automation import Run
-from ops.commands.update import LockPolicy, apply, clear_way
+from ops.commands.update import LockPolicy, apply, prepare_update
 from ops.decisions import rotation
 from ops.decisions.rotation import NEXT, RESTING, Due
 from ops.errors import OpsError, Refused, RolledBack, Stuck
@@ -23,74 +23,75 @@ from ops.stack.session import Session
 from ops.stack.stack_context import StackContext, gather_context
 from settings.rotation import RotationState, SecretRotation
 
-Bring = Callable[[SecretRotation], Values]
-"""Asks for the values of a secret that comes from outside."""
-DOES = ("resume", "retire", "begin")
-"""What `--due` does by itself."""
+ReadValues = Callable[[SecretRotation], Values]
+"""Reads the new values of a secret that comes from outside."""
+AUTOMATIC = ("resume", "retire", "begin")
+"""Actions that `rotate due` takes."""
 _WITHOUT_UPDATE = ("tested",)
-"""Phases that an update before them has proven already."""
+"""Phases that an earlier update has already proven."""
 _ACCEPTED_BY_PODS = ("key", "given")
-"""Kinds whose pods have to be told of the new value before it is used; servers know both by themselves."""
+"""Kinds that pods check: they have to receive the new value before it is used. Servers accept both."""
 
 
 def rotate(
-    session: Session, wanted: Sequence[str], policy: LockPolicy, bring: Bring, *, overlap: bool
+    session: Session, wanted: Sequence[str], policy: LockPolicy, bring: ReadValues, *, overlap: bool
 ) -> dict[str, Any]:
     """Rotate these secrets together; what was interrupted is finished. Without `overlap` old values go at once."""
     with exclusive(session.file, "rotate"):
-        walk = Walk.start(session, policy)
-        names = rotation.named(wanted, walk.rotations)
+        run = RotationRun.start(session, policy)
+        names = rotation.find_secrets(wanted, run.rotations)
         if overlap:
-            walk.refuse_within_overlap(names)
-        clear_way(session, walk.facts, policy)
-        # Their overlap is over, and nobody retired the previous value yet: that comes before a new one.
-        late = [name for name in names if overlap and walk.rotations[name].state.phase == "verified"]
-        walk.go(names, bring, overlap=overlap)
-        if late := [name for name in late if walk.rotations[name].state.phase == "retired"]:
-            walk.go(late, bring, overlap=overlap)
-        return walk.report(names)
+            run.refuse_within_overlap(names)
+        prepare_update(session, run.facts, policy)
+        # The overlap is over: retire the previous value before the next rotation.
+        late = [name for name in names if overlap and run.rotations[name].state.phase == "verified"]
+        run.advance(names, bring, overlap=overlap)
+        if late := [name for name in late if run.rotations[name].state.phase == "retired"]:
+            run.advance(late, bring, overlap=overlap)
+        return run.report(names)
 
 
-def due(session: Session, policy: LockPolicy) -> dict[str, Any]:
-    """Advance everything that is due; tells what is not, and when it will be."""
-    with exclusive(session.file, "rotate --due"):
-        walk = Walk.start(session, policy)
-        found = walk.due()
-        now = {action: [item.secret for item in found if item.action == action] for action in DOES}
+def rotate_due(session: Session, policy: LockPolicy) -> dict[str, Any]:
+    """Advance everything that is due; `notDue` lists the rest."""
+    with exclusive(session.file, "rotate due"):
+        run = RotationRun.start(session, policy)
+        found = run.list_due()
+        now = {action: [item.secret for item in found if item.action == action] for action in AUTOMATIC}
         if any(now.values()):
-            clear_way(session, walk.facts, policy)
-        failures = [why for action, names in now.items() for why in walk.each(names, overlap=action != "retire")]
+            prepare_update(session, run.facts, policy)
+        failures = [why for action, names in now.items() for why in run.advance_each(names, overlap=action != "retire")]
         if failures:
             raise RolledBack("\n".join(failures))
-        rest = [item for item in found if item.action not in DOES]
-        done = walk.report([name for names in now.values() for name in names])
+        rest = [item for item in found if item.action not in AUTOMATIC]
+        done = run.report([name for names in now.values() for name in names])
         return {**done, "notDue": [vars(item) | {"when": item.when.isoformat()} for item in rest]}
 
 
-class Walk:
-    """Rotations on one stack, step by step."""
+class RotationRun:
+    """Rotations of one stack, step by step."""
 
     def __init__(self, session: Session, facts: StackContext, policy: LockPolicy) -> None:
         self._session, self.facts, self._policy = session, facts, policy
+        self._url: str | None = None
         self.rotations: dict[str, SecretRotation] = dict(facts.settings.rotations())
         last = next((entry for entry in facts.history if entry.succeeded), None)
         proven = (last.config.get(ROTATED) or {}) if last else {}
         self._proven = {name: RotationState.model_validate(state) for name, state in proven.items()}
 
     @classmethod
-    def start(cls, session: Session, policy: LockPolicy) -> Walk:
+    def start(cls, session: Session, policy: LockPolicy) -> RotationRun:
         facts = gather_context(session)
         if facts.now.release is None:
             raise Refused(f"Stack {session.stack} was never deployed: `runbook deploy IMAGE` makes its first secrets.")
         return cls(session, facts, policy)
 
-    def due(self) -> list[Due]:
-        """Every secret, what there is to do first."""
+    def list_due(self) -> list[Due]:
+        """The next action for every secret, the urgent ones first."""
         at = datetime.now(UTC)
         # A secret that was never rotated is as old as the stack.
         since = min(entry.started for entry in self.facts.history)
         found = [
-            replace(item, action="resume") if item.action == "wait" and self._killed(item.secret) else item
+            replace(item, action="resume") if item.action == "wait" and self._is_interrupted(item.secret) else item
             for item in (rotation.due(rotating, at, since) for rotating in self.rotations.values())
         ]
         return sorted(found, key=lambda item: (item.action == "wait", item.when))
@@ -100,20 +101,20 @@ class Walk:
         for name in names:
             now = self.rotations[name]
             waits = now.state.phase == "verified" and rotation.is_finished(now, datetime.now(UTC), overlap=True)
-            if waits and not self._killed(name):
+            if waits and not self._is_interrupted(name):
                 raise Refused(
                     f"{name} was rotated, and its previous value is accepted until {now.overlap_until}. To end that "
-                    f"now: `runbook rotate {name} --no-overlap`."
+                    f"now: `runbook rotate start {name} --no-overlap`."
                 )
 
-    def each(self, names: Sequence[str], *, overlap: bool) -> list[str]:
-        """All together, with few rollouts; when that fails one by one, so that a bad one keeps none of the others."""
+    def advance_each(self, names: Sequence[str], *, overlap: bool) -> list[str]:
+        """Rotate all together, for fewer rollouts; when that fails one by one, so that a bad one stops no other."""
         failures: list[str] = []
         groups = [names] if names else []
         while groups:
             group = groups.pop()
             try:
-                self.go(group, read_values, overlap=overlap)
+                self.advance(group, read_values, overlap=overlap)
             except RolledBack as failure:
                 self._session.say(str(failure), "red")
                 if len(group) == 1:
@@ -122,62 +123,62 @@ class Walk:
                     groups = [[name] for name in group]
         return failures
 
-    def go(self, names: Sequence[str], bring: Bring, *, overlap: bool) -> None:
-        """Rotate these, or go on with what was interrupted, until the previous values wait to be retired."""
+    def advance(self, names: Sequence[str], bring: ReadValues, *, overlap: bool) -> None:
+        """Begin or continue rotations, until each is finished or its overlap runs."""
         begun: dict[str, RotationState] = {}
         for name in names:
             rotating = self.rotations[name]
             state = rotating.state
-            if self._killed(name):
-                self._session.say(f"{name}: going on with period {state.period}, phase {state.phase}")
-                self._step({name: state})
+            if self._is_interrupted(name):
+                self._session.say(f"{name}: continuing period {state.period}, phase {state.phase}")
+                self._run_step({name: state})
             elif state.phase in RESTING:
                 begun[name] = rotation.begin_rotation(rotating, datetime.now(UTC))
                 if rotation.needs_value(rotating):
                     self.facts.text = store_values(self._session, begun[name].period, bring(rotating))
         if begun:
-            self._step(begun)
-        while going := [
+            self._run_step(begun)
+        while unfinished := [
             n for n in names if not rotation.is_finished(self.rotations[n], datetime.now(UTC), overlap=overlap)
         ]:
-            phase = min((self.rotations[name].state.phase for name in going), key=list(NEXT).index)
+            phase = min((self.rotations[name].state.phase for name in unfinished), key=list(NEXT).index)
             at = datetime.now(UTC)
-            states = {name: self.rotations[name].state for name in going}
-            self._step(
+            states = {name: self.rotations[name].state for name in unfinished}
+            self._run_step(
                 {n: rotation.enter_phase(now, NEXT[phase], at) for n, now in states.items() if now.phase == phase}
             )
 
-    def emergency(self, names: Sequence[str]) -> None:
-        """New values at once, everywhere; the old ones are dead when the update ends."""
+    def replace_at_once(self, names: Sequence[str]) -> None:
+        """Replace values by one update; the old ones are revoked when it ends."""
         at = datetime.now(UTC)
-        self._step({name: self._urgent(name, at) for name in names})
+        self._run_step({name: self._begin_emergency(name, at) for name in names})
 
-    def _urgent(self, name: str, at: datetime) -> RotationState:
+    def _begin_emergency(self, name: str, at: datetime) -> RotationState:
         rotating = self.rotations[name]
-        if rotating.state.emergency and self._killed(name):
-            return rotating.state  # killed in the middle: the values it made were nobody's but ours
+        if rotating.state.emergency and self._is_interrupted(name):
+            return rotating.state  # interrupted: the values it made were never used
         return rotation.begin_rotation(rotating, at, emergency=True)
 
     def report(self, names: Sequence[str]) -> dict[str, Any]:
         return {
             "result": "succeeded",
             "rotated": {name: self.rotations[name].state.to_config() for name in names},
-            "url": self.facts.extra,
+            "url": self._url,
             "seconds": round(self._session.seconds, 1),
         }
 
-    def _killed(self, name: str) -> bool:
+    def _is_interrupted(self, name: str) -> bool:
         """Whether the update that makes the state in the file true did not succeed yet."""
         state = self.rotations[name].state
         return bool(state.started_at) and self._proven.get(name) != state
 
-    def _step(self, states: Mapping[str, RotationState]) -> None:
-        """Make these states true by one update; when that fails, go back."""
+    def _run_step(self, states: Mapping[str, RotationState]) -> None:
+        """Make these states true by one update; when that fails, return to the previous values."""
         before = {name: self.rotations[name].state for name in states}
         phase = next(iter(states.values())).phase
         names = ", ".join(states)
         self._session.say(f"{names}: {phase}", "bold")
-        if phase in _WITHOUT_UPDATE or (phase == "dual" and not self._told_to_pods(states)):
+        if phase in _WITHOUT_UPDATE or (phase == "dual" and not self._changes_pods(states)):
             self._write(states).save()
             return
         old = self.facts.text
@@ -185,15 +186,15 @@ class Walk:
             self.facts.text = remove_retired(self.facts.text, [self.rotations[name] for name in states])
         run = self._apply(old, states, f"rotate {names} to {phase}")
         if not run.succeeded:
-            raise self._back(old, before, states, run)
+            raise self._go_back(old, before, states, run)
 
-    def _told_to_pods(self, states: Mapping[str, RotationState]) -> bool:
+    def _changes_pods(self, states: Mapping[str, RotationState]) -> bool:
         return any(self.rotations[name].kind in _ACCEPTED_BY_PODS for name in states)
 
-    def _back(
+    def _go_back(
         self, old: Any, before: Mapping[str, RotationState], states: Mapping[str, RotationState], failed: Run
     ) -> OpsError:
-        """After a failed step: the previous value again, or, when it was to be retired, once more accepted."""
+        """After a failed step: use the previous value again, or accept it again when it was being retired."""
         why, causes = failed.why, failed.causes
         names = ", ".join(states)
         if any(state.emergency for state in states.values()):
@@ -205,11 +206,13 @@ class Walk:
             self.facts.text = old
         else:
             back = {name: rotation.enter_phase(state, "failed", at, failed.gist) for name, state in states.items()}
-        self._session.say(f"{names} failed, going back:\n{why}", "red")
+        self._session.say(f"{names} failed; returning to the previous values:\n{why}", "red")
         run = self._apply(self.facts.text, back, f"rotate {names} back")
         if not run.succeeded:
             both = [*causes, *run.causes]
-            return Stuck(f"The rotation of {names} failed, and going back failed too:\n{why}\n{run.why}", both)
+            return Stuck(
+                f"The rotation of {names} failed, and so did the return to the previous values:\n{why}\n{run.why}", both
+            )
         if retiring:
             return RolledBack(f"The previous value of {names} could not be retired; both are valid.\n{why}", causes)
         return RolledBack(f"{names} could not be rotated; the previous value is in use.\n{why}", causes)
@@ -226,5 +229,5 @@ class Walk:
         run = apply(self._session, old, self._write(states), f"{message} by {whoami()}", self._policy)
         if run.succeeded:
             self._proven |= states
-            self.facts.extra = run.outputs.get("url")
+            self._url = run.outputs.get("url")
         return run

@@ -1,4 +1,4 @@
-"""`runbook status`: what runs, and whether it is well."""
+"""`runbook status`: what runs, and whether it is healthy."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from ops.cli.formatting import levels, local, row
+from ops.cli.formatting import format_levels, history_row, local_time
 from ops.commands import health
-from ops.decisions import releases
+from ops.decisions.release_state import describe_lockdown, read_release_state
 from ops.errors import Refused
 from ops.stack import stack_file
 from ops.stack.history import PAGE
@@ -22,24 +22,24 @@ from ops.stack.session import Session
 from ops.stack.stack_context import load_settings, outputs, pending_creates
 
 
-def status(session: Session) -> dict[str, Any]:
-    """Everything asked at once. A part that could not be asked says why instead."""
+def read_status(session: Session) -> dict[str, Any]:
+    """Read everything in parallel. A part that could not be read is a problem in the result."""
     settings, text = load_settings(session.file), stack_file.read(session.file)
     services = settings.application.services
     with ThreadPoolExecutor(max_workers=8) as pool:
-        past_, state_ = pool.submit(session.reader.history, PAGE, 1), pool.submit(session.reader.state)
+        past_, state_ = pool.submit(session.reader.read_history, PAGE, 1), pool.submit(session.reader.read_state)
         locks_ = pool.submit(session.locks)
         cluster_ = pool.submit(session.cluster, settings, text.config)
         rollouts_ = pool.submit(lambda: cluster_.result().rollouts(services))
         level_ = pool.submit(lambda: cluster_.result().schema_level(services[0], settings.commands))
         past, state, locks = past_.result(), state_.result(), locks_.result()
         url = outputs(state).get("url")
-        report = health.ask(url) if isinstance(url, str) else None
+        report = health.read_health(url) if isinstance(url, str) else None
         problems: list[str] = []
         rollouts = _or_problem(rollouts_, problems, [])
         level = _or_problem(level_, problems, None)
     updates = [entry for entry in past if entry.kind == "update" and entry.release]
-    now = releases.standing(text.config, next(iter(updates), None))
+    now = read_release_state(text.config, next(iter(updates), None))
     release = now.release.to_config() if now.release else {}
     return {
         "stack": session.stack,
@@ -61,13 +61,13 @@ def status(session: Session) -> dict[str, Any]:
         "lock": None if locks is None else [str(lock) for lock in locks],
         "pending": [item["urn"] for item in pending_creates(state)],
         "quarantine": [item.to_config() for item in now.quarantine],
-        "lockdown": releases.locked(settings.lockdown, datetime.now(UTC)),
-        "lastUpdate": row(past[0]) if past else None,
+        "lockdown": describe_lockdown(settings.lockdown, datetime.now(UTC)),
+        "lastUpdate": history_row(past[0]) if past else None,
         "problems": problems,
     }
 
 
-def healthy(found: Mapping[str, Any]) -> bool:
+def is_healthy(found: Mapping[str, Any]) -> bool:
     """Deployed, finished, every pod ready on the newest template, and the health report not bad."""
     return (
         found["revision"] is not None
@@ -101,7 +101,7 @@ def _release(found: Mapping[str, Any]) -> list[tuple[str, str]]:
     if found["revision"] is None:
         return [("stack", found["stack"]), ("revision", "never deployed: `runbook deploy IMAGE`")]
     unfinished = "" if found["finished"] else "  [yellow]not finished: run the same command again[/]"
-    database, serves = found["schema"]["database"], levels(found["schema"]["release"])
+    database, serves = found["schema"]["database"], format_levels(found["schema"]["release"])
     return [
         ("stack", found["stack"]),
         ("revision", f"{found['revision']} ({found['action']}){unfinished}"),
@@ -117,21 +117,24 @@ def _running(found: Mapping[str, Any]) -> list[tuple[str, str]]:
         for it in found["services"]
     ]
     if report := found["health"]:
-        told = f"{report['status']} {report['detail']}" if report["status"] else f"not asked: {report['detail']}"
+        text = f"{report['status']} {report['detail']}" if report["status"] else f"no answer: {report['detail']}"
         colour = "green" if report["status"] == 200 else "red"
-        rows.append(("health", f"[{colour}]{escape(told)}[/] {found['url']}"))
+        rows.append(("health", f"[{colour}]{escape(text)}[/] {found['url']}"))
     return rows
 
 
 def _upkeep(found: Mapping[str, Any]) -> list[tuple[str, str]]:
     locks, last = found["lock"], found["lastUpdate"]
     rows = [
-        ("lock", "this backend shows it only to updates" if locks is None else ", ".join(locks) or "none"),
+        (
+            "lock",
+            "unknown: this backend reports locks only to updates" if locks is None else ", ".join(locks) or "none",
+        ),
         ("pending", ", ".join(found["pending"]) or "nothing"),
     ]
     if last:
-        told = f"{last['result']}, {local(last['when'])}, {last['seconds']} s, by {last['who'] or 'unknown'}"
-        rows.append(("last update", told))
+        text = f"{last['result']}, {local_time(last['when'])}, {last['seconds']} s, by {last['who'] or 'unknown'}"
+        rows.append(("last update", text))
     for item in found["quarantine"]:
         reason = escape(textwrap.shorten(item["reason"], 100, placeholder=" …"))
         rows.append(("quarantine", f"{item['digest'][:19]} revision {item['revision']}: {reason}"))
@@ -142,7 +145,7 @@ def _upkeep(found: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 def _locked(found: Mapping[str, Any]) -> str:
     it = found["lockdown"]
-    until = local(it["until"])
+    until = local_time(it["until"])
     if found["state"] == "over":
         return f"[yellow]ended at {until}; CronJobs start again after `runbook security unlock`[/]"
     reason = escape(textwrap.shorten(it["reason"], 100, placeholder=" …"))

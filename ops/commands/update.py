@@ -1,4 +1,4 @@
-"""Running one update safely: locks, what a killed run left, and the stack file if nothing was changed."""
+"""Runs one update safely: locks, what a killed run left pending, and the stack file when nothing was changed."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class LockPolicy:
-    """What to do about another engine's lock: `break_it` asks `confirm` first."""
+    """Whether to remove another engine's lock: `break_it` asks `confirm` first."""
 
     break_it: bool
     confirm: Callable[[str], bool]
@@ -36,73 +36,73 @@ class LockPolicy:
     """Whether the owners are known to be gone."""
 
 
-def clear_way(session: Session, facts: StackContext, policy: LockPolicy) -> None:
-    """Before anything is changed: no engine holds the stack, and nothing is left pending by a killed one."""
-    free(session, policy)
+def prepare_update(session: Session, facts: StackContext, policy: LockPolicy) -> None:
+    """Before anything is changed: require that no engine holds the stack, and resolve what a killed one left."""
+    require_unlocked(session, policy)
     if (lockdown := facts.settings.lockdown) and lockdown.incident and lockdown.over(datetime.now(UTC)):
-        # What runs next forgets it.
+        # The update that follows removes it from the stack file.
         ended = {"result": "ended", "endedBy": "the clock"}
         incidents.close_incident(facts.cluster, lockdown.incident, ended, at=lockdown.until)
     if facts.pending:
-        _settle(session, facts)
+        _settle_pending(session, facts)
 
 
-def free(session: Session, policy: LockPolicy) -> None:
-    """No engine holds the stack."""
+def require_unlocked(session: Session, policy: LockPolicy) -> None:
+    """Refuse when another engine holds the stack's lock."""
     if locks := session.locks():
-        _break(session, locks, policy)
+        _break_lock(session, locks, policy)
 
 
-def _break(session: Session, locks: Sequence[EngineLock], policy: LockPolicy) -> None:
+def _break_lock(session: Session, locks: Sequence[EngineLock], policy: LockPolicy) -> None:
     owners = ", ".join(map(str, locks))
     if policy.gone(locks):
-        session.say(f"The lock of {owners} is left from a killed run (no such process any more): removed.")
+        session.say(f"Removing the lock of {owners}: that process no longer exists.")
     elif not policy.break_it:
         raise Locked(
             locks,
-            f"The stack is locked by {owners}: another update runs, or one was killed elsewhere. Wait "
-            "for it, or, when you know that it is gone, run this again with --break-lock. Nothing changed.",
+            f"The stack is locked by {owners}: another update runs, or was killed on another machine. Wait for it; if "
+            "you know that it ended, run this again with --break-lock. Nothing was changed.",
         )
     elif not policy.confirm(f"Break the lock of {owners}? If that update still runs, both will write the state."):
-        raise Refused("The lock was left alone. Nothing was changed.")
+        raise Refused("The lock was kept. Nothing was changed.")
     session.engine.break_lock()
 
 
-def _settle(session: Session, facts: StackContext) -> None:
-    """Look for each object a killed run may have made: import what exists, forget what does not."""
+def _settle_pending(session: Session, facts: StackContext) -> None:
+    """For each object that a killed run may have made: import it when it exists, else remove it from the state."""
     found: dict[str, str] = {}
     for resource in facts.pending:
-        known = _look(facts, resource)
+        known = _find_object(facts, resource)
         name = resource["urn"].rsplit("::", 1)[-1]
         what = "it exists, imported" if known else "it does not exist"
         session.say(f"{name} was being created when a run was killed: {what}.")
         if known:
             found[resource["urn"]] = known
-    session.engine.adopt(found, session.file)
+    session.engine.import_or_forget(found, session.file)
 
 
-def _look(facts: StackContext, resource: Mapping[str, Any]) -> str | None:
+def _find_object(facts: StackContext, resource: Mapping[str, Any]) -> str | None:
     if not resource["type"].startswith("kubernetes:"):
-        # A random value or a local command has no existence outside the state: it is made again.
+        # A random value or a local command exists only in the state: it is made again.
         return None
     return facts.cluster.exists(resource["inputs"])
 
 
 def apply(session: Session, old: StackText, new: StackText, message: str, policy: LockPolicy) -> Run:
-    """Write the stack file and run the update. If that changes nothing, the file is put back as it was."""
+    """Write the stack file and run the update. If the update changes nothing, the file is restored."""
     new.save()
     try:
         run = _up(session, message)
     except Locked as taken:
-        # Backends that are no files show a lock only now.
+        # Backends other than files report a lock only now.
         old.save()
-        _break(session, taken.locks, policy)
+        _break_lock(session, taken.locks, policy)
         return apply(session, old, new, message, replace(policy, break_it=False))
     if run.succeeded or run.touched:
         if run.interrupted:
             raise Interrupted(
                 f"The update was stopped half-way: {'; '.join(run.errors) or 'the engine was killed'}. "
-                "Run the same command again to go on, or `runbook rollback` to go back."
+                "Run the same command again to continue, or `runbook rollback` to go back."
             )
         return run
     old.save()

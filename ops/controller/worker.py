@@ -155,7 +155,7 @@ class Worker:
             verdict = guard.Verdict("tell", f"dry run: it would be locked down until {wanted.until}")
         if verdict.act != "lockdown":
             return self.tell(alert, verdict.why)
-        done = lockdown.switch(session, self._policy, wanted)
+        done = lockdown.switch_lockdown(session, self._policy, wanted)
         self._journal.end(alert.hint.key, "lockdown")
         self._counts.action("lockdown")
         until = f"{wanted.until:%H:%M:%S} UTC"
@@ -173,7 +173,7 @@ class Worker:
             found = load_settings(session.file).lockdown
             if found is None or not found.over(datetime.now(UTC)):
                 return
-            lockdown.switch(session, self._policy, None)
+            lockdown.switch_lockdown(session, self._policy, None)
         except Interrupted:
             raise
         except OpsError as error:

@@ -83,7 +83,7 @@ class Workspace:
         reader = self.session.reader
         self.session.started = time.monotonic()
         options = ("--force", "--stack", reader.stack, "--config-file", str(self._file))
-        reader.ask("config", "refresh", *options, config_file=False)
+        reader.run("config", "refresh", *options, config_file=False)
         context = stack_file.read(self._file).config.get("kubernetes:context")
         (self._work / "kubeconfig").write_text(json.dumps(kubeconfig(str(context or "here"))))
         return self.session

@@ -1,1 +1,1 @@
-"""Pure decisions: what may be deployed, what a rollback goes back to, which secrets are due."""
+"""Pure decisions: what may be deployed, which revision a rollback restores, which secrets are due."""

@@ -1,9 +1,9 @@
-"""What a rotation does next (HerbisVeritas "Rotation Clés Sécurité"): pure functions over the stack file's states.
+"""The next step of a rotation (HerbisVeritas "Rotation Clés Sécurité"): pure functions over the stack file's states.
 
     retired ─→ pending ─→ tested ─→ dual ─→ rolled-out ─→ verified ─→ retired
-                  └─────────┴────────┴───────────┴──→ failed: back on the previous value
+                  └─────────┴────────┴───────────┴──→ failed: the previous value is used
 
-A state is written before the update that makes it true: whatever is killed is continued from the file.
+A state is written before the update that makes it true: a killed run is continued from the file.
 """
 
 from __future__ import annotations
@@ -26,30 +26,30 @@ NEXT: Mapping[str, str] = {
     "verified": "retired",
 }
 RESTING = ("retired", "failed")
-"""Nothing is under way; the next rotation can begin."""
+"""No rotation runs; the next one can begin."""
 
 
 @dataclass(frozen=True)
 class Due:
-    """What `rotate --due` does with a secret, or when it will."""
+    """What `rotate due` does with a secret, or when it will."""
 
     secret: str
     action: Literal["resume", "retire", "begin", "give", "wait"]
-    """`give`: its rotation is due, but somebody has to bring the value."""
+    """`give`: its rotation is due, but an operator has to supply the value."""
     when: datetime
-    """Since when, or from when on, something is to be done."""
+    """Since when, or from when on, the action is due."""
 
 
 def begin_rotation(rotating: SecretRotation, at: datetime, *, emergency: bool = False) -> RotationState:
-    """The first state of a rotation; of an emergency, the only one: the old value is dead when the update ends."""
+    """The first state of a rotation; of an emergency, the only one: the old value is revoked when the update ends."""
     previous = rotating.in_use
     return RotationState(
         period=next_period(rotating),
         previous=previous,
         phase="retired" if emergency else "pending",
-        started_at=stamp(at),
-        phase_at=stamp(at),
-        previous_at=stamp(rotating.rotated_at) if rotating.rotated_at else None,
+        started_at=format_time(at),
+        phase_at=format_time(at),
+        previous_at=format_time(rotating.rotated_at) if rotating.rotated_at else None,
         settled=rotating.settled if rotating.settled != previous else None,
         generation=rotating.state.generation + (1 if emergency else 0),
         emergency=emergency,
@@ -57,7 +57,9 @@ def begin_rotation(rotating: SecretRotation, at: datetime, *, emergency: bool = 
 
 
 def enter_phase(state: RotationState, phase: str, at: datetime, failure: str | None = None) -> RotationState:
-    return RotationState.model_validate({**state.to_config(), "phase": phase, "phaseAt": stamp(at), "failure": failure})
+    return RotationState.model_validate(
+        {**state.to_config(), "phase": phase, "phaseAt": format_time(at), "failure": failure}
+    )
 
 
 def next_period(rotating: SecretRotation) -> int:
@@ -66,31 +68,31 @@ def next_period(rotating: SecretRotation) -> int:
     return first if first % 2 != rotating.in_use % 2 else first + 1
 
 
-def stamp(at: datetime) -> str:
+def format_time(at: datetime) -> str:
     return at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def is_finished(rotating: SecretRotation, at: datetime, *, overlap: bool) -> bool:
-    """Whether a walk stops here: at `verified` until the overlap is over, else when the old value is retired."""
+    """Whether the rotation stops here: at `verified` until the overlap is over, else when the old value is retired."""
     if rotating.state.phase == "verified":
         return overlap and rotating.overlap_until is not None and at < rotating.overlap_until
     return rotating.state.phase in RESTING
 
 
 def needs_value(rotating: SecretRotation) -> bool:
-    """Whether somebody has to bring the next value."""
+    """Whether an operator has to supply the next value."""
     return bool(rotating.given_by(next_period(rotating)))
 
 
 def due(rotating: SecretRotation, at: datetime, since: datetime) -> Due:
-    """`since`: when the stack came to be, for a secret that was never rotated."""
+    """`since`: when the stack was created, for a secret that was never rotated."""
     state, name = rotating.state, rotating.name
     schedule, zone = rotating.policy.schedule, rotating.zone
     if state.phase == "verified" and (over := rotating.overlap_until):
         return Due(name, "retire" if over <= at else "wait", over)
     if state.phase not in RESTING:
         return Due(name, "resume", at)
-    # After a failure, too, it is tried again when its schedule says so.
+    # A failed rotation is retried at its next scheduled time.
     started = datetime.fromisoformat(state.started_at) if state.started_at else since
     latest = last_run(schedule, at, zone)
     if latest > started:
@@ -98,12 +100,12 @@ def due(rotating: SecretRotation, at: datetime, since: datetime) -> Due:
     return Due(name, "wait", next_run(schedule, at, zone))
 
 
-def named(wanted: Sequence[str], rotations: Mapping[str, SecretRotation]) -> list[str]:
+def find_secrets(wanted: Sequence[str], rotations: Mapping[str, SecretRotation]) -> list[str]:
     """The secrets meant; `stripe-webhook` is enough for STRIPE_WEBHOOK_SECRET."""
-    return list(dict.fromkeys(_named(word, rotations) for word in wanted))
+    return list(dict.fromkeys(_find_secret(word, rotations) for word in wanted))
 
 
-def _named(word: str, rotations: Mapping[str, SecretRotation]) -> str:
+def _find_secret(word: str, rotations: Mapping[str, SecretRotation]) -> str:
     plain = re.sub(r"[^A-Z0-9]+", "_", word.upper())
     if plain in rotations:
         return plain

@@ -1,4 +1,4 @@
-"""The stack's history as the engine tells it: one entry per update, with the plain configuration of it."""
+"""The stack's history from the engine: one entry per update, with its configuration without secrets."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _BY = re.compile(r" by (?P<who>\S+)$")
 
 @dataclass(frozen=True)
 class Entry:
-    """One update of the stack. Secret values are not in it: the engine was never asked for them."""
+    """One update of the stack, without secret values."""
 
     kind: str
     result: str
@@ -42,7 +42,7 @@ class Entry:
     @cached_property
     def release(self) -> Release | None:
         """The release it ran with; None before the first deploy (or when another program wrote it)."""
-        # Loaded here: a list of a thousand updates needs no models.
+        # Imported here: a list of updates needs no models.
         from pydantic import ValidationError
 
         from settings import Release
@@ -54,7 +54,7 @@ class Entry:
 
     @property
     def written(self) -> Mapping[str, Any]:
-        """The release as it stood in the configuration, not judged."""
+        """The release as written in the configuration, not validated."""
         found = self.config.get(RELEASE)
         return found if isinstance(found, Mapping) else {}
 
@@ -86,7 +86,7 @@ class Entry:
     def who(self) -> str:
         if match := _BY.search(self.message):
             return match["who"]
-        # Of a plain `pulumi up` the engine keeps only who wrote the commit, which is somebody else.
+        # Of a plain `pulumi up` the engine records only the author of the commit, not the user.
         return self.environment.get("ci.system", "")
 
     @property
@@ -106,24 +106,25 @@ def parse(updates: Sequence[Mapping[str, Any]]) -> list[Entry]:
     ]
 
 
-def stored(folder: Path, size: int, page: int) -> list[Entry]:
+def read_stored(folder: Path, size: int, page: int) -> list[Entry]:
     """The same page from the folder where a backend of files keeps a stack's updates.
 
     The engine reads every file of a history to show a page of it; here a page costs its own files only.
     """
     files = sorted((file for file in folder.iterdir() if file.name.endswith(_STORED)), reverse=True)
-    updates = [_stored(file) for file in files[(page - 1) * size : page * size]]
+    updates = [_read_stored(file) for file in files[(page - 1) * size : page * size]]
     return [
-        _entry(update, {key: item for key, item in update["config"].items() if not _sealed(item)}) for update in updates
+        _entry(update, {key: item for key, item in update["config"].items() if not _is_secret(item)})
+        for update in updates
     ]
 
 
-def _stored(file: Path) -> Mapping[str, Any]:
+def _read_stored(file: Path) -> Mapping[str, Any]:
     content = file.read_bytes()
     return json.loads(gzip.decompress(content) if file.suffix == ".gz" else content)
 
 
-def _sealed(item: Any) -> bool:
+def _is_secret(item: Any) -> bool:
     return isinstance(item, Mapping) and "secure" in item
 
 
@@ -144,12 +145,12 @@ def _plain(item: Mapping[str, Any]) -> Any:
     return item["objectValue"] if "objectValue" in item else item.get("value")
 
 
-def _time(told: str | int) -> datetime:
-    return datetime.fromtimestamp(told, UTC) if isinstance(told, int) else datetime.fromisoformat(told)
+def _time(value: str | int) -> datetime:
+    return datetime.fromtimestamp(value, UTC) if isinstance(value, int) else datetime.fromisoformat(value)
 
 
 class History:
-    """Entries, newest first, read page by page as far as somebody looks."""
+    """Entries, newest first, loaded lazily, page by page."""
 
     def __init__(self, read: Callable[[int, int], list[Entry]], page: int = PAGE) -> None:
         self._read, self._page = read, page
@@ -158,11 +159,11 @@ class History:
 
     def __iter__(self) -> Iterator[Entry]:
         index = 0
-        while self._reaches(index):
+        while self._load_up_to(index):
             yield self._seen[index]
             index += 1
 
-    def _reaches(self, index: int) -> bool:
+    def _load_up_to(self, index: int) -> bool:
         while index >= len(self._seen) and not self._whole:
             fresh = self._read(self._page, len(self._seen) // self._page + 1)
             self._seen += fresh
@@ -174,5 +175,5 @@ class History:
         return next(iter(self), None)
 
     def updates(self) -> Iterator[Entry]:
-        """Only what ran the program with a release of ours."""
+        """Only updates that ran this program with a release."""
         return (entry for entry in self if entry.kind == "update" and entry.release is not None)

@@ -1,7 +1,4 @@
-"""Asking the engine by its own command line: nothing here changes the stack or shows a secret.
-
-Apart from `engine` because that loads the Automation API, which costs a reading command more than its answer.
-"""
+"""Runs the `pulumi` command line, without the Automation API, whose import takes longer than a reading command."""
 
 from __future__ import annotations
 
@@ -22,8 +19,8 @@ from ops.stack import history
 from ops.stack.locks import Locked, parse_lock_owners
 
 ENVIRONMENT: Mapping[str, str] = {"PULUMI_SKIP_UPDATE_CHECK": "true"}
-# The engine is a Go program: one that lives for a second need not tidy up as often (a quarter less time).
-_HASTE = {"GOGC": "400"}
+# Less garbage collection in the engine, a Go program: it runs for a second, and takes a quarter less time.
+_FAST = {"GOGC": "400"}
 
 
 @dataclass(frozen=True)
@@ -48,15 +45,14 @@ class PulumiCli:
 
     def __init__(self, folder: Path, stack: str | None) -> None:
         self.folder = folder
-        self.stack = stack or self._selected()
+        self.stack = stack or self._read_selected_stack()
 
-    def ask(self, *args: str, stdin: str = "", interactive: bool = False, config_file: bool = True) -> str:
-        """What `pulumi …` prints, or a Refused with its own words.
+    def run(self, *args: str, stdin: str = "", interactive: bool = False, config_file: bool = True) -> str:
+        """Run `pulumi …`: its stdout, or a Refused with its error.
 
-        `interactive`: what it would ask on a terminal is answered on `stdin`. Without `config_file` it works on the
-        stack file of the folder it is in.
+        `interactive`: its prompts are answered by `stdin`. Without `config_file` it uses the stack file of its folder.
         """
-        environment = {**_HASTE, **os.environ, **ENVIRONMENT}
+        environment = {**_FAST, **os.environ, **ENVIRONMENT}
         if not config_file:
             environment.pop("PULUMI_OPTION_CONFIG_FILE", None)
         try:
@@ -78,32 +74,32 @@ class PulumiCli:
         raise Refused(self.explain(done.stderr or done.stdout))
 
     def explain(self, text: str) -> str:
-        """What went wrong, from what the command line printed."""
+        """The error and its remedy, from the output of `pulumi`."""
         if "incorrect passphrase" in text:
             # Set together, the engine takes the first.
             names = ("PULUMI_CONFIG_PASSPHRASE", "PULUMI_CONFIG_PASSPHRASE_FILE")
-            where = next((name for name in names if os.environ.get(name)), "nowhere")
-            return f"The passphrase is wrong for this stack: it was taken from {where}."
+            where = next((name for name in names if os.environ.get(name)), "neither of " + " and ".join(names))
+            return f"The passphrase is wrong for this stack; it came from {where}."
         if "passphrase must be set" in text:
             return "There is no passphrase for this stack: set PULUMI_CONFIG_PASSPHRASE_FILE."
         if "no stack named" in text:
             create = f"create it with `pulumi stack init {self.stack}`"
             return f"There is no stack {self.stack} in this backend: {create}, or choose another with --stack."
         lines = [line.removeprefix("error: ") for line in text.splitlines() if line.strip()]
-        return "\n".join(lines[-15:]) or "pulumi ended without saying why"
+        return "\n".join(lines[-15:]) or "pulumi failed without a message"
 
-    def _selected(self) -> str:
-        """The stack that plain `pulumi` would work on."""
+    def _read_selected_stack(self) -> str:
+        """The stack that plain `pulumi` would use."""
         try:
-            return self.ask("stack", "--show-name").strip()
+            return self.run("stack", "--show-name").strip()
         except Refused as error:
-            raise Refused(f"No stack is chosen: give --stack NAME or set RUNBOOK_STACK. ({error})") from None
+            raise Refused(f"No stack is selected: add --stack NAME or set RUNBOOK_STACK. ({error})") from None
 
     @cached_property
     def files(self) -> BackendFiles | None:
         """Where the stack is kept, when its backend is a folder of files."""
         given = os.environ.get("PULUMI_BACKEND_URL")
-        backend = given or json.loads(self.ask("whoami", "--json")).get("url", "")
+        backend = given or json.loads(self.run("whoami", "--json")).get("url", "")
         if not backend.startswith("file://"):
             return None
         url = urlsplit(backend)
@@ -111,12 +107,12 @@ class PulumiCli:
         root = Path(url.netloc + url.path or "~").expanduser() / ".pulumi"
         return BackendFiles(root, project, self.stack.rsplit("/", 1)[-1])
 
-    def history(self, size: int, page: int) -> list[history.Entry]:
+    def read_history(self, size: int, page: int) -> list[history.Entry]:
         if self.files and self.files.history.is_dir():
-            return history.stored(self.files.history, size, page)
+            return history.read_stored(self.files.history, size, page)
         pages = ("--page-size", str(size), "--page", str(page))
-        return history.parse(json.loads(self.ask("stack", "history", "--json", *pages, "--stack", self.stack)))
+        return history.parse(json.loads(self.run("stack", "history", "--json", *pages, "--stack", self.stack)))
 
-    def state(self) -> dict[str, Any]:
+    def read_state(self) -> dict[str, Any]:
         """The deployment as it is stored: secrets are ciphertext in it."""
-        return json.loads(self.ask("stack", "export", "--stack", self.stack))["deployment"]
+        return json.loads(self.run("stack", "export", "--stack", self.stack))["deployment"]

@@ -6,22 +6,22 @@ from datetime import UTC, datetime
 from typing import Any
 
 from ops.adapters.task_jobs import TaskFailed, Tasks
-from ops.commands.rotate import Walk
+from ops.commands.rotate import RotationRun
 from ops.commands.update import LockPolicy
 from ops.decisions.rotation import RESTING
 from ops.stack.session import Session
 
 
 def read_rotation_status(session: Session) -> list[dict[str, Any]]:
-    """Every secret: its age against the policy, what comes next, and who still uses a previous value."""
-    walk = Walk.start(session, LockPolicy(break_it=False, confirm=lambda _: False))
-    coming = {item.secret: item for item in walk.due()}
+    """Every secret: its age against the policy, what comes next, and which clients still use a previous value."""
+    run = RotationRun.start(session, LockPolicy(break_it=False, confirm=lambda _: False))
+    coming = {item.secret: item for item in run.list_due()}
     overlapping = [
-        r for r in walk.rotations.values() if r.state.phase not in RESTING and r.kind in ("database", "redis")
+        r for r in run.rotations.values() if r.state.phase not in RESTING and r.kind in ("database", "redis")
     ]
-    users = _users(session, walk) if overlapping else {}
+    users = _users(session, run) if overlapping else {}
     now = datetime.now(UTC)
-    since = min(entry.started for entry in walk.facts.history)
+    since = min(entry.started for entry in run.facts.history)
     return [
         {
             "secret": name,
@@ -34,13 +34,13 @@ def read_rotation_status(session: Session) -> list[dict[str, Any]]:
             "previousUsedBy": [row for row in users.get(rotating.kind, ()) if row["previous"]] if users else None,
             "failure": rotating.state.failure,
         }
-        for name, rotating in sorted(walk.rotations.items())
+        for name, rotating in sorted(run.rotations.items())
     ]
 
 
-def _users(session: Session, walk: Walk) -> dict[str, Any]:
+def _users(session: Session, run: RotationRun) -> dict[str, Any]:
     try:
-        return Tasks(walk.facts.cluster, session.say).run("credentials", "sessions")
+        return Tasks(run.facts.cluster, session.say).run("credentials", "sessions")
     except TaskFailed as failed:
-        session.say(f"Who uses which value could not be asked: {failed}")
+        session.say(f"Which clients use a previous value is unknown: {failed}")
         return {}

@@ -1,4 +1,4 @@
-"""Values of secrets on their way into the stack file: never on a command line, never shown, encrypted by the engine."""
+"""Writes values of secrets into the stack file: never as an argument, never printed, encrypted by the engine."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ _PAIR = {"accessKeyId": S3_ACCESS_KEY, "secretAccessKey": S3_SECRET_KEY}
 
 
 def read_values(rotating: SecretRotation) -> Values:
-    """The new value of a secret, asked for without echo, or read from standard input."""
+    """Read the new value of a secret, from the terminal without echo or from standard input."""
     if sys.stdin.isatty():
         return {name: _prompt(name) for name in rotating.secret_names}
     text = sys.stdin.read().strip()
     if not text:
         raise Refused(
-            f"{rotating.name} comes from outside: bring its new value on standard input (`runbook rotate "
-            f"{rotating.name} < file`), or run this on a terminal to be asked. Nothing was changed."
+            f"{rotating.name} comes from outside: write its new value to standard input (`runbook rotate start "
+            f"{rotating.name} < file`), or use a terminal. Nothing was changed."
         )
     if rotating.kind != "s3":
         return {rotating.name: text}
@@ -49,20 +49,20 @@ def _prompt(name: str) -> str:
 
 
 def store_values(session: Session, period: int, values: Values) -> StackText:
-    """The stack file with these values in the slot of the period to come."""
+    """Store these values in the slot of the next period; the stack file with them."""
     for name, value in values.items():
         key = f"secrets:{slot_key(name, period)}"
         words = ("config", "set", "--secret", key, "--stack", session.stack, "--config-file", str(session.file))
-        session.reader.ask(*words, stdin=value)
+        session.reader.run(*words, stdin=value)
     return stack_file.read(session.file)
 
 
 def remove_retired(text: StackText, retired: Iterable[SecretRotation]) -> StackText:
     """The stack file without the previous values of these secrets: nothing accepts them any more."""
-    dead = {
+    keys = {
         f"secrets:{key}"
         for each in retired
         if each.state.previous is not None
         for key in each.given_by(each.state.previous)
     }
-    return text.edited({key: None for key in dead if key in text.config})
+    return text.edited({key: None for key in keys if key in text.config})

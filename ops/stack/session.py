@@ -1,6 +1,6 @@
-"""One command on one stack: where its files are and how to reach its engine and its cluster.
+"""One command on one stack: its files, its engine and its cluster.
 
-Light on purpose: what is heavy is loaded by the commands that need it.
+Heavy modules are imported by the commands that need them.
 """
 
 from __future__ import annotations
@@ -61,12 +61,12 @@ class Session:
         self.console.print(text, style=style, markup=False, highlight=False)
 
     def locks(self) -> list[EngineLock] | None:
-        """The engine's locks on the stack; None when the backend keeps them where only an update can see them."""
+        """The engine's locks on the stack; None when the backend reports them only to an update."""
         files = self.reader.files
         return list_locks(files.locks) if files else None
 
     def history(self) -> History:
-        return History(self.reader.history)
+        return History(self.reader.read_history)
 
     def cluster(self, settings: StackSettings, config: Mapping[str, Any]) -> Cluster:
         from ops.adapters.cluster import Cluster
@@ -75,12 +75,12 @@ class Session:
 
 
 def open_session(cwd: Path, stack: str | None) -> Session:
-    """The session for `--cwd` and `--stack`, found as `pulumi` itself would find them."""
+    """The session for `--cwd` and `--stack`, found as `pulumi` finds them."""
     started = time.monotonic()
     here = cwd.resolve()
     folder = next((place for place in (here, *here.parents) if (place / "Pulumi.yaml").is_file()), None)
     if folder is None:
-        raise Refused(f"There is no Pulumi.yaml in {here} or above it: go to the project, or give --cwd.")
+        raise Refused(f"There is no Pulumi.yaml in {here} or above it: go to the project, or add --cwd.")
     reader = PulumiCli(folder, stack)
     given = os.environ.get("PULUMI_OPTION_CONFIG_FILE")
     file = Path(given) if given else folder / f"Pulumi.{reader.stack.rsplit('/', 1)[-1]}.yaml"

@@ -1,4 +1,4 @@
-"""What is known before anything is decided."""
+"""The facts that a command decides on: stack file, history, state, database."""
 
 from __future__ import annotations
 
@@ -9,8 +9,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from ops.decisions import releases
-from ops.decisions.releases import Database, Standing
+from ops.decisions.release_state import (
+    ReleaseState,
+    locked_since,
+    outdated_rotations,
+    read_release_state,
+    released_since,
+)
+from ops.decisions.schema_gate import Database, exact_database, recorded_database
 from ops.errors import Refused
 from ops.stack import stack_file
 from ops.stack.history import Entry, History
@@ -30,24 +36,23 @@ class StackContext:
     text: StackText
     settings: StackSettings
     history: History
-    now: Standing
+    now: ReleaseState
     pending: list[Mapping[str, Any]]
     database: Database
     cluster: Cluster
-    extra: Any = None
 
     def checked(self, changes: Mapping[str, Any]) -> StackText:
-        """The stack file with these changes, refused when the program would refuse it. A lockdown that is over goes."""
+        """The stack file with these changes, refused when the program would; a lockdown that is over is removed."""
         if (lockdown := self.settings.lockdown) and lockdown.over(datetime.now(UTC)):
             changes = {LOCKDOWN: None, **changes}
         file = read_stack_file(self.text.path)
         values = {key: value for key, value in {**file.values, **changes}.items() if value is not None}
-        judged(lambda: parse(StackFile(file.name, values, file.sealed)))
+        refuse_invalid(lambda: parse(StackFile(file.name, values, file.sealed)))
         return self.text.edited(changes)
 
 
-def judged(work: Callable[[], StackSettings]) -> StackSettings:
-    """Settings, or a Refused that tells every problem."""
+def refuse_invalid(work: Callable[[], StackSettings]) -> StackSettings:
+    """Settings, or a Refused that lists every problem."""
     try:
         return work()
     except SettingsError as error:
@@ -55,66 +60,63 @@ def judged(work: Callable[[], StackSettings]) -> StackSettings:
 
 
 def load_settings(path: Path) -> StackSettings:
-    return judged(lambda: parse(read_stack_file(path)))
+    return refuse_invalid(lambda: parse(read_stack_file(path)))
 
 
 Stale = Literal["release", "lockdown"]
 
 
-def gather_context(
-    session: Session, extra: Callable[[], Any] = lambda: None, *, decides: Stale | None = None
-) -> StackContext:
-    """Ask engine, cluster and registry at the same time: each takes a good part of a second.
+def gather_context(session: Session, *, decides: Stale | None = None) -> StackContext:
+    """Read history, state and cluster at the same time: each takes a good part of a second.
 
-    `decides`: what the command decides anew, so that the stack file need not know how it stands.
+    `decides`: what the command sets anew, so that the stack file may be older in this.
     """
     text = stack_file.read(session.file)
     settings = load_settings(session.file)
     with ThreadPoolExecutor(max_workers=8) as pool:
-        history_, state_ = pool.submit(_first_page, session), pool.submit(session.reader.state)
-        extra_, engine_ = pool.submit(extra), pool.submit(lambda: session.engine)
+        history_, state_ = pool.submit(_read_first_page, session), pool.submit(session.reader.read_state)
+        engine_ = pool.submit(lambda: session.engine)
         cluster_ = pool.submit(session.cluster, settings, text.config)
         backend = settings.application.services[0]
         level_ = pool.submit(lambda: cluster_.result().schema_level(backend, settings.commands))
         engine_.result()
         history, level = history_.result(), level_.result()
         newest = next(history.updates(), None)
-        if behind := releases.behind(text.config, newest):
+        if behind := outdated_rotations(text.config, newest):
             raise Refused(
                 f"{session.file.name} is older than the last update: {', '.join(behind)} was rotated since, and this "
-                "file would bring a dead value back. Get the newest stack file (`git pull`). Nothing was changed."
+                "file would restore a revoked value. Get the newest stack file (`git pull`). Nothing was changed."
             )
-        if stale := _unknown(text, newest, decides):
+        if stale := _find_unknown_change(text, newest, decides):
             raise Refused(
                 f"{session.file.name} is older than the last update: {stale}, and this file would undo that. Get the "
-                f"newest stack file (`git pull`), or have it written from the last update: `pulumi config refresh "
-                f"--force --stack {session.stack}`, and look at `git diff`. Nothing was changed."
+                f"newest stack file (`git pull`), or write it from the last update: `pulumi config refresh "
+                f"--force --stack {session.stack}`, then check `git diff`. Nothing was changed."
             )
         return StackContext(
             text=text,
             settings=settings,
             history=history,
-            now=releases.standing(text.config, newest),
+            now=read_release_state(text.config, newest),
             pending=pending_creates(state_.result()),
-            database=releases.recorded_database(history) if level is None else releases.asked(level),
+            database=recorded_database(history) if level is None else exact_database(level),
             cluster=cluster_.result(),
-            extra=extra_.result(),
         )
 
 
-def _unknown(text: StackText, newest: Entry | None, decides: Stale | None) -> str | None:
-    release = None if decides == "release" else releases.released_since(text.config, newest)
-    return release or (None if decides == "lockdown" else releases.locked_since(text.config, newest, datetime.now(UTC)))
+def _find_unknown_change(text: StackText, newest: Entry | None, decides: Stale | None) -> str | None:
+    release = None if decides == "release" else released_since(text.config, newest)
+    return release or (None if decides == "lockdown" else locked_since(text.config, newest, datetime.now(UTC)))
 
 
-def _first_page(session: Session) -> History:
+def _read_first_page(session: Session) -> History:
     history = session.history()
     _ = history.newest
     return history
 
 
 def pending_creates(state: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """Resources that a killed run may or may not have made."""
+    """Resources that a killed run may have made."""
     operations = state.get("pending_operations") or []
     return [operation["resource"] for operation in operations if operation["type"] == "creating"]
 

@@ -1,7 +1,7 @@
-"""Edits of `Pulumi.<stack>.yaml` that leave every other byte alone, comments included.
+"""Edits `Pulumi.<stack>.yaml` without changing any other byte, comments included.
 
-Only the lines of the changed keys are replaced, the result is read back and compared with what was meant,
-and the file is exchanged in one step: a killed run leaves the old file or the new one, never half of it.
+Only the lines of the changed keys are replaced, the result is read back and compared with the intended one,
+and the file is replaced atomically: a killed run leaves the old file or the new one, never half of it.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class StackText:
 
     @property
     def config(self) -> dict[str, Any]:
-        """Values by full key; an encrypted one stands as `{secure: …}`."""
+        """Values by full key; an encrypted one is `{secure: …}`."""
         return _config(self.text)
 
     def edited(self, changes: Mapping[str, Any]) -> StackText:
@@ -46,8 +46,8 @@ class StackText:
         return StackText(self.path, text)
 
     def save(self) -> None:
-        """Put this text in the file's place."""
-        scratch = self.beside()
+        """Replace the file by this text, atomically."""
+        scratch = self.write_scratch()
         try:
             if self.path.exists():
                 scratch.chmod(self.path.stat().st_mode & 0o777)
@@ -56,7 +56,7 @@ class StackText:
             scratch.unlink(missing_ok=True)
             raise
 
-    def beside(self) -> Path:
+    def write_scratch(self) -> Path:
         """A scratch file with this text, next to the stack file; the caller removes it."""
         handle, name = tempfile.mkstemp(prefix=f".{self.path.stem}.", suffix=".yaml", dir=self.path.parent)
         with os.fdopen(handle, "w") as sink:
@@ -72,7 +72,7 @@ def read(path: Path) -> StackText:
         _ = text.config
     except FileNotFoundError:
         raise Refused(
-            f"{path} does not exist: is the stack's name right, and are you in the project's folder (--cwd)?"
+            f"{path} does not exist: check the stack's name, and that you are in the project's folder (--cwd)."
         ) from None
     except (yaml.YAMLError, TypeError, AttributeError) as error:
         raise Refused(f"{path} is not a stack file: {error}") from None
@@ -110,7 +110,7 @@ def _edit(text: str, key: str, value: Any) -> str:
 
 
 def _last_line(lines: list[str], node: yaml.Node) -> int:
-    """The last line of a value: its end mark lies after the comments and blank lines that follow it."""
+    """The last line of a value; the YAML end mark is after the comments and blank lines that follow it."""
     last = node.end_mark.line - (1 if node.end_mark.column == 0 else 0)
     last = max(min(last, len(lines) - 1), node.start_mark.line)
     while last > node.start_mark.line and (not lines[last].strip() or lines[last].lstrip().startswith("#")):

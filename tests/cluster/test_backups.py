@@ -127,12 +127,12 @@ def test_a_deleted_row_comes_back_beside_the_live_database(stack: Stack) -> None
     lost = sorted(products(stack))[0]
     backup = back_up(stack)
     stack.sql(f"DELETE FROM products WHERE name = '{lost}'")  # noqa: S608 (one of the shop's own names)
-    made = stack.runbook("restore", backup, "--into", "shop_before", "--json").check().json()
+    made = stack.runbook("restore", "start", backup, "--into", "shop_before", "--json").check().json()
     assert made["database"] == "shop_before"
     assert lost in products(stack, "shop_before")
     assert lost not in products(stack), "the live database was not touched"
 
-    again = stack.runbook("restore", backup, "--into", "shop_before")
+    again = stack.runbook("restore", "start", backup, "--into", "shop_before")
     assert again.code == REFUSED, again.text
     assert "shop_before" in again.text
     stack.sql("DROP DATABASE shop_before", "postgres")
@@ -153,7 +153,7 @@ def test_in_place_under_traffic(stack: Stack, point: tuple[str, set[str]]) -> No
     backup, kept = point
     stack.sql(LATER)
     with Traffic(stack.url) as traffic:
-        done = stack.runbook("restore", backup, "--in-place", "--yes", "--json").check().json()
+        done = stack.runbook("restore", "start", backup, "--in-place", "--yes", "--json").check().json()
         last = time.monotonic()
         until(lambda: any(not answer.failed for answer in traffic.answers if answer.at > last), 30)
     assert done["backup"] == backup
@@ -162,7 +162,7 @@ def test_in_place_under_traffic(stack: Stack, point: tuple[str, set[str]]) -> No
     failed = {answer.status for answer in traffic.failures}
     assert failed == {503}, "during the restore customers get the maintenance page and nothing else"
     assert not any(answer.failed for answer in traffic.answers if answer.at > last)
-    assert stack.runbook("restore", "--json").check().json()["phase"] == "idle"
+    assert stack.runbook("restore", "status", "--json").check().json()["phase"] == "idle"
     assert any(item["kind"] == "safety" for item in backups(stack))
     assert stack.changes() == {}
     assert stack.history()[0]["action"] == "restore"
@@ -173,14 +173,14 @@ def test_killed_in_place_then_the_same_command_again(stack: Stack, point: tuple[
     backup, kept = point
     checked = smoke_job(stack)
     stack.sql(LATER)
-    first = stack.start("runbook", "restore", backup, "--in-place", "--yes")
+    first = stack.start("runbook", "restore", "start", backup, "--in-place", "--yes")
     until(lambda: "restore-prepare" in stack.kubectl("get", "jobs", "--output=name"), 120)
     os.killpg(first.pid, signal.SIGKILL)
     first.wait()
-    stack.runbook("restore", backup, "--in-place", "--yes").check()
+    stack.runbook("restore", "start", backup, "--in-place", "--yes").check()
     assert products(stack) == kept
     assert smoke_job(stack) != checked, "each restore proves the release again before the old database goes"
-    assert stack.runbook("restore", "--json").check().json()["phase"] == "idle"
+    assert stack.runbook("restore", "status", "--json").check().json()["phase"] == "idle"
     assert "runbook:maintenance" not in stack.config
     assert serving(stack) == stack.release["git"]
     assert stack.changes() == {}

@@ -56,7 +56,7 @@ def accepted(stack: Stack, dsn: str) -> bool:
 
 def rotate(stack: Stack, *words: str, stdin: str | None = None) -> None:
     stack.secret_values()  # those it replaces have to stay secret, too
-    stack.run("runbook", "rotate", *words, "--yes", stdin=stdin).check()
+    stack.run("runbook", "rotate", "start", *words, "--yes", stdin=stdin).check()
 
 
 def store_keys(stack: Stack) -> dict[str, str]:
@@ -92,7 +92,7 @@ def test_a_failed_verification_goes_back(stack: Stack) -> None:
     used = secret(stack, FAILING)
     verify("node -e process.exit(1)")
     with Customers(stack.url) as customers:
-        failed = stack.runbook("rotate", FAILING, "--yes")
+        failed = stack.runbook("rotate", "start", FAILING, "--yes")
         assert failed.code == ROLLED_BACK, failed.text
         assert secret(stack, FAILING) == used
     assert customers.failures == []
@@ -179,7 +179,7 @@ def test_killed_at_each_step(stack: Stack) -> None:
 
 def kill_in(stack: Stack, phase: str, period: int) -> None:
     locks = STATE / "backend/.pulumi/locks/organization/runbook" / stack.name
-    run = stack.start("runbook", "rotate", "DATABASE_URL", "--yes", "--no-overlap")
+    run = stack.start("runbook", "rotate", "start", "DATABASE_URL", "--yes", "--no-overlap")
     deadline = time.monotonic() + 180
     wanted = {"phase": phase, "period": period}
     while (
@@ -200,9 +200,7 @@ def test_emergency(stack: Stack) -> None:
     old = {name: secret(stack, name) for name in (*KEYS, *SERVERS)}
     stack.secret_values()
     with Customers(stack.url) as customers:
-        done = (
-            stack.runbook("rotate", "--emergency", "--reason", "a laptop was stolen", "--yes", "--json").check().json()
-        )
+        done = stack.runbook("rotate", "emergency", "--reason", "a laptop was stolen", "--yes", "--json").check().json()
         with client_for(stack.url) as client:
             assert not any(logged_in(client, token) for token in customers.tokens), "everybody is logged out"
             assert logged_in(client, log_in(client))

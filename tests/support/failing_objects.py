@@ -93,7 +93,7 @@ class Kubernetes:
         with httpx.Client(transport=httpx.MockTransport(self._answer), base_url="http://kubernetes") as http:
             yield http
 
-    def changes(self, path: str, _seconds: float) -> Iterator[tuple[str, Object]]:
+    def watch_changes(self, path: str, _seconds: float) -> Iterator[tuple[str, Object]]:
         plural = path.rsplit("/", 1)[-1]
         yield from ((kind, one) for kind, one in self.news if f"{one['kind'].lower()}s" == plural)
         self.read.release()

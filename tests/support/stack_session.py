@@ -1,4 +1,4 @@
-"""A stack with a real engine, and a cluster that only a test's own words make."""
+"""A stack with a real engine and a fake cluster."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ POLICY = LockPolicy(break_it=False, confirm=lambda _: False)
 
 
 class FakeCluster:
-    """A cluster whose database is where the test says, and which runs what the stack file says."""
+    """A cluster whose schema level the test sets, and which runs the image of the stack file."""
 
     level: int | None = None
 
@@ -28,20 +28,20 @@ class FakeCluster:
 
     namespace = "shop"
 
-    def changes(self, *_: object, **__: object) -> NoReturn:
+    def watch_changes(self, *_: object, **__: object) -> NoReturn:
         raise Unreachable("there is no cluster")
 
-    http = changes
+    http = watch_changes
 
     def schema_level(self, *_: object) -> int | None:
         return self.level
 
-    def settle(self, services: Any, _seconds: int) -> list[Rollout]:
+    def await_settled(self, services: Any, _seconds: int) -> list[Rollout]:
         image = yaml.safe_load(self._file.read_text())["config"]["runbook:release"]["image"]
         return [Rollout(service.name, 2, 2, 2, image, "", settled=True) for service in services]
 
 
-def a_session(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, program: str) -> Session:
+def create_session(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, program: str) -> Session:
     """A new stack of this program in a backend of files, never deployed."""
     backend = tmp_path / "backend"
     backend.mkdir()
@@ -59,7 +59,7 @@ def a_session(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, program: str) -> 
         monkeypatch.delenv(name, raising=False)
     file = project / "Pulumi.dev.yaml"
     document = yaml.safe_load((ROOT / "Pulumi.sandbox.yaml").read_text())
-    # The gate asks a task in the cluster, which is none here; tests/cluster has it.
+    # The backup gate runs a task in a cluster: covered by tests/cluster.
     del document["config"]["runbook:backup"]
     for key in ("runbook:rotation", "runbook:monitoring"):
         document["config"].pop(key, None)
@@ -81,10 +81,10 @@ def pulumi(folder: Path, *args: str) -> str:
     return done.stdout
 
 
-def config(session: Session) -> dict[str, Any]:
+def read_config(session: Session) -> dict[str, Any]:
     return yaml.safe_load(session.file.read_text())["config"]
 
 
-def changes(session: Session) -> dict[str, int]:
+def preview_changes(session: Session) -> dict[str, int]:
     shown = pulumi(session.reader.folder, "preview", "--json", "--stack", session.stack)
     return {op: n for op, n in json.loads(shown)["changeSummary"].items() if op != "same"}

@@ -13,7 +13,7 @@ import yaml
 from ops.commands import encryption
 from ops.errors import Refused
 from ops.stack.session import Session
-from tests.support.stack_session import POLICY, a_session, pulumi
+from tests.support.stack_session import POLICY, create_session, pulumi
 
 PROGRAM = """
 import pulumi
@@ -28,7 +28,7 @@ pytestmark = pytest.mark.skipif(shutil.which("pulumi") is None, reason="needs th
 
 @pytest.fixture
 def session(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Session:
-    return a_session(tmp_path, monkeypatch, PROGRAM)
+    return create_session(tmp_path, monkeypatch, PROGRAM)
 
 
 def read(session: Session, passphrase: str, *words: str) -> subprocess.CompletedProcess[str]:
@@ -50,7 +50,7 @@ def test_another_passphrase(session: Session, monkeypatch: pytest.MonkeyPatch, t
     session.file = elsewhere
     before = yaml.safe_load(elsewhere.read_text())
 
-    assert encryption.switch(session, "passphrase", "another", POLICY)["result"] == "succeeded"
+    assert encryption.change_provider(session, "passphrase", "another", POLICY)["result"] == "succeeded"
 
     after = yaml.safe_load(elsewhere.read_text())
     assert elsewhere.read_text().startswith("# ours\n")
@@ -64,5 +64,5 @@ def test_another_passphrase(session: Session, monkeypatch: pytest.MonkeyPatch, t
 def test_what_is_no_provider_changes_nothing(session: Session) -> None:
     before = session.file.read_bytes()
     with pytest.raises(Refused, match="is no secrets provider: give one of passphrase, awskms://"):
-        encryption.switch(session, "base64key://c2VjcmV0", None, POLICY)
+        encryption.change_provider(session, "base64key://c2VjcmV0", None, POLICY)
     assert session.file.read_bytes() == before

@@ -1,5 +1,5 @@
-"""`runbook` against a real engine: locks, history, resuming, rolling back. Only the cluster is a stand-in
-here, with a database level of its own; the registry answers over HTTP, the state is in files."""
+"""`runbook` against a real engine: locks, history, resuming, rolling back. Only the cluster is a
+fake, with a schema level that the test sets; the registry answers over HTTP, the state is in files."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from ops.commands.update import LockPolicy
 from ops.errors import Interrupted, Refused, RolledBack, Stuck
 from ops.stack.history import parse
 from ops.stack.session import Session
-from tests.support.stack_session import POLICY, ROOT, FakeCluster, a_session, changes, config, pulumi
+from tests.support.stack_session import POLICY, ROOT, FakeCluster, create_session, preview_changes, pulumi, read_config
 
 PROGRAM = """
 import time
@@ -104,7 +104,7 @@ def registry() -> Iterator[str]:
 
 @pytest.fixture
 def session(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Session:
-    return a_session(tmp_path, monkeypatch, PROGRAM)
+    return create_session(tmp_path, monkeypatch, PROGRAM)
 
 
 def go(session: Session, image: str, **wish: Any) -> dict[str, Any]:
@@ -118,13 +118,13 @@ def back(session: Session, **wish: Any) -> dict[str, Any]:
 def test_deploy_upgrade_rollback_and_the_gate(session: Session, registry: str, monkeypatch: pytest.MonkeyPatch) -> None:
     first = go(session, f"{registry}:v1")
     assert first["revision"] == 1
-    assert config(session)["runbook:release"]["image"].startswith(f"{registry}@sha256:")
-    assert changes(session) == {}
+    assert read_config(session)["runbook:release"]["image"].startswith(f"{registry}@sha256:")
+    assert preview_changes(session) == {}
 
     monkeypatch.setattr(FakeCluster, "level", 1)
     second = go(session, f"{registry}:v2")
     assert second["revision"] == 2
-    assert config(session)["runbook:release"]["git"] == "12e4567", "a commit that looks like a number stays text"
+    assert read_config(session)["runbook:release"]["git"] == "12e4567", "a commit that looks like a number stays text"
 
     monkeypatch.setattr(FakeCluster, "level", 2)
     with pytest.raises(Refused, match="--allow-downtime"):
@@ -136,11 +136,11 @@ def test_deploy_upgrade_rollback_and_the_gate(session: Session, registry: str, m
     assert ("release.git", "12e4567", "aaaa1111") in plan.differences
     assert run.steps, "the preview names what would change"
     assert (third["revision"], third["target"], third["left"]) == (3, 1, 2)
-    assert config(session)["runbook:release"]["migrate"] is False
-    assert config(session)["runbook:quarantine"] == [
+    assert read_config(session)["runbook:release"]["migrate"] is False
+    assert read_config(session)["runbook:quarantine"] == [
         {"digest": second["image"].split("@")[1], "revision": 2, "reason": "broken"}
     ]
-    assert changes(session) == {}
+    assert preview_changes(session) == {}
 
     before = session.file.read_bytes()
     with pytest.raises(Refused, match="quarantined since revision 2: broken"):
@@ -159,18 +159,18 @@ def test_deploy_upgrade_rollback_and_the_gate(session: Session, registry: str, m
         back(session, allow_quarantined="x", to=4)
     assert session.file.read_bytes() == before
 
-    told = pulumi(session.reader.folder, "stack", "history", "--json", "--stack", session.stack)
-    assert session.reader.history(50, 1) == parse(json.loads(told)), "read from its files as the engine tells it"
+    printed = pulumi(session.reader.folder, "stack", "history", "--json", "--stack", session.stack)
+    assert session.reader.read_history(50, 1) == parse(json.loads(printed)), "the files give what the engine prints"
 
 
 def test_a_failing_update_is_rolled_back_and_leaves_nothing_to_do(session: Session, registry: str) -> None:
     go(session, f"{registry}:v1")
     with pytest.raises(RolledBack, match="the smoke check failed"):
         go(session, f"{registry}:bad")
-    release = config(session)["runbook:release"]
+    release = read_config(session)["runbook:release"]
     assert (release["revision"], release["action"], release["rollbackOf"]) == (3, "rollback", 2)
-    assert "smoke check failed" in config(session)["runbook:quarantine"][0]["reason"]
-    assert changes(session) == {}
+    assert "smoke check failed" in read_config(session)["runbook:quarantine"][0]["reason"]
+    assert preview_changes(session) == {}
     results = [(entry.revision, entry.action, entry.result, entry.who) for entry in session.history()]
     who = results[0][3]
     assert who.startswith("alice@")
@@ -181,12 +181,12 @@ def test_a_failing_update_is_rolled_back_and_leaves_nothing_to_do(session: Sessi
     ]
 
 
-def test_a_first_release_that_fails_has_nothing_to_go_back_to(session: Session, registry: str) -> None:
+def test_a_first_release_that_fails_cannot_be_rolled_back(session: Session, registry: str) -> None:
     with pytest.raises(Stuck, match="it is the first"):
         go(session, f"{registry}:bad")
 
 
-def test_a_failure_before_any_change_leaves_the_stack_file_alone(session: Session, registry: str) -> None:
+def test_a_failure_before_any_change_restores_the_stack_file(session: Session, registry: str) -> None:
     go(session, f"{registry}:v1")
     before = session.file.read_bytes()
     session.reader.folder.joinpath("__main__.py").write_text("raise Exception('no')")
@@ -197,7 +197,7 @@ def test_a_failure_before_any_change_leaves_the_stack_file_alone(session: Sessio
     assert go(session, f"{registry}:v2")["revision"] == 3, "the failed update keeps its number"
 
 
-def test_a_wrong_passphrase_and_an_image_that_is_not_there(
+def test_a_wrong_passphrase_and_an_image_that_does_not_exist(
     session: Session, registry: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = session.file.read_bytes()
@@ -244,15 +244,15 @@ def test_killed_then_the_same_command_again(session: Session, registry: str) -> 
     thread.join()
     assert killed
     assert lock_of(session), "the killed engine left its lock"
-    assert config(session)["runbook:release"]["revision"] == 2
+    assert read_config(session)["runbook:release"]["revision"] == 2
 
     session.reader.folder.joinpath("__main__.py").write_text(PROGRAM.replace("time.sleep(60)", "pass"))
     assert go(session, f"{registry}:slow")["revision"] == 2, "the same revision goes on"
     assert lock_of(session) == []
-    assert changes(session) == {}
+    assert preview_changes(session) == {}
 
 
-def test_a_lock_of_somebody_else_is_respected(session: Session, registry: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lock_of_another_user_is_respected(session: Session, registry: str, monkeypatch: pytest.MonkeyPatch) -> None:
     go(session, f"{registry}:v1")
     backend = Path(os.environ["PULUMI_BACKEND_URL"].removeprefix("file://"))
     folder = backend / ".pulumi/locks/organization/runbook/dev"
@@ -277,7 +277,7 @@ def test_a_lock_of_somebody_else_is_respected(session: Session, registry: str, m
 def test_two_at_once_on_one_checkout(session: Session, registry: str) -> None:
     go(session, f"{registry}:v1")
     script = (
-        "import sys, time; from pathlib import Path; from ops.locks import exclusive\n"
+        "import sys, time; from pathlib import Path; from ops.stack.locks import exclusive\n"
         "with exclusive(Path(sys.argv[1]), 'deploy x'): print('held', flush=True); time.sleep(30)"
     )
     other = subprocess.Popen(
@@ -299,5 +299,5 @@ def test_two_at_once_on_one_checkout(session: Session, registry: str) -> None:
 def test_no_secret_in_anything_kept(session: Session, registry: str) -> None:
     go(session, f"{registry}:v1")
     back = [entry.config for entry in session.history()]
-    kept = json.dumps([back, session.reader.state()])
+    kept = json.dumps([back, session.reader.read_state()])
     assert "canary" not in kept

@@ -24,7 +24,7 @@ from ops.errors import Refused, RolledBack
 from ops.stack.history import RELEASE, Entry
 from ops.stack.locks import all_abandoned
 from ops.stack.session import Session
-from tests.support.stack_session import POLICY, ROOT, FakeCluster, a_session, changes, config, pulumi
+from tests.support.stack_session import POLICY, ROOT, FakeCluster, create_session, preview_changes, pulumi, read_config
 
 PROGRAM = """
 import json, os, time
@@ -53,9 +53,10 @@ pulumi.Output.all(*after).apply(then)
 """
 SCRIPT = """
 import sys
-from ops import rotate, session
-from tests.tasks.engine import FakeCluster, POLICY
 from pathlib import Path
+from ops.commands import rotate
+from ops.stack import session
+from tests.support.stack_session import FakeCluster, POLICY
 
 file = Path(sys.argv[1])
 session.Session.cluster = lambda self, *_: FakeCluster(file)
@@ -75,7 +76,7 @@ pytestmark = pytest.mark.skipif(shutil.which("pulumi") is None, reason="needs th
 @pytest.fixture
 def session(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Session:
     """A stack that was released."""
-    opened = a_session(tmp_path, monkeypatch, PROGRAM)
+    opened = create_session(tmp_path, monkeypatch, PROGRAM)
     monkeypatch.setattr(FakeCluster, "level", 1)
     document = yaml.safe_load(opened.file.read_text())
     document["config"][RELEASE] = RELEASED
@@ -91,7 +92,7 @@ def go(session: Session, *names: str, overlap: bool = True, **values: str) -> di
 
 
 def state(session: Session, name: str = "JWT_SECRET") -> dict[str, Any]:
-    return config(session).get("runbook:rotated", {}).get(name, {})
+    return read_config(session).get("runbook:rotated", {}).get(name, {})
 
 
 def values(session: Session) -> set[str]:
@@ -104,16 +105,16 @@ def test_a_rotation_waits_for_its_overlap_and_is_finished(session: Session) -> N
     go(session, "JWT_SECRET")
     assert (state(session)["phase"], state(session)["period"], state(session)["previous"]) == ("verified", 1, 0)
     assert {"JWT_SECRET-0", "JWT_SECRET-1"} < values(session)
-    assert changes(session) == {}
+    assert preview_changes(session) == {}
 
     with pytest.raises(Refused, match=r"its previous value is accepted until .*--no-overlap"):
         go(session, "JWT_SECRET")
 
     go(session, "JWT_SECRET", overlap=False)
     assert state(session)["phase"] == "retired"
-    assert changes(session) == {}
-    told = [(entry.action, entry.message.split(" by ")[0]) for entry in session.history()][:5]
-    assert told == [
+    assert preview_changes(session) == {}
+    actions = [(entry.action, entry.message.split(" by ")[0]) for entry in session.history()][:5]
+    assert actions == [
         ("rotate", f"rotate JWT_SECRET to {phase}")
         for phase in ("retired", "verified", "rolled-out", "dual", "pending")
     ]
@@ -134,7 +135,7 @@ def test_a_failed_check_goes_back_to_the_previous_value(session: Session, monkey
         go(session, "JWT_SECRET")
     assert (state(session)["phase"], state(session)["previous"]) == ("failed", 0)
     assert "the check failed" in state(session)["failure"]
-    assert changes(session) == {}
+    assert preview_changes(session) == {}
 
     monkeypatch.delenv("TEST_FAILS")
     go(session, "JWT_SECRET", overlap=False)
@@ -148,7 +149,7 @@ def test_what_cannot_be_retired_stays_accepted(session: Session, monkeypatch: py
     with pytest.raises(RolledBack, match="could not be retired; both are valid"):
         go(session, "JWT_SECRET", overlap=False)
     assert state(session)["phase"] == "verified"
-    assert changes(session) == {}
+    assert preview_changes(session) == {}
     monkeypatch.delenv("TEST_FAILS")
     go(session, "JWT_SECRET", overlap=False)
     assert (state(session)["phase"], state(session)["period"]) == ("retired", 1)
@@ -165,7 +166,7 @@ def test_killed_at_every_step_and_run_again(session: Session, monkeypatch: pytes
     )
     assert again.returncode == 0, again.stderr
     assert (state(session)["phase"], state(session)["period"], state(session)["previous"]) == ("retired", 1, 0)
-    assert changes(session) == {}
+    assert preview_changes(session) == {}
 
 
 def kill_in(session: Session, phase: str) -> None:
@@ -186,38 +187,38 @@ def kill_in(session: Session, phase: str) -> None:
 def test_a_value_from_outside(session: Session) -> None:
     key = "secrets:STRIPE_WEBHOOK_SECRET"
     go(session, "stripe-webhook", STRIPE_WEBHOOK_SECRET="canary-new")
-    assert {key, f"{key}_B"} <= config(session).keys()
+    assert {key, f"{key}_B"} <= read_config(session).keys()
     assert "canary-new" not in session.file.read_text()
     shown = pulumi(session.reader.folder, "config", "get", f"{key}_B", "--stack", "dev").strip()
     assert shown == "canary-new"
 
     go(session, "stripe-webhook", overlap=False)
-    assert key not in config(session)
-    assert changes(session) == {}
+    assert key not in read_config(session)
+    assert preview_changes(session) == {}
     go(session, "stripe-webhook", overlap=False, STRIPE_WEBHOOK_SECRET="canary-newer")
-    assert f"{key}_B" not in config(session)
+    assert f"{key}_B" not in read_config(session)
     assert state(session, "STRIPE_WEBHOOK_SECRET")["period"] == 2
 
 
-def test_due_rotates_what_is_due_and_tells_the_rest(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
-    done = rotating.due(session, POLICY)
+def test_due_rotates_what_is_due_and_lists_the_rest(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    done = rotating.rotate_due(session, POLICY)
     assert done["rotated"] == {}
     assert {item["action"] for item in done["notDue"]} == {"wait"}
 
-    recorded = session.reader.history
+    recorded = session.reader.read_history
 
     def a_year_older(size: int, page: int) -> list[Entry]:
         return [
             replace(entry, started=entry.started.replace(year=entry.started.year - 1)) for entry in recorded(size, page)
         ]
 
-    monkeypatch.setattr(session.reader, "history", a_year_older)
-    done = rotating.due(session, POLICY)
+    monkeypatch.setattr(session.reader, "read_history", a_year_older)
+    done = rotating.rotate_due(session, POLICY)
     phases = {name: state["phase"] for name, state in done["rotated"].items()}
     assert phases["JWT_SECRET"] == phases["SESSION_SECRET"] == "verified"
     assert {item["action"] for item in done["notDue"]} == {"give"}
     assert "STRIPE_SECRET_KEY" in {item["secret"] for item in done["notDue"]}
 
-    again = rotating.due(session, POLICY)
+    again = rotating.rotate_due(session, POLICY)
     assert again["rotated"] == {}
     assert "JWT_SECRET" in {item["secret"] for item in again["notDue"] if item["action"] == "wait"}

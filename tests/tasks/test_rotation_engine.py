@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.support.stack_session import ROOT, a_session, pulumi
+from tests.support.stack_session import ROOT, create_session, pulumi
 from tests.unit.test_settings_rotation import state
 
 pytestmark = pytest.mark.skipif(shutil.which("pulumi") is None, reason="needs the engine: . ./.sandbox/env")
@@ -38,7 +38,7 @@ class Stack:
 
     def __init__(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("PYTHONPATH", str(ROOT))
-        self._session = a_session(tmp_path, monkeypatch, PROGRAM)
+        self._session = create_session(tmp_path, monkeypatch, PROGRAM)
         self._folder = tmp_path / "project"
         self.shown = ""
         (self._folder / "issued").touch()

@@ -17,7 +17,7 @@ from ops.controller.alerts import Alert, Hint, Malformed, Unreachable, hints
 from ops.controller.guard import Situation, decide
 from ops.controller.metrics import Metrics
 from ops.controller.web import Webhook, server
-from ops.decisions import releases
+from ops.decisions.release_state import locked_since, released_since
 from ops.stack.history import Entry
 from settings import Lockdown, Maintenance, Release
 from settings.monitoring import Rollback
@@ -230,13 +230,13 @@ def test_an_alert_survives_being_written_down() -> None:
 def test_a_release_and_a_lockdown_made_elsewhere_are_noticed() -> None:
     file = {"runbook:release": release(2).to_config()}
     back = update(release(3, "rollback"), 60)
-    assert releases.released_since(file, update(release(2), 60)) is None
-    assert "revision 3 (rollback) was released since" in (releases.released_since(file, back) or "")
+    assert released_since(file, update(release(2), 60)) is None
+    assert "revision 3 (rollback) was released since" in (released_since(file, back) or "")
     locked = {"reason": "attack", "since": "2026-11-22T11:00:00Z", "until": "2026-11-22T13:00:00Z"}
     there = update(release(2), 60, config={"runbook:lockdown": locked})
-    assert "attack" in (releases.locked_since(file, there, NOW) or "")
-    assert releases.locked_since(file, there, NOW + timedelta(hours=1)) is None, "over"
-    assert releases.locked_since({**file, "runbook:lockdown": locked}, there, NOW) is None, "known"
+    assert "attack" in (locked_since(file, there, NOW) or "")
+    assert locked_since(file, there, NOW + timedelta(hours=1)) is None, "over"
+    assert locked_since({**file, "runbook:lockdown": locked}, there, NOW) is None, "known"
 
 
 # -- in the cluster ------------------------------------------------------------------------------------

@@ -16,9 +16,9 @@ from pydantic import ValidationError
 from typer.testing import CliRunner
 
 from ops.adapters.cluster import Cluster
-from ops.cli import main, security
+from ops.cli import main
 from ops.commands import health
-from ops.decisions import releases
+from ops.decisions.release_state import describe_lockdown
 from ops.errors import Refused
 from ops.stack.stack_context import StackContext
 from ops.stack.stack_file import read
@@ -29,7 +29,7 @@ from tests.unit.test_settings import edited, refusal
 
 NOW = datetime(2026, 11, 22, 10, tzinfo=UTC)
 GIVEN = {
-    "reason": "somebody tries passwords",
+    "reason": "password guessing",
     "since": "2026-11-22T10:00:00Z",
     "until": "2026-11-22T11:00:00Z",
     "allow": ["203.0.113.0/24"],
@@ -55,7 +55,7 @@ def locked() -> Program:
 # -- settings ------------------------------------------------------------------------------------------
 
 
-def test_a_lockdown_has_what_was_prepared_and_what_is_asked() -> None:
+def test_a_lockdown_combines_the_settings_and_the_options() -> None:
     made = Precautions(allow=("10.1.2.3",), closed_paths=("/admin", "/api/admin")).lockdown(
         "x", NOW + timedelta(microseconds=7), allow=["203.0.113.9/24"]
     )
@@ -69,10 +69,10 @@ def test_it_is_over_at_its_end_and_not_before() -> None:
     made = Precautions().lockdown("x", NOW, seconds=60)
     assert not made.over(NOW + timedelta(seconds=59.9))
     assert made.over(NOW + timedelta(seconds=60))
-    assert releases.locked(made, NOW + timedelta(seconds=59))["state"] == "on"
-    assert releases.locked(made, NOW + timedelta(seconds=59))["secondsLeft"] == 1
-    assert releases.locked(made, NOW + timedelta(seconds=60))["state"] == "over"
-    assert releases.locked(None, NOW)["state"] == "off"
+    assert describe_lockdown(made, NOW + timedelta(seconds=59))["state"] == "on"
+    assert describe_lockdown(made, NOW + timedelta(seconds=59))["secondsLeft"] == 1
+    assert describe_lockdown(made, NOW + timedelta(seconds=60))["state"] == "over"
+    assert describe_lockdown(None, NOW)["state"] == "off"
 
 
 @pytest.mark.parametrize(
@@ -104,7 +104,7 @@ def into(program: Program, name: str = "allow-into-services") -> list[Any]:
     return rule["from"]
 
 
-def test_the_ingress_leads_to_the_gate_and_the_services_stay(open_: Program, locked: Program) -> None:
+def test_the_ingress_routes_to_the_gate_and_the_services_stay(open_: Program, locked: Program) -> None:
     (path,) = locked.one("Ingress", "ingress").inputs["spec"]["rules"][0]["http"]["paths"]
     assert path["backend"] == {"service": {"name": "lockdown", "port": {"number": 8080}}}
     gate = locked.one("Deployment", "lockdown")
@@ -118,13 +118,13 @@ def test_the_ingress_leads_to_the_gate_and_the_services_stay(open_: Program, loc
     assert not [made for made in open_.objects if "lockdown" in made.object_name]
 
 
-def test_nobody_is_shut_out_while_the_ingress_still_leads_there(open_: Program, locked: Program) -> None:
+def test_the_services_stay_open_until_the_ingress_routes_to_the_gate(open_: Program, locked: Program) -> None:
     for program, first, then in ((locked, "Ingress", "NetworkPolicy"), (open_, "NetworkPolicy", "Ingress")):
         names = {"Ingress": "ingress", "NetworkPolicy": "allow-into-services"}
         assert program.waits_for(program.one(then, names[then]), program.one(first, names[first]))
 
 
-def test_only_the_gate_comes_from_outside_to_the_services(open_: Program, locked: Program) -> None:
+def test_only_the_gate_may_connect_to_the_services(open_: Program, locked: Program) -> None:
     assert TRAEFIK in [peer.get("namespaceSelector") for peer in into(open_)]
     assert all("namespaceSelector" not in peer for peer in into(locked))
     (gate,) = into(locked, "allow-lockdown-into-services")
@@ -138,12 +138,12 @@ def test_only_the_gate_comes_from_outside_to_the_services(open_: Program, locked
         assert locked.waits_for(locked.one("Deployment", "lockdown"), locked.one("NetworkPolicy", opening))
 
 
-def test_no_cronjob_starts(open_: Program, locked: Program) -> None:
+def test_cronjobs_are_suspended(open_: Program, locked: Program) -> None:
     assert any(not made.inputs["spec"]["suspend"] for made in open_.all("CronJob"))
     assert all(made.inputs["spec"]["suspend"] for made in locked.all("CronJob"))
 
 
-def test_the_pods_of_the_gate_are_locked_up_as_all_others(locked: Program) -> None:
+def test_the_pods_of_the_gate_are_restricted_as_all_others(locked: Program) -> None:
     gate = locked.one("Deployment", "lockdown")
     (container,) = gate.containers
     security = container["securityContext"]
@@ -161,7 +161,7 @@ def test_the_pods_of_the_gate_are_locked_up_as_all_others(locked: Program) -> No
     assert locked.one("PodDisruptionBudget", "lockdown-budget").inputs["spec"]["maxUnavailable"] == 1
 
 
-def test_there_is_room_for_the_gate_before_anybody_needs_it() -> None:
+def test_the_quota_has_room_for_the_gate_in_advance() -> None:
     config = edited(stack_config("Pulumi.sandbox.yaml", release=RELEASE), "guards.quota.limitsCpu", "18")
     assert "limits.cpu" in str(refusal(config))
     assert "limitsCpu: '20'" in str(refusal(config))
@@ -183,8 +183,8 @@ def test_each_service_has_a_port_of_its_own_so_that_paths_stay_the_ingress_contr
     assert "backend 8081\n    server api api:4000" in text
 
 
-def test_maintenance_comes_first_and_the_way_stays_shut() -> None:
-    program = released(lockdown=GIVEN, maintenance={"reason": "moving house"})
+def test_maintenance_precedes_the_gate_and_the_policies_stay_closed() -> None:
+    program = released(lockdown=GIVEN, maintenance={"reason": "moving the database"})
     (path,) = program.one("Ingress", "ingress").inputs["spec"]["rules"][0]["http"]["paths"]
     assert path["backend"] == {"service": {"name": "maintenance", "port": {"name": "http"}}}
     assert all("namespaceSelector" not in peer for peer in into(program))
@@ -203,7 +203,7 @@ def test_another_end_is_another_configuration(locked: Program) -> None:
 
 
 @pytest.mark.parametrize(("left", "stays"), [(3600, True), (0, False)])
-def test_what_is_over_goes_with_the_next_change(tmp_path: Path, left: int, stays: bool) -> None:
+def test_a_lockdown_that_is_over_is_removed_by_the_next_change(tmp_path: Path, left: int, stays: bool) -> None:
     file = tmp_path / "Pulumi.test.yaml"
     config = stack_config("Pulumi.sandbox.yaml")
     sealed = {f"secrets:{name}": {"secure": "v1:made:up"} for name in secrets_for(config)}
@@ -239,7 +239,7 @@ def _facts(text: Any, lockdown: Lockdown) -> StackContext:
 def test_a_lockdown_that_is_not_clear_changes_nothing(given: list[str], said: str, monkeypatch: Any) -> None:
     file = Path(__file__).parents[2] / "Pulumi.sandbox.yaml"
     before = file.read_bytes()
-    monkeypatch.setattr(security, "open_session", lambda *_: _Session(file))
+    monkeypatch.setattr("ops.stack.session.open_session", lambda *_: _Session(file))
     monkeypatch.setattr("ops.stack.stack_context.load_settings", lambda _: _WithPrecautions())
     shown = CliRunner().invoke(main.app, ["security", "lockdown", "--reason", "x", *given])
     assert shown.exit_code == Refused.exit_code, shown.output
@@ -263,9 +263,9 @@ def test_the_gates_answer_is_not_the_applications(monkeypatch: pytest.MonkeyPatc
         monkeypatch.setattr(httpx, "get", lambda *_, **__: httpx.Response(status, json=body))
 
     answering(503, {"status": "lockdown"})
-    assert not health.ask("http://shop.example.com").bad
+    assert not health.read_health("http://shop.example.com").bad
     answering(503, {"status": "unhealthy"})
-    assert health.ask("http://shop.example.com").bad
+    assert health.read_health("http://shop.example.com").bad
 
 
 @pytest.mark.parametrize(
@@ -277,21 +277,21 @@ def test_the_gates_answer_is_not_the_applications(monkeypatch: pytest.MonkeyPatc
     ],
 )
 def test_new_rules_are_in_force_when_no_gate_is_terminating(lists: list[list[str]], left: list[str]) -> None:
-    """`lists`: the terminating pods, as they are found at first and after each change."""
+    """`lists`: the terminating pods at first and after each change."""
 
     class Terminating(Cluster):
         def __init__(self) -> None:
             self.namespace = "shop"
             self.found = iter(lists)
 
-        def _pods(self, service: str) -> list[Pod]:
+        def _list_pods(self, service: str) -> list[Pod]:
             assert service == GATE
             gone = [ObjectMeta(name=name, deletionTimestamp=datetime.now(UTC)) for name in next(self.found)]
             return [Pod(metadata=meta) for meta in (*gone, ObjectMeta(name="new-1"))]
 
-        def changes(self, path: str, seconds: float, **selection: str) -> Iterator[tuple[str, dict[str, Any]]]:
+        def watch_changes(self, path: str, seconds: float, **selection: str) -> Iterator[tuple[str, dict[str, Any]]]:
             yield from [("MODIFIED", {})] * (len(lists) - 1)
 
     cluster = Terminating()
     assert cluster.await_terminated(GATE, 1) == left
-    assert next(cluster.found, None) is None, "it looked again after each change, and no longer than needed"
+    assert next(cluster.found, None) is None, "listed again after each change, and no longer than needed"

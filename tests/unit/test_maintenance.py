@@ -1,4 +1,4 @@
-"""Maintenance mode: what the ingress leads to, and what the page answers."""
+"""Maintenance mode: where the ingress routes, and what the page answers."""
 
 from __future__ import annotations
 
@@ -20,29 +20,29 @@ def page() -> Iterator[str]:
     serving.shutdown()
 
 
-def test_under_maintenance_the_ingress_leads_to_the_page_and_the_services_stay() -> None:
+def test_under_maintenance_the_ingress_routes_to_the_page_and_the_services_stay() -> None:
     config = stack_config("Pulumi.sandbox.yaml", release=RELEASE)
     before = run_program(config)
-    under = run_program({**config, "runbook:maintenance": {"reason": "moving house", "retryAfterSeconds": 90}})
+    under = run_program({**config, "runbook:maintenance": {"reason": "moving the database", "retryAfterSeconds": 90}})
     (path,) = under.one("Ingress", "ingress").inputs["spec"]["rules"][0]["http"]["paths"]
     assert path["backend"]["service"]["name"] == "maintenance"
     page = under.one("Deployment", "maintenance")
     assert {"name": "RETRY_AFTER_SECONDS", "value": "90"} in page.containers[0]["env"]
-    assert "moving house" not in str(page.inputs), "the reason is not for customers"
+    assert "moving the database" not in str(page.inputs), "customers do not see the reason"
     assert under.waits_for(under.one("Ingress", "ingress"), page)
     assert under.one("Deployment", "backend").inputs == before.one("Deployment", "backend").inputs
     assert [made.object_name for made in before.all("Deployment")].count("maintenance") == 0
 
 
 def test_maintenance_needs_no_backups() -> None:
-    config = stack_config("Pulumi.sandbox.yaml", release=RELEASE, maintenance={"reason": "moving house"})
+    config = stack_config("Pulumi.sandbox.yaml", release=RELEASE, maintenance={"reason": "moving the database"})
     del config["runbook:backup"]
     page = run_program(config).one("Deployment", "maintenance")
     assert page.containers[0]["image"] == config["runbook:image"]
 
 
 @pytest.mark.parametrize("method", ["GET", "POST", "DELETE", "HEAD"])
-def test_every_request_is_told_when_to_come_back(page: str, method: str) -> None:
+def test_every_response_has_retry_after(page: str, method: str) -> None:
     answer = httpx.request(method, f"{page}/shop", headers={"Accept": "text/html"})
     assert answer.status_code == 503
     assert answer.headers["Retry-After"] == "90"

@@ -1,4 +1,4 @@
-"""`runbook status --budget`: the parts add up, and what was measured takes the place of what was assumed."""
+"""`runbook status --budget`: the parts add up, and a measured start-up time replaces the assumed one."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from lightkube.resources.core_v1 import Pod
 
-from ops.adapters.cluster import _startup
+from ops.adapters.cluster import _startup_seconds
 from ops.commands.budget import list_parts, print_budget
 from settings import StackFile, StackSettings, parse
 from tests.support.program import secrets_for, stack_config
@@ -23,17 +23,17 @@ def settings() -> StackSettings:
 
 def test_the_parts_add_up(settings: StackSettings) -> None:
     found = list_parts(settings, None)
-    assert found["rollback_seconds"] == pytest.approx(sum(part["seconds"] for part in found["parts"]))
-    assert found["kept"] == (found["rollback_seconds"] <= found["limit_seconds"])
-    assert not found["startup_measured"]
+    assert found["rollbackSeconds"] == pytest.approx(sum(part["seconds"] for part in found["parts"]))
+    assert found["kept"] == (found["rollbackSeconds"] <= found["limitSeconds"])
+    assert not found["startupMeasured"]
 
 
-def test_a_measured_start_takes_the_place_of_the_assumed_one(
+def test_a_measured_start_up_time_replaces_the_assumed_one(
     settings: StackSettings, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assumed, measured = list_parts(settings, None), list_parts(settings, 100.0)
-    assert measured["rollback_seconds"] > assumed["rollback_seconds"]
-    assert (measured["startup_seconds"], measured["startup_measured"], measured["kept"]) == (100, True, False)
+    assert measured["rollbackSeconds"] > assumed["rollbackSeconds"]
+    assert (measured["startupSeconds"], measured["startupMeasured"], measured["kept"]) == (100, True, False)
     print_budget(measured)
     shown = capsys.readouterr().out
     assert "limit 90 s; start-up time measured on the pods that run" in shown
@@ -67,6 +67,6 @@ def test_the_start_of_a_pod_is_from_its_process_to_its_traffic() -> None:
             }
         )
 
-    assert list(_startup(pod("True", running=True))) == [7]
-    assert list(_startup(pod("False", running=True))) == []
-    assert list(_startup(pod("True", running=False))) == []
+    assert list(_startup_seconds(pod("True", running=True))) == [7]
+    assert list(_startup_seconds(pod("False", running=True))) == []
+    assert list(_startup_seconds(pod("True", running=False))) == []

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import shlex
+from importlib.metadata import version
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from typer.testing import CliRunner
@@ -11,6 +14,7 @@ from typer.testing import CliRunner
 from ops import errors
 from ops.causes.cause import Cause
 from ops.cli import main
+from settings import Maintenance
 
 COMMANDS = [
     ["deploy"],
@@ -24,10 +28,17 @@ COMMANDS = [
     ["backup", "list"],
     ["backup", "verify"],
     ["backup", "cleanup"],
-    ["restore"],
+    ["restore", "status"],
+    ["restore", "start"],
+    ["restore", "undo"],
+    ["restore", "finish"],
     ["maintenance", "on"],
     ["maintenance", "off"],
-    ["rotate"],
+    ["maintenance", "status"],
+    ["rotate", "status"],
+    ["rotate", "start"],
+    ["rotate", "due"],
+    ["rotate", "emergency"],
     ["secrets", "lint"],
     ["secrets", "provider"],
     ["security", "lockdown"],
@@ -42,6 +53,69 @@ def test_every_help_has_an_example(command: list[str]) -> None:
     assert shown.exit_code == 0
     assert "Example" in shown.output
     assert f"runbook {' '.join(command)}" in shown.output
+    assert "--json" in shown.output
+
+
+def test_the_list_is_of_every_command_the_most_important_first() -> None:
+    shown = CliRunner().invoke(main.app, ["--help"]).output
+    words = dict.fromkeys(command[0] for command in COMMANDS)
+    listed = [line.split()[1] for line in shown.splitlines() if line.startswith("│ ") and line[2].isalpha()]
+    assert listed[:3] == ["deploy", "rollback", "status"]
+    assert set(listed) == set(words)
+    assert "--install-completion" in shown
+
+
+def test_version() -> None:
+    assert CliRunner().invoke(main.app, ["--version"]).stdout == f"runbook {version('runbook')}\n"
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["deploy"],
+        ["rollback"],
+        ["quarantine", "lift"],
+        ["backup", "cleanup"],
+        ["restore", "start"],
+        ["restore", "undo"],
+        ["restore", "finish"],
+        ["maintenance", "on"],
+        ["rotate", "start"],
+        ["rotate", "emergency"],
+        ["secrets", "provider"],
+        ["security", "lockdown"],
+        ["security", "unlock"],
+    ],
+    ids=" ".join,
+)
+def test_what_is_dangerous_takes_yes(command: list[str]) -> None:
+    assert "--yes" in CliRunner().invoke(main.app, [*command, "--help"]).output
+
+
+@pytest.mark.parametrize(
+    ("given", "question"),
+    [
+        (["deploy", "r.example.com/shop:1", "--allow-downtime"], "Deploy r.example.com/shop:1 and accept downtime?"),
+        (
+            ["deploy", "x", "--without-proof", "a", "--allow-quarantined", "b"],
+            "a quarantined image and no proven backup?",
+        ),
+        (["quarantine", "lift", "3f2a9c"], "Let 3f2a9c be deployed again?"),
+        (["restore", "undo"], "Put the database from before the restore back?"),
+        (["restore", "finish"], "Drop the database"),
+        (["maintenance", "on", "why"], "Show every customer the maintenance page?"),
+        (["rotate", "start", "jwt-secret", "--no-overlap"], "without an overlap?"),
+        (["secrets", "provider", "passphrase"], "Encrypt stack dev by passphrase?"),
+    ],
+)
+def test_without_a_terminal_and_yes_nothing_dangerous_runs(
+    given: list[str], question: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ops.stack.session.open_session", lambda *_: SimpleNamespace(stack="dev"))
+    shown = CliRunner().invoke(main.app, given)
+    assert shown.exit_code == 2
+    assert question in shown.stderr
+    assert "add --yes" in shown.stderr
 
 
 @pytest.mark.parametrize("command", ["deploy", "rollback", "status"])
@@ -68,7 +142,7 @@ def test_an_error_is_one_message_and_its_exit_code(
     def fail(*_: object) -> None:
         raise error("what is wrong", [CAUSE])
 
-    monkeypatch.setattr(main, "open_session", fail)
+    monkeypatch.setattr("ops.stack.session.open_session", fail)
     shown = CliRunner().invoke(main.app, ["history", "--json"])
     assert shown.exit_code == code
     assert json.loads(shown.stdout) == {"result": word, "error": "what is wrong", "causes": [CAUSE.to_dict()]}
@@ -79,16 +153,73 @@ def test_an_error_is_one_message_and_its_exit_code(
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        (["20260816", "--into", "new", "--in-place"], "Give one of"),
-        (["20260816"], "--into NEW or --in-place"),
-        (["--in-place"], "Give the backup's ID"),
-        (["20260816", "--undo"], "--into NEW or --in-place"),
+        (["start", "20260816", "--into", "new", "--in-place"], "--into NEW restores into a new database"),
+        (["start", "20260816"], "--in-place replaces the live one"),
+        (["start", "--in-place"], "Missing argument 'ID'"),
+        (["undo", "20260816"], "unexpected extra argument"),
     ],
 )
 def test_a_restore_says_which_options_it_wants(given: list[str], said: str) -> None:
     shown = CliRunner().invoke(main.app, ["restore", *given])
     assert shown.exit_code == 2
     assert said in shown.stderr
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("restore", "restore status"),
+        ("restore --json", "restore status --json"),
+        ("restore 2026 --into new", "restore start 2026 --into new"),
+        ("restore --stack dev 2026 --in-place --yes", "restore start --stack dev 2026 --in-place --yes"),
+        ("restore --undo --yes", "restore undo --yes"),
+        ("restore --yes --finish", "restore finish --yes"),
+        ("rotate jwt-secret --no-overlap", "rotate start jwt-secret --no-overlap"),
+        ("rotate --due --yes", "rotate due --yes"),
+        ("rotate --emergency --reason 'a leak'", "rotate emergency --reason 'a leak'"),
+        ("rotate --json status", "rotate status --json"),
+    ],
+)
+def test_old_spellings_run_the_new_command_with_a_hint(old: str, new: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise errors.Refused("no session")
+
+    monkeypatch.setattr("ops.stack.session.open_session", fail)
+    shown = CliRunner().invoke(main.app, shlex.split(old))
+    again = CliRunner().invoke(main.app, shlex.split(new))
+    hint = f"hint: this spelling is old; the new one is `runbook {new}`\n"
+    assert shown.stderr == hint + again.stderr
+    assert (shown.exit_code, shown.stdout) == (again.exit_code, again.stdout)
+    assert again.stderr == "error: no session\n"
+
+
+def test_maintenance_status(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ops.stack.session.open_session", lambda *_: SimpleNamespace(file=None))
+    settings = SimpleNamespace(maintenance=None)
+    monkeypatch.setattr("ops.commands.maintenance.load_settings", lambda _: settings)
+    off = CliRunner().invoke(main.app, ["maintenance", "status", "--json"])
+    assert (off.exit_code, json.loads(off.stdout)) == (0, {"state": "off", "maintenance": None})
+    settings.maintenance = Maintenance(reason="a move")
+    on = CliRunner().invoke(main.app, ["maintenance", "status", "--json"])
+    found = json.loads(on.stdout)
+    assert (on.exit_code, found["state"], found["maintenance"]["reason"]) == (1, "on", "a move")
+    assert CliRunner().invoke(main.app, ["maintenance", "status"]).stdout == "Maintenance mode is on: a move\n"
+
+
+def test_json_keys_are_of_one_style_and_those_of_before_stay_in_the_list_of_backups(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    test = {"result": "passed", "rto_seconds": 3}
+    backup = {"id": "20260816", "proven_at": None, "last_test": test, "tables": {"order_items": 2}}
+    monkeypatch.setattr("ops.stack.session.open_session", lambda *_: None)
+    monkeypatch.setattr("ops.commands.backups.list_backups", lambda _: [backup])
+    (row,) = json.loads(CliRunner().invoke(main.app, ["backup", "list", "--json"]).stdout)
+    assert row == backup | {"provenAt": None, "lastTest": {"result": "passed", "rtoSeconds": 3}}
+    assert "order_items" in row["tables"], "names of tables are no keys"
+    monkeypatch.setattr("ops.commands.backups.create_backup", lambda _: {"id": "1", "size_bytes": 5, "tables": {}})
+    assert json.loads(CliRunner().invoke(main.app, ["backup", "now", "--json"]).stdout).keys() == {
+        "id", "sizeBytes", "tables",
+    }  # fmt: skip
 
 
 def test_a_folder_without_a_project(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What `runbook` decides: revisions, the schema gate, quarantine, where a rollback goes."""
+"""What `runbook` decides: revisions, the schema gate, quarantine, the target of a rollback."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ from typing import Any
 
 import pytest
 
-from ops.decisions import releases
-from ops.decisions.releases import Database, Standing
+from ops.decisions.quarantine import with_quarantined, without_quarantined
+from ops.decisions.release_state import ReleaseState, find_resumable, next_revision, read_release_state
+from ops.decisions.rollback_target import differences, rollback_changes, rollback_target
+from ops.decisions.schema_gate import Database, deploy_gate, exact_database, recorded_database, rollback_gate
 from ops.errors import Refused
 from ops.stack.history import Entry, History
 from settings import Quarantined, Release, SchemaRange
@@ -53,45 +55,41 @@ def rolled_back(revision: int, of: int, letter: str = "a") -> Release:
     return release(revision, letter, action="rollback", migrate=False, rollback_of=of)
 
 
-# -- what stands now -----------------------------------------------------------------------------------
+# -- the current release -----------------------------------------------------------------------------------
 
 
 def test_a_stack_never_deployed_starts_at_revision_1() -> None:
-    now = releases.standing({}, None)
-    assert now == Standing(None, (), finished=True)
-    assert releases.next_revision(now) == 1
+    now = read_release_state({}, None)
+    assert now == ReleaseState(None, (), finished=True)
+    assert next_revision(now) == 1
 
 
 def test_the_newer_of_stack_file_and_history_counts() -> None:
     bad = {"digest": digest("b"), "revision": 4, "reason": "broken"}
     last = entry(release(5), config={"quarantine": [bad]})
-    stale = releases.standing({"runbook:release": release(3).to_config()}, last)
+    stale = read_release_state({"runbook:release": release(3).to_config()}, last)
     assert stale.release == release(5)
     assert [item.reason for item in stale.quarantine] == ["broken"]
     assert stale.finished
-    assert releases.next_revision(stale) == 6
+    assert next_revision(stale) == 6
 
-    lifted = releases.standing({"runbook:release": release(5).to_config()}, last)
+    lifted = read_release_state({"runbook:release": release(5).to_config()}, last)
     assert lifted.quarantine == (), "a stack file that is up to date is believed, also when it lifted one"
 
 
-def test_a_killed_run_goes_on_under_its_number_and_another_release_gets_the_next() -> None:
-    now = releases.standing({"runbook:release": release(6, "b").to_config()}, entry(release(5)))
+def test_a_killed_run_continues_under_its_number_and_another_release_gets_the_next() -> None:
+    now = read_release_state({"runbook:release": release(6, "b").to_config()}, entry(release(5)))
     assert not now.finished
     wanted = release(6, "b")
-    assert releases.resumed(now, wanted.image, wanted.schema_) == wanted
-    assert releases.resumed(now, release(1, "c").image, wanted.schema_) is None
-    assert releases.next_revision(now) == 7
+    assert find_resumable(now, wanted.image, wanted.schema_) == wanted
+    assert find_resumable(now, release(1, "c").image, wanted.schema_) is None
+    assert next_revision(now) == 7
 
-    finished = releases.standing({"runbook:release": release(6, "b").to_config()}, entry(release(6, "b")))
-    assert releases.resumed(finished, wanted.image, wanted.schema_) is None
+    finished = read_release_state({"runbook:release": release(6, "b").to_config()}, entry(release(6, "b")))
+    assert find_resumable(finished, wanted.image, wanted.schema_) is None
 
 
 # -- the schema gate -----------------------------------------------------------------------------------
-
-
-def asked(level: int) -> Database:
-    return Database(level, level, "asked")
 
 
 @pytest.mark.parametrize(
@@ -109,22 +107,22 @@ def test_the_gate_of_a_deploy(
     new: tuple[int, int, int], running: tuple[int, int, int] | None, database: int, code: str | None
 ) -> None:
     before = release(1, schema=running) if running else None
-    block = releases.deploy_gate(release(2, schema=new).schema_, before, asked(database))
+    block = deploy_gate(release(2, schema=new).schema_, before, exact_database(database))
     assert (block.code if block else None) == code
 
 
 def test_downtime_can_be_accepted_but_not_a_database_that_is_ahead() -> None:
     running = release(1, schema=(2, 2, 2))
-    assert releases.deploy_gate(release(2, schema=(3, 3, 3)).schema_, running, asked(2), allow_downtime=True) is None
-    assert releases.deploy_gate(running.schema_, running, asked(3), allow_downtime=True)
+    assert deploy_gate(release(2, schema=(3, 3, 3)).schema_, running, exact_database(2), allow_downtime=True) is None
+    assert deploy_gate(running.schema_, running, exact_database(3), allow_downtime=True)
 
 
 @pytest.mark.parametrize(
     ("target", "database", "code", "restore"),
     [
-        ((1, 2, 1), asked(2), None, False),
-        ((2, 2, 2), asked(3), "database_ahead", True),
-        ((2, 2, 2), asked(1), "database_behind", False),
+        ((1, 2, 1), exact_database(2), None, False),
+        ((2, 2, 2), exact_database(3), "database_ahead", True),
+        ((2, 2, 2), exact_database(1), "database_behind", False),
         ((1, 2, 1), Database(1, 2, "recorded"), None, False),
         ((1, 1, 1), Database(1, 2, "recorded"), "database_ahead", True),
     ],
@@ -132,13 +130,13 @@ def test_downtime_can_be_accepted_but_not_a_database_that_is_ahead() -> None:
 def test_the_gate_of_a_rollback(
     target: tuple[int, int, int], database: Database, code: str | None, restore: bool
 ) -> None:
-    block = releases.rollback_gate(release(1, schema=target), database)
+    block = rollback_gate(release(1, schema=target), database)
     assert (block.code if block else None) == code
     assert (block.restore if block else False) == restore
 
 
-def test_the_refusal_names_the_migration_in_the_way() -> None:
-    block = releases.rollback_gate(release(4, schema=(2, 2, 2)), asked(3))
+def test_the_refusal_names_the_migration() -> None:
+    block = rollback_gate(release(4, schema=(2, 2, 2)), exact_database(3))
     assert block
     assert "Revision 4 serves schema levels 2, but the database is at level 3: migration 3" in block.why
 
@@ -159,7 +157,7 @@ BUNDLED = {"data": {"postgres": {"mode": "bundled"}}}
     ],
 )
 def test_the_level_the_history_knows(entries: list[Entry], expected: Database) -> None:
-    assert releases.recorded_database(entries) == expected
+    assert recorded_database(entries) == expected
 
 
 # -- where a rollback goes -----------------------------------------------------------------------------
@@ -167,8 +165,8 @@ def test_the_level_the_history_knows(entries: list[Entry], expected: Database) -
 
 def target(entries: list[Entry], to: int | None = None, *bad: str, force: bool = False) -> int | None:
     quarantine = tuple(Quarantined(digest=digest(letter), revision=1, reason="broken") for letter in bad)
-    now = Standing(entries[0].release, quarantine, finished=True)
-    return releases.rollback_target(history(*entries), now, to, allow_quarantined=force).revision
+    now = ReleaseState(entries[0].release, quarantine, finished=True)
+    return rollback_target(history(*entries), now, to, allow_quarantined=force).revision
 
 
 def test_a_rollback_goes_to_the_last_good_other_release() -> None:
@@ -188,7 +186,7 @@ def test_a_rollback_goes_to_the_last_good_other_release() -> None:
     )
 
 
-def test_a_rollback_never_returns_to_what_was_left() -> None:
+def test_a_rollback_never_returns_to_a_release_that_was_rolled_back() -> None:
     entries = [
         entry(release(4, "d")),
         entry(rolled_back(3, 2)),
@@ -223,7 +221,7 @@ def test_a_named_revision_must_exist_have_succeeded_and_be_clean() -> None:
     assert target(entries, 1, "a", force=True) == 1
 
 
-def test_history_is_read_only_as_far_as_somebody_looks() -> None:
+def test_history_is_loaded_lazily() -> None:
     read: list[int] = []
 
     def page(size: int, number: int) -> list[Entry]:
@@ -239,7 +237,7 @@ def test_history_is_read_only_as_far_as_somebody_looks() -> None:
 
 def test_a_rollback_restores_image_services_and_commands_and_nothing_else() -> None:
     old = entry(release(1), config={"application": {"services": [1]}, "data": {"postgres": "old"}})
-    changes = releases.rollback_changes(old, 3, release(2, "b"), ())
+    changes = rollback_changes(old, 3, release(2, "b"), ())
     assert set(changes) == {
         "runbook:release",
         "runbook:quarantine",
@@ -255,18 +253,18 @@ def test_quarantine_keeps_a_digest_once_and_lifts_by_its_first_digits() -> None:
     one = Quarantined(digest=digest("a"), revision=1, reason="old")
     again = Quarantined(digest=digest("a"), revision=3, reason="new")
     two = Quarantined(digest=digest("b"), revision=2, reason="other")
-    assert releases.with_quarantined((one, two), again) == (two, again)
-    assert releases.without_quarantined((one, two), "aaa") == (two,)
+    assert with_quarantined((one, two), again) == (two, again)
+    assert without_quarantined((one, two), "aaa") == (two,)
     with pytest.raises(Refused, match="no quarantined digest starts with ccc"):
-        releases.without_quarantined((one, two), "ccc")
+        without_quarantined((one, two), "ccc")
 
 
-def test_differences_are_told_leaf_by_leaf_with_services_by_name() -> None:
+def test_differences_are_leaf_by_leaf_with_services_by_name() -> None:
     def services(replicas: int) -> dict[str, Any]:
         return {"application": {"services": [{"name": "backend", "replicas": replicas, "env": {"A": "1"}}]}}
 
     old, new = entry(release(1), config=services(2)), entry(release(2, "b"), config=services(3))
-    assert releases.differences(old.config, new.config) == [
+    assert differences(old.config, new.config) == [
         ("release.image", release(1).image, release(2, "b").image),
         ("application.services[backend].replicas", 2, 3),
     ]

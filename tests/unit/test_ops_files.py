@@ -19,7 +19,7 @@ from ops.adapters import registry
 from ops.adapters.registry import Image
 from ops.errors import Refused
 from ops.stack import locks
-from ops.stack.history import stored
+from ops.stack.history import read_stored
 from ops.stack.pulumi_cli import PulumiCli
 from ops.stack.stack_file import StackText, read
 
@@ -122,12 +122,12 @@ TOLD = """error: the stack is currently locked by 1 lock(s). Either wait for the
   file:///b/.pulumi/locks/x/1.json: created by bob@ci-7 (pid 812) at 2026-01-02T03:04:05Z"""
 
 
-def test_the_engine_tells_who_holds_its_lock() -> None:
+def test_lock_owners_are_parsed_from_the_engines_error() -> None:
     (lock,) = locks.parse_lock_owners(TOLD)
     assert str(lock) == "bob@ci-7 (pid 812) since 2026-01-02T03:04:05Z"
     assert lock.abandoned("bob", "ci-7", lambda _: False)
     assert not lock.abandoned("bob", "ci-7", lambda _: True), "the process still runs"
-    assert not lock.abandoned("bob", "other", lambda _: False), "nobody here can tell"
+    assert not lock.abandoned("bob", "other", lambda _: False), "processes of another user are not visible"
     assert not lock.abandoned("eve", "ci-7", lambda _: False)
 
 
@@ -154,7 +154,7 @@ def test_a_backend_of_files_shows_its_locks_and_its_history(tmp_path: Path, monk
             (files.history / f"{name}.history.json").write_bytes(content)
         else:
             (files.history / f"{name}.history.json.gz").write_bytes(gzip.compress(content))
-    pages = [[entry.config for entry in stored(files.history, 2, page)] for page in (1, 2, 3, 4)]
+    pages = [[entry.config for entry in read_stored(files.history, 2, page)] for page in (1, 2, 3, 4)]
     assert pages == [
         [{"runbook:namespace": "n4"}, {"runbook:namespace": "n3"}],
         [{"runbook:namespace": "n2"}, {"runbook:namespace": "n1"}],

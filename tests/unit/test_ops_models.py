@@ -30,7 +30,7 @@ def never_met() -> Any:
 
 
 @pytest.mark.usefixtures("_hasty")
-def test_a_class_that_all_meet_at_once_is_ready_for_all() -> None:
+def test_a_class_used_by_many_threads_at_once_is_set_up_for_all() -> None:
     decode_in_threads()
     failures: list[BaseException] = []
     for _ in range(10):

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from ops.decisions import rotation
-from ops.decisions.releases import behind
+from ops.decisions.release_state import outdated_rotations
 from ops.errors import Refused
 from ops.stack.history import Entry
 from settings.rotation import Policy, RotationState, SecretRotation, slot
@@ -20,7 +20,7 @@ HOUR = 3600
 
 def rotating(name: str = "JWT_SECRET", kind: Any = "key", **state: Any) -> SecretRotation:
     if "period" in state:
-        state = {"startedAt": rotation.stamp(AT), "phaseAt": rotation.stamp(AT), **state}
+        state = {"startedAt": rotation.format_time(AT), "phaseAt": rotation.format_time(AT), **state}
     policy = Policy(schedule="0 0 1,15 * *", overlap_seconds=HOUR, verify=None, issue=None, revoke=None)
     return SecretRotation(name, kind, policy, "Etc/UTC", RotationState.model_validate(state))
 
@@ -61,7 +61,7 @@ def test_the_phases_lead_from_the_first_to_the_last() -> None:
     assert walked == ["pending", "tested", "dual", "rolled-out", "verified"]
 
 
-def test_a_walk_waits_for_the_overlap_unless_told_to_finish() -> None:
+def test_a_rotation_waits_for_its_overlap_unless_it_is_skipped() -> None:
     now = rotating(period=1, previous=0, phase="verified")
     assert rotation.is_finished(now, AT, overlap=True)
     assert not rotation.is_finished(now, AT + timedelta(seconds=HOUR), overlap=True)
@@ -103,31 +103,31 @@ def test_due(state: dict[str, Any], at: datetime, action: str, when: datetime) -
     assert (found.action, found.when) == (action, when)
 
 
-def test_a_value_from_outside_is_waited_for() -> None:
+def test_a_value_from_outside_has_to_be_supplied() -> None:
     assert rotation.due(rotating("STRIPE_SECRET_KEY", "given"), AT, LONG_AGO).action == "give"
 
 
-def test_names_are_found_by_how_they_begin() -> None:
+def test_names_are_found_by_their_first_characters() -> None:
     known = {name: rotating(name) for name in ("STRIPE_SECRET_KEY", "STRIPE_WEBHOOK_SECRET", "JWT_SECRET")}
-    assert rotation.named(["stripe-webhook", "jwt_secret", "JWT_SECRET"], known) == [
+    assert rotation.find_secrets(["stripe-webhook", "jwt_secret", "JWT_SECRET"], known) == [
         "STRIPE_WEBHOOK_SECRET",
         "JWT_SECRET",
     ]
     with pytest.raises(Refused, match="more than one secret stripe"):
-        rotation.named(["stripe"], known)
+        rotation.find_secrets(["stripe"], known)
     with pytest.raises(Refused, match=r"no secret smtp\. Those that rotate: JWT_SECRET, STRIPE_SECRET_KEY"):
-        rotation.named(["smtp"], known)
+        rotation.find_secrets(["smtp"], known)
 
 
-def test_a_stack_file_that_missed_a_rotation_is_noticed() -> None:
+def test_a_stack_file_without_the_latest_rotation_is_detected() -> None:
     def entry(**rotated: str) -> Entry:
         states = {name: {"startedAt": at} for name, at in rotated.items()}
         return Entry("update", "succeeded", AT, AT, "", {}, {"runbook:rotated": states}, {})
 
     file = {"runbook:rotated": {"JWT_SECRET": {"startedAt": "2026-11-01T00:00:00Z"}}}
-    assert behind(file, entry(JWT_SECRET="2026-11-01T00:00:00Z")) == []
-    assert behind(file, entry(JWT_SECRET="2026-11-15T00:00:00Z", REDIS_URL="2026-11-02T00:00:00Z")) == [
+    assert outdated_rotations(file, entry(JWT_SECRET="2026-11-01T00:00:00Z")) == []
+    assert outdated_rotations(file, entry(JWT_SECRET="2026-11-15T00:00:00Z", REDIS_URL="2026-11-02T00:00:00Z")) == [
         "JWT_SECRET",
         "REDIS_URL",
     ]
-    assert behind(file, None) == behind(file, entry()) == []
+    assert outdated_rotations(file, None) == outdated_rotations(file, entry()) == []
