@@ -60,6 +60,7 @@ def main() -> int:
     tools = ROOT / ".venv" / "bin"
     check("lint", [str(tools / "ruff"), "check", "."])
     check("format", [str(tools / "ruff"), "format", "--check", "."])
+    check("words", [sys.executable, "-m", "tests.words"])
     check("types", [str(tools / "basedpyright")])
     check("secrets in stack files", [str(tools / "runbook"), "secrets", "lint"])
     paths = {folder: [f"tests/{folder}"] for folder in changed.FOLDERS}
