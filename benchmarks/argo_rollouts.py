@@ -74,7 +74,7 @@ failures, so that no single one takes a release back."""
 @contextmanager
 def installed(ground: Ground) -> Iterator[None]:
     """Its controller runs."""
-    with peers.defined(peers.definitions(toolchain.peer_file("argo-rollouts", _MODULE, "manifests/crds"))):
+    with peers.defined(peers.definitions(toolchain.find_peer_file("argo-rollouts", _MODULE, "manifests/crds"))):
         image = ground.program("argo-rollouts", "rollouts-controller")
         ground.start("argo-rollouts", image, ["/usr/bin/rollouts-controller"], ("/healthz", 8080))
         yield

@@ -64,8 +64,8 @@ with two failed checks, so that no single one takes a release back."""
 @contextmanager
 def installed(ground: Ground) -> Iterator[None]:
     """Flagger and a gateway run."""
-    kinds = peers.definitions(toolchain.peer_file("flagger", _MODULE, "artifacts/flagger/crd.yaml"))
-    kinds += peers.definitions(toolchain.peer_file("gateway-api", _GATEWAY_MODULE, "config/crd/standard"))
+    kinds = peers.definitions(toolchain.find_peer_file("flagger", _MODULE, "artifacts/flagger/crd.yaml"))
+    kinds += peers.definitions(toolchain.find_peer_file("gateway-api", _GATEWAY_MODULE, "config/crd/standard"))
     with peers.defined(kinds):
         _start_gateway(ground)
         flags = [

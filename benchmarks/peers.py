@@ -19,7 +19,7 @@ import yaml
 from benchmarks.timing import run
 from components.base.names import SERVICE
 from sandbox import toolchain
-from sandbox.images import base_layout, program
+from sandbox.images import build_base, program
 from sandbox.paths import ROOT
 from sandbox.traffic import Traffic
 from tests.support.cluster_stack import Stack
@@ -106,8 +106,8 @@ class Ground:
     def program(self, part: str, file: str) -> str:
         """Image of one of a peer's programs, which is built now if it never was."""
         path = f"{program.PROGRAMS}/{file}"
-        made = program.layout([toolchain.peer(part)], base_layout(), {part: path})
-        return program.pushed(self.registry, made)[part]
+        made = program.layout([toolchain.build_peer(part)], build_base(), {part: path})
+        return program.push_all(self.registry, made)[part]
 
     def shop(self, name: str, image: str) -> tuple[Manifest, Manifest]:
         """Labels and pod template of a copy of the stack's shop."""

@@ -70,7 +70,9 @@ def _up(arguments: argparse.Namespace) -> int:
     if arguments.cluster_only:
         print(f"export KUBECONFIG={cluster.up().kubeconfig}")
         return 0
-    progress.plan(f"build {name}" for name in (*cluster.not_built(), *toolchain.not_built(), *images.never_built()))
+    progress.plan(
+        f"build {name}" for name in (*cluster.list_unbuilt(), *toolchain.list_unbuilt(), *images.list_unbuilt())
+    )
     progress.plan(["start the cluster"])
     toolchain.download_ahead()
     with ThreadPoolExecutor() as pool:
@@ -89,36 +91,36 @@ def _up(arguments: argparse.Namespace) -> int:
     released = stack.released_image()
     _release(released, stack.image_to_release(built), environment, changed=changed)
     if running.s3 and not released:
-        _prove(environment)
-    _welcome(running, environment, time.monotonic() - began)
+        _back_up_and_verify(environment)
+    _print_urls(running, environment, time.monotonic() - began)
     return 0
 
 
 def _release(released: str | None, image: str, environment: Mapping[str, str], *, changed: bool) -> None:
     """Release what is not released as it is built now, or did not come to its end; leave a good one alone."""
-    if released == image and not changed and _serves(environment):
+    if released == image and not changed and _is_serving(environment):
         return
     print("▸ release the shop", file=sys.stderr, flush=True)
     code = _foreground(["runbook", "deploy", image, "--yes"], environment)
     if code != 0:
         raise ui.SandboxError(
             f"`runbook deploy` ended with exit code {code}; the sandbox itself is up. "
-            f"Try again with: . {_shown(ENV_FILE)} && runbook deploy {image}"
+            f"Try again with: . {_shorten(ENV_FILE)} && runbook deploy {image}"
         )
 
 
-def _prove(environment: Mapping[str, str]) -> None:
+def _back_up_and_verify(environment: Mapping[str, str]) -> None:
     """Back the shop up and restore that: nothing is migrated before a backup was proven."""
     for words in (["backup", "now"], ["backup", "verify"]):
         print(f"▸ runbook {' '.join(words)}", file=sys.stderr, flush=True)
         if _foreground(["runbook", *words], environment) != 0:
             raise ui.SandboxError(
                 f"`runbook {' '.join(words)}` failed; the shop itself is up. "
-                f"Try again with: . {_shown(ENV_FILE)} && runbook backup now && runbook backup verify"
+                f"Try again with: . {_shorten(ENV_FILE)} && runbook backup now && runbook backup verify"
             )
 
 
-def _serves(environment: Mapping[str, str]) -> bool:
+def _is_serving(environment: Mapping[str, str]) -> bool:
     """Whether the release serves, giving its pods time if they have just been started again with the node."""
     deadline = time.monotonic() + _PODS_BACK_SECONDS
     while True:
@@ -150,12 +152,12 @@ def _foreground(command: list[str], environment: Mapping[str, str]) -> int:
     return code
 
 
-def _welcome(running: Cluster, environment: Mapping[str, str], seconds: float) -> None:
+def _print_urls(running: Cluster, environment: Mapping[str, str], seconds: float) -> None:
     outputs = json.loads(ui.run(["pulumi", "stack", "output", "--json"], cwd=ROOT, env=environment))
     shop = f"{running.registry}/shop"
     urls = {"The shop": f"{outputs['url']}/shop"}
     tries = {
-        f". {_shown(ENV_FILE)}": "",
+        f". {_shorten(ENV_FILE)}": "",
         "runbook status": "",
         "runbook backup list": "which there are, and when each was proven",
         f"runbook deploy {shop}:v2": "the next version, with a migration",
@@ -179,7 +181,7 @@ def _welcome(running: Cluster, environment: Mapping[str, str], seconds: float) -
             "pulumi config refresh --force": "the stack file as the controller's update had it",
         }
         _print_columns(late, 51, "# ")
-    print(f"\nAll images: {_shown(STATE / 'images.json')}. Stop and remove everything: make down")
+    print(f"\nAll images: {_shorten(STATE / 'images.json')}. Stop and remove everything: make down")
 
 
 def _print_columns(rows: Mapping[str, str], width: int, sign: str) -> None:
@@ -197,7 +199,7 @@ def _status(arguments: argparse.Namespace) -> int:
         lines = [f"{'component':<24} {'state':<9} {'pid':>7} {'up for':>9} {'restarts':>8}  log"]
         lines += [
             f"{part.name:<24} {part.state:<9} {part.pid or '-':>7} {_duration(part.uptime_seconds):>9} "
-            f"{part.restarts:>8}  {_shown(part.log)}"
+            f"{part.restarts:>8}  {_shorten(part.log)}"
             for part in components
         ]
         print("\n".join(lines))
@@ -205,7 +207,7 @@ def _status(arguments: argparse.Namespace) -> int:
     return 0 if well else 3
 
 
-def _shown(path: str | Path) -> str:
+def _shorten(path: str | Path) -> str:
     """A path as short as it can be typed here."""
     return str(Path(path).relative_to(Path.cwd()) if Path(path).is_relative_to(Path.cwd()) else path)
 
@@ -226,7 +228,7 @@ def _env(_: argparse.Namespace) -> int:
 def _logs(arguments: argparse.Namespace) -> int:
     if not arguments.name:
         for path in sorted(LOGS.glob("*.log")):
-            print(f"{path.stem:<26} {_shown(path)}")
+            print(f"{path.stem:<26} {_shorten(path)}")
         return 0
     follow: list[str | Path] = ["--follow"] if arguments.follow else ["--lines=+1"]
     return subprocess.run(["tail", *follow, cluster.logs(arguments.name)], check=False).returncode

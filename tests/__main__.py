@@ -65,7 +65,7 @@ def main() -> int:
     check("secrets in stack files", [str(tools / "runbook"), "secrets", "lint"])
     paths = {folder: [f"tests/{folder}"] for folder in changed.FOLDERS}
     if arguments.changed is not None:
-        paths = changed.paths(arguments.changed or None)
+        paths = changed.select_paths(arguments.changed or None)
     if arguments.quick or not paths["tasks"] + paths["cluster"]:
         install.install(quick=True)
         return run_pytest(dict(os.environ), paths["unit"], *arguments.pytest)

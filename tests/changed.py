@@ -45,10 +45,10 @@ BESIDE = {
 nearest one above that has some. `*`: everything."""
 
 
-def paths(base: str | None) -> dict[str, list[str]]:
+def select_paths(base: str | None) -> dict[str, list[str]]:
     """Folder of tests → its files to run, after printing which, and why."""
     changed = changed_files(base)
-    found = chosen(changed)
+    found = choose(changed)
     print(f"{len(changed)} files changed; {len(found)} of {len(_tests())} test files depend on them:", file=sys.stderr)
     for way in found.values():
         print(f"    {way}", file=sys.stderr)
@@ -62,12 +62,12 @@ def changed_files(base: str | None) -> list[str]:
     return sorted(set(listed.split("\n")) - {""})
 
 
-def chosen(changed: list[str]) -> dict[str, str]:
+def choose(changed: list[str]) -> dict[str, str]:
     """Test file → why: the way from the test to what changed."""
     touched = {module for file in changed for module in _modules_of(file)}
     found: dict[str, str] = {}
     for test in _tests():
-        if way := _way(test, touched):
+        if way := _find_path(test, touched):
             found[test] = " → ".join(way)
     return found
 
@@ -90,7 +90,7 @@ def _tests() -> list[str]:
     return sorted(file for file in _files() if fnmatch(file, "tests/*/test_*.py"))
 
 
-def _way(test: str, touched: set[str]) -> list[str] | None:
+def _find_path(test: str, touched: set[str]) -> list[str] | None:
     """The shortest way from a test to a module that changed."""
     before: dict[str, str | None] = {test: None}
     queue, words = deque([test]), _words(test)
@@ -112,15 +112,15 @@ def _way(test: str, touched: set[str]) -> list[str] | None:
 def _needed(file: str, words: frozenset[str] | None = None) -> frozenset[str]:
     """The project's own modules that a module imports, and what a test starts. With `words`: of the module's public
     functions, which load what they need when they run, only those with such a name."""
-    needed = {module for name in _imports(_tree(file), words) for module in _found(name)}
+    needed = {module for name in _imports(_tree(file), words) for module in _find_candidates(name)}
     if PurePosixPath(file).name.startswith("test_"):
         conftests = {f"{folder}/conftest.py" for folder in PurePosixPath(file).parents}
-        needed |= {each for each in conftests & _files() if _uses(file, each)}
+        needed |= {each for each in conftests & _files() if _uses_fixture(file, each)}
         needed |= {each for pattern, started in STARTED.items() if fnmatch(file, pattern) for each in started}
     return frozenset(needed & _files() - {file})
 
 
-def _uses(test: str, conftest: str) -> bool:
+def _uses_fixture(test: str, conftest: str) -> bool:
     """Whether a test asks for a fixture of this file; a file that has none is for all tests."""
     fixtures = {node.name for node in _tree(conftest).body if isinstance(node, ast.FunctionDef)}
     asked = {node.arg for node in ast.walk(_tree(test)) if isinstance(node, ast.arg)}
@@ -159,7 +159,7 @@ def _imports(tree: ast.AST, words: frozenset[str] | None = None) -> Iterator[str
         yield from _imports(node)
 
 
-def _found(name: str) -> Iterator[str]:
+def _find_candidates(name: str) -> Iterator[str]:
     """Files that an import of `a.b.c` runs: the packages above, and b.py or c.py, whichever there is."""
     parts = name.split(".")
     for length in range(1, len(parts) + 1):

@@ -20,13 +20,13 @@ _INSTEAD = (
 )
 
 
-def given() -> Path | None:
+def find_kubeconfig() -> Path | None:
     """The configuration of a cluster that the user wants used instead of the sandbox's own."""
     path = os.environ.get("KUBECONFIG")
     return Path(path) if path and Path(path).absolute() != layout.KUBECONFIG else None
 
 
-def check_given(kubeconfig: Path) -> tuple[str, str]:
+def check_kubeconfig(kubeconfig: Path) -> tuple[str, str]:
     """Registry and base URL to use with that cluster, after making sure that it can be used."""
     kubectl = shutil.which("kubectl")
     if kubectl is None:

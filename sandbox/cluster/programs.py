@@ -12,7 +12,7 @@ from pathlib import Path
 
 from sandbox import packages
 from sandbox.cluster import layout
-from sandbox.cluster.config import Inputs, beside_python
+from sandbox.cluster.config import Inputs, find_beside_python
 from sandbox.paths import LOGS
 
 CONTROL_SOCKET = "/run/supervisor.sock"
@@ -70,8 +70,8 @@ def table(inputs: Inputs) -> list[Program]:
                 "--log-level=warn",
             ],
         ),
-        Program("containerd", [packages.installed("containerd"), f"--config={conf / 'containerd.toml'}"]),
-        Program("registry", [packages.installed("docker-registry"), "serve", str(conf / "registry.yaml")]),
+        Program("containerd", [packages.require("containerd"), f"--config={conf / 'containerd.toml'}"]),
+        Program("registry", [packages.require("docker-registry"), "serve", str(conf / "registry.yaml")]),
         Program(
             "s3",
             _s3(),
@@ -190,7 +190,7 @@ def _s3() -> list[str]:
     """An S3 server for backups. Its parts talk over the node's loopback; pods reach what asks for credentials."""
     return [
         *("unshare", "--mount", str(Path(__file__).with_name("s3.sh"))),
-        *(str(beside_python("weed")), str(layout.CONF / "s3.json")),
+        *(str(find_beside_python("weed")), str(layout.CONF / "s3.json")),
         "-logtostderr=true",
         "server",
         "-dir=/var/lib/s3",

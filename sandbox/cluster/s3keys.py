@@ -16,7 +16,7 @@ from botocore.config import Config
 from botocore.exceptions import ClientError
 
 from sandbox.cluster.node import Node
-from sandbox.cluster.programs import beside_python
+from sandbox.cluster.programs import find_beside_python
 from sandbox.ui import SandboxError
 
 REGION = "us-east-1"
@@ -92,7 +92,13 @@ class Server:
 
     def _shell(self, command: str) -> str:
         """Run one command of the server's shell; on its standard input, because it may carry a secret."""
-        shell = (beside_python("weed"), "-logtostderr=true", "shell", "-master=127.0.0.1:9333", "-filer=127.0.0.1:8888")
+        shell = (
+            find_beside_python("weed"),
+            "-logtostderr=true",
+            "shell",
+            "-master=127.0.0.1:9333",
+            "-filer=127.0.0.1:8888",
+        )
         verb = command.split()[0]
         try:
             done = subprocess.run(

@@ -24,7 +24,7 @@ class Receiver(BaseHTTPRequestHandler):
             alive.set()
         else:
             try:
-                text = shown(json.loads(body))
+                text = format_message(json.loads(body))
             except ValueError:
                 self.send_error(400, "invalid_payload")
                 return
@@ -38,7 +38,7 @@ class Receiver(BaseHTTPRequestHandler):
         """Requests are not logged, messages are."""
 
 
-def shown(message: dict[str, Any]) -> str:
+def format_message(message: dict[str, Any]) -> str:
     """What a person would read in the channel."""
     parts = [message.get("text", "")]
     for attachment in message.get("attachments", []):

@@ -10,8 +10,8 @@ import pytest
 from sandbox.traffic import Traffic, client_for
 from tests.support.cluster_stack import Stack
 from tests.support.customers import webhook
-from tests.support.monitored_stack import Observed, eventually, watch
-from tests.support.webhook_receiver import Receiver, receiver
+from tests.support.monitored_stack import Observed, enable_monitoring, eventually
+from tests.support.webhook_receiver import Receiver, run_receiver
 
 JOBS = {
     *("backend", "health", "front-door", "postgres", "redis", "prometheus", "alertmanager", "kubelet", "containers"),
@@ -28,7 +28,7 @@ ATTACK = "/shop?q=%27%20OR%201%3D1--"
 
 @pytest.fixture(scope="module")
 def told(images: dict[str, str]) -> Iterator[Receiver]:
-    with receiver("monitoring", images["tasks"]) as made:
+    with run_receiver("monitoring", images["tasks"]) as made:
         yield made
 
 
@@ -36,7 +36,7 @@ def told(images: dict[str, str]) -> Iterator[Receiver]:
 def watched(images: dict[str, str], told: Receiver, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     made = Stack.create("monitoring", tmp_path_factory.mktemp("monitoring"), backups=False, monitoring=True)
     try:
-        watch(made, told, enabled=False)
+        enable_monitoring(made, told, enabled=False)
         made.runbook("deploy", images["shop:v2"], "--yes").check()
         yield made
     finally:
@@ -63,14 +63,14 @@ def test_everything_is_read_and_each_pod_by_itself(observed: Observed) -> None:
 
 
 def test_nobody_else_gets_in(watched: Stack, told: Receiver) -> None:
-    assert told.reaches(f"receiver.{told.namespace}.svc", 8080)
+    assert told.can_reach(f"receiver.{told.namespace}.svc", 8080)
     for name, port in (
         ("prometheus", 9090),
         ("alertmanager", 9093),
         ("postgres-exporter", 9187),
         ("log-counter", 9189),
     ):
-        assert not told.reaches(f"{name}.{watched.namespace}.svc", port), name
+        assert not told.can_reach(f"{name}.{watched.namespace}.svc", port), name
 
 
 def test_nothing_fires_on_a_healthy_shop_but_the_watchdog(observed: Observed, told: Receiver) -> None:

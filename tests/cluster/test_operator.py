@@ -12,7 +12,7 @@ import pytest
 
 from tests.support.controlled_stack import Watched, watched_stack
 from tests.support.monitored_stack import eventually
-from tests.support.operator_servers import CHOSEN, NAMESPACE, SETTINGS, Servers, kubectl, operator
+from tests.support.operator_servers import CHOSEN, NAMESPACE, SETTINGS, Servers, kubectl, run_operator
 
 MONITORS = {
     *("podMonitor/shop-operator/backend", "serviceMonitor/shop-operator/blackbox"),
@@ -44,7 +44,7 @@ class Operated(Watched):
 def operated(images: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Operated]:
     folder = tmp_path_factory.mktemp("operator")
     with (
-        operator(images["tasks"].partition("/")[0]) as servers,
+        run_operator(images["tasks"].partition("/")[0]) as servers,
         watched_stack("operator", images, folder, monitoring=SETTINGS) as made,
     ):
         yield Operated(made.stack, made.told, servers)

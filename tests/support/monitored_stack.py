@@ -16,7 +16,7 @@ from tests.support.webhook_receiver import Receiver
 _POLL_SECONDS = 0.3
 
 
-def watch(stack: Stack, told: Receiver, **rollback: Any) -> None:
+def enable_monitoring(stack: Stack, told: Receiver, **rollback: Any) -> None:
     """Webhooks in a stack's file lead to the receiver; `rollback` are changes of `monitoring.rollback`."""
 
     def change(config: dict[str, Any]) -> None:

@@ -72,7 +72,7 @@ class Receiver:
         """The opening of a stack's network policies that leads here."""
         return [{"cidr": f"{self.address}/32", "ports": [_PORT]}]
 
-    def reaches(self, host: str, port: int) -> bool:
+    def can_reach(self, host: str, port: int) -> bool:
         """Whether a connection from here comes about: somebody else's pod, in somebody else's namespace."""
         script = (
             "import socket, sys\n"
@@ -103,7 +103,7 @@ class Receiver:
 
 
 @contextmanager
-def receiver(name: str, image: str) -> Iterator[Receiver]:
+def run_receiver(name: str, image: str) -> Iterator[Receiver]:
     """`image` needs Python alone: the tasks' has it."""
     namespace = f"receiver-{name}"
     _kubectl("delete", "namespace", namespace, "--ignore-not-found")  # what an interrupted run left

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from sandbox import packages
-from sandbox.images import base_layout, oci
+from sandbox.images import build_base, oci
 from sandbox.paths import CACHE, ROOT
 from tests import programs
 
@@ -127,7 +127,7 @@ def machine() -> Iterator[Machine]:
     # Not under pytest's folder, which keeps the last three.
     with tempfile.TemporaryDirectory(prefix="runbook-machine-") as name:
         root = Path(name)
-        for layer in _layers(base_layout()):
+        for layer in _layers(build_base()):
             subprocess.run(["tar", "--extract", "--file", layer, "--directory", root], check=True)
         yield Machine(root)
 

@@ -8,11 +8,11 @@ from tests import changed
 
 
 def of(*files: str) -> set[str]:
-    return set(changed.chosen(list(files)))
+    return set(changed.choose(list(files)))
 
 
 def test_a_module_leads_to_the_tests_that_import_it_and_to_those_that_import_these() -> None:
-    ways = changed.chosen(["settings/cron.py"])
+    ways = changed.choose(["settings/cron.py"])
     assert ways["tests/unit/test_settings_rotation.py"].endswith(" → settings/cron.py")
     assert "tests/unit/test_secrets_lint.py" not in of("settings/cron.py") & of("tasks/logs/counts.py")
 

@@ -110,7 +110,7 @@ def test_what_cannot_be_is_refused(state: Path, wanted: str, refused: str, monke
 @pytest.fixture
 def with_kind(state: Path, program: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> Path:
     """Fakes of Docker, kind and kubectl that remember what was made; ports as they are on a quiet machine."""
-    monkeypatch.setattr(ports, "_free", lambda port: True)
+    monkeypatch.setattr(ports, "_is_free", lambda port: True)
     program(
         "kind",
         f"""
@@ -240,7 +240,7 @@ def test_the_official_engine_is_installed_by_automation_api_once(installer: Path
     assert line.endswith(" --version 3.256.0")
     engine.choose_engine()
     assert len((installer / "installs").read_text().splitlines()) == 1
-    assert engine.not_built() == []
+    assert engine.list_unbuilt() == []
 
 
 def test_an_engine_that_cannot_be_downloaded_is_built_and_half_of_it_is_not_left(installer: Path) -> None:
@@ -251,7 +251,7 @@ def test_an_engine_that_cannot_be_downloaded_is_built_and_half_of_it_is_not_left
     )
     assert (installer / "installs").exists()
     assert not (installer / "official-engine").exists() or not list((installer / "official-engine").iterdir())
-    assert "pulumi" in engine.not_built()
+    assert "pulumi" in engine.list_unbuilt()
 
 
 def test_nothing_is_downloaded_where_it_was_built_or_is_to_be(installer: Path, monkeypatch: pytest.MonkeyPatch) -> None:
