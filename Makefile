@@ -37,7 +37,7 @@ bench: .venv ## time releases and rollbacks against kubectl and Helm
 lock: .venv ## renew requirements.lock from pyproject.toml, and what the images have of it
 	.venv/bin/uv pip compile pyproject.toml --universal --all-extras --generate-hashes --no-header --no-annotate \
 	    --no-emit-index-url --python-version 3.11 --upgrade -o requirements.lock -q
-	@# Not universal: pip fetches on one Python what is installed on another of the same version, and markers tell them apart.
+	@# Not universal: pip fetches on one Python what is installed on another of the same version, and markers distinguish them.
 	.venv/bin/uv pip compile images/tasks/requirements.in --constraint requirements.lock --python-platform linux \
 	    --generate-hashes --no-header --no-annotate --no-emit-index-url --python-version 3.11 \
 	    -o images/tasks/requirements.txt -q

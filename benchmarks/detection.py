@@ -52,8 +52,8 @@ def measure(runs: int) -> dict[str, Any]:
     def once(name: str, act: Callable[[], Outcome]) -> None:
         found = act()
         taken.setdefault(name, []).append(found)
-        told = f"decided after {found.decided:.1f} s, served after {found.served:.1f} s"
-        print(f"  {name}: {told}, {found.failed} of {found.asked} requests failed", flush=True)
+        times = f"decided after {found.decided:.1f} s, served after {found.served:.1f} s"
+        print(f"  {name}: {times}, {found.failed} of {found.asked} requests failed", flush=True)
 
     with tempfile.TemporaryDirectory() as folder, watched_stack("detection", images, Path(folder)) as watched:
         for _ in range(runs):

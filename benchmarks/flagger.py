@@ -187,8 +187,8 @@ def _log(lines: int = 30) -> str:
 
 def _decided_at() -> float:
     """When the last rollback began, in seconds since 1970, by Flagger's own log."""
-    told = [json.loads(line) for line in _log(-1).splitlines() if line.startswith("{")]
-    back = [entry for entry in told if entry["msg"].startswith("Rolling back")]
+    entries = [json.loads(line) for line in _log(-1).splitlines() if line.startswith("{")]
+    back = [entry for entry in entries if entry["msg"].startswith("Rolling back")]
     if not back:
         raise SystemExit(f"Flagger promoted the bad release:\n{_log()}")
     return datetime.fromisoformat(back[-1]["ts"]).timestamp()

@@ -151,7 +151,7 @@ def ground(stack: Stack, monitoring_image: str, registry: str) -> Iterator[Groun
                 "roleRef": role,
                 "subjects": [account],
             },
-            _way_in(stack.namespace),
+            _ingress_rules(stack.namespace),
         )
         _start_prometheus(made)
         yield made
@@ -159,7 +159,7 @@ def ground(stack: Stack, monitoring_image: str, registry: str) -> Iterator[Groun
         _remove()
 
 
-def _way_in(namespace: str) -> Manifest:
+def _ingress_rules(namespace: str) -> Manifest:
     """The peers' gateway and their Prometheus reach the shop's pods."""
     peers = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": NAMESPACE}}}
     spec = {

@@ -133,8 +133,8 @@ def _list_installed() -> set[str]:
 
 
 def _simulate_removal(*arguments: str) -> set[str]:
-    told = ui.run(["apt-get", "--simulate", "purge", *arguments], env=os.environ | {"LC_ALL": "C"})
-    return set(re.findall(r"^(?:Purg|Remv) ([^ :]+)", told, re.MULTILINE))
+    printed = ui.run(["apt-get", "--simulate", "purge", *arguments], env=os.environ | {"LC_ALL": "C"})
+    return set(re.findall(r"^(?:Purg|Remv) ([^ :]+)", printed, re.MULTILINE))
 
 
 @contextmanager

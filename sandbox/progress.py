@@ -30,7 +30,7 @@ class Progress:
         self._began[title] = time.monotonic()
 
     def end(self, title: str) -> None:
-        """A step has ended; what it took tells how fast this machine is."""
+        """A step has ended; its duration shows how fast this machine is."""
         seconds = time.monotonic() - self._began.pop(title)
         if title in self._planned:
             self._planned.remove(title)

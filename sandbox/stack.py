@@ -34,7 +34,7 @@ _LOG = LOGS / "stack.log"
 _IMAGE = re.compile(r"^[^/\s]+/(?P<name>[a-z0-9._-]+)@sha256:[0-9a-f]{64}$")
 _S3_KEY = "python -m sandbox s3-key"
 _ROTATION = {"secrets": {"BACKUP_S3": {"issue": f"{_S3_KEY} issue", "revoke": f"{_S3_KEY} revoke"}}}
-"""The sandbox's own S3 server makes key pairs; nobody has to bring any."""
+"""The sandbox's own S3 server issues the key pairs."""
 _NEED_S3 = ("runbook:backup", "runbook:monitoring")
 """What the template has on the sandbox's own node: backups, and a rollback controller that reads the engine's state."""
 _PREFIXES = {
@@ -165,7 +165,7 @@ def _keep_versions(store: ObjectStore) -> None:
 
 
 def _invent_secrets(cluster: Cluster, environment: Mapping[str, str]) -> None:
-    """Secrets that come from outside in a real stack: nobody knows the sandbox's, so any value does."""
+    """Secrets that come from outside in a real stack; the sandbox generates random values."""
     config = stack_file.read(STACK_FILE).config
 
     def missing(section: str, secret: str) -> bool:

@@ -1,8 +1,8 @@
 """`python -m tests --changed [BASE]`: the tests that a change can break, and why each was chosen.
 
-A test depends on the modules that it imports, on what those import, and so on. What it does not import but starts
-(the program, the command, the sandbox) is said here. Of the command `runbook` it depends on the subcommands that it,
-or a helper of the tests that it imports, names.
+A test depends on the modules that it imports, on what those import, and so on. What it starts without importing it
+(the program, the command, the sandbox) is listed here. Of the command `runbook`, it depends on the subcommands that
+it, or a test helper that it imports, names.
 """
 
 from __future__ import annotations
@@ -24,11 +24,12 @@ FOLDERS = ("unit", "tasks", "cluster")
 STARTED = {
     "tests/cluster/*": ["__main__.py", "ops/cli/main.py", "sandbox/__main__.py", "tasks/__main__.py"],
     "tests/cluster/test_controller.py": ["ops/controller/__main__.py"],
+    "tests/cluster/test_operator.py": ["ops/controller/__main__.py"],
     "tests/cluster/test_triggers.py": ["ops/controller/__main__.py"],
     "tests/tasks/*": ["tasks/__main__.py"],
     "tests/tasks/test_fresh_machine.py": ["tests/__main__.py"],
 }
-"""Tests → what they start, as programs of their own or in a cluster's pods."""
+"""Tests → what they start as processes or in pods."""
 
 BESIDE = {
     "sandbox/shop/*": ["sandbox/images/shop.py"],
@@ -50,8 +51,8 @@ def select_paths(base: str | None) -> dict[str, list[str]]:
     changed = changed_files(base)
     found = choose(changed)
     print(f"{len(changed)} files changed; {len(found)} of {len(_tests())} test files depend on them:", file=sys.stderr)
-    for way in found.values():
-        print(f"    {way}", file=sys.stderr)
+    for why in found.values():
+        print(f"    {why}", file=sys.stderr)
     return {folder: [test for test in found if fnmatch(test, f"tests/{folder}/*")] for folder in FOLDERS}
 
 
@@ -63,12 +64,12 @@ def changed_files(base: str | None) -> list[str]:
 
 
 def choose(changed: list[str]) -> dict[str, str]:
-    """Test file → why: the way from the test to what changed."""
+    """Test file → why: the modules from the test to the file that changed."""
     touched = {module for file in changed for module in _modules_of(file)}
     found: dict[str, str] = {}
     for test in _tests():
-        if way := _find_path(test, touched):
-            found[test] = " → ".join(way)
+        if path := _find_path(test, touched):
+            found[test] = " → ".join(path)
     return found
 
 
@@ -91,16 +92,16 @@ def _tests() -> list[str]:
 
 
 def _find_path(test: str, touched: set[str]) -> list[str] | None:
-    """The shortest way from a test to a module that changed."""
+    """The shortest path from a test, over imports, to a module that changed."""
     before: dict[str, str | None] = {test: None}
     queue, words = deque([test]), _words(test)
     while queue:
         here = queue.popleft()
         if here in touched:
-            way = [here]
-            while (step := before[way[-1]]) is not None:
-                way.append(step)
-            return way[::-1]
+            path = [here]
+            while (step := before[path[-1]]) is not None:
+                path.append(step)
+            return path[::-1]
         for there in sorted(_needed(here, words if fnmatch(here, "ops/cli/*.py") else None)):
             if there not in before:
                 before[there] = here
@@ -121,10 +122,10 @@ def _needed(file: str, words: frozenset[str] | None = None) -> frozenset[str]:
 
 
 def _uses_fixture(test: str, conftest: str) -> bool:
-    """Whether a test asks for a fixture of this file; a file that has none is for all tests."""
+    """Whether a test uses a fixture of this file; a file without fixtures counts for all tests."""
     fixtures = {node.name for node in _tree(conftest).body if isinstance(node, ast.FunctionDef)}
-    asked = {node.arg for node in ast.walk(_tree(test)) if isinstance(node, ast.arg)}
-    return not fixtures or not asked.isdisjoint(fixtures)
+    wanted = {node.arg for node in ast.walk(_tree(test)) if isinstance(node, ast.arg)}
+    return not fixtures or not wanted.isdisjoint(fixtures)
 
 
 @cache

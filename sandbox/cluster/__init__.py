@@ -198,6 +198,6 @@ def _lock() -> Iterator[None]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            ui.note("another `python -m sandbox` is at work on this sandbox: waiting for it")
+            ui.note("another `python -m sandbox` is running: waiting for it")
             fcntl.flock(lock, fcntl.LOCK_EX)
         yield

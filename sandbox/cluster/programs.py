@@ -139,7 +139,7 @@ def table(inputs: Inputs) -> list[Program]:
                 f"--cluster-signing-key-file={pki}/cluster-ca.key",
                 f"--cluster-cidr={layout.POD_CIDR}",
                 "--allocate-node-cidrs",
-                # Its defaults are for a controller among many: two stacks at work at once would wait for each other.
+                # The default concurrency makes the updates of two stacks wait for each other.
                 "--kube-api-qps=200",
                 "--kube-api-burst=400",
                 "--profiling=false",
@@ -197,7 +197,7 @@ def _s3() -> list[str]:
         "-ip=127.0.0.1",
         "-ip.bind=127.0.0.1",
         "-master.telemetry=false",
-        "-master.peers=none",  # alone: nobody to wait for in an election
+        "-master.peers=none",  # single master: no election
         "-master.electionTimeout=1s",
         "-master.volumeSizeLimitMB=256",
         "-volume.max=0",  # as many as the disk has room for

@@ -117,7 +117,7 @@ class Server:
         return done.stdout
 
     def _until(self, pair: KeyPair, *, accepted: bool) -> None:
-        """Its gateway hears of a change from its store a moment later, and says so to nobody: ask it."""
+        """The gateway reads a change from its store a moment later and does not report it: poll."""
         client = connect(self.url, pair)
         deadline = time.monotonic() + _KNOWN_SECONDS
         while _is_accepted(client.list_buckets) != accepted:

@@ -50,11 +50,11 @@ def watch_switch() -> None:
     """Say when the alert that always fires stops coming, and when it comes again."""
     while True:
         alive.wait()
-        say("dead man's switch: Alertmanager is heard")
+        say("dead man's switch: Alertmanager is alive")
         while alive.is_set():
             alive.clear()
             alive.wait(_SILENT_SECONDS)
-        say(f"dead man's switch: nothing heard from Alertmanager for {_SILENT_SECONDS} s")
+        say(f"dead man's switch: nothing received from Alertmanager for {_SILENT_SECONDS} s")
 
 
 def say(text: str) -> None:

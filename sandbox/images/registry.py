@@ -1,4 +1,4 @@
-"""Putting images where the cluster gets them from: a registry that speaks plain HTTP on loopback."""
+"""Pushes images to the registry from which the cluster pulls: plain HTTP on loopback."""
 
 from __future__ import annotations
 

@@ -125,7 +125,7 @@ def find_engine() -> tuple[list[Path] | None, str]:
         return None, "the pulumi on PATH is the one built here"
     version = version_of(pulumi, r"v(\d+\.\d+\.\d+\S*)", "version")
     if version is None:
-        return None, f"{program} does not tell its version"
+        return None, f"{program} does not print its version"
     if version < MINIMUM:
         return None, f"{program} is older than {_dotted(MINIMUM)}"
     # The language host and its helper script come in the engine's own archive, beside it.

@@ -215,7 +215,7 @@ def run_go(part: Part, arguments: Sequence[str], *, folder: Path | None = None) 
         with _ONE_AT_A_TIME, log.open("a") as sink:
             sink.write(f"$ {' '.join(command)}\n")
             sink.flush()
-            start = sink.tell()
+            start = log.stat().st_size
             done = subprocess.run(
                 command,
                 cwd=folder or part.sources,

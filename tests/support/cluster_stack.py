@@ -172,7 +172,7 @@ class Stack:
         return self.config["runbook:release"]
 
     def edit(self, change: Callable[[dict[str, Any]], None]) -> None:
-        """Change the stack file as somebody with an editor would; `change` gets its `config`."""
+        """Change the stack file as an editor would; `change` gets its `config`."""
         yaml = YAML()
         document = yaml.load(self.file)
         change(document["config"])

@@ -33,7 +33,7 @@ def assert_secrets_stay_secret(stack: Stack) -> None:
 
 def _read_places(stack: Stack) -> Iterator[tuple[str, str]]:
     yield "stack export", stack.run("pulumi", "stack", "export", "--stack", stack.name, config_file=False).check().out
-    # Other stacks are at work in it: what goes meanwhile is passed over.
+    # Other stacks use it meanwhile: objects that disappear are skipped.
     every = (Path(folder, name) for folder, _, names in os.walk(STATE / "backend") for name in names)
     kept = [path for path in every if stack.name in path.as_posix()]
     assert any("history" in path.as_posix() for path in kept)

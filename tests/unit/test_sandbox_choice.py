@@ -191,7 +191,7 @@ def test_a_cluster_of_kinds_answers_where_our_own_node_does(with_kind: Path) -> 
     assert "$" not in (with_kind / "kind-ingress.yaml").read_text(), "nothing of the node's template is left unfilled"
 
 
-def test_a_cluster_that_kind_cannot_make_is_reported_with_a_way_out(
+def test_a_cluster_that_kind_cannot_make_is_reported_with_a_remedy(
     with_kind: Path, program: Callable[..., None]
 ) -> None:
     program("kind", 'if [ "$1" = create ]; then echo "no image" >&2; exit 1; fi')

@@ -107,7 +107,7 @@ def test_missing_packages_are_named_where_they_cannot_be_installed(monkeypatch: 
     ("platform", "user", "said"),
     [("darwin", 0, "needs Linux; this is darwin"), ("linux", 1000, "needs root")],
 )
-def test_a_machine_that_cannot_host_a_node_is_told_what_to_use(
+def test_a_machine_that_cannot_host_a_node_names_what_to_use(
     platform: str, user: int, said: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(host.sys, "platform", platform)
@@ -116,7 +116,7 @@ def test_a_machine_that_cannot_host_a_node_is_told_what_to_use(
         host.check()
 
 
-def test_only_a_kubeconfig_of_the_users_own_counts_as_given(state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_a_kubeconfig_of_the_users_own_is_found(state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("KUBECONFIG", raising=False)
     assert host.find_kubeconfig() is None
     monkeypatch.setenv("KUBECONFIG", str(layout.KUBECONFIG))
@@ -144,7 +144,7 @@ def test_every_template_is_filled_and_nothing_changes_without_cause(
     assert json.loads(layout.KUBECONFIG.read_text())["clusters"][0]["cluster"]["server"] == "https://127.0.0.1:16443"
 
 
-def test_the_s3_server_tells_its_keys_to_nobody_and_listens_where_it_must(
+def test_the_s3_server_keeps_its_keys_secret_and_listens_where_it_must(
     state: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Keys are in files and variables, not in a command line; its inner parts stay on the loopback."""

@@ -367,7 +367,7 @@ def test_engine_without_reachable_plugins_builds_them(machine: Path) -> None:
 
 @pytest.mark.parametrize(
     ("version", "why"),
-    [("v3.199.0", "older than 3.200.0"), ("", "does not tell its version"), ("nonsense", "does not tell")],
+    [("v3.199.0", "older than 3.200.0"), ("", "does not print its version"), ("nonsense", "does not print")],
 )
 def test_unsuitable_engine_is_not_used(machine: Path, version: str, why: str) -> None:
     (machine / "version").write_text(version)
