@@ -22,11 +22,11 @@ check: .venv ## the quick part: lint, types, unit tests (no cluster)
 	@$(python) -m tests --quick
 
 .PHONY: status
-status: .venv ## what of the sandbox is running
+status: .venv ## show which programs of the sandbox run
 	@$(python) -m sandbox status
 
 .PHONY: down
-down: .venv ## stop the sandbox and remove what it made; the build cache stays
+down: .venv ## stop the sandbox and remove its data; the build cache stays
 	@$(python) -m sandbox down
 
 .PHONY: bench
@@ -34,7 +34,7 @@ bench: .venv ## time releases and rollbacks against kubectl and Helm
 	@$(python) -m benchmarks
 
 .PHONY: lock
-lock: .venv ## renew requirements.lock from pyproject.toml, and what the images have of it
+lock: .venv ## update requirements.lock and the images' requirements from pyproject.toml
 	.venv/bin/uv pip compile pyproject.toml --universal --all-extras --generate-hashes --no-header --no-annotate \
 	    --no-emit-index-url --python-version 3.11 --upgrade -o requirements.lock -q
 	@# Not universal: pip fetches on one Python what is installed on another of the same version, and markers distinguish them.

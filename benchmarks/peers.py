@@ -1,4 +1,5 @@
-"""Ground for other controllers that take a bad release back: a namespace with their programs and a Prometheus for them.
+"""Environment for other controllers that roll a bad release back: a namespace with their programs and a
+Prometheus for them.
 
 They release copies of the shop's pods in the namespace of the measured stack: same image, database, variables, limits.
 """
@@ -43,7 +44,7 @@ class Outcome:
     """What a bad release did to customers, from the first failed request on."""
 
     decided: float
-    """Seconds until the controller decided to go back."""
+    """Seconds until the controller decided to roll back."""
     served: float
     """Seconds until the last failed request."""
     failed: int
@@ -219,7 +220,7 @@ def service(where: Manifest, pods: Mapping[str, str], port: int) -> Manifest:
 
 
 def ingress(where: Manifest, url: str, to: str, port: int) -> Manifest:
-    """The sandbox's ingress controller leads this URL's host to a Service."""
+    """Route this URL's host to a Service, by the sandbox's ingress controller."""
     backend = {"service": {"name": to, "port": {"number": port}}}
     rule = {
         "host": url.partition("//")[2].partition(":")[0],
@@ -238,7 +239,7 @@ def definitions(folder: Path) -> list[Manifest]:
 
 @contextmanager
 def defined(manifests: Sequence[Manifest]) -> Iterator[None]:
-    """The cluster knows these kinds of objects until the block ends."""
+    """Apply these custom resource definitions until the block ends."""
     apply(*manifests)
     names = [f"crd/{manifest['metadata']['name']}" for manifest in manifests]
     try:
@@ -257,7 +258,7 @@ def apply(*manifests: Manifest) -> None:
 
 
 def settle() -> None:
-    """Customers go on asking: what a decision does to them is seen only afterwards."""
+    """Traffic continues: the effect of a decision on customers is measured after it."""
     time.sleep(_SETTLE_SECONDS)
 
 

@@ -23,7 +23,7 @@ CLUSTER = {
     "iproute2": "ip",
     "util-linux": "nsenter",
 }
-"""Package → a program of it that is looked for: the same program from elsewhere does as well."""
+"""Package → one of its programs. The package is installed only if that program is missing."""
 
 IMAGES = {
     "mmdebstrap": "mmdebstrap",
@@ -81,7 +81,7 @@ def require(program: str) -> str:
 
 
 def ensure(*groups: dict[str, str]) -> None:
-    """Install what is missing, in one go, on Debian and Ubuntu; name it clearly elsewhere."""
+    """Install missing packages in one run of apt on Debian and Ubuntu; elsewhere raise an error that names them."""
     if not _find_missing(groups):
         return
     if shutil.which("apt-get") is None or os.geteuid() != 0:
@@ -109,8 +109,8 @@ def find_removable(groups: Iterable[dict[str, str]]) -> list[str]:
     others = _simulate_removal(*ours) - set(ours)
     if others:
         raise ui.SandboxError(
-            f"{' '.join(sorted(others))} would go too, if {' '.join(asked)} went: nothing was removed. "
-            "Remove by hand, with apt-get, what you no longer need."
+            f"{' '.join(sorted(others))} would be removed together with {' '.join(asked)}: nothing was removed. "
+            "Remove the packages that you no longer need with apt-get."
         )
     return ours
 
@@ -152,7 +152,7 @@ def _one_at_a_time() -> Iterator[None]:
 
 def _install(packages: list[str]) -> None:
     # Debian's way to keep a package's services from being started. Where the machine has
-    # a policy of its own, that one stands; ours goes, also if it is a killed run's.
+    # a policy of its own, that one is kept; ours is removed, also that of a killed run.
     ours = not _POLICY.exists() or _POLICY.read_text() == _NO_SERVICES
     if ours:
         _POLICY.write_text(_NO_SERVICES)

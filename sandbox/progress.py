@@ -23,7 +23,7 @@ class Progress:
         self._took = self._foreseen = 0.0
 
     def plan(self, titles: Iterable[str]) -> None:
-        """Say which steps will be taken; only with that is there a time for all of them."""
+        """Announce the steps; the time for all of them is known only then."""
         self._planned |= set(titles) & self._times.keys()
 
     def begin(self, title: str) -> None:

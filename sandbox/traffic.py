@@ -1,4 +1,4 @@
-"""Steady traffic against a shop on loopback, and what came of every single request: `python -m sandbox traffic`."""
+"""Steady traffic to a shop on loopback, and the result of every request: `python -m sandbox traffic`."""
 
 from __future__ import annotations
 

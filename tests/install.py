@@ -1,4 +1,4 @@
-"""What tests need, installed, built and fetched before the first of them starts; tests only find it."""
+"""Installs and builds what tests need, before the first of them starts; tests do neither."""
 
 from __future__ import annotations
 

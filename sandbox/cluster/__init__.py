@@ -60,7 +60,7 @@ class Cluster:
 
 
 def check() -> list[dict[str, str]]:
-    """The packages that a cluster needs here; refuses at once where there can be none."""
+    """The packages that a cluster needs; raises if this machine cannot run one."""
     if not is_built_here():
         return []
     host.check()
@@ -98,7 +98,7 @@ def up() -> Cluster:
             try:
                 return _start_kind(kind.up())
             except ui.SandboxError as error:
-                raise ui.SandboxError(f"{error}\nSANDBOX=build does without kind and Docker.") from error
+                raise ui.SandboxError(f"{error}\nSANDBOX=build needs neither kind nor Docker.") from error
     packages.ensure(*check())
     binaries = toolchain.build_cluster_binaries()
     built = helpers.build()
@@ -126,7 +126,7 @@ def s3_server() -> s3keys.Server:
 
 
 def down() -> None:
-    """End the node and remove its data; what remains of either is an error."""
+    """End the node and remove its data; raises if anything remains."""
     if not STATE.exists():
         return
     with _lock():

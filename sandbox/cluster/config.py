@@ -148,7 +148,7 @@ def find_beside_python(program: str) -> Path:
 
 
 def _snapshotter() -> str:
-    """overlayfs cannot stand on another overlay, as the disk of a container is one."""
+    """overlayfs does not work on another overlay, such as the disk of a container."""
     place = os.path.realpath(layout.STATE)
     best, kind = "", ""
     for line in Path("/proc/mounts").read_text().splitlines():

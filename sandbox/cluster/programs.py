@@ -53,7 +53,7 @@ def table(inputs: Inputs) -> list[Program]:
         ports.http: f"{layout.INGRESS_IP}:80",
         ports.https: f"{layout.INGRESS_IP}:443",
         ports.s3: f"{layout.NODE_IP}:{layout.S3_PORT}",
-        # Their network policies never shut the node out.
+        # Network policies never block the node.
         ports.prometheus: f"prometheus.{layout.NAMESPACE}.svc.cluster.local.:9090",
         ports.alertmanager: f"alertmanager.{layout.NAMESPACE}.svc.cluster.local.:9093",
     }

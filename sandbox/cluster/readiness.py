@@ -1,4 +1,4 @@
-"""Waiting until a started node answers, and giving it what every cluster has."""
+"""Waits until a started node answers, and applies what every cluster has."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Key pairs of the sandbox's S3 server, made and ended while it serves."""
+"""Key pairs of the sandbox's S3 server, issued and revoked while it runs."""
 
 from __future__ import annotations
 
@@ -110,10 +110,10 @@ class Server:
                 timeout=_SHELL_SECONDS,
             )
         except subprocess.TimeoutExpired:
-            raise SandboxError(f"the S3 server did not do `{verb}` within {_SHELL_SECONDS} s") from None
+            raise SandboxError(f"the S3 server did not finish `{verb}` within {_SHELL_SECONDS} s") from None
         if done.returncode != 0:
             why = [line for line in done.stderr.splitlines() if line.startswith("error")]
-            raise SandboxError(f"the S3 server did not do `{verb}`: {'; '.join(why) or 'no reason given'}")
+            raise SandboxError(f"`{verb}` failed on the S3 server: {'; '.join(why) or 'no reason given'}")
         return done.stdout
 
     def _until(self, pair: KeyPair, *, accepted: bool) -> None:

@@ -28,7 +28,7 @@ def _served_digest(registry: str, repository: str, name: str) -> str | None:
         connection.request("HEAD", f"/v2/{repository}/manifests/{name}", headers={"Accept": MANIFEST})
         answer = connection.getresponse()
     except (OSError, http.client.HTTPException) as error:
-        raise ui.SandboxError(f"no registry answers at {registry} ({error}); is the sandbox up?") from error
+        raise ui.SandboxError(f"no registry answers at {registry} ({error}): run `make up`") from error
     finally:
         connection.close()
     if answer.status not in (200, 404):

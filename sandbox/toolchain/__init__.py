@@ -1,4 +1,4 @@
-"""The programs the sandbox is made of, built from pinned Go modules or found on the machine.
+"""The programs of the sandbox, built from pinned Go modules or found on the machine.
 
 Every folder beside this file that has a `go.mod` is one build. Results live in the
 cache under a key of their sources, so a second checkout or a second run builds nothing.

@@ -1,4 +1,4 @@
-"""The Pulumi engine and its plugins: the machine's own where they do, else built here."""
+"""The Pulumi engine and its plugins: the machine's own if they are recent enough, else built here."""
 
 from __future__ import annotations
 

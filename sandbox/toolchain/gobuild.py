@@ -122,7 +122,7 @@ def _replace(what: Path, source: Path) -> None:
     elif what.is_file():
         shutil.copyfile(source, what)
     else:
-        raise ui.SandboxError(f"{what}: there is nothing to replace by {source}; the module has other files now.")
+        raise ui.SandboxError(f"{what}: the module has no such file to replace by {source}; adapt the part to it.")
 
 
 def module_path(part: Part, module: str, path: str) -> Path:

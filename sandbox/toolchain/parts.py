@@ -137,7 +137,7 @@ def build_helm() -> Path:
 
 
 def build_kube_score() -> Path:
-    """The linter kube-score; only the tests ask it."""
+    """The linter kube-score; only the tests run it."""
     part = Part(folder=HERE / "kube-score", programs={"kube-score": "github.com/zegl/kube-score/cmd/kube-score"})
     return build(part) / "kube-score"
 

@@ -125,7 +125,7 @@ def test_a_package_is_replaced_whole_and_what_is_not_there_is_refused(tmp_path: 
     gobuild._replace(package, ours)
     kept = {file.relative_to(package).as_posix() for file in package.rglob("*") if file.is_file()}
     assert kept == {"ours.go", "data.json", "inner/inner.go"}
-    with pytest.raises(gobuild.ui.SandboxError, match="nothing to replace"):
+    with pytest.raises(gobuild.ui.SandboxError, match="no such file to replace"):
         gobuild._replace(package / "gone.go", ours)
 
 

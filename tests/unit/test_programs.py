@@ -98,7 +98,7 @@ def test_only_what_was_installed_from_here_is_removed(machine: dict[str, set[str
 def test_nothing_is_removed_that_another_package_needs(machine: dict[str, set[str]]) -> None:
     machine["--auto-remove haproxy"] = {"haproxy", "a-dashboard"}
     machine["haproxy"] = {"haproxy", "a-dashboard"}
-    with pytest.raises(SandboxError, match="a-dashboard would go too"):
+    with pytest.raises(SandboxError, match="a-dashboard would be removed together"):
         packages.find_removable(LISTS)
 
 
