@@ -20,7 +20,7 @@ class Choice:
 
 @cache
 def choose() -> Choice:
-    """What SANDBOX asks for; without it what is there already, then what need not be compiled."""
+    """What SANDBOX names; without it an existing cluster, then what need not be compiled."""
     wanted = os.environ.get("SANDBOX", "")
     match wanted:
         case "build":

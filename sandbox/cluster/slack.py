@@ -1,4 +1,4 @@
-"""Stands in Slack's place, and in the place of the service that watches the dead man's switch: `slack.py ADDRESS PORT`.
+"""Receives what Slack and the dead man's switch would: `slack.py ADDRESS PORT`.
 
 Prints each message with its channel, as `python -m sandbox logs slack` shows it.
 """

@@ -1,4 +1,4 @@
-"""The image of the tasks: what its Dockerfile makes, with the layer that changes most put on by itself."""
+"""The image of the tasks: what its Dockerfile makes, with the tasks' code as a layer of its own."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ from sandbox.paths import CACHE, LOGS
 from sandbox.toolchain.languages import find_go
 
 _ONE_AT_A_TIME = threading.Lock()
-"""A Go build uses every core by itself; two at once only need twice the memory."""
+"""One Go build uses every core; two at once only need twice the memory."""
 
 _FLAGS = ("-trimpath", "-gcflags=all=-dwarf=false")
 """No paths of this machine; and no debugging data, which the linker would drop: a tenth less to compile."""

@@ -160,7 +160,7 @@ def test_unlock_ends_it_without_a_failed_request(stack: Stack, address: str, pre
 
 
 def test_it_ends_by_the_clock_without_a_command(stack: Stack, address: str) -> None:
-    """Long enough that the lockdown stands before its end."""
+    """Long enough that the lockdown is in place before its end."""
     stack.runbook("security", "unlock", "--yes").check()  # where there is none, that changes nothing
     with Traffic(stack.url) as traffic:
         done = locked(stack, "--for", f"{SECONDS}s", "--allow", address)

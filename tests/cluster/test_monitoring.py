@@ -144,7 +144,7 @@ def test_a_database_that_is_away_is_reported_and_blamed_on_no_release(
     with Traffic(watched.url):
         watched.kubectl("scale", "statefulset/postgres", "--replicas=0")
         away = receiver.wait("/critical", "PostgresAway", since=began, seconds=120)
-        # The same failed checks that would take a release back: people are notified of them all the while.
+        # The same failed checks that would roll a release back: people are notified of them all the while.
         eventually(lambda: "HealthCheckFailing" in observed.firing(), 60, observed.firing)
         watched.kubectl("scale", "statefulset/postgres", "--replicas=1")
         receiver.wait("/critical", "PostgresAway* is over", since=away.at, seconds=120)
@@ -165,4 +165,4 @@ def test_neither_a_message_nor_the_servers_themselves_show_a_secret(
     for where, text in texts.items():
         assert len(text) > 1000
         for value in values:
-            assert value not in text, f"a secret of {len(value)} characters stands in {where}"
+            assert value not in text, f"a secret of {len(value)} characters is in {where}"

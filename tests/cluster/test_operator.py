@@ -83,7 +83,7 @@ def test_rules_are_admitted_and_evaluated(operated: Operated) -> None:
 
 
 def test_alertmanager_has_the_routes_and_delivers(operated: Operated) -> None:
-    """The dead man's switch is at the end of it all: rule, Prometheus, Alertmanager, the Secret with the URL."""
+    """The dead man's switch passes every part: rule, Prometheus, Alertmanager, the Secret with the URL."""
     operated.told.wait("/switch", "Watchdog", operated.stack.namespace, seconds=90)
 
 

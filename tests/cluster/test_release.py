@@ -118,6 +118,6 @@ def test_history_lists_every_revision(stack: Stack, images: dict[str, str]) -> N
     numbers = [entry["revision"] for entry in history]
     assert numbers == sorted(numbers, reverse=True)
     good = [entry["revision"] for entry in history if entry["result"] == "succeeded"]
-    assert len(set(good)) == len(good), "a revision number stands for one release"
+    assert len(set(good)) == len(good), "a revision number belongs to one release"
     assert {entry["result"] for entry in history} == {"succeeded", "failed"}
     assert revisions_with(stack, images["shop:v1"])[-1] == 1

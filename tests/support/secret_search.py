@@ -28,7 +28,7 @@ def assert_secrets_stay_secret(stack: Stack) -> None:
     assert len(values) > 5
     for where, text in _read_places(stack):
         for value in values:
-            assert value not in text, f"a secret of {len(value)} characters stands in clear in {where}"
+            assert value not in text, f"a secret of {len(value)} characters is in clear in {where}"
 
 
 def _read_places(stack: Stack) -> Iterator[tuple[str, str]]:

@@ -1,4 +1,4 @@
-"""What the sandbox stands on: which cluster and engine are chosen, why, and by which commands they are made."""
+"""The sandbox's foundation: which cluster and engine are chosen, why, and by which commands they are made."""
 
 from __future__ import annotations
 
