@@ -187,7 +187,7 @@ def table(inputs: Inputs) -> list[Program]:
 
 
 def _s3() -> list[str]:
-    """An S3 server for backups. Its parts talk over the node's loopback; pods reach only the port that requires credentials."""
+    """An S3 server for backups. Its parts talk over the node's loopback; pods reach only its S3 port."""
     return [
         *("unshare", "--mount", str(Path(__file__).with_name("s3.sh"))),
         *(str(find_beside_python("weed")), str(layout.CONF / "s3.json")),
