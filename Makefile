@@ -22,11 +22,11 @@ check: .venv ## the quick part: lint, types, unit tests (no cluster)
 	@$(python) -m tests --quick
 
 .PHONY: status
-status: .venv ## what of the sandbox is running
+status: .venv ## show which programs of the sandbox run
 	@$(python) -m sandbox status
 
 .PHONY: down
-down: .venv ## stop the sandbox and remove what it made; the build cache stays
+down: .venv ## stop the sandbox and remove its data; the build cache stays
 	@$(python) -m sandbox down
 
 .PHONY: bench
@@ -34,12 +34,12 @@ bench: .venv ## time releases and rollbacks against kubectl and Helm
 	@$(python) -m benchmarks
 
 .PHONY: lock
-lock: .venv ## renew requirements.lock from pyproject.toml, and what `pulumi install` and the images have of it
+lock: .venv ## update requirements.lock and the requirements of `pulumi install` and the images from pyproject.toml
 	.venv/bin/uv pip compile pyproject.toml --universal --all-extras --generate-hashes --no-header --no-annotate \
 	    --no-emit-index-url --python-version 3.11 --upgrade -o requirements.lock -q
 	.venv/bin/uv pip compile pyproject.toml --constraint requirements.lock --universal --generate-hashes --no-header \
 	    --no-annotate --no-emit-index-url --python-version 3.11 -o requirements.txt -q
-	@# Not universal: pip fetches on one Python what is installed on another of the same version, and markers tell them apart.
+	@# Not universal: pip fetches on one Python what is installed on another of the same version, and markers distinguish them.
 	.venv/bin/uv pip compile images/tasks/requirements.in --constraint requirements.lock --python-platform linux \
 	    --generate-hashes --no-header --no-annotate --no-emit-index-url --python-version 3.11 \
 	    -o images/tasks/requirements.txt -q

@@ -1,4 +1,4 @@
-"""Argo Rollouts takes the bad release back: a canary by number of pods, with an analysis in the background."""
+"""Argo Rollouts aborts the bad release: a canary by number of pods, with an analysis in the background."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ class Analysis:
     interval: int
     """Seconds between measurements."""
     failure_limit: int
-    """Failed measurements that are put up with."""
+    """Failed measurements that are tolerated."""
     pause: int
     """Seconds at each fifth of the traffic."""
     window: int
-    """Seconds of requests that a measurement looks at."""
+    """Seconds of requests that a measurement covers."""
 
     @property
     def steps(self) -> list[Manifest]:
@@ -68,13 +68,13 @@ CONTENDERS: Mapping[str, Analysis] = {
 }
 """First: interval, steps and query of the documented example, with the default `failureLimit` of 0. The example itself
 tolerates three failures and starts its analysis after ten minutes. Second: Flagger's shortest interval, and two
-failures, so that no single one takes a release back."""
+failures, so that a single one does not abort a release."""
 
 
 @contextmanager
 def installed(ground: Ground) -> Iterator[None]:
     """Its controller runs."""
-    with peers.defined(peers.definitions(toolchain.peer_file("argo-rollouts", _MODULE, "manifests/crds"))):
+    with peers.defined(peers.definitions(toolchain.find_peer_file("argo-rollouts", _MODULE, "manifests/crds"))):
         image = ground.program("argo-rollouts", "rollouts-controller")
         ground.start("argo-rollouts", image, ["/usr/bin/rollouts-controller"], ("/healthz", 8080))
         yield

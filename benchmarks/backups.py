@@ -60,11 +60,11 @@ def measure(runs: int) -> dict[str, Any]:
                 restores[f"{size / MIB:.0f} MiB"] = _result(taken, size, bench.peaks["test-begin"])
                 restores[f"{size / MIB:.0f} MiB"]["steps"] = bench.steps
     return {
-        "backup_vs_pg_dump": _told(
+        "backup_vs_pg_dump": _result_of_sizes(
             "streaming a backup to S3 (level 3, checksums, row counts, manifest), against pg_dump -Fc (level 6)",
             backups,
         ),
-        "restore_test_vs_pg_restore": _told(
+        "restore_test_vs_pg_restore": _result_of_sizes(
             "fetching, verifying, restoring, comparing and checking a backup, against pg_restore from a file", restores
         ),
     }
@@ -107,8 +107,8 @@ class _Bench:
         run([str(servers.BIN / "pg_dump"), "-Fc", f"--file={self._file}"], self._source)
 
     def prove(self, _turn: int) -> None:
-        told = self._ours("restore", "test-begin", "--jobs", str(JOBS))
-        self.steps = {step["name"]: step["seconds"] for step in told["steps"]}
+        printed = self._ours("restore", "test-begin", "--jobs", str(JOBS))
+        self.steps = {step["name"]: step["seconds"] for step in printed["steps"]}
 
     def restore(self, _turn: int) -> None:
         with self._server.connect() as connection:
@@ -130,11 +130,11 @@ class _Bench:
             _, status, usage = os.wait4(process.pid, 0)
             process.returncode = os.waitstatus_to_exitcode(status)
             out.seek(0)
-            told = json.loads(out.read().splitlines()[-1])
+            printed = json.loads(out.read().splitlines()[-1])
         if process.returncode:
-            raise SystemExit(f"{' '.join(words)} failed: {told}")
+            raise SystemExit(f"{' '.join(words)} failed: {printed}")
         self.peaks[words[1]].append(usage.ru_maxrss * 1024)
-        return told
+        return printed
 
 
 def _result(taken: Mapping[str, Series], size: int, peaks: list[int]) -> dict[str, Any]:
@@ -145,7 +145,7 @@ def _result(taken: Mapping[str, Series], size: int, peaks: list[int]) -> dict[st
     }
 
 
-def _told(what: str, sizes: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
+def _result_of_sizes(what: str, sizes: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
     ratios: dict[str, float] = {}
     for size, result in sizes.items():
         (ours, our_speed), (bare, bare_speed) = result["mebibytes_per_second"].items()

@@ -1,4 +1,4 @@
-"""A release that turns bad under customers, taken back by ours, Flagger and Argo Rollouts.
+"""A release that fails under customers' requests, rolled back by this program, Flagger and Argo Rollouts.
 
 Each with the settings of its documentation, and with the fastest ones under which no single look at the metrics takes a
 release back.
@@ -26,7 +26,7 @@ from tests.support.monitored_stack import eventually
 
 GOOD, BAD = "shop:v2", "shop:v8-late-errors"
 OURS: Mapping[str, Mapping[str, Any]] = {"ours, 120 s": {}, "ours, 10 s": {"errorRateSeconds": 10}}
-"""`monitoring.triggers`: the runbook's, and what has to last as long as two of the others' looks are apart."""
+"""`monitoring.triggers`: the runbook's, and durations as long as two checks of the others."""
 _PEERS: Mapping[str, ModuleType] = {"bad_release_vs_flagger": flagger, "bad_release_vs_argo_rollouts": argo_rollouts}
 _WHAT = (
     "a release whose pods answer errors after their 300th request, under steady traffic: from the first failed request "
@@ -52,8 +52,8 @@ def measure(runs: int) -> dict[str, Any]:
     def once(name: str, act: Callable[[], Outcome]) -> None:
         found = act()
         taken.setdefault(name, []).append(found)
-        told = f"decided after {found.decided:.1f} s, served after {found.served:.1f} s"
-        print(f"  {name}: {told}, {found.failed} of {found.asked} requests failed", flush=True)
+        times = f"decided after {found.decided:.1f} s, served after {found.served:.1f} s"
+        print(f"  {name}: {times}, {found.failed} of {found.asked} requests failed", flush=True)
 
     with tempfile.TemporaryDirectory() as folder, watched_stack("detection", images, Path(folder)) as watched:
         for _ in range(runs):

@@ -1,4 +1,4 @@
-"""Flagger takes the bad release back: a canary behind a gateway of Traefik's, whose traffic it moves step by step.
+"""Flagger rolls the bad release back: a canary behind a Traefik gateway, whose traffic it shifts step by step.
 
 Flagger's Traefik provider uses an API group that Traefik 3 no longer has, so this uses its Gateway API provider.
 """
@@ -31,11 +31,11 @@ class Analysis:
     interval: int
     """Seconds between checks."""
     threshold: int
-    """Failed checks until it goes back."""
+    """Failed checks until it rolls back."""
     step: int
     """Percent of the traffic that each good check adds."""
     window: int
-    """Seconds of requests that a check looks at."""
+    """Seconds of requests that a check covers."""
 
     def to_manifest(self) -> Manifest:
         metric = {
@@ -58,14 +58,14 @@ CONTENDERS: Mapping[str, Analysis] = {
     "Flagger, 10 s x 2": Analysis(interval=10, threshold=2, step=5, window=30),
 }
 """Interval and threshold of its Gateway API tutorial, its defaults among them; and the shortest interval that it takes,
-with two failed checks, so that no single one takes a release back."""
+with two failed checks, so that a single one does not roll a release back."""
 
 
 @contextmanager
 def installed(ground: Ground) -> Iterator[None]:
     """Flagger and a gateway run."""
-    kinds = peers.definitions(toolchain.peer_file("flagger", _MODULE, "artifacts/flagger/crd.yaml"))
-    kinds += peers.definitions(toolchain.peer_file("gateway-api", _GATEWAY_MODULE, "config/crd/standard"))
+    kinds = peers.definitions(toolchain.find_peer_file("flagger", _MODULE, "artifacts/flagger/crd.yaml"))
+    kinds += peers.definitions(toolchain.find_peer_file("gateway-api", _GATEWAY_MODULE, "config/crd/standard"))
     with peers.defined(kinds):
         _start_gateway(ground)
         flags = [
@@ -79,7 +79,7 @@ def installed(ground: Ground) -> Iterator[None]:
 
 
 def _start_gateway(ground: Ground) -> None:
-    """A second Traefik, which leads by HTTPRoutes; the sandbox's own, in front of it, by Ingresses alone."""
+    """A second Traefik, which routes by HTTPRoutes; the sandbox's own, in front of it, by Ingresses only."""
     shown = run(["kubectl", "get", "deployment", "traefik", "--namespace", "traefik", "--output", "json"])
     pod = json.loads(shown)["spec"]["template"]["spec"]
     program = next(volume for volume in pod["volumes"] if volume["name"] == "program")
@@ -187,8 +187,8 @@ def _log(lines: int = 30) -> str:
 
 def _decided_at() -> float:
     """When the last rollback began, in seconds since 1970, by Flagger's own log."""
-    told = [json.loads(line) for line in _log(-1).splitlines() if line.startswith("{")]
-    back = [entry for entry in told if entry["msg"].startswith("Rolling back")]
+    entries = [json.loads(line) for line in _log(-1).splitlines() if line.startswith("{")]
+    back = [entry for entry in entries if entry["msg"].startswith("Rolling back")]
     if not back:
         raise SystemExit(f"Flagger promoted the bad release:\n{_log()}")
     return datetime.fromisoformat(back[-1]["ts"]).timestamp()

@@ -1,4 +1,5 @@
-"""Ground for other controllers that take a bad release back: a namespace with their programs and a Prometheus for them.
+"""Environment for other controllers that roll a bad release back: a namespace with their programs and a
+Prometheus for them.
 
 They release copies of the shop's pods in the namespace of the measured stack: same image, database, variables, limits.
 """
@@ -19,7 +20,7 @@ import yaml
 from benchmarks.timing import run
 from components.base.names import SERVICE
 from sandbox import toolchain
-from sandbox.images import base_layout, program
+from sandbox.images import build_base, program
 from sandbox.paths import ROOT
 from sandbox.traffic import Traffic
 from tests.support.cluster_stack import Stack
@@ -43,7 +44,7 @@ class Outcome:
     """What a bad release did to customers, from the first failed request on."""
 
     decided: float
-    """Seconds until the controller decided to go back."""
+    """Seconds until the controller decided to roll back."""
     served: float
     """Seconds until the last failed request."""
     failed: int
@@ -106,8 +107,8 @@ class Ground:
     def program(self, part: str, file: str) -> str:
         """Image of one of a peer's programs, which is built now if it never was."""
         path = f"{program.PROGRAMS}/{file}"
-        made = program.layout([toolchain.peer(part)], base_layout(), {part: path})
-        return program.pushed(self.registry, made)[part]
+        made = program.layout([toolchain.build_peer(part)], build_base(), {part: path})
+        return program.push_all(self.registry, made)[part]
 
     def shop(self, name: str, image: str) -> tuple[Manifest, Manifest]:
         """Labels and pod template of a copy of the stack's shop."""
@@ -151,7 +152,7 @@ def ground(stack: Stack, monitoring_image: str, registry: str) -> Iterator[Groun
                 "roleRef": role,
                 "subjects": [account],
             },
-            _way_in(stack.namespace),
+            _ingress_rules(stack.namespace),
         )
         _start_prometheus(made)
         yield made
@@ -159,7 +160,7 @@ def ground(stack: Stack, monitoring_image: str, registry: str) -> Iterator[Groun
         _remove()
 
 
-def _way_in(namespace: str) -> Manifest:
+def _ingress_rules(namespace: str) -> Manifest:
     """The peers' gateway and their Prometheus reach the shop's pods."""
     peers = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": NAMESPACE}}}
     spec = {
@@ -219,7 +220,7 @@ def service(where: Manifest, pods: Mapping[str, str], port: int) -> Manifest:
 
 
 def ingress(where: Manifest, url: str, to: str, port: int) -> Manifest:
-    """The sandbox's ingress controller leads this URL's host to a Service."""
+    """Route this URL's host to a Service, by the sandbox's ingress controller."""
     backend = {"service": {"name": to, "port": {"number": port}}}
     rule = {
         "host": url.partition("//")[2].partition(":")[0],
@@ -238,7 +239,7 @@ def definitions(folder: Path) -> list[Manifest]:
 
 @contextmanager
 def defined(manifests: Sequence[Manifest]) -> Iterator[None]:
-    """The cluster knows these kinds of objects until the block ends."""
+    """Apply these custom resource definitions until the block ends."""
     apply(*manifests)
     names = [f"crd/{manifest['metadata']['name']}" for manifest in manifests]
     try:
@@ -257,7 +258,7 @@ def apply(*manifests: Manifest) -> None:
 
 
 def settle() -> None:
-    """Customers go on asking: what a decision does to them is seen only afterwards."""
+    """Traffic continues: the effect of a decision on customers is measured after it."""
     time.sleep(_SETTLE_SECONDS)
 
 

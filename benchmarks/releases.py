@@ -53,7 +53,7 @@ def prepare_namespace(name: str) -> None:
 
 
 def measure(runs: int) -> dict[str, Any]:
-    helm = str(toolchain.helm())
+    helm = str(toolchain.build_helm())
     with bench("releases") as stack, tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         versions = [rendered(stack, "one"), rendered(stack, "two")]

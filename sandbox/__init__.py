@@ -1,4 +1,4 @@
-"""A one-machine ground to stand on: engine toolchain, Kubernetes, registry, sample shop.
+"""The sandbox on one machine: engine toolchain, Kubernetes, registry, sample shop.
 
 Nothing outside this package imports it.
 """

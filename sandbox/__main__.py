@@ -1,5 +1,5 @@
-"""`python -m sandbox up | status | env | logs | traffic | s3-key | down`: what `make` calls, requests as customers make
-them, and key pairs for its S3 server."""
+"""`python -m sandbox up | status | env | logs | traffic | s3-key | down`: the sandbox behind `make`, requests as
+customers send them, and key pairs of its S3 server."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def main() -> int:
         print(f"✗ {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("\n✗ interrupted; the same command goes on from here", file=sys.stderr)
+        print("\n✗ interrupted; run the same command again to continue", file=sys.stderr)
         return 130
 
 
@@ -47,15 +47,15 @@ def _parser() -> argparse.ArgumentParser:
 
     up = command("up", _up, "build and start everything, release the sample shop, print its URL")
     up.add_argument("--cluster-only", action="store_true", help="stop once Kubernetes is ready")
-    status = command("status", _status, "what of the sandbox is running; exit code 3 if it is not all well")
+    status = command("status", _status, "show which programs of the sandbox run; exit code 3 if one is not healthy")
     status.add_argument("--json", action="store_true", help="for programs")
-    command("env", _env, "print the shell file that puts the sandbox's tools and settings in place")
+    command("env", _env, "print the shell file that sets PATH and variables for the sandbox")
     logs = command("logs", _logs, "print the log of one part of the sandbox")
-    logs.add_argument("name", nargs="?", help="without it: which logs there are")
-    logs.add_argument("--follow", "-f", action="store_true", help="go on printing what is added")
-    customers = command("traffic", _traffic, "ask the shop as customers do, and print each second how that went")
+    logs.add_argument("name", nargs="?", help="without it: list the logs")
+    logs.add_argument("--follow", "-f", action="store_true", help="print new lines as they are written")
+    customers = command("traffic", _traffic, "send requests as customers do, and print the results of each second")
     customers.add_argument("--seconds", type=float, default=600, help="end after this long (default: 600)")
-    key = command("s3-key", _s3_key, "a new key pair for the S3 server, as JSON, or the end of one")
+    key = command("s3-key", _s3_key, "issue a key pair of the S3 server as JSON, or revoke one")
     key.add_argument(
         "verb", choices=["issue", "revoke"], help="revoke: the pair from PULUMI_COMMAND_STDOUT or standard input"
     )
@@ -70,7 +70,9 @@ def _up(arguments: argparse.Namespace) -> int:
     if arguments.cluster_only:
         print(f"export KUBECONFIG={cluster.up().kubeconfig}")
         return 0
-    progress.plan(f"build {name}" for name in (*cluster.not_built(), *toolchain.not_built(), *images.never_built()))
+    progress.plan(
+        f"build {name}" for name in (*cluster.list_unbuilt(), *toolchain.list_unbuilt(), *images.list_unbuilt())
+    )
     progress.plan(["start the cluster"])
     toolchain.download_ahead()
     with ThreadPoolExecutor() as pool:
@@ -89,37 +91,37 @@ def _up(arguments: argparse.Namespace) -> int:
     released = stack.released_image()
     _release(released, stack.image_to_release(built), environment, changed=changed)
     if running.s3 and not released:
-        _prove(environment)
-    _welcome(running, environment, time.monotonic() - began)
+        _back_up_and_verify(environment)
+    _print_urls(running, environment, time.monotonic() - began)
     return 0
 
 
 def _release(released: str | None, image: str, environment: Mapping[str, str], *, changed: bool) -> None:
-    """Release what is not released as it is built now, or did not come to its end; leave a good one alone."""
-    if released == image and not changed and _serves(environment):
+    """Release the image unless it is released and serving already."""
+    if released == image and not changed and _is_serving(environment):
         return
     print("▸ release the shop", file=sys.stderr, flush=True)
     code = _foreground(["runbook", "deploy", image, "--yes"], environment)
     if code != 0:
         raise ui.SandboxError(
             f"`runbook deploy` ended with exit code {code}; the sandbox itself is up. "
-            f"Try again with: . {_shown(ENV_FILE)} && runbook deploy {image}"
+            f"Try again with: . {_shorten(ENV_FILE)} && runbook deploy {image}"
         )
 
 
-def _prove(environment: Mapping[str, str]) -> None:
-    """Back the shop up and restore that: nothing is migrated before a backup was proven."""
+def _back_up_and_verify(environment: Mapping[str, str]) -> None:
+    """Back the shop up and run a restore test: migrations require a proven backup."""
     for words in (["backup", "now"], ["backup", "verify"]):
         print(f"▸ runbook {' '.join(words)}", file=sys.stderr, flush=True)
         if _foreground(["runbook", *words], environment) != 0:
             raise ui.SandboxError(
                 f"`runbook {' '.join(words)}` failed; the shop itself is up. "
-                f"Try again with: . {_shown(ENV_FILE)} && runbook backup now && runbook backup verify"
+                f"Try again with: . {_shorten(ENV_FILE)} && runbook backup now && runbook backup verify"
             )
 
 
-def _serves(environment: Mapping[str, str]) -> bool:
-    """Whether the release serves, giving its pods time if they have just been started again with the node."""
+def _is_serving(environment: Mapping[str, str]) -> bool:
+    """Whether the release serves, after giving its pods time to start with the node."""
     deadline = time.monotonic() + _PODS_BACK_SECONDS
     while True:
         status = subprocess.run(
@@ -136,7 +138,7 @@ def _serves(environment: Mapping[str, str]) -> bool:
 
 
 def _foreground(command: list[str], environment: Mapping[str, str]) -> int:
-    """Run a command that handles Ctrl-C itself: it gets the time to stop in good order."""
+    """Run a command that handles Ctrl-C itself, and wait until it has stopped."""
     interrupted = False
     with subprocess.Popen(command, cwd=ROOT, env=environment) as child:
         while True:
@@ -150,16 +152,16 @@ def _foreground(command: list[str], environment: Mapping[str, str]) -> int:
     return code
 
 
-def _welcome(running: Cluster, environment: Mapping[str, str], seconds: float) -> None:
+def _print_urls(running: Cluster, environment: Mapping[str, str], seconds: float) -> None:
     outputs = json.loads(ui.run(["pulumi", "stack", "output", "--json"], cwd=ROOT, env=environment))
     shop = f"{running.registry}/shop"
     urls = {"The shop": f"{outputs['url']}/shop"}
     tries = {
-        f". {_shown(ENV_FILE)}": "",
+        f". {_shorten(ENV_FILE)}": "",
         "runbook status": "",
-        "runbook backup list": "which there are, and when each was proven",
+        "runbook backup list": "all backups, and when a restore test proved each",
         f"runbook deploy {shop}:v2": "the next version, with a migration",
-        f"runbook deploy {shop}:v4-errors": "a bad one: watch it being refused",
+        f"runbook deploy {shop}:v4-errors": "a bad release: its smoke check fails, and it gets no traffic",
         "runbook history": "",
         "runbook rollback": "",
     }
@@ -171,15 +173,15 @@ def _welcome(running: Cluster, environment: Mapping[str, str], seconds: float) -
     print("\nTry next:\n")
     _print_columns(tries, 51, "# ")
     if running.prometheus:
-        print("\nWith v2 released, a release that fails only under customers' requests is taken back automatically:\n")
+        print("\nWith v2 released, a release that fails only under customers' requests is rolled back automatically:\n")
         late = {
             f"runbook deploy {shop}:v8-late-errors": "passes every check",
             "python -m sandbox traffic": "until v2 answers again, in about half a minute",
-            "runbook history": "who took it back",
-            "pulumi config refresh --force": "the stack file as the controller's update had it",
+            "runbook history": "the rollback, and who did it",
+            "pulumi config refresh --force": "updates the stack file to the controller's update",
         }
         _print_columns(late, 51, "# ")
-    print(f"\nAll images: {_shown(STATE / 'images.json')}. Stop and remove everything: make down")
+    print(f"\nAll images: {_shorten(STATE / 'images.json')}. Stop and remove everything: make down")
 
 
 def _print_columns(rows: Mapping[str, str], width: int, sign: str) -> None:
@@ -197,7 +199,7 @@ def _status(arguments: argparse.Namespace) -> int:
         lines = [f"{'component':<24} {'state':<9} {'pid':>7} {'up for':>9} {'restarts':>8}  log"]
         lines += [
             f"{part.name:<24} {part.state:<9} {part.pid or '-':>7} {_duration(part.uptime_seconds):>9} "
-            f"{part.restarts:>8}  {_shown(part.log)}"
+            f"{part.restarts:>8}  {_shorten(part.log)}"
             for part in components
         ]
         print("\n".join(lines))
@@ -205,7 +207,7 @@ def _status(arguments: argparse.Namespace) -> int:
     return 0 if well else 3
 
 
-def _shown(path: str | Path) -> str:
+def _shorten(path: str | Path) -> str:
     """A path as short as it can be typed here."""
     return str(Path(path).relative_to(Path.cwd()) if Path(path).is_relative_to(Path.cwd()) else path)
 
@@ -218,7 +220,7 @@ def _duration(seconds: int) -> str:
 
 def _env(_: argparse.Namespace) -> int:
     if not ENV_FILE.exists():
-        raise ui.SandboxError(f"{ENV_FILE} is not there yet: run `make up` first")
+        raise ui.SandboxError(f"{ENV_FILE} does not exist yet: run `make up` first")
     print(ENV_FILE.read_text(), end="")
     return 0
 
@@ -226,7 +228,7 @@ def _env(_: argparse.Namespace) -> int:
 def _logs(arguments: argparse.Namespace) -> int:
     if not arguments.name:
         for path in sorted(LOGS.glob("*.log")):
-            print(f"{path.stem:<26} {_shown(path)}")
+            print(f"{path.stem:<26} {_shorten(path)}")
         return 0
     follow: list[str | Path] = ["--follow"] if arguments.follow else ["--lines=+1"]
     return subprocess.run(["tail", *follow, cluster.logs(arguments.name)], check=False).returncode
@@ -249,7 +251,7 @@ def _s3_key(arguments: argparse.Namespace) -> int:
 
 def _down(_: argparse.Namespace) -> int:
     if ENV_FILE.exists() and not layout.KUBECONFIG.exists():
-        # The cluster is the user's own and stays: take back what was put there.
+        # The cluster is the user's own and stays: remove the stack's objects from it.
         code = _foreground(
             ["sh", "-c", '. "$0" && exec pulumi destroy --yes --skip-preview', str(ENV_FILE)], os.environ
         )

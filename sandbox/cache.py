@@ -18,7 +18,7 @@ from sandbox import ui
 from sandbox.paths import CACHE
 
 install_command: str | None = None
-"""Where set, nothing is built in this process: what is missing is an error that names this command."""
+"""If set, this process builds nothing: a missing artifact is an error that names this command."""
 
 _IGNORED = {"node_modules", "__pycache__", ".git", "dist"}
 
@@ -60,7 +60,7 @@ def artifact(name: str, inputs: Iterable[Path | str], build: Callable[[Path], No
     if final.is_dir():
         return final
     if install_command:
-        raise ui.SandboxError(f"{name} is not built as its sources are now: run `{install_command}`")
+        raise ui.SandboxError(f"{name} is not built from the present sources: run `{install_command}`")
     final.parent.mkdir(parents=True, exist_ok=True)
     with (final.parent / f"{final.name}.lock").open("w") as lock:
         try:

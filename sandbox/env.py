@@ -60,7 +60,7 @@ def write(cluster: Cluster, toolchain: Toolchain) -> dict[str, str]:
     if cluster.s3 and (BACKEND / ".pulumi" / "stacks" / "runbook" / f"{STACK}.json").exists():
         raise ui.SandboxError(
             f"an earlier version made this sandbox, with the engine's state in {BACKEND}; this one keeps it on S3. "
-            "Make it anew, without its data: make down && make up"
+            "Recreate it, without its data: make down && make up"
         )
     for folder in (PULUMI_HOME, *([] if cluster.s3 else [BACKEND])):
         folder.mkdir(parents=True, exist_ok=True)

@@ -23,7 +23,7 @@ CLUSTER = {
     "iproute2": "ip",
     "util-linux": "nsenter",
 }
-"""Package → a program of it that is looked for: the same program from elsewhere does as well."""
+"""Package → one of its programs. The package is installed only if that program is missing."""
 
 IMAGES = {
     "mmdebstrap": "mmdebstrap",
@@ -72,7 +72,7 @@ def find(program: str) -> str | None:
     return shutil.which(program, path=f"{os.environ.get('PATH', '')}:{_PLACES}")
 
 
-def installed(program: str) -> str:
+def require(program: str) -> str:
     """Like `find`, for a program that has been installed before."""
     found = find(program)
     if found is None:
@@ -81,36 +81,36 @@ def installed(program: str) -> str:
 
 
 def ensure(*groups: dict[str, str]) -> None:
-    """Install what is missing, in one go, on Debian and Ubuntu; name it clearly elsewhere."""
-    if not _missing(groups):
+    """Install missing packages in one run of apt on Debian and Ubuntu; elsewhere raise an error that names them."""
+    if not _find_missing(groups):
         return
     if shutil.which("apt-get") is None or os.geteuid() != 0:
         why = "this is not root" if shutil.which("apt-get") else "this is not Debian or Ubuntu"
         raise ui.SandboxError(
             f"the sandbox needs programs of these Debian packages, and {why}, so it cannot install them:\n"
-            f"    {' '.join(_missing(groups))}\n"
+            f"    {' '.join(_find_missing(groups))}\n"
             "Install them (or your system's own packages of the same programs) and run this again."
         )
     with _one_at_a_time():
-        if missing := _missing(groups):  # what another run has not installed meanwhile
+        if missing := _find_missing(groups):  # what another run has not installed meanwhile
             with ui.step(f"install {', '.join(missing)}"):
                 _install(missing)
 
 
-def removable(groups: Iterable[dict[str, str]]) -> list[str]:
+def find_removable(groups: Iterable[dict[str, str]]) -> list[str]:
     """Packages of these lists that were installed from here, and the dependencies that came with them and nothing
     else needs or recommends. What the machine had before, or has for another reason, is not among them."""
     recorded = set(_RECORD.read_text().split()) if _RECORD.exists() else set[str]()
-    asked = sorted(recorded & {package for group in groups for package in group} & _present())
+    asked = sorted(recorded & {package for group in groups for package in group} & _list_installed())
     if not asked:
         return []
     # apt says which dependencies nothing needs or recommends any more. Orphans that others left are not ours to remove.
-    ours = sorted(_would_remove("--auto-remove", *asked) & recorded)
-    others = _would_remove(*ours) - set(ours)
+    ours = sorted(_simulate_removal("--auto-remove", *asked) & recorded)
+    others = _simulate_removal(*ours) - set(ours)
     if others:
         raise ui.SandboxError(
-            f"{' '.join(sorted(others))} would go too, if {' '.join(asked)} went: nothing was removed. "
-            "Remove by hand, with apt-get, what you no longer need."
+            f"{' '.join(sorted(others))} would be removed together with {' '.join(asked)}: nothing was removed. "
+            "Remove the packages that you no longer need with apt-get."
         )
     return ours
 
@@ -122,19 +122,19 @@ def remove(packages: list[str]) -> None:
         _record(set(_RECORD.read_text().split()) - set(packages))
 
 
-def _missing(groups: Iterable[dict[str, str]]) -> list[str]:
+def _find_missing(groups: Iterable[dict[str, str]]) -> list[str]:
     return [package for group in groups for package, program in group.items() if find(program) is None]
 
 
-def _present() -> set[str]:
+def _list_installed() -> set[str]:
     """Names of all packages that are installed."""
     listed = ui.run(["dpkg-query", "--show", "--showformat=${db:Status-Status} ${Package}\n"])
     return {line.split()[1] for line in listed.splitlines() if line.startswith("installed ")}
 
 
-def _would_remove(*arguments: str) -> set[str]:
-    told = ui.run(["apt-get", "--simulate", "purge", *arguments], env=os.environ | {"LC_ALL": "C"})
-    return set(re.findall(r"^(?:Purg|Remv) ([^ :]+)", told, re.MULTILINE))
+def _simulate_removal(*arguments: str) -> set[str]:
+    printed = ui.run(["apt-get", "--simulate", "purge", *arguments], env=os.environ | {"LC_ALL": "C"})
+    return set(re.findall(r"^(?:Purg|Remv) ([^ :]+)", printed, re.MULTILINE))
 
 
 @contextmanager
@@ -152,12 +152,12 @@ def _one_at_a_time() -> Iterator[None]:
 
 def _install(packages: list[str]) -> None:
     # Debian's way to keep a package's services from being started. Where the machine has
-    # a policy of its own, that one stands; ours goes, also if it is a killed run's.
+    # a policy of its own, that one is kept; ours is removed, also that of a killed run.
     ours = not _POLICY.exists() or _POLICY.read_text() == _NO_SERVICES
     if ours:
         _POLICY.write_text(_NO_SERVICES)
         _POLICY.chmod(0o755)
-    before = _present()
+    before = _list_installed()
     command = ("install", "--yes", "--no-install-recommends", *packages)
     try:
         try:
@@ -168,7 +168,7 @@ def _install(packages: list[str]) -> None:
             _apt(*command)
     finally:
         known = set(_RECORD.read_text().split()) if _RECORD.exists() else set[str]()
-        _record(known | (_present() - before))
+        _record(known | (_list_installed() - before))
         if ours:
             _POLICY.unlink(missing_ok=True)
 

@@ -23,14 +23,14 @@ class Progress:
         self._took = self._foreseen = 0.0
 
     def plan(self, titles: Iterable[str]) -> None:
-        """Say which steps will be taken; only with that is there a time for all of them."""
+        """Announce the steps; the time for all of them is known only then."""
         self._planned |= set(titles) & self._times.keys()
 
     def begin(self, title: str) -> None:
         self._began[title] = time.monotonic()
 
     def end(self, title: str) -> None:
-        """A step has ended; what it took tells how fast this machine is."""
+        """A step has ended; its duration shows how fast this machine is."""
         seconds = time.monotonic() - self._began.pop(title)
         if title in self._planned:
             self._planned.remove(title)

@@ -1,4 +1,4 @@
-"""The sandbox's own stack: made in its backend, its file filled in from the committed template."""
+"""The sandbox's own stack: created in its backend, its file rendered from the committed template."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _LOG = LOGS / "stack.log"
 _IMAGE = re.compile(r"^[^/\s]+/(?P<name>[a-z0-9._-]+)@sha256:[0-9a-f]{64}$")
 _S3_KEY = "python -m sandbox s3-key"
 _ROTATION = {"secrets": {"BACKUP_S3": {"issue": f"{_S3_KEY} issue", "revoke": f"{_S3_KEY} revoke"}}}
-"""The sandbox's own S3 server makes key pairs; nobody has to bring any."""
+"""The sandbox's own S3 server issues the key pairs."""
 _NEED_S3 = ("runbook:backup", "runbook:monitoring")
 """What the template has on the sandbox's own node: backups, and a rollback controller that reads the engine's state."""
 _PREFIXES = {
@@ -45,7 +45,7 @@ _PREFIXES = {
 
 
 def ensure(cluster: Cluster, images: Mapping[str, str], environment: Mapping[str, str]) -> bool:
-    """Make the stack and its file where they are missing; bring the images in the file up to date.
+    """Create the stack and its file if they are missing; update the images in the file.
 
     Returns whether it has to be released again.
     """
@@ -64,8 +64,8 @@ def ensure(cluster: Cluster, images: Mapping[str, str], environment: Mapping[str
     }
     if cluster.s3 is None and (left_out := [key for key in _NEED_S3 if key in file.config]):
         ui.note(
-            f"without {', '.join(left_out)}: the sandbox starts no S3 server beside your own cluster; "
-            "to have them, write there which one to use"
+            f"without {', '.join(left_out)}: the sandbox starts no S3 server for your own cluster; "
+            "to enable them, name a bucket in the stack file"
         )
         changes |= dict.fromkeys(left_out)
     if changes:
@@ -83,7 +83,7 @@ def released_image() -> str | None:
 def public_url() -> str:
     """Where customers reach the shop."""
     if not STACK_FILE.exists():
-        raise ui.SandboxError(f"{STACK_FILE} is not there yet: run `make up` first")
+        raise ui.SandboxError(f"{STACK_FILE} does not exist yet: run `make up` first")
     return stack_file.read(STACK_FILE).config["runbook:ingress"]["publicUrl"]
 
 
@@ -119,7 +119,7 @@ def _init(environment: Mapping[str, str]) -> None:
 
 @dataclass(frozen=True)
 class _Here:
-    """What the template's placeholders stand for."""
+    """Values of the template's placeholders."""
 
     cluster: Cluster
     images: Mapping[str, str]
@@ -141,7 +141,7 @@ class _Here:
 
 
 def _api_server(environment: Mapping[str, str]) -> list[dict[str, Any]]:
-    """Where the cluster's API server is, as network policies have to know it."""
+    """Addresses of the cluster's API server, for network policies."""
     command = "kubectl get endpointslices --namespace=default --selector=kubernetes.io/service-name=kubernetes -o json"
     found = json.loads(ui.run(command.split(), env=environment))["items"]
     return [
@@ -165,7 +165,7 @@ def _keep_versions(store: ObjectStore) -> None:
 
 
 def _invent_secrets(cluster: Cluster, environment: Mapping[str, str]) -> None:
-    """Secrets that come from outside in a real stack: nobody knows the sandbox's, so any value does."""
+    """Secrets that come from outside in a real stack; the sandbox generates random values."""
     config = stack_file.read(STACK_FILE).config
 
     def missing(section: str, secret: str) -> bool:

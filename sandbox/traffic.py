@@ -1,18 +1,18 @@
-"""Steady traffic against a shop on loopback, and what came of every single request: `python -m sandbox traffic`."""
+"""Steady traffic to a shop on loopback, and the result of every request: `python -m sandbox traffic`."""
 
 from __future__ import annotations
 
 import threading
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from types import TracebackType
 from typing import Self
 from urllib.parse import urlsplit
 
 import httpx
 
+Pause = Callable[[float], bool]
 PATHS = ("/shop", "/api/products", "/api/auth/status", "/api/health")
 
 
@@ -30,12 +30,29 @@ class Answer:
         return not (isinstance(self.status, int) and self.status < 400)
 
 
+class ClientThreads:
+    """Runs `client(number, pause)` in one thread per number. `pause` waits and says whether to go on: it returns False
+    after `stop` and after `limit_seconds`, so that traffic that is never stopped ends too."""
+
+    def __init__(self, client: Callable[[int, Pause], None], numbers: Iterable[int], limit_seconds: float) -> None:
+        self._stop = threading.Event()
+        self._deadline = time.monotonic() + limit_seconds
+        self._threads = [threading.Thread(target=client, args=(number, self._pause), daemon=True) for number in numbers]
+        for thread in self._threads:
+            thread.start()
+
+    def _pause(self, seconds: float) -> bool:
+        return not self._stop.wait(seconds) and time.monotonic() < self._deadline
+
+    def stop(self) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join(timeout=30)
+
+
 @dataclass
 class Traffic:
-    """A few clients asking the shop in turn until the block ends.
-
-    Bounded in count and time, so that a forgotten one stops by itself.
-    """
+    """Requests of a few clients until the block ends, or `limit_seconds` are over."""
 
     url: str
     clients: int = 4
@@ -43,37 +60,25 @@ class Traffic:
     limit_seconds: float = 600
     fresh_connection_every: int = 20
     answers: list[Answer] = field(default_factory=list)
-    _stop: threading.Event = field(default_factory=threading.Event)
-    _threads: list[threading.Thread] = field(default_factory=list)
+    _threads: ClientThreads = field(init=False)
 
     def __enter__(self) -> Self:
-        deadline = time.monotonic() + self.limit_seconds
-        self._threads = [
-            threading.Thread(target=self._client, args=(number, deadline), daemon=True)
-            for number in range(self.clients)
-        ]
-        for thread in self._threads:
-            thread.start()
+        self._threads = ClientThreads(self._client, range(self.clients), self.limit_seconds)
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._stop.set()
-        for thread in self._threads:
-            thread.join(timeout=30)
+    def __exit__(self, *_: object) -> None:
+        self._threads.stop()
 
-    def _client(self, number: int, deadline: float) -> None:
+    def _client(self, number: int, pause: Pause) -> None:
         count = number
         client = client_for(self.url)
-        while not self._stop.is_set() and time.monotonic() < deadline:
+        while pause(self.pause_seconds):
             path = PATHS[count % len(PATHS)]
             self.answers.append(ask(client, path))
             count += 1
             if count % self.fresh_connection_every == 0:
                 client.close()
                 client = client_for(self.url)
-            self._stop.wait(self.pause_seconds)
         client.close()
 
     @property

@@ -1,4 +1,4 @@
-"""Progress on the terminal: what is being done, how long it took, where the log is."""
+"""Progress on the terminal: the current step, its duration, its log."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def note(message: str) -> None:
 
 @contextmanager
 def step(title: str) -> Iterator[None]:
-    """Say what starts, that it is still going, and how long it took."""
+    """Print the step's title, a sign of life while it runs, and its duration."""
     start = time.monotonic()
     done = threading.Event()
 

@@ -1,5 +1,5 @@
-"""`make test`: everything a change has to pass, quickest first. `--quick` stops before a cluster is needed.
-`--drills` adds what practises a whole emergency. `--install` only installs and builds what the tests need.
+"""`make test`: every check of a change, the quick ones first. `--quick` stops before a cluster is needed.
+`--drills` adds emergency drills. `--install` only installs and builds what the tests need.
 
 Ends with pytest's own closing line and exit code.
 """
@@ -19,7 +19,7 @@ from sandbox.paths import ENV_FILE, ROOT
 from tests import changed, install
 
 THE_NODE = "tests/cluster/test_sandbox.py"
-"""What kills parts of the node to see them come back."""
+"""Kills parts of the node and checks that they are restarted."""
 
 
 def check(title: str, command: Sequence[str]) -> None:
@@ -32,7 +32,7 @@ def check(title: str, command: Sequence[str]) -> None:
 
 
 def environment_of_sandbox() -> dict[str, str]:
-    """What `. .sandbox/env` would leave in a shell."""
+    """The environment of a shell after `. .sandbox/env`."""
     printed = subprocess.run(
         ["sh", "-c", '. "$1" && env -0', "sh", str(ENV_FILE)], capture_output=True, text=True, check=True
     ).stdout
@@ -42,7 +42,7 @@ def environment_of_sandbox() -> dict[str, str]:
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="lint, types and unit tests only")
-    parser.add_argument("--drills", action="store_true", help="also what practises a whole emergency, for minutes")
+    parser.add_argument("--drills", action="store_true", help="also the emergency drills, which take minutes")
     parser.add_argument("--changed", nargs="?", const="", metavar="BASE", help="only the tests that a change can break")
     parser.add_argument("--install", action="store_true", help="install and build what the tests need, and stop")
     parser.add_argument(
@@ -60,11 +60,12 @@ def main() -> int:
     tools = ROOT / ".venv" / "bin"
     check("lint", [str(tools / "ruff"), "check", "."])
     check("format", [str(tools / "ruff"), "format", "--check", "."])
+    check("words", [sys.executable, "-m", "tests.words"])
     check("types", [str(tools / "basedpyright")])
     check("secrets in stack files", [str(tools / "runbook"), "secrets", "lint"])
     paths = {folder: [f"tests/{folder}"] for folder in changed.FOLDERS}
     if arguments.changed is not None:
-        paths = changed.paths(arguments.changed or None)
+        paths = changed.select_paths(arguments.changed or None)
     if arguments.quick or not paths["tasks"] + paths["cluster"]:
         install.install(quick=True)
         return run_pytest(dict(os.environ), paths["unit"], *arguments.pytest)
@@ -74,8 +75,8 @@ def main() -> int:
     environment = environment_of_sandbox()
     node = [THE_NODE] if {THE_NODE, "tests/cluster"} & {*paths["cluster"]} else []
     rest = [path for path in paths["cluster"] if path != THE_NODE]
-    # Files run side by side, the long ones first. What kills parts of the node does so while nothing else needs the
-    # cluster; it mostly waits, so that there is a processor for each of the others.
+    # Files run side by side, the long ones first. The tests that kill parts of the node run while no other test
+    # uses the cluster; they mostly wait, so that there is a processor for each of the others.
     workers = min(os.cpu_count() or 2, 4) + 1
     code = run_pytest(environment, [*node, *paths["tasks"], *paths["unit"]], *by_file(workers), *arguments.pytest)
     if code not in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED):

@@ -1,8 +1,8 @@
 """`python -m tests --changed [BASE]`: the tests that a change can break, and why each was chosen.
 
-A test depends on the modules that it imports, on what those import, and so on. What it does not import but starts
-(the program, the command, the sandbox) is said here. Of the command `runbook` it depends on the subcommands that it,
-or a helper of the tests that it imports, names.
+A test depends on the modules that it imports, on what those import, and so on. What it starts without importing it
+(the program, the command, the sandbox) is listed here. Of the command `runbook`, it depends on the subcommands that
+it, or a test helper that it imports, names.
 """
 
 from __future__ import annotations
@@ -25,11 +25,12 @@ _COMMAND_GROUPS = {"backup", "maintenance", "quarantine", "restore", "rotate", "
 STARTED = {
     "tests/cluster/*": ["__main__.py", "ops/cli/main.py", "sandbox/__main__.py", "tasks/__main__.py"],
     "tests/cluster/test_controller.py": ["ops/controller/__main__.py"],
+    "tests/cluster/test_operator.py": ["ops/controller/__main__.py"],
     "tests/cluster/test_triggers.py": ["ops/controller/__main__.py"],
     "tests/tasks/*": ["tasks/__main__.py"],
     "tests/tasks/test_fresh_machine.py": ["tests/__main__.py"],
 }
-"""Tests → what they start, as programs of their own or in a cluster's pods."""
+"""Tests → what they start as processes or in pods."""
 
 BESIDE = {
     "sandbox/shop/*": ["sandbox/images/shop.py"],
@@ -46,13 +47,13 @@ BESIDE = {
 nearest one above that has some. `*`: everything."""
 
 
-def paths(base: str | None) -> dict[str, list[str]]:
+def select_paths(base: str | None) -> dict[str, list[str]]:
     """Folder of tests → its files to run, after printing which, and why."""
     changed = changed_files(base)
-    found = chosen(changed)
+    found = choose(changed)
     print(f"{len(changed)} files changed; {len(found)} of {len(_tests())} test files depend on them:", file=sys.stderr)
-    for way in found.values():
-        print(f"    {way}", file=sys.stderr)
+    for why in found.values():
+        print(f"    {why}", file=sys.stderr)
     return {folder: [test for test in found if fnmatch(test, f"tests/{folder}/*")] for folder in FOLDERS}
 
 
@@ -63,13 +64,13 @@ def changed_files(base: str | None) -> list[str]:
     return sorted(set(listed.split("\n")) - {""})
 
 
-def chosen(changed: list[str]) -> dict[str, str]:
-    """Test file → why: the way from the test to what changed."""
+def choose(changed: list[str]) -> dict[str, str]:
+    """Test file → why: the modules from the test to the file that changed."""
     touched = {module for file in changed for module in _modules_of(file)}
     found: dict[str, str] = {}
     for test in _tests():
-        if way := _way(test, touched):
-            found[test] = " → ".join(way)
+        if path := _find_path(test, touched):
+            found[test] = " → ".join(path)
     return found
 
 
@@ -91,17 +92,17 @@ def _tests() -> list[str]:
     return sorted(file for file in _files() if fnmatch(file, "tests/*/test_*.py"))
 
 
-def _way(test: str, touched: set[str]) -> list[str] | None:
-    """The shortest way from a test to a module that changed."""
+def _find_path(test: str, touched: set[str]) -> list[str] | None:
+    """The shortest path from a test, over imports, to a module that changed."""
     before: dict[str, str | None] = {test: None}
     queue, words = deque([test]), _words(test)
     while queue:
         here = queue.popleft()
         if here in touched:
-            way = [here]
-            while (step := before[way[-1]]) is not None:
-                way.append(step)
-            return way[::-1]
+            path = [here]
+            while (step := before[path[-1]]) is not None:
+                path.append(step)
+            return path[::-1]
         for there in sorted(_needed(here, words if fnmatch(here, "ops/cli/*.py") else None)):
             if there not in before:
                 before[there] = here
@@ -115,19 +116,19 @@ def _needed(file: str, words: frozenset[str] | None = None) -> frozenset[str]:
     functions, which load what they need when they run, only those with such a name."""
     if words is not None and PurePosixPath(file).stem in _COMMAND_GROUPS - words:
         words = frozenset()  # the test does not name the group
-    needed = {module for name in _imports(_tree(file), words) for module in _found(name)}
+    needed = {module for name in _imports(_tree(file), words) for module in _find_candidates(name)}
     if PurePosixPath(file).name.startswith("test_"):
         conftests = {f"{folder}/conftest.py" for folder in PurePosixPath(file).parents}
-        needed |= {each for each in conftests & _files() if _uses(file, each)}
+        needed |= {each for each in conftests & _files() if _uses_fixture(file, each)}
         needed |= {each for pattern, started in STARTED.items() if fnmatch(file, pattern) for each in started}
     return frozenset(needed & _files() - {file})
 
 
-def _uses(test: str, conftest: str) -> bool:
-    """Whether a test asks for a fixture of this file; a file that has none is for all tests."""
+def _uses_fixture(test: str, conftest: str) -> bool:
+    """Whether a test uses a fixture of this file; a file without fixtures counts for all tests."""
     fixtures = {node.name for node in _tree(conftest).body if isinstance(node, ast.FunctionDef)}
-    asked = {node.arg for node in ast.walk(_tree(test)) if isinstance(node, ast.arg)}
-    return not fixtures or not asked.isdisjoint(fixtures)
+    wanted = {node.arg for node in ast.walk(_tree(test)) if isinstance(node, ast.arg)}
+    return not fixtures or not wanted.isdisjoint(fixtures)
 
 
 @cache
@@ -162,7 +163,7 @@ def _imports(tree: ast.AST, words: frozenset[str] | None = None) -> Iterator[str
         yield from _imports(node)
 
 
-def _found(name: str) -> Iterator[str]:
+def _find_candidates(name: str) -> Iterator[str]:
     """Files that an import of `a.b.c` runs: the packages above, and b.py or c.py, whichever there is."""
     parts = name.split(".")
     for length in range(1, len(parts) + 1):

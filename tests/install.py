@@ -1,4 +1,4 @@
-"""What tests need, installed, built and fetched before the first of them starts; tests only find it."""
+"""Installs and builds what tests need, before the first of them starts; tests do neither."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ def install(*, quick: bool = False) -> None:
         packages.ensure(packages.UNIT_TESTS)
         return
     packages.ensure(*cluster.check(), *packages.FOR_TESTS)
-    toolchain.kube_score()
-    operator_servers.layout()
+    toolchain.build_kube_score()
+    operator_servers.build_images()
     for major in postgres_majors.VERSIONS:
         postgres_majors.programs(major)
 
 
 def bare(*, yes: bool) -> None:
     """Remove the Debian packages that only tests and image builds need, as far as they were installed from here."""
-    gone = packages.removable(packages.FOR_TESTS)
+    gone = packages.find_removable(packages.FOR_TESTS)
     if not gone:
         print("Nothing to remove: no package of tests and image builds was installed from here.", file=sys.stderr)
         return

@@ -18,7 +18,7 @@ from sandbox.paths import CACHE, ROOT, STATE
 INSTALL = "python -m tests --install"
 
 _README = {"git", "go", "make", "node", "npm", "python3"}
-"""Programs that the README asks for."""
+"""Programs that the README requires."""
 
 _ESSENTIAL = {"cat", "mount", "setpriv", "sh", "sha256sum", "tar", "true", "umount", "uname", "unshare"}
 """Programs that every Debian has."""

@@ -60,7 +60,7 @@ class Cluster:
 
 
 def check() -> list[dict[str, str]]:
-    """The packages that a cluster needs here; refuses at once where there can be none."""
+    """The packages that a cluster needs; raises if this machine cannot run one."""
     if not is_built_here():
         return []
     host.check()
@@ -75,11 +75,11 @@ def is_built_here() -> bool:
 def build() -> None:
     """Build the programs of the sandbox's own cluster; `up` does it too, and finds them built."""
     if is_built_here():
-        toolchain.cluster_binaries()
+        toolchain.build_cluster_binaries()
         helpers.build()
 
 
-def not_built() -> list[str]:
+def list_unbuilt() -> list[str]:
     """The programs that `build` will compile."""
     if not is_built_here():
         return []
@@ -90,43 +90,43 @@ def up() -> Cluster:
     """The cluster, running and ready: the one KUBECONFIG names, one of kind's, or the sandbox's own node."""
     chosen = choice.choose()
     ui.note(f"cluster: {_CHOICES[chosen.kind]}, because {chosen.why}")
-    given = host.given()
+    given = host.find_kubeconfig()
     if chosen.kind == "existing" and given:
-        return _given(given)
+        return _use_existing(given)
     if chosen.kind == "kind":
         with _lock(), ui.step("start a cluster with kind"):
             try:
-                return _of_kind(kind.up())
+                return _start_kind(kind.up())
             except ui.SandboxError as error:
-                raise ui.SandboxError(f"{error}\nSANDBOX=build does without kind and Docker.") from error
+                raise ui.SandboxError(f"{error}\nSANDBOX=build needs neither kind nor Docker.") from error
     packages.ensure(*check())
-    binaries = toolchain.cluster_binaries()
+    binaries = toolchain.build_cluster_binaries()
     built = helpers.build()
     with _lock():
         with ui.step("start the cluster"):
             began = time.monotonic()
             running = _ensure_node(binaries, built)
             readiness.wait(running, binaries / "kubectl", built)
-        cluster = _own()
+        cluster = _start_node()
         ui.note(f"Kubernetes is ready ({time.monotonic() - began:.1f} s); KUBECONFIG={cluster.kubeconfig}")
     return cluster
 
 
 def current() -> Cluster | None:
     """The sandbox's own cluster, if its node is running."""
-    return _own() if node.find() and ports.recorded() else None
+    return _start_node() if node.find() and ports.read_recorded() else None
 
 
 def s3_server() -> s3keys.Server:
     """The S3 server of the sandbox's own cluster."""
-    running, chosen = node.find(), ports.recorded()
+    running, chosen = node.find(), ports.read_recorded()
     if running is None or chosen is None:
         raise ui.SandboxError("the sandbox's S3 server is not running; start it with `make up`")
     return s3keys.Server(running, f"http://localhost:{chosen.s3}")
 
 
 def down() -> None:
-    """End the node and remove its data; what remains of either is an error."""
+    """End the node and remove its data; raises if anything remains."""
     if not STATE.exists():
         return
     with _lock():
@@ -143,12 +143,12 @@ def down() -> None:
             shutil.rmtree(STATE)
 
 
-def _given(kubeconfig: Path) -> Cluster:
-    registry, url = host.check_given(kubeconfig)
+def _use_existing(kubeconfig: Path) -> Cluster:
+    registry, url = host.check_kubeconfig(kubeconfig)
     return Cluster(kubeconfig=kubeconfig, registry=registry, http=url, https=url, ca=None, owned=False)
 
 
-def _of_kind(chosen: ports.Ports) -> Cluster:
+def _start_kind(chosen: ports.Ports) -> Cluster:
     return Cluster(
         kubeconfig=layout.KUBECONFIG,
         registry=f"localhost:{chosen.registry}",
@@ -161,7 +161,7 @@ def _of_kind(chosen: ports.Ports) -> Cluster:
 def _ensure_node(binaries: Path, built: helpers.Helpers) -> node.Node:
     pki.ensure()
     running = node.find()
-    chosen = ports.recorded() if running else None
+    chosen = ports.read_recorded() if running else None
     inputs = config.Inputs(binaries=binaries, helpers=built, ports=chosen or ports.choose())
     changed = config.write(inputs, programs.supervisor_config(programs.table(inputs)))
     if running and changed:
@@ -171,8 +171,8 @@ def _ensure_node(binaries: Path, built: helpers.Helpers) -> node.Node:
     return running or node.start()
 
 
-def _own() -> Cluster:
-    chosen = ports.recorded()
+def _start_node() -> Cluster:
+    chosen = ports.read_recorded()
     assert chosen is not None
     return Cluster(
         kubeconfig=layout.KUBECONFIG,
@@ -198,6 +198,6 @@ def _lock() -> Iterator[None]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            ui.note("another `python -m sandbox` is at work on this sandbox: waiting for it")
+            ui.note("another `python -m sandbox` is running: waiting for it")
             fcntl.flock(lock, fcntl.LOCK_EX)
         yield

@@ -20,7 +20,7 @@ class Choice:
 
 @cache
 def choose() -> Choice:
-    """What SANDBOX asks for; without it what is there already, then what need not be compiled."""
+    """What SANDBOX names; without it an existing cluster, then what need not be compiled."""
     wanted = os.environ.get("SANDBOX", "")
     match wanted:
         case "build":
@@ -30,20 +30,20 @@ def choose() -> Choice:
                 raise SandboxError(f"SANDBOX=kind, but {reason}. Install it, or set SANDBOX=build.")
             return Choice("kind", "SANDBOX=kind")
         case "existing":
-            if host.given() is None:
+            if host.find_kubeconfig() is None:
                 raise SandboxError(
                     "SANDBOX=existing, but KUBECONFIG names no cluster: set it, and RUNBOOK_REGISTRY to a registry "
                     "that this machine and the cluster's nodes both reach."
                 )
             return Choice("existing", "SANDBOX=existing")
         case "":
-            return _by_what_is_there()
+            return _choose_available()
         case _:
             raise SandboxError(f"SANDBOX={wanted} is unknown: build, kind or existing.")
 
 
-def _by_what_is_there() -> Choice:
-    if given := host.given():
+def _choose_available() -> Choice:
+    if given := host.find_kubeconfig():
         return Choice("existing", f"KUBECONFIG={given} is set")
     if kind.exists():
         return Choice("kind", "this sandbox is one already")

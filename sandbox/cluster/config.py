@@ -33,7 +33,7 @@ class Inputs:
         certificate = (layout.PKI / "ingress.crt").read_bytes()
         return {
             "CGROUP": layout.CGROUP,
-            "CNI_BIN": str(Path(packages.installed("ptp")).parent),
+            "CNI_BIN": str(Path(packages.require("ptp")).parent),
             "CONF": str(layout.CONF),
             "COREDNS": str((self.binaries / "coredns").resolve()),
             "DNS_IP": layout.DNS_IP,
@@ -54,7 +54,7 @@ class Inputs:
             "SNAPSHOTTER": _snapshotter(),
             "S3_ACCESS_KEY": (layout.PKI / "s3-access.key").read_text(),
             "S3_SECRET_KEY": (layout.PKI / "s3-secret.key").read_text(),
-            "TRAEFIK": str(beside_python("traefik")),
+            "TRAEFIK": str(find_beside_python("traefik")),
         }
 
 
@@ -136,7 +136,7 @@ def _kubeconfig(user: str, ports: Ports) -> str:
     return json.dumps(document, indent=2) + "\n"  # JSON is YAML
 
 
-def beside_python(program: str) -> Path:
+def find_beside_python(program: str) -> Path:
     """A program that came with the project's own dependencies."""
     beside = Path(sys.executable).parent / program
     found = str(beside) if beside.exists() else packages.find(program)
@@ -148,7 +148,7 @@ def beside_python(program: str) -> Path:
 
 
 def _snapshotter() -> str:
-    """overlayfs cannot stand on another overlay, as the disk of a container is one."""
+    """overlayfs does not work on another overlay, such as the disk of a container."""
     place = os.path.realpath(layout.STATE)
     best, kind = "", ""
     for line in Path("/proc/mounts").read_text().splitlines():

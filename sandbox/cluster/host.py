@@ -1,4 +1,4 @@
-"""What the machine must offer, and what it must be left as."""
+"""Checks of the machine: requirements before the node starts, leftovers after it has ended."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ _INSTEAD = (
 )
 
 
-def given() -> Path | None:
+def find_kubeconfig() -> Path | None:
     """The configuration of a cluster that the user wants used instead of the sandbox's own."""
     path = os.environ.get("KUBECONFIG")
     return Path(path) if path and Path(path).absolute() != layout.KUBECONFIG else None
 
 
-def check_given(kubeconfig: Path) -> tuple[str, str]:
+def check_kubeconfig(kubeconfig: Path) -> tuple[str, str]:
     """Registry and base URL to use with that cluster, after making sure that it can be used."""
     kubectl = shutil.which("kubectl")
     if kubectl is None:
-        raise SandboxError(f"KUBECONFIG={kubeconfig} is set, but there is no kubectl to use it with: install it")
+        raise SandboxError(f"KUBECONFIG={kubeconfig} is set, but kubectl is not installed: install it")
     try:
         ui.run([kubectl, "get", "--raw=/readyz", "--request-timeout=10s"])
     except SandboxError as error:
-        raise SandboxError(f"the cluster of KUBECONFIG={kubeconfig} does not answer.\n{error}") from error
+        raise SandboxError(f"the API server of KUBECONFIG={kubeconfig} does not answer.\n{error}") from error
     registry = os.environ.get("RUNBOOK_REGISTRY")
     if not registry:
         raise SandboxError(
@@ -43,12 +43,12 @@ def check_given(kubeconfig: Path) -> tuple[str, str]:
         )
     for kind in ("storageclass", "ingressclass"):
         if not ui.run([kubectl, "get", kind, "--output=name"]).strip():
-            ui.note(f"that cluster has no {kind}: what needs one will wait until you add it")
+            ui.note(f"that cluster has no {kind}: objects that need one are pending until you add it")
     return registry, os.environ.get("RUNBOOK_URL", "http://localhost")
 
 
 def check() -> None:
-    """Refuse at once, and say what to use instead, where this machine cannot host a node."""
+    """Raise, and name the alternative, if this machine cannot host a node."""
     if sys.platform != "linux":
         raise SandboxError(f"the sandbox's own Kubernetes needs Linux; this is {sys.platform}. {_INSTEAD}")
     if os.geteuid() != 0:
@@ -69,7 +69,7 @@ def check() -> None:
         for hidden in ("/var/lib", "/var/log", "/run"):
             if folder.resolve().is_relative_to(hidden):
                 raise SandboxError(
-                    f"{folder} is in {hidden}, which the node has a private one of. Use a checkout elsewhere "
+                    f"{folder} is in {hidden}, which the node replaces by its own. Use a checkout elsewhere "
                     "or set RUNBOOK_SANDBOX_STATE and RUNBOOK_SANDBOX_CACHE to folders elsewhere."
                 )
 
@@ -80,7 +80,7 @@ def assert_nothing_left() -> None:
     left += [f"process {pid}: {command}" for pid, command in _processes()]
     left += [f"mount {line}" for line in _mounts()]
     if left:
-        raise SandboxError("the node has ended, but this is still there:\n    " + "\n    ".join(left))
+        raise SandboxError("the node has ended, but these remain:\n    " + "\n    ".join(left))
 
 
 def _processes() -> list[tuple[str, str]]:

@@ -48,7 +48,7 @@ def exists() -> bool:
 def up() -> ports.Ports:
     """The cluster, its registry and its ingress, made where they are not there yet."""
     layout.STATE.mkdir(parents=True, exist_ok=True)
-    chosen = ports.recorded() if exists() else None
+    chosen = ports.read_recorded() if exists() else None
     chosen = chosen or ports.choose()
     _MARK.touch()
     if NAME not in ui.run(["kind", "get", "clusters"]).split():
@@ -57,7 +57,7 @@ def up() -> ports.Ports:
         ui.run(["kind", "create", "cluster", f"--name={NAME}", f"--config={config}", "--wait=120s",
                 f"--kubeconfig={layout.KUBECONFIG}"])  # fmt: skip
     _start_registry(chosen)
-    _ingress()
+    _apply_ingress()
     return chosen
 
 
@@ -101,7 +101,7 @@ def _start_registry(chosen: ports.Ports) -> None:
         )
 
 
-def _ingress() -> None:
+def _apply_ingress() -> None:
     """The ingress of the sandbox's own node, from its image and without a certificate of ours."""
     manifest = layout.STATE / "kind-ingress.yaml"
     manifest.write_text(yaml.safe_dump_all(_ingress_objects(), sort_keys=False))
@@ -112,10 +112,10 @@ def _ingress() -> None:
 
 def _ingress_objects() -> list[dict[str, object]]:
     template = (Path(__file__).parent / "manifests" / "ingress.yaml").read_text()
-    return [_adapted(item) for item in yaml.safe_load_all(template) if item["kind"] not in ("Secret", "ConfigMap")]
+    return [_adapt(item) for item in yaml.safe_load_all(template) if item["kind"] not in ("Secret", "ConfigMap")]
 
 
-def _adapted(item: dict) -> dict[str, object]:
+def _adapt(item: dict) -> dict[str, object]:
     if item["kind"] == "Service":
         item["spec"]["type"] = "NodePort"
         del item["spec"]["clusterIP"]

@@ -17,7 +17,7 @@ INGRESS_IP = "10.96.0.80"
 S3_PORT = 8333
 """Of the S3 server, on the node's address."""
 SLACK_PORT = 8334
-"""Of what stands in Slack's place, on the node's address."""
+"""Of the receiver of Slack messages, on the node's address."""
 # All of these exist only inside the node's own network namespace: they cannot collide
 # with anything on the host, nor with a second sandbox.
 

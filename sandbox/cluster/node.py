@@ -1,4 +1,4 @@
-"""The node: a private world of namespaces whose first process is the supervisor.
+"""The node: Linux namespaces whose first process is the supervisor.
 
 Ending that one process ends every pod, mount, firewall rule and bridge of the sandbox.
 """
@@ -45,7 +45,7 @@ class Node:
         return xmlrpc.client.ServerProxy("http://127.0.0.1", transport).supervisor
 
     def command(self, *command: str | Path) -> list[str]:
-        """A command line that runs inside the node's world."""
+        """A command line that runs inside the node's namespaces."""
         worlds = ("--mount", "--net", "--uts", "--ipc", "--pid")
         return ["nsenter", f"--target={self.pid}", *worlds, "--", *map(str, command)]
 
@@ -96,7 +96,7 @@ class Node:
             if not poller.poll(30_000):
                 raise SandboxError(
                     f"the node's first process ({self.pid}) was killed but is still there after 30 s: "
-                    f"look at /proc/{self.pid}/stack"
+                    f"see /proc/{self.pid}/stack"
                 )
         finally:
             os.close(handle)
@@ -114,7 +114,7 @@ def find() -> Node | None:
 
 
 def start() -> Node:
-    """Start the node's world and its supervisor, on whatever data is there."""
+    """Start the node's namespaces and its supervisor, on existing data if there is any."""
     clean()
     _make_cgroups()
     LOGS.mkdir(parents=True, exist_ok=True)

@@ -24,7 +24,7 @@ class Ports:
     alertmanager: int = 19093
 
 
-def recorded() -> Ports | None:
+def read_recorded() -> Ports | None:
     """What an earlier `up` chose."""
     try:
         return Ports(**json.loads(layout.PORTS.read_text()))
@@ -36,12 +36,12 @@ def recorded() -> Ports | None:
 
 def choose() -> Ports:
     """Ports for a node that is about to start: the recorded ones, unless something else took them."""
-    wanted = recorded() or Ports()
+    wanted = read_recorded() or Ports()
     taken: set[int] = set()
     chosen: dict[str, int] = {}
     for field in dataclasses.fields(Ports):
         port = getattr(wanted, field.name)
-        while port in taken or not _free(port):
+        while port in taken or not _is_free(port):
             port += 1
         taken.add(port)
         chosen[field.name] = port
@@ -50,7 +50,7 @@ def choose() -> Ports:
     return ports
 
 
-def _free(port: int) -> bool:
+def _is_free(port: int) -> bool:
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

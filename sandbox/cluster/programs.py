@@ -12,7 +12,7 @@ from pathlib import Path
 
 from sandbox import packages
 from sandbox.cluster import layout
-from sandbox.cluster.config import Inputs, beside_python
+from sandbox.cluster.config import Inputs, find_beside_python
 from sandbox.paths import LOGS
 
 CONTROL_SOCKET = "/run/supervisor.sock"
@@ -53,7 +53,7 @@ def table(inputs: Inputs) -> list[Program]:
         ports.http: f"{layout.INGRESS_IP}:80",
         ports.https: f"{layout.INGRESS_IP}:443",
         ports.s3: f"{layout.NODE_IP}:{layout.S3_PORT}",
-        # Their network policies never shut the node out.
+        # Network policies never block the node.
         ports.prometheus: f"prometheus.{layout.NAMESPACE}.svc.cluster.local.:9090",
         ports.alertmanager: f"alertmanager.{layout.NAMESPACE}.svc.cluster.local.:9093",
     }
@@ -70,8 +70,8 @@ def table(inputs: Inputs) -> list[Program]:
                 "--log-level=warn",
             ],
         ),
-        Program("containerd", [packages.installed("containerd"), f"--config={conf / 'containerd.toml'}"]),
-        Program("registry", [packages.installed("docker-registry"), "serve", str(conf / "registry.yaml")]),
+        Program("containerd", [packages.require("containerd"), f"--config={conf / 'containerd.toml'}"]),
+        Program("registry", [packages.require("docker-registry"), "serve", str(conf / "registry.yaml")]),
         Program(
             "s3",
             _s3(),
@@ -139,7 +139,7 @@ def table(inputs: Inputs) -> list[Program]:
                 f"--cluster-signing-key-file={pki}/cluster-ca.key",
                 f"--cluster-cidr={layout.POD_CIDR}",
                 "--allocate-node-cidrs",
-                # Its defaults are for a controller among many: two stacks at work at once would wait for each other.
+                # The default concurrency makes the updates of two stacks wait for each other.
                 "--kube-api-qps=200",
                 "--kube-api-burst=400",
                 "--profiling=false",
@@ -187,17 +187,17 @@ def table(inputs: Inputs) -> list[Program]:
 
 
 def _s3() -> list[str]:
-    """An S3 server for backups. Its parts talk over the node's loopback; pods reach what asks for credentials."""
+    """An S3 server for backups. Its parts talk over the node's loopback; pods reach only its S3 port."""
     return [
         *("unshare", "--mount", str(Path(__file__).with_name("s3.sh"))),
-        *(str(beside_python("weed")), str(layout.CONF / "s3.json")),
+        *(str(find_beside_python("weed")), str(layout.CONF / "s3.json")),
         "-logtostderr=true",
         "server",
         "-dir=/var/lib/s3",
         "-ip=127.0.0.1",
         "-ip.bind=127.0.0.1",
         "-master.telemetry=false",
-        "-master.peers=none",  # alone: nobody to wait for in an election
+        "-master.peers=none",  # single master: no election
         "-master.electionTimeout=1s",
         "-master.volumeSizeLimitMB=256",
         "-volume.max=0",  # as many as the disk has room for

@@ -1,4 +1,4 @@
-"""Waiting until a started node answers, and giving it what every cluster has."""
+"""Waits until a started node answers, and applies what every cluster has."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _RETRY = 0.05
 
 def wait(node: Node, kubectl: Path, built: Helpers) -> None:
     """Return when the node is Ready, names resolve and the ingress answers."""
-    chosen = ports.recorded()
+    chosen = ports.read_recorded()
     assert chosen is not None
     context = ssl.create_default_context(cafile=str(layout.PKI / "cluster-ca.crt"))
     context.load_cert_chain(layout.PKI / "admin.crt", layout.PKI / "admin.key")

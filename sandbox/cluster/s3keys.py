@@ -1,4 +1,4 @@
-"""Key pairs of the sandbox's S3 server, made and ended while it serves."""
+"""Key pairs of the sandbox's S3 server, issued and revoked while it runs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from botocore.config import Config
 from botocore.exceptions import ClientError
 
 from sandbox.cluster.node import Node
-from sandbox.cluster.programs import beside_python
+from sandbox.cluster.programs import find_beside_python
 from sandbox.ui import SandboxError
 
 REGION = "us-east-1"
@@ -92,7 +92,13 @@ class Server:
 
     def _shell(self, command: str) -> str:
         """Run one command of the server's shell; on its standard input, because it may carry a secret."""
-        shell = (beside_python("weed"), "-logtostderr=true", "shell", "-master=127.0.0.1:9333", "-filer=127.0.0.1:8888")
+        shell = (
+            find_beside_python("weed"),
+            "-logtostderr=true",
+            "shell",
+            "-master=127.0.0.1:9333",
+            "-filer=127.0.0.1:8888",
+        )
         verb = command.split()[0]
         try:
             done = subprocess.run(
@@ -104,14 +110,14 @@ class Server:
                 timeout=_SHELL_SECONDS,
             )
         except subprocess.TimeoutExpired:
-            raise SandboxError(f"the S3 server did not do `{verb}` within {_SHELL_SECONDS} s") from None
+            raise SandboxError(f"the S3 server did not finish `{verb}` within {_SHELL_SECONDS} s") from None
         if done.returncode != 0:
             why = [line for line in done.stderr.splitlines() if line.startswith("error")]
-            raise SandboxError(f"the S3 server did not do `{verb}`: {'; '.join(why) or 'no reason given'}")
+            raise SandboxError(f"`{verb}` failed on the S3 server: {'; '.join(why) or 'no reason given'}")
         return done.stdout
 
     def _until(self, pair: KeyPair, *, accepted: bool) -> None:
-        """Its gateway hears of a change from its store a moment later, and says so to nobody: ask it."""
+        """The gateway reads a change from its store a moment later and does not report it: poll."""
         client = connect(self.url, pair)
         deadline = time.monotonic() + _KNOWN_SECONDS
         while _is_accepted(client.list_buckets) != accepted:

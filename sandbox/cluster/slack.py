@@ -1,4 +1,4 @@
-"""Stands in Slack's place, and in the place of the service that watches the dead man's switch: `slack.py ADDRESS PORT`.
+"""Receives what Slack and the dead man's switch would: `slack.py ADDRESS PORT`.
 
 Prints each message with its channel, as `python -m sandbox logs slack` shows it.
 """
@@ -24,7 +24,7 @@ class Receiver(BaseHTTPRequestHandler):
             alive.set()
         else:
             try:
-                text = shown(json.loads(body))
+                text = format_message(json.loads(body))
             except ValueError:
                 self.send_error(400, "invalid_payload")
                 return
@@ -38,7 +38,7 @@ class Receiver(BaseHTTPRequestHandler):
         """Requests are not logged, messages are."""
 
 
-def shown(message: dict[str, Any]) -> str:
+def format_message(message: dict[str, Any]) -> str:
     """What a person would read in the channel."""
     parts = [message.get("text", "")]
     for attachment in message.get("attachments", []):
@@ -50,11 +50,11 @@ def watch_switch() -> None:
     """Say when the alert that always fires stops coming, and when it comes again."""
     while True:
         alive.wait()
-        say("dead man's switch: Alertmanager is heard")
+        say("dead man's switch: Alertmanager is alive")
         while alive.is_set():
             alive.clear()
             alive.wait(_SILENT_SECONDS)
-        say(f"dead man's switch: nothing heard from Alertmanager for {_SILENT_SECONDS} s")
+        say(f"dead man's switch: nothing received from Alertmanager for {_SILENT_SECONDS} s")
 
 
 def say(text: str) -> None:

@@ -47,10 +47,10 @@ def build_all(running: Callable[[], str], tools: Callable[[], Toolchain] | None)
     with ThreadPoolExecutor() as pool:
         # npm and the Debian base do not need each other.
         application = pool.submit(shop.application, LOG)
-        stand = base_layout()
+        stand = build_base()
         watching = pool.submit(monitoring.layout, stand, LOG) if tools else None
         below = pool.submit(controller.python, stand, LOG) if tools else None
-        data = data_layout(stand)
+        data = build_data(stand)
         layouts = [(data, tag) for tag in oci.digests(data)]
         layouts.append((tasks.layout(stand, LOG), "tasks"))
         releases = shop.layout(stand, application.result(), LOG)
@@ -67,18 +67,18 @@ def build_all(running: Callable[[], str], tools: Callable[[], Toolchain] | None)
     return images
 
 
-def never_built() -> list[str]:
+def list_unbuilt() -> list[str]:
     """What of the images was never built on this machine."""
     return [name for name in ALL if not (CACHE / name).is_dir()]
 
 
-def base_layout() -> Path:
+def build_base() -> Path:
     """OCI layout of the base image."""
     inputs = [HERE / "base.py", HERE / "oci.py", base.codename()]
     return artifact("image-base", inputs, lambda target: base.build(target, LOG)) / "layout"
 
 
-def data_layout(stand: Path) -> Path:
+def build_data(stand: Path) -> Path:
     """OCI layout of PostgreSQL and Redis."""
     folders = [HERE / "postgres", HERE / "redis"]
 

@@ -33,6 +33,6 @@ def layout(programs: Sequence[Path], below: Path, entry_points: Mapping[str, str
     return artifact("image-programs", inputs, build) / "layout"
 
 
-def pushed(registry: str, made: Path) -> dict[str, str]:
+def push_all(registry: str, made: Path) -> dict[str, str]:
     """Name → reference by digest of each image of a layout; `registry` has them afterwards."""
     return {name: push(made, name, registry, repository=name, name="latest", log=_LOG) for name in oci.digests(made)}

@@ -1,4 +1,4 @@
-"""Putting images where the cluster gets them from: a registry that speaks plain HTTP on loopback."""
+"""Pushes images to the registry from which the cluster pulls: plain HTTP on loopback."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def _served_digest(registry: str, repository: str, name: str) -> str | None:
         connection.request("HEAD", f"/v2/{repository}/manifests/{name}", headers={"Accept": MANIFEST})
         answer = connection.getresponse()
     except (OSError, http.client.HTTPException) as error:
-        raise ui.SandboxError(f"no registry answers at {registry} ({error}); is the sandbox up?") from error
+        raise ui.SandboxError(f"no registry answers at {registry} ({error}): run `make up`") from error
     finally:
         connection.close()
     if answer.status not in (200, 404):

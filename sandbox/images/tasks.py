@@ -1,4 +1,4 @@
-"""The image of the tasks: what its Dockerfile makes, with the layer that changes most put on by itself."""
+"""The image of the tasks: what its Dockerfile makes, with the tasks' code as a layer of its own."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def programs(stand: Path, log: Path) -> Path:
 
 
 def wheels(requirements: Path, target: Path, log: Path) -> Path:
-    """The packages, fetched by this machine's own pip: it knows from where, and whom to trust."""
+    """The packages, downloaded by this machine's own pip, which has its index and certificates configured."""
     version = ui.run([PYTHON, "-c", "import sys; print('%d.%d' % sys.version_info[:2])"]).strip()
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary", ":all:"]
     command += ["--require-hashes", "--python-version", version, "--dest", str(target)]

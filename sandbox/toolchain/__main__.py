@@ -14,16 +14,16 @@ def main(arguments: list[str]) -> int:
     try:
         match arguments:
             case []:
-                print(toolchain.cluster_binaries())
+                print(toolchain.build_cluster_binaries())
                 print(toolchain.ensure().bin)
             case ["test"]:
                 for part in (*map(plugin_part, PLUGINS), helpers.node_tools()):
                     if any(part.folder.glob("**/*_test.go")):  # the official provider is tested where it is made
                         print((test(part) / "output.txt").read_text(), end="")
             case ["helm"]:
-                print(toolchain.helm())
+                print(toolchain.build_helm())
             case [name] if name in PEERS:
-                print(toolchain.peer(name))
+                print(toolchain.build_peer(name))
             case _:
                 print(f"usage: python -m sandbox.toolchain [test | helm | {' | '.join(PEERS)}]", file=sys.stderr)
                 return 2

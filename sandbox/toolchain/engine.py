@@ -1,4 +1,4 @@
-"""The Pulumi engine and its plugins: the machine's own where they do, else built here."""
+"""The Pulumi engine and its plugins: the machine's own if they are recent enough, else built here."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from sandbox.toolchain.parts import (
     cluster_part,
     engine_part,
     language_part,
-    linked,
+    link_programs,
     plugin_part,
     plugin_version,
 )
@@ -70,7 +70,7 @@ def ensure(*, kubectl: bool = True) -> Toolchain:
     if found and missing:
         why += f"; the official {', '.join(missing)} cannot be downloaded, so they are built here"
     ui.note(f"engine: {why}")
-    return Toolchain(bin=linked("bin", programs), plugins=plugins, chosen=why)
+    return Toolchain(bin=link_programs("bin", programs), plugins=plugins, chosen=why)
 
 
 def download_ahead() -> None:
@@ -79,7 +79,7 @@ def download_ahead() -> None:
         fetch(*compiled_parts())
 
 
-def not_built() -> list[str]:
+def list_unbuilt() -> list[str]:
     """What `ensure` will compile, as far as that is known before plugins are downloaded."""
     return [] if choose_engine()[0] else [part.name for part in compiled_parts() if not is_built(part)]
 
@@ -125,7 +125,7 @@ def find_engine() -> tuple[list[Path] | None, str]:
         return None, "the pulumi on PATH is the one built here"
     version = version_of(pulumi, r"v(\d+\.\d+\.\d+\S*)", "version")
     if version is None:
-        return None, f"{program} does not tell its version"
+        return None, f"{program} does not print its version"
     if version < MINIMUM:
         return None, f"{program} is older than {_dotted(MINIMUM)}"
     # The language host and its helper script come in the engine's own archive, beside it.

@@ -18,10 +18,10 @@ from pathlib import Path
 from sandbox import ui
 from sandbox.cache import artifact, content_key
 from sandbox.paths import CACHE, LOGS
-from sandbox.toolchain.languages import go
+from sandbox.toolchain.languages import find_go
 
 _ONE_AT_A_TIME = threading.Lock()
-"""A Go build uses every core by itself; two at once only need twice the memory."""
+"""One Go build uses every core; two at once only need twice the memory."""
 
 _FLAGS = ("-trimpath", "-gcflags=all=-dwarf=false")
 """No paths of this machine; and no debugging data, which the linker would drop: a tenth less to compile."""
@@ -122,7 +122,7 @@ def _replace(what: Path, source: Path) -> None:
     elif what.is_file():
         shutil.copyfile(source, what)
     else:
-        raise ui.SandboxError(f"{what}: there is nothing to replace by {source}; the module has other files now.")
+        raise ui.SandboxError(f"{what}: the module has no such file to replace by {source}; adapt the part to it.")
 
 
 def module_path(part: Part, module: str, path: str) -> Path:
@@ -141,7 +141,7 @@ def fetch(*parts: Part) -> None:
 
     def download() -> None:
         for part in missing:
-            command = [go(), "list", "-e", "-deps", *part.programs.values()]
+            command = [find_go(), "list", "-e", "-deps", *part.programs.values()]
             subprocess.run(command, cwd=part.sources, env=_environment(), capture_output=True, check=False)
 
     threading.Thread(target=download, daemon=True).start()
@@ -188,7 +188,7 @@ def _source_inputs(part: Part, *, tests: bool) -> list[Path | str]:
 
 @cache
 def _compiler() -> str:
-    return ui.run([go(), "env", "GOVERSION", "GOOS", "GOARCH"], env=_environment())
+    return ui.run([find_go(), "env", "GOVERSION", "GOOS", "GOARCH"], env=_environment())
 
 
 def _environment() -> dict[str, str]:
@@ -209,13 +209,13 @@ def run_go(part: Part, arguments: Sequence[str], *, folder: Path | None = None) 
     """Run the Go command in the part's folder or a copy; its messages go to the part's build log as they come."""
     log = LOGS / f"build-{part.name}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
-    command = [str(go()), *arguments]
+    command = [str(find_go()), *arguments]
     # The second try is for registries that drop a connection: what was downloaded or compiled is kept.
     for last_try in (False, True):
         with _ONE_AT_A_TIME, log.open("a") as sink:
             sink.write(f"$ {' '.join(command)}\n")
             sink.flush()
-            start = sink.tell()
+            start = log.stat().st_size
             done = subprocess.run(
                 command,
                 cwd=folder or part.sources,

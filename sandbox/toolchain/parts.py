@@ -116,16 +116,16 @@ def node_part(name: str) -> Part:
     return Part(folder=_SHARED, within=name, programs={name: "."})
 
 
-def cluster_binaries() -> Path:
+def build_cluster_binaries() -> Path:
     """A folder with every program a cluster node runs that Debian does not package."""
     kubernetes = build(cluster_part()) / "kubernetes"
     programs: dict[str, Path] = dict.fromkeys(_KUBERNETES, kubernetes)  # it acts by the name it is called
     for name in ("coredns", "kube-router"):
         programs[name] = build(node_part(name)) / name
-    return linked("cluster-bin", programs)
+    return link_programs("cluster-bin", programs)
 
 
-def helm() -> Path:
+def build_helm() -> Path:
     """Helm's program; only the benchmarks compare with it."""
     part = Part(
         folder=_SHARED,
@@ -136,8 +136,8 @@ def helm() -> Path:
     return build(part) / "helm"
 
 
-def kube_score() -> Path:
-    """The linter kube-score; only the tests ask it."""
+def build_kube_score() -> Path:
+    """The linter kube-score; only the tests run it."""
     part = Part(folder=HERE / "kube-score", programs={"kube-score": "github.com/zegl/kube-score/cmd/kube-score"})
     return build(part) / "kube-score"
 
@@ -160,17 +160,17 @@ def peer_part(name: str) -> Part:
     return Part(folder=HERE / name, programs=PEERS[name], replaced=_REPLACED.get(name, {}))
 
 
-def peer(name: str) -> Path:
+def build_peer(name: str) -> Path:
     """The folder with a peer's programs."""
     return build(peer_part(name))
 
 
-def peer_file(name: str, module: str, path: str) -> Path:
+def find_peer_file(name: str, module: str, path: str) -> Path:
     """A file or folder of the Go module that a peer's go.mod pins, such as its custom resource definitions."""
     return module_path(peer_part(name), module, path)
 
 
-def linked(name: str, programs: Mapping[str, Path]) -> Path:
+def link_programs(name: str, programs: Mapping[str, Path]) -> Path:
     """A folder for PATH with programs that lie elsewhere in the cache or on the machine."""
 
     def link(target: Path) -> None:

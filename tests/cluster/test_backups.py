@@ -207,11 +207,11 @@ def test_a_contract_migration_is_taken_back_together_with_its_data(stack: Stack,
     assert stack.changes() == {}
 
 
-def test_the_exporter_tells_what_the_store_has(stack: Stack) -> None:
+def test_the_exporter_reports_what_the_store_has(stack: Stack) -> None:
     exporter = json.loads(stack.kubectl("get", "pods", "-l", "app.kubernetes.io/name=backup-exporter", "-o", "json"))
     (pod,) = exporter["items"]
     address = f"http://127.0.0.1:{pod['spec']['containers'][0]['ports'][0]['containerPort']}/metrics"
     ask = f"import urllib.request; print(urllib.request.urlopen('{address}').read().decode())"
-    told = stack.kubectl("exec", pod["metadata"]["name"], "--", "python3", "-c", ask)
-    values = dict(line.rsplit(" ", 1) for line in told.splitlines() if line and not line.startswith("#"))
+    printed = stack.kubectl("exec", pod["metadata"]["name"], "--", "python3", "-c", ask)
+    values = dict(line.rsplit(" ", 1) for line in printed.splitlines() if line and not line.startswith("#"))
     assert float(values["runbook_backup_last_proven_timestamp_seconds"]) > time.time() - 3600

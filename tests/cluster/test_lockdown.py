@@ -38,7 +38,7 @@ def locked(stack: Stack, *more: str) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def address(stack: Stack) -> str:
-    """This machine as the ingress controller sees it: the gate tells whom it refuses."""
+    """This machine as the ingress controller sees it: the gate answers with the address that it refuses."""
     locked(stack, "--for", "10m")
     refused = asked(stack, "GET", "/shop")
     assert refused.status_code == 503, refused.text
@@ -72,7 +72,7 @@ def stranger(images: dict[str, str]) -> Iterator[Namespace]:
         made.kubectl("delete", "namespace", made.name, "--wait=false")
 
 
-def test_nobody_comes_in_who_is_not_known(stack: Stack, address: str) -> None:
+def test_unknown_clients_are_refused(stack: Stack, address: str) -> None:
     answer = asked(stack, "GET", "/api/health")
     assert answer.status_code == 503
     assert answer.json() == {
@@ -86,10 +86,10 @@ def test_nobody_comes_in_who_is_not_known(stack: Stack, address: str) -> None:
     for known in stack.config["runbook:lockdown"].get("allow", []):
         assert known not in answer.text
     forged = asked(stack, "GET", "/shop", **{"X-Forwarded-For": "127.0.0.1", "X-Real-Ip": "127.0.0.1"})
-    assert forged.json()["from"] == address, "whom the client claims to be counts for nothing"
+    assert forged.json()["from"] == address, "the address that a client claims is ignored"
 
 
-def test_nothing_starts_and_everybody_is_told(stack: Stack, address: str) -> None:
+def test_no_job_starts_and_slack_is_notified(stack: Stack, address: str) -> None:
     assert suspended(stack) >= SCHEDULED
     status = stack.runbook("status", "--json").check().json()
     assert status["lockdown"]["state"] == "on"
@@ -143,7 +143,7 @@ def test_who_is_known_reads_and_does_not_write(stack: Stack, address: str) -> No
     )
 
 
-def test_unlock_really_ends_it_and_nobody_notices(stack: Stack, address: str, pretender: Namespace) -> None:
+def test_unlock_ends_it_without_a_failed_request(stack: Stack, address: str, pretender: Namespace) -> None:
     with Traffic(stack.url) as traffic:
         stack.runbook("security", "unlock", "--yes").check()
     assert traffic.failures == []
@@ -159,8 +159,8 @@ def test_unlock_really_ends_it_and_nobody_notices(stack: Stack, address: str, pr
     assert [entry["action"] for entry in stack.history()[:2]] == ["lockdown", "lockdown"]
 
 
-def test_it_ends_by_the_clock_with_nobody_there(stack: Stack, address: str) -> None:
-    """Long enough that the lockdown stands before its end."""
+def test_it_ends_by_the_clock_without_a_command(stack: Stack, address: str) -> None:
+    """Long enough that the lockdown is in place before its end."""
     stack.runbook("security", "unlock", "--yes").check()  # where there is none, that changes nothing
     with Traffic(stack.url) as traffic:
         done = locked(stack, "--for", f"{SECONDS}s", "--allow", address)

@@ -12,7 +12,7 @@ import pytest
 
 from tests.support.controlled_stack import Watched, watched_stack
 from tests.support.monitored_stack import eventually
-from tests.support.operator_servers import CHOSEN, NAMESPACE, SETTINGS, Servers, kubectl, operator
+from tests.support.operator_servers import CHOSEN, NAMESPACE, SETTINGS, Servers, kubectl, run_operator
 
 MONITORS = {
     *("podMonitor/shop-operator/backend", "serviceMonitor/shop-operator/blackbox"),
@@ -44,7 +44,7 @@ class Operated(Watched):
 def operated(images: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Operated]:
     folder = tmp_path_factory.mktemp("operator")
     with (
-        operator(images["tasks"].partition("/")[0]) as servers,
+        run_operator(images["tasks"].partition("/")[0]) as servers,
         watched_stack("operator", images, folder, monitoring=SETTINGS) as made,
     ):
         yield Operated(made.stack, made.told, servers)
@@ -83,7 +83,7 @@ def test_rules_are_admitted_and_evaluated(operated: Operated) -> None:
 
 
 def test_alertmanager_has_the_routes_and_delivers(operated: Operated) -> None:
-    """The dead man's switch is at the end of it all: rule, Prometheus, Alertmanager, the Secret with the URL."""
+    """The dead man's switch passes every part: rule, Prometheus, Alertmanager, the Secret with the URL."""
     operated.told.wait("/switch", "Watchdog", operated.stack.namespace, seconds=90)
 
 

@@ -188,9 +188,9 @@ def test_a_cluster_that_does_not_answer(stack: Stack, images: dict[str, str], mo
                 "apiVersion": "v1",
                 "kind": "Config",
                 "current-context": "gone",
-                "contexts": [{"name": "gone", "context": {"cluster": "gone", "user": "nobody"}}],
+                "contexts": [{"name": "gone", "context": {"cluster": "gone", "user": "stranger"}}],
                 "clusters": [{"name": "gone", "cluster": {"server": "https://127.0.0.1:9"}}],
-                "users": [{"name": "nobody", "user": {"token": "none"}}],
+                "users": [{"name": "stranger", "user": {"token": "none"}}],
             }
         )
     )

@@ -52,7 +52,7 @@ def test_a_failing_release_never_serves_and_is_rolled_back(
         deploy = stack.runbook("deploy", images[bad], "--yes", "--allow-downtime")
     assert deploy.code == FAILED_AND_ROLLED_BACK, deploy.text
     assert f"Job {failing}-" in deploy.text
-    assert "exited with code" in deploy.text, "the cause is told"
+    assert "exited with code" in deploy.text, "the cause is named"
     assert "DeadlineExceeded" not in deploy.text, "it fails when it has failed, not when its time is up"
     assert traffic.failures == []
     assert traffic.versions() == [before["git"]], "another version than the old one was serving"
@@ -113,11 +113,11 @@ def test_a_contract_migration_closes_the_way_back(stack: Stack, images: dict[str
     assert serving(stack) == stack.release["git"]
 
 
-def test_history_tells_every_revision(stack: Stack, images: dict[str, str]) -> None:
+def test_history_lists_every_revision(stack: Stack, images: dict[str, str]) -> None:
     history = stack.history()
     numbers = [entry["revision"] for entry in history]
     assert numbers == sorted(numbers, reverse=True)
     good = [entry["revision"] for entry in history if entry["result"] == "succeeded"]
-    assert len(set(good)) == len(good), "a revision number stands for one release"
+    assert len(set(good)) == len(good), "a revision number belongs to one release"
     assert {entry["result"] for entry in history} == {"succeeded", "failed"}
     assert revisions_with(stack, images["shop:v1"])[-1] == 1

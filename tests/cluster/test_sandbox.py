@@ -197,7 +197,7 @@ def test_network_policies_are_enforced(namespace: Namespace) -> None:
     eventually(lambda: namespace.reaches("friend", "server", 80))
     assert not namespace.reaches("stranger", "server", 80)
     assert not namespace.reaches("friend", "kubernetes.default", 443), "egress that no policy opens"
-    # Kubelet's probes come from the node, which policies never shut out.
+    # Kubelet's probes come from the node, which policies never block.
     ready = "jsonpath={.status.conditions[?(@.type=='Ready')].status}"
     assert namespace.kubectl("get", "pod", "server", f"--output={ready}") == "True"
 

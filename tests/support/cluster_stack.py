@@ -92,10 +92,10 @@ class Stack:
         stack.run("pulumi", "stack", "init", name, "--cwd", str(scratch), config_file=False).check()
         stack.plant("STRIPE_SECRET_KEY", f"canary-{name}-5f0c2e-in-the-coal-mine")
         if backups:
-            stack.own_keys()
+            stack.issue_keys()
         return stack
 
-    def own_keys(self) -> None:
+    def issue_keys(self) -> None:
         """A key pair of its own for the store of backups: it is revoked together with the stack."""
         pair = self.run(sys.executable, "-m", "sandbox", "s3-key", "issue").check().json()
         self.set_secret(S3_ACCESS_KEY, pair["accessKeyId"])
@@ -172,7 +172,7 @@ class Stack:
         return self.config["runbook:release"]
 
     def edit(self, change: Callable[[dict[str, Any]], None]) -> None:
-        """Change the stack file as somebody with an editor would; `change` gets its `config`."""
+        """Change the stack file as an editor would; `change` gets its `config`."""
         yaml = YAML()
         document = yaml.load(self.file)
         change(document["config"])

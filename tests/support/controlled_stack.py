@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from tests.support.cluster_stack import Stack
-from tests.support.monitored_stack import watch
-from tests.support.webhook_receiver import Receiver, receiver
+from tests.support.monitored_stack import enable_monitoring
+from tests.support.webhook_receiver import Receiver, run_receiver
 
 _POD = "app.kubernetes.io/name=rollback-controller"
 COOLDOWN = 60
@@ -89,9 +89,9 @@ def watched_stack(
         pytest.skip("this sandbox has no S3 server: the cluster is not its own")
     made = Stack.create(name, folder, backups=False, monitoring=True)
     made.edit(lambda config: config["runbook:monitoring"].update(monitoring or {}))
-    with receiver(name, images["tasks"]) as told:
+    with run_receiver(name, images["tasks"]) as told:
         try:
-            watch(made, told, releaseWindowSeconds=window)
+            enable_monitoring(made, told, releaseWindowSeconds=window)
             made.runbook("deploy", images["shop:v1"], "--yes").check()
             made.runbook("deploy", images["shop:v2"], "--yes").check()
             yield Watched(made, told)

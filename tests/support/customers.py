@@ -6,15 +6,13 @@ import hashlib
 import hmac
 import json
 import secrets
-import threading
 import time
 from dataclasses import dataclass, field
-from types import TracebackType
 from typing import Self
 
 import httpx
 
-from sandbox.traffic import client_for
+from sandbox.traffic import ClientThreads, Pause, client_for
 
 WEBHOOK = "/api/webhooks/stripe"
 
@@ -34,59 +32,51 @@ class Customers:
     failures: list[str] = field(default_factory=list)
     tokens: list[str] = field(default_factory=list)
     """Of those who logged in when it began."""
-    _stop: threading.Event = field(default_factory=threading.Event)
-    _threads: list[threading.Thread] = field(default_factory=list)
+    _clients: list[httpx.Client] = field(default_factory=list)
+    _threads: ClientThreads = field(init=False)
 
     def __enter__(self) -> Self:
-        deadline = time.monotonic() + self.limit_seconds
-        for number in range(self.people):
+        for _ in range(self.people):
             client = client_for(self.url)
             self.tokens.append(log_in(client))
-            thread = threading.Thread(target=self._person, args=(client, number, deadline), daemon=True)
-            self._threads.append(thread)
-        for thread in self._threads:
-            thread.start()
+            self._clients.append(client)
+        self._threads = ClientThreads(self._run_person, range(self.people), self.limit_seconds)
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._stop.set()
-        for thread in self._threads:
-            thread.join(timeout=30)
+    def __exit__(self, *_: object) -> None:
+        self._threads.stop()
 
-    def _person(self, client: httpx.Client, number: int, deadline: float) -> None:
-        token = self.tokens[number]
+    def _run_person(self, number: int, pause: Pause) -> None:
+        client, token = self._clients[number], self.tokens[number]
         count = 0
         client.put("/api/cart", json={"product": 1, "quantity": 1 + number}).raise_for_status()
-        while not self._stop.is_set() and time.monotonic() < deadline:
+        while pause(self.pause_seconds):
             try:
                 self._visit(client, token, number, count)
             except httpx.HTTPError as error:
-                self._failed(f"{type(error).__name__}: {error}")
+                self._record_failure(f"{type(error).__name__}: {error}")
             count += 1
-            self._stop.wait(self.pause_seconds)
         client.close()
 
     def _visit(self, client: httpx.Client, token: str, number: int, count: int) -> None:
-        self._logged_in(client, token, "the session from before")
+        self._check_session(client, token, "the session from before")
         answer = client.get("/api/cart")
         if answer.status_code != 200 or answer.json()["items"] != {"1": 1 + number}:
-            self._failed(f"the cart: {answer.status_code} {answer.text[:80]}")
+            self._record_failure(f"the cart: {answer.status_code} {answer.text[:80]}")
         if count % 20 == 10:
             # Signed by one pod, asked for at another.
             fresh = client_for(self.url)
             new = log_in(fresh)
             for _ in range(4):
-                self._logged_in(fresh, new, "a new session")
+                self._check_session(fresh, new, "a new session")
             fresh.close()
 
-    def _logged_in(self, client: httpx.Client, token: str, who: str) -> None:
+    def _check_session(self, client: httpx.Client, token: str, who: str) -> None:
         self.asked += 1
         if not logged_in(client, token):
-            self._failed(f"{who} is lost")
+            self._record_failure(f"{who} is lost")
 
-    def _failed(self, what: str) -> None:
+    def _record_failure(self, what: str) -> None:
         self.failures.append(f"{time.strftime('%H:%M:%S')} {what}")
 
 

@@ -1,4 +1,4 @@
-"""A stack that is watched; and what its own Prometheus and Alertmanager say."""
+"""Monitoring of a test stack: webhooks to a receiver, and queries to its Prometheus and Alertmanager."""
 
 from __future__ import annotations
 
@@ -16,26 +16,26 @@ from tests.support.webhook_receiver import Receiver
 _POLL_SECONDS = 0.3
 
 
-def watch(stack: Stack, told: Receiver, **rollback: Any) -> None:
+def enable_monitoring(stack: Stack, receiver: Receiver, **rollback: Any) -> None:
     """Webhooks in a stack's file lead to the receiver; `rollback` are changes of `monitoring.rollback`."""
 
     def change(config: dict[str, Any]) -> None:
-        config["runbook:monitoring"]["slack"]["egress"] = told.egress
+        config["runbook:monitoring"]["slack"]["egress"] = receiver.egress
         config["runbook:monitoring"]["rollback"] |= rollback
         if rollback.get("enabled") is False:  # only the controller needs the keys of the state
             for secret in STATE_SECRETS:
                 del config[f"secrets:{secret}"]
 
     stack.edit(change)
-    urls = {f"{SLACK_SECRET}{channel.upper()}": f"{told.url}/{channel}" for channel in CHANNELS}
-    urls[DEAD_MANS_SWITCH] = f"{told.url}/switch"
+    urls = {f"{SLACK_SECRET}{channel.upper()}": f"{receiver.url}/{channel}" for channel in CHANNELS}
+    urls[DEAD_MANS_SWITCH] = f"{receiver.url}/switch"
     words = [word for name, url in urls.items() for word in ("--secret", f"secrets:{name}={url}")]
     stack.run("pulumi", "config", "set-all", "--stack", stack.name, *words).check()
 
 
 @dataclass(frozen=True)
 class Observed:
-    """Asked through the API server: no network policy stands between it and the pods of the sandbox's only node."""
+    """Read through the API server, which no network policy keeps from the pods of the sandbox's only node."""
 
     stack: Stack
 

@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from sandbox import toolchain
-from sandbox.images import LOG, base_layout, monitoring, program
+from sandbox.images import LOG, build_base, monitoring, program
 
 NAMESPACE = "operator"
 CHOSEN = {"release": "prometheus"}
@@ -77,17 +77,17 @@ class Servers:
         return json.loads(_raw(f"prometheus-operated:9090/proxy/api/v1/{path}"))["data"]
 
 
-def layout() -> Path:
+def build_images() -> Path:
     """OCI layout of the operator and of what it starts."""
-    programs = [toolchain.peer(part) for part in (_PART, _PROMETHEUS)]
-    return program.layout(programs, monitoring.layout(base_layout(), LOG), _ENTRY_POINTS)
+    programs = [toolchain.build_peer(part) for part in (_PART, _PROMETHEUS)]
+    return program.layout(programs, monitoring.layout(build_base(), LOG), _ENTRY_POINTS)
 
 
 @contextmanager
-def operator(registry: str) -> Iterator[Servers]:
+def run_operator(registry: str) -> Iterator[Servers]:
     """The operator, its admission webhook, and a Prometheus and an Alertmanager that it starts."""
-    folder = toolchain.peer_file(_PART, _MODULE, ".")
-    images = program.pushed(registry, layout())
+    folder = toolchain.find_peer_file(_PART, _MODULE, ".")
+    images = program.push_all(registry, build_images())
     definitions = f"--filename={folder / 'example' / 'prometheus-operator-crd'}"
     _remove(definitions)
     try:
@@ -97,7 +97,7 @@ def operator(registry: str) -> Iterator[Servers]:
         _apply(_controller(folder, images["prometheus-config-reloader"], images["operator"]))
         _apply(_admission(folder, images[_WEBHOOK]))
         rights = [one for file in folder.glob("example/rbac/prometheus/prometheus-*.yaml") for one in _read(file)]
-        _apply([_moved(one) for one in rights if one["kind"] != "Prometheus"])
+        _apply([_move_namespace(one) for one in rights if one["kind"] != "Prometheus"])
         for name in ("prometheus-operator", _WEBHOOK):
             kubectl("rollout", "status", f"deployment/{name}", "--namespace", NAMESPACE, "--timeout=120s")
         _apply(_servers(images))
@@ -111,7 +111,7 @@ def operator(registry: str) -> Iterator[Servers]:
 
 def _controller(folder: Path, reloader: str, image: str) -> list[Manifest]:
     """As its bundle has it, in a namespace of its own and with our images."""
-    found = [_moved(one) for one in _read(folder / "bundle.yaml")]
+    found = [_move_namespace(one) for one in _read(folder / "bundle.yaml")]
     (deployment,) = [one for one in found if one["kind"] == "Deployment"]
     (container,) = deployment["spec"]["template"]["spec"]["containers"]
     container["image"] = image
@@ -123,7 +123,7 @@ def _controller(folder: Path, reloader: str, image: str) -> list[Manifest]:
 def _admission(folder: Path, image: str) -> list[Manifest]:
     """Rules are looked at before they are stored. One replica: there is one node."""
     host = f"{_WEBHOOK}.{NAMESPACE}.svc"
-    certificate, key = _certificate(host)
+    certificate, key = _issue_certificate(host)
     labels = {"app": _WEBHOOK}
     container = {
         "name": _WEBHOOK,
@@ -211,7 +211,7 @@ def _servers(images: dict[str, str]) -> list[Manifest]:
 
 def _prometheus_version() -> str:
     """The operator writes configurations and flags by version."""
-    text = toolchain.peer_file(_PROMETHEUS, "github.com/prometheus/prometheus", "VERSION").read_text()
+    text = toolchain.find_peer_file(_PROMETHEUS, "github.com/prometheus/prometheus", "VERSION").read_text()
     return f"v{text.strip()}"
 
 
@@ -223,7 +223,7 @@ def _alertmanager_version() -> str:
     return f"v{found[1]}"
 
 
-def _certificate(host: str) -> tuple[bytes, bytes]:
+def _issue_certificate(host: str) -> tuple[bytes, bytes]:
     """One that signs itself, and its key."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, host)])
@@ -243,7 +243,7 @@ def _certificate(host: str) -> tuple[bytes, bytes]:
     return certificate.public_bytes(serialization.Encoding.PEM), key.private_bytes(*plain)
 
 
-def _moved(manifest: Manifest) -> Manifest:
+def _move_namespace(manifest: Manifest) -> Manifest:
     """In our namespace instead of the default one."""
     if "namespace" in manifest["metadata"] or manifest["kind"] == "ServiceAccount":
         manifest["metadata"]["namespace"] = NAMESPACE

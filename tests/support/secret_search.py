@@ -26,14 +26,14 @@ def assert_secrets_stay_secret(stack: Stack) -> None:
     values = stack.secret_values()
     assert set(stack.planted) <= values, "the pods do not have what was planted"
     assert len(values) > 5
-    for where, text in _places(stack):
+    for where, text in _read_places(stack):
         for value in values:
-            assert value not in text, f"a secret of {len(value)} characters stands in clear in {where}"
+            assert value not in text, f"a secret of {len(value)} characters is in clear in {where}"
 
 
-def _places(stack: Stack) -> Iterator[tuple[str, str]]:
+def _read_places(stack: Stack) -> Iterator[tuple[str, str]]:
     yield "stack export", stack.run("pulumi", "stack", "export", "--stack", stack.name, config_file=False).check().out
-    # Other stacks are at work in it: what goes meanwhile is passed over.
+    # Other stacks use it meanwhile: objects that disappear are skipped.
     every = (Path(folder, name) for folder, _, names in os.walk(STATE / "backend") for name in names)
     kept = [path for path in every if stack.name in path.as_posix()]
     assert any("history" in path.as_posix() for path in kept)

@@ -94,7 +94,7 @@ def unprivileged() -> pwd.struct_passwd | None:
     """PostgreSQL refuses to run as root."""
     if os.geteuid() != 0:
         return None
-    packages.installed(str(BIN / "postgres"))  # the package makes the user
+    packages.require(str(BIN / "postgres"))  # the package makes the user
     return pwd.getpwnam("postgres")
 
 

@@ -1,4 +1,4 @@
-"""Whoever is told: a real HTTP server in a namespace of its own, in Slack's place and in the dead man's switch's."""
+"""A real HTTP server in a namespace of its own that receives what Slack and the dead man's switch would."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class Message:
 
 @dataclass(frozen=True)
 class Receiver:
-    """Asked through the API server, as the host has no way to pods."""
+    """Read through the API server: the host has no route to pods."""
 
     namespace: str
     address: str
@@ -72,8 +72,8 @@ class Receiver:
         """The opening of a stack's network policies that leads here."""
         return [{"cidr": f"{self.address}/32", "ports": [_PORT]}]
 
-    def reaches(self, host: str, port: int) -> bool:
-        """Whether a connection from here comes about: somebody else's pod, in somebody else's namespace."""
+    def can_reach(self, host: str, port: int) -> bool:
+        """Whether a connection succeeds from this pod, which is in a namespace of no stack."""
         script = (
             "import socket, sys\n"
             "try: socket.create_connection((sys.argv[1], int(sys.argv[2])), 3)\n"
@@ -94,16 +94,16 @@ class Receiver:
         """The first message to this path with these words that came later than `since`."""
         deadline = time.monotonic() + seconds
         while True:
-            told = self.messages()
-            for message in told:
+            received = self.messages()
+            for message in received:
                 if message.path == path and message.at > since and all(word in message.text for word in words):
                     return message
-            assert time.monotonic() < deadline, f"{path} was not told {words} within {seconds} s: {told}"
+            assert time.monotonic() < deadline, f"{path} did not receive {words} within {seconds} s: {received}"
             time.sleep(_POLL_SECONDS)
 
 
 @contextmanager
-def receiver(name: str, image: str) -> Iterator[Receiver]:
+def run_receiver(name: str, image: str) -> Iterator[Receiver]:
     """`image` needs Python alone: the tasks' has it."""
     namespace = f"receiver-{name}"
     _kubectl("delete", "namespace", namespace, "--ignore-not-found")  # what an interrupted run left

@@ -96,7 +96,7 @@ def send(told: Told, tmp_path: Path) -> Iterator[Any]:
     (tmp_path / "alertmanager.yaml").write_text(as_yaml(alertmanager(MONITORING, places)))
     (port,) = free_ports(1)
     command = [
-        packages.installed("prometheus-alertmanager"), f"--config.file={tmp_path}/alertmanager.yaml",
+        packages.require("prometheus-alertmanager"), f"--config.file={tmp_path}/alertmanager.yaml",
         f"--storage.path={tmp_path}/data", f"--web.listen-address=127.0.0.1:{port}", "--cluster.listen-address=",
     ]  # fmt: skip
     with running(command, "Listening on"):

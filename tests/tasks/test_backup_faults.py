@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from sandbox.packages import installed
+from sandbox.packages import require
 from tasks.backup import catalog
 from tasks.backup.create import create
 from tasks.backup.listing import listing
@@ -312,7 +312,7 @@ def test_scratch_is_full_for_sqlite(settings: dict[str, str], tmp_path: Path) ->
 
 
 def wrong_clock(by: str) -> list[str]:
-    return [installed("faketime"), "-f", by]
+    return [require("faketime"), "-f", by]
 
 
 @pytest.mark.parametrize("by", ["-1h", "+1h"])

@@ -16,7 +16,7 @@ EXPRS = " ".join(query.expr for row in database(Monitoring()).rows for panel in 
 
 
 def exporter(what: str) -> str:
-    return packages.installed(f"prometheus-{what}-exporter")
+    return packages.require(f"prometheus-{what}-exporter")
 
 
 def missing(prefix: str, port: int) -> set[str]:

@@ -30,7 +30,7 @@ def test_postgres() -> None:
     (port,) = free_ports(1)
     with postgres() as server:
         environment = os.environ | {"DATA_SOURCE_NAME": f"{server.url()}?sslmode=disable"}
-        command = [packages.installed(name), f"--web.listen-address=127.0.0.1:{port}"]
+        command = [packages.require(name), f"--web.listen-address=127.0.0.1:{port}"]
         with running(command, "istening", environment=environment):
             assert asked(postgres_alerts(Monitoring()), "pg") <= told(port)
 
@@ -40,7 +40,7 @@ def test_redis(tmp_path: Path) -> None:
     server, port = free_ports(2)
     redis = ["redis-server", "--port", str(server), "--bind", "127.0.0.1", "--save", "", "--dir", str(tmp_path)]
     command = [
-        packages.installed(name), f"-web.listen-address=127.0.0.1:{port}", f"-redis.addr=redis://127.0.0.1:{server}",
+        packages.require(name), f"-web.listen-address=127.0.0.1:{port}", f"-redis.addr=redis://127.0.0.1:{server}",
     ]  # fmt: skip
     with running(redis, "Ready to accept"), running(command, "roviding metrics"):
         assert asked(redis_alerts(Monitoring()), "redis") <= told(port)

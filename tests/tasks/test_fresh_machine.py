@@ -1,4 +1,4 @@
-"""The lists of packages are whole: in a Debian that has only what the README asks for, the install steps of both
+"""The lists of packages are complete: in a Debian that has only what the README requires, the install steps of both
 commands run, and every program that tests start is there afterwards. What was installed can be removed again."""
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from sandbox import packages
-from sandbox.images import base_layout, oci
+from sandbox.images import build_base, oci
 from sandbox.paths import CACHE, ROOT
 from tests import programs
 
@@ -37,7 +37,7 @@ python 'packages.ensure(packages.IMAGES)' & # two at once, as two checkouts woul
 wait $!
 {_LIST} >/all
 """
-"""What README and both commands ask for; where those ask for the cluster's packages first, so does this."""
+"""What README and both commands require; the cluster's packages come first, as in the commands."""
 
 REMOVAL = f"""
 cd /work
@@ -127,7 +127,7 @@ def machine() -> Iterator[Machine]:
     # Not under pytest's folder, which keeps the last three.
     with tempfile.TemporaryDirectory(prefix="runbook-machine-") as name:
         root = Path(name)
-        for layer in _layers(base_layout()):
+        for layer in _layers(build_base()):
             subprocess.run(["tar", "--extract", "--file", layer, "--directory", root], check=True)
         yield Machine(root)
 

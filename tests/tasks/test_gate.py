@@ -88,7 +88,7 @@ class Gates:
         text = render_haproxy_config(lockdown, [Route(port, "localhost", self._target) for port in ports])
         # In a pod everybody who may come can come; here only this machine.
         file.write_text(text.replace("bind :", "bind 127.0.0.1:").replace(f":{PROBE_PORT}", f":{probe}"))
-        command = ["setpriv", "--pdeathsig=KILL", packages.installed("haproxy"), "-db", "-f", str(file)]
+        command = ["setpriv", "--pdeathsig=KILL", packages.require("haproxy"), "-db", "-f", str(file)]
         with log.open("wb") as sink:
             self._running.append(subprocess.Popen(command, stdout=sink, stderr=subprocess.STDOUT))
         gate = Gate(ports, probe, log)

@@ -344,7 +344,7 @@ def test_it_serves_metrics_ends_when_asked_and_tells_nothing_of_a_line(
         while level("a", "other") not in (text := client.get("/metrics").text):
             assert time.monotonic() < deadline, text
             time.sleep(0.05)
-        command = [packages.installed("promtool"), "check", "metrics"]
+        command = [packages.require("promtool"), "check", "metrics"]
         checked = subprocess.run(command, input=text, capture_output=True, text=True)
         assert checked.returncode == 0, checked.stdout + checked.stderr
         assert parsed(text)[attacks("a")] == 1

@@ -22,7 +22,7 @@ _LOCKDOWN = {
 
 @pytest.fixture(scope="module")
 def kube_score() -> Path:
-    return toolchain.kube_score()
+    return toolchain.build_kube_score()
 
 
 def lint(kube_score: Path, documents: list[dict[str, Any]]) -> tuple[int, str]:

@@ -84,7 +84,7 @@ def alerts(which: str = "default") -> list[Alert]:
 
 
 def promtool(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([packages.installed("promtool"), *arguments], capture_output=True, text=True)
+    return subprocess.run([packages.require("promtool"), *arguments], capture_output=True, text=True)
 
 
 def write(folder: Path, files: Mapping[str, Any]) -> list[Path]:

@@ -8,11 +8,11 @@ from tests import changed
 
 
 def of(*files: str) -> set[str]:
-    return set(changed.chosen(list(files)))
+    return set(changed.choose(list(files)))
 
 
 def test_a_module_leads_to_the_tests_that_import_it_and_to_those_that_import_these() -> None:
-    ways = changed.chosen(["settings/cron.py"])
+    ways = changed.choose(["settings/cron.py"])
     assert ways["tests/unit/test_settings_rotation.py"].endswith(" → settings/cron.py")
     assert "tests/unit/test_secrets_lint.py" not in of("settings/cron.py") & of("tasks/logs/counts.py")
 
@@ -24,10 +24,14 @@ def test_a_module_leads_to_the_tests_that_import_it_and_to_those_that_import_the
         ("ops/commands/rotate.py", "tests/cluster/test_rotation.py", "tests/cluster/test_backups.py"),
         ("ops/commands/deploy.py", "tests/cluster/test_backups.py", "tests/unit/test_dashboards.py"),
         ("components/lockdown_gateway.py", "tests/cluster/test_lockdown.py", "tests/unit/test_toolchain.py"),
+        ("program/release.py", "tests/cluster/test_release.py", "tests/unit/test_toolchain.py"),
+        ("monitoring/alerts/slo.py", "tests/unit/test_alert_rules.py", "tests/unit/test_ops_files.py"),
+        ("ops/controller/worker.py", "tests/cluster/test_operator.py", "tests/cluster/test_release.py"),
+        ("tests/support/servers.py", "tests/tasks/test_restore_servers.py", "tests/cluster/test_release.py"),
         # Named in a text, for importlib.
         ("tasks/backup/gate.py", "tests/tasks/test_backup_create.py", "tests/unit/test_settings.py"),
         ("tests/support/webhook_receiver.py", "tests/cluster/test_monitoring.py", "tests/cluster/test_release.py"),
-        # Fixtures, only for who asks for them.
+        # Fixtures count only for tests that use them.
         ("tests/support/program.py", "tests/unit/test_components.py", "tests/unit/test_ops_files.py"),
         ("sandbox/shop/backend/src/app.ts", "tests/cluster/test_release.py", "tests/unit/test_settings.py"),
         ("sandbox/cluster/node.sh", "tests/cluster/test_sandbox.py", "tests/unit/test_settings.py"),
@@ -41,7 +45,7 @@ def test_what_a_change_leads_to(file: str, chosen: str, spared: str) -> None:
     assert spared not in found
 
 
-def test_what_all_is_made_from_leads_to_all() -> None:
+def test_a_change_of_the_environment_leads_to_all_tests() -> None:
     assert of("requirements.lock") == set(changed._tests())
 
 

@@ -67,44 +67,44 @@ TIMES = {"build big": 300, "build small": 100, "start": 20}
 
 
 def test_a_step_says_how_long_it_and_all_will_take(clock: Clock) -> None:
-    told = Progress(TIMES, cores=2)
-    told.plan([*TIMES, "build unknown"])
-    told.begin("build big")
+    steps = Progress(TIMES, cores=2)
+    steps.plan([*TIMES, "build unknown"])
+    steps.begin("build big")
     clock.now += 120
-    assert told.describe("build big") == "120 s of about 300 s; all: about 5 min left"
-    told.begin("build unknown")
+    assert steps.describe("build big") == "120 s of about 300 s; all: about 5 min left"
+    steps.begin("build unknown")
     clock.now += 5
-    assert told.describe("build unknown") == "5 s", "what no time is known for makes no promise"
+    assert steps.describe("build unknown") == "5 s", "what no time is known for makes no promise"
 
 
 def test_times_follow_the_cores_and_then_the_pace_of_this_machine(clock: Clock) -> None:
-    told = Progress(TIMES, cores=4)
-    told.plan(TIMES)
-    assert told.left() == 210
-    told.begin("build small")
+    steps = Progress(TIMES, cores=4)
+    steps.plan(TIMES)
+    assert steps.left() == 210
+    steps.begin("build small")
     clock.now += 200
-    told.end("build small")
-    assert told.left() == 2 * 320, "the first step took twice its time, so will the others"
+    steps.end("build small")
+    assert steps.left() == 2 * 320, "the first step took twice its time, so will the others"
 
 
 def test_a_step_that_was_not_planned_changes_nothing(clock: Clock) -> None:
-    told = Progress(TIMES, cores=2)
-    told.plan(["start"])
-    told.begin("build big")
+    steps = Progress(TIMES, cores=2)
+    steps.plan(["start"])
+    steps.begin("build big")
     clock.now += 3000
-    told.end("build big")
-    assert told.left() == 20
+    steps.end("build big")
+    assert steps.left() == 20
 
 
 def test_a_step_that_takes_longer_than_expected_promises_nothing_negative(clock: Clock) -> None:
-    told = Progress(TIMES, cores=2)
-    told.plan(["build small", "start"])
-    told.begin("build small")
+    steps = Progress(TIMES, cores=2)
+    steps.plan(["build small", "start"])
+    steps.begin("build small")
     clock.now += 1000
-    assert told.left() == 20
-    told.end("build small")
-    told.begin("start")
-    assert "all:" not in told.describe("start"), "the last step's time is all of it"
+    assert steps.left() == 20
+    steps.end("build small")
+    steps.begin("start")
+    assert "all:" not in steps.describe("start"), "the last step's time is all of it"
 
 
 def test_every_build_of_a_first_start_has_its_time() -> None:
@@ -125,7 +125,7 @@ def test_a_package_is_replaced_whole_and_what_is_not_there_is_refused(tmp_path: 
     gobuild._replace(package, ours)
     kept = {file.relative_to(package).as_posix() for file in package.rglob("*") if file.is_file()}
     assert kept == {"ours.go", "data.json", "inner/inner.go"}
-    with pytest.raises(gobuild.ui.SandboxError, match="nothing to replace"):
+    with pytest.raises(gobuild.ui.SandboxError, match="no such file to replace"):
         gobuild._replace(package / "gone.go", ours)
 
 

@@ -207,7 +207,7 @@ def test_without_rollback_there_is_no_limit_to_keep_to() -> None:
 
 @pytest.fixture(scope="module")
 def amtool() -> str:
-    return packages.installed("amtool")
+    return packages.require("amtool")
 
 
 @pytest.fixture

@@ -80,8 +80,8 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, set[st
     record = tmp_path / "packages"
     record.write_text("haproxy\nliblua\nredis-server\n")
     monkeypatch.setattr(packages, "_RECORD", record)
-    monkeypatch.setattr(packages, "_present", lambda: {"haproxy", "liblua", "buildah", "redis-server"})
-    monkeypatch.setattr(packages, "_would_remove", lambda *words: would[" ".join(words)])
+    monkeypatch.setattr(packages, "_list_installed", lambda: {"haproxy", "liblua", "buildah", "redis-server"})
+    monkeypatch.setattr(packages, "_simulate_removal", lambda *words: would[" ".join(words)])
     return would
 
 
@@ -92,16 +92,16 @@ def test_only_what_was_installed_from_here_is_removed(machine: dict[str, set[str
     """buildah was there before, an orphan of others too, and redis-server is in no list."""
     machine["--auto-remove haproxy"] = {"haproxy", "liblua", "orphan-of-others"}
     machine["haproxy liblua"] = {"haproxy", "liblua"}
-    assert packages.removable(LISTS) == ["haproxy", "liblua"]
+    assert packages.find_removable(LISTS) == ["haproxy", "liblua"]
 
 
 def test_nothing_is_removed_that_another_package_needs(machine: dict[str, set[str]]) -> None:
     machine["--auto-remove haproxy"] = {"haproxy", "a-dashboard"}
     machine["haproxy"] = {"haproxy", "a-dashboard"}
-    with pytest.raises(SandboxError, match="a-dashboard would go too"):
-        packages.removable(LISTS)
+    with pytest.raises(SandboxError, match="a-dashboard would be removed together"):
+        packages.find_removable(LISTS)
 
 
 def test_without_a_record_nothing_is_removed(machine: dict[str, set[str]]) -> None:
     packages._RECORD.unlink()
-    assert packages.removable(LISTS) == []
+    assert packages.find_removable(LISTS) == []

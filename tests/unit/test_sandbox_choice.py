@@ -1,4 +1,4 @@
-"""What the sandbox stands on: which cluster and engine are chosen, why, and by which commands they are made."""
+"""The sandbox's foundation: which cluster and engine are chosen, why, and by which commands they are made."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def test_what_cannot_be_is_refused(state: Path, wanted: str, refused: str, monke
 @pytest.fixture
 def with_kind(state: Path, program: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> Path:
     """Fakes of Docker, kind and kubectl that remember what was made; ports as they are on a quiet machine."""
-    monkeypatch.setattr(ports, "_free", lambda port: True)
+    monkeypatch.setattr(ports, "_is_free", lambda port: True)
     program(
         "kind",
         f"""
@@ -191,7 +191,7 @@ def test_a_cluster_of_kinds_answers_where_our_own_node_does(with_kind: Path) -> 
     assert "$" not in (with_kind / "kind-ingress.yaml").read_text(), "nothing of the node's template is left unfilled"
 
 
-def test_a_cluster_that_kind_cannot_make_is_reported_with_a_way_out(
+def test_a_cluster_that_kind_cannot_make_is_reported_with_a_remedy(
     with_kind: Path, program: Callable[..., None]
 ) -> None:
     program("kind", 'if [ "$1" = create ]; then echo "no image" >&2; exit 1; fi')
@@ -240,7 +240,7 @@ def test_the_official_engine_is_installed_by_automation_api_once(installer: Path
     assert line.endswith(" --version 3.256.0")
     engine.choose_engine()
     assert len((installer / "installs").read_text().splitlines()) == 1
-    assert engine.not_built() == []
+    assert engine.list_unbuilt() == []
 
 
 def test_an_engine_that_cannot_be_downloaded_is_built_and_half_of_it_is_not_left(installer: Path) -> None:
@@ -251,7 +251,7 @@ def test_an_engine_that_cannot_be_downloaded_is_built_and_half_of_it_is_not_left
     )
     assert (installer / "installs").exists()
     assert not (installer / "official-engine").exists() or not list((installer / "official-engine").iterdir())
-    assert "pulumi" in engine.not_built()
+    assert "pulumi" in engine.list_unbuilt()
 
 
 def test_nothing_is_downloaded_where_it_was_built_or_is_to_be(installer: Path, monkeypatch: pytest.MonkeyPatch) -> None:

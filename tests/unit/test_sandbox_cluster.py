@@ -77,14 +77,14 @@ def test_a_certificate_cut_off_half_way_is_made_anew(state: Path) -> None:
 
 def test_ports_that_something_else_took_are_replaced_and_then_stay(state: Path) -> None:
     first = ports.choose()
-    assert ports.choose() == first == ports.recorded()
+    assert ports.choose() == first == ports.read_recorded()
     with socket.socket() as other:
         other.bind(("127.0.0.1", first.api))
         other.listen()
         second = ports.choose()
         assert second.api != first.api
         assert (second.registry, second.http, second.https) == (first.registry, first.http, first.https)
-        assert ports.recorded() == second
+        assert ports.read_recorded() == second
     assert ports.choose() == second, "what was chosen once stays, so that addresses do too"
 
 
@@ -107,7 +107,7 @@ def test_missing_packages_are_named_where_they_cannot_be_installed(monkeypatch: 
     ("platform", "user", "said"),
     [("darwin", 0, "needs Linux; this is darwin"), ("linux", 1000, "needs root")],
 )
-def test_a_machine_that_cannot_host_a_node_is_told_what_to_use(
+def test_a_machine_that_cannot_host_a_node_names_what_to_use(
     platform: str, user: int, said: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(host.sys, "platform", platform)
@@ -116,19 +116,19 @@ def test_a_machine_that_cannot_host_a_node_is_told_what_to_use(
         host.check()
 
 
-def test_only_a_kubeconfig_of_the_users_own_counts_as_given(state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_a_kubeconfig_of_the_users_own_is_found(state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("KUBECONFIG", raising=False)
-    assert host.given() is None
+    assert host.find_kubeconfig() is None
     monkeypatch.setenv("KUBECONFIG", str(layout.KUBECONFIG))
-    assert host.given() is None
+    assert host.find_kubeconfig() is None
     monkeypatch.setenv("KUBECONFIG", str(state / "elsewhere"))
-    assert host.given() == state / "elsewhere"
+    assert host.find_kubeconfig() == state / "elsewhere"
 
 
 def test_every_template_is_filled_and_nothing_changes_without_cause(
     state: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(packages, "installed", lambda name: f"/usr/bin/{name}")
+    monkeypatch.setattr(packages, "require", lambda name: f"/usr/bin/{name}")
     pki.ensure()
     built = helpers.Helpers(*(state / name for name in ("etcd", "forwarder", "provisioner", "pause.tar")))
     inputs = config.Inputs(binaries=state, helpers=built, ports=ports.Ports())
@@ -144,11 +144,11 @@ def test_every_template_is_filled_and_nothing_changes_without_cause(
     assert json.loads(layout.KUBECONFIG.read_text())["clusters"][0]["cluster"]["server"] == "https://127.0.0.1:16443"
 
 
-def test_the_s3_server_tells_its_keys_to_nobody_and_listens_where_it_must(
+def test_the_s3_server_keeps_its_keys_secret_and_listens_where_it_must(
     state: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Keys are in files and variables, not in a command line; its inner parts stay on the loopback."""
-    monkeypatch.setattr(packages, "installed", lambda name: f"/usr/bin/{name}")
+    monkeypatch.setattr(packages, "require", lambda name: f"/usr/bin/{name}")
     built = helpers.Helpers(*(state / name for name in ("etcd", "forwarder", "provisioner", "pause.tar")))
     pki.ensure()
     inputs = config.Inputs(binaries=state, helpers=built, ports=ports.Ports())

@@ -55,7 +55,7 @@ def test_only_the_distributions_own_enabled_sources_are_used(tmp_path: Path) -> 
         assert foreign not in found
 
 
-def test_a_machine_without_sources_for_its_release_is_told_so(tmp_path: Path) -> None:
+def test_a_machine_without_sources_for_its_release_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SandboxError, match="no source for trixie"):
         base.sources("trixie", _etc_apt(tmp_path, STANZAS, LINES))
 

@@ -1,4 +1,4 @@
-"""The sandbox's own stack: its template, what is filled in, where its state is, and what shows it at work."""
+"""The sandbox's own stack: its template, what is filled in, where its state is, and what shows that it runs."""
 
 from __future__ import annotations
 

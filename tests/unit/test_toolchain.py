@@ -32,7 +32,7 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(engine, "_reachable", lambda host: False)
     monkeypatch.setattr(gobuild, "CACHE", folder)
     monkeypatch.setattr(gobuild, "LOGS", tmp_path / "logs")
-    for remembered in (languages.go, languages.node, gobuild._compiler):
+    for remembered in (languages.find_go, languages.find_node, gobuild._compiler):
         remembered.cache_clear()
     return folder
 
@@ -275,7 +275,7 @@ def test_unsuitable_go_is_replaced_by_the_package(
         return tmp_path / name
 
     monkeypatch.setattr(languages, "artifact", artifact)
-    assert languages.go() == tmp_path / "go" / "bin" / "go"
+    assert languages.find_go() == tmp_path / "go" / "bin" / "go"
     assert installed[0] == languages.GO.package
     assert why in capsys.readouterr().err
 
@@ -283,10 +283,10 @@ def test_unsuitable_go_is_replaced_by_the_package(
 def test_suitable_node_is_used_only_with_npm_beside_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     node = script(tmp_path / "bin" / "node", "echo v22.1.0")
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
-    assert languages._on_path(languages.NODE, languages.NODE_MINIMUM)[1].endswith("has no npm beside it")
+    assert languages._find_on_path(languages.NODE, languages.NODE_MINIMUM)[1].endswith("has no npm beside it")
     for name in ("npm", "npx"):
         script(tmp_path / "bin" / name, "true")
-    assert languages.node() == node
+    assert languages.find_node() == node
 
 
 def test_no_go_and_no_package_is_one_clear_message(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -299,7 +299,7 @@ def test_no_go_and_no_package_is_one_clear_message(tmp_path: Path, monkeypatch: 
     with pytest.raises(
         ui.SandboxError, match=r"go 1\.\d+(\.\d+)? or newer is needed \(not found\).*install go yourself"
     ):
-        languages.go()
+        languages.find_go()
 
 
 # --- the engine of the machine, or ours ---
@@ -367,7 +367,7 @@ def test_engine_without_reachable_plugins_builds_them(machine: Path) -> None:
 
 @pytest.mark.parametrize(
     ("version", "why"),
-    [("v3.199.0", "older than 3.200.0"), ("", "does not tell its version"), ("nonsense", "does not tell")],
+    [("v3.199.0", "older than 3.200.0"), ("", "does not print its version"), ("nonsense", "does not print")],
 )
 def test_unsuitable_engine_is_not_used(machine: Path, version: str, why: str) -> None:
     (machine / "version").write_text(version)

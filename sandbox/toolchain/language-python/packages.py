@@ -1,4 +1,4 @@
-"""Prints what `pip list -v --format json` tells the language host: names, versions, places."""
+"""Prints what the language host reads from `pip list -v --format json`: names, versions, places."""
 
 import json
 from importlib.metadata import distributions
