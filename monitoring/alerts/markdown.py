@@ -104,7 +104,7 @@ def _details(domains: Iterable[Domain]) -> Iterator[str]:
 
 
 def _for(alert: Alert) -> str:
-    return f"{int(alert.lasting.total_seconds())} s"
+    return f"{alert.lasting} s"
 
 
 def _lasting(alert: Alert) -> str:

@@ -195,6 +195,5 @@ def _about(panel: Panel, alerts: Mapping[str, Alert]) -> Iterator[str]:
     for line in panel.lines:
         if line.alert:
             alert = alerts[line.alert]
-            lasting = int(alert.lasting.total_seconds())
-            after = f" for {lasting} s" if lasting else ""
+            after = f" for {alert.lasting} s" if alert.lasting else ""
             yield f"`{alert.name}` ({alert.severity}): {'below' if line.below else 'from'} {line.value:g}{after}."

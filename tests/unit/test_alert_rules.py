@@ -153,10 +153,12 @@ def test_a_series_is_narrowed_once() -> None:
     assert scoped('sum by (le) (rate(http_request_duration_seconds_bucket{route!~"/a|pg_up"}[5m]))', "a") == (
         'sum by (le) (rate(http_request_duration_seconds_bucket{namespace="a",route!~"/a|pg_up"}[5m]))'
     )
-    assert scoped("pg_up == 0 or redis_up{} == 0 or node_load1 > 9", "a") == (
+    assert scoped("pg_up{} == 0 or redis_up{} == 0 or node_load1 > 9", "a") == (
         'pg_up{namespace="a"} == 0 or redis_up{namespace="a"} == 0 or node_load1 > 9'
     )
-    assert scoped("sum_over_time(slo:errors:rate1m[5m])", "a") == 'sum_over_time(slo:errors:rate1m{namespace="a"}[5m])'
+    assert (
+        scoped("sum_over_time(slo:errors:rate1m{}[5m])", "a") == 'sum_over_time(slo:errors:rate1m{namespace="a"}[5m])'
+    )
 
 
 def test_every_alert_is_seen_firing_and_not_firing() -> None:
