@@ -28,8 +28,8 @@ def boards(
 
 
 def marks(namespace: str) -> tuple[Mark, ...]:
-    """Releases, what the controller was told to do, and maintenance."""
-    # A release is new while it serves and has not served a while ago.
+    """Annotations: releases, triggers that fired, and maintenance."""
+    # A release is new if it serves now and did not serve two minutes ago.
     serves, before = (
         scoped(f"count by (release, git) (http_request_duration_seconds_count{{}}{offset})", namespace)
         for offset in ("", " offset 2m")
@@ -58,13 +58,13 @@ def _boards(monitoring: Monitoring, backup: Backup | None) -> Iterator[Board]:
     yield infrastructure(monitoring)
     if backup:
         yield backups(backup)
-        # The same exporter tells of both.
+        # Both come from the same exporter.
         yield rotations()
     yield business(monitoring)
 
 
 def _alerts(board: Board, domains: tuple[Domain, ...]) -> tuple[str, ...]:
-    """Names of the alerts that belong to a dashboard; one that always fires says nothing on it."""
+    """Names of the alerts that belong to a dashboard; the Watchdog always fires and is left out."""
     mine = (alert for domain in domains if domain.name in board.watches for alert in domain.alerts)
     return tuple(sorted({alert.name for alert in mine if alert.severity != "none"}))
 
