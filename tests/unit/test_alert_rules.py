@@ -111,8 +111,8 @@ def test_alerts_fire_at_their_limits_and_not_before(name: str, which: str, tmp_p
 @pytest.mark.parametrize("name", [name for name in NAMES if name not in ("backups", "rotations", "watching")])
 @pytest.mark.parametrize(("rules", "tests"), [("other", "default"), ("default", "other")])
 def test_other_thresholds_fail_every_alerts_cases(name: str, rules: str, tests: str, tmp_path: Path) -> None:
-    """Rules with other numbers fail the cases, so close are these to the limits: what is just beyond the nearer limit is
-    within the further one, and what is just within that is beyond the nearer."""
+    """The cases are so close to the limits that other rules fail them: what is just beyond the nearer limit is within
+    the further one, and what is just within that is beyond the nearer."""
     write(tmp_path, rule_files([domain(name, rules)], SHOP))
     files = promtool_files([domain(name, tests)], SHOP)
     if rules == "other":
