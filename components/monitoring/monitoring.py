@@ -155,7 +155,7 @@ class Monitoring(pulumi.ComponentResource):
         )
 
     def _login(self, name: str, of: SecretValue, variables: Mapping[str, Output[str]]) -> Output[str]:
-        """Named by its content: an exporter reads it once, and is replaced when it changes."""
+        """Named by the login's identity: an exporter reads it once, and is replaced when it changes."""
         return self._secret(name, content_hash(of.identity), variables)
 
     def _prometheus(self) -> None:
