@@ -1,4 +1,4 @@
-"""Who is told what: the configuration of Alertmanager (HerbisVeritas "Alertes Critiques (Slack)")."""
+"""Notification routes: the configuration of Alertmanager (HerbisVeritas "Alertes Critiques (Slack)")."""
 
 from __future__ import annotations
 
@@ -29,21 +29,21 @@ _COLOR = (
 
 @dataclass(frozen=True, kw_only=True)
 class Places:
-    """What the configuration points at: addresses, and files that are mounted beside it."""
+    """Addresses and mounted files that the configuration names."""
 
     secrets: str = "/etc/alertmanager/secrets"
     """Folder with one file for each `secrets:*` key, named as the key."""
     controller: str | None = None
-    """URL of the rollback controller's webhook; without it nothing is taken back."""
+    """URL of the rollback controller's webhook; without it, no release is rolled back automatically."""
     token: str = "/etc/alertmanager/controller/token"  # noqa: S105 (a file)
-    """File with the token that the controller asks for."""
+    """File with the token that the controller requires."""
     switch: str | None = None
     """URL of the dead man's switch, for an Alertmanager before 0.26, which cannot read it from a file: the whole
     configuration is a secret then."""
 
 
 def alertmanager(monitoring: Monitoring, places: Places) -> dict[str, Any]:
-    """Alertmanager's configuration file. What one alert explains, another does not tell again."""
+    """Alertmanager's configuration file. An alert is muted while another one explains it."""
     slack = monitoring.slack
     routes: list[dict[str, Any]] = [
         {
@@ -59,7 +59,7 @@ def alertmanager(monitoring: Monitoring, places: Places) -> dict[str, Any]:
             {
                 "matchers": ['action=~"rollback|lockdown"'],
                 "receiver": ROLLBACK,
-                # Each alert by itself and at once; while the controller does not answer, again and again.
+                # Each alert alone and at once; Alertmanager retries while the controller does not answer.
                 "group_by": ["..."],
                 "group_wait": "0s",
                 "group_interval": "10s",
@@ -92,20 +92,20 @@ def alertmanager(monitoring: Monitoring, places: Places) -> dict[str, Any]:
 
 
 def inhibitions() -> list[dict[str, Any]]:
-    """Each alert has a subject: without one, all that have none would silence each other."""
+    """Each alert has a subject: alerts without one would mute each other."""
     same = ["namespace", "about"]
     return [
-        # Of one subject only the gravest.
+        # Of one subject, only the most severe.
         {"source_matchers": ['severity="critical"'], "target_matchers": ['severity="warning"'], "equal": same},
-        # A trigger tells what the alert for people would.
+        # A rollback trigger replaces the alert for people on the same subject.
         {"source_matchers": ['action="rollback"'], "target_matchers": ['action=""', 'about!=""'], "equal": same},
-        # Maintenance explains what customers notice. Attacks, backups and disks go on being told.
+        # Maintenance mutes what customers notice, not attacks, backups and disks.
         {
             "source_matchers": [f'alertname="{IN_MAINTENANCE}"'],
             "target_matchers": ['maintenance="quiet"'],
             "equal": ["namespace"],
         },
-        # Who looks from outside is refused as others are. What the services themselves show goes on being told.
+        # During a lockdown only the front-door probes are muted.
         {
             "source_matchers": [f'alertname="{LOCKED}"'],
             "target_matchers": ['about="front-door"'],

@@ -1,4 +1,4 @@
-"""What is read, from where and how often: the configurations of Prometheus and of the HTTP checks."""
+"""Scrape jobs: the configurations of Prometheus and of the blackbox exporter."""
 
 from __future__ import annotations
 
@@ -32,31 +32,31 @@ PORTS = {
     LOG_COUNTER: 9189,
 }
 HEALTH, FRONT_DOOR = "health", "front-door"
-"""Jobs of the HTTP checks, and the modules that say how each asks."""
+"""Jobs of the HTTP checks, and their modules in the blackbox exporter."""
 RULES = "*.rules.yaml"
 _BACKUPS, _BACKUP_SECONDS = "backup-exporter:9187", 30
 _KUBELET_SECONDS = 15
-"""Containers' rates are over two minutes, and every node tells a lot."""
+"""Rates of containers are over two minutes, and every node has many series."""
 _FIND_SECONDS = 5
 _IDENTITY = "/var/run/secrets/kubernetes.io/serviceaccount"
 
 
 @dataclass(frozen=True, kw_only=True)
 class MonitoredStack:
-    """One stack, as Prometheus sees it."""
+    """What Prometheus monitors of one stack."""
 
     namespace: str
     monitoring: Monitoring
     application: Application
     ingress: Ingress
     backup: Backup | None = None
-    """Backups, which have an exporter."""
+    """Backups have an exporter of their own."""
     rotations: Mapping[str, SecretRotation]
     """Every secret that rotates."""
     maintenance: Maintenance | None = None
-    """What explains why customers cannot get in."""
+    """Explains why customers get no answer."""
     lockdown: Lockdown | None = None
-    """The same, during an attack."""
+    """Explains the same, during an attack."""
     controller: str | None = None
     """Host and port of the rollback controller."""
 
@@ -68,7 +68,7 @@ class MonitoredStack:
 
     @property
     def exporters(self) -> tuple[str, ...]:
-        """What has metrics of something else, beside backups."""
+        """Exporters, except that of backups."""
         return (BLACKBOX, POSTGRES_EXPORTER, REDIS_EXPORTER, *((LOG_COUNTER,) if self.monitoring.logs else ()))
 
     @property
@@ -89,7 +89,7 @@ class MonitoredStack:
 
 
 def select_pods(service: str) -> str:
-    """The Service by whose name every pod's own address is found, whether it is ready or not."""
+    """The headless Service whose DNS name has the address of every pod, ready or not."""
     return f"{service}-metrics"
 
 
@@ -105,7 +105,7 @@ def prometheus(watched: MonitoredStack) -> dict[str, Any]:
         "rule_files": [RULES],
         "alerting": {"alertmanagers": [{"static_configs": [{"targets": [_at(ALERTMANAGER)]}]}]},
         "scrape_configs": [
-            # Every series carries the stack's namespace: that of what nobody else has given one.
+            # Every series gets the stack's namespace, unless it has one.
             {**job, "relabel_configs": [*job.get("relabel_configs", ()), _labelled("namespace", watched.namespace)]}
             for job in _jobs(watched)
         ],
@@ -113,7 +113,7 @@ def prometheus(watched: MonitoredStack) -> dict[str, Any]:
 
 
 def blackbox(watched: MonitoredStack) -> dict[str, Any]:
-    """How the HTTP checks ask."""
+    """Configuration of the HTTP checks."""
     asked = {"preferred_ip_protocol": "ip4", "follow_redirects": True}
     host = urlsplit(watched.ingress.url)
     by_name = {"headers": {"Host": host.netloc}} if watched.monitoring.front_door.address else {}
@@ -168,7 +168,7 @@ def _jobs(watched: MonitoredStack) -> Iterator[dict[str, Any]]:
 
 
 def _kubelet(kubelet: Kubelet, namespace: str) -> Iterator[dict[str, Any]]:
-    """Of all that a node tells, what belongs to this namespace."""
+    """Of a node's metrics, only those of this namespace are kept."""
     at = [f"{address}:{kubelet.port}" for address in kubelet.addresses]
     nodes = _found(kubelet.host, kubelet.port) if kubelet.host else _fixed(*at)
     for job, path, label in (
@@ -199,7 +199,7 @@ def _every(seconds: int) -> dict[str, Any]:
 
 
 def _found(name: str, port: int) -> dict[str, Any]:
-    """Every address that DNS knows by this name: no identity at the API server is needed for that."""
+    """Every address that DNS has for this name: this needs no access to the API server."""
     asked = {"names": [name], "type": "A", "port": port, "refresh_interval": f"{_FIND_SECONDS}s"}
     return {"dns_sd_configs": [asked]}
 

@@ -1,10 +1,11 @@
 """`python -m settings schema` writes the JSON Schema for editors, `python -m settings alerts` writes docs/alerts.md;
-`python -m settings check FILE…` judges stacks."""
+`python -m settings check FILE…` validates stack files."""
 
 from __future__ import annotations
 
 import json
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,9 @@ from settings import (
     Backup,
     Credentials,
     Data,
+    Maintenance,
     Monitoring,
+    Precautions,
     RotationSettings,
     SettingsError,
     load_stack_file,
@@ -40,7 +43,7 @@ def schema_text() -> str:
 
 
 def alerts_text() -> str:
-    """Of production's thresholds. Its file is a template without secrets, so that only what is needed is read."""
+    """docs/alerts.md, with production's thresholds. Only some keys of its stack file are read: it has no secrets."""
     config = yaml.safe_load((_ROOT / "Pulumi.prod.yaml").read_text())["config"]
 
     def read(key: str) -> dict[str, Any]:
@@ -57,9 +60,10 @@ def alerts_text() -> str:
     )
     monitoring = Monitoring.model_validate(read("monitoring"))
     namespace = config["runbook:namespace"]
-    alerts = domains(namespace, monitoring, backup, rotating)
+    # Alerts that exist only in maintenance mode, in a lockdown or with logs link to this page, too.
+    lockdown = Precautions().lockdown("reason", datetime(2026, 1, 1, tzinfo=UTC))
+    alerts = domains(namespace, monitoring, backup, rotating, Maintenance(reason="reason"), lockdown)
     if not monitoring.logs:
-        # Their messages lead to this page, too.
         example = Logs(api_server=(Egress(cidr="10.0.0.1/32", ports=(6443,)),))
         alerts = (*alerts, within(logs(monitoring, example), namespace))
     return page(alerts, monitoring, rollback_budget(monitoring, application))

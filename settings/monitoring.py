@@ -1,6 +1,6 @@
 """Monitoring (HerbisVeritas "Monitoring & Alertes", "Triggers Rollback Automatique"; Runbook de Production §6).
 
-Every threshold stands here once. Alert rules, their tests, routes, dashboards and docs/alerts.md are made from it.
+Every threshold is here once. Alert rules, their tests, routes, dashboards and docs/alerts.md are derived from it.
 """
 
 from __future__ import annotations
@@ -26,60 +26,60 @@ SLACK_SECRET, DEAD_MANS_SWITCH = "SLACK_WEBHOOK_", "DEAD_MANS_SWITCH_URL"
 
 
 class Triggers(Settings):
-    """What takes a release back by itself (HerbisVeritas "Triggers Rollback Automatique")."""
+    """Triggers of the automatic rollback (HerbisVeritas "Triggers Rollback Automatique")."""
 
     error_rate_percent: Percent = 5
     """Answers with status 5xx, in percent of all (ERROR_RATE_CRITICAL.threshold)."""
     error_rate_seconds: Seconds = 120
-    """Seconds it has to last (ERROR_RATE_CRITICAL.duration)."""
+    """Seconds it must last (ERROR_RATE_CRITICAL.duration)."""
     response_milliseconds: Annotated[int, Field(ge=1, le=600_000)] = 3000
-    """Response time in milliseconds (RESPONSE_TIME_CRITICAL.threshold). The histogram of the application needs a
-    bucket that ends here."""
+    """Response time in milliseconds (RESPONSE_TIME_CRITICAL.threshold). The application's histogram needs a
+    bucket with this upper bound."""
     response_seconds: Seconds = 300
-    """Seconds it has to last (RESPONSE_TIME_CRITICAL.duration)."""
+    """Seconds it must last (RESPONSE_TIME_CRITICAL.duration)."""
     response_quantile: Annotated[float, Field(gt=0, lt=1)] = 0.95
-    """Part of the answers that has to be faster. The runbook names none; an average would hide one slow page."""
+    """Part of the answers that must be faster. The runbook names none; an average would hide one slow page."""
     health_failures: Annotated[int, Field(ge=1, le=100)] = 3
     """Failed health checks in a row (HEALTH_CHECK_FAILURE.consecutiveFailures)."""
     sql_injection_attempts: Annotated[int, Field(ge=1, le=10_000)] = 10
     """Requests that try SQL injection, within the window (SECURITY_BREACH.sqlInjectionAttempts)."""
     sql_injection_seconds: Seconds = 300
-    """The window, in seconds. The runbook names none. Five minutes see a tool that tries by hand or slowly, and are
-    too short for the stray attempts of a day to add up."""
+    """The window, in seconds. The runbook names none. Five minutes are long enough for a slow attack, and too
+    short for the stray attempts of a day to add up."""
     rate_seconds: Seconds = 30
-    """Seconds over which a rate is taken before its limit is asked: a few scrapes, so that it follows quickly."""
+    """Seconds over which a rate is computed: a few scrapes, so that it follows quickly."""
     least_requests: Annotated[int, Field(ge=1)] = 10
-    """Requests within the time it has to last: two errors of three requests at night are no broken release."""
+    """Least number of requests while it lasts: two errors of three requests at night are no broken release."""
     data_grace_seconds: Annotated[int, Field(ge=0, le=_HOUR)] = 60
-    """Seconds after the database or Redis was away in which no failure is blamed on the release."""
+    """Seconds after the database or Redis was down in which no failure is blamed on the release."""
 
 
 class Critical(Settings):
-    """The runbook's critical alerts (HerbisVeritas "Alertes Critiques"). Health has the trigger's number."""
+    """The runbook's critical alerts (HerbisVeritas "Alertes Critiques"). Health uses the limit of its trigger."""
 
     error_rate_percent: Percent = 2
     """Answers with status 5xx, in percent of all (HIGH_ERROR_RATE.threshold)."""
     error_rate_seconds: Seconds = 120
-    """Seconds it has to last; the runbook names none: as long as the trigger's."""
+    """Seconds it must last; the runbook names none: as long as the trigger's."""
     payment_failure_percent: Percent = 5
     """Payments that fail, in percent of all (PAYMENT_FAILURES.threshold)."""
     payment_seconds: Seconds = 900
-    """Window of it, in seconds: payments are few, so it is longer than for requests."""
+    """Window in seconds: payments are few, so it is longer than for requests."""
     least_payments: Annotated[int, Field(ge=1)] = 5
-    """Payments within the window: one refused card of two is no spike."""
+    """Least number of payments within the window: one refused card of two is no spike."""
 
 
 class Burn(Settings):
-    """One pair of windows: so much of the error budget within the long one, and still going on in the short one."""
+    """A burn rate: part of the error budget used within the long window, and the same rate within the short one."""
 
     budget_percent: Percent
     """Part of the whole window's error budget, in percent."""
     long_seconds: Annotated[int, Field(ge=300, le=7 * _DAY, examples=[_HOUR])]
-    """In this time."""
+    """Long window, in seconds."""
     short_seconds: Annotated[int, Field(ge=60, le=_DAY, examples=[300])]
-    """And still at the same rate over this time, so that the alert ends soon after the trouble."""
+    """Short window, in seconds, so that the alert ends soon after the errors."""
     page: bool
-    """Whether somebody is called at once; else it can wait for the morning."""
+    """Whether the alert is critical; otherwise it can wait for the morning."""
 
     def _findings(self) -> list[Finding]:
         if self.short_seconds >= self.long_seconds:
@@ -93,7 +93,7 @@ def _burn(budget: float, long: int, short: int, *, page: bool) -> Burn:
 
 
 class Slo(Settings):
-    """The promise to customers, and how fast its error budget may burn (the SRE workbook's windows)."""
+    """Service level objective, and burn rates of its error budget (windows of the SRE workbook)."""
 
     objective_percent: Annotated[float, Field(gt=50, lt=100)] = 99.9
     """Requests that must not fail, in percent."""
@@ -127,43 +127,43 @@ class Slo(Settings):
 
 
 class State(Settings):
-    """Where the engine keeps the stack: a bucket, which a controller in the cluster reaches as operators do. The keys
+    """The bucket with the stack's state, for the controller in the cluster. The keys
     of it are `secrets:STATE_S3_ACCESS_KEY_ID` and `secrets:STATE_S3_SECRET_ACCESS_KEY`, the passphrase of the stack's
     secrets is `secrets:STATE_PASSPHRASE`."""
 
     url: Annotated[str, Field(pattern=r"^s3://[^\s@]+$", examples=["s3://state?region=eu-west-3"])]
     """As in PULUMI_BACKEND_URL, with the server's address as pods reach it."""
     egress: Annotated[tuple[Egress, ...], Field(min_length=1)]
-    """Where the server is, for the network policies."""
+    """Addresses of the server, for the network policies."""
 
 
 class Rollback(Settings):
-    """The rollback nobody has to type, and what it may take at the most."""
+    """Automatic rollback, and its time limit."""
 
     enabled: bool = True
-    """Take a release back when a trigger fires. Without it, triggers only tell."""
+    """Roll a release back when a trigger fires. Without it, triggers only notify."""
     release_window_seconds: Annotated[int, Field(ge=60, le=7 * _DAY)] = _HOUR
-    """Seconds after a release in which failures are blamed on it; later, only people decide."""
+    """Seconds after a release in which failures are blamed on it; later, operators decide."""
     cooldown_seconds: Annotated[int, Field(ge=60, le=_DAY)] = 900
-    """Seconds after one rollback in which no other is begun."""
+    """Seconds after a rollback in which no other begins."""
     limit_seconds: Annotated[int, Field(ge=1, le=3600)] = 90
-    """From trigger to healthy at the most (HerbisVeritas "Rollback Automatique (90 secondes)"), without the rule's own
-    window. A stack whose worst case is above it is refused."""
+    """Longest time from trigger to healthy (HerbisVeritas "Rollback Automatique (90 secondes)"), without the rule's own
+    window. A stack whose worst case exceeds it is refused."""
     startup_seconds: Annotated[float, Field(gt=0, le=600)] = 5
-    """Seconds a pod takes until its startup probe can pass, until the last release has shown how long it takes."""
+    """Seconds until a pod's startup probe passes, while no release has been measured."""
     engine_seconds: Annotated[float, Field(gt=0, le=600)] = 12
-    """Seconds from a call of the controller until the cluster is told of the new pods: reading state and history, the
+    """Seconds from a call of the controller until the new pods are in the cluster: reading state and history, the
     gates, the update up to the services."""
     image: Annotated[ImageRef | None, Field(examples=[f"registry.example.com/controller@{EXAMPLE_DIGEST}"])] = None
-    """Image of the controller that does it (images/controller), by digest. Without it, triggers only tell."""
+    """Image of the rollback controller (images/controller), by digest. Without it, triggers only notify."""
     state: State | None = None
-    """The stack's state, which the controller reads and writes as the operator's command does."""
+    """The stack's state, which the controller reads and writes like the command `runbook`."""
     api_server: tuple[Egress, ...] = ()
-    """Where the cluster's API server is, for the network policies: its own addresses, not the service's."""
+    """Addresses of the cluster's API server, for the network policies: its own, not the Service's."""
     dry_run: bool = False
-    """The controller decides and tells what it would do, and does nothing."""
+    """The controller decides and reports what it would do, and does nothing."""
     resources: Resources = resources("50m", "384Mi", "64Mi", limits=("2", "1Gi", "512Mi"))
-    """CPU, memory and scratch disk of the controller, the engine in it."""
+    """CPU, memory and scratch disk of the controller, which runs the engine."""
 
     def _findings(self) -> list[Finding]:
         here = {"image": self.image, "state": self.state, "apiServer": self.api_server}
@@ -191,20 +191,20 @@ class Slack(Settings):
     webhook is the secret `secrets:SLACK_WEBHOOK_<CHANNEL>`."""
 
     escalation_critical: tuple[str, ...] = ("@tech-lead", "@devops")
-    """Who is called by a critical alert of the channels critical and alerts (HEALTH_CHECK_FAILURE.escalation)."""
+    """Mentions in critical alerts of the channels critical and alerts (HEALTH_CHECK_FAILURE.escalation)."""
     escalation_security: tuple[str, ...] = ("@security-team", "@tech-lead")
-    """Who is called by an alert of the channel security (SECURITY_INCIDENT.escalation)."""
+    """Mentions in critical alerts of the channel security (SECURITY_INCIDENT.escalation)."""
     group_wait_seconds: Annotated[int, Field(ge=0, le=600)] = 10
     """Seconds in which alerts of one subject are gathered into one message."""
     group_interval_seconds: Annotated[int, Field(ge=5, le=_HOUR)] = 60
-    """Seconds until a message about new alerts of a subject that was told before."""
+    """Seconds until a message about further alerts of the same subject."""
     repeat_seconds: Annotated[int, Field(ge=300, le=7 * _DAY)] = 4 * _HOUR
-    """Seconds until an alert that still fires is told again."""
+    """Seconds until an alert that still fires is sent again."""
     egress: tuple[Egress, ...] = ()
-    """Where the webhooks and the dead man's switch are, where that is not among `runbook:network.egress`."""
+    """Addresses of the webhooks and the dead man's switch, if not among `runbook:network.egress`."""
 
     def escalation(self, channel: str) -> tuple[str, ...]:
-        """Who is called by a critical alert of this channel."""
+        """Mentions in critical alerts of this channel."""
         if channel == "security":
             return self.escalation_security
         return self.escalation_critical if channel in ("critical", "alerts") else ()
@@ -216,59 +216,58 @@ class Slack(Settings):
 
 
 class Monitoring(Settings):
-    """What is watched, when somebody is told, and when a release goes back."""
+    """Monitoring: thresholds, notification, and automatic rollback."""
 
     mode: Literal["plain", "operator"] = "plain"
-    """`plain`: a Prometheus and an Alertmanager of this stack's own. `operator`: objects for the Prometheus Operator of
-    the cluster, which brings both. Exporters are this program's in either case."""
+    """`plain`: a Prometheus and an Alertmanager of this stack's own. `operator`: objects for the cluster's Prometheus
+    Operator, which runs both. The exporters belong to the stack in either mode."""
     image: Annotated[ImageRef | None, Field(examples=[f"registry.example.com/monitoring@{EXAMPLE_DIGEST}"])] = None
-    """Image of what watches (images/monitoring), by digest; required."""
+    """Image of servers and exporters (images/monitoring), by digest; required."""
     prometheus: Prometheus = Prometheus()
-    """Where measurements are kept (plain)."""
+    """Prometheus (mode `plain`)."""
     alertmanager: Alertmanager = Alertmanager()
-    """Who tells (plain)."""
+    """Alertmanager (mode `plain`)."""
     operator: Operator | None = None
-    """The cluster's own (operator)."""
+    """The cluster's operator (mode `operator`)."""
     exporter_resources: Resources = resources("10m", "32Mi", "16Mi", limits=("250m", "128Mi", "64Mi"))
     """CPU, memory and scratch disk of each exporter: HTTP checks, PostgreSQL, Redis."""
     front_door: FrontDoor = FrontDoor()
-    """The public address, asked from within the cluster."""
+    """Probe of the public address, from within the cluster."""
     scrape_seconds: Annotated[int, Field(ge=1, le=60)] = 5
-    """Seconds from one reading of the metrics to the next."""
+    """Seconds from one scrape to the next."""
     evaluation_seconds: Annotated[int, Field(ge=1, le=60)] = 5
     """Seconds from one evaluation of the rules to the next."""
     health_seconds: Annotated[int, Field(ge=1, le=60)] = 5
     """Seconds from one health check to the next."""
     health_path: Route = "/api/health"
-    """What is asked (HerbisVeritas "Health Checks Automatiques")."""
+    """Path of the health check (HerbisVeritas "Health Checks Automatiques")."""
     unmeasured: tuple[DnsLabel, ...] = ()
     """Services that have a port and no `/metrics`."""
     uncounted_routes: tuple[Route, ...] = ("/metrics", "/api/live", "/api/ready", "/api/health")
-    """Routes that only machines ask, as the application's histogram names them: they neither hide a customer's errors
-    among many good answers nor are errors themselves. Every probe's path belongs here."""
+    """Routes that only machines request, named as in the application's histogram: they must neither hide customers'
+    errors among many good answers nor count as errors. Include the path of every probe."""
     triggers: Triggers = Triggers()
-    """What takes a release back."""
+    """Triggers of the automatic rollback."""
     critical: Critical = Critical()
     """The runbook's critical alerts."""
     slo: Slo = Slo()
-    """The promise to customers."""
+    """Service level objective."""
     security: Security = Security()
-    """Signs of an attack beside SQL injection."""
+    """Signs of an attack other than SQL injection."""
     logs: Logs | None = None
-    """Which log lines of the application are security events. Without it, only the application's metrics tell."""
+    """Which log lines of the application are security events. Without it, only the application's metrics count."""
     infrastructure: Infrastructure = Infrastructure()
-    """What all of it runs on."""
+    """Containers, volumes, nodes and CronJobs."""
     postgres: Postgres = Postgres()
     """The database."""
     redis: Redis = Redis()
     """Cache and sessions."""
     rollback: Rollback = Rollback()
-    """The rollback nobody has to type."""
+    """Automatic rollback."""
     slack: Slack = Slack()
-    """Who is told, and where."""
+    """Slack channels and mentions."""
     dead_mans_switch: bool = True
-    """An alert that always fires goes to the URL in `secrets:DEAD_MANS_SWITCH_URL`, which tells somebody when it stops
-    coming."""
+    """An alert that always fires goes to the URL in `secrets:DEAD_MANS_SWITCH_URL`, which reports when it stops."""
 
     def _findings(self) -> list[Finding]:
         found: list[Finding] = []
@@ -303,6 +302,6 @@ class Monitoring(Settings):
 
     @property
     def secret_names(self) -> tuple[EnvName, ...]:
-        """The `secrets:*` keys that alerts need, and the controller."""
+        """The `secrets:*` keys that notifications and the controller need."""
         switch = (DEAD_MANS_SWITCH,) if self.dead_mans_switch else ()
         return (*self.slack.secret_names.values(), *switch, *(STATE_SECRETS if self.rollback.controlled else ()))

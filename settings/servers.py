@@ -1,4 +1,4 @@
-"""What watches: where the servers are, how large they are, and who may read them (Runbook de Production §6)."""
+"""Monitoring servers: addresses, sizes and readers (Runbook de Production §6)."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from settings.platform import Egress, Peer
 
 
 class FrontDoor(Settings):
-    """How the shop is asked as customers ask it."""
+    """How the public address is probed."""
 
     address: Annotated[str | None, Field(pattern=r"^https?://[^/]+$", examples=["http://traefik.traefik.svc"])] = None
-    """Where the public host name is asked for, where pods cannot reach its own address; without it, the public URL."""
+    """Address that is probed if pods cannot reach the public one; default: the public URL."""
     path: Annotated[str | None, Field(pattern=r"^/", examples=["/api/live"])] = None
-    """What is asked; without it, the liveness path of the first service that the ingress leads to."""
+    """Path that is probed; default: the liveness path of the first service behind the ingress."""
     egress: tuple[Egress, ...] = ()
-    """Its addresses, where they are neither the ingress controller's nor among `runbook:network.egress`."""
+    """Its addresses, if they are neither the ingress controller's nor among `runbook:network.egress`."""
 
 
 class Source(Settings):
-    """Somebody else's exporter in the cluster."""
+    """An exporter that belongs to the cluster."""
 
     host: Annotated[HostName, Field(examples=["node-exporter.monitoring.svc.cluster.local"])]
-    """Its name in DNS; of a headless Service, every address is read."""
+    """DNS name; of a headless Service, every address is scraped."""
     port: PortNumber
     """Port of its metrics."""
     pods: Peer
@@ -34,19 +34,19 @@ class Source(Settings):
 
 
 class Kubelet(Settings):
-    """Containers and volumes, from every node's kubelet: Prometheus then gets an identity that may read the metrics of
-    nodes, and nothing else of them."""
+    """Containers and volumes, from the kubelet of every node: Prometheus gets a ServiceAccount that may read the
+    metrics of nodes, and nothing else."""
 
     host: Annotated[HostName | None, Field(examples=["kubelet.kube-system.svc.cluster.local"])] = None
-    """Name in DNS that has every node's address: a headless Service, as the Prometheus Operator keeps one."""
+    """DNS name with the address of every node: a headless Service, such as the one of the Prometheus Operator."""
     addresses: Annotated[tuple[str, ...], Field(examples=[["10.20.0.11", "10.20.0.12"]])] = ()
-    """Or the nodes' addresses, where they never change."""
+    """Or the nodes' addresses, if they never change."""
     port: PortNumber = 10250
     """Port of kubelets."""
     egress: Annotated[tuple[Cidr, ...], Field(min_length=1, examples=[["10.20.0.0/16"]])]
     """Addresses of nodes, for the network policies."""
     insecure: bool = False
-    """Kubelets have certificates that the cluster's authority has not signed: theirs are not checked."""
+    """Do not verify certificates: kubelets have some that the cluster's CA has not signed."""
 
     def _findings(self) -> list[Finding]:
         if (self.host is None) == (not self.addresses):
@@ -55,24 +55,24 @@ class Kubelet(Settings):
 
 
 class Prometheus(Settings):
-    """Where measurements are kept."""
+    """Prometheus."""
 
     storage: Bytes = "10Gi"
-    """Size of the volume. What does not fit in nine tenths of it goes, the oldest first."""
+    """Size of the volume. Above nine tenths of it, the oldest data is deleted."""
     storage_class: DnsLabel | None = None
     """Storage class; without it, the cluster's default."""
     retention_days: Annotated[int, Field(ge=1, le=365)] = 31
-    """Days that measurements are kept: the error budget is over 30."""
+    """Days of retention: the error budget covers 30."""
     resources: Resources = resources("100m", "256Mi", "64Mi", limits=("1", "1Gi", "256Mi"))
     """CPU, memory and scratch disk."""
     kubelet: Kubelet | None = None
-    """How containers are watched (`infrastructure.kubelet`)."""
+    """Metrics of containers (`infrastructure.kubelet`)."""
     nodes: Source | None = None
     """node_exporter (`infrastructure.nodes`)."""
     kube_state: Source | None = None
     """kube-state-metrics (`infrastructure.kubeState`)."""
     readers: tuple[Peer, ...] = ()
-    """Who may ask it besides: Grafana."""
+    """Pods that may query it, such as Grafana."""
 
     @property
     def retention_bytes(self) -> int:
@@ -80,7 +80,7 @@ class Prometheus(Settings):
 
 
 class Alertmanager(Settings):
-    """Who tells. Its volume holds silences, and what has been told."""
+    """Alertmanager. Its volume holds silences and the log of notifications."""
 
     storage: Bytes = "256Mi"
     """Size of the volume."""
@@ -91,7 +91,7 @@ class Alertmanager(Settings):
 
 
 class OperatorAlertmanager(Settings):
-    """The operator's Alertmanager: it calls the rollback controller, which asks it whether an alert fires."""
+    """The operator's Alertmanager: it calls the rollback controller, which queries whether an alert fires."""
 
     url: Annotated[
         str, Field(pattern=r"^http://[^/:]+:\d+$", examples=["http://alertmanager-operated.monitoring.svc:9093"])
@@ -108,13 +108,13 @@ class OperatorAlertmanager(Settings):
 
 
 class Operator(Settings):
-    """A Prometheus Operator that is there already."""
+    """A Prometheus Operator that the cluster already has."""
 
     labels: dict[str, str] = {}
-    """Labels by which its Prometheus and Alertmanager choose what they read (often `release: …`)."""
+    """Labels by which its Prometheus and Alertmanager select objects (often `release: …`)."""
     prometheus: Annotated[
         Peer, Field(examples=[{"namespace": "monitoring", "podLabels": {"app.kubernetes.io/name": "prometheus"}}])
     ]
-    """The pods of its Prometheus: they are let in to what they read."""
+    """Pods of its Prometheus: network policies admit them to what they scrape."""
     alertmanager: OperatorAlertmanager | None = None
     """Its Alertmanager; required for the rollback controller."""

@@ -1,6 +1,6 @@
 """Security events in the application's logs (Runbook de Production §6): one pod that reads them and counts.
 
-Of everything in the namespace its identity may list pods and read their logs. It keeps nothing of what it reads.
+Its ServiceAccount may list the namespace's pods and read their logs, nothing else. It stores nothing of what it reads.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from settings.logs import Logs
 _PORT = PORTS[LOG_COUNTER]
 _WAIVED = {
     "checkov.io/skip1": "CKV_K8S_38=It asks the API server for logs, and is known by this token",
-    # Two would count every line twice: an alert says that it is away, and the new one goes on from when it begins.
+    # Two would count every line twice. An alert fires while it is down; a new pod counts from its start.
     "kube-score/ignore": "deployment-replicas,deployment-strategy",
 }
 _READS_LOGS: Sequence[PolicyRuleArgsDict] = (
@@ -37,18 +37,18 @@ _READS_LOGS: Sequence[PolicyRuleArgsDict] = (
 
 @dataclass(frozen=True, kw_only=True)
 class LogCounterArgs:
-    """Whose logs, and what is looked for in them."""
+    """Inputs of the log counter."""
 
     namespace: Input[str]
-    """Where it runs, and what it may look into."""
+    """Its namespace, and that of the pods whose logs it reads."""
     image: Input[str]
     """The project's own image."""
     logs: Logs
-    """Which lines are events, and where the API server is."""
+    """Events, and addresses of the API server."""
 
 
 class LogCounter(pulumi.ComponentResource):
-    """Prometheus reads it as it reads exporters; `components.monitoring.network_policies` lets it."""
+    """Prometheus scrapes it like an exporter; `components.monitoring.network_policies` admits it."""
 
     def __init__(self, name: str, args: LogCounterArgs, opts: ResourceOptions | None = None) -> None:
         super().__init__("runbook:monitoring:LogCounter", name, None, opts)
@@ -86,7 +86,7 @@ class LogCounter(pulumi.ComponentResource):
             spec={
                 "replicas": 1,
                 "revision_history_limit": 2,
-                # Read in turn, an old one and a new one would look like a counter that begins again and again.
+                # Scraped in turn, an old and a new pod would look like a counter that resets repeatedly.
                 "strategy": {"type": "Recreate"},
                 "selector": {"match_labels": here},
                 "template": template(

@@ -1,4 +1,4 @@
-"""Monitoring (HerbisVeritas "Monitoring & Alertes", Runbook de Production §6): what measures, what judges, who is told.
+"""Monitoring (HerbisVeritas "Monitoring & Alertes", Runbook de Production §6): exporters, rules, notification routes.
 
 Nothing waits for it: a release, and above all a rollback, takes as long with it as without.
 """
@@ -53,33 +53,33 @@ from settings.secret import Secret as SecretValue
 _TOKEN = "/etc/controller"  # noqa: S105 (a folder)
 _KNOWN = {"checkov.io/skip1": "CKV_K8S_38=Kubelets tell their metrics only to whom they know"}
 _GRAFANA = {"grafana_dashboard": "1"}
-"""What Grafana's sidecar looks for."""
+"""Label that Grafana's sidecar selects."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class MonitoringArgs:
-    """What is watched, by which limits, and who is told."""
+    """Inputs of the monitoring."""
 
     namespace: Input[str]
-    """Where it runs."""
+    """Its namespace."""
     image: str
-    """Image of what watches."""
+    """Image of the monitoring servers and exporters."""
     watched: MonitoredStack
-    """The stack, and how closely it is watched."""
+    """The stack to monitor, and its settings."""
     network: Network
-    """Openings to the outside."""
+    """Egress to addresses outside the cluster."""
     postgres: BundledPostgres | External
-    """The database, for the way to it."""
+    """The database, for its network policy."""
     redis: BundledRedis | External
-    """The cache, for the way to it."""
+    """The cache, for its network policy."""
     dsns: Mapping[str, SecretValue]
     """`DATABASE_URL` and `REDIS_URL` as services have them."""
     secrets: Mapping[str, SecretValue]
     """The `secrets:*` of the stack, with the webhooks."""
     begins_after: Sequence[pulumi.Resource] = ()
-    """What has to be there before it is missed: a stack's first release is no failed health check."""
+    """Resources that must exist first: a stack's first release must not count as a failed health check."""
     controller: ControllerAddress | None = None
-    """Who takes a release back; without it, alerts only tell."""
+    """The rollback controller; without it, alerts only notify."""
 
 
 class Monitoring(pulumi.ComponentResource):
@@ -146,7 +146,7 @@ class Monitoring(pulumi.ComponentResource):
             Pod(
                 name=REDIS_EXPORTER,
                 port=PORTS[REDIS_EXPORTER],
-                # What services may do suffices, and they may not read the server's configuration.
+                # The rights of services suffice; they cannot read the server's configuration.
                 command=["prometheus-redis-exporter", "-config-command=-"],
                 amounts=amounts,
                 ready="/health",
@@ -155,7 +155,7 @@ class Monitoring(pulumi.ComponentResource):
         )
 
     def _login(self, name: str, of: SecretValue, variables: Mapping[str, Output[str]]) -> Output[str]:
-        """Named by whose login it is: an exporter that reads it once is replaced when it changes."""
+        """Named by the login's identity: an exporter reads it once, and is replaced when it changes."""
         return self._secret(name, content_hash(of.identity), variables)
 
     def _prometheus(self) -> None:
@@ -181,9 +181,9 @@ class Monitoring(pulumi.ComponentResource):
                     "--storage.tsdb.path=/prometheus",
                     f"--storage.tsdb.retention.time={wanted.retention_days}d",
                     f"--storage.tsdb.retention.size={wanted.retention_bytes}B",
-                    # After a restart an alert goes on to wait from where it was.
+                    # After a restart, a pending alert keeps the time it has waited.
                     "--rules.alert.for-grace-period=10s",
-                    # An alert that Alertmanager was not there to hear is told again this soon, and not in a minute.
+                    # If Alertmanager was down, an alert is sent again this soon, not after a minute.
                     "--rules.alert.resend-delay=15s",
                 ],
                 amounts=wanted.resources,
@@ -199,7 +199,7 @@ class Monitoring(pulumi.ComponentResource):
         )
 
     def _reads_nodes(self, identity: ServiceAccount) -> None:
-        """Their metrics: nothing else of them, and nothing of what runs there."""
+        """Permission to read metrics of nodes, and nothing else of them or of their pods."""
         watched, kind = self._args.watched, labels(PROMETHEUS, MONITORING)
         full_name = f"runbook-{watched.namespace}-{PROMETHEUS}"
         role = ClusterRole(
@@ -246,7 +246,7 @@ class Monitoring(pulumi.ComponentResource):
                     "prometheus-alertmanager",
                     "--config.file=/etc/alertmanager/alertmanager.yaml",
                     "--storage.path=/alertmanager",
-                    # One alone has nobody to agree with.
+                    # Single replica: clustering off.
                     "--cluster.listen-address=",
                 ],
                 amounts=wanted.resources,
@@ -285,16 +285,16 @@ class Monitoring(pulumi.ComponentResource):
 
 
 def for_lib_pq(dsn: str, *, tls: bool) -> str:
-    """The DSN without what only the application's own client knows: the server would refuse it as a setting."""
+    """The DSN without parameters of the application's client, which the server would refuse."""
     parts = urlsplit(dsn)
     kept = {key: value for key, value in parse_qsl(parts.query) if key.startswith("ssl")}
     how = kept if tls else {"sslmode": "disable"}
-    # A server that does not answer at all is told as away, and not as an exporter that is.
+    # So that a server that does not answer is reported as down, not its exporter.
     return parts._replace(query=urlencode({**how, "connect_timeout": "3"})).geturl()
 
 
 def _redis_login(dsn: Output[str]) -> Mapping[str, Output[str]]:
-    """Address, user and password each by itself, so that no message about an address shows a password."""
+    """Address, user and password as separate variables, so that no message about an address shows a password."""
 
     def address(text: str) -> str:
         parts = urlsplit(text)

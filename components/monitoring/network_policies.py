@@ -1,4 +1,4 @@
-"""The ways of monitoring through the network policies: from who reads to what is read, and no others."""
+"""Network policies of monitoring: from each server to what it scrapes or calls, and no others."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from monitoring.prometheus import ALERTMANAGER, BLACKBOX, PORTS, POSTGRES_EXPORT
 from settings import Egress, External, Peer
 
 CONTROLLER = "rollback-controller"
-"""Name and part of the rollback controller's pods."""
+"""Name of the rollback controller, and part label of its pods."""
 PROMETHEUS = "prometheus"
 _BACKUP_PORT = 9187
 _Peers = Sequence[Mapping[str, Any]]
@@ -25,7 +25,7 @@ _Peers = Sequence[Mapping[str, Any]]
 
 @dataclass(frozen=True)
 class MonitoringPolicies:
-    """All of them, in one namespace."""
+    """Network policies of monitoring in one namespace."""
 
     parent: pulumi.ComponentResource
     namespace: Input[str]
@@ -33,7 +33,7 @@ class MonitoringPolicies:
     watched: MonitoredStack
 
     def prometheus(self, controller_port: int | None) -> None:
-        """Our own Prometheus reads all of the stack, and hands alerts to Alertmanager."""
+        """The stack's own Prometheus scrapes the whole stack and sends alerts to Alertmanager."""
         reader, kept = _pods(PROMETHEUS), self.watched.monitoring.prometheus
         to: list[tuple[_Peers, Sequence[int]]] = [
             *(([_pods(name)], [PORTS[name]]) for name in self.watched.exporters),
@@ -58,7 +58,7 @@ class MonitoringPolicies:
         self.read_by([reader])
 
     def read_by(self, readers: _Peers) -> None:
-        """Who reads metrics is let in to exporters and services."""
+        """Ingress from readers of metrics to exporters and services."""
         for name in self.watched.exporters:
             self._in(f"allow-into-{name}", _pods(name), [(readers, [PORTS[name]])])
         self._in("allow-metrics-of-services", _services(), [([*readers, _pods(BLACKBOX)], self._service_ports)])
@@ -66,24 +66,24 @@ class MonitoringPolicies:
             self._in("allow-metrics-of-backups", _backups(), [(readers, [_BACKUP_PORT])])
 
     def alertmanager(self, egress: Sequence[Egress], controller_port: int | None) -> None:
-        """Out to Slack and to the dead man's switch; to the controller, inside."""
+        """Egress to Slack, the dead man's switch and the rollback controller."""
         to = [_outside(one) for one in (*egress, *self.watched.monitoring.slack.egress)]
         if controller_port:
             to.append(([_controller()], [controller_port]))
         self._out("allow-alertmanager", _pods(ALERTMANAGER), to)
 
     def http_checks(self, egress: Sequence[Egress], ingress_controller: Peer) -> None:
-        """To the services, and to the front door: the ingress controller's pods, or wherever its address is."""
+        """Egress to the services and to the front door: the ingress controller's pods, or its address."""
         to: list[tuple[_Peers, Sequence[int]]] = [
             ([_services()], self._service_ports),
-            # At which of its ports depends on the cluster.
+            # Its port depends on the cluster.
             ([peer(ingress_controller)], []),
             *(_outside(one) for one in (*egress, *self.watched.monitoring.front_door.egress)),
         ]
         self._out("allow-http-checks", _pods(BLACKBOX), to)
 
     def data(self, postgres: External | object, redis: External | object) -> None:
-        """Each exporter to its server."""
+        """Egress of each exporter to its server."""
         for name, server, port, store in (
             (POSTGRES_EXPORTER, POSTGRES, 5432, postgres),
             (REDIS_EXPORTER, REDIS, 6379, redis),

@@ -1,4 +1,4 @@
-"""The same monitoring for a cluster that has the Prometheus Operator: it reads these objects, and runs the servers."""
+"""Monitoring on a cluster with the Prometheus Operator, which reads these objects and runs the servers."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def register_operator_objects(
         chosen.make("PodMonitor", service.name, {"selector": here, "podMetricsEndpoints": [endpoint]})
     for name in watched.exporters:
         here = {"matchLabels": selector(name, MONITORING)}
-        # Its label `pod` is the pod whose log it counts, and not its own.
+        # Its label `pod` is the pod whose log it counts, not its own pod.
         own = {"honorLabels": True} if name == LOG_COUNTER else {}
         chosen.make("ServiceMonitor", name, {"selector": here, "endpoints": [{"port": "http", **every, **own}]})
     if watched.backup:
@@ -72,7 +72,7 @@ def register_operator_objects(
 
 
 class _Chosen:
-    """Objects with the labels by which the operator's servers choose."""
+    """Objects with the labels that the operator's servers select."""
 
     def __init__(self, ground: Placement, watched: MonitoredStack) -> None:
         self._ground = ground
@@ -91,7 +91,7 @@ class _Chosen:
 
 
 def alertmanager_config(config: Mapping[str, Any], webhooks: Any, token: Any = None) -> dict[str, Any]:
-    """Alertmanager's own configuration in the operator's words: what is secret is a reference to a Secret.
+    """Alertmanager's own configuration in the operator's schema: secrets are references to a Secret.
 
     `webhooks` has the URLs, `token` what the rollback controller asks for.
     """

@@ -1,4 +1,4 @@
-"""The pods that watch: servers that keep something, exporters that keep nothing, and how each is found."""
+"""Pods of monitoring: servers with a volume, exporters without one, and their Services."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ from components.base.pods import APPLICATION_UID, container, register_service_ac
 from settings import Resources
 
 MONITORING = "monitoring"
-"""The part that all of them play."""
+"""Part label of all of them."""
 _ALONE = {
-    # While it is away nothing is lost for good, and an alert, or the dead man's switch, says that it is away.
+    # While it is down no data is lost for good, and an alert or the dead man's switch reports it.
     "kube-score/ignore": "deployment-replicas",
 }
 _LOGIN_IN_ENVIRONMENT = {"checkov.io/skip1": "CKV_K8S_35=The exporters take their logins from the environment alone"}
@@ -36,30 +36,30 @@ WAIT = pulumi.CustomTimeouts(create="5m", update="5m")
 
 @dataclass(frozen=True, kw_only=True)
 class Pod:
-    """One program that watches."""
+    """One monitoring program."""
 
     name: str
     port: int
     command: Sequence[Input[str]]
     amounts: Resources
     ready: str
-    """Path that says whether it can do its work."""
+    """Path of the readiness probe."""
     alive: str | None = None
-    """Path that says whether it runs; without it, that it takes connections says so."""
+    """Path of the liveness probe; without it, a TCP connection."""
     login: Input[str] | None = None
-    """Secret with the variables of its login."""
+    """Secret with its credentials as variables."""
     volumes: Mapping[str, Mapping[str, Any]] | None = None
-    """What is mounted, by path."""
+    """Mounted volumes by path."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ControllerAddress:
-    """Where the rollback controller is told of alerts."""
+    """The rollback controller's webhook."""
 
     url: str
-    """URL of its webhook."""
+    """Its URL."""
     token_secret_name: Input[str]
-    """Secret with the token that it asks for, under `token`."""
+    """Secret with the token that it requires, under `token`."""
 
     @property
     def address(self) -> str:
@@ -73,7 +73,7 @@ class ControllerAddress:
 
 @dataclass(frozen=True, kw_only=True)
 class Placement:
-    """What all of them have in common."""
+    """Inputs that all of them share."""
 
     namespace: Input[str]
     image: Input[str]
@@ -81,7 +81,7 @@ class Placement:
 
 
 def register_exporter(ground: Placement, pod: Pod) -> Deployment:
-    """It keeps nothing: another may take its place before it goes."""
+    """A Deployment without state: the new pod starts before the old one stops."""
     here = selector(pod.name, MONITORING)
     deployment = Deployment(
         pod.name,
@@ -115,7 +115,7 @@ def register_server(
     annotations: Mapping[str, str] | None = None,
     **more: Any,
 ) -> StatefulSet:
-    """It keeps what it was told, on a volume that outlives it."""
+    """A StatefulSet whose volume outlives its pod."""
     here = selector(pod.name, MONITORING)
     service = _register_address(ground, pod.name, pod.port, here)
     claim: PersistentVolumeClaimSpecArgsDict = {
@@ -130,7 +130,7 @@ def register_server(
         spec={
             "service_name": pod.name,
             "replicas": 1,
-            # One that does not start is replaced by the next update; in order, that would wait for it for ever.
+            # So that an update replaces a pod that does not start; in order, it would wait for that pod forever.
             "pod_management_policy": "Parallel",
             "selector": {"match_labels": here},
             "template": _template(ground, pod, identity, kept_at=kept_at, **more),
@@ -148,7 +148,7 @@ def register_account(ground: Placement, name: str) -> ServiceAccount:
 def register_service(
     ground: Placement, name: str, port: int, pods: Mapping[str, str], *, after: pulumi.Resource
 ) -> Service:
-    """The name by which it is found, once there are pods."""
+    """The Service; created after its pods."""
     return Service(
         f"{name}-service",
         metadata=metadata(name, ground.namespace, labels(name, MONITORING), SKIP_AWAIT),
@@ -162,14 +162,14 @@ def register_service(
 
 
 def register_headless_service(ground: Placement, name: str, port: int, pods: Mapping[str, str]) -> Service:
-    """A name that has every pod's own address: also of those that are not ready, and of those that are leaving."""
+    """A headless Service with the address of every pod, also of those not ready or terminating."""
     return _register_address(ground, name, port, pods, publish_not_ready_addresses=True)
 
 
 def _register_address(
     ground: Placement, name: str, port: int, pods: Mapping[str, str], *, publish_not_ready_addresses: bool = False
 ) -> Service:
-    """A name for the pods themselves. Nothing waits for it to have any."""
+    """A headless Service. Nothing waits for its endpoints."""
     return Service(
         f"{name}-service",
         metadata=metadata(name, ground.namespace, labels(name, MONITORING), SKIP_AWAIT),
@@ -187,7 +187,7 @@ def _register_address(
 def register_files(
     ground: Placement, name: str, content: Mapping[str, str], kind: Mapping[str, str] | None = None
 ) -> str:
-    """Name of an immutable ConfigMap: with other content it is another, and whoever mounts it is replaced."""
+    """Name of an immutable ConfigMap: other content has another name, and pods that mount it are replaced."""
     full_name = f"{name}-{content_hash(content)}"
     ConfigMap(
         full_name,
@@ -227,7 +227,7 @@ def _container(ground: Placement, pod: Pod, mounts: Sequence[Any]) -> ContainerA
         command=pod.command,  # type: ignore[arg-type]
         mounts=mounts,
         ports=[{"name": "http", "container_port": pod.port, "protocol": "TCP"}],
-        # A server first reads what it has kept.
+        # A server reads its stored data first.
         startup_probe={**ready, "period_seconds": 1, "failure_threshold": 300},
         readiness_probe={**ready, "period_seconds": 5},
         liveness_probe={**alive, "timeout_seconds": 5, "period_seconds": 20, "failure_threshold": 6},

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from monitoring.alerts.promtool_cases import Case, steady, stepwise
-from monitoring.alerts.rule import Alert, Domain
-from monitoring.alerts.threshold_alert import above
+from monitoring.alerts.promtool_cases import Boundary, Case, steady, stepwise
+from monitoring.alerts.rule import COUNT, Alert, Channel, Domain, Severity
 from settings.monitoring import Monitoring
 
 EVERY, _STEP, _DAY = 60, 60, 86_400
@@ -17,24 +16,28 @@ def certificates(monitoring: Monitoring) -> Domain:
     limits = monitoring.infrastructure
     expiry = 'probe_ssl_earliest_cert_expiry{job="front-door"}'
 
-    def ends(name: str, days: int, severity: Any, channel: Any) -> Alert:
+    def ends(name: str, days: int, severity: Severity, channel: Channel) -> Alert:
         until = days * _DAY + 30 * _STEP
-        return above(
-            name,
-            f"min({expiry} - time()) / {_DAY} < {days}",
-            lasting=0,
-            since=31 * _STEP,
+        return Alert(
+            name=name,
+            measure=f"min({expiry} - time()) / {_DAY}",
+            operator="<",
+            limit=days,
             severity=severity,
-            summary=f"the certificate of the public address ends within {days} days",
+            summary=f"the certificate of the public address expires within {days} days",
             about="certificate",
             channel=channel,
             chapter="Runbook de Production §1: certificats TLS",
-            missing="`MetricsMissing`; where the front door has no TLS there is no certificate to watch",
+            missing="`MetricsMissing`; without TLS at the front door it does not fire",
             advice="the issuer's log (cert-manager: `kubectl describe certificate`)",
-            beyond={expiry: steady(until)},
-            within={expiry: steady(until + 5 * _STEP)},
-            value=('{{ $value | printf "%.0f" }} days', f"{days} days"),
-            step=_STEP,
+            value=f"{COUNT} days",
+            boundary=Boundary(
+                beyond={expiry: steady(until)},
+                within={expiry: steady(until + 5 * _STEP)},
+                step=_STEP,
+                since=31 * _STEP,
+                value=f"{days} days",
+            ),
         )
 
     return Domain(
@@ -51,10 +54,9 @@ def certificates(monitoring: Monitoring) -> Domain:
 def workloads(monitoring: Monitoring) -> Domain:
     limits = monitoring.infrastructure
     common: dict[str, Any] = {
-        "missing": "no CronJob at all, or no kube-state-metrics: `MetricsMissing`",
-        "chapter": "Runbook de Production §2, HerbisVeritas crontabs: what runs by schedule has to run",
+        "missing": "without a CronJob or kube-state-metrics: `MetricsMissing`",
+        "chapter": "Runbook de Production §2, HerbisVeritas crontabs: scheduled tasks must run",
         "channel": "alerts",
-        "step": _STEP,
     }
     owner = 'kube_job_owner{job_name="backup-1",owner_kind="CronJob",owner_name="backup"}'
     failed = {
@@ -69,7 +71,7 @@ def workloads(monitoring: Monitoring) -> Domain:
     restarts = 'kube_pod_container_status_restarts_total{pod="backend-1",container="backend"}'
     # Of each CronJob, when the newest Job that failed was started.
     failures = (
-        "max by (cronjob) (label_replace(kube_job_status_start_time * on (job_name) group_left (owner_name) "
+        "max by (cronjob) (label_replace(kube_job_status_start_time{} * on (job_name) group_left (owner_name) "
         'kube_job_owner{owner_kind="CronJob"} and on (job_name) kube_job_failed{condition="true"} == 1, '
         '"cronjob", "$1", "owner_name", "(.+)"))'
     )
@@ -78,19 +80,21 @@ def workloads(monitoring: Monitoring) -> Domain:
         title="CronJobs and pods",
         every=EVERY,
         alerts=(
-            above(
-                "CronJobFailed",
-                f"{failures} unless on (cronjob) {failures} < on (cronjob) "
-                "max by (cronjob) (kube_cronjob_status_last_successful_time)",
-                lasting=0,
+            Alert(
+                name="CronJobFailed",
+                measure=f"{failures} unless on (cronjob) {failures} < on (cronjob) "
+                "max by (cronjob) (kube_cronjob_status_last_successful_time{})",
                 severity="warning",
                 summary="CronJob {{ $labels.cronjob }} has failed, and has not succeeded since",
                 about="cronjob-failed",
                 advice="`kubectl logs` of its newest Job",
-                beyond=failed | {succeeded: steady(999)},
-                within=failed | {succeeded: steady(1001)},
-                labels=_BACKUP,
-                also=(
+                boundary=Boundary(
+                    beyond=failed | {succeeded: steady(999)},
+                    within=failed | {succeeded: steady(1001)},
+                    step=_STEP,
+                    labels=_BACKUP,
+                ),
+                more=(
                     Case(
                         title="it has never succeeded",
                         series=failed,
@@ -107,22 +111,26 @@ def workloads(monitoring: Monitoring) -> Domain:
                 ),
                 **common,
             ),
-            above(
-                "CronJobMissed",
-                f"time() - max by (cronjob) (kube_cronjob_next_schedule_time) > {grace} "
-                "and on (cronjob) max by (cronjob) (kube_cronjob_spec_suspend) == 0",
-                lasting=0,
-                since=late,
+            Alert(
+                name="CronJobMissed",
+                measure="time() - max by (cronjob) (kube_cronjob_next_schedule_time{})",
+                operator=">",
+                limit=grace,
+                after="and on (cronjob) max by (cronjob) (kube_cronjob_spec_suspend{}) == 0",
                 severity="critical",
                 summary=f"CronJob {{{{ $labels.cronjob }}}} should have started more than {grace} s ago, and has not",
                 about="cronjob-missed",
-                advice="its events (`kubectl describe cronjob`): quota, or the one before still runs",
-                beyond={next_: steady(late - grace - 1), running: steady(0)},
-                within={next_: steady(late - grace + 4 * _STEP), running: steady(0)},
-                labels=_BACKUP,
-                also=(
+                advice="its events (`kubectl describe cronjob`): a quota, or the previous Job still runs",
+                boundary=Boundary(
+                    beyond={next_: steady(late - grace - 1), running: steady(0)},
+                    within={next_: steady(late - grace + 4 * _STEP), running: steady(0)},
+                    step=_STEP,
+                    since=late,
+                    labels=_BACKUP,
+                ),
+                more=(
                     Case(
-                        title="a suspended one misses nothing",
+                        title="a suspended CronJob misses nothing",
                         series={next_: steady(0), running: steady(1)},
                         checks=((late, False),),
                         step=_STEP,
@@ -130,20 +138,25 @@ def workloads(monitoring: Monitoring) -> Domain:
                 ),
                 **common,
             ),
-            above(
-                "PodRestarts",
-                f"sum by (pod, container) (increase(kube_pod_container_status_restarts_total[1h])) > {limits.restarts}",
-                lasting=0,
-                since=7200,
+            Alert(
+                name="PodRestarts",
+                measure="sum by (pod, container) (increase(kube_pod_container_status_restarts_total{}[1h]))",
+                operator=">",
+                limit=limits.restarts,
                 severity="warning",
-                summary=f"{{{{ $labels.pod }}}} ({{{{ $labels.container }}}}) was started again more than "
+                summary=f"{{{{ $labels.pod }}}} ({{{{ $labels.container }}}}) was restarted more than "
                 f"{limits.restarts} times within an hour",
                 about="restarts",
-                advice="`kubectl logs --previous`; the last release?",
-                beyond={restarts: stepwise((2, 80), (3 + limits.restarts, 100))},
-                within={restarts: stepwise((2, 80), (2 + limits.restarts, 100))},
-                labels={"pod": "backend-1", "container": "backend"},
-                value=('{{ $value | printf "%.0f" }}', str(limits.restarts + 1)),
+                advice="`kubectl logs --previous`; did it begin with the last release (`runbook history`)?",
+                value=COUNT,
+                boundary=Boundary(
+                    beyond={restarts: stepwise((2, 80), (3 + limits.restarts, 100))},
+                    within={restarts: stepwise((2, 80), (2 + limits.restarts, 100))},
+                    step=_STEP,
+                    since=7200,
+                    labels={"pod": "backend-1", "container": "backend"},
+                    value=str(limits.restarts + 1),
+                ),
                 **common,
             ),
         ),

@@ -1,4 +1,4 @@
-"""Security events in PromQL: as the application counts them or, where it counts none of the kind, as its log says."""
+"""Security events in PromQL: counted by the application or, where it has no such metric, in its log."""
 
 from __future__ import annotations
 
@@ -7,23 +7,23 @@ from settings.monitoring import Monitoring
 
 
 def happened(monitoring: Monitoring, counter: str, event: str, span: int) -> str:
-    """How often within so many seconds, on all pods together. Nothing counts twice: where there is the application's
-    own number, it is the only one."""
+    """Events within the window, on all pods together. Nothing counts twice: where the application has a metric, the log
+    does not count."""
     own = f"sum({exactly(counter, span)})"
-    return f"({own} or sum({exactly(_logged(event), span)}))" if _looked_for(monitoring, event) else own
+    return f"({own} or sum({exactly(_logged(event), span)}))" if _counts_logs(monitoring, event) else own
 
 
 def exactly(counter: str, span: int) -> str:
-    """How much a counter went up. increase() estimates, and makes more of few events on a young pod than there were;
-    where a container was started again within the window, its estimate is the best there is."""
+    """How much a counter rose. increase() extrapolates, and overstates few events on a young pod;
+    where a container restarted within the window, its estimate is the best available."""
     window = f"{counter}[{span}s]"
     gone_up = f"max_over_time({window}) - min_over_time({window}) and resets({window}) == 0"
     return f"({gone_up}) or increase({window})"
 
 
 def logged_cases(monitoring: Monitoring, counter: str, event: str, limit: int) -> tuple[Case, ...]:
-    """The log alone, and beside it the application's own number; `counter` is one of its series."""
-    if not _looked_for(monitoring, event):
+    """The log alone, and together with the application's metric; `counter` is one of its series."""
+    if not _counts_logs(monitoring, event):
         return ()
     step, first = monitoring.scrape_seconds, limit // 2
     other = next(name for name in ("sql_injection", "refused_login") if name != event)
@@ -33,7 +33,7 @@ def logged_cases(monitoring: Monitoring, counter: str, event: str, limit: int) -
 
     return (
         Case(
-            title="so many in the logs of two pods, of an application without a metric",
+            title="the limit in the logs of two pods, of an application without a metric",
             series=logged(first, "a") | logged(limit - first, "b") | logged(7 * limit, "b", other),
             checks=((4 * step, False), (5 * step, True)),
             step=step,
@@ -46,14 +46,14 @@ def logged_cases(monitoring: Monitoring, counter: str, event: str, limit: int) -
             step=step,
         ),
         Case(
-            title="so many in the logs and in the metric: told once",
+            title="the limit in the logs and in the metric: counted once",
             series={counter: stepwise((0, 5), (limit, 1000)), **logged(limit, "a")},
             checks=((4 * step, False), (5 * step, True)),
             step=step,
             value=str(limit),
         ),
         Case(
-            title="one fewer in the metric, and the same in the logs: nothing is added up",
+            title="one fewer in the metric, and the same in the logs: no sum",
             series={counter: stepwise((0, 5), (limit - 1, 1000)), **logged(limit - 1, "a")},
             checks=((4 * step, False), (6 * step, False)),
             step=step,
@@ -65,5 +65,5 @@ def _logged(event: str) -> str:
     return f'runbook_log_events_total{{event="{event}"}}'
 
 
-def _looked_for(monitoring: Monitoring, event: str) -> bool:
+def _counts_logs(monitoring: Monitoring, event: str) -> bool:
     return monitoring.logs is not None and event in monitoring.logs.events

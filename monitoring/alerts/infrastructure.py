@@ -8,32 +8,28 @@ from __future__ import annotations
 from math import ceil
 from typing import Any
 
-from monitoring.alerts.promtool_cases import Case, rising, steady, stepwise
-from monitoring.alerts.rule import Alert, Domain
-from monitoring.alerts.threshold_alert import above
+from monitoring.alerts.promtool_cases import Boundary, Case, rising, steady, stepwise
+from monitoring.alerts.rule import PERCENT, Alert, Domain
 from settings.monitoring import Monitoring
 
 _CHAPTER = "Runbook de Production §6: métriques infra (CPU, RAM, I/O)"
 EVERY, _STEP = 30, 60
 _ONE = 'pod="backend-1",container="backend"'
 _LABELS = {"pod": "backend-1", "container": "backend"}
-_PERCENT = '{{ $value | printf "%.1f" }} %'
+_CLAIM = {"persistentvolumeclaim": "data-postgres-0"}
+_NO_USAGE = "some storage reports no usage: watch such volumes where they are"
 
 
 def containers(monitoring: Monitoring) -> Domain:
     limits = monitoring.infrastructure
     cpu, throttled, memory = limits.cpu_percent, limits.throttled_percent, limits.memory_percent
     common: dict[str, Any] = {
-        "lasting": limits.lasting_seconds,
-        "since": _STEP,
-        "severity": "warning",
+        "operator": ">",
         "chapter": _CHAPTER,
-        "step": _STEP,
-        "labels": _LABELS,
-        "missing": "a container without a limit has no part of it; no container at all: `MetricsMissing`",
+        "missing": "a container without a limit has no percentage; without containers: `MetricsMissing`",
     }
     used, quota = f"container_cpu_usage_seconds_total{{{_ONE}}}", f"container_spec_cpu_quota{{{_ONE}}}"
-    period = {f"container_spec_cpu_period{{{_ONE}}}": steady(100_000)}
+    limited = {quota: steady(100_000), f"container_spec_cpu_period{{{_ONE}}}": steady(100_000)}
     slowed, periods = (f"container_cpu_cfs_{kind}_total{{{_ONE}}}" for kind in ("throttled_periods", "periods"))
     working, most = f"container_memory_working_set_bytes{{{_ONE}}}", f"container_spec_memory_limit_bytes{{{_ONE}}}"
     by = "sum by (pod, container)"
@@ -43,73 +39,102 @@ def containers(monitoring: Monitoring) -> Domain:
         title="Containers and volumes",
         every=EVERY,
         alerts=(
-            above(
-                "ContainerCpu",
-                f"100 * {by} (rate(container_cpu_usage_seconds_total{mine}[2m])) / "
-                f"({by} (container_spec_cpu_quota{mine}) / {by} (container_spec_cpu_period{mine})) > {cpu:g}",
-                summary=f"{{{{ $labels.pod }}}} ({{{{ $labels.container }}}}) uses more than {cpu:g} % of its CPU",
+            Alert(
+                name="ContainerCpu",
+                measure=f"100 * {by} (rate(container_cpu_usage_seconds_total{mine}[2m])) / "
+                f"({by} (container_spec_cpu_quota{mine}) / {by} (container_spec_cpu_period{mine}))",
+                limit=cpu,
+                lasting=limits.lasting_seconds,
+                severity="warning",
+                summary=f"{{{{ $labels.pod }}}} ({{{{ $labels.container }}}}) uses over {cpu:g} % of its CPU limit",
                 about="cpu",
                 channel="performance",
-                advice="more replicas or a higher limit; the overview shows whether a release began it",
-                beyond={used: rising(0.6 * cpu + 0.06), quota: steady(100_000), **period},
-                within={used: rising(0.6 * cpu - 0.06), quota: steady(100_000), **period},
-                value=(_PERCENT, f"{cpu + 0.1:.1f} %"),
-                **{**common, "since": 2 * _STEP},
-            ),
-            above(
-                "ContainerThrottled",
-                f"100 * {by} (rate(container_cpu_cfs_throttled_periods_total{mine}[2m])) / "
-                f"{by} (rate(container_cpu_cfs_periods_total{mine}[2m])) > {throttled:g}",
-                summary=f"{{{{ $labels.pod }}}} ({{{{ $labels.container }}}}) is throttled {throttled:g} % of the time",
-                about="throttling",
-                channel="performance",
-                advice="a higher CPU limit; answers get slow long before CPU is at 100 %",
-                beyond={slowed: rising(6 * throttled + 6), periods: rising(600)},
-                within={slowed: rising(6 * throttled), periods: rising(600)},
-                value=(_PERCENT, f"{throttled + 1:.1f} %"),
+                advice="add replicas or raise the limit; the dashboard `Release overview` shows if a release caused it",
+                value=PERCENT,
+                boundary=Boundary(
+                    beyond={used: rising(0.6 * cpu + 0.06), **limited},
+                    within={used: rising(0.6 * cpu - 0.06), **limited},
+                    step=_STEP,
+                    since=2 * _STEP,
+                    labels=_LABELS,
+                    value=f"{cpu + 0.1:.1f} %",
+                ),
                 **common,
             ),
-            above(
-                "ContainerMemory",
-                f"100 * {by} (container_memory_working_set_bytes{mine}) / "
-                f"{by} (container_spec_memory_limit_bytes{mine} > 0) > {memory:g}",
-                summary=f"{{{{ $labels.pod }}}} ({{{{ $labels.container }}}}) is above {memory:g} % of its memory",
+            Alert(
+                name="ContainerThrottled",
+                measure=f"100 * {by} (rate(container_cpu_cfs_throttled_periods_total{mine}[2m])) / "
+                f"{by} (rate(container_cpu_cfs_periods_total{mine}[2m]))",
+                limit=throttled,
+                lasting=limits.lasting_seconds,
+                severity="warning",
+                summary="{{ $labels.pod }} ({{ $labels.container }}) is throttled in more than "
+                f"{throttled:g} % of its CPU periods",
+                about="throttling",
+                channel="performance",
+                advice="raise the CPU limit; answers get slow long before CPU is at 100 %",
+                value=PERCENT,
+                boundary=Boundary(
+                    beyond={slowed: rising(6 * throttled + 6), periods: rising(600)},
+                    within={slowed: rising(6 * throttled), periods: rising(600)},
+                    step=_STEP,
+                    since=_STEP,
+                    labels=_LABELS,
+                    value=f"{throttled + 1:.1f} %",
+                ),
+                **common,
+            ),
+            Alert(
+                name="ContainerMemory",
+                measure=f"100 * {by} (container_memory_working_set_bytes{mine}) / "
+                f"{by} (container_spec_memory_limit_bytes{mine} > 0)",
+                limit=memory,
+                lasting=limits.lasting_seconds,
+                severity="warning",
+                summary="{{ $labels.pod }} ({{ $labels.container }}) uses more than "
+                f"{memory:g} % of its memory limit",
                 about="memory",
                 channel="alerts",
-                advice="at 100 % it is ended (OOMKilled): a higher limit, or a leak since the last release?",
-                beyond={working: steady(10 * memory + 1), most: steady(1000)},
-                within={working: steady(10 * memory), most: steady(1000)},
-                value=(_PERCENT, f"{memory + 0.1:.1f} %"),
-                **{**common, "since": 0},
+                advice="at 100 % it is killed (OOMKilled): raise the limit, or find a leak since the last release",
+                value=PERCENT,
+                boundary=Boundary(
+                    beyond={working: steady(10 * memory + 1), most: steady(1000)},
+                    within={working: steady(10 * memory), most: steady(1000)},
+                    step=_STEP,
+                    labels=_LABELS,
+                    value=f"{memory + 0.1:.1f} %",
+                ),
+                **common,
             ),
-            above(
-                "ContainerOutOfMemory",
-                f"sum by (pod, container) (increase(container_oom_events_total{mine}[10m])) > 0",
-                summary="{{ $labels.pod }} ({{ $labels.container }}) was ended for want of memory",
+            Alert(
+                name="ContainerOutOfMemory",
+                measure=f"sum by (pod, container) (increase(container_oom_events_total{mine}[10m]))",
+                severity="critical",
+                summary="{{ $labels.pod }} ({{ $labels.container }}) was killed: it reached its memory limit",
                 about="memory",
                 channel="alerts",
-                advice="a higher limit, or a leak since the last release?",
-                beyond={f"container_oom_events_total{{{_ONE}}}": stepwise((0, 12), (1, 100))},
-                within={f"container_oom_events_total{{{_ONE}}}": steady(1)},
-                **{**common, "lasting": 0, "since": 900, "severity": "critical"},
+                advice="raise the limit, or find a leak since the last release",
+                boundary=Boundary(
+                    beyond={f"container_oom_events_total{{{_ONE}}}": stepwise((0, 12), (1, 100))},
+                    within={f"container_oom_events_total{{{_ONE}}}": steady(1)},
+                    step=_STEP,
+                    since=900,
+                    labels=_LABELS,
+                ),
+                **common,
             ),
-            _volume_fills(monitoring),
+            _fills(
+                "VolumeFills",
+                "kubelet_volume_stats_available_bytes{}",
+                'kubelet_volume_stats_available_bytes{persistentvolumeclaim="data-postgres-0"}',
+                monitoring,
+                what="volume {{ $labels.persistentvolumeclaim }}",
+                about="disk",
+                labels=_CLAIM,
+                missing=_NO_USAGE,
+            ),
             _volume_full(monitoring),
         ),
-    )
-
-
-def _volume_fills(monitoring: Monitoring) -> Alert:
-    limits = monitoring.infrastructure
-    return _fills(
-        "VolumeFills",
-        "kubelet_volume_stats_available_bytes",
-        'kubelet_volume_stats_available_bytes{persistentvolumeclaim="data-postgres-0"}',
-        monitoring,
-        what="volume {{ $labels.persistentvolumeclaim }}",
-        labels={"persistentvolumeclaim": "data-postgres-0"},
-        missing="not every storage tells how full it is: where it does not, watch it there",
-        lasting=limits.lasting_seconds,
     )
 
 
@@ -117,111 +142,142 @@ def _volume_full(monitoring: Monitoring) -> Alert:
     limit = monitoring.infrastructure.disk_percent
     claim = '{persistentvolumeclaim="data-postgres-0"}'
     free, size = f"kubelet_volume_stats_available_bytes{claim}", f"kubelet_volume_stats_capacity_bytes{claim}"
-    return above(
-        "VolumeFull",
-        "100 - 100 * min by (persistentvolumeclaim) (kubelet_volume_stats_available_bytes / "
-        f"kubelet_volume_stats_capacity_bytes) > {limit:g}",
+    return Alert(
+        name="VolumeFull",
+        measure="100 - 100 * min by (persistentvolumeclaim) (kubelet_volume_stats_available_bytes{} / "
+        "kubelet_volume_stats_capacity_bytes{})",
+        operator=">",
+        limit=limit,
         lasting=60,
         severity="critical",
         summary=f"volume {{{{ $labels.persistentvolumeclaim }}}} is more than {limit:g} % full",
         about="disk",
         channel="critical",
         chapter=_CHAPTER,
-        missing="not every storage tells how full it is: where it does not, watch it there",
-        advice="make the volume larger (`storage` in the stack file), or find what fills it",
-        beyond={free: steady(1000 - 10 * limit - 1), size: steady(1000)},
-        within={free: steady(1000 - 10 * limit), size: steady(1000)},
-        labels={"persistentvolumeclaim": "data-postgres-0"},
-        value=(_PERCENT, f"{limit + 0.1:.1f} %"),
-        step=_STEP,
+        missing=_NO_USAGE,
+        advice="enlarge the volume (`storage` in the stack file), or find what fills it",
+        value=PERCENT,
+        boundary=Boundary(
+            beyond={free: steady(1000 - 10 * limit - 1), size: steady(1000)},
+            within={free: steady(1000 - 10 * limit), size: steady(1000)},
+            step=_STEP,
+            labels=_CLAIM,
+            value=f"{limit + 0.1:.1f} %",
+        ),
     )
 
 
 def nodes(monitoring: Monitoring) -> Domain:
     limits = monitoring.infrastructure
-    cpu, memory, io = limits.cpu_percent, limits.memory_percent, limits.io_percent
+    cpu, memory, io, disk = limits.cpu_percent, limits.memory_percent, limits.io_percent, limits.disk_percent
     common: dict[str, Any] = {
+        "operator": ">",
         "lasting": limits.lasting_seconds,
-        "severity": "warning",
         "chapter": _CHAPTER,
-        "step": _STEP,
-        "missing": "no node at all: `MetricsMissing`",
-        "value": (_PERCENT, ""),
+        "missing": "without nodes: `MetricsMissing`",
+        "value": PERCENT,
     }
     one = {"instance": "node-1"}
-    filesystem = 'node_filesystem_%s_bytes{instance="node-1",mountpoint="/",fstype="ext4"}'
+    idle = 'node_cpu_seconds_total{instance="node-1",mode="idle"}'
+    busy = 'node_disk_io_time_seconds_total{instance="node-1",device="sda"}'
+    free, size = (
+        f'node_filesystem_{of}_bytes{{instance="node-1",mountpoint="/",fstype="ext4"}}' for of in ("avail", "size")
+    )
     here = {"instance": "node-1", "mountpoint": "/"}
     real = '{fstype!~"tmpfs|overlay|squashfs|ramfs"}'
-    free = f"node_filesystem_avail_bytes{real} / node_filesystem_size_bytes{real}"
     total = 'node_memory_MemTotal_bytes{instance="node-1"}'
     available = 'node_memory_MemAvailable_bytes{instance="node-1"}'
     return Domain(
         name="nodes",
         title="Nodes",
         every=EVERY,
+        shared=True,
         alerts=(
-            above(
-                "NodeCpu",
-                f'100 - 100 * avg by (instance) (rate(node_cpu_seconds_total{{mode="idle"}}[2m])) > {cpu:g}',
+            Alert(
+                name="NodeCpu",
+                measure='100 - 100 * avg by (instance) (rate(node_cpu_seconds_total{mode="idle"}[2m]))',
+                limit=cpu,
+                severity="warning",
                 summary=f"node {{{{ $labels.instance }}}} uses more than {cpu:g} % of its CPU",
                 about="node-cpu",
                 channel="performance",
-                advice="what runs there; another node, or fewer requests for CPU",
-                beyond={'node_cpu_seconds_total{instance="node-1",mode="idle"}': rising(60 - 0.6 * (cpu + 1))},
-                within={'node_cpu_seconds_total{instance="node-1",mode="idle"}': rising(60 - 0.6 * (cpu - 1))},
-                **common | {"labels": one, "since": _STEP, "value": (_PERCENT, f"{cpu + 1:.1f} %")},
+                advice="find what runs there; add a node, or lower CPU requests",
+                boundary=Boundary(
+                    beyond={idle: rising(60 - 0.6 * (cpu + 1))},
+                    within={idle: rising(60 - 0.6 * (cpu - 1))},
+                    step=_STEP,
+                    since=_STEP,
+                    labels=one,
+                    value=f"{cpu + 1:.1f} %",
+                ),
+                **common,
             ),
-            above(
-                "NodeMemory",
-                f"100 - 100 * node_memory_MemAvailable_bytes / node_memory_MemTotal_bytes > {memory:g}",
+            Alert(
+                name="NodeMemory",
+                measure="100 - 100 * node_memory_MemAvailable_bytes / node_memory_MemTotal_bytes",
+                limit=memory,
+                severity="warning",
                 summary=f"node {{{{ $labels.instance }}}} uses more than {memory:g} % of its memory",
                 about="node-memory",
                 channel="alerts",
-                advice="what runs there; soon pods are evicted",
-                beyond={available: steady(1000 - 10 * memory - 1), total: steady(1000)},
-                within={available: steady(1000 - 10 * memory), total: steady(1000)},
-                **common | {"labels": one, "value": (_PERCENT, f"{memory + 0.1:.1f} %")},
+                advice="find what runs there: when memory is full, pods are evicted",
+                boundary=Boundary(
+                    beyond={available: steady(1000 - 10 * memory - 1), total: steady(1000)},
+                    within={available: steady(1000 - 10 * memory), total: steady(1000)},
+                    step=_STEP,
+                    labels=one,
+                    value=f"{memory + 0.1:.1f} %",
+                ),
+                **common,
             ),
-            above(
-                "NodeIo",
-                f"100 * max by (instance, device) (rate(node_disk_io_time_seconds_total[2m])) > {io:g}",
-                summary=f"disk {{{{ $labels.device }}}} of node {{{{ $labels.instance }}}} is busy for {io:g} %",
+            Alert(
+                name="NodeIo",
+                measure="100 * max by (instance, device) (rate(node_disk_io_time_seconds_total[2m]))",
+                limit=io,
+                severity="warning",
+                summary="disk {{ $labels.device }} of node {{ $labels.instance }} is busy for more than "
+                f"{io:g} % of the time",
                 about="node-io",
                 channel="performance",
-                advice="a backup or a restore test may be the reason; else who writes (iotop)",
-                beyond={'node_disk_io_time_seconds_total{instance="node-1",device="sda"}': rising(0.6 * (io + 1))},
-                within={'node_disk_io_time_seconds_total{instance="node-1",device="sda"}': rising(0.6 * (io - 1))},
-                **common
-                | {"labels": one | {"device": "sda"}, "since": 2 * _STEP, "value": (_PERCENT, f"{io + 1:.1f} %")},
+                advice="a backup or a restore test may be the cause; otherwise iotop shows what writes",
+                boundary=Boundary(
+                    beyond={busy: rising(0.6 * (io + 1))},
+                    within={busy: rising(0.6 * (io - 1))},
+                    step=_STEP,
+                    since=2 * _STEP,
+                    labels=one | {"device": "sda"},
+                    value=f"{io + 1:.1f} %",
+                ),
+                **common,
             ),
-            above(
-                "NodeDiskFull",
-                f"100 - 100 * min by (instance, mountpoint) ({free}) > {limits.disk_percent:g}",
-                summary=f"{{{{ $labels.mountpoint }}}} of node {{{{ $labels.instance }}}} is more than "
-                f"{limits.disk_percent:g} % full",
+            Alert(
+                name="NodeDiskFull",
+                measure="100 - 100 * min by (instance, mountpoint) "
+                f"(node_filesystem_avail_bytes{real} / node_filesystem_size_bytes{real})",
+                limit=disk,
+                severity="critical",
+                summary=f"{{{{ $labels.mountpoint }}}} of node {{{{ $labels.instance }}}} is more than {disk:g} % full",
                 about="node-disk",
                 channel="critical",
-                advice="images and logs; soon pods are evicted",
-                beyond={
-                    filesystem % "avail": steady(1000 - 10 * limits.disk_percent - 1),
-                    filesystem % "size": steady(1000),
-                },
-                within={
-                    filesystem % "avail": steady(1000 - 10 * limits.disk_percent),
-                    filesystem % "size": steady(1000),
-                },
-                **common
-                | {"severity": "critical", "labels": here, "value": (_PERCENT, f"{limits.disk_percent + 0.1:.1f} %")},
+                advice="remove unused images and logs: when the disk is full, pods are evicted",
+                boundary=Boundary(
+                    beyond={free: steady(1000 - 10 * disk - 1), size: steady(1000)},
+                    within={free: steady(1000 - 10 * disk), size: steady(1000)},
+                    step=_STEP,
+                    labels=here,
+                    value=f"{disk + 0.1:.1f} %",
+                ),
+                **common,
             ),
             _fills(
                 "NodeDiskFills",
                 f"node_filesystem_avail_bytes{real}",
-                filesystem % "avail",
+                free,
                 monitoring,
                 what="{{ $labels.mountpoint }} of node {{ $labels.instance }}",
+                about="node-disk",
                 labels=here,
-                missing="no node at all: `MetricsMissing`",
-                lasting=limits.lasting_seconds,
+                missing="without nodes: `MetricsMissing`",
             ),
         ),
     )
@@ -234,12 +290,13 @@ def _fills(
     monitoring: Monitoring,
     *,
     what: str,
+    about: str,
     labels: dict[str, str],
     missing: str,
-    lasting: int,
 ) -> Alert:
-    """A line through the last hours, drawn on: below 0 at its end?"""
+    """Whether the trend of the last hours reaches 0 free bytes within the limit."""
     limits = monitoring.infrastructure
+    lasting = limits.lasting_seconds
     span, ahead = int(limits.disk_trend_hours * 3600), int(limits.disk_full_hours * 3600)
     step = max(_STEP, span // 60 // _STEP * _STEP)
     since = ceil(span / step) * step
@@ -247,23 +304,26 @@ def _fills(
     def full_at(second: int) -> str:
         return f"1e9-{1e9 * step / second:.12g}x1000"
 
-    return above(
-        name,
-        f"min by ({', '.join(labels)}) (predict_linear({metric}[{span}s], {ahead})) < 0",
+    return Alert(
+        name=name,
+        measure=f"min by ({', '.join(labels)}) (predict_linear({metric}[{span}s], {ahead}))",
+        operator="<",
         lasting=lasting,
-        since=since,
         severity="warning",
-        summary=f"{what} is full within {limits.disk_full_hours:g} h if it goes on like that",
-        about="disk" if name == "VolumeFills" else "node-disk",
+        summary=f"{what} will be full within {limits.disk_full_hours:g} h at the present rate",
+        about=about,
         channel="alerts",
         chapter=_CHAPTER,
         missing=missing,
-        advice="find what fills it; make it larger before it is",
-        beyond={series: full_at(since + ahead - step // 2)},
-        within={series: full_at(since + ahead + ceil(lasting / step) * step + 5 * step)},
-        labels=labels,
-        step=step,
-        also=(
+        advice="find what fills it, or enlarge it before it is full",
+        boundary=Boundary(
+            beyond={series: full_at(since + ahead - step // 2)},
+            within={series: full_at(since + ahead + ceil(lasting / step) * step + 5 * step)},
+            step=step,
+            since=since,
+            labels=labels,
+        ),
+        more=(
             Case(title="it does not fill", series={series: steady(1)}, checks=((since + lasting, False),), step=step),
         ),
     )

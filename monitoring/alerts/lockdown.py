@@ -1,57 +1,58 @@
-"""A lockdown explains a front door that is closed; when it is over, CronJobs still wait for somebody."""
+"""A lockdown explains failing probes of the front door; after its end, CronJobs stay suspended until it is unlocked."""
 
 from __future__ import annotations
 
-from datetime import timedelta
-
 from monitoring.alerts.promtool_cases import Case
-from monitoring.alerts.rule import Alert, seconds
+from monitoring.alerts.rule import Alert
 from settings.lockdown import Lockdown
 
 LOCKED, LOCK_OVER = "Lockdown", "LockdownOver"
 _CHAPTER = 'HerbisVeritas "Emergency Commands": security:lockdown'
-_GRACE = timedelta(minutes=5)
-"""In which the rollback controller, or whoever is there, unlocks."""
+_GRACE = 300
+"""Seconds in which the rollback controller or an operator unlocks."""
 
 
 def locked(lockdown: Lockdown) -> tuple[Alert, Alert]:
     end = int(lockdown.until.timestamp())
     known = "a clock: it needs no metrics"
+    over = end + _GRACE
     return (
         Alert(
-            LOCKED,
-            f"vector(time()) < {end}",
-            timedelta(),
-            "info",
-            # The reason is somebody's text, and may look like a template.
-            f"locked down ({lockdown.reason.replace('{{', '{ {')}): a front door that is closed is not told",
+            name=LOCKED,
+            measure="vector(time())",
+            operator="<",
+            limit=end,
+            severity="info",
+            # The reason is an operator's text, and may look like a template.
+            summary=f"locked down ({lockdown.reason.replace('{{', '{ {')}): alerts on the front door are muted",
             about="lockdown",
             channel="security",
             chapter=_CHAPTER,
             missing=known,
             advice="`runbook security status`; `runbook security unlock` when the attack is over",
             on_absence=True,
-            cases=(_around(end, before=True),),
+            more=(_around(end, before=True),),
         ),
         Alert(
-            LOCK_OVER,
-            f"vector(time()) >= {end + int(_GRACE.total_seconds())}",
-            timedelta(),
-            "warning",
-            f"the lockdown ended more than {seconds(_GRACE)} ago, and CronJobs do not start yet: backups neither",
+            name=LOCK_OVER,
+            measure="vector(time())",
+            operator=">=",
+            limit=over,
+            severity="warning",
+            summary=f"the lockdown ended more than {_GRACE} s ago, and CronJobs are still suspended: no backups",
             about="lockdown",
             channel="alerts",
             chapter=_CHAPTER,
             missing=known,
             advice="`runbook security unlock`",
             on_absence=True,
-            cases=(_around(end + int(_GRACE.total_seconds()), before=False),),
+            more=(_around(over, before=False),),
         ),
     )
 
 
 def _around(moment: int, *, before: bool) -> Case:
-    """Just before a moment and just after; however long ago clocks began."""
+    """Just before a moment and just after it."""
     step = max(30, moment // 100)
     last = (moment - 1) // step * step
     return Case(title="by the clock", series={}, checks=((last, before), (last + step, not before)), step=step)

@@ -1,15 +1,14 @@
-"""Whether the application's log is read at all: a counter that reads nothing sees no attack."""
+"""Whether the application's log is read: a counter that reads nothing counts no attack."""
 
 from __future__ import annotations
 
-from monitoring.alerts.promtool_cases import Case, rising, steady, stepwise
+from monitoring.alerts.promtool_cases import Boundary, Case, rising, steady, stepwise
 from monitoring.alerts.rule import Alert, Domain
-from monitoring.alerts.threshold_alert import above
 from settings.logs import Logs
 from settings.monitoring import Monitoring
 
 _CHAPTER = "Runbook de Production §6: winston logs"
-_AWAY = "the log counter itself away: `MetricsMissing`"
+_DOWN = "without the log counter: `MetricsMissing`"
 _STEP = 30
 
 
@@ -25,51 +24,56 @@ def logs(monitoring: Monitoring, read: Logs) -> Domain:
 
 def _blind(monitoring: Monitoring) -> Alert:
     up = "runbook_log_watch_up"
-    return above(
-        "LogCounterBlind",
-        f"{up} == 0",
+    return Alert(
+        name="LogCounterBlind",
+        measure=f"{up}{{}} == 0",
         lasting=monitoring.infrastructure.target_seconds,
-        since=_STEP,
         severity="critical",
-        summary="the log counter cannot ask the API server which pods there are: attacks told only by logs go unseen",
+        summary="the log counter cannot list the pods at the API server: attacks that only logs show are not detected",
         about="logs",
         channel="security",
         chapter=_CHAPTER,
-        missing=_AWAY,
-        advice="the log of `deployment/log-counter` says what the API server answered: its address in "
-        "`monitoring.logs.apiServer`, the Role `log-counter`",
-        beyond={up: stepwise((1, 1), (0, 1000))},
-        within={up: stepwise((1, 1), (0, 1), (1, 1000))},
-        step=_STEP,
+        missing=_DOWN,
+        advice="`kubectl logs deployment/log-counter` shows the API server's answer; check `monitoring.logs.apiServer` "
+        "and the Role `log-counter`",
+        boundary=Boundary(
+            beyond={up: stepwise((1, 1), (0, 1000))},
+            within={up: stepwise((1, 1), (0, 1), (1, 1000))},
+            step=_STEP,
+            since=_STEP,
+        ),
     )
 
 
 def _unread(monitoring: Monitoring, read: Logs) -> Alert:
     lasting, limit = monitoring.infrastructure.target_seconds, read.silent_seconds
     at = "runbook_log_read_timestamp_seconds"
-    silent = {f'{at}{{pod="a"}}': steady(0), f'{at}{{pod="b"}}': rising(_STEP)}
     # promtool's clock begins at 0, and so do these pods.
     since = (limit // _STEP + 1) * _STEP
-    return above(
-        "LogsUnread",
-        f"time() - {at} > {limit}",
+    return Alert(
+        name="LogsUnread",
+        measure=f"time() - {at}{{}}",
+        operator=">",
+        limit=limit,
         lasting=lasting,
-        since=since,
         severity="critical",
-        summary=f"{{{{ $labels.pod }}}} serves, and no line of its log was read for {limit} s: attacks go unseen",
+        summary=f"{{{{ $labels.pod }}}} serves, but its log was not read for {limit} s: attacks are not detected",
         about="logs",
         channel="security",
         chapter=_CHAPTER,
-        missing=f"a pod that does not serve is not waited for; {_AWAY}; nobody knows the pods: `LogCounterBlind`",
-        advice="`kubectl logs`: does it log at all, as JSON on standard output, at which level? "
-        "`monitoring.logs.silentSeconds` says how long it may be silent",
-        beyond=silent,
-        within={f'{at}{{pod="a"}}': f"0+0x{limit // _STEP} {since}+{_STEP}x1000"},
-        labels={"pod": "a"},
-        step=_STEP,
-        also=(
+        missing=f"a pod that does not serve is ignored; {_DOWN}; if the pods cannot be listed: `LogCounterBlind`",
+        advice="`kubectl logs` of the pod: does it write JSON to standard output, at which level? "
+        "`monitoring.logs.silentSeconds` is the longest silence allowed",
+        boundary=Boundary(
+            beyond={f'{at}{{pod="a"}}': steady(0), f'{at}{{pod="b"}}': rising(_STEP)},
+            within={f'{at}{{pod="a"}}': f"0+0x{limit // _STEP} {since}+{_STEP}x1000"},
+            step=_STEP,
+            since=since,
+            labels={"pod": "a"},
+        ),
+        more=(
             Case(
-                title="a pod that is gone is not missed",
+                title="a deleted pod is ignored",
                 series={f'{at}{{pod="a"}}': f"0+0x{since // _STEP} stale"},
                 checks=((since + lasting, False), (since + 10 * lasting, False)),
                 step=_STEP,

@@ -1,24 +1,33 @@
 """The runbook's rollback triggers (HerbisVeritas "Triggers Rollback Automatique").
 
-Where the metrics tell which release it is, its labels `release` and `git` are the alert's. None of the three that
-take a release back fires while the database or Redis is away, nor shortly after, nor while nobody can say whether they
-are: an older release would not bring them back.
+Where the metrics have the labels `release` and `git`, the alert has them too. None of the three alerts that roll a
+release back fires while the database or Redis is down, shortly after, or while their state is unknown: an older release
+would not repair them.
 """
 
 from __future__ import annotations
 
-from datetime import timedelta
 from math import ceil
+from typing import Literal, TypedDict
 
 from monitoring.alerts.events import happened, logged_cases
-from monitoring.alerts.promtool_cases import Case, fires, never, rising, steady, stepwise
-from monitoring.alerts.requests import ACCUSED, BAD, counted, enough_requests, error_cases, error_percent, requests
-from monitoring.alerts.rule import Alert, Domain, seconds
+from monitoring.alerts.promtool_cases import Boundary, Case, fires, rising, steady, stepwise
+from monitoring.alerts.requests import (
+    ACCUSED,
+    BAD,
+    counted,
+    enough_requests,
+    error_boundary,
+    error_percent,
+    requests,
+    too_few_requests,
+)
+from monitoring.alerts.rule import COUNT, PERCENT, Alert, Domain
 from settings.logs import SQL_INJECTION
 from settings.monitoring import Monitoring
 
 _CHAPTER = 'HerbisVeritas "Triggers Rollback Automatique"'
-_CONTROLLER = "see what the controller did (`runbook history`); if nothing, `runbook rollback`"
+_CONTROLLER = "`runbook history` shows what the rollback controller did; if it did nothing: `runbook rollback`"
 _UP = {"pg_up": steady(1), "redis_up": steady(1)}
 
 
@@ -38,21 +47,25 @@ def _errors(monitoring: Monitoring) -> Alert:
         monitoring.scrape_seconds,
     )
     return Alert(
-        "RollbackErrorRate",
-        f"{error_percent(monitoring)} > {limit:g} {enough_requests(monitoring, lasting)} {_not_the_data(monitoring)}",
-        timedelta(seconds=lasting),
-        "critical",
-        f"more than {limit:g} % of the answers of release {{{{ $labels.release }}}} are errors",
+        name="RollbackErrorRate",
+        measure=error_percent(monitoring),
+        operator=">",
+        limit=limit,
+        after=f"{enough_requests(monitoring, lasting)} {_not_the_data(monitoring)}",
+        lasting=lasting,
+        severity="critical",
+        summary=f"more than {limit:g} % of the answers of release {{{{ $labels.release }}}} are errors",
         about="errors",
         channel="critical",
         chapter=f"{_CHAPTER}: ERROR_RATE_CRITICAL",
-        missing="no requests are no errors; no metrics at all: `MetricsMissing`; no pod: `RollbackHealth`",
+        missing="without requests it does not fire; without metrics: `MetricsMissing`; without a pod: `RollbackHealth`",
         advice=_CONTROLLER,
-        value='{{ $value | printf "%.1f" }} %',
+        value=PERCENT,
         action="rollback",
         quiet=True,
-        cases=(
-            *error_cases(monitoring, limit, lasting),
+        boundary=error_boundary(monitoring, limit),
+        more=(
+            too_few_requests(monitoring, lasting),
             *_blameless(monitoring, requests(BAD, good=500, bad=500), lasting, step, ACCUSED, "50.0 %"),
         ),
     )
@@ -61,41 +74,35 @@ def _errors(monitoring: Monitoring) -> Alert:
 def _response(monitoring: Monitoring) -> Alert:
     triggers, step = monitoring.triggers, monitoring.scrape_seconds
     limit, quantile, lasting = triggers.response_milliseconds, triggers.response_quantile, triggers.response_seconds
-    buckets = f"http_request_duration_seconds_bucket{counted(monitoring)}[{seconds(triggers.rate_seconds)}]"
+    buckets = f"http_request_duration_seconds_bucket{counted(monitoring)}[{triggers.rate_seconds}s]"
     slow = _durations(monitoring, quantile - 0.01)
-    told = f"{limit * (1 + 0.01 / (1.01 - quantile)):.0f} ms"
+    shown = f"{limit * (1 + 0.01 / (1.01 - quantile)):.0f} ms"
     return Alert(
-        "RollbackResponseTime",
-        f"1000 * histogram_quantile({quantile:g}, sum by (release, git, le) (rate({buckets}))) > {limit} "
-        f"{enough_requests(monitoring, lasting)} {_not_the_data(monitoring)}",
-        timedelta(seconds=lasting),
-        "critical",
-        f"more than {100 * (1 - quantile):g} % of release {{{{ $labels.release }}}}'s answers take over {limit} ms",
+        name="RollbackResponseTime",
+        measure=f"1000 * histogram_quantile({quantile:g}, sum by (release, git, le) (rate({buckets})))",
+        operator=">",
+        limit=limit,
+        after=f"{enough_requests(monitoring, lasting)} {_not_the_data(monitoring)}",
+        lasting=lasting,
+        severity="critical",
+        summary=f"over {100 * (1 - quantile):g} % of release {{{{ $labels.release }}}}'s answers take over {limit} ms",
         about="response",
         channel="critical",
         chapter=f"{_CHAPTER}: RESPONSE_TIME_CRITICAL",
-        missing="no requests are not slow; no metrics at all: `MetricsMissing`; no answers at all: `RollbackHealth`",
+        missing="without requests it does not fire; no metrics: `MetricsMissing`; no answers: `RollbackHealth`",
         advice=_CONTROLLER,
         value='{{ $value | printf "%.0f" }} ms',
         action="rollback",
         quiet=True,
-        cases=(
-            Case(
-                title="just more slow answers than the quantile allows",
-                series=_UP | slow,
-                checks=fires(lasting, since=step, step=step),
-                step=step,
-                labels=ACCUSED,
-                value=told,
-            ),
-            Case(
-                title="as many slow answers as the quantile allows",
-                series=_UP | _durations(monitoring, quantile),
-                checks=never(lasting, since=step, step=step),
-                step=step,
-            ),
-            *_blameless(monitoring, slow, lasting, step, ACCUSED, told),
+        boundary=Boundary(
+            beyond=_UP | slow,
+            within=_UP | _durations(monitoring, quantile),
+            step=step,
+            since=step,
+            labels=ACCUSED,
+            value=shown,
         ),
+        more=(*_blameless(monitoring, slow, lasting, step, ACCUSED, shown),),
     )
 
 
@@ -118,19 +125,18 @@ def _health(monitoring: Monitoring) -> Alert:
     series = {'probe_success{job="health"}': stepwise((1, 5), (0, 1000))}
     down = 5 * step
     return Alert(
-        "RollbackHealth",
-        f"{failed_health(monitoring, failures)} {_not_the_data(monitoring)}",
-        timedelta(),
-        "critical",
-        f"{failures} health checks in a row have failed",
+        **failed_health(monitoring, _not_the_data(monitoring)),
+        name="RollbackHealth",
+        severity="critical",
+        summary=f"{failures} health checks in a row have failed",
         about="health",
         channel="critical",
         chapter=f"{_CHAPTER}: HEALTH_CHECK_FAILURE",
-        missing="fewer checks than that are no failure: `MetricsMissing` tells that nobody checks",
+        missing="with fewer checks it does not fire; without checks: `MetricsMissing`",
         advice=_CONTROLLER,
         action="rollback",
         quiet=True,
-        cases=(
+        more=(
             Case(
                 title="so many failures in a row, and one fewer",
                 series=_UP | series,
@@ -154,16 +160,27 @@ def _health(monitoring: Monitoring) -> Alert:
     )
 
 
-def failed_health(monitoring: Monitoring, failures: int) -> str:
-    """So many failures within the window, and no success among as many readings: a check that waits for its timeout
-    is read late, so that no window holds exactly so many at every moment."""
-    every = monitoring.health_seconds
+def failed_health(monitoring: Monitoring, after: str = "") -> _Failed:
+    """The limit of failures within the window, and no success among as many checks: a check that waits for its timeout
+    is read late, so no window contains exactly that many at every moment."""
+    failures, every = monitoring.triggers.health_failures, monitoring.health_seconds
     checks, span = 'probe_success{job="health"}', f"{(failures + 1) * every}s"
     last_success = f"max_over_time((timestamp({checks}) * {checks})[{span}:1s])"
-    return (
-        f"max(count_over_time({checks}[{span}]) - sum_over_time({checks}[{span}]) >= {failures} "
-        f"unless timestamp({checks}) - {last_success} < {(failures - 0.5) * every:g})"
-    )
+    return {
+        "before": "max(",
+        "measure": f"count_over_time({checks}[{span}]) - sum_over_time({checks}[{span}])",
+        "operator": ">=",
+        "limit": failures,
+        "after": f"unless timestamp({checks}) - {last_success} < {(failures - 0.5) * every:g}) {after}".rstrip(),
+    }
+
+
+class _Failed(TypedDict):
+    before: str
+    measure: str
+    operator: Literal[">="]
+    limit: float
+    after: str
 
 
 def _attack(monitoring: Monitoring) -> Alert:
@@ -176,19 +193,21 @@ def _attack(monitoring: Monitoring) -> Alert:
     metric = 'shop_suspicious_requests_total{kind="sql_injection",instance="%s"}'
     half, rest = attempts // 2, attempts - attempts // 2
     return Alert(
-        "SqlInjection",
-        f"{happened(monitoring, counter, SQL_INJECTION, span)} >= {attempts}",
-        timedelta(),
-        "critical",
-        f"{attempts} requests or more tried SQL injection within {span} s",
+        name="SqlInjection",
+        measure=happened(monitoring, counter, SQL_INJECTION, span),
+        operator=">=",
+        limit=attempts,
+        severity="critical",
+        summary=f"{attempts} requests or more tried SQL injection within {span} s",
         about="attack",
         channel="security",
         chapter=f'{_CHAPTER}: SECURITY_BREACH; "Alertes Critiques": SECURITY_INCIDENT',
-        missing="nothing was counted; no metrics at all: `MetricsMissing`",
-        advice="the controller locks down by itself; see from where (`runbook logs`), then `runbook security unlock`",
-        value='{{ $value | printf "%.0f" }}',
+        missing="without counted events it does not fire; without metrics: `MetricsMissing`",
+        advice="the rollback controller locks down automatically (`runbook security status`); find the source with "
+        "`kubectl logs`, then `runbook security unlock`",
+        value=COUNT,
         action="lockdown",
-        cases=(
+        more=(
             Case(
                 title="so many attempts, on two pods",
                 series={metric % "a": stepwise((0, 5), (half, 1000)), metric % "b": stepwise((3, 5), (3 + rest, 1000))},
@@ -203,7 +222,7 @@ def _attack(monitoring: Monitoring) -> Alert:
                 step=step,
             ),
             Case(
-                title="so many attempts, on a container that was started again between them",
+                title="so many attempts, and a restart of the container between them",
                 series={metric % "a": stepwise((0, 5), (half, 5), (0, 5), (rest, 1000))},
                 checks=((14 * step, False), (16 * step, True)),
                 step=step,
@@ -215,14 +234,14 @@ def _attack(monitoring: Monitoring) -> Alert:
 
 
 def _not_the_data(monitoring: Monitoring) -> str:
-    # Readings come in no order: one failed reading within the grace is enough.
-    span = seconds(monitoring.triggers.data_grace_seconds + 2 * monitoring.scrape_seconds)
-    # Of a server that swallows every packet its exporter says nothing at all. The third failed check comes later.
-    silence = seconds(2 * monitoring.scrape_seconds)
-    away = " or ".join(
-        f"min_over_time({up}[{span}]) == 0 or absent_over_time({up}[{silence}])" for up in ("pg_up", "redis_up")
+    # Scrapes have no order: one failed scrape within the grace period is enough.
+    span = f"{monitoring.triggers.data_grace_seconds + 2 * monitoring.scrape_seconds}s"
+    # If a server drops every packet, its exporter reports nothing. The third failed check comes later.
+    silence = f"{2 * monitoring.scrape_seconds}s"
+    down = " or ".join(
+        f"min_over_time({up}[{span}]) == 0 or absent_over_time({up}[{silence}])" for up in ("pg_up{}", "redis_up{}")
     )
-    return f"unless on () ({away})"
+    return f"unless on () ({down})"
 
 
 def _blameless(
@@ -234,14 +253,14 @@ def _blameless(
     value: str,
     step: int | None = None,
 ) -> tuple[Case, ...]:
-    """The same failures while a data service is away, and once it has been back for a while."""
+    """The same failures while a data service is down, and some time after it is up again."""
     step = step or monitoring.scrape_seconds
     back = ceil((since + lasting) / step + 10) * step
     settled = back - step + monitoring.triggers.data_grace_seconds + 2 * monitoring.scrape_seconds
     services = (("the database", "pg_up"), ("Redis", "redis_up"))
     away = (
         Case(
-            title=f"{name} was away: not blamed on the release until it has been back for a while",
+            title=f"{name} was down: the release is not blamed until the grace period has passed",
             series=series | _UP | {metric: stepwise((0, back // step), (1, 1000))},
             checks=((back, False), *fires(lasting, since=(settled // step + 1) * step, step=step)),
             step=step,
@@ -252,7 +271,7 @@ def _blameless(
     )
     unknown = (
         Case(
-            title=f"nobody can say whether {name} is there: not blamed on the release until somebody can",
+            title=f"the state of {name} is unknown: the release is not blamed",
             series=series | _UP | {metric: f"_x{back // step} {steady(1)}"},
             checks=((back - step, False), *fires(lasting, since=back, step=step)),
             step=step,

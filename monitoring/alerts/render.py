@@ -1,4 +1,4 @@
-"""What Prometheus and promtool are given of the alerts."""
+"""Rule files of Prometheus, test files of promtool, and the object of the Prometheus Operator."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _LABEL = re.compile(r"\{\{ \$labels\.(\w+) \}\}")
 
 
 def as_yaml(content: Mapping[str, Any]) -> str:
-    """A file as Prometheus and Alertmanager read it: their YAML takes no JSON escapes of 🚨."""
+    """A file for Prometheus and Alertmanager, whose YAML parser rejects JSON escapes of 🚨."""
     return yaml.safe_dump(dict(content), sort_keys=False, allow_unicode=True, width=10_000)
 
 
@@ -38,8 +38,8 @@ def rule_files(domains: Iterable[Domain], namespace: str) -> dict[str, dict[str,
 
 
 def promtool_files(domains: Iterable[Domain], namespace: str) -> dict[str, dict[str, Any]]:
-    """What `promtool test rules` runs, by file name; beside the rule files. One file for each step: promtool evaluates
-    all tests of a file equally often."""
+    """Files for `promtool test rules`, next to the rule files. One for each step: promtool evaluates all tests of
+    a file at the same interval."""
     found: dict[str, dict[str, Any]] = {}
     for domain in domains:
         cases = sorted(((case.step, alert, case) for alert in domain.alerts for case in alert.cases), key=_step)
@@ -86,7 +86,7 @@ def _filled(template: str, labels: Mapping[str, str]) -> str:
 
 
 def prometheus_rule(domains: Iterable[Domain], namespace: str, labels: Mapping[str, str]) -> dict[str, Any]:
-    """The same for a cluster with the Prometheus Operator, whose labels choose what it reads."""
+    """The same rules for a cluster with the Prometheus Operator, which selects them by these labels."""
     return {
         "apiVersion": "monitoring.coreos.com/v1",
         "kind": "PrometheusRule",

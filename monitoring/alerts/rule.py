@@ -1,76 +1,113 @@
-"""What an alert is, beyond its expression: who is told, what its absence of data means, and the cases that prove it."""
+"""An alert: what it measures, its limit, its message and route, and the cases that promtool tests it with."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
 from typing import Any, Literal
 
-from monitoring.alerts.promtool_cases import Case
-from settings.backup_alerts import AlertRule
+from monitoring.alerts.promtool_cases import Boundary, Case
 
 Channel = Literal["critical", "alerts", "security", "business", "performance"]
 Action = Literal["rollback", "lockdown"]
+Severity = Literal["critical", "warning", "info", "none"]
+"""`info` requires no action; `none` is for machines."""
 
-_METRIC = re.compile(
-    r'"[^"]*"'  # what is quoted is no series
-    r"|(?<![\w:])((?:http_request|shop|runbook|pg|redis|probe|container|kubelet|kube)_\w+|slo:[\w:]+|up(?=\{))(\{)?"
+PERCENT, COUNT, SECONDS = (
+    '{{ $value | printf "%.1f" }} %',
+    '{{ $value | printf "%.0f" }}',
+    '{{ $value | printf "%.0f" }} s',
 )
+"""Templates of values in messages."""
+
+_SELECTOR = re.compile(r'"[^"]*"|([\w:]+\{)(\}?)')
 
 
 def scoped(promql: str, namespace: str) -> str:
-    """Every series of a stack narrowed to its namespace: one Prometheus may watch several stacks.
-
-    Nodes, and Prometheus itself, belong to nobody: their series are left as they are.
-    """
+    """The query with every series that is written with braces (`pg_up{}`) limited to one namespace: one Prometheus may
+    monitor several stacks. Series of Prometheus itself are written without braces, and stay as they are."""
 
     def narrowed(found: re.Match[str]) -> str:
-        return f'{found[1]}{{namespace="{namespace}"{"," if found[2] else "}"}' if found[1] else found[0]
+        return f'{found[1]}namespace="{namespace}"{found[2] or ","}' if found[1] else found[0]
 
-    return _METRIC.sub(narrowed, promql).replace('",}', '"}')
+    return _SELECTOR.sub(narrowed, promql)
 
 
-def seconds(span: timedelta | float) -> str:
-    """A duration as PromQL has it."""
-    whole = span.total_seconds() if isinstance(span, timedelta) else span
-    return f"{int(whole)}s"
+def scoped_series(series: Mapping[str, str], namespace: str) -> dict[str, str]:
+    """Sample series in the namespace; their names may have no braces."""
+    return {scoped(name if "{" in name else f"{name}{{}}", namespace): values for name, values in series.items()}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Alert(AlertRule):
-    """An alert rule with everything its message, its route and its tests need."""
+class Alert:
+    """The rule, its documentation, its promtool cases and its line on dashboards are derived from this."""
 
+    name: str
+    measure: str
+    """PromQL of the number that is compared; without `operator`, of the whole condition."""
+    operator: Literal[">", ">=", "<", ""] = ""
+    limit: float = 0
+    before: str = ""
+    after: str = ""
+    """PromQL around the comparison: further conditions."""
+    shown: str = ""
+    """PromQL that dashboards show, if not `measure`."""
+    lasting: int = 0
+    """Seconds that the condition must last."""
+    severity: Severity
+    summary: str
     about: str
-    """Its subject: of one subject, only the gravest alert is told."""
+    """Subject: of the alerts of one subject, only the most severe is sent."""
     channel: Channel
     chapter: str
-    """Where the runbooks ask for it."""
+    """Where the runbooks require it."""
     missing: str
-    """What happens when its metrics are not there. Names of alerts stand in backticks."""
+    """What happens when its metrics are missing. Names of alerts are in backticks."""
     advice: str
     """What to do first."""
     value: str = ""
-    """Template of the value it tells; empty where the value says nothing."""
+    """Template of the value in the message; empty where the value says nothing."""
     action: Action | None = None
     """What the rollback controller does."""
     quiet: bool = False
-    """Whether it is not told while maintenance mode is on."""
+    """Whether it is muted in maintenance mode."""
     on_absence: bool = False
-    """Whether the absence of metrics is what makes it fire."""
+    """Whether missing metrics make it fire."""
     labels: Mapping[str, str] = field(default_factory=dict[str, str])
-    """What tells it from another of its name."""
-    cases: tuple[Case, ...] = ()
+    """Labels that distinguish it from another alert of the same name."""
+    boundary: Boundary | None = None
+    more: tuple[Case, ...] = ()
+    """Cases besides the two of the boundary."""
+
+    @property
+    def expr(self) -> str:
+        compared = f"{self.measure} {self.operator} {self.limit:.15g}" if self.operator else self.measure
+        return f"{self.before}{compared} {self.after}".rstrip()
+
+    @property
+    def cases(self) -> tuple[Case, ...]:
+        return (*(self.boundary.cases(self.lasting) if self.boundary else ()), *self.more)
 
     def to_prometheus(self) -> dict[str, Any]:
-        rule = super().to_prometheus()
-        rule["labels"] |= {"about": self.about, "channel": self.channel, **self.labels}
-        rule["labels"] |= {"action": self.action} if self.action else {}
-        rule["labels"] |= {"maintenance": "quiet"} if self.quiet else {}
-        rule["annotations"] |= {"advice": self.advice, "runbook": f"docs/alerts.md#{self.name.lower()}"}
-        rule["annotations"] |= {"chapter": self.chapter} | ({"value": self.value} if self.value else {})
-        return rule
+        """The rule as a rule file contains it."""
+        labels = {"severity": self.severity, "about": self.about, "channel": self.channel, **self.labels}
+        labels |= {"action": self.action} if self.action else {}
+        labels |= {"maintenance": "quiet"} if self.quiet else {}
+        annotations = {
+            "summary": self.summary,
+            "advice": self.advice,
+            "runbook": f"docs/alerts.md#{self.name.lower()}",
+            "chapter": self.chapter,
+        }
+        annotations |= {"value": self.value} if self.value else {}
+        return {
+            "alert": self.name,
+            "expr": self.expr,
+            "for": f"{self.lasting}s",
+            "labels": labels,
+            "annotations": annotations,
+        }
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,17 +128,28 @@ class Domain:
     """Seconds from one evaluation to the next."""
     alerts: tuple[Alert, ...]
     recordings: tuple[Recording, ...] = ()
+    shared: bool = False
+    """Whether its series belong to the whole cluster, not to a namespace."""
 
 
 def within(domain: Domain, namespace: str) -> Domain:
-    """The domain's rules and cases for one stack."""
+    """The domain's rules and cases, limited to the namespace of one stack."""
+    if domain.shared:
+        return domain
+
+    def series(of: Mapping[str, str]) -> dict[str, str]:
+        return scoped_series(of, namespace)
 
     def alert(one: Alert) -> Alert:
-        cases = tuple(
-            replace(case, series={scoped(name, namespace): values for name, values in case.series.items()})
-            for case in one.cases
+        edge = one.boundary
+        return replace(
+            one,
+            measure=scoped(one.measure, namespace),
+            after=scoped(one.after, namespace),
+            shown=scoped(one.shown, namespace),
+            boundary=edge and replace(edge, beyond=series(edge.beyond), within=series(edge.within)),
+            more=tuple(replace(case, series=series(case.series)) for case in one.more),
         )
-        return replace(one, expr=scoped(one.expr, namespace), cases=cases)
 
     return replace(
         domain,

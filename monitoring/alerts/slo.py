@@ -1,8 +1,6 @@
-"""Burn rates of the error budget over several windows (the SRE workbook's way; Sloth's numbers)."""
+"""Burn rates of the error budget over several windows (method of the SRE workbook, numbers of Sloth)."""
 
 from __future__ import annotations
-
-from datetime import timedelta
 
 from monitoring.alerts.promtool_cases import Case, rising, steady, stepwise
 from monitoring.alerts.requests import BAD, counted, requests
@@ -25,7 +23,7 @@ def slo(monitoring: Monitoring) -> Domain:
         every=EVERY,
         recordings=(
             Recording(record=REQUESTS, expr=everything),
-            # A minute without an error is a minute with 0 errors: a hole would not count as good.
+            # A minute without an error has 0 errors: a gap would not count as good.
             Recording(record=ERRORS, expr=f"{failed} or 0 * {everything}"),
         ),
         alerts=tuple(_burning(monitoring, burn) for burn in monitoring.slo.burns),
@@ -34,7 +32,11 @@ def slo(monitoring: Monitoring) -> Domain:
 
 def ratio(span: int) -> str:
     """Part of the requests that failed."""
-    return f"sum_over_time({ERRORS}[{span}s]) / sum_over_time({REQUESTS}[{span}s])"
+    return f"sum_over_time({ERRORS}{{}}[{span}s]) / sum_over_time({REQUESTS}{{}}[{span}s])"
+
+
+def alert_name(burn: Burn) -> str:
+    return f"ErrorBudgetBurns{_spoken(burn.long_seconds)}"
 
 
 def _burning(monitoring: Monitoring, burn: Burn) -> Alert:
@@ -48,20 +50,23 @@ def _burning(monitoring: Monitoring, burn: Burn) -> Alert:
         return {REQUESTS: steady(1), ERRORS: stepwise(*errors)}
 
     return Alert(
-        f"ErrorBudgetBurns{long}",
-        f"{ratio(burn.long_seconds)} > {limit:.9g} and {ratio(burn.short_seconds)} > {limit:.9g}",
-        timedelta(),
-        "critical" if burn.page else "warning",
-        f"{burn.budget_percent:g} % of {slo.window_days} days' error budget went within {long}, and it goes on",
+        name=alert_name(burn),
+        measure=ratio(burn.long_seconds),
+        operator=">",
+        limit=limit,
+        after=f"and {ratio(burn.short_seconds)} > {limit:.9g}",
+        severity="critical" if burn.page else "warning",
+        summary=f"{burn.budget_percent:g} % of the error budget of {slo.window_days} days was used within {long}, and "
+        "errors continue",
         about="budget",
         channel="critical" if burn.page else "alerts",
         chapter='Runbook de Production §6; the SRE workbook, "Alerting on SLOs"',
-        missing=f"requests that nobody made cannot fail; a history shorter than {long} is judged by what there is; "
-        "no metrics at all: `MetricsMissing`",
-        advice="the SLO dashboard shows since when and on which routes",
+        missing=f"without requests it does not fire; a history shorter than {long} counts as it is; without metrics: "
+        "`MetricsMissing`",
+        advice="the dashboard `Service level` shows since when and on which routes",
         value="{{ $value | humanizePercentage }}",
         quiet=True,
-        cases=(
+        more=(
             Case(
                 title="just above the limit in both windows",
                 series=recorded((1.01 * limit, 2 * steps)),
@@ -82,7 +87,7 @@ def _burning(monitoring: Monitoring, burn: Burn) -> Alert:
                 step=step,
             ),
             Case(
-                title=f"a short one: bad for {short}, and too little of {long}",
+                title=f"short: errors for {short}, too few within {long}",
                 series=recorded((0, 2 * steps), (min(1, 1.5 * limit), 100)),
                 checks=((2 * steps * step + burn.short_seconds, False),),
                 step=step,

@@ -56,7 +56,7 @@ def _domains(
     yield certificates(monitoring)
     if backup:
         yield backups(backup)
-        # The same exporter tells of both.
+        # Both come from the same exporter.
         yield rotations(rotating)
     if monitoring.logs:
         yield logs(monitoring, monitoring.logs)

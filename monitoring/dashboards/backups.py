@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
-
-from monitoring.dashboards.board import YES_OR_NO, Board, Line, Panel, Query, Row, Word, graph, number
+from monitoring.dashboards.board import YES_OR_NO, Board, Measured, Panel, Query, Row, Word, graph, number
 from settings.backup import Backup
-
-_AGE = "time() - {metric} and {metric} > 0"
 
 
 def backups(backup: Backup) -> Board:
@@ -17,37 +13,34 @@ def backups(backup: Backup) -> Board:
         about="What the store itself says: how old the newest backup is, and the newest one that was restored.",
         since="now-7d",
         watches=("backups",),
-        rows=(Row("Backups", _backups(backup)), Row("Restore tests", _tests(backup))),
+        rows=(Row("Backups", _backups(backup)), Row("Restore tests", _tests())),
     )
 
 
 def _backups(backup: Backup) -> tuple[Panel, ...]:
-    newest, ratio = "runbook_backup_last_success_timestamp_seconds", backup.alerts.size_ratio
-    missed = (backup.interval * backup.alerts.missed_intervals).total_seconds()
-    size, previous = "runbook_backup_size_bytes", "runbook_backup_previous_size_bytes"
+    ratio = backup.alerts.size_ratio
+    size, previous = "runbook_backup_size_bytes{}", "runbook_backup_previous_size_bytes{}"
     return (
         number(
             "Age of the newest",
             "s",
-            _age(newest),
-            Line(alert="BackupMissed", value=missed),
+            Measured("BackupMissed"),
             empty="there is none",
         ),
-        number("Backups", "short", "runbook_backups"),
-        number("The store can be read", "short", "runbook_backup_store_up", words=YES_OR_NO),
+        number("Backups", "short", "runbook_backups{}"),
+        number("The store can be read", "short", "runbook_backup_store_up{}", words=YES_OR_NO),
         number(
             "Cleanup",
             "short",
-            "sum(runbook_backup_retention_problems)",
+            "sum(runbook_backup_retention_problems{})",
             words={0: Word(text="as it should", color="green")},
             about="Otherwise the number of backups that should be gone.",
         ),
-        number("Database at the newest", "bytes", "runbook_backup_database_bytes", width=8),
+        number("Database at the newest", "bytes", "runbook_backup_database_bytes{}", width=8),
         graph(
             "Age of the newest backup",
             "s",
-            Query(_age(newest), "age"),
-            lines=(Line(alert="BackupMissed", value=missed),),
+            Measured("BackupMissed", "age"),
             width=12,
         ),
         graph(
@@ -61,36 +54,28 @@ def _backups(backup: Backup) -> tuple[Panel, ...]:
     )
 
 
-def _tests(backup: Backup) -> tuple[Panel, ...]:
-    proven = "runbook_backup_last_proven_timestamp_seconds"
-    unproven = Line(alert="RestoreNotProven", value=timedelta(hours=backup.restore_test.max_age_hours).total_seconds())
+def _tests() -> tuple[Panel, ...]:
     passed = {0: Word(text="failed", color="red"), 1: Word(text="passed", color="green")}
     intact = {0: Word(text="changed", color="red"), 1: Word(text="intact", color="green")}
     return (
-        number("Age of the newest proof", "s", _age(proven), unproven, empty="never proven"),
-        number("Last test", "short", "runbook_restore_test_passed", words=passed),
-        number("Evidence", "short", "runbook_restore_test_evidence_intact", words=intact),
-        number("RTO", "s", "runbook_restore_test_rto_seconds", about="From fetching to a smoked release."),
-        number("RPO", "s", "runbook_restore_test_rpo_seconds", about="Age of the newest backup when the test began."),
-        number("Tests on record", "short", "runbook_restore_test_records", legend="{{result}}"),
+        number("Age of the newest proof", "s", Measured("RestoreNotProven"), empty="never proven"),
+        number("Last test", "short", "runbook_restore_test_passed{}", words=passed),
+        number("Evidence", "short", "runbook_restore_test_evidence_intact{}", words=intact),
+        number("RTO", "s", "runbook_restore_test_rto_seconds{}", about="From fetching to a smoked release."),
+        number("RPO", "s", "runbook_restore_test_rpo_seconds{}", about="Age of the newest backup when the test began."),
+        number("Tests on record", "short", "runbook_restore_test_records{}", legend="{{result}}"),
         graph(
             "Age of the newest proof",
             "s",
-            Query(_age(proven), "age"),
-            lines=(unproven,),
+            Measured("RestoreNotProven", "age"),
             width=12,
             about="Beyond the line, migrations are refused.",
         ),
         graph(
             "How long a restore takes, and what it would lose",
             "s",
-            Query("runbook_restore_test_rto_seconds", "RTO"),
-            Query("runbook_restore_test_rpo_seconds", "RPO"),
+            Query("runbook_restore_test_rto_seconds{}", "RTO"),
+            Query("runbook_restore_test_rpo_seconds{}", "RPO"),
             width=12,
         ),
     )
-
-
-def _age(metric: str) -> str:
-    """Of what never happened there is none."""
-    return _AGE.format(metric=metric)

@@ -1,4 +1,4 @@
-"""What a dashboard shows, as data: panels ask what the alerts ask, and draw their limits as lines."""
+"""Dashboards as data. Panels show what alerts measure, with the alerts' limits as lines."""
 
 from __future__ import annotations
 
@@ -13,27 +13,37 @@ WIDTH = 24
 
 @dataclass(frozen=True)
 class Query:
-    """One question to Prometheus."""
+    """One query to Prometheus."""
 
     expr: str
     legend: str = ""
     """Name of its series; `{{label}}` is filled in."""
 
 
+@dataclass(frozen=True)
+class Measured:
+    """What an alert measures; its limit becomes a line of the panel."""
+
+    alert: str
+    legend: str = ""
+    also: str = ""
+    """Another alert on the same measure."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Line:
-    """A limit; the alert on it gives it its colour."""
+    """A limit, in the colour of its alert."""
 
     alert: str = ""
-    """Empty where no alert is on this number itself."""
+    """Empty if there is no alert on this number itself."""
     value: float
     below: bool = False
-    """Whether it is bad to be below it."""
+    """Whether values below it are bad."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Word:
-    """What a number means. A number that has none beside others that have is no good one."""
+    """Meaning of a number. In a panel with words, a number without one is not good."""
 
     text: str
     color: Color
@@ -47,21 +57,24 @@ class Panel:
     """One graph, number or timeline."""
 
     title: str
-    queries: tuple[Query, ...]
+    queries: tuple[Query, ...] = ()
+    measures: tuple[Measured, ...] = ()
+    """Shown before the queries; their alerts' limits are lines."""
     unit: str = "short"
     kind: Literal["graph", "number", "timeline"] = "graph"
     width: int = 8
     lines: tuple[Line, ...] = ()
+    """Besides those of what is measured."""
     words: Mapping[int, Word] = field(default_factory=dict[int, Word])
     about: str = ""
-    """What cannot be seen."""
+    """Description: what the panel does not show."""
     empty: str = "no data"
-    """What is shown where nothing is."""
+    """Text shown without data."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Mark:
-    """What is marked on every graph, when the query has a result."""
+    """An annotation on every graph, while the query has a result."""
 
     name: str
     color: Literal["blue", "red", "gray"]
@@ -85,21 +98,29 @@ class Board:
     about: str
     rows: tuple[Row, ...]
     since: str
-    """How far back it looks when it is opened."""
+    """Time range when it is opened."""
     watches: tuple[str, ...]
     """Names of the groups of alerts that belong to it."""
 
 
 def graph(
-    title: str, unit: str, *queries: Query, lines: tuple[Line, ...] = (), width: int = 8, about: str = ""
+    title: str, unit: str, *queries: Query | Measured, lines: tuple[Line, ...] = (), width: int = 8, about: str = ""
 ) -> Panel:
-    return Panel(title=title, unit=unit, queries=queries, lines=lines, width=width, about=about)
+    return Panel(
+        title=title,
+        unit=unit,
+        queries=tuple(one for one in queries if isinstance(one, Query)),
+        measures=tuple(one for one in queries if isinstance(one, Measured)),
+        lines=lines,
+        width=width,
+        about=about,
+    )
 
 
 def number(
     title: str,
     unit: str,
-    expr: str,
+    query: str | Measured,
     *lines: Line,
     legend: str = "",
     words: Mapping[int, Word] | None = None,
@@ -110,7 +131,8 @@ def number(
     return Panel(
         title=title,
         unit=unit,
-        queries=(Query(expr, legend),),
+        queries=(Query(query, legend),) if isinstance(query, str) else (),
+        measures=(query,) if isinstance(query, Measured) else (),
         kind="number",
         lines=lines,
         words=words or {},

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from monitoring.alerts.events import happened
-from monitoring.alerts.requests import counted, error_percent
-from monitoring.alerts.rule import seconds
-from monitoring.dashboards.board import Board, Line, Panel, Query, Row, Word, graph, number
-from settings.logs import SQL_INJECTION
+from monitoring.alerts.requests import counted
+from monitoring.dashboards.board import Board, Measured, Panel, Query, Row, Word, graph, number
 from settings.monitoring import Monitoring
 
 _RELEASE = "{{release}} ({{git}})"
@@ -30,13 +27,13 @@ def overview(monitoring: Monitoring) -> Board:
 def _serving(monitoring: Monitoring) -> tuple[Panel, ...]:
     checks = 'probe_success{job="%s"}'
     open_ = {0: Word(text="failing", color="red"), 1: Word(text="healthy", color="green")}
-    rate = seconds(monitoring.triggers.rate_seconds)
+    rate = f"{monitoring.triggers.rate_seconds}s"
     requests = f"sum(rate(http_request_duration_seconds_count{counted(monitoring)}[{rate}]))"
     return (
         number(
             "Pods by release",
             "short",
-            "count by (release, git) (count by (release, git, instance) (http_request_duration_seconds_count))",
+            "count by (release, git) (count by (release, git, instance) (http_request_duration_seconds_count{}))",
             legend=_RELEASE,
             width=8,
             about="Two releases at once: one is being rolled out, or back.",
@@ -47,7 +44,7 @@ def _serving(monitoring: Monitoring) -> tuple[Panel, ...]:
         number(
             "Database and Redis",
             "short",
-            "min(pg_up) * min(redis_up)",
+            "min(pg_up{}) * min(redis_up{})",
             words={0: Word(text="away", color="red"), 1: Word(text="up", color="green")},
             about="While one of them is away, and shortly after, no failure is blamed on the release.",
         ),
@@ -55,43 +52,33 @@ def _serving(monitoring: Monitoring) -> tuple[Panel, ...]:
 
 
 def _triggers(monitoring: Monitoring) -> tuple[Panel, ...]:
-    triggers, critical = monitoring.triggers, monitoring.critical
-    buckets = f"http_request_duration_seconds_bucket{counted(monitoring)}[{seconds(triggers.rate_seconds)}]"
-    by_release = f"sum by (release, git, le) (rate({buckets}))"
-    checks, span = 'probe_success{job="health"}', f"{(triggers.health_failures + 1) * monitoring.health_seconds}s"
-    attempts = 'shop_suspicious_requests_total{kind="sql_injection"}'
+    triggers = monitoring.triggers
+    span = f"{(triggers.health_failures + 1) * monitoring.health_seconds}s"
     return (
         graph(
             "Errors",
             "percent",
-            Query(error_percent(monitoring), _RELEASE),
-            lines=(
-                Line(alert="RollbackErrorRate", value=triggers.error_rate_percent),
-                Line(alert="ErrorRateHigh", value=critical.error_rate_percent),
-            ),
+            Measured("RollbackErrorRate", _RELEASE, also="ErrorRateHigh"),
             width=12,
             about="Answers with status 5xx, in percent of all.",
         ),
         graph(
             f"Response time of the fastest {triggers.response_quantile:.0%}",
             "ms",
-            Query(f"1000 * histogram_quantile({triggers.response_quantile:g}, {by_release})", _RELEASE),
-            lines=(Line(alert="RollbackResponseTime", value=triggers.response_milliseconds),),
+            Measured("RollbackResponseTime", _RELEASE),
             width=12,
         ),
         graph(
             f"Failed health checks within {span}",
             "short",
-            Query(f"count_over_time({checks}[{span}]) - sum_over_time({checks}[{span}])", "failed"),
-            lines=(Line(alert="RollbackHealth", value=triggers.health_failures),),
+            Measured("RollbackHealth", "failed"),
             width=12,
             about="The alert asks in addition that no check has succeeded among them.",
         ),
         graph(
             f"SQL injection within {triggers.sql_injection_seconds} s",
             "short",
-            Query(happened(monitoring, attempts, SQL_INJECTION, triggers.sql_injection_seconds), "attempts"),
-            lines=(Line(alert="SqlInjection", value=triggers.sql_injection_attempts),),
+            Measured("SqlInjection", "attempts"),
             width=12,
             about="Locks down, and takes no release back: an attacker must not be able to.",
         ),
@@ -99,7 +86,7 @@ def _triggers(monitoring: Monitoring) -> tuple[Panel, ...]:
 
 
 def _requests(monitoring: Monitoring) -> tuple[Panel, ...]:
-    rate = seconds(monitoring.triggers.rate_seconds)
+    rate = f"{monitoring.triggers.rate_seconds}s"
     all_, failed = counted(monitoring), counted(monitoring, 'status=~"5.."')
     count, buckets = "http_request_duration_seconds_count", "http_request_duration_seconds_bucket"
     quantile = monitoring.triggers.response_quantile

@@ -41,7 +41,7 @@ def _built(board: Board, alerts: Mapping[str, Alert], namespace: str) -> dashboa
         .uid(_uid(board.slug, namespace))
         .description(board.about)
         .tags(["runbook", namespace])
-        # What is changed by hand in Grafana would be lost at the next update.
+        # Changes made in Grafana would be lost at the next update.
         .readonly()
         .timezone("browser")
         .time(board.since, "now")
@@ -70,7 +70,7 @@ def _built(board: Board, alerts: Mapping[str, Alert], namespace: str) -> dashboa
 
 
 def _lines(row: Row) -> Iterator[list[Panel]]:
-    """The row's panels as they stand beside each other."""
+    """The row's panels, line by line."""
     beside: list[Panel] = []
     for panel in row.panels:
         beside.append(panel)
@@ -82,7 +82,7 @@ def _lines(row: Row) -> Iterator[list[Panel]]:
 
 
 def _uid(slug: str, namespace: str) -> str:
-    """Stays the same, and is no longer than Grafana allows (40) whatever the namespace."""
+    """Stable, and at most 40 characters (Grafana's limit) for every namespace."""
     return f"{slug}-{hashlib.sha256(namespace.encode()).hexdigest()[:12]}"
 
 
@@ -140,7 +140,7 @@ def _graph(panel: Panel) -> timeseries.Panel:
         )
     )
     if panel.lines:
-        # A line above everything that is measured is still to be seen, and not pushed aside by what is far below 0.
+        # Keeps a limit visible that is above every measured value.
         made.axis_soft_max(1.1 * max(line.value for line in panel.lines) or 1)
         if not any(line.below for line in panel.lines):
             made.min(0)
@@ -180,7 +180,7 @@ def _limits(panel: Panel, alerts: Mapping[str, Alert]) -> dashboard.ThresholdsCo
     good = "transparent" if panel.kind == "graph" else "orange" if panel.words and not panel.lines else "green"
     lines = sorted(panel.lines, key=lambda line: line.value)
     colors = [_COLORS[alerts[line.alert].severity] if line.alert else "orange" for line in lines]
-    # What is bad above a limit begins at it, what is bad below it at the limit before.
+    # An upper limit starts its colour; a lower limit ends it.
     reaching = [*colors, good] if any(line.below for line in lines) else [good, *colors]
     steps = [
         models.Threshold(value=value, color=color)
@@ -195,6 +195,5 @@ def _about(panel: Panel, alerts: Mapping[str, Alert]) -> Iterator[str]:
     for line in panel.lines:
         if line.alert:
             alert = alerts[line.alert]
-            lasting = int(alert.lasting.total_seconds())
-            after = f" for {lasting} s" if lasting else ""
+            after = f" for {alert.lasting} s" if alert.lasting else ""
             yield f"`{alert.name}` ({alert.severity}): {'below' if line.below else 'from'} {line.value:g}{after}."

@@ -29,7 +29,7 @@ def rotations() -> Board:
 
 
 def _ages() -> tuple[Panel, ...]:
-    rotated, most = "runbook_secret_rotated_timestamp_seconds", "runbook_secret_max_age_seconds"
+    rotated, most = "runbook_secret_rotated_timestamp_seconds{}", "runbook_secret_max_age_seconds{}"
     age = f"(time() - {rotated} and {rotated} > 0)"
     return (
         graph("Age", "s", Query(age, "{{secret}}"), width=12, about="None for what was never rotated."),
@@ -46,21 +46,21 @@ def _ages() -> tuple[Panel, ...]:
 
 def _rotations() -> tuple[Panel, ...]:
     phase = "runbook_secret_phase"
-    overlap, emergency = (f"runbook_secret_{what}_timestamp_seconds" for what in ("overlap_until", "emergency"))
+    overlap, emergency = (f"runbook_secret_{what}_timestamp_seconds{{}}" for what in ("overlap_until", "emergency"))
     numbers = {name: place for place, name in enumerate(_PHASES)}
     each = " or ".join(f'{place} * {phase}{{phase="{name}"}}' for name, place in numbers.items())
     return (
         number(
             "Went back",
             "short",
-            "sum(runbook_secret_verification_failed)",
+            "sum(runbook_secret_verification_failed{})",
             words={0: Word(text="none", color="green")},
             about="Secrets whose last rotation was undone: `SecretVerificationFailed`.",
         ),
         number(
             "Never rotated",
             "short",
-            "count(runbook_secret_rotated_timestamp_seconds == 0) or vector(0)",
+            "count(runbook_secret_rotated_timestamp_seconds{} == 0) or vector(0)",
             words={0: Word(text="none", color="green")},
         ),
         number(

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from monitoring.alerts.requests import counted
-from monitoring.alerts.rule import Alert
-from monitoring.alerts.slo import ratio
-from monitoring.alerts.slo import slo as rules
-from monitoring.dashboards.board import WIDTH, Board, Line, Panel, Query, Row, graph, number
+from monitoring.alerts.slo import alert_name, ratio
+from monitoring.dashboards.board import WIDTH, Board, Line, Measured, Panel, Query, Row, graph, number
 from settings.monitoring import Burn, Monitoring
 
 _DAY = 86_400
@@ -14,7 +12,6 @@ _DAY = 86_400
 
 def slo(monitoring: Monitoring) -> Board:
     promise = monitoring.slo
-    burns = tuple(zip(promise.burns, rules(monitoring).alerts, strict=True))
     return Board(
         slug="slo",
         title="Service level",
@@ -23,7 +20,7 @@ def slo(monitoring: Monitoring) -> Board:
         watches=("slo",),
         rows=(
             Row("Error budget", _budget(monitoring)),
-            Row("How fast it goes", tuple(_burning(monitoring, burn, alert) for burn, alert in burns)),
+            Row("How fast it goes", tuple(map(_burning, promise.burns))),
             Row("Where it goes", _where(monitoring)),
         ),
     )
@@ -48,14 +45,12 @@ def _budget(monitoring: Monitoring) -> tuple[Panel, ...]:
     )
 
 
-def _burning(monitoring: Monitoring, burn: Burn, alert: Alert) -> Panel:
-    limit = float(f"{monitoring.slo.factor(burn) * monitoring.slo.budget:.9g}")
+def _burning(burn: Burn) -> Panel:
     return graph(
         f"Errors within {_span(burn.long_seconds)} and {_span(burn.short_seconds)}",
         "percentunit",
-        Query(ratio(burn.long_seconds), f"of {_span(burn.long_seconds)}"),
+        Measured(alert_name(burn), f"of {_span(burn.long_seconds)}"),
         Query(ratio(burn.short_seconds), f"of {_span(burn.short_seconds)}"),
-        lines=(Line(alert=alert.name, value=limit),),
         width=WIDTH // 2,
         about=f"At the line, {burn.budget_percent:g} % of the budget goes within {_span(burn.long_seconds)}; "
         "the alert wants both above it.",

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
-from monitoring.alerts.rule import Domain, scoped
+from monitoring.alerts.rule import Alert, Domain, scoped
 from monitoring.alerts.self_monitoring import IN_MAINTENANCE
 from monitoring.dashboards.backups import backups
-from monitoring.dashboards.board import WIDTH, Board, Mark, Panel, Query, Row, Word
+from monitoring.dashboards.board import WIDTH, Board, Line, Mark, Panel, Query, Row, Word
 from monitoring.dashboards.business import business
 from monitoring.dashboards.database import database
 from monitoring.dashboards.infrastructure import infrastructure
@@ -24,14 +24,14 @@ def boards(
 ) -> tuple[Board, ...]:
     """The dashboards of a stack, narrowed to its namespace as its alerts (`domains`) are."""
     found = _boards(monitoring, backup)
-    return tuple(_within(board, namespace, _alerts(board, domains)) for board in found)
+    return tuple(_within(board, namespace, domains) for board in found)
 
 
 def marks(namespace: str) -> tuple[Mark, ...]:
-    """Releases, what the controller was told to do, and maintenance."""
-    # A release is new while it serves and has not served a while ago.
+    """Annotations: releases, triggers that fired, and maintenance."""
+    # A release is new if it serves now and did not serve two minutes ago.
     serves, before = (
-        scoped(f"count by (release, git) (http_request_duration_seconds_count{offset})", namespace)
+        scoped(f"count by (release, git) (http_request_duration_seconds_count{{}}{offset})", namespace)
         for offset in ("", " offset 2m")
     )
     acting = f'ALERTS{{namespace="{namespace}",alertstate="firing",action!=""}}'
@@ -58,19 +58,19 @@ def _boards(monitoring: Monitoring, backup: Backup | None) -> Iterator[Board]:
     yield infrastructure(monitoring)
     if backup:
         yield backups(backup)
-        # The same exporter tells of both.
+        # Both come from the same exporter.
         yield rotations()
     yield business(monitoring)
 
 
 def _alerts(board: Board, domains: tuple[Domain, ...]) -> tuple[str, ...]:
-    """Names of the alerts that belong to a dashboard; one that always fires says nothing on it."""
+    """Names of the alerts that belong to a dashboard; the Watchdog always fires and is left out."""
     mine = (alert for domain in domains if domain.name in board.watches for alert in domain.alerts)
     return tuple(sorted({alert.name for alert in mine if alert.severity != "none"}))
 
 
-def _within(board: Board, namespace: str, alerts: tuple[str, ...]) -> Board:
-    fires = f'ALERTS{{namespace="{namespace}",alertstate="firing",alertname=~"{"|".join(alerts)}"}}'
+def _within(board: Board, namespace: str, domains: tuple[Domain, ...]) -> Board:
+    fires = f'ALERTS{{namespace="{namespace}",alertstate="firing",alertname=~"{"|".join(_alerts(board, domains))}"}}'
     alerting = Panel(
         title="Alerts",
         queries=(Query(f"max by (alertname) ({fires})", "{{alertname}}"),),
@@ -79,12 +79,15 @@ def _within(board: Board, namespace: str, alerts: tuple[str, ...]) -> Board:
         words={1: Word(text="fires", color="red")},
         empty="no alert",
     )
-    rows = (Row("Alerts", (alerting,)), *(Row(row.title, _narrowed(row.panels, namespace)) for row in board.rows))
-    return replace(board, rows=rows)
+    alerts = {alert.name: alert for domain in domains for alert in domain.alerts}
+    rows = (Row(row.title, tuple(_resolved(panel, alerts, namespace) for panel in row.panels)) for row in board.rows)
+    return replace(board, rows=(Row("Alerts", (alerting,)), *rows))
 
 
-def _narrowed(panels: tuple[Panel, ...], namespace: str) -> tuple[Panel, ...]:
-    def narrowed(query: Query) -> Query:
-        return replace(query, expr=scoped(query.expr, namespace))
-
-    return tuple(replace(panel, queries=tuple(map(narrowed, panel.queries))) for panel in panels)
+def _resolved(panel: Panel, alerts: Mapping[str, Alert], namespace: str) -> Panel:
+    """The panel with the queries and lines of the alerts it shows."""
+    measured = tuple(Query(alerts[one.alert].shown or alerts[one.alert].measure, one.legend) for one in panel.measures)
+    queries = tuple(replace(query, expr=scoped(query.expr, namespace)) for query in panel.queries)
+    drawn = (alerts[name] for one in panel.measures for name in (one.alert, one.also) if name)
+    lines = tuple(Line(alert=each.name, value=each.limit, below=each.operator == "<") for each in drawn)
+    return replace(panel, queries=(*measured, *queries), lines=(*lines, *panel.lines))

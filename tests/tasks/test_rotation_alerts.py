@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from settings.backup_alerts import rotation_rules
+from monitoring.alerts.schedules import rotations
 from tests.support.program import RELEASE, secrets_for, stack_config
 from tests.unit.test_settings import judged
 
@@ -65,7 +65,7 @@ HEALTHY = {
 @pytest.fixture(scope="module")
 def rules(tmp_path_factory: pytest.TempPathFactory) -> Path:
     config = stack_config("Pulumi.sandbox.yaml", release=RELEASE)
-    made = rotation_rules(judged(config, set(secrets_for(config))).rotations())
+    made = rotations(judged(config, set(secrets_for(config))).rotations()).alerts
     file = tmp_path_factory.mktemp("rules") / "rules.json"
     groups = [{"name": "rotation", "rules": [rule.to_prometheus() for rule in made]}]
     file.write_text(json.dumps({"groups": groups}))

@@ -1,4 +1,4 @@
-"""Every alert, judged by Prometheus' own promtool: at its limits, in its namespace, and against other thresholds."""
+"""Every alert, tested by promtool: at its limits, in its namespace, and against other thresholds."""
 
 from __future__ import annotations
 
@@ -12,12 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 
 from monitoring.alerts.lockdown import LOCKED
 from monitoring.alerts.render import prometheus_rule, promtool_files, rule_files
 from monitoring.alerts.rule import Alert, Domain, scoped
 from monitoring.alerts.self_monitoring import IN_MAINTENANCE, WATCHDOG
 from monitoring.alerts.stack import domains
+from ops.cli.main import app
 from sandbox import packages
 from settings import Maintenance, Monitoring, Precautions
 from settings.__main__ import ALERTS_FILE, alerts_text
@@ -109,8 +111,8 @@ def test_alerts_fire_at_their_limits_and_not_before(name: str, which: str, tmp_p
 @pytest.mark.parametrize("name", [name for name in NAMES if name not in ("backups", "rotations", "watching")])
 @pytest.mark.parametrize(("rules", "tests"), [("other", "default"), ("default", "other")])
 def test_other_thresholds_fail_every_alerts_cases(name: str, rules: str, tests: str, tmp_path: Path) -> None:
-    """What promtool tries is so close to the limits that rules with other numbers cannot pass it: what is just beyond
-    the nearer limit is within the further one, and what is just within that is beyond the nearer."""
+    """The cases are so close to the limits that other rules fail them: what is just beyond the nearer limit is within
+    the further one, and what is just within that is beyond the nearer."""
     write(tmp_path, rule_files([domain(name, rules)], SHOP))
     files = promtool_files([domain(name, tests)], SHOP)
     if rules == "other":
@@ -153,10 +155,12 @@ def test_a_series_is_narrowed_once() -> None:
     assert scoped('sum by (le) (rate(http_request_duration_seconds_bucket{route!~"/a|pg_up"}[5m]))', "a") == (
         'sum by (le) (rate(http_request_duration_seconds_bucket{namespace="a",route!~"/a|pg_up"}[5m]))'
     )
-    assert scoped("pg_up == 0 or redis_up{} == 0 or node_load1 > 9", "a") == (
+    assert scoped("pg_up{} == 0 or redis_up{} == 0 or node_load1 > 9", "a") == (
         'pg_up{namespace="a"} == 0 or redis_up{namespace="a"} == 0 or node_load1 > 9'
     )
-    assert scoped("sum_over_time(slo:errors:rate1m[5m])", "a") == 'sum_over_time(slo:errors:rate1m{namespace="a"}[5m])'
+    assert (
+        scoped("sum_over_time(slo:errors:rate1m{}[5m])", "a") == 'sum_over_time(slo:errors:rate1m{namespace="a"}[5m])'
+    )
 
 
 def test_every_alert_is_seen_firing_and_not_firing() -> None:
@@ -186,7 +190,40 @@ def test_every_alert_can_be_routed_and_understood(which: str) -> None:
         assert alert.advice, alert.name
         assert alert.missing, alert.name
         for named in re.findall(r"`([A-Z]\w+)`", alert.missing):
-            assert named in names, f"{alert.name} says that {named} tells what is missing"
+            assert named in names, f"{alert.name} names {named}, which does not exist"
+
+
+def test_every_command_that_an_alert_names_exists() -> None:
+    page = ALERTS_FILE.read_text()
+    for alert in alerts("logged"):
+        rule = alert.to_prometheus()["annotations"]
+        for named in re.findall(r"`runbook ([^`]+)`", f"{rule['summary']} {rule['advice']} {alert.missing}"):
+            assert unknown_words(named) == [], f"{alert.name}: runbook {named}"
+        file, anchor = rule["runbook"].split("#")
+        assert ROOT / file == ALERTS_FILE
+        assert f"### {anchor}\n" in page.lower(), f"{rule['runbook']} is no section"
+
+
+def unknown_words(line: str) -> list[str]:
+    """Words of a `runbook` command line that are no command, subcommand or option."""
+    command: Any = typer.main.get_command(app)
+    for word in (words := line.split()):
+        subcommands = getattr(command, "commands", None)
+        if subcommands is None or word.startswith("-"):
+            break
+        if word not in subcommands:
+            return [word]
+        command = subcommands[word]
+    options = {option for parameter in command.params for option in parameter.opts}
+    return [word for word in words if word.startswith("-") and word not in options]
+
+
+@pytest.mark.parametrize(
+    ("line", "unknown"),
+    [("logs", ["logs"]), ("backup prove", ["prove"]), ("rotate --dew", ["--dew"]), ("backup cleanup --dry-run", [])],
+)
+def test_a_command_that_does_not_exist_is_found(line: str, unknown: list[str]) -> None:
+    assert unknown_words(line) == unknown
 
 
 @pytest.mark.parametrize(
@@ -196,21 +233,21 @@ def test_every_alert_can_be_routed_and_understood(which: str) -> None:
         ("runbook", "tasks/exporter.py tasks/rotation_status.py tasks/logs/counts.py"),
     ],
 )
-def test_what_is_asked_of_our_own_programs_they_tell(prefix: str, where: str) -> None:
-    told = "".join((ROOT / file).read_text() for file in where.split())
+def test_our_own_programs_export_what_alerts_query(prefix: str, where: str) -> None:
+    exported = "".join((ROOT / file).read_text() for file in where.split())
     for alert in alerts("logged"):
         for name in re.findall(rf"\b((?:{prefix})_\w+)\{{", alert.expr):
-            assert re.sub("_(count|bucket)$", "", name) in told, f"{alert.name} asks for {name}"
+            assert re.sub("_(count|bucket)$", "", name) in exported, f"{alert.name} queries {name}"
 
 
-def test_an_alert_is_told_with_the_release_it_accuses() -> None:
+def test_an_alert_names_the_release_it_blames() -> None:
     for name in ("RollbackErrorRate", "RollbackResponseTime"):
         alert = next(alert for alert in alerts() if alert.name == name)
         firing = [case for case in alert.cases if any(outcome for _, outcome in case.checks)]
         assert all(case.labels == {"release": "2.0.0", "git": "bbb"} for case in firing)
 
 
-def test_what_takes_a_release_back_and_what_locks_down() -> None:
+def test_which_alerts_roll_back_and_which_lock_down() -> None:
     actions = {alert.name: alert.action for alert in alerts() if alert.action}
     assert actions == {
         "RollbackErrorRate": "rollback",

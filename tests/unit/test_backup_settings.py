@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from settings.backup_alerts import backup_rules
+from monitoring.alerts.schedules import backups
 from settings.cron import longest_gap
 from tests.support.program import stack_config
 from tests.unit.test_settings import edited, judged, prod, refusal
@@ -150,10 +150,10 @@ def test_the_alerts_say_what_the_settings_say() -> None:
     config = edited(config, "backup.alerts", {"missedIntervals": 3, "sizeRatio": 0.25})
     backup = judged(edited(config, "backup.restoreTest.maxAgeHours", 30)).backup
     assert backup
-    rules = {rule.name: rule for rule in backup_rules(backup)}
+    rules = {rule.name: rule for rule in backups(backup).alerts}
     assert f"> {18 * 3600} " in rules["BackupMissed"].expr
     assert f"> {30 * 3600} " in rules["RestoreNotProven"].expr
     assert "< 0.25 * " in rules["BackupShrank"].expr
-    assert rules["BackupNeverRan"].lasting == timedelta(hours=18)
+    assert rules["BackupNeverRan"].lasting == 18 * 3600
     assert rules["BackupNeverRan"].to_prometheus()["for"] == f"{18 * 3600}s"
     assert {rule.severity for rule in rules.values()} == {"critical", "warning"}

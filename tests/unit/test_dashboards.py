@@ -14,7 +14,7 @@ import pytest
 import yaml
 from grafana_foundation_sdk.models import units
 
-from monitoring.alerts.rule import Alert, Domain, scoped
+from monitoring.alerts.rule import Alert, Domain, scoped_series
 from monitoring.alerts.stack import domains
 from monitoring.dashboards.board import Board, Panel, Query
 from monitoring.dashboards.render import files
@@ -296,7 +296,7 @@ def test_an_empty_panel_is_seen(tmp_path: Path) -> None:
 
 
 def unanswered(asked: set[str], folder: Path) -> set[str]:
-    mine = {scoped(name, SHOPS_NAMESPACE): values for name, values in (SHOP | RUNBOOK | OTHERS).items()}
+    mine = scoped_series(SHOP | RUNBOOK | OTHERS, SHOPS_NAMESPACE)
     names = {
         name for exprs in asked for names in re.findall(r'alertname=~"([^"]+)"', exprs) for name in names.split("|")
     }

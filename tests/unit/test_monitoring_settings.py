@@ -98,7 +98,7 @@ def test_a_webhook_in_plain_text_is_refused() -> None:
         (
             {"infrastructure": {"certificateCriticalDays": 21}},
             "infrastructure.certificateCriticalDays",
-            "the critical limit comes first",
+            "must be lower than the warning",
         ),
     ],
 )
