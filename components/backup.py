@@ -27,7 +27,7 @@ from components.base.names import (
     labels,
     metadata,
 )
-from components.foundation import register_data_policies, register_egress_policy, select_parts
+from components.base.network_policies import register_data_policies, register_egress_policy, select_parts
 from components.secret_slots import register_external_secret
 from settings import Backup as BackupSettings
 from settings import BundledPostgres, External, Release, S3Destination, SecretRotation, VolumeDestination

@@ -221,7 +221,7 @@ def retry_awaited(retries: int) -> dict[str, Any]:
     return {"backoff_limit": retries, "pod_failure_policy": {"rules": [_DISRUPTED]}}
 
 
-def retry_faults(*, final: Sequence[str] = ()) -> dict[str, Any]:
+def retry_faults(*, final: Sequence[str]) -> dict[str, Any]:
     """Tries again after a fault; not after a refusal (exit code 2), nor when one of the `final` containers failed."""
     return {
         "backoff_limit": 2,

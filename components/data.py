@@ -21,8 +21,8 @@ from pulumi_kubernetes.networking.v1 import NetworkPolicy, NetworkPolicyPortArgs
 
 from components import logins
 from components.base.names import POSTGRES, REDIS, SKIP_AWAIT, labels, metadata, selector
+from components.base.network_policies import register_egress_policy, select_clients
 from components.base.pods import IMAGE_OWN_USER, container, register_service_account, template
-from components.foundation import register_egress_policy, select_clients
 from components.logins import Logins
 from settings import BundledPostgres, BundledRedis, External, Resources, SecretRotation
 from settings.base import quantity

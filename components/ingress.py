@@ -18,7 +18,7 @@ from pulumi_kubernetes.networking.v1 import (
 )
 
 from components.base.names import SERVICE, SKIP_AWAIT, labels, metadata
-from components.foundation import peer, select_clients
+from components.base.network_policies import peer, select_clients
 from components.lockdown import Lockdown
 from settings import Ingress, Peer
 from settings import Service as ServiceSettings

@@ -22,8 +22,8 @@ from pulumi_kubernetes.networking.v1 import (
 from pulumi_kubernetes.policy.v1 import PodDisruptionBudget
 
 from components.base.names import LOCKDOWN, SERVICE, SKIP_AWAIT, content_hash, labels, metadata, selector
+from components.base.network_policies import peer, select_parts
 from components.base.pods import APPLICATION_UID, container, register_service_account, spread, template
-from components.foundation import peer, select_parts
 from components.lockdown_gateway import FINISHING, PROBE_PORT, Route, render_haproxy_config
 from settings import Lockdown as LockdownSettings
 from settings import Peer

@@ -13,8 +13,8 @@ from pulumi_kubernetes.networking.v1 import NetworkPolicy
 from pulumi_kubernetes.policy.v1 import PodDisruptionBudget
 
 from components.base.names import SKIP_AWAIT, labels, metadata, selector
+from components.base.network_policies import peer
 from components.base.pods import APPLICATION_UID, container, register_service_account, spread, template
-from components.foundation import peer
 from settings import Maintenance as MaintenanceSettings
 from settings import Peer
 from settings.maintenance import PAGE_RESOURCES

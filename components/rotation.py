@@ -18,8 +18,8 @@ from pulumi_kubernetes.core.v1 import ConfigMap, ContainerArgsDict, PodTemplateS
 
 from components.backup_tasks import KEYS_IN_ENVIRONMENT, retry_awaited
 from components.base.names import POSTGRES, REDIS, ROTATION, content_hash, labels, metadata
+from components.base.network_policies import register_data_policies, register_egress_policy, select_parts
 from components.base.pods import APPLICATION_UID, container, register_service_account, template
-from components.foundation import register_data_policies, register_egress_policy, select_parts
 from settings import BundledPostgres, BundledRedis, External, SecretRotation
 from settings.rotation import TASK_RESOURCES
 

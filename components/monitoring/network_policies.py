@@ -11,7 +11,7 @@ from pulumi import Input, ResourceOptions
 from pulumi_kubernetes.networking.v1 import NetworkPolicy
 
 from components.base.names import BACKUP_EXPORTER, POSTGRES, REDIS, SERVICE, labels, metadata, selector
-from components.foundation import peer, register_egress_policy, select_parts
+from components.base.network_policies import peer, register_egress_policy, select_parts
 from components.monitoring.workloads import MONITORING
 from monitoring.prometheus import ALERTMANAGER, BLACKBOX, PORTS, POSTGRES_EXPORTER, REDIS_EXPORTER, MonitoredStack
 from settings import Egress, External, Peer
