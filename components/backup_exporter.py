@@ -13,8 +13,8 @@ from components import backup_tasks as tasks
 from components.base.names import BACKUP_EXPORTER, SKIP_AWAIT, labels, metadata, selector
 from components.rotation import STATUS_FILE
 from settings import Backup as BackupSettings
+from settings.backup import EXPORTER_PORT
 
-PORT = 9187
 _ROTATION = "/etc/runbook/rotation"
 _ALONE = {
     **tasks.KEYS_IN_ENVIRONMENT,
@@ -53,11 +53,11 @@ class BackupExporter(pulumi.ComponentResource):
             image=args.image,
             backup=args.backup,
             env=[
-                {"name": "EXPORTER_PORT", "value": str(PORT)},
+                {"name": "EXPORTER_PORT", "value": str(EXPORTER_PORT)},
                 {"name": "ROTATION_STATUS", "value": f"{_ROTATION}/{STATUS_FILE}"},
             ],
             mounts=[{"name": "rotation", "mount_path": _ROTATION, "read_only": True}],
-            ports=[{"name": "metrics", "container_port": PORT, "protocol": "TCP"}],
+            ports=[{"name": "metrics", "container_port": EXPORTER_PORT, "protocol": "TCP"}],
             startup_probe={**_asked("/healthz"), "period_seconds": 2, "failure_threshold": 30},
             readiness_probe={**_asked("/readyz"), "period_seconds": 10},
             liveness_probe={**_asked("/healthz"), "period_seconds": 20},
@@ -91,7 +91,7 @@ class BackupExporter(pulumi.ComponentResource):
             spec={
                 "type": "ClusterIP",
                 "selector": here,
-                "ports": [{"name": "metrics", "port": PORT, "target_port": "metrics", "protocol": "TCP"}],
+                "ports": [{"name": "metrics", "port": EXPORTER_PORT, "target_port": "metrics", "protocol": "TCP"}],
             },
             opts=ResourceOptions.merge(inside, ResourceOptions(depends_on=[deployment])),
         )
@@ -99,4 +99,4 @@ class BackupExporter(pulumi.ComponentResource):
 
 
 def _asked(path: str) -> ProbeArgsDict:
-    return {"http_get": {"path": path, "port": PORT}, "timeout_seconds": 5}
+    return {"http_get": {"path": path, "port": EXPORTER_PORT}, "timeout_seconds": 5}

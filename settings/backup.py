@@ -13,6 +13,8 @@ from settings.base import Bytes, DnsLabel, EnvName, Finding, ImageRef, Refused, 
 from settings.cron import longest_gap
 from settings.platform import BundledPostgres, BundledRedis, Data, Egress
 
+EXPORTER_PORT = 9187
+"""The port of the backup exporter's metrics."""
 S3_ACCESS_KEY = "BACKUP_S3_ACCESS_KEY_ID"
 S3_SECRET_KEY = "BACKUP_S3_SECRET_ACCESS_KEY"  # noqa: S105 (a name)
 IDENTITIES = "BACKUP_IDENTITIES"
