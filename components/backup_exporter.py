@@ -34,13 +34,13 @@ class BackupExporterArgs:
     backup: BackupSettings
     """The store, and what is expected of it."""
     identity: str
-    """Changes with what tasks are told."""
+    """Hash of the tasks' environment."""
     rotation_status: Input[str]
-    """ConfigMap with what there is to tell of the rotation of secrets."""
+    """ConfigMap with the rotation state of each secret."""
 
 
 class BackupExporter(pulumi.ComponentResource):
-    """One pod that reads the store and tells Prometheus. Nobody may ask it yet: monitoring opens that way."""
+    """One pod that reads the store and serves metrics. Monitoring registers the policy that lets Prometheus in."""
 
     def __init__(self, name: str, args: BackupExporterArgs, opts: ResourceOptions | None = None) -> None:
         super().__init__("runbook:backup:BackupExporter", name, None, opts)
@@ -69,7 +69,7 @@ class BackupExporter(pulumi.ComponentResource):
             account=account,
             containers=[server],
             volumes=[{"name": "rotation", "config_map": {"name": args.rotation_status}}],
-            # It reads what it is told once, at its start; the file about rotation, again and again.
+            # It reads its environment only at its start; the file of rotation states before each answer.
             annotations={"runbook/told": args.identity},
         )
         deployment = Deployment(
@@ -78,7 +78,7 @@ class BackupExporter(pulumi.ComponentResource):
             spec={
                 "replicas": 1,
                 "revision_history_limit": 2,
-                # Two of them would need room for two and tell the same.
+                # A second pod would need more quota and serve the same metrics.
                 "strategy": {"type": "RollingUpdate", "rolling_update": {"max_surge": 0, "max_unavailable": 1}},
                 "selector": {"match_labels": here},
                 "template": template,

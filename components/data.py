@@ -1,4 +1,4 @@
-"""Data services: PostgreSQL and Redis, bundled as StatefulSets or run by somebody else."""
+"""Data services: PostgreSQL and Redis, bundled as StatefulSets or external."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ class DataServices(pulumi.ComponentResource):
     dsns: Mapping[str, SecretValue]
     """`DATABASE_URL` and `REDIS_URL`."""
     rotation_environment: Mapping[str, pulumi.Output[str]]
-    """What rotation's tasks are told."""
+    """Environment of the rotation tasks."""
 
     def __init__(self, name: str, args: DataServicesArgs, opts: ResourceOptions | None = None) -> None:
         super().__init__("runbook:data:DataServices", name, None, opts)

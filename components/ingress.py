@@ -1,4 +1,4 @@
-"""The way in (runbook-de-production §3.3): who may call the services, and where the ingress leads to."""
+"""Ingress (runbook-de-production §3.3): who may call the services, and where the ingress leads to."""
 
 from __future__ import annotations
 

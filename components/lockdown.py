@@ -33,7 +33,7 @@ from settings.lockdown import GATE_RESOURCES
 _FIRST_PORT = 8080
 _FOLDER = "/etc/gate"
 _LEAVING = 5
-"""Seconds in which the gate still answers whoever has not heard yet that it goes."""
+"""preStop delay, so that proxies drop the endpoint first, in seconds."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +41,7 @@ class LockdownArgs:
     """Who comes in, to what, and who brings them."""
 
     namespace: Input[str]
-    """Where the gate stands."""
+    """The gate's namespace."""
     image: Input[str]
     """The project's own image."""
     lockdown: LockdownSettings

@@ -25,14 +25,14 @@ _PORT, _PROBE_PORT = 8080, 8081
 
 @dataclass(frozen=True, kw_only=True)
 class MaintenanceArgs:
-    """What customers are told, and who brings them."""
+    """The maintenance page's text, and the ingress controller that requests it."""
 
     namespace: Input[str]
     """Where the page is served."""
     image: Input[str]
     """The project's own image."""
     maintenance: MaintenanceSettings
-    """How long clients are told to wait."""
+    """How long clients should wait (`Retry-After`)."""
     ingress_controller: Peer
     """The only one who may ask for the page."""
 

@@ -21,7 +21,7 @@ The alerts, as expressions:
     the restore test failed          runbook_restore_test_passed == 0
     the restore test never ran       runbook_restore_test_last_timestamp_seconds == 0   (for: its interval)
     size fell by half                runbook_backup_size_bytes < 0.5 * runbook_backup_previous_size_bytes
-    the same, told for a day         runbook_backup_size_bytes < 0.5 * max_over_time(runbook_backup_size_bytes[1d])
+    the same, for one day            runbook_backup_size_bytes < 0.5 * max_over_time(runbook_backup_size_bytes[1d])
     retention fails                  runbook_backup_retention_problems > 0
     evidence was changed             runbook_restore_test_evidence_intact == 0
 """
@@ -79,7 +79,7 @@ class Exporter:
         self._known: list[Metric] = []
         self._read_at = 0.0
         self.text: str | None = None
-        """None until the store was asked for the first time."""
+        """None until the first read of the store."""
 
     def refresh(self) -> None:
         now = datetime.now(UTC)

@@ -17,7 +17,7 @@ from tasks.credentials.server import Account, Use
 from tasks.errors import Refused, TaskError
 
 _APPLICATION = "runbook credentials"
-# libpq hands on no SQLSTATE of a login that failed. Of a server that speaks another language nothing is concluded.
+# libpq hands on no SQLSTATE of a login that failed. A message in another language than English is not classified.
 _REFUSALS = ("password authentication failed", "is not permitted to log in")
 _END_MILLISECONDS = 10_000
 # Two runs at the same time would update the same row of the catalogue, which PostgreSQL refuses.
