@@ -52,7 +52,7 @@ class ApplicationArgs:
     application: ApplicationSettings
     """The services."""
     ingress: Ingress
-    """The way in from outside."""
+    """The ingress."""
     ingress_controller: Peer
     """Who may call the services from outside the namespace."""
     secret_name: str
@@ -215,7 +215,7 @@ class Application(pulumi.ComponentResource):
             "selector": {"match_labels": selector(service.name, SERVICE)},
             "template": pod,
         }
-        # An autoscaler owns the number of pods: whoever writes it too would undo its work.
+        # An autoscaler owns the number of pods: the program must not write it as well.
         if service.autoscaler is None:
             spec["replicas"] = service.replicas
         # The deadline starts anew with every pod that becomes ready. The provider does not end with it: `runbook` does.

@@ -27,7 +27,7 @@ from components.base.names import (
     labels,
     metadata,
 )
-from components.foundation import register_data_policies, register_egress_policy, select_parts
+from components.base.network_policies import register_data_policies, register_egress_policy, select_parts
 from components.secret_slots import register_external_secret
 from settings import Backup as BackupSettings
 from settings import BundledPostgres, External, Release, S3Destination, SecretRotation, VolumeDestination
@@ -67,9 +67,9 @@ class Backup(pulumi.ComponentResource):
     """The store, the recurring backup, and a suspended CronJob that tasks with both are started from."""
 
     account: ServiceAccount
-    """Whom the cloud knows backups by."""
+    """ServiceAccount bound to the cloud role that may use the bucket."""
     identity: str
-    """Changes with what tasks are told: for a pod that reads it only once."""
+    """Hash of the tasks' environment: restarts a pod that reads it only at its start."""
 
     def __init__(self, name: str, args: BackupArgs, opts: ResourceOptions | None = None) -> None:
         super().__init__("runbook:backup:Backup", name, None, opts)
@@ -127,7 +127,7 @@ class Backup(pulumi.ComponentResource):
         )
 
     def _toolbox(self) -> None:
-        """Never started by itself: `runbook` makes Jobs of it, with other words."""
+        """Suspended: `runbook` creates Jobs from it, with other arguments."""
         backup = self._args.backup
         tasks.register_cron_job(
             "restore",
@@ -166,7 +166,7 @@ class Backup(pulumi.ComponentResource):
         )
 
     def _store(self) -> list[pulumi.Resource]:
-        """What tasks are told about the store, and the keys to it."""
+        """The ConfigMap that describes the store to tasks, and the Secret with its keys."""
         args, inside = self._args, self._inside
 
         def secret(name: str, data: Mapping[str, Input[str]]) -> Secret:

@@ -13,8 +13,8 @@ from components import backup_tasks as tasks
 from components.base.names import BACKUP_EXPORTER, SKIP_AWAIT, labels, metadata, selector
 from components.rotation import STATUS_FILE
 from settings import Backup as BackupSettings
+from settings.backup import EXPORTER_PORT
 
-PORT = 9187
 _ROTATION = "/etc/runbook/rotation"
 _ALONE = {
     **tasks.KEYS_IN_ENVIRONMENT,
@@ -34,13 +34,13 @@ class BackupExporterArgs:
     backup: BackupSettings
     """The store, and what is expected of it."""
     identity: str
-    """Changes with what tasks are told."""
+    """Hash of the tasks' environment."""
     rotation_status: Input[str]
-    """ConfigMap with what there is to tell of the rotation of secrets."""
+    """ConfigMap with the rotation state of each secret."""
 
 
 class BackupExporter(pulumi.ComponentResource):
-    """One pod that reads the store and tells Prometheus. Nobody may ask it yet: monitoring opens that way."""
+    """One pod that reads the store and serves metrics. Monitoring registers the policy that lets Prometheus in."""
 
     def __init__(self, name: str, args: BackupExporterArgs, opts: ResourceOptions | None = None) -> None:
         super().__init__("runbook:backup:BackupExporter", name, None, opts)
@@ -53,11 +53,11 @@ class BackupExporter(pulumi.ComponentResource):
             image=args.image,
             backup=args.backup,
             env=[
-                {"name": "EXPORTER_PORT", "value": str(PORT)},
+                {"name": "EXPORTER_PORT", "value": str(EXPORTER_PORT)},
                 {"name": "ROTATION_STATUS", "value": f"{_ROTATION}/{STATUS_FILE}"},
             ],
             mounts=[{"name": "rotation", "mount_path": _ROTATION, "read_only": True}],
-            ports=[{"name": "metrics", "container_port": PORT, "protocol": "TCP"}],
+            ports=[{"name": "metrics", "container_port": EXPORTER_PORT, "protocol": "TCP"}],
             startup_probe={**_asked("/healthz"), "period_seconds": 2, "failure_threshold": 30},
             readiness_probe={**_asked("/readyz"), "period_seconds": 10},
             liveness_probe={**_asked("/healthz"), "period_seconds": 20},
@@ -69,7 +69,7 @@ class BackupExporter(pulumi.ComponentResource):
             account=account,
             containers=[server],
             volumes=[{"name": "rotation", "config_map": {"name": args.rotation_status}}],
-            # It reads what it is told once, at its start; the file about rotation, again and again.
+            # It reads its environment only at its start; the file of rotation states before each answer.
             annotations={"runbook/told": args.identity},
         )
         deployment = Deployment(
@@ -78,7 +78,7 @@ class BackupExporter(pulumi.ComponentResource):
             spec={
                 "replicas": 1,
                 "revision_history_limit": 2,
-                # Two of them would need room for two and tell the same.
+                # A second pod would need more quota and serve the same metrics.
                 "strategy": {"type": "RollingUpdate", "rolling_update": {"max_surge": 0, "max_unavailable": 1}},
                 "selector": {"match_labels": here},
                 "template": template,
@@ -91,7 +91,7 @@ class BackupExporter(pulumi.ComponentResource):
             spec={
                 "type": "ClusterIP",
                 "selector": here,
-                "ports": [{"name": "metrics", "port": PORT, "target_port": "metrics", "protocol": "TCP"}],
+                "ports": [{"name": "metrics", "port": EXPORTER_PORT, "target_port": "metrics", "protocol": "TCP"}],
             },
             opts=ResourceOptions.merge(inside, ResourceOptions(depends_on=[deployment])),
         )
@@ -99,4 +99,4 @@ class BackupExporter(pulumi.ComponentResource):
 
 
 def _asked(path: str) -> ProbeArgsDict:
-    return {"http_get": {"path": path, "port": PORT}, "timeout_seconds": 5}
+    return {"http_get": {"path": path, "port": EXPORTER_PORT}, "timeout_seconds": 5}

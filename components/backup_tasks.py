@@ -1,4 +1,4 @@
-"""What the backup chapter's pods have in common: the tasks' image, what it is told, and the way to the store."""
+"""What the backup chapter's pods have in common: the tasks' image, its environment, and access to the store."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _START_WITHIN = 600
 
 
 def settings_data(backup: Backup, namespace: Input[str]) -> dict[str, Input[str]]:
-    """What every task is told, as variables; none of it is secret."""
+    """Environment variables of every task; none is secret."""
     to, keep = backup.destination, backup.retention
     data: dict[str, Input[str]] = {
         "BACKUP_RETENTION_DAYS": str(keep.days),
@@ -161,7 +161,7 @@ def task_pod(
 def register_account(
     name: str, component: str, backup: Backup, namespace: Input[str], opts: ResourceOptions
 ) -> ServiceAccount:
-    """An identity that may do nothing here; the cloud may know it, and let it use the store."""
+    """A ServiceAccount without RBAC; its annotations may bind it to a cloud role that may use the store."""
     to = backup.destination
     known_by = to.service_account_annotations if isinstance(to, S3Destination) else {}
     return ServiceAccount(
@@ -194,7 +194,7 @@ def register_cron_job(
             "suspend": suspend,
             "concurrency_policy": "Forbid",
             "starting_deadline_seconds": _START_WITHIN,
-            # A finished pod keeps its throw-away volume; what happened stands in the store and in its metrics.
+            # A finished pod keeps its throw-away volume; the outcome is in the store and in its metrics.
             "successful_jobs_history_limit": 1,
             "failed_jobs_history_limit": 1,
             "job_template": {"metadata": {"labels": labels(name, component)}, "spec": cast(JobSpecArgsDict, job)},
@@ -221,7 +221,7 @@ def retry_awaited(retries: int) -> dict[str, Any]:
     return {"backoff_limit": retries, "pod_failure_policy": {"rules": [_DISRUPTED]}}
 
 
-def retry_faults(*, final: Sequence[str] = ()) -> dict[str, Any]:
+def retry_faults(*, final: Sequence[str]) -> dict[str, Any]:
     """Tries again after a fault; not after a refusal (exit code 2), nor when one of the `final` containers failed."""
     return {
         "backoff_limit": 2,

@@ -24,7 +24,7 @@ class CredentialsArgs:
     namespace: Input[str]
     """Where the Secrets go."""
     rotations: Mapping[str, SecretRotation]
-    """Every secret there is, and where its rotation stands."""
+    """Every secret, and the state of its rotation."""
     generated: Mapping[str, Generated]
     """How those are made that the program makes."""
     secrets: Mapping[str, SecretValue]

@@ -1,4 +1,4 @@
-"""Data services: PostgreSQL and Redis, bundled as StatefulSets or run by somebody else."""
+"""Data services: PostgreSQL and Redis, bundled as StatefulSets or external."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from pulumi_kubernetes.networking.v1 import NetworkPolicy, NetworkPolicyPortArgs
 
 from components import logins
 from components.base.names import POSTGRES, REDIS, SKIP_AWAIT, labels, metadata, selector
+from components.base.network_policies import register_egress_policy, select_clients
 from components.base.pods import IMAGE_OWN_USER, container, register_service_account, template
-from components.foundation import register_egress_policy, select_clients
 from components.logins import Logins
 from settings import BundledPostgres, BundledRedis, External, Resources, SecretRotation
 from settings.base import quantity
@@ -77,7 +77,7 @@ class DataServices(pulumi.ComponentResource):
     dsns: Mapping[str, SecretValue]
     """`DATABASE_URL` and `REDIS_URL`."""
     rotation_environment: Mapping[str, pulumi.Output[str]]
-    """What rotation's tasks are told."""
+    """Environment of the rotation tasks."""
 
     def __init__(self, name: str, args: DataServicesArgs, opts: ResourceOptions | None = None) -> None:
         super().__init__("runbook:data:DataServices", name, None, opts)

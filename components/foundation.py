@@ -1,4 +1,4 @@
-"""Namespace and guards: what holds whatever is put into the namespace."""
+"""The namespace, its quota and limits, Pod Security and the default network policies."""
 
 from __future__ import annotations
 
@@ -8,16 +8,13 @@ from dataclasses import dataclass
 import pulumi
 from pulumi import Input, ResourceOptions
 from pulumi_kubernetes.core.v1 import LimitRange, Namespace, ResourceQuota
-from pulumi_kubernetes.meta.v1 import LabelSelectorArgsDict
 from pulumi_kubernetes.networking.v1 import (
     NetworkPolicy,
-    NetworkPolicyEgressRuleArgsDict,
-    NetworkPolicyPeerArgsDict,
     NetworkPolicyPortArgsDict,
-    NetworkPolicySpecArgsDict,
 )
 
-from components.base.names import JOB, SERVICE, labels, metadata, selector
+from components.base.names import labels, metadata
+from components.base.network_policies import peer, register_egress_policy
 from settings import Egress, Guards, Peer
 
 
@@ -30,7 +27,7 @@ class FoundationArgs:
     guards: Guards
     """Quota, and whether data is protected from deletion."""
     dns: Peer
-    """The cluster's DNS, which every pod may ask."""
+    """The cluster's DNS, which every pod may query."""
     egress: Sequence[Egress]
     """What services and Jobs may call outside the cluster."""
 
@@ -39,7 +36,7 @@ class Foundation(pulumi.ComponentResource):
     """A namespace with Pod Security `restricted`, a quota, default limits and closed networking."""
 
     namespace: pulumi.Output[str]
-    """Name of the namespace; whoever uses it waits for the namespace."""
+    """Name of the namespace; resources that use it wait for the namespace."""
 
     def __init__(self, name: str, args: FoundationArgs, opts: ResourceOptions | None = None) -> None:
         super().__init__("runbook:foundation:Foundation", name, None, opts)
@@ -55,7 +52,7 @@ class Foundation(pulumi.ComponentResource):
                     **{f"pod-security.kubernetes.io/{mode}-version": "latest" for mode in modes},
                 },
             ),
-            # Deleting the namespace deletes the volumes: only somebody who says so may.
+            # Deleting the namespace deletes the volumes: `protect` requires an explicit unprotect.
             opts=ResourceOptions(parent=self, protect=args.guards.protect_data),
         )
         self.namespace = namespace.metadata.apply(lambda meta: meta.name or "")
@@ -83,7 +80,7 @@ class Foundation(pulumi.ComponentResource):
         LimitRange(
             "limits",
             metadata=metadata("limits", self.namespace, labels("limits", "foundation")),
-            # Only for pods that say nothing themselves (a debugging pod); ours all do.
+            # For pods without requests and limits of their own, such as a debugging pod.
             spec={
                 "limits": [
                     {
@@ -117,86 +114,3 @@ class Foundation(pulumi.ComponentResource):
             opts=ResourceOptions(parent=self),
         )
         register_egress_policy(self, "allow-outside", self.namespace, args.egress)
-
-
-def peer(of: Peer) -> NetworkPolicyPeerArgsDict:
-    """Another namespace's pods as a network policy names them."""
-    return {
-        "namespace_selector": {"match_labels": {"kubernetes.io/metadata.name": of.namespace}},
-        "pod_selector": {"match_labels": dict(of.pod_labels)},
-    }
-
-
-def egress_rules(egress: Sequence[Egress]) -> list[NetworkPolicyEgressRuleArgsDict]:
-    """Addresses outside the cluster as a network policy names them."""
-    return [
-        {
-            "to": [{"ip_block": {"cidr": to.cidr, "except_": list(to.except_)}}],
-            "ports": [{"port": port, "protocol": "TCP"} for port in to.ports],
-        }
-        for to in egress
-    ]
-
-
-def register_egress_policy(
-    parent: pulumi.ComponentResource,
-    name: str,
-    namespace: Input[str],
-    egress: Sequence[Egress],
-    who: LabelSelectorArgsDict | None = None,
-) -> NetworkPolicy | None:
-    """Lets services and Jobs, or somebody else, reach addresses outside the cluster."""
-    if not egress:
-        return None
-    return NetworkPolicy(
-        name,
-        metadata=metadata(name, namespace, labels(name, "foundation")),
-        spec={"pod_selector": who or select_clients(), "policy_types": ["Egress"], "egress": egress_rules(egress)},
-        opts=ResourceOptions(parent=parent),
-    )
-
-
-def register_data_policies(
-    parent: pulumi.ComponentResource, part: str, server: str, port: int, namespace: Input[str], opts: ResourceOptions
-) -> Sequence[NetworkPolicy]:
-    """Lets everything that plays a part reach one of the data services: both sides of the way are closed otherwise."""
-    there: LabelSelectorArgsDict = {"match_labels": selector(server, server)}
-    ports: list[NetworkPolicyPortArgsDict] = [{"port": port, "protocol": "TCP"}]
-    ways: list[tuple[str, NetworkPolicySpecArgsDict]] = [
-        (
-            f"allow-{part}-to-{server}",
-            {
-                "pod_selector": select_parts(part),
-                "policy_types": ["Egress"],
-                "egress": [{"to": [{"pod_selector": there}], "ports": ports}],
-            },
-        ),
-        (
-            f"allow-{part}-into-{server}",
-            {
-                "pod_selector": there,
-                "policy_types": ["Ingress"],
-                "ingress": [{"from_": [{"pod_selector": select_parts(part)}], "ports": ports}],
-            },
-        ),
-    ]
-    return [
-        NetworkPolicy(
-            name,
-            metadata=metadata(name, namespace, labels(name, part)),
-            spec=spec,
-            opts=ResourceOptions.merge(opts, ResourceOptions(parent=parent)),
-        )
-        for name, spec in ways
-    ]
-
-
-def select_clients() -> LabelSelectorArgsDict:
-    """Selects the services and the Jobs: all that runs the application's image."""
-    return select_parts(SERVICE, JOB)
-
-
-def select_parts(*components: str) -> LabelSelectorArgsDict:
-    """Selects everything that plays one of these parts."""
-    key = "app.kubernetes.io/component"
-    return {"match_expressions": [{"key": key, "operator": "In", "values": list(components)}]}

@@ -1,4 +1,4 @@
-"""The way in (runbook-de-production §3.3): who may call the services, and where the ingress leads to."""
+"""Ingress (runbook-de-production §3.3): who may call the services, and where the ingress leads to."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from pulumi_kubernetes.networking.v1 import (
 )
 
 from components.base.names import SERVICE, SKIP_AWAIT, labels, metadata
-from components.foundation import peer, select_clients
+from components.base.network_policies import peer, select_clients
 from components.lockdown import Lockdown
 from settings import Ingress, Peer
 from settings import Service as ServiceSettings

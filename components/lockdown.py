@@ -22,8 +22,8 @@ from pulumi_kubernetes.networking.v1 import (
 from pulumi_kubernetes.policy.v1 import PodDisruptionBudget
 
 from components.base.names import LOCKDOWN, SERVICE, SKIP_AWAIT, content_hash, labels, metadata, selector
+from components.base.network_policies import peer, select_parts
 from components.base.pods import APPLICATION_UID, container, register_service_account, spread, template
-from components.foundation import peer, select_parts
 from components.lockdown_gateway import FINISHING, PROBE_PORT, Route, render_haproxy_config
 from settings import Lockdown as LockdownSettings
 from settings import Peer
@@ -33,7 +33,7 @@ from settings.lockdown import GATE_RESOURCES
 _FIRST_PORT = 8080
 _FOLDER = "/etc/gate"
 _LEAVING = 5
-"""Seconds in which the gate still answers whoever has not heard yet that it goes."""
+"""preStop delay, so that proxies drop the endpoint first, in seconds."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +41,7 @@ class LockdownArgs:
     """Who comes in, to what, and who brings them."""
 
     namespace: Input[str]
-    """Where the gate stands."""
+    """The gate's namespace."""
     image: Input[str]
     """The project's own image."""
     lockdown: LockdownSettings

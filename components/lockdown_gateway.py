@@ -1,6 +1,6 @@
 """What the gate of a lockdown decides, as HAProxy's configuration.
 
-The clock decides with it: after `until` everything passes, also when nobody and nothing is there to end the lockdown.
+The clock decides with it: after `until` every request passes, even if no command has ended the lockdown.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from settings import Lockdown
 
 PROBE_PORT = 9000
 FINISHING = 5
-"""Seconds in which a gate that was told to end finishes what it has begun."""
+"""Seconds in which a gate finishes open requests after SIGTERM."""
 _PAGE = (
     '<!doctype html><html lang="en"><head><meta charset="utf-8">'
     '<meta name="viewport" content="width=device-width"><title>Closed for a while</title></head>'
@@ -24,7 +24,7 @@ _LINE = (
     '{"time":"%[date,utime(%Y-%m-%dT%H:%M:%SZ)]","refused":"%[var(txn.refused)]",'
     '"from":"%[var(txn.from)]","method":"%HM","path":"%[var(txn.path),json(utf8s)]"}'
 )
-"""The path without its query, which may carry somebody's token."""
+"""The path without its query, which may contain a token."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ def render_haproxy_config(lockdown: Lockdown, ways: Sequence[Route]) -> str:
     """The configuration file. The reason is not in it: clients are not shown it."""
     until = lockdown.until.astimezone(UTC)
     end = int(until.timestamp())
-    # What the ingress controller writes last is whom it saw; what stands before, a client or a proxy brought.
+    # The last address is the client that the ingress controller saw; clients or proxies sent those before it.
     hop = -1 - lockdown.trusted_proxies
     known = f"var(txn.from) -m ip {' '.join(lockdown.allow)}" if lockdown.allow else "always_false"
     answers = [

@@ -1,4 +1,4 @@
-"""Logins of the data services: who logs in with which password in which period, and what rotation's tasks are told."""
+"""Logins of the data services: roles and passwords of each period, and the environment of the rotation tasks."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ class Logins:
     dsn: Secret
     """What services and tasks use."""
     environment: Mapping[str, Output[str]] = field(default_factory=dict)
-    """What rotation's tasks are told."""
+    """Environment of the rotation tasks."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class BundledLogins(Logins):
-    """Of a server of our own, which is told the same at its start."""
+    """Logins of a bundled server, which receives the same values at its start."""
 
     administrator: Output[str]
     """The administrator's password."""
@@ -73,14 +73,14 @@ def register_bundled_logins(
 def register_external_logins(
     parent: pulumi.Resource, rotating: SecretRotation, secrets: Mapping[str, Secret]
 ) -> Logins:
-    """A server of somebody else: whole DSNs from outside, or roles that an administrator makes after the first."""
+    """Logins of an external server: whole DSNs from outside, or roles that an administrator makes after the first."""
     if rotating.kind == "database":
         return _register_roles_of_administrator(parent, rotating, secrets)
     dsns = {period: values[0] for period, values in register_external_secret(parent, rotating, secrets).items()}
     dsn = dsns[rotating.in_use]
     if rotating.name == DATABASE_URL:
         return Logins(dsn=dsn)
-    # Not rotated by tasks; but they log everybody out, and try what should be dead.
+    # Tasks do not rotate it, but end all sessions and check that revoked values are refused.
     told = {"ADMIN_URL": dsn.value, "ADMIN_FIXED": Output.from_input("true")}
     if rotating.other is not None:
         told["OLD_URL"] = dsns[rotating.other].value

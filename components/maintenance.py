@@ -13,8 +13,8 @@ from pulumi_kubernetes.networking.v1 import NetworkPolicy
 from pulumi_kubernetes.policy.v1 import PodDisruptionBudget
 
 from components.base.names import SKIP_AWAIT, labels, metadata, selector
+from components.base.network_policies import peer
 from components.base.pods import APPLICATION_UID, container, register_service_account, spread, template
-from components.foundation import peer
 from settings import Maintenance as MaintenanceSettings
 from settings import Peer
 from settings.maintenance import PAGE_RESOURCES
@@ -25,14 +25,14 @@ _PORT, _PROBE_PORT = 8080, 8081
 
 @dataclass(frozen=True, kw_only=True)
 class MaintenanceArgs:
-    """What customers are told, and who brings them."""
+    """The maintenance page's text, and the ingress controller that requests it."""
 
     namespace: Input[str]
     """Where the page is served."""
     image: Input[str]
     """The project's own image."""
     maintenance: MaintenanceSettings
-    """How long clients are told to wait."""
+    """How long clients should wait (`Retry-After`)."""
     ingress_controller: Peer
     """The only one who may ask for the page."""
 

@@ -33,7 +33,7 @@ class PreReleaseArgs:
     backup: BackupSettings
     """The store, and how old a proof may be."""
     account: ServiceAccount
-    """Whom the cloud knows backups by."""
+    """ServiceAccount bound to the cloud role that may use the bucket."""
     release: Release
     """The release that brings the migrations."""
     command: MigrateCommand

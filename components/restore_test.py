@@ -93,7 +93,7 @@ class RestoreTest(pulumi.ComponentResource):
                     decrypts=True,
                     scratch=True,
                     restart_policy="Never",
-                    # Nobody is served by the servers: they have nothing to drain.
+                    # These servers serve no customers, so they have nothing to drain.
                     termination_grace_period_seconds=1,
                     init_containers=[
                         self._postgres(),
@@ -102,7 +102,7 @@ class RestoreTest(pulumi.ComponentResource):
                         *self._migrate(),
                         *self._serve_and_smoke(),
                     ],
-                    # Its last line is the evidence, for whoever started the test and waits for it.
+                    # Its last line is the evidence, read by the command that started the test.
                     containers=[self._task("conclude", ["restore", "test-conclude", "--json"])],
                     volumes=[
                         {"name": "password", "secret": {"secret_name": RESTORE_TEST, "default_mode": 0o440}},

@@ -18,8 +18,8 @@ from pulumi_kubernetes.core.v1 import ConfigMap, ContainerArgsDict, PodTemplateS
 
 from components.backup_tasks import KEYS_IN_ENVIRONMENT, retry_awaited
 from components.base.names import POSTGRES, REDIS, ROTATION, content_hash, labels, metadata
+from components.base.network_policies import register_data_policies, register_egress_policy, select_parts
 from components.base.pods import APPLICATION_UID, container, register_service_account, template
-from components.foundation import register_data_policies, register_egress_policy, select_parts
 from settings import BundledPostgres, BundledRedis, External, SecretRotation
 from settings.rotation import TASK_RESOURCES
 
@@ -43,9 +43,9 @@ class RotationArgs:
     image: Input[str]
     """The project's own image, which they run in."""
     rotations: Mapping[str, SecretRotation]
-    """Every secret, and where its rotation stands."""
+    """Every secret, and the state of its rotation."""
     environment: Mapping[str, Input[str]]
-    """Logins of the data services, as tasks are told them."""
+    """Logins of the data services, as environment of the tasks."""
     session_keys: Sequence[str]
     """Patterns of the sessions' keys in Redis."""
     postgres: BundledPostgres | External
@@ -58,9 +58,9 @@ class Rotation(pulumi.ComponentResource):
     """The next logins, ready to be used; and a suspended CronJob that operators' questions are started from."""
 
     status: pulumi.Output[str]
-    """ConfigMap that says where each rotation stands, for the metrics."""
+    """ConfigMap with the state of each rotation, for the metrics."""
     account: ServiceAccount
-    """Whom the tasks run as. It may do nothing."""
+    """ServiceAccount of the task pods; no RBAC."""
 
     def __init__(self, name: str, args: RotationArgs, opts: ResourceOptions | None = None) -> None:
         super().__init__("runbook:rotation:Rotation", name, None, opts)
@@ -98,9 +98,9 @@ class RetirementArgs:
     image: Input[str]
     """The project's own image, which they run in."""
     rotations: Mapping[str, SecretRotation]
-    """Every secret, and where its rotation stands."""
+    """Every secret, and the state of its rotation."""
     account: ServiceAccount
-    """Whom the tasks run as."""
+    """ServiceAccount of the task pods."""
 
 
 class Retirement(pulumi.ComponentResource):
@@ -171,7 +171,7 @@ def _run(
 
 
 def _toolbox(args: RotationArgs, account: ServiceAccount, opts: ResourceOptions) -> CronJob:
-    """Never started by itself: `runbook` makes Jobs of it, with other words."""
+    """Suspended: `runbook` creates Jobs from it, with other arguments."""
     task = _task(TOOLBOX, ["credentials", "sessions"], args.image)
     return CronJob(
         TOOLBOX,

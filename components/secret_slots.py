@@ -38,7 +38,7 @@ def generate_password(parent: pulumi.Resource, name: str, period: int, length: i
 def register_external_secret(
     parent: pulumi.Resource, rotating: SecretRotation, secrets: Mapping[str, Secret]
 ) -> Mapping[int, tuple[Secret, ...]]:
-    """The living values of a secret from outside; two at a time where it is a pair.
+    """The valid values of a secret from outside; two at a time where it is a pair.
 
     A value that was issued is revoked by leaving it out: the engine does so when nothing uses it any more.
     """
@@ -54,7 +54,7 @@ def _register_period(
         if policy.revoke and rotating.other is not None:
             known = [value.value for value in values]
             printed = known[0] if len(known) == 1 else Output.json_dumps(dict(zip(_PAIR, known, strict=True)))
-            # Nothing is made here, but once its successor lives, it ends as what was issued does.
+            # Nothing is issued here, but once its successor is in use, it is revoked like an issued value.
             _command(parent, name, create=_PRINT, delete=policy.revoke, environment={"GIVEN": printed})
         return values
     issued = _command(parent, name, create=policy.issue, update=_KEEP, delete=policy.revoke)

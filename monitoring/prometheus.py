@@ -8,7 +8,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from settings.application import Application, Service
-from settings.backup import Backup
+from settings.backup import EXPORTER_PORT, Backup
 from settings.lockdown import Lockdown
 from settings.maintenance import Maintenance
 from settings.monitoring import Monitoring
@@ -34,7 +34,7 @@ PORTS = {
 HEALTH, FRONT_DOOR = "health", "front-door"
 """Jobs of the HTTP checks, and their modules in the blackbox exporter."""
 RULES = "*.rules.yaml"
-_BACKUPS, _BACKUP_SECONDS = "backup-exporter:9187", 30
+_BACKUPS, _BACKUP_SECONDS = f"backup-exporter:{EXPORTER_PORT}", 30
 _KUBELET_SECONDS = 15
 """Rates of containers are over two minutes, and every node has many series."""
 _FIND_SECONDS = 5

@@ -120,7 +120,7 @@ class Probes(Settings):
 
 
 class Autoscaler(Settings):
-    """Scales a service on CPU; while it stands, `replicas` is not set by the program."""
+    """Scales a service on CPU; the program then does not set `replicas`."""
 
     min_replicas: Annotated[int, Field(ge=1, examples=[2])]
     """Never fewer pods."""
@@ -141,7 +141,7 @@ EnvValue = Annotated[str, BeforeValidator(as_text)]
 
 
 class Service(Settings):
-    """One service: a Deployment with its Service, disruption budget and, if asked for, autoscaler."""
+    """One service: a Deployment with its Service, disruption budget and optional autoscaler."""
 
     name: DnsLabel
     """Name of the Deployment and Service."""
@@ -150,7 +150,7 @@ class Service(Settings):
     image: ImageRef | None = None
     """Its own image by digest; without it, the release's image."""
     port: PortNumber | None = None
-    """HTTP port; without it, a worker that nobody calls."""
+    """HTTP port; without it, a worker without a Service."""
     paths: tuple[Annotated[str, Field(pattern=r"^/")], ...] = ()
     """URL path prefixes the ingress sends to this service."""
     replicas: Annotated[int | None, Field(ge=0, examples=[2])] = None

@@ -13,6 +13,8 @@ from settings.base import Bytes, DnsLabel, EnvName, Finding, ImageRef, Refused, 
 from settings.cron import longest_gap
 from settings.platform import BundledPostgres, BundledRedis, Data, Egress
 
+EXPORTER_PORT = 9187
+"""The port of the backup exporter's metrics."""
 S3_ACCESS_KEY = "BACKUP_S3_ACCESS_KEY_ID"
 S3_SECRET_KEY = "BACKUP_S3_SECRET_ACCESS_KEY"  # noqa: S105 (a name)
 IDENTITIES = "BACKUP_IDENTITIES"
@@ -63,11 +65,11 @@ class S3Destination(Settings):
     region: Annotated[str | None, Field(min_length=1, examples=["eu-west-3"])] = None
     """Region the bucket is in."""
     path_style: bool = False
-    """The bucket stands in the URL's path instead of its host name: most servers but Amazon's want that."""
+    """The bucket is in the URL's path instead of its host name: most servers except Amazon's need that."""
     create_bucket: bool = False
     """Make the bucket when it is missing: private, versioned, encrypted. Else a missing bucket is an error."""
     object_lock_days: Annotated[int | None, Field(ge=1, le=3650)] = None
-    """Nobody can delete a backup for so many days, whoever's credentials they have."""
+    """Object Lock: no credentials can delete a backup for so many days."""
     egress: Annotated[tuple[Egress, ...], Field(min_length=1)]
     """Where the server is, for the network policies."""
     credentials: Literal["secret", "podIdentity"] = "secret"
@@ -140,7 +142,7 @@ class RestoreTest(Settings):
 
 
 class Alerts(Settings):
-    """When somebody is told."""
+    """Limits of the backup alerts."""
 
     missed_intervals: Annotated[float, Field(ge=1)] = 2
     """No successful backup within so many intervals of its schedule."""

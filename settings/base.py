@@ -83,7 +83,7 @@ class Settings(BaseModel):
         return reference
 
     def to_config(self) -> dict[str, Any]:
-        """The object as it stands in a stack file."""
+        """The object as written in a stack file."""
         return self.model_dump(mode="json", by_alias=True, exclude_none=True)
 
 

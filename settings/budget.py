@@ -1,4 +1,4 @@
-"""How long a rollback that nobody types takes at the most (HerbisVeritas "Rollback Automatique (90 secondes)").
+"""How long an automatic rollback takes at most (HerbisVeritas "Rollback Automatique (90 secondes)").
 
 Counted from the moment a trigger's own window is over until customers are served by the release before; each part as
 slow as it can be. What cannot be known from the settings was measured: the engine, and how long a pod starts.

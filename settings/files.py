@@ -28,7 +28,7 @@ def read_stack_file(path: FilePath) -> StackFile:
 
 
 def load_stack_file(path: FilePath) -> StackSettings:
-    """The settings in `Pulumi.<stack>.yaml`, or a SettingsError that tells every problem."""
+    """The settings in `Pulumi.<stack>.yaml`, or a SettingsError that lists every problem."""
     return parse(read_stack_file(path))
 
 

@@ -38,15 +38,15 @@ ClosedPath = Annotated[
 
 
 class Precautions(Settings):
-    """What a lockdown is made of when nobody has time to say."""
+    """Defaults of a lockdown."""
 
     allow: tuple[Network, ...] = ()
-    """Clients that a lockdown lets in (the office, the VPN), besides those that `runbook security lockdown` is told.
-    With none, nobody comes in."""
+    """Clients that a lockdown lets in (the office, the VPN), besides those passed to `runbook security lockdown`.
+    With none, every client is refused."""
     closed_paths: tuple[ClosedPath, ...] = ("/admin",)
-    """Paths that a lockdown closes for everybody, with all that begins so."""
+    """Path prefixes that a lockdown closes for all clients."""
     lockdown_seconds: Annotated[int, Field(ge=60, le=int(LONGEST.total_seconds()))] = 3600
-    """Seconds until a lockdown ends by itself, when nobody says how long."""
+    """Seconds until a lockdown ends automatically, unless the command says how long."""
     trusted_proxies: Proxies = 0
     """How many proxies of yours (a CDN) pass clients on to the ingress controller, each adding whom it saw to
     `X-Forwarded-For`. Only if nobody else reaches the ingress controller: whoever does could say he is anybody."""
@@ -74,9 +74,9 @@ class Lockdown(Settings):
     since: AwareDatetime
     """When it began."""
     until: AwareDatetime
-    """When it ends, by the clock, whoever is there to end it."""
+    """When it ends automatically."""
     allow: tuple[Network, ...] = ()
-    """Clients that come in. With none, nobody does."""
+    """Clients that are let in. With none, every client is refused."""
     closed_paths: tuple[ClosedPath, ...] = ()
     """Closed for them, too."""
     trusted_proxies: Proxies = 0

@@ -19,4 +19,4 @@ class Maintenance(Settings):
     reason: Annotated[str, Field(min_length=1, examples=["restore of the database"])]
     """Why. For the team: customers are not shown it."""
     retry_after_seconds: Annotated[int, Field(ge=1, le=86400)] = 120
-    """What clients are told to wait (`Retry-After`)."""
+    """How long clients should wait (`Retry-After`)."""

@@ -23,6 +23,7 @@ STATE_ACCESS_KEY, STATE_SECRET_KEY = "STATE_S3_ACCESS_KEY_ID", "STATE_S3_SECRET_
 STATE_PASSPHRASE = "STATE_PASSPHRASE"  # noqa: S105 (a name)
 STATE_SECRETS = (STATE_ACCESS_KEY, STATE_SECRET_KEY, STATE_PASSPHRASE)
 SLACK_SECRET, DEAD_MANS_SWITCH = "SLACK_WEBHOOK_", "DEAD_MANS_SWITCH_URL"
+HEALTH_PATH = "/api/health"
 
 
 class Triggers(Settings):
@@ -239,11 +240,11 @@ class Monitoring(Settings):
     """Seconds from one evaluation of the rules to the next."""
     health_seconds: Annotated[int, Field(ge=1, le=60)] = 5
     """Seconds from one health check to the next."""
-    health_path: Route = "/api/health"
+    health_path: Route = HEALTH_PATH
     """Path of the health check (HerbisVeritas "Health Checks Automatiques")."""
     unmeasured: tuple[DnsLabel, ...] = ()
     """Services that have a port and no `/metrics`."""
-    uncounted_routes: tuple[Route, ...] = ("/metrics", "/api/live", "/api/ready", "/api/health")
+    uncounted_routes: tuple[Route, ...] = ("/metrics", "/api/live", "/api/ready", HEALTH_PATH)
     """Routes that only machines request, named as in the application's histogram: they must neither hide customers'
     errors among many good answers nor count as errors. Include the path of every probe."""
     triggers: Triggers = Triggers()

@@ -1,4 +1,4 @@
-"""Where the application stands: data services, credentials, network, ingress and the namespace's limits."""
+"""What the application runs on: data services, credentials, network, ingress and the namespace's limits."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Egress(Settings):
 
 
 class External(Settings):
-    """A data service run by somebody else, reached by a secret DSN."""
+    """An external data service, reached by a secret DSN."""
 
     mode: Literal["external"]
     """`external`: the DSN is the secret `secrets:DATABASE_URL` or `secrets:REDIS_URL`."""
@@ -44,7 +44,7 @@ class External(Settings):
 
 
 class ExternalPostgres(External):
-    """A database run by somebody else."""
+    """An external database."""
 
     admin: bool = False
     """`secrets:DATABASE_ADMIN_URL` is a DSN whose role may make others: passwords then rotate by themselves. Its own
@@ -106,7 +106,7 @@ class Generated(Settings):
 
 
 class Credentials(Settings):
-    """Secrets that nobody has to invent."""
+    """Secrets that the program generates."""
 
     generated: dict[EnvName, Generated] = {"JWT_SECRET": Generated(), "SESSION_SECRET": Generated()}
     """Generated secrets, by the variable every service gets them as."""
@@ -142,7 +142,7 @@ class Tls(Settings):
 
 
 class Ingress(Settings):
-    """The way in from outside."""
+    """The ingress."""
 
     host: HostName
     """Host name the ingress answers to."""
@@ -173,13 +173,13 @@ class Quota(Settings):
     limits_memory: Bytes = "32Gi"
     """Sum of all memory limits."""
     pods: Annotated[int, Field(ge=1)] = 100
-    """Number of pods, with room for the surge of a rollout."""
+    """Number of pods, including the surge of a rollout."""
     storage: Bytes = "200Gi"
     """Sum of all volumes."""
 
 
 class Guards(Settings):
-    """Limits of the namespace. Pod Security `restricted` and default-deny networking always stand."""
+    """Limits of the namespace. Pod Security `restricted` and default-deny networking are always on."""
 
     quota: Quota = Quota()
     """The most the namespace may ask for."""

@@ -90,7 +90,7 @@ class Release(Settings):
 
     @property
     def message(self) -> str:
-        """The update's message, as it stands in the stack's history."""
+        """The update's message, as shown in the stack's history."""
         return f"revision {self.revision}: {self.action} {self.image} (git {self.git})"
 
 

@@ -1,4 +1,4 @@
-"""Secret rotation (HerbisVeritas "Rotation Clés Sécurité", Runbook de Production §4): policies, and where each stands.
+"""Secret rotation (HerbisVeritas "Rotation Clés Sécurité", Runbook de Production §4): policies, and the state of each.
 
 Every secret has two slots. The value of period n stands in slot n mod 2, so that a rotation replaces the older one
 and the newer stays valid until its overlap is over.
@@ -94,7 +94,7 @@ Moment = Annotated[str, AfterValidator(_moment), Field(examples=["2026-11-22T10:
 
 
 class RotationState(Settings):
-    """Where the rotation of one secret stands. Written by `runbook rotate`; absent before the first one."""
+    """State of the rotation of one secret. Written by `runbook rotate`; absent before the first one."""
 
     period: Annotated[int, Field(ge=0)] = 0
     """Number of the newest value; its parity is its slot."""
@@ -231,7 +231,7 @@ class SecretRotation:
         return tuple(f"{self.name}_{word}" for word in ("PREVIOUS", *ids))
 
     def key_id(self, period: int) -> str:
-        """Tells one value from another without telling either."""
+        """Identifies a value without revealing it."""
         return f"{self.state.generation}.{period}"
 
     @property
@@ -274,7 +274,7 @@ class SecretRotation:
 
 
 def slot(period: int) -> str:
-    """The slot that a period's value stands in."""
+    """The slot of a period's value."""
     return "b" if period % 2 else "a"
 
 

@@ -9,7 +9,7 @@ import pulumi
 
 @dataclass(frozen=True)
 class Secret:
-    """The value as a secret Output, and what tells one value from another without telling the value."""
+    """The value as a secret Output, and an identifier that does not reveal it."""
 
     value: pulumi.Output[str]
     identity: str

@@ -47,7 +47,7 @@ class StackSettings(Settings):
     network: Network
     """Openings of the network policies."""
     ingress: Ingress
-    """The way in from outside."""
+    """The ingress."""
     guards: Guards = Guards()
     """Limits of the namespace."""
     backup: Backup | None = None
@@ -59,11 +59,11 @@ class StackSettings(Settings):
     lockdown: Lockdown | None = None
     """A lockdown; absent in service. Written by `runbook security` and by the rollback controller."""
     monitoring: Monitoring | None = None
-    """What is watched, who is told, and when a release goes back by itself. Without it nobody watches."""
+    """Metrics, alerts, their receivers, and triggers of the automatic rollback. Without it there is no monitoring."""
     rotation: RotationSettings = RotationSettings()
     """When secrets are rotated, and how."""
     rotated: dict[EnvName, RotationState] = {}
-    """Where the rotation of each secret stands. Written by `runbook rotate`; never taken back by a rollback."""
+    """State of the rotation of each secret. Written by `runbook rotate`; a rollback does not change it."""
 
     def rotations(self) -> Mapping[str, SecretRotation]:
         """Every secret that rotates, by name."""
@@ -76,7 +76,7 @@ class StackSettings(Settings):
 
 
 def parse(file: StackFile) -> StackSettings:
-    """The settings, or one SettingsError that tells every problem at once."""
+    """The settings, or one SettingsError that lists every problem."""
     problems = list(_unknown_keys(file))
     parsed: dict[str, Any] = {}
     for key, field in StackSettings.model_fields.items():

@@ -44,7 +44,7 @@ def main(argv: list[str]) -> int:
     except (Interrupted, KeyboardInterrupt):
         return _failed("interrupted", "asked to end; what was half made is removed", 1, arguments.json, environment)
     except Exception as error:
-        # A defect of ours: the trace is what somebody needs to mend it.
+        # A defect of this program: print the trace.
         print(without(environment.secrets, traceback.format_exc()), file=sys.stderr)
         message = f"{type(error).__name__}: {error}"
         return _failed("internal", message, 1, arguments.json, environment)

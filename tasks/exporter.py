@@ -5,7 +5,7 @@ And, with ROTATION_STATUS, of the rotation of secrets (see tasks/rotation_status
 It is read every EXPORTER_REFRESH_SECONDS (30) in the background, so a scrape is answered at once, and with the last
 known state while the store is away. Times are 0 for what never happened: old beyond every limit, and not absent.
 
-Environment: BACKUP_STORE and its credentials; EXPORTER_PORT (9187), EXPORTER_HOST (all addresses); what is expected,
+Environment: BACKUP_STORE and its credentials; EXPORTER_PORT, EXPORTER_HOST (all addresses); what is expected,
 each optional: BACKUP_INTERVAL_SECONDS, RESTORE_TEST_MAX_AGE_HOURS; and, to see whether cleanup does its work, the
 same BACKUP_RETENTION_DAYS, BACKUP_KEEP_… as it has. Paths: /metrics, /healthz, /readyz (ready after the first reading).
 
@@ -21,7 +21,7 @@ The alerts, as expressions:
     the restore test failed          runbook_restore_test_passed == 0
     the restore test never ran       runbook_restore_test_last_timestamp_seconds == 0   (for: its interval)
     size fell by half                runbook_backup_size_bytes < 0.5 * runbook_backup_previous_size_bytes
-    the same, told for a day         runbook_backup_size_bytes < 0.5 * max_over_time(runbook_backup_size_bytes[1d])
+    the same, for one day            runbook_backup_size_bytes < 0.5 * max_over_time(runbook_backup_size_bytes[1d])
     retention fails                  runbook_backup_retention_problems > 0
     evidence was changed             runbook_restore_test_evidence_intact == 0
 """
@@ -47,7 +47,7 @@ from tasks.rotation_status import rotation
 from tasks.serving import serve
 from tasks.store import Entry, Store, open_store
 
-_PORT, _REFRESH_SECONDS = 9187, 30
+_REFRESH_SECONDS = 30
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -55,7 +55,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(_arguments: argparse.Namespace, environment: Environment) -> Result:
-    port = environment.integer("EXPORTER_PORT", least=1) or _PORT
+    port = environment.integer("EXPORTER_PORT", least=1) or environment.refuse("EXPORTER_PORT", "a port")
     seconds = environment.integer("EXPORTER_REFRESH_SECONDS", least=1) or _REFRESH_SECONDS
     exporter = Exporter(environment, open_store(environment))
     ended = threading.Event()
@@ -79,7 +79,7 @@ class Exporter:
         self._known: list[Metric] = []
         self._read_at = 0.0
         self.text: str | None = None
-        """None until the store was asked for the first time."""
+        """None until the first read of the store."""
 
     def refresh(self) -> None:
         now = datetime.now(UTC)

@@ -1,7 +1,7 @@
 """The page that customers get under maintenance (HerbisVeritas "Emergency Commands").
 
-Environment: RETRY_AFTER_SECONDS, what clients are told to wait; PORT, where the page is; PROBE_PORT, where the
-kubelet asks whether this server lives. The two are apart so that no path of the page answers 200.
+Environment: RETRY_AFTER_SECONDS, how long clients should wait; PORT, where the page is; PROBE_PORT, where the
+kubelet asks whether this server is alive. The two are apart so that no path of the page answers 200.
 """
 
 from __future__ import annotations

@@ -45,7 +45,7 @@ class Status:
 
 
 def rotation(environment: Environment) -> Iterator[Metric]:
-    """Nothing while nobody set ROTATION_STATUS."""
+    """Nothing if ROTATION_STATUS is not set."""
     file = environment.text("ROTATION_STATUS")
     if file is None:
         return

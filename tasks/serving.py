@@ -1,4 +1,4 @@
-"""What a task that stays tells over HTTP: /metrics for Prometheus, /healthz and /readyz for the kubelet."""
+"""The HTTP endpoints of a long-running task: /metrics for Prometheus, /healthz and /readyz for the kubelet."""
 
 from __future__ import annotations
 

@@ -111,7 +111,7 @@ def run_to_end(parent: pulumi.ComponentResource, args: JobArgs, opts: ResourceOp
         containers=steps[-1:],
         init_containers=[*([args.beside] if args.beside else []), *steps[:-1]],
         restart_policy="OnFailure" if args.beside else "Never",
-        # Nobody is served by a sidecar: it has nothing to drain.
+        # A sidecar serves no requests, so it has nothing to drain.
         termination_grace_period_seconds=1 if args.beside else 30,
     )
     return Job(

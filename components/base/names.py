@@ -27,7 +27,7 @@ _PATCH_FORCE = {"pulumi.com/patchForce": "true"}
 
 
 def content_hash(*parts: Any) -> str:
-    """Ten hex digits that stand for exactly this content."""
+    """Ten hex digits that identify this content."""
     text = json.dumps(parts, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:10]
 

@@ -16,9 +16,9 @@ from pulumi_kubernetes.core.v1 import ProbeArgsDict
 from pulumi_kubernetes.rbac.v1 import PolicyRuleArgsDict
 
 from components.base.names import SERVICE, labels, metadata, selector
+from components.base.network_policies import register_egress_policy
 from components.base.pods import APPLICATION_UID, container, template
 from components.base.rbac import grant_role
-from components.foundation import register_egress_policy
 from components.monitoring.workloads import MONITORING, WAIT, Placement, register_account, register_service
 from monitoring.prometheus import LOG_COUNTER, PORTS
 from settings.logs import Logs

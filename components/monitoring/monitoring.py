@@ -15,7 +15,7 @@ from pulumi_kubernetes.core.v1 import Secret, ServiceAccount
 from pulumi_kubernetes.rbac.v1 import ClusterRole, ClusterRoleBinding
 
 from components.base.names import SERVICE, content_hash, labels, metadata, selector
-from components.foundation import peer
+from components.base.network_policies import peer
 from components.monitoring.network_policies import PROMETHEUS, MonitoringPolicies
 from components.monitoring.prometheus_operator import register_operator_objects
 from components.monitoring.workloads import (

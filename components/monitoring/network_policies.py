@@ -11,15 +11,15 @@ from pulumi import Input, ResourceOptions
 from pulumi_kubernetes.networking.v1 import NetworkPolicy
 
 from components.base.names import BACKUP_EXPORTER, POSTGRES, REDIS, SERVICE, labels, metadata, selector
-from components.foundation import peer, register_egress_policy, select_parts
+from components.base.network_policies import peer, register_egress_policy, select_parts
 from components.monitoring.workloads import MONITORING
 from monitoring.prometheus import ALERTMANAGER, BLACKBOX, PORTS, POSTGRES_EXPORTER, REDIS_EXPORTER, MonitoredStack
 from settings import Egress, External, Peer
+from settings.backup import EXPORTER_PORT
 
 CONTROLLER = "rollback-controller"
 """Name of the rollback controller, and part label of its pods."""
 PROMETHEUS = "prometheus"
-_BACKUP_PORT = 9187
 _Peers = Sequence[Mapping[str, Any]]
 
 
@@ -41,7 +41,7 @@ class MonitoringPolicies:
             ([_services()], self._service_ports),
         ]
         if self.watched.backup:
-            to.append(([_backups()], [_BACKUP_PORT]))
+            to.append(([_backups()], [EXPORTER_PORT]))
         if controller_port:
             to.append(([_controller()], [controller_port]))
         infrastructure = self.watched.monitoring.infrastructure
@@ -63,7 +63,7 @@ class MonitoringPolicies:
             self._in(f"allow-into-{name}", _pods(name), [(readers, [PORTS[name]])])
         self._in("allow-metrics-of-services", _services(), [([*readers, _pods(BLACKBOX)], self._service_ports)])
         if self.watched.backup:
-            self._in("allow-metrics-of-backups", _backups(), [(readers, [_BACKUP_PORT])])
+            self._in("allow-metrics-of-backups", _backups(), [(readers, [EXPORTER_PORT])])
 
     def alertmanager(self, egress: Sequence[Egress], controller_port: int | None) -> None:
         """Egress to Slack, the dead man's switch and the rollback controller."""

@@ -19,8 +19,8 @@ from pulumi_kubernetes.networking.v1 import (
 from pulumi_random import RandomPassword
 
 from components.base.names import SKIP_AWAIT, content_hash, labels, metadata, selector
+from components.base.network_policies import egress_rules, peer
 from components.base.pods import APPLICATION_UID, container, register_service_account, template
-from components.foundation import egress_rules, peer
 from components.monitoring.network_policies import CONTROLLER, PROMETHEUS
 from components.monitoring.workloads import MONITORING
 from components.rollback_controller.rbac import grant_controller_rights

@@ -13,8 +13,8 @@ import httpx
 
 from ops.stack.stack_context import StackContext
 from settings import Release
+from settings.monitoring import HEALTH_PATH
 
-PATH = "/api/health"
 _SETTLE_SECONDS = 60
 _ANSWER_SECONDS = 15
 
@@ -35,7 +35,7 @@ class Health:
 def read_health(url: str) -> Health:
     address, headers = _resolve_localhost(url)
     try:
-        answer = httpx.get(f"{address}{PATH}", headers=headers, timeout=5, verify=_ssl_context())
+        answer = httpx.get(f"{address}{HEALTH_PATH}", headers=headers, timeout=5, verify=_ssl_context())
     except (httpx.HTTPError, OSError) as error:
         return Health(None, str(error) or type(error).__name__)
     try:
@@ -84,4 +84,4 @@ def verify(facts: StackContext, release: Release, url: Any) -> str | None:
     while answer.bad and time.monotonic() < deadline:
         time.sleep(0.2)  # the ingress needs a moment to route to the pods, and reports nothing
         answer = read_health(url)
-    return f"{url}{PATH} answers {answer.status} {answer.detail}" if answer.bad else None
+    return f"{url}{HEALTH_PATH} answers {answer.status} {answer.detail}" if answer.bad else None

@@ -13,7 +13,7 @@ from tasks.store import open_store
 
 
 def cleanup(environment: Environment, *, dry_run: bool) -> dict[str, Any]:
-    """Delete, or with `dry_run` only tell. {deleted: [id], kept: [{id, why}], dry_run}."""
+    """Delete, or with `dry_run` only report. {deleted: [id], kept: [{id, why}], dry_run}."""
     rules = retention.Retention.from_environment(environment)
     store = open_store(environment)
     backups = catalog.manifests(store)

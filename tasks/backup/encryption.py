@@ -1,4 +1,4 @@
-"""Client-side encryption with age: whoever holds the store cannot read the backups.
+"""Client-side encryption with age: read access to the store is not enough to read the backups.
 
 Every backup is encrypted to the recipients of its day. A rotation changes BACKUP_RECIPIENTS and adds the new
 identity to the file of identities, where the old ones stay: old backups are readable without being rewritten.

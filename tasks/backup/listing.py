@@ -34,7 +34,7 @@ def _proofs(store: Store) -> list[Proof]:
     except TaskError as error:
         if error.code != "evidence_broken":
             raise
-        # Whoever looks for a backup to restore needs the list all the same.
+        # An operator who needs a backup to restore still needs the list.
         say(f"warning: nothing is shown as proven: {error}")
         return []
 

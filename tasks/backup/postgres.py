@@ -108,7 +108,7 @@ class Database:
         return {**inherited, "PGCONNECT_TIMEOUT": str(_CONNECT_SECONDS), **ours}
 
     def connect(self, application: str = "runbook", **options: Any) -> Connection[Any]:
-        """A connection that commits by itself; `database_unreachable` says why there is none."""
+        """A connection in autocommit mode; `database_unreachable` says why there is none."""
         given = {"connect_timeout": _CONNECT_SECONDS, "keepalives_idle": 30, "application_name": application}
         given = {key: value for key, value in given.items() if self.option(key) is None}
         deadline = time.monotonic() + int(self.option("connect_timeout") or _CONNECT_SECONDS)

@@ -19,7 +19,7 @@ _LOCK = "lock"
 
 @contextmanager
 def scratch(environment: Environment) -> Iterator[Path]:
-    """An empty folder, readable by us only, removed at the end; `disk_full` when there is no room.
+    """An empty folder, readable by us only, removed at the end; `disk_full` when there is no space.
 
     What a killed process left is removed first: a pod's volume outlives its containers, and would fill up.
     """
@@ -52,5 +52,5 @@ def _clear(where: Path) -> None:
                 # Made and not locked yet looks like left behind: its owner makes this folder right after.
                 if name.with_name("content").exists():
                     shutil.rmtree(name.parent, ignore_errors=True)
-        except OSError:  # somebody's who is at work, or gone already
+        except OSError:  # used by another process, or already removed
             continue

@@ -35,7 +35,7 @@ def path_of(url: str) -> Path:
 
 @contextmanager
 def opened(path: Path) -> Iterator[sqlite3.Connection]:
-    """A connection to a database that is there; each statement commits by itself."""
+    """A connection to a database that is there; in autocommit mode."""
     try:
         uri = f"file:{quote(str(path.absolute()))}?mode=rw"
         with closing(sqlite3.connect(uri, uri=True, isolation_level=None, timeout=_BUSY_SECONDS)) as connection:

@@ -18,7 +18,7 @@ from tasks.errors import Refused, TaskError
 from tasks.progress import say
 
 _APPLICATION = "runbook credentials"
-# libpq hands on no SQLSTATE of a login that failed. Of a server that speaks another language nothing is concluded.
+# libpq hands on no SQLSTATE of a login that failed. A message in another language than English is not classified.
 _REFUSALS = ("password authentication failed", "is not permitted to log in")
 _END_MILLISECONDS = 10_000
 # Two runs at the same time would update the same row of the catalogue, which PostgreSQL refuses.
@@ -78,7 +78,7 @@ class PostgresServer:
             become = sql.SQL("{} ROLE {} LOGIN PASSWORD {}").format(sql.SQL(verb), role, _verifier(admin, account))
             admin.execute(become)
             admin.execute(sql.SQL("GRANT {} TO {}").format(owner, role))
-            _copy_settings(admin, self._owner, account.role)
+            #_copy_settings(admin, self._owner, account.role)
             admin.execute(sql.SQL("ALTER ROLE {} SET role = {}").format(role, sql.Literal(self._owner)))
 
     def shut_out(self, role: str) -> None:

@@ -12,7 +12,7 @@ from tasks.errors import Refused, TaskError
 from tasks.progress import say, step
 
 _GRACE_SECONDS = 5.0
-"""What a session gets to be gone by itself: the pod that had it has only just ended."""
+"""How long a session may take to end: the pod that had it has only just ended."""
 _LOOK_SECONDS = 0.2
 
 
@@ -42,7 +42,7 @@ class Rotation:
             )
 
     def prepare(self) -> dict[str, Any]:
-        """The new role, ready to be used; until then nobody notices anything of it."""
+        """Creates the new role. No pod uses it yet."""
         role = self.new.role
         created = not self.server.accepts(self.new)
         if created:
@@ -57,7 +57,7 @@ class Rotation:
         return {"kind": self.kind, "role": role, "created": created, "tested": True}
 
     def retire(self, *, force: bool) -> dict[str, Any]:
-        """The old role's end, once nobody uses it, or, with `force`, whoever does."""
+        """Revokes the old role, once no session uses it, or, with `force`, at once."""
         if self.old is None:
             raise Refused("environment_invalid", "there is no ROTATE_…_OLD_URL: nothing that could be retired")
         old, is_admin = self.old, self.old.role == self.admin.role

@@ -57,7 +57,7 @@ def append(store: Store, content: Mapping[str, Any]) -> Record:
 
 
 def records(store: Store) -> Iterator[Record]:
-    """All of them, oldest first, as they are; `verify` tells whether they can be believed."""
+    """All of them, oldest first, as they are; `verify` checks whether they are authentic."""
     for _, record in _all(store):
         yield record
 

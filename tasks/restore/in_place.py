@@ -40,7 +40,7 @@ BACKUP, SAFETY = "backup", "safety"
 
 @dataclass(frozen=True)
 class State:
-    """Where a restore in place stands, as the server shows it."""
+    """The state of a restore in place, as found on the server."""
 
     phase: Phase
     backup: str | None

@@ -40,7 +40,7 @@ class RestoreTarget(Protocol):
         ...
 
     def exclusive(self) -> AbstractContextManager[None]:
-        """One restore at a time here; the next one is told so. Let go of by the engine when the process dies."""
+        """One restore at a time; a second one is refused. The engine releases the lock when the process ends."""
         ...
 
     def create(self, name: str) -> None:
@@ -68,7 +68,7 @@ class RestoreTarget(Protocol):
         ...
 
     def drop(self, name: str) -> None:
-        """Remove it, and whoever is connected to it; one that is not there is no error."""
+        """Drop it and end its sessions; no error if it does not exist."""
         ...
 
     def note(self, name: str) -> dict[str, Any] | None:

@@ -1,8 +1,9 @@
 """A restore test: the newest backup is made to serve again, and the store keeps a record of whether it did.
 
 `begin` fetches and restores; then the release migrates and is smoked on the result; `conclude` writes that all of it
-passed. A failure of `begin` is recorded at once. Of what ends the test in between (a failing migration, a killed pod)
-nobody is left to tell: so `begin` leaves a mark in the store, and the next `begin` records what never concluded.
+passed. A failure of `begin` is recorded at once. A test that ends in between (a failing
+migration, a killed pod) cannot record its failure: so `begin` leaves a marker in the store, and the next `begin`
+records a test that never concluded.
 """
 
 from __future__ import annotations

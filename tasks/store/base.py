@@ -56,7 +56,7 @@ class Store(ABC):
 
     @abstractmethod
     def prepare(self) -> None:
-        """See that it can be used, so that nothing is dumped for nothing; make the bucket or folder where told to."""
+        """See that it can be used, so that nothing is dumped for nothing; create the bucket or folder if configured."""
 
     @abstractmethod
     def upload(self, key: str, expected: int = 0) -> AbstractContextManager[Sink]:
@@ -76,7 +76,7 @@ class Store(ABC):
 
     @abstractmethod
     def open(self, key: str) -> AbstractContextManager[BinaryIO]:
-        """Read an object as a stream; `Missing` if there is none. Goes on by itself after a lost connection."""
+        """Read an object as a stream; `Missing` if there is none. Resumes automatically after a lost connection."""
 
     @abstractmethod
     def entries(self, prefix: str = "") -> Iterator[Entry]:
@@ -88,7 +88,7 @@ class Store(ABC):
 
     @abstractmethod
     def clear_unfinished(self, prefix: str = "") -> int:
-        """Remove what killed uploads left behind, and say how many. Only for who knows that nobody is uploading."""
+        """Remove what killed uploads left behind, and say how many. Only while no upload is running."""
 
     def clock(self) -> datetime | None:
         """What time the store has, where it has a clock of its own."""

@@ -32,7 +32,7 @@ def missing_bucket_error(url: str) -> TaskError:
 
 
 def create(client: Any, name: str, *, with_lock: bool) -> None:
-    """A private, versioned, encrypted bucket that ends unfinished uploads and forgets deleted versions by itself."""
+    """A private, versioned, encrypted bucket that ends unfinished uploads and expires deleted versions."""
     region = client.meta.region_name
     # The one region that must not be named.
     place = {} if region == "us-east-1" else {"CreateBucketConfiguration": {"LocationConstraint": region}}

@@ -1,4 +1,4 @@
-"""What boto3 raises, told as what is wrong and what to do."""
+"""Translates exceptions of boto3 into messages with the cause and the remedy."""
 
 from __future__ import annotations
 

@@ -171,6 +171,6 @@ def _remove_empty(folder: Path, root: Path) -> None:
     while folder != root and folder.is_relative_to(root):
         try:
             folder.rmdir()
-        except OSError:  # somebody's file is in it, or it is gone already
+        except OSError:  # another file is in it, or it is already removed
             return
         folder = folder.parent
