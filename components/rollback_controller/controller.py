@@ -35,14 +35,14 @@ _TOKEN, _KEYS, _WORK = "/etc/controller/token", "/etc/controller/keys", "/tmp/ru
 _CHANNEL = "critical"
 _WAIVED = {
     "checkov.io/skip1": "CKV_K8S_38=It changes objects of its own namespace, and asks for them with this token",
-    # Two would be one that works and one that waits for its lease: a restart is as quick.
+    # A second replica would only wait for the lease: a restart is as quick.
     "kube-score/ignore": "deployment-replicas,deployment-strategy",
 }
 
 
 @dataclass(frozen=True, kw_only=True)
 class RollbackControllerArgs:
-    """Which stack it looks after, and how it gets there."""
+    """The stack, and how the controller reaches it."""
 
     namespace: Input[str]
     """Where it runs: the stack's own."""
@@ -57,12 +57,12 @@ class RollbackControllerArgs:
 
 
 class RollbackController(pulumi.ComponentResource):
-    """Alertmanager tells it of triggers; it takes the release back as `runbook rollback` would."""
+    """Receives alerts from Alertmanager and rolls the release back as `runbook rollback` does."""
 
     url: str
     """Its webhook, from within the namespace."""
     token_secret_name: Output[str]
-    """Secret with what Alertmanager has to show, under `token`."""
+    """Secret with the token that Alertmanager sends, under `token`."""
 
     def __init__(self, name: str, args: RollbackControllerArgs, opts: ResourceOptions | None = None) -> None:
         super().__init__("runbook:rollback:RollbackController", name, None, opts)
@@ -93,7 +93,7 @@ class RollbackController(pulumi.ComponentResource):
             "PULUMI_BACKEND_URL": rollback.state.url,
             "PULUMI_CONFIG_PASSPHRASE_FILE": f"{_KEYS}/{STATE_PASSPHRASE}",
             "AWS_SHARED_CREDENTIALS_FILE": f"{_KEYS}/aws",
-            "CONTROLLER_ALERTMANAGER_URL": _watchers(args.monitoring).url,
+            "CONTROLLER_ALERTMANAGER_URL": _monitoring_servers(args.monitoring).url,
             "CONTROLLER_TOKEN_FILE": f"{_TOKEN}/token",
             "CONTROLLER_SLACK_FILE": f"{_KEYS}/{slack}",
             "CONTROLLER_WORK": _WORK,
@@ -113,9 +113,9 @@ class RollbackController(pulumi.ComponentResource):
                 {"name": "token", "mount_path": _TOKEN, "read_only": True},
                 {"name": "keys", "mount_path": _KEYS, "read_only": True},
             ],
-            startup_probe={**_asked("/readyz"), "period_seconds": 1, "failure_threshold": 120},
-            readiness_probe={**_asked("/readyz"), "period_seconds": 5},
-            liveness_probe={**_asked("/healthz"), "period_seconds": 10, "failure_threshold": 3},
+            startup_probe={**_http_probe("/readyz"), "period_seconds": 1, "failure_threshold": 120},
+            readiness_probe={**_http_probe("/readyz"), "period_seconds": 5},
+            liveness_probe={**_http_probe("/healthz"), "period_seconds": 10, "failure_threshold": 3},
         )
         deployment = Deployment(
             CONTROLLER,
@@ -123,7 +123,7 @@ class RollbackController(pulumi.ComponentResource):
             spec={
                 "replicas": 1,
                 "revision_history_limit": 2,
-                # The new one could not begin before the old one lets go of the lease.
+                # The new pod cannot begin before the old one releases the lease.
                 "strategy": {"type": "Recreate"},
                 "selector": here,
                 "template": template(
@@ -160,7 +160,7 @@ class RollbackController(pulumi.ComponentResource):
         self.register_outputs({})
 
     def _keys(self, args: RollbackControllerArgs, opts: ResourceOptions) -> Output[str]:
-        """What only the controller gets: the state's keys and passphrase, and Slack's address."""
+        """Secret for the controller only: the state's keys and passphrase, and Slack's address."""
         slack = args.monitoring.slack.secret_names[_CHANNEL]
         used = [args.secrets[name] for name in (*STATE_SECRETS, slack)]
         access, secret = args.secrets[STATE_ACCESS_KEY].value, args.secrets[STATE_SECRET_KEY].value
@@ -185,21 +185,21 @@ class RollbackController(pulumi.ComponentResource):
         rollback, slack = args.monitoring.rollback, args.monitoring.slack
         state = rollback.state.egress if rollback.state else ()
         outside = egress_rules([*rollback.api_server, *state, *args.egress, *slack.egress])
-        watchers = _watchers(args.monitoring)
-        asked: NetworkPolicyEgressRuleArgsDict = {
-            "to": [watchers.alertmanager],
-            "ports": [{"port": watchers.port, "protocol": "TCP"}],
+        servers = _monitoring_servers(args.monitoring)
+        alertmanager: NetworkPolicyEgressRuleArgsDict = {
+            "to": [servers.alertmanager],
+            "ports": [{"port": servers.port, "protocol": "TCP"}],
         }
         spec: NetworkPolicySpecArgsDict = {
             "pod_selector": here,
             "policy_types": ["Ingress", "Egress"],
             "ingress": [
                 {
-                    "from_": [watchers.alertmanager, watchers.prometheus],
+                    "from_": [servers.alertmanager, servers.prometheus],
                     "ports": [{"port": PORT, "protocol": "TCP"}],
                 }
             ],
-            "egress": [asked, *outside],
+            "egress": [alertmanager, *outside],
         }
         NetworkPolicy(
             "allow-rollback-controller",
@@ -210,8 +210,8 @@ class RollbackController(pulumi.ComponentResource):
 
 
 @dataclass(frozen=True)
-class _Watchers:
-    """Who calls the controller, and where it asks whether an alert fires."""
+class _MonitoringServers:
+    """The servers that call the controller, and the Alertmanager that confirms alerts."""
 
     url: str
     port: int
@@ -219,19 +219,19 @@ class _Watchers:
     prometheus: NetworkPolicyPeerArgsDict
 
 
-def _watchers(monitoring: MonitoringSettings) -> _Watchers:
-    """This stack's own, or the operator's."""
+def _monitoring_servers(monitoring: MonitoringSettings) -> _MonitoringServers:
+    """This stack's own, or those of the Prometheus Operator."""
     operator = monitoring.operated
     if operator and operator.alertmanager:
         theirs = operator.alertmanager
-        return _Watchers(theirs.url, theirs.port, peer(theirs.pods), peer(operator.prometheus))
+        return _MonitoringServers(theirs.url, theirs.port, peer(theirs.pods), peer(operator.prometheus))
     port = PORTS[ALERTMANAGER]
-    return _Watchers(f"http://{ALERTMANAGER}:{port}", port, _watching(ALERTMANAGER), _watching(PROMETHEUS))
+    return _MonitoringServers(f"http://{ALERTMANAGER}:{port}", port, _peer_of(ALERTMANAGER), _peer_of(PROMETHEUS))
 
 
-def _watching(name: str) -> NetworkPolicyPeerArgsDict:
+def _peer_of(name: str) -> NetworkPolicyPeerArgsDict:
     return {"pod_selector": {"match_labels": selector(name, MONITORING)}}
 
 
-def _asked(path: str) -> ProbeArgsDict:
+def _http_probe(path: str) -> ProbeArgsDict:
     return {"http_get": {"path": path, "port": PORT}, "timeout_seconds": 3}

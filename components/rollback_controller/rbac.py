@@ -11,7 +11,7 @@ from pulumi_kubernetes.rbac.v1 import PolicyRuleArgsDict, RoleBinding
 from components.base.rbac import grant_role
 
 _MANAGE = ["get", "list", "watch", "create", "patch", "delete"]
-_LOOK = ["get", "list", "watch"]
+_READ = ["get", "list", "watch"]
 _OPERATED = ["alertmanagerconfigs", "podmonitors", "probes", "prometheusrules", "servicemonitors"]
 """What the program makes for the Prometheus Operator."""
 
@@ -19,13 +19,13 @@ _OPERATED = ["alertmanagerconfigs", "podmonitors", "probes", "prometheusrules", 
 def grant_controller_rights(
     name: str, account: ServiceAccount, namespace: Input[str], opts: ResourceOptions, *, operated: bool = False
 ) -> RoleBinding:
-    """The account with a Role of this namespace. There is no ClusterRole: what is cluster-wide in a stack is the same
-    before and after a rollback, and the namespace itself is reached through its own Role.
+    """The account with a Role of this namespace. There is no ClusterRole: a rollback does not change
+    cluster-wide objects, and a Role covers the namespace itself.
 
     `operated`: the stack has objects for the Prometheus Operator.
     """
     rules = [
-        # What the program makes. A Job's pods and the Deployments' ReplicaSets are only looked at.
+        # What the program creates. Pods of Jobs and ReplicaSets of Deployments are only read.
         _rule("", ["configmaps", "secrets", "services", "serviceaccounts", "persistentvolumeclaims"], _MANAGE),
         _rule("apps", ["deployments", "statefulsets"], _MANAGE),
         _rule("batch", ["jobs", "cronjobs"], _MANAGE),
@@ -33,15 +33,15 @@ def grant_controller_rights(
         _rule("policy", ["poddisruptionbudgets"], _MANAGE),
         _rule("autoscaling", ["horizontalpodautoscalers"], _MANAGE),
         *([_rule("monitoring.coreos.com", _OPERATED, _MANAGE)] if operated else []),
-        # A rollback leaves the limits, the namespace and rights, its own among them, as they are.
-        _rule("", ["namespaces", "resourcequotas", "limitranges"], _LOOK),
-        _rule("rbac.authorization.k8s.io", ["roles", "rolebindings"], _LOOK),
-        # Waiting for a rollout, and why it fails.
-        _rule("", ["pods", "pods/log", "endpoints"], _LOOK),
-        _rule("", ["events"], [*_LOOK, "create"]),
-        _rule("apps", ["replicasets"], _LOOK),
-        _rule("discovery.k8s.io", ["endpointslices"], _LOOK),
-        # The database's schema level is asked in a pod of the application.
+        # A rollback does not change limits, the namespace or rights, its own included.
+        _rule("", ["namespaces", "resourcequotas", "limitranges"], _READ),
+        _rule("rbac.authorization.k8s.io", ["roles", "rolebindings"], _READ),
+        # Wait for a rollout, and explain why it fails.
+        _rule("", ["pods", "pods/log", "endpoints"], _READ),
+        _rule("", ["events"], [*_READ, "create"]),
+        _rule("apps", ["replicasets"], _READ),
+        _rule("discovery.k8s.io", ["endpointslices"], _READ),
+        # The database's schema level is read in a pod of the application.
         _rule("", ["pods/exec"], ["get", "create"]),
         # One controller at a time.
         _rule("coordination.k8s.io", ["leases"], ["create"]),

@@ -18,11 +18,11 @@ _EVENTS = 5
 
 
 class TimeIsUp(Exception):
-    """No more may be asked."""
+    """The time for requests is over."""
 
 
 class Api:
-    """One namespace's objects, logs and events. An answer other than 200 is as good as nothing there."""
+    """One namespace's objects, logs and events. An answer other than success counts as not found."""
 
     def __init__(self, http: httpx.Client, masker: Masker, seconds: float) -> None:
         self._http, self._deadline = http, time.monotonic() + seconds
@@ -47,16 +47,16 @@ class Api:
         """A container's last lines, masked; none where they cannot be masked."""
         if self.masker.blind:
             return []
-        asked = {"container": container, "tailLines": str(LINES)} | ({"previous": "true"} if previous else {})
+        parameters = {"container": container, "tailLines": str(LINES)} | ({"previous": "true"} if previous else {})
         path = f"/api/v1/namespaces/{namespace}/pods/{pod}/log"
-        with self._http.stream("GET", path, params=asked, timeout=self._left()) as answer:
+        with self._http.stream("GET", path, params=parameters, timeout=self._left()) as answer:
             if not answer.is_success:
                 return []
             text, cut, late = bytearray(), False, False
             for part in answer.iter_bytes(65536):
                 text += part
                 if len(text) > _LOG_BYTES:
-                    # A line of megabytes: what was written last counts.
+                    # A line of megabytes: keep its end.
                     del text[: len(text) - _LOG_BYTES]
                     cut = True
                 if late := time.monotonic() > self._deadline:

@@ -1,4 +1,4 @@
-"""Why an object failed, as it is shown and as it is printed for machines."""
+"""Why an object failed, as text and as JSON."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Cause:
-    """One object that failed, and what the cluster says about it. No secret is in it."""
+    """One failed object, and what the cluster reports about it. Contains no secret."""
 
     object: str
     """Kind and name."""
@@ -21,7 +21,7 @@ class Cause:
     container: str | None = None
     exit_code: int | None = None
     notes: Sequence[str] = ()
-    """What else is known of it."""
+    """Further facts."""
     log: Sequence[str] = field(default_factory=list)
     """The last lines of the container's log."""
     events: Sequence[str] = field(default_factory=list)

@@ -36,7 +36,7 @@ class Target:
 
     @property
     def path(self) -> str | None:
-        """Where the API server has it; None for a kind that is unknown here."""
+        """Path at the API server; None for an unknown kind."""
         try:
             resource = resource_registry.load(self.version, self.kind)
         except LoadResourceError:
@@ -48,7 +48,7 @@ class Target:
 
 @dataclass(frozen=True)
 class Kept:
-    """What a pod said before it went away."""
+    """What was read from a pod before it was deleted."""
 
     pod: str
     problem: Problem
@@ -86,7 +86,7 @@ def explain(api: Api, target: Target, kept: Kept | None = None) -> Cause | None:
     why = refused or api.masker.line(finding.message) or next(iter(events), "")
     notes = [f"reason: {finding.reason}"] if finding.reason and finding.reason not in why else []
     if finding.pods is not None and not finding.pods and not refused:
-        notes.append("It has no pods any more, and so no log: its conditions and events are what is left.")
+        notes.append("It has no pods any more, so there is no log; only conditions and events remain.")
     line = f"{target} {finding.what}: {why}" if why else f"{target} {finding.what}"
     return Cause(str(target), line, finding.reason, notes=notes, events=events)
 
@@ -110,20 +110,20 @@ def _of_pod(
 
 
 def refusal(target: Target, words: str) -> Cause | None:
-    """What the API server refused, by what the engine says of it."""
+    """The API server's refusal, found in the engine's message."""
     found = _REFUSED.search(" ".join(words.split()))
     return Cause(str(target), shortened(f"{target} was refused by the API server: {found[0]}")) if found else None
 
 
 def read_log(api: Api, pod: Object, problem: Problem) -> tuple[list[str], list[str]]:
-    """The last lines of the container that is not well, and why there are none."""
+    """The last lines of the failing container's log, and why there are none."""
     if not problem.ran or not problem.container:
         return [], []
     meta = pod["metadata"]
     log = api.log(meta["namespace"], meta["name"], problem.container, previous=problem.previous)
     if api.masker.blind:
         return [], ["Its log is not shown: the namespace's Secrets, which would have to be masked, cannot be read."]
-    return log, [] if log else ["Its log is empty, or gone."]
+    return log, [] if log else ["Its log is empty or deleted."]
 
 
 def _cause(
@@ -137,7 +137,7 @@ def _cause(
     events: Sequence[str],
 ) -> Cause:
     what = problem.text if target.kind == "Pod" else f"pod {pod}{',' if problem.container else ''} {problem.text}"
-    # A container's exit code says enough on the first line; what it wrote as its last message comes below.
+    # The exit code is enough on the first line; the container's last message follows as a note.
     message = api.masker.line(problem.message, cut_end=True)
     exited = problem.exit_code is not None
     if message and not exited:
@@ -298,7 +298,7 @@ def _ingress(api: Api, target: Target, found: Object) -> _Finding | None:
 
 
 def _other(_api: Api, _target: Target, found: Object) -> _Finding | None:
-    """Whatever kind it is: a condition that is not met."""
+    """Any other kind: a condition that is not met."""
     for kind in ("Ready", "Available", "Established", "Healthy"):
         if (one := condition(found, kind)) and one.get("status") != "True":
             return _Finding(f"is not {kind.lower()}", one.get("reason"), one.get("message", ""))

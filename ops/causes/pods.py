@@ -1,4 +1,4 @@
-"""What is wrong with a pod, from what the API server says of it."""
+"""What is wrong with a pod, from its status."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Problem:
     ran: bool = False
     """There may be a log."""
     previous: bool = False
-    """The log to be read is that of the run before."""
+    """Read the log of the previous run."""
     message: str = ""
     """What the container or its runtime wrote about it."""
 
@@ -38,14 +38,14 @@ def problems(pod: Object) -> list[Problem]:
 
 
 def worst(pods: Sequence[Object]) -> tuple[Object, list[Problem]] | None:
-    """The pod that says most about why its owner is not ready: the newest of those that are closest to the cause."""
+    """The pod that best explains why its owner is not ready: the newest of those closest to the cause."""
     unwell = [(pod, problems(pod) or [_unfinished(pod)]) for pod in pods if not _well(pod)]
     newest = sorted(unwell, key=lambda item: item[0]["metadata"].get("creationTimestamp", ""), reverse=True)
     return min(newest, key=lambda item: item[1][0].rank, default=None)
 
 
 def owner(pod: Object) -> tuple[str, str]:
-    """(kind, name) of what a person made: for a Deployment's pod that one, not its ReplicaSet."""
+    """(kind, name) of the owner: for a Deployment's pod the Deployment, not its ReplicaSet."""
     meta = pod["metadata"]
     for reference in meta.get("ownerReferences") or ():
         if reference.get("controller"):
@@ -88,7 +88,7 @@ def _of_pod(pod: Object) -> Iterator[Problem]:
 
 def _of_containers(pod: Object) -> Iterator[Problem]:
     status, spec = pod.get("status") or {}, pod.get("spec") or {}
-    # The main ones first: when one of them fails, sidecars are ended for it and have nothing to say.
+    # Main containers first: when one of them fails, its sidecars are stopped and do not explain the failure.
     for place, key in enumerate(("containerStatuses", "initContainerStatuses", "ephemeralContainerStatuses")):
         for found in status.get(key) or ():
             yield from _of_container(pod, spec, found, init=place > 0)
@@ -136,7 +136,7 @@ def _exit(name: str, ended: Object, spec: Object, rank: int, then: str = "", *, 
 
 
 def _signal(code: int) -> str:
-    """By what a container was ended: the shell's convention, which container runtimes follow."""
+    """The signal that ended a container, by the shell's convention (128 + signal), which container runtimes follow."""
     try:
         return signal.Signals(code - 128).name if code > 128 else ""
     except ValueError:

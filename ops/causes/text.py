@@ -47,7 +47,7 @@ class Masker:
                     value = base64.b64decode(encoded)
                 except (binascii.Error, ValueError):
                     continue
-                # Another set, not a larger one: another thread may be going through it.
+                # A new set: another thread may be iterating over the old one.
                 self._forms = self._forms | {form for form in _forms(value) if len(form) >= SHORTEST}
 
     @property
@@ -55,7 +55,7 @@ class Masker:
         return max(map(len, self._forms), default=0)
 
     def text(self, raw: str | bytes, *, cut_start: bool = False, cut_end: bool = False) -> str:
-        """Safe to be shown. `cut_start`, `cut_end`: it was cut there before it came here, maybe within a secret."""
+        """Text that is safe to show. `cut_start`, `cut_end`: it was cut there before, maybe within a secret."""
         text = _plain(raw.decode(errors="replace") if isinstance(raw, bytes) else raw)
         spans = [span for form in self._forms for span in _found(text, form)]
         if cut_start:

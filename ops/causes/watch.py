@@ -29,7 +29,7 @@ _WATCH_SECONDS = 10
 _READ_SECONDS = 5
 _EXPLAIN_SECONDS = 10
 _MOST = 5
-"""So many failed objects are explained; the others stand in the engine's own words."""
+"""Most failed objects that are explained; for the others the engine's message is shown."""
 _SHOWN_AT_ONCE = 5
 """Lines of a failing container's log that are shown while the update goes on."""
 
@@ -56,7 +56,7 @@ class FailureWatch:
         return self
 
     def __exit__(self, *_: object) -> None:
-        # The threads wait for news, which may not come: they end by themselves, soon.
+        # The threads end when their watch times out.
         self._over.set()
 
     def __call__(self, event: EngineEvent) -> None:
@@ -81,7 +81,7 @@ class FailureWatch:
             self._awaited.add(target.name)
 
     def explain(self, run: Run) -> None:
-        """Put the causes before the engine's own words. Those always stay: the cluster may not answer."""
+        """Put the causes before the engine's messages, which stay: the cluster may not answer."""
         failed = [(target, each) for each in run.failed if (target := target_of(each.type, each.inputs))]
         if not failed:
             return
@@ -107,8 +107,8 @@ class FailureWatch:
         except OpsError as error:
             return causes, f"The cause could not be looked up: {error}"
         except TimeIsUp:
-            return causes, f"The cause was looked up for {_EXPLAIN_SECONDS} s, then no longer: the cluster is slow."
-        except Exception as error:  # the engine's own error must be shown, whatever happens here
+            return causes, f"The search for the cause was stopped after {_EXPLAIN_SECONDS} s: the cluster is slow."
+        except Exception as error:  # the engine's own error must be shown in any case
             return causes, f"The cause could not be looked up: {type(error).__name__}"
         return causes, None
 
@@ -121,7 +121,7 @@ class FailureWatch:
         try:
             cluster = self._connect()
         except OpsError:
-            return  # `explain` says so, if it comes to that
+            return  # `explain` reports it if the update fails
         path = f"{api}/namespaces/{cluster.namespace}/{plural}"
         while not self._over.is_set():
             try:
@@ -130,7 +130,7 @@ class FailureWatch:
                         return
                     if kind in ("ADDED", "MODIFIED"):
                         look(cluster, item)
-            except Exception:  # the update goes on, whatever happens here, and `explain` looks again
+            except Exception:  # the update must go on; `explain` reads again
                 self._over.wait(1)
 
     def _end_if_failed(self, _cluster: Cluster, deployment: Object) -> None:
@@ -151,7 +151,7 @@ class FailureWatch:
         first = next(iter(problems(pod)), None)
         if of not in self._changed or first is None or first.exit_code is None:
             return
-        # The restart that follows is no news, another exit is.
+        # Report each exit once, not the restart that follows.
         key = (pod["metadata"]["uid"], f"{first.container} {first.exit_code}")
         if key in self._seen:
             return
@@ -170,7 +170,7 @@ class FailureWatch:
 
 
 def target_of(token: str, inputs: Mapping[str, Any] | None) -> Target | None:
-    """The object in the cluster that a resource is; None for what is none."""
+    """The Kubernetes object of a resource; None for other resources."""
     if not token.startswith("kubernetes:") or not inputs:
         return None
     meta = inputs.get("metadata")

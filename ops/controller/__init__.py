@@ -1,4 +1,4 @@
-"""The rollback nobody has to type (HerbisVeritas "Triggers Rollback Automatique"): alerts come in, `ops.rollback` goes.
+"""The rollback controller (HerbisVeritas "Triggers Rollback Automatique"): rolls a release back on an alert.
 
-`python -m ops.controller` runs in the cluster, one replica, beside the stack it looks after.
+`python -m ops.controller` runs in the stack's namespace, with one replica.
 """

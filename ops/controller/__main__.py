@@ -31,14 +31,14 @@ def main() -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, worker.stop)
     webhook = Webhook(place.token, Alertmanager(place.alertmanager), worker, counts)
-    # Alive also while another holds the lease: it is waiting for its turn then.
+    # Healthy also while it waits for the lease that another controller holds.
     serving = server(place.port, webhook, counts, lambda: not ready.is_set() or lease.alive, ready.is_set)
     threading.Thread(target=serving.serve_forever, name="web", daemon=True).start()
     if lease.acquire(worker.stopping):
         try:
             counts.gauge("leader", 1)
             journal.load()
-            _ = stack.session.engine  # loaded before anybody calls
+            _ = stack.session.engine  # loaded before the first alert
             ready.set()
             log("ready", pod=place.pod)
             worker.resume()

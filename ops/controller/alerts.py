@@ -1,4 +1,4 @@
-"""What Alertmanager says: a webhook is only a hint, so that Alertmanager itself is asked whether it is so."""
+"""Alerts. A webhook is only a hint: Alertmanager's API has to confirm that the alert fires."""
 
 from __future__ import annotations
 
@@ -11,29 +11,29 @@ import httpx
 
 
 class Malformed(ValueError):
-    """A body that no Alertmanager sends."""
+    """A body that is not Alertmanager's."""
 
 
 class Unreachable(Exception):
-    """Alertmanager does not answer: whether the alert fires is not known."""
+    """Alertmanager does not answer: it is unknown whether the alert fires."""
 
 
 @dataclass(frozen=True)
 class Hint:
-    """An alert as a webhook names it."""
+    """An alert as named in a webhook."""
 
     fingerprint: str
     starts_at: datetime
 
     @property
     def key(self) -> str:
-        """One firing of one alert; when it fires again later, it is another."""
+        """Identifies one firing of one alert; a later firing has another key."""
         return f"{self.fingerprint}@{self.starts_at:%Y-%m-%dT%H:%M:%S.%f}"
 
 
 @dataclass(frozen=True)
 class Alert:
-    """An alert that fires, in Alertmanager's own words."""
+    """A firing alert, as returned by Alertmanager."""
 
     hint: Hint
     labels: Mapping[str, str]
@@ -60,8 +60,8 @@ class Alert:
         }
 
     @classmethod
-    def from_dict(cls, told: Mapping[str, Any]) -> Alert:
-        return cls(_hint(told), told["labels"], told["annotations"])
+    def from_dict(cls, saved: Mapping[str, Any]) -> Alert:
+        return cls(_hint(saved), saved["labels"], saved["annotations"])
 
 
 def hints(body: Any) -> list[Hint]:
@@ -77,7 +77,7 @@ def _hint(alert: Any) -> Hint:
     except (KeyError, TypeError, ValueError):
         raise Malformed("an alert without fingerprint and startsAt") from None
     if not isinstance(fingerprint, str):
-        raise Malformed("an alert whose fingerprint is no text")
+        raise Malformed("an alert whose fingerprint is not a string")
     return Hint(fingerprint, starts_at)
 
 
@@ -85,12 +85,12 @@ def _moment(text: str) -> datetime:
     moment = datetime.fromisoformat(text)
     if moment.tzinfo is None:
         raise ValueError("without time zone")
-    # Alertmanager's API tells milliseconds, its webhooks nanoseconds.
+    # Alertmanager's API returns milliseconds, its webhooks send nanoseconds.
     return moment.astimezone(UTC).replace(microsecond=moment.microsecond // 1000 * 1000)
 
 
 class Alertmanager:
-    """Asked by its API."""
+    """Client of Alertmanager's API."""
 
     def __init__(self, url: str) -> None:
         self._http = httpx.Client(base_url=url, timeout=5)
@@ -100,16 +100,16 @@ class Alertmanager:
         return _found(hint, self._active())
 
     def _active(self) -> Sequence[Mapping[str, Any]]:
-        asked = {"active": "true", "silenced": "false", "inhibited": "false"}
+        parameters = {"active": "true", "silenced": "false", "inhibited": "false"}
         try:
-            return self._http.get("/api/v2/alerts", params=asked).raise_for_status().json()
+            return self._http.get("/api/v2/alerts", params=parameters).raise_for_status().json()
         except (httpx.HTTPError, ValueError) as error:
             raise Unreachable(str(error) or type(error).__name__) from None
 
 
 def _found(hint: Hint, active: Sequence[Mapping[str, Any]]) -> Alert | None:
-    for told in active:
-        known = _hint(told)
+    for found in active:
+        known = _hint(found)
         if known == hint:
-            return Alert(known, told["labels"], told.get("annotations") or {})
+            return Alert(known, found["labels"], found.get("annotations") or {})
     return None

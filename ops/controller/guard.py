@@ -1,7 +1,7 @@
-"""Whether an alert takes the release back: pure, over the alert, the history and the settings.
+"""Decides whether an alert rolls the release back. Pure: alert, history and settings in, verdict out.
 
-Failures are blamed on a release only while it is new. Whoever can make an alert fire (an attacker, a database that is
-away) must not be able to move a shop back and forth.
+Failures are blamed on a release only while it is new. An attacker or an unavailable database can make alerts fire, and
+must not be able to switch a shop between releases.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from settings.monitoring import Rollback
 
 @dataclass(frozen=True)
 class Situation:
-    """What is known when an alert comes in."""
+    """The facts at the time of the alert."""
 
     now: datetime
     namespace: str
@@ -28,12 +28,12 @@ class Situation:
     lockdown: Lockdown | None
     release: Release | None
     updates: Sequence[Entry]
-    """What ran the program with a release, newest first."""
+    """Updates with a release, newest first."""
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What is done, and why not more."""
+    """What the controller does, and why not more."""
 
     act: Literal["rollback", "lockdown", "tell"]
     why: str = ""
@@ -41,54 +41,55 @@ class Verdict:
 
 def decide(alert: Alert, at: Situation) -> Verdict:
     if alert.namespace != at.namespace:
-        return _tell(f"it is about {alert.namespace or 'no namespace'}, and this is {at.namespace}")
+        return _report(f"its namespace is {alert.namespace or 'not set'}, and this controller serves {at.namespace}")
     if alert.action == "lockdown":
         if at.lockdown and not at.lockdown.over(at.now):
-            return _tell(f"locked down already, until {at.lockdown.until:%Y-%m-%d %H:%M:%S} UTC")
+            return _report(f"locked down already, until {at.lockdown.until:%Y-%m-%d %H:%M:%S} UTC")
         return Verdict("lockdown")
     if alert.action != "rollback":
-        return _tell(f"it asks for {alert.action or 'nothing'}")
-    against = _speaks_against(alert, at)
-    return _tell(against) if against else Verdict("rollback")
+        return _report(f"its label action is {alert.action or 'not set'}")
+    objection = _find_objection(alert, at)
+    return _report(objection) if objection else Verdict("rollback")
 
 
-def _tell(why: str) -> Verdict:
+def _report(why: str) -> Verdict:
     return Verdict("tell", why)
 
 
-def _speaks_against(alert: Alert, at: Situation) -> str | None:
+def _find_objection(alert: Alert, at: Situation) -> str | None:
     release, settings = at.release, at.settings
     if not settings.enabled:
-        return "rollbacks are not automatic here (runbook:monitoring.rollback.enabled)"
+        return "automatic rollback is off (runbook:monitoring.rollback.enabled)"
     if release is None or not at.updates:
         return "nothing was ever released"
     if at.maintenance:
         return f"maintenance mode is on ({at.maintenance.reason})"
     newest = at.updates[0]
     if newest.result != "succeeded":
-        return f"the last update {newest.result or 'did not end'}: somebody is, or should be, at work on it"
+        return f"the last update {newest.result or 'did not end'}: an operator has to finish it"
     if release.action == "rollback":
         return f"revision {release.revision} is a rollback already (of revision {release.rollback_of})"
     deployed = _deployed(release, at.updates)
     if deployed is None or deployed.ended is None:
-        return f"nobody can tell since when revision {release.revision} runs"
+        return f"the history does not say when revision {release.revision} was deployed"
     age = (at.now - deployed.ended).total_seconds()
     if age > settings.release_window_seconds:
         return (
-            f"revision {release.revision} runs for {_spoken(age)}: failures are blamed on a release for "
-            f"{_spoken(settings.release_window_seconds)}"
+            f"revision {release.revision} runs for {_duration(age)}: failures are blamed on a release for "
+            f"{_duration(settings.release_window_seconds)}"
         )
     if alert.hint.starts_at < deployed.started:
         return f"it fired before revision {release.revision} was released"
     if (last := _last_rollback(at.updates)) and last.ended:
         rest = timedelta(seconds=settings.cooldown_seconds) - (at.now - last.ended)
         if rest > timedelta():
-            return f"the last rollback (revision {last.revision}) is not long ago: {_spoken(rest.total_seconds())} left"
+            left = _duration(rest.total_seconds())
+            return f"the last rollback (revision {last.revision}) is within the cooldown: {left} left"
     return None
 
 
 def _deployed(release: Release, updates: Iterable[Entry]) -> Entry | None:
-    """The update that brought it: later ones (rotations, maintenance) carry its revision too."""
+    """The update that deployed it: later ones (rotations, maintenance) have the same revision."""
     found = None
     for update in updates:
         if update.revision == release.revision:
@@ -102,7 +103,7 @@ def _last_rollback(updates: Iterable[Entry]) -> Entry | None:
     return next((update for update in updates if update.action == "rollback"), None)
 
 
-def _spoken(seconds: float) -> str:
+def _duration(seconds: float) -> str:
     return (
         f"{seconds / 3600:.1f} h"
         if seconds >= 7200

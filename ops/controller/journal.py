@@ -1,4 +1,5 @@
-"""What the controller is doing and has done, in a ConfigMap: written before it begins, read by whoever comes next."""
+"""The rollback in progress and the alerts handled, in a ConfigMap: written before a rollback begins, read by the next
+controller."""
 
 from __future__ import annotations
 
@@ -16,22 +17,22 @@ from lightkube.types import PatchType
 from ops.controller.workspace import NAME
 
 _REMEMBERED = 200
-"""Alerts that are known when they come again. Alertmanager itself forgets what is over after minutes."""
+"""Handled alerts that are remembered. Alertmanager forgets resolved ones after minutes."""
 
 
 @dataclass(frozen=True)
 class Doing:
-    """A rollback that has begun."""
+    """A rollback in progress."""
 
     alert: Mapping[str, Any]
     leaving: int
-    """The revision that is taken back."""
+    """The revision that is rolled back."""
     target: int
     incident: str
 
 
 class Journal:
-    """One writer, who holds the lease; any thread may ask."""
+    """Written by the holder of the lease only; any thread may read."""
 
     def __init__(self, client: Client) -> None:
         self._client = client
@@ -60,11 +61,11 @@ class Journal:
         self._write(doing, self._handled)
 
     def give_up(self) -> None:
-        """Nothing was begun after all."""
+        """Forget the rollback: it changed nothing."""
         self._write(None, self._handled)
 
     def end(self, key: str, outcome: str) -> None:
-        """This firing is done with: when it is told again, nothing happens."""
+        """Mark this firing as handled: repeated notifications are ignored."""
         self._write(None, dict([*self._handled.items(), (key, outcome)][-_REMEMBERED:]))
 
     def _write(self, doing: Doing | None, handled: dict[str, str]) -> None:

@@ -1,4 +1,4 @@
-"""One controller at a time: a Lease, held as long as it is renewed. Who cannot renew it stops before another begins."""
+"""Leader election with a Lease. A holder that cannot renew it stops before another controller may take it."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from lightkube.resources.coordination_v1 import Lease
 from ops.controller.workspace import NAME
 
 SECONDS = 15
-"""After so many without a renewal, another may take it."""
+"""Seconds without a renewal after which another may take it."""
 _STOP_SECONDS = 10
-"""After so many without a renewal the holder stops itself, engine and all."""
+"""Seconds without a renewal after which the holder stops, together with its engine."""
 _RENEW_SECONDS = 3
 _RETRY_SECONDS = 1
 
@@ -34,7 +34,7 @@ class LeaderLease:
         self.renewed = 0.0
 
     def acquire(self, stopping: threading.Event) -> bool:
-        """Wait for it; False when the process is to end before it was had."""
+        """Wait for the lease; False when the process is stopped first."""
         while not stopping.is_set():
             if self._try():
                 self._thread.start()
@@ -43,7 +43,7 @@ class LeaderLease:
         return False
 
     def release(self) -> None:
-        """Let the next one begin at once."""
+        """Give the lease up, so that the next controller need not wait for it to expire."""
         self._stop.set()
         self._thread.join()
         try:
@@ -52,7 +52,7 @@ class LeaderLease:
                 lease.spec.holderIdentity = ""
                 self._client.replace(lease)
         except (ApiError, httpx.HTTPError) as error:
-            # A pod that was deleted by force is nobody any more: the next one waits until the lease is over.
+            # A pod deleted by force has no identity any more: the next controller waits until the lease expires.
             print(f"lease: not released ({_code(error)})", file=sys.stderr)
 
     @property
@@ -60,9 +60,9 @@ class LeaderLease:
         return time.monotonic() - self.renewed < _STOP_SECONDS
 
     def _try(self) -> bool:
-        """Take or renew it. The API server refuses whoever writes over a newer version than he read."""
+        """Take or renew it. The API server rejects a stale resourceVersion."""
         began, now = time.monotonic(), datetime.now(UTC)
-        now = now.replace(microsecond=now.microsecond or 1)  # the API server wants them written out
+        now = now.replace(microsecond=now.microsecond or 1)  # the API server requires microseconds
         try:
             lease = self._read(now)
             spec = lease.spec
@@ -76,7 +76,7 @@ class LeaderLease:
             spec.renewTime, spec.leaseDurationSeconds = now, SECONDS
             self._client.replace(lease)
         except (ApiError, httpx.HTTPError) as error:
-            print(f"lease: not had ({_code(error)})", file=sys.stderr)
+            print(f"lease: not acquired ({_code(error)})", file=sys.stderr)
             return False
         self.renewed = began
         return True
@@ -94,7 +94,7 @@ class LeaderLease:
         while not self._stop.wait(_RENEW_SECONDS if self.alive else _RETRY_SECONDS):
             if not self._try() and not self.alive:
                 print("lease: lost, stopping at once: another controller may begin", file=sys.stderr)
-                # The engine's process goes with the container: nobody is left who writes.
+                # The engine's process ends with the container, so nothing writes any more.
                 os._exit(70)
 
 

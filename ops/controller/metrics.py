@@ -1,4 +1,4 @@
-"""What the controller has seen and done, as Prometheus reads it."""
+"""The controller's metrics, in Prometheus's text format."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class Metrics:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        # Known from the start: a counter that appears with 1 never rose from 0.
+        # Start at 0: a counter that first appears with 1 shows no increase.
         self._totals: Counter[tuple[str, str]] = Counter()
         for reason in ("unauthorized", "malformed", "not-firing", "unverified"):
             self._totals[("runbook_controller_refused_total", f'reason="{reason}"')] = 0
@@ -25,7 +25,7 @@ class Metrics:
         self._gauges: dict[str, float] = {"runbook_controller_busy": 0, "runbook_controller_leader": 0}
 
     def refused(self, reason: str) -> None:
-        """A webhook, or an alert in one, that nothing is done about because it is not genuine."""
+        """Count a webhook, or an alert in one, that was rejected as not genuine."""
         self._add("runbook_controller_refused_total", f'reason="{reason}"')
 
     def alert(self, outcome: str) -> None:

@@ -1,4 +1,4 @@
-"""Telling people: Slack, and the pod's log as JSON lines."""
+"""Notifications: Slack, and the pod's log as JSON lines."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ def log(event: str, **facts: Any) -> None:
 
 
 class Slack:
-    """The channel for critical alerts, by its webhook. What it does not take is counted: nothing waits for it."""
+    """The channel for critical alerts. A failed message is counted and not retried."""
 
     def __init__(self, webhook: Path, counts: Metrics) -> None:
         self._webhook, self._counts = webhook, counts
 
-    def tell(self, text: str) -> None:
+    def send(self, text: str) -> None:
         try:
             httpx.post(self._webhook.read_text().strip(), json={"text": text}, timeout=5).raise_for_status()
         except (OSError, httpx.HTTPError, httpx.InvalidURL) as error:
-            # Not the error's own words: the address in them is a secret.
+            # Not the error's message: it contains the address, which is a secret.
             self._counts.slack_failed()
-            log("slack did not take a message", error=type(error).__name__)
+            log("sending to slack failed", error=type(error).__name__)

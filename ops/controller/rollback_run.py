@@ -1,4 +1,4 @@
-"""One rollback: judged on fresh facts, written down before it begins, and told when it has ended."""
+"""One rollback: decided on fresh facts, recorded before it begins, reported when it has ended."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
     from ops.controller.worker import Worker
 
 
-class Told(Exception):
-    """Nothing is changed; the reason is told."""
+class NotNeeded(Exception):
+    """Nothing is changed; the reason is reported."""
 
 
-class Done(Told):
-    """Nothing is left to do."""
+class AlreadyDone(NotNeeded):
+    """The killed controller had finished it."""
 
 
 class RollbackRun:
@@ -41,11 +41,11 @@ class RollbackRun:
         wish = Wish(reason=f"automatic rollback: {alert.name}", preview=False, automatic=True)
         try:
             done = worker.go(session, wish, self._begin, self._judge)
-        except Told as told:
-            self._told(str(told), "rollback" if isinstance(told, Done) else "tell")
+        except NotNeeded as reason:
+            self._report_not_needed(str(reason), "rollback" if isinstance(reason, AlreadyDone) else "tell")
         except Locked:
             if not self._resuming:
-                worker.journal.give_up()  # nothing was changed, and what comes next is decided anew
+                worker.journal.give_up()  # nothing was changed; the next try decides again
             raise
         except Interrupted:
             raise
@@ -68,49 +68,49 @@ class RollbackRun:
             return self._still_so(facts, self._doing)
         verdict = guard.decide(self._alert, _situation(facts))
         if verdict.act != "rollback":
-            raise Told(verdict.why)
+            raise NotNeeded(verdict.why)
         return None
 
     def _still_so(self, facts: StackContext, doing: Doing) -> None:
-        """What a killed controller decided holds until something else was released."""
+        """The decision of a killed controller is valid until another release is deployed."""
         release, newest = facts.now.release, next(facts.history.updates(), None)
         if release is None or newest is None or release.revision == doing.leaving:
             return
         if release.action != "rollback" or release.rollback_of != doing.leaving:
-            raise Told(f"revision {release.revision} was released in the meantime")
+            raise NotNeeded(f"revision {release.revision} was released in the meantime")
         if newest.succeeded:
-            raise Done(f"it was done when the controller was killed: revision {release.revision} runs")
+            raise AlreadyDone(f"the killed controller had finished it: revision {release.revision} runs")
 
     def _begin(self, plan: Plan, _: Run | None) -> bool:
-        """The last moment before anything changes: it is written down first."""
+        """Record the rollback before anything changes."""
         monitoring = self._facts.settings.monitoring if self._facts else None
         if monitoring and monitoring.rollback.dry_run:
-            raise Told(f"dry run: revision {plan.leaving.revision} would go back to the release of {plan.target}")
+            raise NotNeeded(f"dry run: revision {plan.leaving.revision} would go back to the release of {plan.target}")
         leaving = plan.leaving.revision
         incident = self._doing.incident if self._doing else self._worker.open(self._alert, leaving, plan.target)
         self._doing = Doing(self._alert.to_dict(), leaving, plan.target, incident)
         self._worker.journal.begin(self._doing)
         return True
 
-    def _told(self, why: str, outcome: str) -> None:
+    def _report_not_needed(self, why: str, outcome: str) -> None:
         if self._doing is None:
-            return self._worker.tell(self._alert, why)
-        # A record was opened: it tells how that ended.
-        text = f":eyes: *{self._alert.namespace}*: {self._alert.name} had to be acted upon, and is no longer: {why}."
+            return self._worker.report(self._alert, why)
+        # An incident record is open: close it with the reason.
+        text = f":eyes: *{self._alert.namespace}*: the rollback for {self._alert.name} is no longer needed: {why}."
         return self._worker.ended(self._alert, self._doing.incident, outcome, text, how=why)
 
     def out_of_time(self, taken: Locked) -> None:
-        """Somebody else's update did not end."""
+        """Another update held the lock for too long."""
         if self._doing is None:
             raise taken
-        text = f":warning: *{self._alert.namespace}*: {self._alert.name} fires, and nothing could be done: {taken}"
+        text = f":warning: *{self._alert.namespace}*: {self._alert.name} fires; the rollback could not begin: {taken}"
         self._worker.ended(self._alert, self._doing.incident, "failed", text, error=str(taken))
 
     def _failed(self, error: OpsError) -> None:
         if self._doing is None:
             if self._facts is None:
-                raise error  # nothing could be looked at: when Alertmanager says it again, it is tried again
-            return self._worker.tell(self._alert, str(error))
+                raise error  # no facts could be read; Alertmanager repeats the alert, which starts another try
+            return self._worker.report(self._alert, str(error))
         why = error.brief
         text = f":rotating_light: *{self._alert.namespace}*: the rollback for {self._alert.name} failed: {why}"
         return self._worker.ended(self._alert, self._doing.incident, "rollback-failed", text, error=why)
@@ -119,7 +119,7 @@ class RollbackRun:
 def _situation(facts: StackContext) -> guard.Situation:
     monitoring = facts.settings.monitoring
     if monitoring is None:
-        raise Told("runbook:monitoring is not set any more")
+        raise NotNeeded("runbook:monitoring is no longer set")
     rollback = monitoring.rollback
     return guard.Situation(
         datetime.now(UTC),
@@ -133,7 +133,7 @@ def _situation(facts: StackContext) -> guard.Situation:
 
 
 def _recent(facts: StackContext, seconds: float) -> list[Entry]:
-    """Updates as far back as they matter: the history of years is not read for it."""
+    """Updates as far back as the decision needs: older pages of the history are not loaded."""
     found: list[Entry] = []
     now = datetime.now(UTC)
     for update in facts.history.updates():

@@ -1,4 +1,4 @@
-"""The webhook, and what kubelet and Prometheus ask."""
+"""HTTP server: Alertmanager's webhook, health checks and metrics."""
 
 from __future__ import annotations
 
@@ -15,37 +15,37 @@ from ops.controller.metrics import Metrics
 from ops.controller.notify import log
 
 _LONGEST = 1_000_000
-"""Bytes of a webhook: Alertmanager's are some thousand."""
+"""Largest body of a webhook, in bytes: Alertmanager's have some thousand."""
 
 
-class Asked(Protocol):
-    """Who knows whether an alert fires."""
+class AlertSource(Protocol):
+    """Confirms that an alert fires."""
 
     def firing(self, hint: Hint) -> Alert | None: ...
 
 
 class Inbox(Protocol):
-    """Who does something about alerts."""
+    """Handles alerts."""
 
     def known(self, key: str) -> bool: ...
     def put(self, alert: Alert) -> None: ...
 
 
 class Webhook:
-    """Decides about one request: the answer's status and what became of each alert."""
+    """Handles one request: returns the status and the outcome of each alert."""
 
-    def __init__(self, token: Path, alertmanager: Asked, inbox: Inbox, counts: Metrics) -> None:
+    def __init__(self, token: Path, alertmanager: AlertSource, inbox: Inbox, counts: Metrics) -> None:
         self._token, self._alertmanager, self._inbox, self._counts = token, alertmanager, inbox, counts
 
     def receive(self, authorization: str, body: bytes) -> tuple[HTTPStatus, dict[str, Any]]:
         if not self._known(authorization):
             return self._refused(HTTPStatus.UNAUTHORIZED, "unauthorized")
         try:
-            told = hints(json.loads(body))
+            received = hints(json.loads(body))
         except (Malformed, ValueError):
             return self._refused(HTTPStatus.BAD_REQUEST, "malformed")
         try:
-            outcomes = [self._one(hint) for hint in told]
+            outcomes = [self._one(hint) for hint in received]
         except Unreachable as error:
             log("alertmanager does not answer", error=str(error))
             return self._refused(HTTPStatus.SERVICE_UNAVAILABLE, "unverified")
@@ -68,7 +68,7 @@ class Webhook:
             return "repeated"
         alert = self._alertmanager.firing(hint)
         if alert is None:
-            # Forged, or kept by somebody and sent again, or over in the meantime.
+            # Forged, replayed, or resolved in the meantime.
             self._counts.refused("not-firing")
             log("alert refused: it does not fire", fingerprint=hint.fingerprint, startsAt=hint.starts_at.isoformat())
             return "not-firing"
@@ -94,11 +94,11 @@ def server(
                 counts.refused("malformed")
                 self._answer(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, b"")
             elif not ready():
-                # Alertmanager comes again.
+                # Alertmanager retries.
                 self._answer(HTTPStatus.SERVICE_UNAVAILABLE, b"not ready\n")
             else:
-                status, told = webhook.receive(self.headers.get("Authorization", ""), self.rfile.read(int(length)))
-                self._answer(status, json.dumps(told).encode() + b"\n", "application/json")
+                status, outcome = webhook.receive(self.headers.get("Authorization", ""), self.rfile.read(int(length)))
+                self._answer(status, json.dumps(outcome).encode() + b"\n", "application/json")
 
         def do_GET(self) -> None:
             checks = {"/healthz": healthy, "/readyz": ready}

@@ -1,4 +1,4 @@
-"""What is done about an alert, one at a time, by the same code as the operator's command."""
+"""Handles alerts one at a time, with the same code as the operator's commands."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ from ops.stack.session import Session
 from ops.stack.stack_context import load_settings
 
 _WAIT_SECONDS = 600
-"""How long somebody else's update is waited for: migrations may take minutes. Then people are told."""
+"""How long to wait for another update: migrations may take minutes. After that, Slack is notified."""
 _AGAIN_SECONDS = 3
 _IDLE_SECONDS = 60
 
 
 class Worker:
-    """Alerts wait in a queue; whatever is decided is decided on the facts of that moment."""
+    """Takes alerts from a queue; each decision is made on facts read at that moment."""
 
     def __init__(
         self, namespace: str, stack: Workspace, cluster: Cluster, journal: Journal, slack: Slack, counts: Metrics
@@ -50,7 +50,7 @@ class Worker:
         self._policy = LockPolicy(break_it=False, confirm=lambda _: False, gone=self._gone)
         self.stopping = threading.Event()
 
-    # -- what other threads use ------------------------------------------------------------------
+    # -- called by other threads -----------------------------------------------------------------
 
     def known(self, key: str) -> bool:
         with self._lock:
@@ -70,7 +70,7 @@ class Worker:
     # -- the loop --------------------------------------------------------------------------------
 
     def run(self) -> None:
-        """Until `stop`. Engines are run by the main thread: only that one can pass signals on."""
+        """Run until `stop`, in the main thread: only that one can pass signals on to the engine."""
         while not self.stopping.is_set():
             try:
                 alert = self._queue.get(timeout=_IDLE_SECONDS)
@@ -85,7 +85,7 @@ class Worker:
     def resume(self) -> None:
         """Finish what a killed controller began."""
         if doing := self._journal.doing:
-            log("a killed controller had begun a rollback: going on", leaving=doing.leaving, target=doing.target)
+            log("resuming the rollback of a killed controller", leaving=doing.leaving, target=doing.target)
             self._guarded(lambda: self._go_on(doing))
         self._guarded(self._end_lockdown)
 
@@ -94,12 +94,12 @@ class Worker:
         try:
             work()
         except Interrupted as error:
-            log("interrupted: the next controller goes on", error=str(error))
+            log("interrupted: the next controller resumes", error=str(error))
             self.stopping.set()
-        except Exception as error:  # whatever goes wrong with one alert, the next one is looked at
+        except Exception as error:  # a failure with one alert must not stop the next
             self._counts.action("failed")
             log("failed", error=str(error) if isinstance(error, OpsError) else traceback.format_exc())
-            self._slack.tell(f":warning: *{self._namespace}*: the rollback controller failed: {_first(error)}")
+            self._slack.send(f":warning: *{self._namespace}*: the rollback controller failed: {_first(error)}")
         finally:
             self._counts.gauge("busy", 0)
 
@@ -124,8 +124,8 @@ class Worker:
             attempt.out_of_time(taken)
 
     def _patiently(self, work: Callable[[], None]) -> None:
-        """Again, on new facts, while somebody else's update runs."""
-        deadline, told = time.monotonic() + _WAIT_SECONDS, ""
+        """Retry, on new facts, while another update runs."""
+        deadline, logged = time.monotonic() + _WAIT_SECONDS, ""
         while True:
             try:
                 return work()
@@ -133,9 +133,9 @@ class Worker:
                 owners = ", ".join(map(str, taken.locks))
                 if time.monotonic() > deadline:
                     raise
-                if owners != told:
+                if owners != logged:
                     log("waiting for another update", owners=owners, seconds=_WAIT_SECONDS)
-                    told = owners
+                    logged = owners
                 if self.stopping.wait(_AGAIN_SECONDS):
                     raise
 
@@ -152,22 +152,22 @@ class Worker:
         verdict = guard.decide(alert, at)
         wanted = settings.security.lockdown(f"alert {alert.name}: {alert.annotations.get('summary', '')}", now)
         if verdict.act == "lockdown" and rollback.dry_run:
-            verdict = guard.Verdict("tell", f"dry run: it would be locked down until {wanted.until}")
+            verdict = guard.Verdict("tell", f"dry run: the shop would be locked down until {wanted.until}")
         if verdict.act != "lockdown":
-            return self.tell(alert, verdict.why)
+            return self.report(alert, verdict.why)
         done = lockdown.switch_lockdown(session, self._policy, wanted)
         self._journal.end(alert.hint.key, "lockdown")
         self._counts.action("lockdown")
         until = f"{wanted.until:%H:%M:%S} UTC"
         log("locked down", alert=alert.name, until=until, seconds=done["seconds"], incident=done["incident"])
-        self._slack.tell(
+        self._slack.send(
             f":lock: *{self._namespace}*: {alert.name} locked the shop down until {until} "
             f"({done['seconds']} s, record {done['incident']}). Sooner: `runbook security unlock`."
         )
         return None
 
     def _end_lockdown(self) -> None:
-        """The gate opened by its own clock; CronJobs wait for an update. What fails now is tried again in a minute."""
+        """After an expired lockdown, resume the CronJobs: unlike the gate, they need an update. Retried each minute."""
         try:
             session = self._stack.fresh()
             found = load_settings(session.file).lockdown
@@ -177,12 +177,12 @@ class Worker:
         except Interrupted:
             raise
         except OpsError as error:
-            log("looked for a lockdown that is over, in vain", error=str(error))
+            log("checking for an expired lockdown failed", error=str(error))
             return
         self._counts.action("unlock")
-        log("lockdown ended: its time was up")
+        log("expired lockdown ended")
 
-    # -- what Attempt needs ----------------------------------------------------------------------
+    # -- called by RollbackRun -------------------------------------------------------------------
 
     def fresh(self) -> Session:
         return self._stack.fresh()
@@ -194,23 +194,23 @@ class Worker:
     def journal(self) -> Journal:
         return self._journal
 
-    def tell(self, alert: Alert, why: str) -> None:
-        """Nothing is done; people hear of it."""
+    def report(self, alert: Alert, why: str) -> None:
+        """Record and notify that nothing was changed."""
         dry = why.startswith("dry run")
         facts = {"alert": alert.name, "result": "dry-run" if dry else "not rolled back", "reason": why}
         name = incidents.open_incident(self._cluster, "alert", facts)
         incidents.close_incident(self._cluster, name, {})
         self._journal.end(alert.hint.key, "told")
         self._counts.action("dry-run" if dry else "tell")
-        log("told", alert=alert.name, why=why, incident=name)
-        self._slack.tell(f":eyes: *{self._namespace}*: {alert.name} fires; nothing was changed: {why}. Record {name}.")
+        log("reported", alert=alert.name, why=why, incident=name)
+        self._slack.send(f":eyes: *{self._namespace}*: {alert.name} fires; nothing was changed: {why}. Record {name}.")
 
     def ended(self, alert: Alert, incident: str, outcome: str, text: str, **facts: Any) -> None:
         incidents.close_incident(self._cluster, incident, {"result": outcome, **facts})
         self._journal.end(alert.hint.key, outcome)
         self._counts.action(outcome)
         log(outcome, alert=alert.name, incident=incident, **facts)
-        self._slack.tell(f"{text} Record {incident}.")
+        self._slack.send(f"{text} Record {incident}.")
 
     def open(self, alert: Alert, leaving: int, target: int) -> str:
         facts = {
@@ -222,7 +222,7 @@ class Worker:
         return incidents.open_incident(self._cluster, "rollback", facts)
 
     def _gone(self, locks: Sequence[EngineLock]) -> bool:
-        """Whether every lock is of a controller that is no more. That it cannot be at work is what the lease is for."""
+        """Whether every lock belongs to a controller that no longer runs. The lease ensures that only one is active."""
         return bool(locks) and all(self._is_gone(lock) for lock in locks)
 
     def _is_gone(self, lock: EngineLock) -> bool:

@@ -1,4 +1,4 @@
-"""Where the controller stands: what its pod tells it, and the stack's files, made anew from the last update."""
+"""The pod's environment, and the stack's files, written anew from the last update."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"
 
 @dataclass(frozen=True)
 class PodEnvironment:
-    """What `components/rollback_controller/controller.py` puts into the pod."""
+    """The environment that `components/rollback_controller/controller.py` sets."""
 
     stack: str
     namespace: str
@@ -54,14 +54,14 @@ class PodEnvironment:
 
 
 class _Session(Session):
-    """In the cluster: whatever context an operator's kubeconfig has for it, it is this one."""
+    """Uses the cluster in which the pod runs, whatever kubeconfig context the stack names."""
 
     def cluster(self, settings: StackSettings, config: Mapping[str, Any]) -> Cluster:  # noqa: ARG002
         return Cluster(settings.namespace, {})
 
 
 class Workspace:
-    """The stack as an operator with a fresh checkout has it, and the newest stack file."""
+    """The stack as in an operator's fresh checkout, with the newest stack file."""
 
     def __init__(self, place: PodEnvironment, project: Path) -> None:
         self._work = place.work
@@ -79,7 +79,7 @@ class Workspace:
         self.session = _Session(PulumiCli(project, place.stack), self._file)
 
     def fresh(self) -> Session:
-        """With the configuration of the last update, whoever made it: no checkout is known here."""
+        """Refresh the stack file from the last update: the pod has no checkout of it."""
         reader = self.session.reader
         self.session.started = time.monotonic()
         options = ("--force", "--stack", reader.stack, "--config-file", str(self._file))
@@ -90,7 +90,7 @@ class Workspace:
 
 
 def kubeconfig(context: str) -> dict[str, Any]:
-    """The pod's own identity under the name that the stack's configuration asks for."""
+    """A kubeconfig with the pod's own identity, under the context name in the stack's configuration."""
     here = {"name": context}
     server = f"https://{os.environ['KUBERNETES_SERVICE_HOST']}:{os.environ['KUBERNETES_SERVICE_PORT']}"
     return {

@@ -1,4 +1,4 @@
-"""Records of what happened in an emergency, kept in the cluster beside what it happened to."""
+"""Incident records: ConfigMaps in the stack's namespace."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ LABEL = "runbook/incident"
 
 
 def open_incident(cluster: Cluster, kind: str, facts: Mapping[str, Any]) -> str:
-    """Open a record; its name. An Event beside it is seen by whoever watches the namespace."""
+    """Open a record and return its name. An Event shows it to tools that watch the namespace."""
     now = datetime.now(UTC)
     name = f"incident-{kind}-{now:%Y%m%dt%H%M%Sz}"
     record = {"kind": kind, "by": whoami(), "openedAt": now.isoformat(timespec="seconds"), **facts}
@@ -44,7 +44,7 @@ def open_incident(cluster: Cluster, kind: str, facts: Mapping[str, Any]) -> str:
 
 
 def close_incident(cluster: Cluster, name: str, facts: Mapping[str, Any], at: datetime | None = None) -> None:
-    """Add what came of it, unless that is known: it was closed before, or somebody removed the record."""
+    """Add the result, unless the record is closed already or was deleted."""
     found = cluster.find(ConfigMap, name)
     if found and "closedAt" not in json.loads(found.data["record.json"]):
         add_to_incident(cluster, name, {**facts, "closedAt": (at or datetime.now(UTC)).isoformat(timespec="seconds")})

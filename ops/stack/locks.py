@@ -1,7 +1,7 @@
 """Two locks: a local one beside the stack file for the whole command, and the engine's own across machines.
 
 The engine's lock is left behind when its process is killed. It is broken only when its owner is known to be
-gone (same machine, same user, no such process); anything else is for a person to decide.
+gone (same machine, same user, no such process); otherwise an operator decides.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ def whoami() -> str:
 
 @contextmanager
 def exclusive(stack_file: Path, doing: str) -> Iterator[None]:
-    """Hold the local lock, or refuse and say who holds it. The kernel lets go of it when the process ends."""
+    """Hold the local lock, or refuse and say who holds it. The kernel releases it when the process ends."""
     with (stack_file.parent / f"{stack_file.name}.lock").open("a+") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             lock.seek(0)
             raise Refused(
-                f"Another command is at work on this stack: {lock.read().strip() or 'it did not say who'}. "
+                f"Another command uses this stack: {lock.read().strip() or 'owner unknown'}. "
                 "Wait for it to end; nothing was changed."
             ) from None
         lock.truncate(0)
@@ -48,7 +48,7 @@ def exclusive(stack_file: Path, doing: str) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class EngineLock:
-    """Who holds the engine's lock, in its own words."""
+    """The owner of the engine's lock, as the lock names it."""
 
     user: str
     host: str
@@ -85,14 +85,14 @@ def list_locks(folder: Path) -> list[EngineLock]:
     for file in folder.glob("*.json"):
         try:
             owner = json.loads(file.read_text())
-        except FileNotFoundError:  # let go between the listing and the reading
+        except FileNotFoundError:  # released between listing and reading
             continue
         found.append(EngineLock(owner["username"], owner["hostname"], owner["pid"], owner["timestamp"][:19]))
     return found
 
 
 def all_abandoned(locks: Sequence[EngineLock]) -> bool:
-    """Whether every owner is known to be gone, so that breaking the lock takes it from nobody."""
+    """Whether every owner is known to be gone, so that breaking the lock interrupts no update."""
     here = getpass.getuser(), socket.gethostname()
     return bool(locks) and all(lock.abandoned(*here, engine_alive) for lock in locks)
 
@@ -106,7 +106,7 @@ def engine_alive(pid: int) -> bool:
     except PermissionError:
         return True
     try:
-        # Where /proc tells names, a process that took over the number is not mistaken for the engine.
+        # Where /proc exists, another process that reuses the id is not mistaken for the engine.
         return Path(f"/proc/{pid}/comm").read_text().strip().startswith("pulumi")
     except OSError:
         return True

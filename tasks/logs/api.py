@@ -1,4 +1,4 @@
-"""The Kubernetes API server, as far as logs need it: streams of lines, asked for with a token that is read anew."""
+"""Client of the Kubernetes API server: streams of lines, with a token that is read for each request."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from tasks.environment import Environment
 from tasks.logs.lines import Splitter
 
 SILENCE_SECONDS = 60
-"""A stream that says nothing for so long is opened anew: perhaps nobody is at its other end any more."""
+"""A stream without data for so long is opened again: the connection may be broken."""
 _IDENTITY = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 
 
 class Unavailable(Exception):
-    """It did not answer as it should. `status` is its answer, or 0."""
+    """The API server did not answer with success. `status` is its answer, or 0."""
 
     def __init__(self, status: int, why: str) -> None:
         super().__init__(why)
@@ -26,7 +26,7 @@ class Unavailable(Exception):
 
 
 class Quiet(Exception):
-    """Nothing came for a while."""
+    """A stream brought no data for a while."""
 
 
 class Api:
@@ -48,34 +48,34 @@ class Api:
             headers={"Accept-Encoding": "identity"},
             timeout=httpx.Timeout(10, read=silence_seconds, pool=None),
             limits=httpx.Limits(max_connections=None, max_keepalive_connections=2),
-            # Neither a proxy nor a redirect is to see the token.
+            # The token must not reach a proxy or the target of a redirect.
             trust_env=False,
         )
 
-    async def read(self, path: str, asked: Mapping[str, str]) -> bytes:
+    async def read(self, path: str, parameters: Mapping[str, str]) -> bytes:
         """The whole answer."""
-        async with self._answer(path, asked) as answer:
+        async with self._answer(path, parameters) as answer:
             return await answer.aread()
 
     @asynccontextmanager
     async def opened(
-        self, path: str, asked: Mapping[str, str], longest: int
+        self, path: str, parameters: Mapping[str, str], longest: int
     ) -> AsyncIterator[AsyncIterator[tuple[bytes, bool]]]:
         """Each line as it comes, and whether that is all of it, until the server ends the stream."""
-        async with self._answer(path, asked) as answer:
+        async with self._answer(path, parameters) as answer:
             yield _lines(answer, longest)
 
     @asynccontextmanager
-    async def _answer(self, path: str, asked: Mapping[str, str]) -> AsyncIterator[httpx.Response]:
+    async def _answer(self, path: str, parameters: Mapping[str, str]) -> AsyncIterator[httpx.Response]:
         try:
-            async with self._client.stream("GET", path, params=dict(asked)) as answer:
+            async with self._client.stream("GET", path, params=dict(parameters)) as answer:
                 if answer.status_code != 200:
                     raise Unavailable(answer.status_code, f"it answered {answer.status_code}")
                 yield answer
         except httpx.ReadTimeout:
             raise Quiet from None
         except httpx.HTTPError as error:
-            # What the other side sent may be in the message.
+            # The message may contain what the server sent.
             raise Unavailable(0, type(error).__name__) from None
 
     async def close(self) -> None:

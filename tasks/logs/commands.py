@@ -1,19 +1,19 @@
 """`python -m tasks logs`: security events in the log lines of an application's pods, for Prometheus.
 
-It follows the log of every pod with a label and counts; no word of a line is kept, printed or told. Lines are JSON
-objects, as winston writes them; what is none is counted as such. What pods said before it began is not counted: after a
-restart nothing counts twice, and an alert (`MetricsMissing`) tells that it was away.
+It follows the log of every pod with a label and counts; no text of a line is stored, printed or exported. Lines are
+JSON objects, as winston writes them; others are counted as `not_json`. Lines written before it began are not counted:
+after a restart nothing counts twice, and the alert `MetricsMissing` reports that it was down.
 
-Environment: LOGS_NAMESPACE, LOGS_SELECTOR (which pods, as in `kubectl --selector`), LOGS_EVENTS (what is looked for,
+Environment: LOGS_NAMESPACE, LOGS_SELECTOR (which pods, as in `kubectl --selector`), LOGS_EVENTS (the events to count,
 as JSON: `{"sql_injection": {"field": "event", "pattern": "^sql_injection$"}}`); each optional: LOGS_PORT (9189),
 LOGS_HOST (all addresses), LOGS_API_URL and LOGS_IDENTITY (the API server, and the folder with `token` and `ca.crt`; a
 pod has both). From a shell, with `kubectl proxy` running: LOGS_API_URL=http://127.0.0.1:8001.
-Paths: /metrics, /healthz, /readyz (ready when it has asked which pods there are, whatever the answer was).
+Paths: /metrics, /healthz, /readyz (ready after the first list of pods, even if it failed).
 
-    runbook_log_events_total{event,pod}         lines that tell of an event; 0 as soon as there is the pod
+    runbook_log_events_total{event,pod}         lines that report an event; 0 as soon as the pod exists
     runbook_log_lines_total{pod,level}          lines by level; level is also other, not_json, too_long
     runbook_log_read_timestamp_seconds{pod}     of a pod that serves: when a line was read, or since when it serves
-    runbook_log_watch_up                        1 while it is known which pods there are
+    runbook_log_watch_up                        1 while the watch on the pods works
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What is counted: a line's place in the numbers, and never a word of it."""
+"""Counts lines by event and level. No text of a line is stored."""
 
 from __future__ import annotations
 
@@ -21,25 +21,25 @@ _LEVELS = (
     *("emerg", "alert", "crit", "critical", "fatal", "error", "warn", "warning"),
     *("notice", "info", "http", "verbose", "debug", "trace", "silly"),
 )
-_LOOKED_AT = 4096
+_MATCHED_CHARACTERS = 4096
 
 
 @dataclass(frozen=True)
 class Event:
-    """Which lines tell of it."""
+    """Which lines report it."""
 
     field: str
     pattern: re.Pattern[str]
 
-    def told_by(self, record: Mapping[str, Any]) -> bool:
+    def matches(self, record: Mapping[str, Any]) -> bool:
         value = _value(record, self.field)
         if isinstance(value, bool | int | float):
             value = json.dumps(value)
-        return isinstance(value, str) and self.pattern.search(value[:_LOOKED_AT]) is not None
+        return isinstance(value, str) and self.pattern.search(value[:_MATCHED_CHARACTERS]) is not None
 
 
 def events_of(environment: Environment) -> dict[str, Event]:
-    """LOGS_EVENTS, judged."""
+    """LOGS_EVENTS, parsed."""
     example = '{"sql_injection": {"field": "event", "pattern": "^sql_injection$"}}'
     text = environment.required("LOGS_EVENTS", f"'{example}'")
     try:
@@ -50,13 +50,13 @@ def events_of(environment: Environment) -> dict[str, Event]:
 
 
 class Counts:
-    """Numbers of every pod, for a thread that asks while others count."""
+    """Numbers of every pod; one thread reads while others count."""
 
     def __init__(self, events: Mapping[str, Event], clock: Callable[[], float] = time.time) -> None:
         self._events = events
         self._clock = clock
         self._lock = Lock()
-        self._told: Counter[tuple[str, str]] = Counter()
+        self._events_seen: Counter[tuple[str, str]] = Counter()
         self._lines: Counter[tuple[str, str]] = Counter()
         self._read: dict[str, float] = {}
         """When a line of the pod was read."""
@@ -66,16 +66,16 @@ class Counts:
         self._up: bool | None = None
 
     def watching(self, up: bool) -> None:
-        """Whether it is known which pods there are."""
+        """Whether the watch on the pods works."""
         with self._lock:
             self._up = up
 
     def there(self, pod: str, *, ready: bool) -> None:
-        """Its counters are 0 before they are 1: the first event is a rise, too."""
+        """Start its counters at 0, so that the first event is an increase."""
         with self._lock:
             self._gone.pop(pod, None)
             for event in self._events:
-                self._told.setdefault((event, pod), 0)
+                self._events_seen.setdefault((event, pod), 0)
             if not ready:
                 self._serving.pop(pod, None)
             else:
@@ -89,15 +89,15 @@ class Counts:
     def line(self, pod: str, line: bytes | None) -> None:
         """One line of its log; None for one that is too long to be read."""
         level, record = _judged(line)
-        told = [name for name, event in self._events.items() if event.told_by(record)]
+        matching = [name for name, event in self._events.items() if event.matches(record)]
         with self._lock:
             self._lines[pod, level] += 1
             self._read[pod] = self._clock()
-            for name in told:
-                self._told[name, pod] += 1
+            for name in matching:
+                self._events_seen[name, pod] += 1
 
     def text(self) -> str | None:
-        """What Prometheus reads; None until it was asked which pods there are."""
+        """The metrics text; None before the first list of pods."""
         with self._lock:
             if self._up is None:
                 return None
@@ -106,12 +106,12 @@ class Counts:
                 (f'{{pod="{pod}"}}', max(since, self._read.get(pod, 0.0)))
                 for pod, since in sorted(self._serving.items())
             ]
-            told = [(f'{{event="{event}",pod="{pod}"}}', n) for (event, pod), n in sorted(self._told.items())]
+            seen = [(f'{{event="{event}",pod="{pod}"}}', n) for (event, pod), n in sorted(self._events_seen.items())]
             lines = [(f'{{pod="{pod}",level="{level}"}}', n) for (pod, level), n in sorted(self._lines.items())]
             up = float(self._up)
         metrics = (
-            Metric.one("runbook_log_watch_up", "1 while it is known which pods there are.", up),
-            Metric("runbook_log_events_total", "Lines that tell of a security event.", told, "counter"),
+            Metric.one("runbook_log_watch_up", "1 while the watch on the pods works.", up),
+            Metric("runbook_log_events_total", "Lines that report a security event.", seen, "counter"),
             Metric("runbook_log_lines_total", "Lines that were read, by what they are.", lines, "counter"),
             Metric(
                 "runbook_log_read_timestamp_seconds",
@@ -126,8 +126,8 @@ class Counts:
         for pod in over:
             del self._gone[pod]
             self._read.pop(pod, None)
-        for key in [key for key in self._told if key[1] in over]:
-            del self._told[key]
+        for key in [key for key in self._events_seen if key[1] in over]:
+            del self._events_seen[key]
         for key in [key for key in self._lines if key[0] in over]:
             del self._lines[key]
 
@@ -143,7 +143,7 @@ def _judged(line: bytes | None) -> tuple[str, Mapping[str, Any]]:
     if not isinstance(record, dict):
         return "not_json", {}
     level = record.get("level")
-    # Somebody's text is no label: there would be no end of series, and it might tell what nobody should read.
+    # Free text is not used as a label: the number of series would be unbounded, and it might disclose secrets.
     known = isinstance(level, str) and level.lower() in _LEVELS
     return (str(level).lower() if known else "other"), record
 

@@ -1,4 +1,4 @@
-"""Following the log of one container: through ends of the stream, restarts, and an API server that is away."""
+"""Follows the log of one container, across ends of the stream, restarts and API server outages."""
 
 from __future__ import annotations
 
@@ -12,27 +12,27 @@ from tasks.logs.lines import Position, stamped
 from tasks.progress import say
 
 LONGEST = 64 * 1024
-"""Bytes of a line. What is longer is counted, and not read."""
+"""Bytes of a line. A longer one is counted and not parsed."""
 _NOT_YET = (400, 404)
-"""The container has not begun, or there is none before it."""
+"""The container has not started, or has no previous run."""
 
 
 @dataclass(eq=False)
 class Pod:
-    """What the watch last said of it."""
+    """A pod, as the watch last reported it."""
 
     name: str
     path: str
-    """Where the API server has it."""
+    """Path at the API server."""
     begun: set[str] = field(default_factory=set[str])
-    """Containers that have said something, perhaps."""
+    """Containers that have started, so that they may have a log."""
     gone: bool = False
-    """No line will follow after those that there are."""
+    """No further line will come."""
     changed: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 class Follower:
-    """Reads everything that a container says from one moment on, once."""
+    """Reads each line that a container writes after a given time, once."""
 
     def __init__(self, api: Api, pod: Pod, container: str, counts: Counts, since: int) -> None:
         self._api = api
@@ -41,7 +41,7 @@ class Follower:
         self._counts = counts
         self._position = Position(since)
         self._pause = Backoff()
-        self._told: str | None = None
+        self._warned: str | None = None
 
     async def run(self) -> None:
         """Until the pod is gone."""
@@ -61,7 +61,7 @@ class Follower:
                 await self._pause.wait(unless=self._pod.changed)
 
     async def _read(self) -> None:
-        # Perhaps it was restarted while nobody listened: what it said last is in the log of the one before.
+        # If it restarted between two streams, its last lines are in the log of the previous run.
         try:
             await self._stream({"previous": "true"})
         except Unavailable as why:
@@ -70,18 +70,18 @@ class Follower:
         await self._stream({"follow": "true"})
 
     async def _stream(self, how: dict[str, str]) -> None:
-        asked = {"container": self._container, "timestamps": "true", "sinceTime": self._position.since, **how}
-        async with self._api.opened(f"{self._pod.path}/log", asked, LONGEST) as lines:
+        parameters = {"container": self._container, "timestamps": "true", "sinceTime": self._position.since, **how}
+        async with self._api.opened(f"{self._pod.path}/log", parameters, LONGEST) as lines:
             self._position.begin()
-            self._told = None
+            self._warned = None
             async for line, whole in lines:
-                # Without a time it is the kubelet that speaks.
+                # A line without a timestamp is a message of the kubelet.
                 if (found := stamped(line)) and self._position.passes(found[0]):
                     self._counts.line(self._pod.name, found[1] if whole else None)
                     self._pause.over()
 
     def _say(self, why: Unavailable) -> None:
-        """Once, and not at every attempt."""
-        if why.status not in _NOT_YET and self._told != str(why):
-            self._told = str(why)
-            say(f"warning: the log of {self._pod.name} cannot be read, and is tried again: {why}")
+        """Warn once, not at every attempt."""
+        if why.status not in _NOT_YET and self._warned != str(why):
+            self._warned = str(why)
+            say(f"warning: the log of {self._pod.name} cannot be read; retrying: {why}")

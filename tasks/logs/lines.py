@@ -1,4 +1,4 @@
-"""Lines out of a stream of bytes, and how far a log has been read."""
+"""Splits a stream of bytes into lines, and tracks how far a log has been read."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ _SECOND = 1_000_000_000
 
 
 class Splitter:
-    """Whole lines, of which no more is kept than `longest`. What stands after the last line's end is no line yet: when
-    the stream ends there, the rest of it may still come."""
+    """Whole lines, each cut at `longest`. Text after the last line end is not a line yet: when the stream ends there,
+    the rest may still come."""
 
     def __init__(self, longest: int) -> None:
         self._longest = longest
@@ -32,13 +32,13 @@ class Splitter:
         self._keep(chunk[start:])
 
     def _keep(self, part: bytes) -> None:
-        room = self._longest - len(self._kept)
-        self._kept += part[:room]
-        self._cut |= len(part) > room
+        free = self._longest - len(self._kept)
+        self._kept += part[:free]
+        self._cut |= len(part) > free
 
 
 def stamped(line: bytes) -> tuple[int, bytes] | None:
-    """The nanosecond at which the kubelet says that it came, and the line itself; None where it says nothing."""
+    """The kubelet's timestamp in nanoseconds, and the line itself; None without a timestamp."""
     found = _STAMP.match(line)
     if not found:
         return None
@@ -49,7 +49,7 @@ def stamped(line: bytes) -> tuple[int, bytes] | None:
 
 class Position:
     """How far a container's log has been read. The API server knows seconds, so that a log which is asked for again
-    begins with lines that were read before: these are told by their time, and those of one moment by their number."""
+    begins with lines that were read before: they are recognised by time, and within one moment by number."""
 
     def __init__(self, at: int) -> None:
         self._at = at
@@ -62,7 +62,7 @@ class Position:
 
     @property
     def since(self) -> str:
-        """From when on the log is asked for."""
+        """The `sinceTime` of the next request."""
         return datetime.fromtimestamp(self._at // _SECOND, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
     def begin(self) -> None:

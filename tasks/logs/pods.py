@@ -1,4 +1,4 @@
-"""Which pods there are: a list, and then every change of it."""
+"""Lists the pods, then watches for changes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tasks.logs.follow import Follower, Pod
 from tasks.progress import say
 
 _WATCH_SECONDS = 45
-"""Shorter than a stream may be silent: the server ends a watch before it looks dead."""
+"""Shorter than a stream may be silent: the server ends a watch before it counts as broken."""
 _LONGEST = 32 * 1024 * 1024
 _EXPIRED = 410
 _OVER = ("Succeeded", "Failed")
@@ -33,27 +33,27 @@ class Pods:
         self._counts = counts
         self._follow = follow
         self._began = time.time_ns()
-        """What was said before was counted before, or nobody was there to count it."""
+        """Lines from before are not counted: after a restart they would count twice."""
         self._known: dict[str, Pod] = {}
         self._following: set[tuple[str, str]] = set()
 
     async def watch(self) -> None:
         """For ever."""
-        pause, told = Backoff(), ""
+        pause, warned = Backoff(), ""
         while True:
             try:
                 version = await self._list()
                 while True:
                     version = await self._changes(version, pause)
-                    told = ""
+                    warned = ""
             except Quiet:
                 continue
             except Unavailable as why:
                 if why.status != _EXPIRED:
                     self._counts.watching(False)
-                    if told != str(why):
-                        say(f"warning: which pods there are is not known, and is asked again: {why}")
-                    told = str(why)
+                    if warned != str(why):
+                        say(f"warning: the list of pods cannot be read; retrying: {why}")
+                    warned = str(why)
             await pause.wait()
 
     async def _list(self) -> str:
@@ -67,10 +67,10 @@ class Pods:
 
     async def _changes(self, version: str, pause: Backoff) -> str:
         """The version after the last change."""
-        asked = {"watch": "true", "allowWatchBookmarks": "true", "timeoutSeconds": str(_WATCH_SECONDS)}
-        asked |= {"labelSelector": self._selector, "resourceVersion": version}
+        parameters = {"watch": "true", "allowWatchBookmarks": "true", "timeoutSeconds": str(_WATCH_SECONDS)}
+        parameters |= {"labelSelector": self._selector, "resourceVersion": version}
         began = time.monotonic()
-        async with self._api.opened(self._path, asked, _LONGEST) as lines:
+        async with self._api.opened(self._path, parameters, _LONGEST) as lines:
             self._counts.watching(True)
             async for line, _ in lines:
                 change = _parsed(line)
@@ -84,7 +84,7 @@ class Pods:
                     self._there(change["object"])
                 pause.over()
         if time.monotonic() - began < 1:
-            # Something on the way does not let a watch last.
+            # A proxy on the route ends watches early.
             await pause.wait()
         return version
 
@@ -122,11 +122,11 @@ def _parsed(text: bytes) -> Mapping[str, Any]:
     try:
         return json.loads(text)
     except ValueError:
-        raise Unavailable(0, "its answer is no JSON, or too long") from None
+        raise Unavailable(0, "its answer is not JSON, or too long") from None
 
 
 async def count_pods(api: Api, namespace: str, selector: str, counts: Counts) -> None:
-    """Counts until it is cancelled. A defect in one follower ends all: a pod must not go unread in silence."""
+    """Counts until it is cancelled. A defect in one follower ends all: no pod may go unread without notice."""
     try:
         async with asyncio.TaskGroup() as group:
             await Pods(api, namespace, selector, counts, lambda each: _start(group, each)).watch()

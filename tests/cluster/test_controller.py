@@ -1,4 +1,4 @@
-"""The rollback nobody types: a real Alertmanager tells the controller, whose stack has its state on S3."""
+"""Automatic rollback: a real Alertmanager notifies the controller, whose stack has its state on S3."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_two_alerts_at_once_and_a_flapping_one_are_one_rollback(watched: Watched
     assert "is a rollback already" in watched.told.wait("/critical", ":eyes:", since=began).text
     assert told.body["text"].count("revision") >= 2
 
-    # The same again, as flapping alerts come: each is told, and nothing moves.
+    # The same again, as flapping alerts come: each is reported, and nothing changes.
     watched.fire("RollbackResponseTime")
     eventually(lambda: watched.done("tell") == 2, 30)
     assert stack.history()[0]["revision"] == newest["revision"]
@@ -65,7 +65,7 @@ def test_forged_and_replayed_calls_are_refused_and_counted(watched: Watched) -> 
     assert watched.done("rollback") == 1
 
 
-def test_nobody_else_reaches_it(watched: Watched) -> None:
+def test_no_other_pod_reaches_it(watched: Watched) -> None:
     done = watched.stack.run(
         "kubectl", "--namespace", watched.stack.namespace, "exec", "deploy/backend", "--",
         "node", "-e", "fetch('http://rollback-controller:8080/healthz', {signal: AbortSignal.timeout(3000)})"
@@ -83,7 +83,7 @@ def test_killed_in_the_middle_it_is_finished_by_the_next_one(watched: Watched, i
     began = time.time()
     watched.fire("RollbackErrorRate-again")
     eventually(lambda: (watched.journal().get("doing") or {}).get("leaving") == before, 60)
-    eventually(lambda: _told_of(stack, images["shop:v1"]), 60)
+    eventually(lambda: _applied(stack, images["shop:v1"]), 60)
     # Everything in it but its first process: the call ends with it.
     stack.run("kubectl", "--namespace", stack.namespace, "exec", pod, "--", "sh", "-c", "kill -9 -1")
     stack.kubectl("delete", pod, "--grace-period=0", "--force")
@@ -114,7 +114,7 @@ def test_an_attack_locks_down_and_takes_nothing_back(watched: Watched) -> None:
     assert stack.changes() == {}
 
 
-def _told_of(stack: Stack, image: str) -> bool:
-    """Whether the engine has told the cluster of it: the checks are still to come."""
+def _applied(stack: Stack, image: str) -> bool:
+    """Whether the engine has applied it: the checks are still to come."""
     found = json.loads(stack.kubectl("get", "deployment", "backend", "--output", "json"))
     return found["spec"]["template"]["spec"]["containers"][0]["image"] == image

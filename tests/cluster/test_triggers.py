@@ -1,4 +1,4 @@
-"""The runbook's four triggers, each provoked by real requests; from then on nobody does anything."""
+"""The runbook's four triggers, each provoked by real requests; everything after that is automatic."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A stack that a rollback controller looks after, with a real receiver of what it tells."""
+"""A stack with a rollback controller, and a real receiver of its notifications."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _WINDOW = 3600
 
 @dataclass(frozen=True)
 class Watched:
-    """A stack that its controller looks after."""
+    """A stack with its rollback controller."""
 
     stack: Stack
     told: Receiver
@@ -59,7 +59,7 @@ class Watched:
         return [json.loads(item["data"]["record.json"]) for item in found]
 
     def post(self, body: Any, token: str) -> int:
-        """What the webhook answers; asked in the controller's own pod, so that no network policy stands between."""
+        """The webhook's answer; called in the controller's own pod, so that no network policy applies."""
         script = (
             "import sys, urllib.request, urllib.error\n"
             "request = urllib.request.Request('http://localhost:8080/alerts', data=sys.stdin.read().encode(),"

@@ -1,4 +1,4 @@
-"""The log counter at work in a thread, and what it has counted."""
+"""Runs the log counter in a thread, and reads its numbers."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def judging(events: str = LOOKED_FOR) -> Counts:
 
 
 class Counting:
-    """The counter at work in a thread of its own."""
+    """The counter in a thread of its own."""
 
     def __init__(self, counts: Counts) -> None:
         self.counts = counts

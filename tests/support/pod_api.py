@@ -80,7 +80,7 @@ class Cluster:
         self._change("MODIFIED", {**pod, "status": {**pod["status"], "containerStatuses": statuses}})
 
     def rotate(self, name: str) -> None:
-        """The log's file is another one, and whoever read the old one comes to its end."""
+        """The log's file is replaced; a reader of the old one reaches its end."""
         with self._changed:
             self._logs[name][-1].ended = True
             self._logs[name][-1] = Instance()
@@ -99,7 +99,7 @@ class Cluster:
         self._change("DELETED", self._pods[name])
 
     def compact(self, forgotten: str) -> None:
-        """A pod goes, and then nobody can go on from a version before that."""
+        """A pod is deleted, and no watch can continue from an older version."""
         with self._changed:
             del self._pods[forgotten]
             self._logs[forgotten][-1].ended = True
@@ -115,12 +115,12 @@ class Cluster:
             self._changed.notify_all()
 
     def streams(self, name: str) -> int:
-        """How often its log was asked for."""
+        """How often its log was requested."""
         return sum(path == f"{PODS}/{name}/log" for path, _ in self.asked)
 
     @property
     def lists(self) -> int:
-        """How often it was asked which pods there are."""
+        """How often the pods were listed."""
         return sum(path == PODS and "watch" not in asked for path, asked in self.asked)
 
     def _change(self, kind: str, pod: dict[str, Any]) -> None:
@@ -258,11 +258,11 @@ def _handler(cluster: Cluster) -> type[BaseHTTPRequestHandler]:
                 for part in parts:
                     self.wfile.write(f"{len(part):x}\r\n".encode() + part + b"\r\n")
                 self.wfile.write(b"0\r\n\r\n")
-            except OSError:  # cut, or nobody is there any more
+            except OSError:  # cut, or the client is gone
                 self.close_connection = True
 
         def handle(self) -> None:
-            with suppress(ConnectionError):  # whoever asked is not there any more
+            with suppress(ConnectionError):  # the client is gone
                 super().handle()
 
         def log_message(self, format: str, *args: object) -> None:

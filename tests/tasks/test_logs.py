@@ -35,7 +35,7 @@ def cluster() -> Iterator[Cluster]:
 # -- what is counted -----------------------------------------------------------------------------------
 
 
-def test_lines_are_told_apart_and_events_begin_at_zero(cluster: Cluster) -> None:
+def test_lines_are_classified_and_events_begin_at_zero(cluster: Cluster) -> None:
     cluster.start("a")
     cluster.start("b")
     with counting(cluster) as counter:
@@ -130,7 +130,7 @@ def test_a_container_that_restarts_is_read_on_with_what_it_said_last(cluster: Cl
         counter.reads(cluster, "a")
         cluster.status["log"] = 500
         cluster.cut()
-        cluster.say("a", ATTACK)  # nobody is there to hear it, and then the container ends
+        cluster.say("a", ATTACK)  # no stream is open, and then the container ends
         cluster.restart("a")
         cluster.say("a", ATTACK)
         cluster.status.clear()
@@ -250,7 +250,7 @@ def test_a_stream_that_is_silent_is_opened_again_and_is_no_fault(
 
 
 @pytest.mark.parametrize("how", ["in the stream", "as the answer"])
-def test_a_version_that_is_too_old_is_no_fault_and_asked_for_anew(
+def test_a_version_that_is_too_old_is_no_fault_and_is_listed_again(
     cluster: Cluster, how: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
     cluster.start("a")
@@ -273,7 +273,7 @@ def test_a_version_that_is_too_old_is_no_fault_and_asked_for_anew(
 
 @pytest.mark.parametrize("what", ["list", "watch"])
 @pytest.mark.parametrize("status", [403, 500])
-def test_who_refuses_is_told_and_asked_again(
+def test_a_refusal_is_reported_and_retried(
     cluster: Cluster, what: str, status: int, capfd: pytest.CaptureFixture[str]
 ) -> None:
     cluster.start("a")
@@ -323,9 +323,7 @@ def environment(cluster: Cluster) -> dict[str, str]:
     }
 
 
-def test_it_serves_metrics_ends_when_asked_and_tells_nothing_of_a_line(
-    cluster: Cluster, environment: dict[str, str]
-) -> None:
+def test_it_serves_metrics_ends_on_a_signal_and_prints_no_line(cluster: Cluster, environment: dict[str, str]) -> None:
     url = f"http://127.0.0.1:{environment['LOGS_PORT']}"
     cluster.status["list"] = 500
     cluster.start("a")
@@ -356,7 +354,7 @@ def test_it_serves_metrics_ends_when_asked_and_tells_nothing_of_a_line(
         assert secret not in text + outcome.progress
 
 
-def test_whom_nobody_answers_is_ready_to_say_so(cluster: Cluster, environment: dict[str, str]) -> None:
+def test_it_is_ready_also_without_an_api_server(cluster: Cluster, environment: dict[str, str]) -> None:
     """Were it not, a release would wait for it, and Prometheus could not read that it sees nothing."""
     assert judging().text() is None
     cluster.status["list"] = 500

@@ -1,4 +1,4 @@
-"""The rollback controller: when it acts, whom it believes, and what it may do in the cluster."""
+"""The rollback controller: when it acts, which alerts it accepts, and what it may do in the cluster."""
 
 from __future__ import annotations
 
@@ -77,16 +77,22 @@ def test_a_fresh_release_is_taken_back() -> None:
             situation(update(release(2), 60, message="rotate x"), update(release(2), 9999)),
             "runs for 2.8 h",
         ),
-        (situation(update(release(4), 60), update(release(3, "rollback"), 899), *FRESH), "is not long ago: 1 s left"),
+        (
+            situation(update(release(4), 60), update(release(3, "rollback"), 899), *FRESH),
+            "is within the cooldown: 1 s left",
+        ),
         (situation(update(release(4), 60), update(release(3, "rollback"), 900), *FRESH), None),
         (situation(update(release(2), -60), FRESH[1]), "fired before revision 2"),
         (situation(*FRESH, maintenance=Maintenance(reason="moving house")), "moving house"),
-        (situation(*FRESH, settings=Rollback(enabled=False)), "not automatic here"),
-        (situation(*FRESH, namespace="other"), "it is about shop"),
+        (
+            situation(*FRESH, settings=Rollback(enabled=False)),
+            "automatic rollback is off (runbook:monitoring.rollback.enabled)",
+        ),
+        (situation(*FRESH, namespace="other"), "its namespace is shop"),
         (situation(), "nothing was ever released"),
     ],
 )
-def test_what_speaks_against_a_rollback(at: Situation, why: str | None) -> None:
+def test_objections_to_a_rollback(at: Situation, why: str | None) -> None:
     verdict = decide(ALERT, at)
     assert verdict.act == ("tell" if why else "rollback")
     assert not why or why in verdict.why
@@ -102,7 +108,7 @@ def test_an_attack_locks_down_whatever_runs_and_never_takes_back() -> None:
     assert decide(attack, situation(*FRESH, lockdown=over)).act == "lockdown"
 
 
-def test_an_alert_that_asks_for_nothing_is_told() -> None:
+def test_an_alert_without_an_action_is_reported() -> None:
     assert decide(replace(ALERT, labels={"namespace": "shop"}), situation(*FRESH)).act == "tell"
 
 
@@ -165,7 +171,7 @@ def controller(tmp_path: Path) -> Iterator[Controller]:
 
 
 def body(hint: Hint = HINT, status: str = "firing") -> dict[str, Any]:
-    # Nanoseconds, as Alertmanager's webhooks tell them.
+    # Nanoseconds, as Alertmanager's webhooks send them.
     told = hint.starts_at.strftime("%Y-%m-%dT%H:%M:%S.%f") + "123Z"
     return {"version": "4", "alerts": [{"status": status, "fingerprint": hint.fingerprint, "startsAt": told}]}
 
@@ -173,13 +179,13 @@ def body(hint: Hint = HINT, status: str = "firing") -> dict[str, Any]:
 def test_what_really_fires_is_accepted_once(controller: Controller) -> None:
     assert controller.post(body()).json() == {"alerts": ["accepted"]}
     assert controller.post(body()).json() == {"alerts": ["repeated"]}
-    assert controller.inbox.alerts == [ALERT], "with the labels that Alertmanager tells, not the caller"
+    assert controller.inbox.alerts == [ALERT], "with the labels from Alertmanager, not from the caller"
     assert controller.counted('runbook_controller_alerts_total{outcome="accepted"}') == 1
     assert controller.counted('runbook_controller_alerts_total{outcome="repeated"}') == 1
 
 
 @pytest.mark.parametrize("token", ["Bearer wrong", "right", "Basic right", "Bearer rightt", "", None])
-def test_without_the_token_nobody_is_heard(controller: Controller, token: str | None) -> None:
+def test_a_request_without_the_token_is_refused(controller: Controller, token: str | None) -> None:
     assert controller.post(body(), token).status_code == 401
     assert controller.counted('runbook_controller_refused_total{reason="unauthorized"}') == 1
     assert not controller.inbox.alerts
@@ -192,7 +198,7 @@ def test_forged_and_replayed_alerts_are_refused(controller: Controller, hint: Hi
     assert not controller.inbox.alerts
 
 
-def test_while_nobody_can_say_whether_it_fires_it_is_to_come_again(controller: Controller) -> None:
+def test_an_alert_that_cannot_be_verified_is_to_be_sent_again(controller: Controller) -> None:
     controller.alertmanager.away = True
     assert controller.post(body()).status_code == 503
     assert controller.counted('runbook_controller_refused_total{reason="unverified"}') == 1
@@ -293,7 +299,7 @@ def test_its_secrets_are_files_and_no_variables(config: dict[str, Any]) -> None:
     assert {path.split(".")[0] for path in keys[0].secret_inputs} == {"stringData"}
 
 
-def test_who_may_call_it_and_whom_it_may_call(config: dict[str, Any]) -> None:
+def test_its_network_policy(config: dict[str, Any]) -> None:
     spec = run_program(config).one("NetworkPolicy", "allow-rollback-controller").inputs["spec"]
     (way_in,) = spec["ingress"]
     callers = {one["podSelector"]["matchLabels"]["app.kubernetes.io/name"] for one in way_in["from"]}
@@ -319,12 +325,12 @@ def test_with_an_operator_it_is_called_and_asks_in_the_operators_namespace(confi
     (container,) = program.one("Deployment", "rollback-controller").containers
     assert {"name": "CONTROLLER_ALERTMANAGER_URL", "value": url} in container["env"]
     spec = program.one("NetworkPolicy", "allow-rollback-controller").inputs["spec"]
-    (way_in,), asked = spec["ingress"], spec["egress"][0]
-    for peers in (way_in["from"], asked["to"]):
+    (ingress,), egress = spec["ingress"], spec["egress"][0]
+    for peers in (ingress["from"], egress["to"]):
         for one in peers:
             assert one["namespaceSelector"]["matchLabels"] == {"kubernetes.io/metadata.name": "monitoring"}
-    assert [one["podSelector"]["matchLabels"]["app.kubernetes.io/name"] for one in asked["to"]] == ["alertmanager"]
-    assert asked["ports"] == [{"port": 9093, "protocol": "TCP"}]
+    assert [one["podSelector"]["matchLabels"]["app.kubernetes.io/name"] for one in egress["to"]] == ["alertmanager"]
+    assert egress["ports"] == [{"port": 9093, "protocol": "TCP"}]
     receivers = program.one("AlertmanagerConfig", "runbook").inputs["spec"]["receivers"]
     (called,) = [one for one in receivers if one["name"] == "rollback"]
     (hook,) = called["webhookConfigs"]
@@ -346,7 +352,7 @@ def test_nothing_waits_for_it_and_a_release_does_not_change_it(config: dict[str,
     assert after.one("Deployment", "rollback-controller").inputs == pod.inputs
 
 
-def test_alertmanager_tells_it_when_it_is_there(config: dict[str, Any]) -> None:
+def test_alertmanager_notifies_it_when_it_exists(config: dict[str, Any]) -> None:
     def configuration(of: dict[str, Any]) -> str:
         return str([one.inputs.get("stringData", "") for one in run_program(of).all("Secret")])
 

@@ -10,7 +10,7 @@ import pytest
 
 from ops.causes.cause import Cause
 from ops.controller.journal import Doing
-from ops.controller.rollback_run import RollbackRun, Told
+from ops.controller.rollback_run import NotNeeded, RollbackRun
 from ops.errors import Interrupted, OpsError, Refused, Stuck
 from ops.stack.history import History
 from ops.stack.locks import EngineLock, Locked
@@ -24,7 +24,7 @@ DONE = {"revision": 3, "target": 1, "seconds": 9.0}
 
 
 class World:
-    """What `ops.rollback` finds, and what becomes of it; a Worker to an Attempt."""
+    """The facts that the rollback reads, and what it does; a Worker for RollbackRun."""
 
     def __init__(self, *ends: OpsError | None, dry_run: bool = False) -> None:
         self.ends = list(ends)
@@ -63,8 +63,8 @@ class World:
     def give_up(self) -> None:
         self.log.append("give up")
 
-    def tell(self, alert: Any, why: str) -> None:
-        self.log.append(f"tell {why}")
+    def report(self, alert: Any, why: str) -> None:
+        self.log.append(f"report {why}")
 
     def ended(self, alert: Any, incident: str, outcome: str, text: str, **facts: Any) -> None:
         self.log.append(f"{outcome} {incident}")
@@ -90,7 +90,7 @@ def test_it_is_written_down_before_it_begins() -> None:
     ends(World(None), ["open 2 to 1", "begin", "rollback incident"])
 
 
-def test_a_failure_is_told_with_its_record() -> None:
+def test_a_failure_is_reported_with_its_record() -> None:
     ends(World(Stuck("no pods")), ["open 2 to 1", "begin", "rollback-failed incident"])
 
 
@@ -104,10 +104,10 @@ def test_slack_and_the_record_get_the_first_line_of_the_cause_and_no_log() -> No
 
 
 def test_a_dry_run_begins_nothing() -> None:
-    ends(World(dry_run=True), ["tell dry run: revision 2 would go back to the release of 1"])
+    ends(World(dry_run=True), ["report dry run: revision 2 would go back to the release of 1"])
 
 
-def test_after_somebody_else_s_update_it_is_decided_again() -> None:
+def test_after_another_update_it_is_decided_again() -> None:
     world = World(LOCKED)
     tried = attempt(world)
     with pytest.raises(Locked):
@@ -118,7 +118,7 @@ def test_after_somebody_else_s_update_it_is_decided_again() -> None:
     assert world.log[3:] == ["tell incident"]
 
 
-def test_somebody_else_s_update_that_does_not_end_is_told() -> None:
+def test_another_update_that_does_not_end_is_reported() -> None:
     world = World(LOCKED)
     tried = attempt(world)
     with pytest.raises(Locked):
@@ -136,7 +136,7 @@ def test_an_interrupted_one_is_left_for_the_next_controller() -> None:
     assert world.log == ["open 2 to 1", "begin"]
 
 
-def test_what_cannot_be_looked_at_is_not_decided() -> None:
+def test_without_facts_nothing_is_decided() -> None:
     world = World(None)
     world.facts = lambda: (_ for _ in ()).throw(Refused("no cluster"))
     with pytest.raises(Refused):
@@ -165,11 +165,11 @@ def test_what_was_stopped_half_way_is_finished() -> None:
     ends(world, ["begin", "rollback incident"], BEGUN)
 
 
-def test_what_somebody_released_in_the_meantime_stays() -> None:
+def test_a_release_made_in_the_meantime_stays() -> None:
     world = World()
     world.updates = [update(release(3), 5), *world.updates]
     ends(world, ["tell incident"], BEGUN)
 
 
-def test_told_is_no_error_of_the_operator_s_command() -> None:
-    assert not issubclass(Told, OpsError)
+def test_not_needed_is_no_error_of_the_operator_s_command() -> None:
+    assert not issubclass(NotNeeded, OpsError)

@@ -85,12 +85,12 @@ def test_one_holder_at_a_time(api: Api) -> None:
     assert second
     assert (api.lease["holderIdentity"], api.lease["leaseTransitions"]) == ("two", 1)
     first.release()
-    assert api.lease["holderIdentity"] == "two", "who has lost it cannot take it from the next"
+    assert api.lease["holderIdentity"] == "two", "a former holder cannot release the next one's lease"
     second.release()
 
 
 @pytest.mark.parametrize(("age", "had"), [(SECONDS - 2, False), (SECONDS + 1, True)])
-def test_a_lease_that_nobody_renews_is_taken(api: Api, age: float, had: bool) -> None:
+def test_a_lease_that_is_not_renewed_is_taken(api: Api, age: float, had: bool) -> None:
     first = taken(api, "killed")
     assert first
     first._stop.set()  # as if its process were gone

@@ -176,7 +176,7 @@ def test_the_task_understands_what_it_is_told() -> None:
     template = program.one("Deployment", "backend").template or {}
     assert template["metadata"]["labels"][key] == value
     (read,) = events_of(Environment(told)).values()
-    assert read.told_by({"message": "SQL injection tried"})
+    assert read.matches({"message": "SQL injection tried"})
     others = [one.template for kind in ("Deployment", "StatefulSet", "Job", "CronJob") for one in program.all(kind)]
     serving = [one for one in others if one and one["metadata"]["labels"].get(key) == value]
     assert serving == [template]

@@ -32,7 +32,7 @@ from tests.support.failing_objects import (
 # -- Jobs ----------------------------------------------------------------------------------------------
 
 
-def test_a_job_tells_pod_container_exit_code_and_last_lines() -> None:
+def test_a_job_names_pod_container_exit_code_and_last_lines() -> None:
     bad = pod("migrate-1-xyz", container(terminated(1), "migrate"), phase="Failed")
     kubernetes = Kubernetes(job(), bad)
     kubernetes.logs["migrate-1-xyz", "migrate", False] = b"Applying 003\ncolumn does not exist\n"
@@ -124,12 +124,12 @@ def test_a_job_that_has_completed_is_no_cause() -> None:
     ],
     ids=["out of memory", "image pull", "missing secret", "unschedulable", "evicted", "crash loop", "starting"],
 )  # fmt: skip
-def test_a_pod_is_told_by_what_is_wrong_with_it(bad: Object, words: str) -> None:
+def test_a_pod_is_explained_by_what_is_wrong_with_it(bad: Object, words: str) -> None:
     assert cause(Kubernetes(bad), "Pod", "p").line == f"Pod p is not ready: {words}"
 
 
 @pytest.mark.parametrize(("started", "probe"), [(True, "readiness"), (False, "startup")])
-def test_a_probe_that_fails_is_told_with_its_event(started: bool, probe: str) -> None:
+def test_a_probe_that_fails_is_reported_with_its_event(started: bool, probe: str) -> None:
     bad = pod("p", container({"running": {}}, started=started))
     kubernetes = Kubernetes(bad)
     kubernetes.logs["p", "app", False] = b"no database\n"
@@ -140,7 +140,7 @@ def test_a_probe_that_fails_is_told_with_its_event(started: bool, probe: str) ->
     assert found.log == ["no database"]
 
 
-def test_a_pod_that_is_held_up_is_told_with_its_event() -> None:
+def test_a_pod_that_is_held_up_is_reported_with_its_event() -> None:
     bad = pod("p", container(waiting("ContainerCreating")), phase="Pending")
     kubernetes = Kubernetes(bad)
     kubernetes.event(bad, "FailedMount", 'MountVolume.SetUp failed: secret "tls" not found')
@@ -150,7 +150,7 @@ def test_a_pod_that_is_held_up_is_told_with_its_event() -> None:
 # -- what makes pods -----------------------------------------------------------------------------------
 
 
-def test_a_deployment_is_told_by_the_pods_of_its_newest_revision() -> None:
+def test_a_deployment_is_explained_by_the_pods_of_its_newest_revision() -> None:
     old = pod("backend-1-a", container(terminated(9)), labels={"app": "x", "pod-template-hash": "1"})
     new = pod("backend-2-b", container(terminated(1)), labels={"app": "x", "pod-template-hash": "2"})
     kubernetes = Kubernetes(
@@ -172,7 +172,7 @@ def test_a_deployment_is_told_by_the_pods_of_its_newest_revision() -> None:
 
 
 @pytest.mark.parametrize("where", ["Deployment", "ReplicaSet"])
-def test_pods_that_a_quota_refuses_are_told_from_the_conditions(where: str) -> None:
+def test_pods_that_a_quota_refuses_are_explained_by_the_conditions(where: str) -> None:
     message = 'pods "backend-2-c" is forbidden: exceeded quota: shop'
     refused = {"type": "ReplicaFailure", "status": "True", "reason": "FailedCreate", "message": message}
     parts = (deployment(refused), replica_set("backend-2", 2))
@@ -188,7 +188,7 @@ def test_a_deployment_that_has_become_ready_is_no_cause() -> None:
     assert failing(Kubernetes(done, replica_set("backend-2", 2)), "Deployment", "backend").causes == []
 
 
-def test_a_statefulset_is_told_by_its_pods() -> None:
+def test_a_statefulset_is_explained_by_its_pods() -> None:
     spec = {"replicas": 1, "selector": {"matchLabels": {"app": "x"}}}
     bad = pod("postgres-0", container(terminated(1), "postgres"))
     found = cause(Kubernetes(item("StatefulSet", "postgres", spec), bad), "StatefulSet", "postgres")
@@ -199,7 +199,7 @@ def test_a_statefulset_is_told_by_its_pods() -> None:
 # -- storage and network -------------------------------------------------------------------------------
 
 
-def test_a_claim_that_stays_pending_is_told_with_its_event() -> None:
+def test_a_claim_that_stays_pending_is_reported_with_its_event() -> None:
     claim = item("PersistentVolumeClaim", "data", {"storageClassName": "fast"}, {"phase": "Pending"})
     kubernetes = Kubernetes(claim)
     kubernetes.event(claim, "ProvisioningFailed", 'storageclass "fast" not found')
@@ -214,7 +214,7 @@ def test_a_service_without_pods_names_its_selector() -> None:
     )
 
 
-def test_a_service_whose_pods_fail_is_told_by_them() -> None:
+def test_a_service_whose_pods_fail_is_explained_by_them() -> None:
     service = item("Service", "backend", {"selector": {"app": "x"}})
     assert (
         "container app exited with code 2"
@@ -243,7 +243,7 @@ def test_a_load_balancer_and_an_ingress_without_address() -> None:
         'jobs.batch "backend" is forbidden: exceeded quota: shop, requested: count/jobs.batch=1',
     ],
 )
-def test_what_the_api_server_refused_is_told_in_its_words(refusal: str) -> None:
+def test_what_the_api_server_refused_is_reported_in_its_words(refusal: str) -> None:
     words = f'resource "urn:x" was not successfully created by the Kubernetes API server: {refusal}'
     line = cause(Kubernetes(), "Deployment", "backend", words).line
     assert line == f"Deployment backend was refused by the API server: {refusal}"
@@ -285,7 +285,7 @@ def test_resources_that_are_no_objects_are_not_looked_for() -> None:
     assert target_of("kubernetes:helm.sh/v3:Release", {"chart": "x"}) is None
 
 
-# -- where it is told ----------------------------------------------------------------------------------
+# -- where it is shown ---------------------------------------------------------------------------------
 
 
 def test_the_cause_is_the_gist_of_a_run_and_the_brief_of_an_error() -> None:
