@@ -15,7 +15,7 @@ from settings.commands import Commands
 from settings.consistency import StackFile, across, needed
 from settings.lockdown import Lockdown, Precautions
 from settings.maintenance import Maintenance
-from settings.monitoring import Monitoring
+from settings.monitoring import HEALTH_PATH, Monitoring
 from settings.platform import Credentials, Data, Guards, Ingress, Network
 from settings.problems import Problem, SettingsError, closest, missing, problems_of
 from settings.release import Quarantined, Release
@@ -68,6 +68,11 @@ class StackSettings(Settings):
     def rotations(self) -> Mapping[str, SecretRotation]:
         """Every secret that rotates, by name."""
         return find_rotations(self.application, self.data, self.credentials, self.backup, self.rotation, self.rotated)
+
+    @property
+    def health_path(self) -> str:
+        """Path below the customers' URL that says whether the application is healthy."""
+        return self.monitoring.health_path if self.monitoring else HEALTH_PATH
 
     @property
     def secret_names(self) -> tuple[str, ...]:

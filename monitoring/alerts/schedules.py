@@ -181,7 +181,7 @@ def _rotations(rotating: Mapping[str, SecretRotation]) -> Iterator[Alert]:
         after=f"and {rotated}{{}} > 0",
         summary="{{ $labels.secret }} is older than its policy allows",
         about="secret-age",
-        advice="`runbook rotate --due`",
+        advice="`runbook rotate due`",
         more=_older_cases(rotated + secret, age, one, {f"runbook_secret_max_age_seconds{secret}": steady(age)}),
         **common,
     )
@@ -198,7 +198,7 @@ def _rotations(rotating: Mapping[str, SecretRotation]) -> Iterator[Alert]:
             lasting=int(limit.total_seconds()),
             summary="{{ $labels.secret }} has never been rotated",
             about="secret-age",
-            advice="`runbook rotate --due`",
+            advice="`runbook rotate due`",
             labels={"age": f"{limit.days}d"},
             **common,
         )
@@ -221,7 +221,7 @@ def _rotations(rotating: Mapping[str, SecretRotation]) -> Iterator[Alert]:
         lasting=_UNDER_WAY,
         summary="the rotation of {{ $labels.secret }} is stuck in phase {{ $labels.phase }}",
         about="secret-rotation",
-        advice="`runbook rotate` continues it",
+        advice="`runbook rotate due` continues it",
         more=(
             _case(
                 "a finished rotation is not stuck",
@@ -236,7 +236,7 @@ def _rotations(rotating: Mapping[str, SecretRotation]) -> Iterator[Alert]:
         measure=f"{over} > {_LEFT})",
         summary="the overlap of {{ $labels.secret }} is over, but its previous value is still valid",
         about="secret-overlap",
-        advice="`runbook rotate --due` retires it",
+        advice="`runbook rotate due` retires it",
         # The limit is in the rule alone: a day and an hour are on either side of it.
         more=(
             _case("long over", {overlap + secret: steady(1)}, ((3 * _DAY, True),), one, _HOUR),

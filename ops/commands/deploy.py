@@ -137,7 +137,7 @@ def _roll_back(
 
 def _database_after(facts: StackContext, failed: Release) -> Database:
     """The schema level after a failed update, whose migrations may have run."""
-    backend = facts.settings.application.services[0]
+    backend = facts.settings.application.main_service
     try:
         level = facts.cluster.schema_level(backend, facts.settings.commands)
     except Refused:

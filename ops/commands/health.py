@@ -7,16 +7,16 @@ import ssl
 import time
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import urljoin, urlsplit
 
 import httpx
 
 from ops.stack.stack_context import StackContext
 from settings import Release
-from settings.monitoring import HEALTH_PATH
 
 _SETTLE_SECONDS = 60
 _ANSWER_SECONDS = 15
+_MOST_REDIRECTS = 5
 
 
 @dataclass(frozen=True)
@@ -29,13 +29,20 @@ class Health:
     @property
     def bad(self) -> bool:
         """It answered, with a failure. No answer proves nothing: this machine may have no route to the address."""
-        return self.status not in (None, 200)
+        return self.status is not None and not 200 <= self.status < 300
 
 
-def read_health(url: str) -> Health:
-    address, headers = _resolve_localhost(url)
+def read_health(url: str, path: str) -> Health:
+    """The report at `path` below the customers' URL, through redirects (an ingress that wants https)."""
+    address = f"{url}{path}"
     try:
-        answer = httpx.get(f"{address}{HEALTH_PATH}", headers=headers, timeout=5, verify=_ssl_context())
+        with httpx.Client(timeout=5, verify=_ssl_context()) as client:
+            answer = _get(client, address)
+            for _ in range(_MOST_REDIRECTS):
+                if not answer.has_redirect_location:
+                    break
+                address = urljoin(address, answer.headers["Location"])
+                answer = _get(client, address)
     except (httpx.HTTPError, OSError) as error:
         return Health(None, str(error) or type(error).__name__)
     try:
@@ -48,12 +55,14 @@ def read_health(url: str) -> Health:
     return Health(answer.status_code, detail or answer.reason_phrase)
 
 
-def _resolve_localhost(url: str) -> tuple[str, dict[str, str]]:
+def _get(client: httpx.Client, url: str) -> httpx.Response:
     """Names under `.localhost` are this machine (RFC 6761), which not every resolver implements."""
     parts = urlsplit(url)
     if not (parts.hostname or "").endswith(".localhost"):
-        return url, {}
-    return parts._replace(netloc=f"127.0.0.1:{parts.port or 80}").geturl(), {"Host": parts.netloc}
+        return client.get(url)
+    port = parts.port or (443 if parts.scheme == "https" else 80)
+    here = parts._replace(netloc=f"127.0.0.1:{port}").geturl()
+    return client.get(here, headers={"Host": parts.netloc}, extensions={"sni_hostname": parts.hostname})
 
 
 def _ssl_context() -> ssl.SSLContext:
@@ -72,16 +81,17 @@ def verify(facts: StackContext, release: Release, url: Any) -> str | None:
         if not rollout.settled:
             ready = f"only {rollout.ready} of {rollout.wanted} pods are ready"
             return f"{rollout.service}: {ready} on the new template."
-    backend = services[0]
+    backend = facts.settings.application.main_service
     expected = backend.image or release.image
     ran = next((rollout.image for rollout in rollouts if rollout.service == backend.name), None)
     if ran != expected:
         return f"{backend.name} runs {ran or 'nothing'}, not {expected}."
     if not isinstance(url, str):
         return None
-    answer = read_health(url)
+    path = facts.settings.health_path
+    answer = read_health(url, path)
     deadline = time.monotonic() + _ANSWER_SECONDS
     while answer.bad and time.monotonic() < deadline:
         time.sleep(0.2)  # the ingress needs a moment to route to the pods, and reports nothing
-        answer = read_health(url)
-    return f"{url}{HEALTH_PATH} answers {answer.status} {answer.detail}" if answer.bad else None
+        answer = read_health(url, path)
+    return f"{url}{path} answers {answer.status} {answer.detail}" if answer.bad else None

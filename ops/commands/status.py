@@ -31,10 +31,12 @@ def read_status(session: Session) -> dict[str, Any]:
         locks_ = pool.submit(session.locks)
         cluster_ = pool.submit(session.cluster, settings, text.config)
         rollouts_ = pool.submit(lambda: cluster_.result().rollouts(services))
-        level_ = pool.submit(lambda: cluster_.result().schema_level(services[0], settings.commands))
+        level_ = pool.submit(
+            lambda: cluster_.result().schema_level(settings.application.main_service, settings.commands)
+        )
         past, state, locks = past_.result(), state_.result(), locks_.result()
         url = outputs(state).get("url")
-        report = health.read_health(url) if isinstance(url, str) else None
+        report = health.read_health(url, settings.health_path) if isinstance(url, str) else None
         problems: list[str] = []
         rollouts = _or_problem(rollouts_, problems, [])
         level = _or_problem(level_, problems, None)

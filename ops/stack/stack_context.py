@@ -77,7 +77,7 @@ def gather_context(session: Session, *, decides: Stale | None = None) -> StackCo
         history_, state_ = pool.submit(_read_first_page, session), pool.submit(session.reader.read_state)
         engine_ = pool.submit(lambda: session.engine)
         cluster_ = pool.submit(session.cluster, settings, text.config)
-        backend = settings.application.services[0]
+        backend = settings.application.main_service
         level_ = pool.submit(lambda: cluster_.result().schema_level(backend, settings.commands))
         engine_.result()
         history, level = history_.result(), level_.result()

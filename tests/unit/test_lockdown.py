@@ -17,7 +17,6 @@ from typer.testing import CliRunner
 
 from ops.adapters.cluster import Cluster
 from ops.cli import main
-from ops.commands import health
 from ops.decisions.release_state import describe_lockdown
 from ops.errors import Refused
 from ops.stack.stack_context import StackContext
@@ -254,18 +253,6 @@ class _Session:
 
 class _WithPrecautions:
     security = Precautions()
-
-
-def test_the_gates_answer_is_not_the_applications(monkeypatch: pytest.MonkeyPatch) -> None:
-    import httpx
-
-    def answering(status: int, body: dict[str, str]) -> None:
-        monkeypatch.setattr(httpx, "get", lambda *_, **__: httpx.Response(status, json=body))
-
-    answering(503, {"status": "lockdown"})
-    assert not health.read_health("http://shop.example.com").bad
-    answering(503, {"status": "unhealthy"})
-    assert health.read_health("http://shop.example.com").bad
 
 
 @pytest.mark.parametrize(
