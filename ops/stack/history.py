@@ -9,10 +9,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ops.stack.state_files import StateFiles
     from settings import Release
 
 RELEASE = "runbook:release"
@@ -23,6 +23,7 @@ RESTORED = ("runbook:application", "runbook:commands")
 
 PAGE = 50
 _STORED = (".history.json", ".history.json.gz")
+_GZIP = b"\x1f\x8b"
 _BY = re.compile(r" by (?P<who>\S+)$")
 
 
@@ -106,22 +107,23 @@ def parse(updates: Sequence[Mapping[str, Any]]) -> list[Entry]:
     ]
 
 
-def read_stored(folder: Path, size: int, page: int) -> list[Entry]:
-    """The same page from the folder where a backend of files keeps a stack's updates.
+def read_stored(files: StateFiles, folder: str, size: int, page: int) -> list[Entry] | None:
+    """The same page from the folder where a backend keeps a stack's updates; None where it has none there.
 
     The engine reads every file of a history to show a page of it; here a page costs its own files only.
     """
-    files = sorted((file for file in folder.iterdir() if file.name.endswith(_STORED)), reverse=True)
-    updates = [_read_stored(file) for file in files[(page - 1) * size : page * size]]
+    names = sorted((name for name in files.names(folder) if name.endswith(_STORED)), reverse=True)
+    if not names:
+        return None
+    updates = [_read_stored(content) for content in files.read(folder, names[(page - 1) * size : page * size])]
     return [
         _entry(update, {key: item for key, item in update["config"].items() if not _is_secret(item)})
         for update in updates
     ]
 
 
-def _read_stored(file: Path) -> Mapping[str, Any]:
-    content = file.read_bytes()
-    return json.loads(gzip.decompress(content) if file.suffix == ".gz" else content)
+def _read_stored(content: bytes) -> Mapping[str, Any]:
+    return json.loads(gzip.decompress(content) if content[:2] == _GZIP else content)
 
 
 def _is_secret(item: Any) -> bool:

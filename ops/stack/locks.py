@@ -19,6 +19,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from ops.errors import Refused
+from ops.stack.state_files import StateFiles
 
 
 def whoami() -> str:
@@ -79,16 +80,11 @@ def parse_lock_owners(message: str) -> list[EngineLock]:
     return [EngineLock(m["user"], m["host"], int(m["pid"]), m["since"]) for m in _OWNER.finditer(message)]
 
 
-def list_locks(folder: Path) -> list[EngineLock]:
-    """The locks in the folder where a backend of files keeps a stack's."""
-    found: list[EngineLock] = []
-    for file in folder.glob("*.json"):
-        try:
-            owner = json.loads(file.read_text())
-        except FileNotFoundError:  # released between listing and reading
-            continue
-        found.append(EngineLock(owner["username"], owner["hostname"], owner["pid"], owner["timestamp"][:19]))
-    return found
+def list_locks(files: StateFiles, folder: str) -> list[EngineLock]:
+    """The locks in the folder where a backend keeps a stack's."""
+    names = [name for name in files.names(folder) if name.endswith(".json")]
+    owners = [json.loads(content) for content in files.read(folder, names)]
+    return [EngineLock(each["username"], each["hostname"], each["pid"], each["timestamp"][:19]) for each in owners]
 
 
 def all_abandoned(locks: Sequence[EngineLock]) -> bool:

@@ -6,38 +6,20 @@ import json
 import os
 import subprocess
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import yaml
 
 from ops.errors import Refused
 from ops.stack import history
-from ops.stack.locks import Locked, parse_lock_owners
+from ops.stack.locks import EngineLock, Locked, list_locks, parse_lock_owners
+from ops.stack.state_files import StateFiles, open_state_files
 
 ENVIRONMENT: Mapping[str, str] = {"PULUMI_SKIP_UPDATE_CHECK": "true"}
 # Less garbage collection in the engine, a Go program: it runs for a second, and takes a quarter less time.
 _FAST = {"GOGC": "400"}
-
-
-@dataclass(frozen=True)
-class BackendFiles:
-    """A stack in a backend of files."""
-
-    root: Path
-    project: str
-    stack: str
-
-    @property
-    def locks(self) -> Path:
-        return self.root / "locks" / "organization" / self.project / self.stack
-
-    @property
-    def history(self) -> Path:
-        return self.root / "history" / self.project / self.stack
 
 
 class PulumiCli:
@@ -96,22 +78,26 @@ class PulumiCli:
             raise Refused(f"No stack is selected: add --stack NAME or set RUNBOOK_STACK. ({error})") from None
 
     @cached_property
-    def files(self) -> BackendFiles | None:
-        """Where the stack is kept, when its backend is a folder of files."""
+    def files(self) -> StateFiles | None:
+        """The files of the state, when its backend is a folder or an S3 bucket."""
         given = os.environ.get("PULUMI_BACKEND_URL")
-        backend = given or json.loads(self.run("whoami", "--json")).get("url", "")
-        if not backend.startswith("file://"):
-            return None
-        url = urlsplit(backend)
-        project = yaml.safe_load((self.folder / "Pulumi.yaml").read_text())["name"]
-        root = Path(url.netloc + url.path or "~").expanduser() / ".pulumi"
-        return BackendFiles(root, project, self.stack.rsplit("/", 1)[-1])
+        return open_state_files(given or json.loads(self.run("whoami", "--json")).get("url", ""))
+
+    def read_locks(self) -> list[EngineLock] | None:
+        """The engine's locks on the stack; None when the backend reports them only to an update."""
+        return list_locks(self.files, f"locks/organization/{self._place}") if self.files else None
 
     def read_history(self, size: int, page: int) -> list[history.Entry]:
-        if self.files and self.files.history.is_dir():
-            return history.read_stored(self.files.history, size, page)
+        if self.files and (found := history.read_stored(self.files, f"history/{self._place}", size, page)) is not None:
+            return found
         pages = ("--page-size", str(size), "--page", str(page))
         return history.parse(json.loads(self.run("stack", "history", "--json", *pages, "--stack", self.stack)))
+
+    @cached_property
+    def _place(self) -> str:
+        """Folder of the stack below the backend's folders of locks and histories."""
+        project = yaml.safe_load((self.folder / "Pulumi.yaml").read_text())["name"]
+        return f"{project}/{self.stack.rsplit('/', 1)[-1]}"
 
     def read_state(self) -> dict[str, Any]:
         """The deployment as it is stored: secrets are ciphertext in it."""

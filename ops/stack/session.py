@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from ops.errors import Refused
 from ops.stack.history import History
-from ops.stack.locks import EngineLock, list_locks
+from ops.stack.locks import EngineLock
 from ops.stack.pulumi_cli import PulumiCli
 
 if TYPE_CHECKING:
@@ -62,8 +62,7 @@ class Session:
 
     def locks(self) -> list[EngineLock] | None:
         """The engine's locks on the stack; None when the backend reports them only to an update."""
-        files = self.reader.files
-        return list_locks(files.locks) if files else None
+        return self.reader.read_locks()
 
     def history(self) -> History:
         return History(self.reader.read_history)

@@ -13,8 +13,9 @@ from urllib.parse import urlsplit
 import boto3
 from botocore.exceptions import ClientError
 
-from ops.stack.locks import all_abandoned, list_locks
-from sandbox.paths import STATE
+from ops.stack.locks import EngineLock, all_abandoned, list_locks
+from ops.stack.state_files import open_state_files
+from sandbox.env import BACKEND
 from sandbox.traffic import client_for
 from tests.support.cluster_stack import Stack
 from tests.support.customers import Customers, log_in, logged_in, webhook
@@ -178,21 +179,22 @@ def test_killed_at_each_step(stack: Stack) -> None:
 
 
 def kill_in(stack: Stack, phase: str, period: int) -> None:
-    locks = STATE / "backend/.pulumi/locks/organization/runbook" / stack.name
+    files = open_state_files(f"file://{BACKEND}")
+    assert files is not None
+
+    def locks() -> list[EngineLock]:
+        return list_locks(files, f"locks/organization/runbook/{stack.name}")
+
     run = stack.start("runbook", "rotate", "start", "DATABASE_URL", "--yes", "--no-overlap")
     deadline = time.monotonic() + 180
     wanted = {"phase": phase, "period": period}
-    while (
-        not wanted.items() <= state(stack, "DATABASE_URL").items()
-        or all_abandoned(list_locks(locks))
-        or not list_locks(locks)
-    ):
+    while not wanted.items() <= state(stack, "DATABASE_URL").items() or all_abandoned(locks()) or not locks():
         assert run.poll() is None, run.communicate()
         assert time.monotonic() < deadline
         time.sleep(0.02)
     os.killpg(run.pid, signal.SIGKILL)
     run.wait()
-    while (left := list_locks(locks)) and not all_abandoned(left):
+    while (left := locks()) and not all_abandoned(left):
         time.sleep(0.02)
 
 

@@ -19,7 +19,6 @@ from ops.adapters import registry
 from ops.adapters.registry import Image
 from ops.errors import Refused
 from ops.stack import locks
-from ops.stack.history import read_stored
 from ops.stack.pulumi_cli import PulumiCli
 from ops.stack.stack_file import StackText, read
 
@@ -134,27 +133,28 @@ def test_lock_owners_are_parsed_from_the_engines_error() -> None:
 def test_a_backend_of_files_shows_its_locks_and_its_history(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "Pulumi.yaml").write_text("name: runbook\nruntime: python\n")
     monkeypatch.setenv("PULUMI_BACKEND_URL", f"file://{tmp_path}")
-    files = PulumiCli(tmp_path, "organization/runbook/dev").files
-    assert files is not None
-    assert locks.list_locks(files.locks) == []
-    files.locks.mkdir(parents=True)
+    cli = PulumiCli(tmp_path, "organization/runbook/dev")
+    assert cli.read_locks() == []
+    folder = tmp_path / ".pulumi" / "locks" / "organization" / "runbook" / "dev"
+    folder.mkdir(parents=True)
     owner = {"pid": 1, "username": "bob", "hostname": "ci-7", "timestamp": "2026-01-02T03:04:05.123Z"}
-    (files.locks / "1.json").write_text(json.dumps(owner))
-    assert [str(lock) for lock in locks.list_locks(files.locks)] == ["bob@ci-7 (pid 1) since 2026-01-02T03:04:05"]
+    (folder / "1.json").write_text(json.dumps(owner))
+    assert [str(lock) for lock in cli.read_locks() or ()] == ["bob@ci-7 (pid 1) since 2026-01-02T03:04:05"]
 
-    files.history.mkdir(parents=True)
+    history = tmp_path / ".pulumi" / "history" / "runbook" / "dev"
+    history.mkdir(parents=True)
     for second in range(5):
         config = {"runbook:namespace": f"n{second}", "secrets:API_KEY": {"secure": "v1:abc"}}
         update = {"kind": "update", "startTime": second, "message": "", "environment": {}, "config": config}
         content = json.dumps({**update, "endTime": second + 2, "result": "succeeded"}).encode()
         name = f"dev-{1700000000 + second}000000000"
         for beside in (f"{name}.checkpoint.json", f"{name}.history.json.attrs"):
-            (files.history / beside).write_text("{}")
+            (history / beside).write_text("{}")
         if second % 2:
-            (files.history / f"{name}.history.json").write_bytes(content)
+            (history / f"{name}.history.json").write_bytes(content)
         else:
-            (files.history / f"{name}.history.json.gz").write_bytes(gzip.compress(content))
-    pages = [[entry.config for entry in read_stored(files.history, 2, page)] for page in (1, 2, 3, 4)]
+            (history / f"{name}.history.json.gz").write_bytes(gzip.compress(content))
+    pages = [[entry.config for entry in cli.read_history(2, page)] for page in (1, 2, 3, 4)]
     assert pages == [
         [{"runbook:namespace": "n4"}, {"runbook:namespace": "n3"}],
         [{"runbook:namespace": "n2"}, {"runbook:namespace": "n1"}],
@@ -162,7 +162,7 @@ def test_a_backend_of_files_shows_its_locks_and_its_history(tmp_path: Path, monk
         [],
     ]
 
-    monkeypatch.setenv("PULUMI_BACKEND_URL", "s3://bucket")
+    monkeypatch.setenv("PULUMI_BACKEND_URL", "https://api.pulumi.com")
     assert PulumiCli(tmp_path, "dev").files is None
 
 

@@ -1,0 +1,117 @@
+"""A stack's updates and locks as files, in the folder or bucket where the engine keeps its state.
+
+The engine reads every file of a history to show one page of it, and has no command that lists locks. Other backends
+(Pulumi Cloud, Azure, Google) are read through the engine alone.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Protocol
+from urllib.parse import SplitResult, parse_qsl, urlsplit
+
+from ops.errors import Refused
+
+_ROOT = ".pulumi"
+_AT_ONCE = 8
+_YES = ("1", "t", "true", "yes")
+
+
+class StateFiles(Protocol):
+    def names(self, folder: str) -> list[str]:
+        """Names of the files in a folder below `.pulumi`, sorted; empty where there is no such folder."""
+        ...
+
+    def read(self, folder: str, names: Iterable[str]) -> list[bytes]:
+        """Their contents, in this order, without those that were deleted in the meantime."""
+        ...
+
+
+class FolderFiles:
+    def __init__(self, url: SplitResult) -> None:
+        self._root = Path(url.netloc + url.path or "~").expanduser() / _ROOT
+
+    def names(self, folder: str) -> list[str]:
+        try:
+            return sorted(entry.name for entry in os.scandir(self._root / folder) if entry.is_file())
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+
+    def read(self, folder: str, names: Iterable[str]) -> list[bytes]:
+        found: list[bytes] = []
+        for name in names:
+            try:
+                found.append((self._root / folder / name).read_bytes())
+            except FileNotFoundError:
+                continue
+        return found
+
+
+class BucketFiles:
+    """S3, and what speaks its protocol; the address's parameters are those that the engine takes."""
+
+    def __init__(self, url: SplitResult) -> None:
+        # Loaded here: a backend of files needs no client.
+        import boto3
+        from botocore.config import Config
+
+        given = dict(parse_qsl(url.query))
+        path_style = given.get("s3ForcePathStyle", given.get("use_path_style", "")).lower() in _YES
+        insecure = given.get("disableSSL", given.get("disable_https", "")).lower() in _YES
+        endpoint = given.get("endpoint")
+        if endpoint and "://" not in endpoint:
+            endpoint = f"{'http' if insecure else 'https'}://{endpoint}"
+        session = boto3.Session(profile_name=given.get("profile"), region_name=given.get("region"))
+        self._client: Any = session.client(
+            "s3",
+            endpoint_url=endpoint,
+            use_ssl=not insecure,
+            config=Config(s3={"addressing_style": "path" if path_style else "auto"}, max_pool_connections=_AT_ONCE),
+        )
+        self._bucket = url.netloc
+        self._prefix = "/".join(part for part in (url.path.strip("/"), _ROOT) if part)
+
+    def names(self, folder: str) -> list[str]:
+        prefix = f"{self._prefix}/{folder}/"
+        pages = self._client.get_paginator("list_objects_v2").paginate(
+            Bucket=self._bucket, Prefix=prefix, Delimiter="/"
+        )
+        with self._reading():
+            keys = [entry["Key"] for page in pages for entry in page.get("Contents", [])]
+        return sorted(name for key in keys if (name := key.removeprefix(prefix)))
+
+    def read(self, folder: str, names: Iterable[str]) -> list[bytes]:
+        with ThreadPoolExecutor(_AT_ONCE) as pool:
+            contents = pool.map(lambda name: self._get(f"{self._prefix}/{folder}/{name}"), names)
+            return [content for content in contents if content is not None]
+
+    def _get(self, key: str) -> bytes | None:
+        with self._reading():
+            try:
+                return self._client.get_object(Bucket=self._bucket, Key=key)["Body"].read()
+            except self._client.exceptions.NoSuchKey:
+                return None
+
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        try:
+            yield
+        except (BotoCoreError, ClientError) as error:
+            raise Refused(
+                f"The state in s3://{self._bucket} cannot be read: {error}. Check PULUMI_BACKEND_URL and the AWS_* "
+                "variables (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_PROFILE)."
+            ) from None
+
+
+def open_state_files(backend: str) -> StateFiles | None:
+    """The files of a backend (`file://…`, `s3://…`); None for other backends."""
+    url = urlsplit(backend)
+    if url.scheme == "file":
+        return FolderFiles(url)
+    return BucketFiles(url) if url.scheme == "s3" else None
