@@ -37,6 +37,8 @@ class Verdict:
 
     act: Literal["rollback", "lockdown", "tell"]
     why: str = ""
+    dry_run: bool = False
+    """It would have been done, but the settings ask for a dry run."""
 
 
 def decide(alert: Alert, at: Situation) -> Verdict:

@@ -22,10 +22,10 @@ from ops.controller.alerts import Alert
 from ops.controller.journal import Doing, Journal
 from ops.controller.metrics import Metrics
 from ops.controller.notify import Slack, log
+from ops.controller.reporter import Reporter
 from ops.controller.rollback_run import RollbackRun
 from ops.controller.workspace import NAME, Workspace
 from ops.errors import Interrupted, OpsError
-from ops.stack import incidents
 from ops.stack.locks import EngineLock, Locked, engine_alive
 from ops.stack.session import Session
 from ops.stack.stack_context import load_settings
@@ -44,6 +44,7 @@ class Worker:
     ) -> None:
         self._namespace, self._stack, self._cluster = namespace, stack, cluster
         self._journal, self._slack, self._counts = journal, slack, counts
+        self._reporter = Reporter(namespace, cluster, journal, slack, counts)
         self._queue: queue.SimpleQueue[Alert | None] = queue.SimpleQueue()
         self._waiting: set[str] = set()
         self._lock = threading.Lock()
@@ -110,10 +111,13 @@ class Worker:
         if alert.action == "lockdown":
             self._patiently(lambda: self._lock_down(alert))
         else:
-            self._attempt(RollbackRun(self, alert))
+            self._attempt(self._rollback_run(alert))
 
     def _go_on(self, doing: Doing) -> None:
-        self._attempt(RollbackRun(self, Alert.from_dict(doing.alert), doing))
+        self._attempt(self._rollback_run(Alert.from_dict(doing.alert), doing))
+
+    def _rollback_run(self, alert: Alert, doing: Doing | None = None) -> RollbackRun:
+        return RollbackRun(self._stack.fresh, self._roll_back, self._reporter, alert, doing)
 
     def _attempt(self, attempt: RollbackRun) -> None:
         try:
@@ -152,9 +156,10 @@ class Worker:
         verdict = guard.decide(alert, at)
         wanted = settings.security.lockdown(f"alert {alert.name}: {alert.annotations.get('summary', '')}", now)
         if verdict.act == "lockdown" and rollback.dry_run:
-            verdict = guard.Verdict("tell", f"dry run: the shop would be locked down until {wanted.until}")
+            why = f"dry run: the shop would be locked down until {wanted.until}"
+            verdict = guard.Verdict("tell", why, dry_run=True)
         if verdict.act != "lockdown":
-            return self.report(alert, verdict.why)
+            return self._reporter.unchanged(alert, verdict)
         done = lockdown.switch_lockdown(session, self._policy, wanted)
         self._journal.end(alert.hint.key, "lockdown")
         self._counts.action("lockdown")
@@ -182,44 +187,8 @@ class Worker:
         self._counts.action("unlock")
         log("expired lockdown ended")
 
-    # -- called by RollbackRun -------------------------------------------------------------------
-
-    def fresh(self) -> Session:
-        return self._stack.fresh()
-
-    def go(self, session: Session, wish: Wish, confirm: Confirm, judge: Judge) -> dict[str, Any]:
+    def _roll_back(self, session: Session, wish: Wish, confirm: Confirm, judge: Judge) -> dict[str, Any]:
         return rollback(session, wish, self._policy, confirm, judge)
-
-    @property
-    def journal(self) -> Journal:
-        return self._journal
-
-    def report(self, alert: Alert, why: str) -> None:
-        """Record and notify that nothing was changed."""
-        dry = why.startswith("dry run")
-        facts = {"alert": alert.name, "result": "dry-run" if dry else "not rolled back", "reason": why}
-        name = incidents.open_incident(self._cluster, "alert", facts)
-        incidents.close_incident(self._cluster, name, {})
-        self._journal.end(alert.hint.key, "told")
-        self._counts.action("dry-run" if dry else "tell")
-        log("reported", alert=alert.name, why=why, incident=name)
-        self._slack.send(f":eyes: *{self._namespace}*: {alert.name} fires; nothing was changed: {why}. Record {name}.")
-
-    def ended(self, alert: Alert, incident: str, outcome: str, text: str, **facts: Any) -> None:
-        incidents.close_incident(self._cluster, incident, {"result": outcome, **facts})
-        self._journal.end(alert.hint.key, outcome)
-        self._counts.action(outcome)
-        log(outcome, alert=alert.name, incident=incident, **facts)
-        self._slack.send(f"{text} Record {incident}.")
-
-    def open(self, alert: Alert, leaving: int, target: int) -> str:
-        facts = {
-            "reason": f"automatic rollback: {alert.name}",
-            "alert": alert.to_dict(),
-            "leaving": leaving,
-            "target": target,
-        }
-        return incidents.open_incident(self._cluster, "rollback", facts)
 
     def _gone(self, locks: Sequence[EngineLock]) -> bool:
         """Whether every lock belongs to a controller that no longer runs. The lease ensures that only one is active."""

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from ops.causes.cause import Cause
+from ops.controller.guard import Verdict
 from ops.controller.journal import Doing
 from ops.controller.rollback_run import NotNeeded, RollbackRun
 from ops.errors import Interrupted, OpsError, Refused, Stuck
@@ -24,7 +25,7 @@ DONE = {"revision": 3, "target": 1, "seconds": 9.0}
 
 
 class World:
-    """The facts that the rollback reads, and what it does; a Worker for RollbackRun."""
+    """The facts that the rollback reads, and what it does; also its Reporter."""
 
     def __init__(self, *ends: OpsError | None, dry_run: bool = False) -> None:
         self.ends = list(ends)
@@ -33,7 +34,6 @@ class World:
         self.log: list[str] = []
         self.texts: list[str] = []
         """What Slack and the record were given last."""
-        self.journal = self
 
     def fresh(self) -> None:
         return None
@@ -53,18 +53,17 @@ class World:
             raise end
         return DONE
 
-    def open(self, alert: Any, leaving: int, target: int) -> str:
-        self.log.append(f"open {leaving} to {target}")
-        return "incident"
-
-    def begin(self, doing: Doing) -> None:
+    def begun(self, alert: Any, leaving: int, target: int, incident: str | None) -> Doing:
+        if incident is None:
+            self.log.append(f"open {leaving} to {target}")
         self.log.append("begin")
+        return Doing(alert.to_dict(), leaving, target, incident or "incident")
 
-    def give_up(self) -> None:
+    def given_up(self) -> None:
         self.log.append("give up")
 
-    def report(self, alert: Any, why: str) -> None:
-        self.log.append(f"report {why}")
+    def unchanged(self, alert: Any, verdict: Verdict) -> None:
+        self.log.append(f"{'dry-run' if verdict.dry_run else 'report'} {verdict.why}")
 
     def ended(self, alert: Any, incident: str, outcome: str, text: str, **facts: Any) -> None:
         self.log.append(f"{outcome} {incident}")
@@ -78,7 +77,7 @@ def _now(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def attempt(world: Any, doing: Doing | None = None) -> RollbackRun:
-    return RollbackRun(world, ALERT, doing)
+    return RollbackRun(world.fresh, world.go, world, ALERT, doing)
 
 
 def ends(world: World, expected: Sequence[str], doing: Doing | None = None) -> None:
@@ -104,7 +103,7 @@ def test_slack_and_the_record_get_the_first_line_of_the_cause_and_no_log() -> No
 
 
 def test_a_dry_run_begins_nothing() -> None:
-    ends(World(dry_run=True), ["report dry run: revision 2 would go back to the release of 1"])
+    ends(World(dry_run=True), ["dry-run dry run: revision 2 would go back to the release of 1"])
 
 
 def test_after_another_update_it_is_decided_again() -> None:
