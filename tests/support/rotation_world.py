@@ -201,9 +201,9 @@ class Cache(World):
         return f"redis://{role}:{quote(password, safe='')}@127.0.0.1:{port or self.port}/0"
 
     def accepts(self, role: str, password: str) -> bool:
-        told = self.command(role, password, "ping")
-        assert told == "PONG" or "WRONGPASS" in told, told
-        return told == "PONG"
+        answer = self.command(role, password, "ping")
+        assert answer == "PONG" or "WRONGPASS" in answer, answer
+        return answer == "PONG"
 
     def command(self, role: str, password: str, *words: str) -> str:
         done = subprocess.run(
@@ -212,7 +212,7 @@ class Cache(World):
         return (done.stderr + done.stdout).strip()
 
     def admin(self, *words: str) -> str:
-        """As whoever is the admin now."""
+        """Run a command as the admin, with the password that the server accepts now."""
         password = next(each for each in self._passwords.values() if self.accepts("default", each))
         return self.command("default", password, *words)
 

@@ -35,7 +35,7 @@ _START_SECONDS = 60
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports that nobody has, all different."""
+    """Distinct free ports."""
     with ExitStack() as stack:
         sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
         for each in sockets:
@@ -66,13 +66,13 @@ def running(
         cwd="/",
         **as_user,
     )
-    told = [] if log is None else log
+    lines = [] if log is None else log
     is_ready = threading.Event()
 
     def read() -> None:
         assert process.stdout is not None
         for line in process.stdout:
-            told.append(line)
+            lines.append(line)
             if ready in line:
                 is_ready.set()
         is_ready.set()
@@ -80,8 +80,8 @@ def running(
     reader = threading.Thread(target=read, daemon=True)
     reader.start()
     try:
-        assert is_ready.wait(_START_SECONDS), f"{command[0]} is not ready:\n{''.join(told)[-3000:]}"
-        assert process.poll() is None, f"{command[0]} ended:\n{''.join(told)[-3000:]}"
+        assert is_ready.wait(_START_SECONDS), f"{command[0]} is not ready:\n{''.join(lines)[-3000:]}"
+        assert process.poll() is None, f"{command[0]} ended:\n{''.join(lines)[-3000:]}"
         yield process
     finally:
         if process.poll() is None:
@@ -267,12 +267,12 @@ def s3() -> Iterator[S3]:
 
 
 def _remove_sockets() -> None:
-    """It puts them into /tmp whatever it is told, and leaves them there. Those of killed runs go as well."""
+    """SeaweedFS leaves them in /tmp, with any options. Removes those of killed runs as well."""
     for path in Path("/tmp").glob("seaweedfs-*.sock"):
         with socket.socket(socket.AF_UNIX) as client:
             try:
                 client.connect(str(path))
-            except ConnectionRefusedError:  # nobody's any more
+            except ConnectionRefusedError:  # no process listens any more
                 path.unlink(missing_ok=True)
             except FileNotFoundError:
                 continue

@@ -259,7 +259,7 @@ def test_if_behind(settings: dict[str, str]) -> None:
     ("query", "level"),
     [("SELECT level FROM no_such_table", 0), ("SELECT max(level) FROM levels WHERE level > 9", 0), ("", None)],
 )
-def test_a_database_nobody_has_migrated(settings: dict[str, str], query: str, level: int | None) -> None:
+def test_a_database_without_migrations(settings: dict[str, str], query: str, level: int | None) -> None:
     assert backup(settings, SCHEMA_LEVEL_QUERY=query)[0].schema_level == level
 
 

@@ -183,7 +183,7 @@ def test_the_store_goes_away(s3: S3, settings: dict[str, str], at: int) -> None:
 
 
 def test_the_store_refuses(s3: S3, light: dict[str, str]) -> None:
-    """Who may only read is told so, and the database was dumped for nothing only once."""
+    """A key that may only read: `store_denied`, and no backup is listed."""
     key, secret = s3.reader
     done = task(light | {"AWS_ACCESS_KEY_ID": key, "AWS_SECRET_ACCESS_KEY": secret}, *CREATE)
     assert (done.exit_code, done.error) == (1, "store_denied")
@@ -191,7 +191,7 @@ def test_the_store_refuses(s3: S3, light: dict[str, str]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("changed", "code", "told"),
+    ("changed", "code", "text"),
     [
         ({"AWS_SECRET_ACCESS_KEY": "wrong-secret"}, "store_denied", "access key"),
         ({"BACKUP_STORE": "s3://no-such-bucket/shop"}, "bucket_missing", "S3_CREATE_BUCKET"),
@@ -202,15 +202,15 @@ def test_the_store_refuses(s3: S3, light: dict[str, str]) -> None:
             "database_unreachable",
             "shop on 127.0.0.1",
         ),
-        ({"BACKUP_RECIPIENTS": "age1nobody"}, "environment_invalid", "age1nobody"),
+        ({"BACKUP_RECIPIENTS": "age1unknown"}, "environment_invalid", "age1unknown"),
         ({"BACKUP_FORMAT": "tar"}, "environment_invalid", "custom or directory"),
         ({"BACKUP_JOBS": "0"}, "environment_invalid", "BACKUP_JOBS"),
     ],
 )
-def test_refused_at_once(light: dict[str, str], changed: dict[str, str], code: str, told: str) -> None:
+def test_refused_at_once(light: dict[str, str], changed: dict[str, str], code: str, text: str) -> None:
     done = task(light | changed, *CREATE)
     assert (done.exit_code, done.error) == (2 if code == "environment_invalid" else 1, code)
-    assert told in done.message
+    assert text in done.message
     assert "wrong-secret" not in done.progress + done.message
 
 
@@ -251,7 +251,7 @@ def test_pg_dump_is_ended(postgres: Postgres, settings: dict[str, str], heavy: s
 
 
 def test_the_lock_is_lost(postgres: Postgres, s3: S3, settings: dict[str, str]) -> None:
-    """Whoever lost the lock must not finish: another may have begun, and taken its parts for leftovers."""
+    """A task that lost the lock must not finish: another may have begun and deleted its parts as leftovers."""
     stall = Stall()
     with proxy(s3.port, After(9 * MIB, stall)) as wire:
         process = start(settings | {"S3_ENDPOINT_URL": wire.endpoint}, *CREATE)
@@ -363,7 +363,7 @@ def test_a_damaged_manifest_hides_only_its_backup(light: dict[str, str], damage:
     with pytest.raises(TaskError) as caught:
         catalog.find(store, bad)
     assert caught.value.code == "manifest_invalid"
-    # Its files may still be somebody's last hope: nothing deletes them.
+    # Its files may be the only copy of the data: no task deletes them.
     rules = {"BACKUP_RETENTION_DAYS": "1", "BACKUP_KEEP_LEAST": "1"}
     assert task(light | rules, "backup", "cleanup").result["deleted"] == []
     create(Environment(light), "scheduled")

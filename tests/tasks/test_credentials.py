@@ -1,4 +1,4 @@
-"""Rotation on real servers: what is accepted and what is refused, tried; killed anywhere; with nothing secret told."""
+"""Rotation on real servers: which logins they accept and refuse; killed tasks; no secrets in logs."""
 
 from __future__ import annotations
 
@@ -101,8 +101,8 @@ def test_force_on_the_very_first(world: World) -> None:
     assert not world.accepted(0)
 
 
-def test_a_rotation_that_failed_before_leaves_nobody_inside(world: World) -> None:
-    """Period 1 went back to 0; 3 has the same role, and whoever is in with the password of 1 has to go."""
+def test_a_rotation_ends_the_sessions_of_one_that_failed_before(world: World) -> None:
+    """Period 1 went back to 0; 3 has the same role, and sessions that logged in with the password of 1 are ended."""
     world.done("prepare", 1, 0)
     with world.live(world.role(1), world.of_period(1)) as stranger:
         assert world.done("prepare", 3, 0)["created"] is True
@@ -219,15 +219,15 @@ def test_who_is_logged_in(world: World) -> None:
 
 
 def test_nothing_secret_is_in_a_servers_log(world: World, log: list[str]) -> None:
-    """What the tasks themselves print is looked at wherever tests run one."""
+    """Each test that runs a task checks what the task prints."""
     for new in (1, 2):
         world.done("prepare", new, new - 1)
         world.done("retire", new, new - 1)
-    told = "".join(world.log if isinstance(world, Cache) else log)
+    logged = "".join(world.log if isinstance(world, Cache) else log)
     if isinstance(world, Cache):
-        told += world.admin("slowlog", "get", "1000") + world.admin("acl", "log") + world.admin("acl", "list")
-        assert "Accepted 127.0.0.1" in told
+        logged += world.admin("slowlog", "get", "1000") + world.admin("acl", "log") + world.admin("acl", "list")
+        assert "Accepted 127.0.0.1" in logged
     else:
-        assert f'ALTER ROLE "{world.role(0)}" PASSWORD \'SCRAM-SHA-256$' in told
-    found = [plaintext for plaintext in world.plaintexts if plaintext in told]
+        assert f'ALTER ROLE "{world.role(0)}" PASSWORD \'SCRAM-SHA-256$' in logged
+    found = [plaintext for plaintext in world.plaintexts if plaintext in logged]
     assert not found

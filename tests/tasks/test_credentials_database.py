@@ -15,7 +15,7 @@ PREPARE, RETIRE, TRY = (["credentials", *words.split()] for words in ("prepare d
 
 
 class External:
-    """A database of somebody else: an owner, and an administrator who may make roles and end sessions."""
+    """An external database: an owner, and an administrator that may create roles and end sessions."""
 
     def __init__(self, server: Postgres, database: str) -> None:
         self.server, self.database = server, database
@@ -131,7 +131,7 @@ def test_a_role_that_cannot_write_is_not_ready(external: External) -> None:
 
 
 def test_a_role_that_is_not_the_owner_is_not_ready(external: External) -> None:
-    """Somebody changed it by hand."""
+    """An administrator changed it by hand."""
     external.run(PREPARE, "_b", "")
     external.server.execute(f"ALTER ROLE {external.owner}_b RESET role")
     outcome = external.run(PREPARE, "_b", "")
@@ -153,13 +153,13 @@ def test_an_administrator_who_may_not(external: External) -> None:
 
 
 def test_only_a_refusal_counts_as_one(external: External) -> None:
-    """A server that is away, or full, has not refused anybody."""
+    """A server that is unreachable, or at its connection limit, has not refused the password."""
     external.run(PREPARE, "_b", "")
     external.server.execute(f"ALTER ROLE {external.owner} CONNECTION LIMIT 0")
     full = external.run(TRY, "_b", "")
     assert (full.exit_code, full.error) == (1, "database_unreachable")
     assert "too many connections" in full.message
-    (nobody,) = free_ports(1)
-    away = external.url(external.owner).replace(f":{external.server.port}/", f":{nobody}/") + "?connect_timeout=2"
+    (closed,) = free_ports(1)
+    away = external.url(external.owner).replace(f":{external.server.port}/", f":{closed}/") + "?connect_timeout=2"
     gone = external.run(TRY, "_b", "", ROTATE_DATABASE_OLD_URL=away)
     assert (gone.exit_code, gone.error) == (1, "database_unreachable")

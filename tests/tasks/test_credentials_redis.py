@@ -57,7 +57,7 @@ def test_everybody_is_logged_out(cache: Cache) -> None:
 
 
 def test_no_command_that_makes_a_user_has_its_password(cache: Cache) -> None:
-    """Logging in has, and nothing else: what makes users is in whatever records commands."""
+    """Only the login has it: monitors and the slow log record the commands that make users."""
     sent: list[bytes] = []
 
     def record(data: bytes) -> bytes:
@@ -68,7 +68,7 @@ def test_no_command_that_makes_a_user_has_its_password(cache: Cache) -> None:
         for verb in ("prepare", "retire"):
             assert task(cache.environment(1, 0, wire.port), "credentials", verb, "redis").exit_code == 0
     making = [data for data in sent if b"SETUSER" in data]
-    assert len(making) == 3, "shut out, let in, the admin"
+    assert len(making) == 3, "switch the user off, then on; change the admin"
     assert not [data for data in making for plaintext in cache.plaintexts if plaintext.encode() in data]
 
 

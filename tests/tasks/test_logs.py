@@ -77,8 +77,8 @@ def test_fields_may_lie_in_others_or_have_a_dot_and_numbers_are_text() -> None:
         counts.line("a", json.dumps(record).encode())
     counts.watching(True)
     numbers = parsed(counts.text() or "")
-    told = {event: numbers[f'runbook_log_events_total{{event="{event}",pod="a"}}'] for event in EVENTS}
-    assert told == {"sql_injection": 2, "refused_login": 1, "refused_webhook": 1}
+    counted = {event: numbers[f'runbook_log_events_total{{event="{event}",pod="a"}}'] for event in EVENTS}
+    assert counted == {"sql_injection": 2, "refused_login": 1, "refused_webhook": 1}
 
 
 def test_what_was_said_before_it_began_is_not_counted(cluster: Cluster) -> None:
@@ -262,7 +262,7 @@ def test_a_version_that_is_too_old_is_no_fault_and_is_listed_again(
         cluster.compact(forgotten="a")
         counter.until(lambda _: cluster.lists > lists + (how == "as the answer"))
         cluster.status.clear()
-        # Nobody said that it went: it is not among those that there are.
+        # No DELETED event reported this pod: the new list does not contain it.
         counter.until(lambda numbers: 'runbook_log_read_timestamp_seconds{pod="a"}' not in numbers)
         cluster.start("c")
         counter.until(lambda numbers: attacks("c") in numbers)
@@ -286,9 +286,9 @@ def test_a_refusal_is_reported_and_retried(
         counter.until(lambda numbers: numbers["runbook_log_watch_up"] == 1)
         cluster.say("a", ATTACK)
         assert counter.until(lambda numbers: numbers[attacks("a")] == 1)
-    told = capfd.readouterr().err
-    assert f"it answered {status}" in told
-    assert "a secret" not in told
+    logged = capfd.readouterr().err
+    assert f"it answered {status}" in logged
+    assert "a secret" not in logged
 
 
 def test_a_token_that_was_replaced_is_read_anew(cluster: Cluster, tmp_path: Path) -> None:

@@ -31,7 +31,7 @@ def shop(postgres: Postgres, database: str, tmp_path: Path) -> Iterator[Shop]:
 
 
 def test_a_test_that_is_ended_from_outside_is_recorded(shop: Shop) -> None:
-    """SIGTERM while pg_restore is at work: what a pod gets at its deadline."""
+    """SIGTERM while pg_restore is running, as the kubelet sends it at the pod's deadline."""
     shop.back_up_heavy()
     stall = Stall()
     with proxy(shop.server.port, up=After(4 << 20, stall)) as wire:
@@ -135,7 +135,7 @@ def test_an_owner_without_superuser_restores(shop: Shop, owner: str) -> None:
 
 
 def test_owners_that_are_not_on_the_server(shop: Shop, owner: str) -> None:
-    """A backup of a superuser's tables, restored by somebody who may not give tables away."""
+    """A backup of a superuser's tables, restored by a role that may not change owners."""
     shop.server.execute("ALTER TABLE orders OWNER TO postgres; GRANT SELECT ON orders TO pg_monitor", shop.name)
     backup = shop.run("backup", "create", "--kind", "manual", DATABASE_URL=shop.server.url(shop.name)).json["id"]
     new = shop.run("restore", "into", "--backup", backup, "--database", f"{shop.name}_new").json["database"]
