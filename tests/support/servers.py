@@ -1,4 +1,4 @@
-"""Real servers for the tests of tasks: PostgreSQL and S3, on 127.0.0.1, gone with the test session.
+"""Real servers for the tests of tasks: PostgreSQL and S3, on 127.0.0.1; they end with the test session.
 
 Each is an ordinary child that the kernel ends with us, so that a killed test run leaves none behind.
 """
@@ -131,7 +131,7 @@ class Postgres:
 
     @contextmanager
     def role(self, database: str) -> Iterator[str]:
-        """A new role without any right, its name also its password; what it comes to own in `database` goes with it."""
+        """A new role without rights; its password is its name. Dropped at the end with what it owns in `database`."""
         name = f"role_{secrets.token_hex(3)}"
         self.execute(f"CREATE ROLE {name} LOGIN PASSWORD '{name}'")
         try:
@@ -203,7 +203,7 @@ class S3:
         }
 
     def client(self, endpoint: str | None = None) -> Any:
-        """boto3's own client, for looking at what the task's did."""
+        """A boto3 client, independent of the tasks' own, to check the bucket."""
         return boto3.client(
             "s3",
             endpoint_url=endpoint or self.endpoint,
@@ -258,7 +258,7 @@ def s3() -> Iterator[S3]:
             "-s3.port.lance=0",
             *listening,
         ]
-        # A home for what it wants to remember; a key, without which it cannot encrypt at rest.
+        # HOME for its state files; a key, which encryption at rest requires.
         environment = {"HOME": str(folder), "WEED_S3_SSE_KEK": secrets.token_hex(32)}
         with running(command, "Start Seaweed S3 API Server", environment=environment, stop=signal.SIGKILL) as it:
             server = S3(s3_port, *keys[0], process=it, reader=keys[1])

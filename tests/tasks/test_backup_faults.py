@@ -1,5 +1,4 @@
-"""Backups when things go wrong. Each ends in one clear error, nothing is listed that is not whole, and the next
-backup works."""
+"""Faults during backups. Each ends with one error code, no incomplete backup is listed, and the next backup works."""
 
 from __future__ import annotations
 
@@ -73,7 +72,7 @@ def _keys(settings: dict[str, str]) -> list[str]:
 
 @contextmanager
 def stalled_database(postgres: Postgres, settings: dict[str, str], at: int) -> Iterator[tuple[dict[str, str], Stall]]:
-    """Settings of the same database, which answers no more after so many bytes."""
+    """Settings of the same database, which stops answering after so many bytes."""
     stall = Stall()
     with proxy(postgres.port, down=After(at, stall)) as wire:
         try:
@@ -135,7 +134,7 @@ def test_killed_in_mid_upload(s3: S3, settings: dict[str, str]) -> None:
 
 
 def test_asked_to_end(postgres: Postgres, settings: dict[str, str]) -> None:
-    """A pod is deleted, or over its deadline: there is time to leave nothing behind."""
+    """SIGTERM, as at the deletion or the deadline of a pod: the task removes what it has written."""
     with stalled_database(postgres, settings, 20 * MIB) as (slow, stall):
         process = start(slow, *CREATE)
         assert stall.reached.wait(60)
@@ -277,7 +276,7 @@ def test_a_server_newer_than_our_programs(postgres: Postgres, light: dict[str, s
 
 
 def tiny(folder: str) -> list[str]:
-    """A command in front of another one: it finds only 4 MiB of room in this folder."""
+    """A prefix for a command that limits this folder to 4 MiB."""
     mount = f'mount -t tmpfs -o size=4m none "{folder}" && exec "$@"'
     return ["unshare", "--mount", "--propagation=private", "sh", "-c", mount, "sh"]
 

@@ -67,7 +67,7 @@ def test_again_changes_nothing(world: World) -> None:
         assert pod.is_alive(), "who uses the new one notices nothing"
 
 
-def test_who_still_uses_the_old_one_is_named_and_stays(world: World) -> None:
+def test_clients_that_use_the_old_password_are_named_and_stay(world: World) -> None:
     world.done("prepare", 1, 0)
     with world.live(world.role(0), world.of_period(0)) as pod:
         refused = world.run("retire", 1, 0)
@@ -172,8 +172,8 @@ def test_both_of_the_admins_passwords_are_tried(world: World) -> None:
     assert world.run("prepare", 3, 0, **{variable: holds, f"{variable}_PREVIOUS": wrong}).exit_code == 0
 
 
-def test_a_retired_one_that_is_still_let_in_is_no_success(world: World) -> None:
-    """The admin's new password is the old one: the proof at the end has to find out."""
+def test_a_retired_password_that_is_still_accepted_is_an_error(world: World) -> None:
+    """The admin's new password is the old one: the check at the end must find it."""
     world.done("prepare", 1, 0)
     variable = f"ROTATE_{world.kind.upper()}_ADMIN_URL"
     outcome = world.run("retire", 1, 0, **{variable: world.url(world.role(0), world.of_period(0))})

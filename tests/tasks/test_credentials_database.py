@@ -1,4 +1,4 @@
-"""What is PostgreSQL's alone: an administrator who is no superuser, who owns what, answers that are no refusal."""
+"""PostgreSQL only: an administrator without superuser, ownership, errors that are no refusal."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def exists(server: Postgres, role: str) -> bool:
         return admin.execute("SELECT FROM pg_roles WHERE rolname = %s", [role]).rowcount == 1
 
 
-def test_an_administrator_who_is_no_superuser(external: External) -> None:
+def test_an_administrator_without_superuser(external: External) -> None:
     assert external.run(PREPARE, "_b", "").result["created"] is True
     with psycopg.connect(external.url(external.owner)):
         refused = external.run(RETIRE, "_b", "")
@@ -70,7 +70,7 @@ def test_an_administrator_who_is_no_superuser(external: External) -> None:
     assert external.run(RETIRE, "_a", "_b").exit_code == 0
     assert external.run(TRY, "_a", "_b").result["database"] == {"old": "refused", "admin_previous": "none"}
     with psycopg.connect(external.url(external.admin)):
-        pass  # its password is what it was
+        pass  # its password has not changed
 
 
 def test_every_role_works_on_what_every_other_made(external: External) -> None:
@@ -145,7 +145,7 @@ def test_an_administrator_that_the_application_uses_cannot_retire(external: Exte
     assert not exists(external.server, f"{external.owner}_b")
 
 
-def test_an_administrator_who_may_not(external: External) -> None:
+def test_an_administrator_without_the_rights(external: External) -> None:
     external.server.execute(f"ALTER ROLE {external.admin} NOCREATEROLE")
     outcome = external.run(PREPARE, "_b", "")
     assert (outcome.exit_code, outcome.error) == (1, "database_failed")

@@ -1,4 +1,4 @@
-"""What is Redis' alone: users that are gone with its process, their rights, the application's sessions."""
+"""Redis only: users that end with the process, their rights, the application's sessions."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_what_the_application_may_do_in_redis(cache: Cache) -> None:
         assert "NOPERM" in cache.command(*shop, *words.split()), words
 
 
-def test_everybody_is_logged_out(cache: Cache) -> None:
+def test_log_out_deletes_every_session(cache: Cache) -> None:
     script = "for i=1,2500 do redis.call('set', KEYS[1]..i, 'x') end return 'OK'"
     for prefix in ("session:", "cart:", "csrf:"):
         assert cache.admin("eval", script, "1", prefix) == "OK"
@@ -79,8 +79,8 @@ def test_what_a_user_of_that_name_was_before_is_gone(cache: Cache) -> None:
     assert "NOPERM" in cache.command("shop-b", cache.of_period(1), "acl", "list")
 
 
-def test_who_has_not_said_who_it_is_uses_nothing(cache: Cache) -> None:
-    """A probe that is just about to log in looks like the user `default`."""
+def test_a_client_before_its_login_counts_for_no_user(cache: Cache) -> None:
+    """Redis lists a probe as the user `default` until it logs in."""
     cache.done("prepare", 1, 0)
     with socket.create_connection(("127.0.0.1", cache.port)):
         assert cache.run("retire", 1, 0).exit_code == 0

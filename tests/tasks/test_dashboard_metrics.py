@@ -1,4 +1,4 @@
-"""What dashboards ask of PostgreSQL's and Redis' exporters, beyond the alerts, is there."""
+"""The PostgreSQL and Redis exporters serve each metric that the dashboards query."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the alerts ask of PostgreSQL's and Redis' exporters is there, under the names that they use."""
+"""The PostgreSQL and Redis exporters serve each metric that the alerts query."""
 
 from __future__ import annotations
 

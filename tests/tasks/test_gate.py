@@ -26,7 +26,7 @@ PRECAUTIONS = Precautions(allow=("203.0.113.0/24", "2001:db8::/64"), closed_path
 
 @dataclass
 class Gate:
-    """A gate that runs, and what it has logged."""
+    """A running gate and its log."""
 
     ports: list[int]
     probe: int
@@ -86,7 +86,7 @@ class Gates:
         number = len(self._running)
         file, log = self._folder / f"{number}.cfg", self._folder / f"{number}.log"
         text = render_haproxy_config(lockdown, [Route(port, "localhost", self._target) for port in ports])
-        # In a pod everybody who may come can come; here only this machine.
+        # A pod listens on all addresses; the test only on the loopback interface.
         file.write_text(text.replace("bind :", "bind 127.0.0.1:").replace(f":{PROBE_PORT}", f":{probe}"))
         command = ["setpriv", "--pdeathsig=KILL", packages.require("haproxy"), "-db", "-f", str(file)]
         with log.open("wb") as sink:
@@ -135,7 +135,7 @@ def proxied(gates: Gates) -> Gate:
         ("2001:db8::17", None),
         ("2001:db8:0:1::17", "source"),
         (STRANGER, "source"),
-        # The ingress controller's own word comes last; before it stands what the client made up.
+        # The ingress controller appends the last address; those before it are forged by the client.
         (f"{STRANGER}, {KNOWN}", None),
         (f"{KNOWN}, {STRANGER}", "source"),
         ("", "source"),
@@ -182,7 +182,7 @@ def test_a_connection_that_becomes_another_protocol_does_not(gate: Gate) -> None
         "http://shop.example.com/admin",
     ],
 )  # fmt: skip
-def test_closed_paths_are_closed_for_everybody(gate: Gate, path: str) -> None:
+def test_closed_paths_are_closed_for_every_client(gate: Gate, path: str) -> None:
     assert gate.refused(path) == "path"
 
 

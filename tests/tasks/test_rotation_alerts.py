@@ -101,7 +101,7 @@ def firing(rules: Path, series: dict[str, str], moments: dict[int, set[str]]) ->
 
 
 AWAY = {"RotationStatusUnreadable"}
-"""Fires wherever a series is tried alone."""
+"""Alerts that fire when the test has only one series."""
 
 
 @pytest.mark.parametrize(("alert", "series", "before", "after"), CASES, ids=[case[0] for case in CASES])

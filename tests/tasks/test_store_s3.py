@@ -1,4 +1,4 @@
-"""S3 when things go wrong: on the wire, with credentials, with the bucket."""
+"""Faults of S3: network, credentials, bucket."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ MECHANISMS = {
 @pytest.mark.parametrize("multipart", [False, True], ids=["object", "part"])
 @pytest.mark.parametrize("mechanism", [None, *MECHANISMS])
 def test_which_checksums_the_server_verifies(s3: S3, bucket: str, mechanism: str | None, multipart: bool) -> None:
-    """Without any, the flipped byte goes in unnoticed: that is what the others are for."""
+    """Without a checksum the server accepts the flipped byte."""
     path = f"{bucket}/it"
     if multipart:
         upload = s3.client().create_multipart_upload(Bucket=bucket, Key="it")["UploadId"]
@@ -99,7 +99,7 @@ def test_a_byte_flipped_in_a_small_object_is_refused(s3: S3, bucket: str) -> Non
 
 @pytest.mark.parametrize("at", [0, 100_000, 9 * MIB, 16 * MIB + 5000], ids=["first", "part 1", "part 2", "last"])
 def test_a_connection_cut_in_mid_upload(s3: S3, bucket: str, at: int) -> None:
-    """The server stays away, so that nothing can be aborted either: the next run does it."""
+    """The server stays unreachable, so the upload cannot be aborted: the next run aborts it."""
     with proxy(s3.port) as wire:
         store = opened(s3, bucket, S3_ENDPOINT_URL=wire.endpoint)
         store.prepare()
