@@ -151,7 +151,7 @@ def test_killed_anywhere_and_run_again(kind: str, what: tuple[str, int, int], se
 
 
 def shape(world: World) -> list[str]:
-    """Its state, of which names and passwords are this world's alone."""
+    """Its state, with common names in place of its own names and passwords."""
     rows = [str(row) for row in world.state()]
     for name, own in world.own_names():
         rows = [row.replace(own, name) for row in rows]
