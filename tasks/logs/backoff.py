@@ -1,4 +1,4 @@
-"""How long to wait before something that failed is tried again."""
+"""The pause between attempts."""
 
 from __future__ import annotations
 
@@ -8,17 +8,16 @@ _FIRST_SECONDS, _LAST_SECONDS = 0.2, 10.0
 
 
 class Backoff:
-    """Longer each time, until something went well."""
+    """Doubles the pause after each failure; `reset` after a success."""
 
     def __init__(self) -> None:
         self._seconds = _FIRST_SECONDS
 
-    def over(self) -> None:
-        """Something went well."""
+    def reset(self) -> None:
         self._seconds = _FIRST_SECONDS
 
     async def wait(self, unless: asyncio.Event | None = None) -> None:
-        """`unless`: what is a reason to try at once."""
+        """Returns at once when `unless` is set."""
         seconds, self._seconds = self._seconds, min(2 * self._seconds, _LAST_SECONDS)
         try:
             async with asyncio.timeout(seconds):

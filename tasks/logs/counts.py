@@ -65,12 +65,12 @@ class Counts:
         self._gone: dict[str, float] = {}
         self._up: bool | None = None
 
-    def watching(self, up: bool) -> None:
+    def set_watching(self, up: bool) -> None:
         """Whether the watch on the pods works."""
         with self._lock:
             self._up = up
 
-    def there(self, pod: str, *, ready: bool) -> None:
+    def add(self, pod: str, *, ready: bool) -> None:
         """Start its counters at 0, so that the first event is an increase."""
         with self._lock:
             self._gone.pop(pod, None)
@@ -81,14 +81,14 @@ class Counts:
             else:
                 self._serving.setdefault(pod, self._clock())
 
-    def gone(self, pod: str) -> None:
+    def remove(self, pod: str) -> None:
         with self._lock:
             self._serving.pop(pod, None)
             self._gone.setdefault(pod, self._clock())
 
     def line(self, pod: str, line: bytes | None) -> None:
         """One line of its log; None for one that is too long to be read."""
-        level, record = _judged(line)
+        level, record = _classify(line)
         matching = [name for name, event in self._events.items() if event.matches(record)]
         with self._lock:
             self._lines[pod, level] += 1
@@ -132,7 +132,7 @@ class Counts:
             del self._lines[key]
 
 
-def _judged(line: bytes | None) -> tuple[str, Mapping[str, Any]]:
+def _classify(line: bytes | None) -> tuple[str, Mapping[str, Any]]:
     """What a line counts as, and its fields."""
     if line is None:
         return "too_long", {}

@@ -78,7 +78,7 @@ class Follower:
                 # A line without a timestamp is a message of the kubelet.
                 if (found := stamped(line)) and self._position.passes(found[0]):
                     self._counts.line(self._pod.name, found[1] if whole else None)
-                    self._pause.over()
+                    self._pause.reset()
 
     def _say(self, why: Unavailable) -> None:
         """Warn once, not at every attempt."""

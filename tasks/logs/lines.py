@@ -66,7 +66,7 @@ class Position:
         return datetime.fromtimestamp(self._at // _SECOND, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
     def begin(self) -> None:
-        """A log is opened, once more."""
+        """The log is opened again."""
         self._again, self._new = self._read, False
 
     def passes(self, at: int) -> bool:

@@ -38,7 +38,7 @@ class Pods:
         self._following: set[tuple[str, str]] = set()
 
     async def watch(self) -> None:
-        """For ever."""
+        """Until it is cancelled."""
         pause, warned = Backoff(), ""
         while True:
             try:
@@ -50,19 +50,19 @@ class Pods:
                 continue
             except Unavailable as why:
                 if why.status != _EXPIRED:
-                    self._counts.watching(False)
+                    self._counts.set_watching(False)
                     if warned != str(why):
                         say(f"warning: the list of pods cannot be read; retrying: {why}")
                     warned = str(why)
             await pause.wait()
 
     async def _list(self) -> str:
-        found = _parsed(await self._api.read(self._path, {"labelSelector": self._selector}))
+        found = _parse(await self._api.read(self._path, {"labelSelector": self._selector}))
         items = found.get("items") or []
         for uid in self._known.keys() - {item["metadata"]["uid"] for item in items}:
-            self._gone(uid)
+            self._remove(uid)
         for item in items:
-            self._there(item)
+            self._update(item)
         return found["metadata"]["resourceVersion"]
 
     async def _changes(self, version: str, pause: Backoff) -> str:
@@ -71,32 +71,32 @@ class Pods:
         parameters |= {"labelSelector": self._selector, "resourceVersion": version}
         began = time.monotonic()
         async with self._api.opened(self._path, parameters, _LONGEST) as lines:
-            self._counts.watching(True)
+            self._counts.set_watching(True)
             async for line, _ in lines:
-                change = _parsed(line)
+                change = _parse(line)
                 if change["type"] == "ERROR":
                     status = change["object"].get("code", 0)
                     raise Unavailable(status, f"it ended the watch with {status}")
                 version = change["object"]["metadata"]["resourceVersion"]
                 if change["type"] == "DELETED":
-                    self._gone(change["object"]["metadata"]["uid"])
+                    self._remove(change["object"]["metadata"]["uid"])
                 elif change["type"] != "BOOKMARK":
-                    self._there(change["object"])
-                pause.over()
+                    self._update(change["object"])
+                pause.reset()
         if time.monotonic() - began < 1:
             # A proxy on the route ends watches early.
             await pause.wait()
         return version
 
-    def _there(self, item: Mapping[str, Any]) -> None:
+    def _update(self, item: Mapping[str, Any]) -> None:
         meta, status = item["metadata"], item.get("status") or {}
         pod = self._known.setdefault(meta["uid"], Pod(meta["name"], f"{self._path}/{meta['name']}"))
         if status.get("phase") in _OVER:
             pod.gone = True
         if pod.gone:
-            self._counts.gone(pod.name)
+            self._counts.remove(pod.name)
         else:
-            self._counts.there(pod.name, ready=_serves(meta, status))
+            self._counts.add(pod.name, ready=_serves(meta, status))
         pod.begun |= {one["name"] for one in status.get("containerStatuses") or [] if one.get("containerID")}
         pod.changed.set()
         for container in item["spec"]["containers"]:
@@ -105,11 +105,11 @@ class Pods:
                 self._following.add(key)
                 self._follow(Follower(self._api, pod, container["name"], self._counts, self._began))
 
-    def _gone(self, uid: str) -> None:
+    def _remove(self, uid: str) -> None:
         if pod := self._known.pop(uid, None):
             pod.gone = True
             pod.changed.set()
-            self._counts.gone(pod.name)
+            self._counts.remove(pod.name)
             self._following = {key for key in self._following if key[0] != uid}
 
 
@@ -118,7 +118,7 @@ def _serves(meta: Mapping[str, Any], status: Mapping[str, Any]) -> bool:
     return conditions.get("Ready") == "True" and "deletionTimestamp" not in meta
 
 
-def _parsed(text: bytes) -> Mapping[str, Any]:
+def _parse(text: bytes) -> Mapping[str, Any]:
     try:
         return json.loads(text)
     except ValueError:

@@ -21,7 +21,7 @@ def _same(data: bytes) -> bytes:
 
 @dataclass
 class Proxy:
-    """`up` sees what clients send, `down` what they get; both may change it or raise `Cut`."""
+    """`up` gets what clients send, `down` what they receive; both may change it or raise `Cut`."""
 
     target: int
     up: Change = _same
@@ -123,7 +123,7 @@ def cut(_: bytes) -> bytes:
 
 
 class Stall:
-    """Holds everything back until it is released, and says that it does."""
+    """Holds data back until `release`; `reached` is set at the first piece."""
 
     def __init__(self) -> None:
         self.reached = threading.Event()

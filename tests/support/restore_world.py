@@ -1,7 +1,7 @@
 """A small shop with backups, for the tests of restores: its database, its store, and the command as a process.
 
-The command runs in a fork of the test, which saves Python's start, and can be killed after a given number of things
-it did at the servers.
+The command runs in a fork of the test, which saves Python's start, and can be killed after a given number of acts
+at the servers.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Done:
     out: str
     err: str
     acts: int
-    """How much it had done at the servers."""
+    """How many acts it did at the servers."""
 
     @property
     def json(self) -> Any:
@@ -47,7 +47,7 @@ class Done:
 
     @property
     def code(self) -> str:
-        """The error's one word."""
+        """The error code."""
         return self.json["error"]["code"]
 
     @property
@@ -70,7 +70,7 @@ def run(environment: Mapping[str, str], *words: str, kill_after: int | None = No
 def _become(
     environment: Mapping[str, str], words: tuple[str, ...], kill_after: int | None, out: int, err: int, acts: int
 ) -> None:
-    """The rest of the child's life."""
+    """In the child: run the command, then exit."""
     status = 99
     try:
         os.environ.clear()
@@ -92,7 +92,7 @@ def _become(
 
 def _count(kill_after: int | None, acts: int) -> None:
     """Count what can change something: statements, BEGIN and COMMIT, programs started and ended. Die after the
-    `kill_after`th; after a mere look at a table the server is no other than before it."""
+    `kill_after`th. A SELECT changes nothing and does not count."""
     done = 0
 
     def tick() -> None:

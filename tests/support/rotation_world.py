@@ -1,6 +1,6 @@
-"""A PostgreSQL and a Redis whose roles rotate, by period, and what both have in common for tests.
+"""A PostgreSQL and a Redis whose roles rotate, by period, and their common base class.
 
-Whether a login is accepted, and what the server's state is, is asked with the servers' own clients, never with ours.
+The tests check logins and the server's state with psql, psycopg and redis-cli, not with the code of tasks.
 """
 
 from __future__ import annotations
@@ -58,14 +58,14 @@ class World(ABC):
 
     @abstractmethod
     def own_names(self) -> list[tuple[str, str]]:
-        """What is only this world's in its state, and by which name it is to be compared with another's."""
+        """A common name, and what this world's state has in its place."""
 
     @abstractmethod
     def session(self, role: str, password: str) -> Session:
-        """A client that stays."""
+        """A client that stays connected."""
 
     def password(self, of: str) -> str:
-        """With what a URL has to escape, and what must be found in no log."""
+        """It has characters that a URL must escape. No log may contain it."""
         return self._passwords.setdefault(of, f"{of}/@'{secrets.token_hex(8)}")
 
     def of_period(self, period: int) -> str:
@@ -113,7 +113,7 @@ class World(ABC):
 
 @dataclass(frozen=True)
 class Session:
-    """What an old pod may still have open."""
+    """A connection of an old pod."""
 
     is_alive: Callable[[], bool]
     close: Callable[[], None]
@@ -172,7 +172,7 @@ class Database(World):
 
 
 class Cache(World):
-    """Redis as its image starts it; `users` is what its Secret says of users besides `default`."""
+    """Redis as its image starts it; `users` is the users file in its Secret, without `default`."""
 
     kind = "redis"
 
@@ -201,9 +201,9 @@ class Cache(World):
         return f"redis://{role}:{quote(password, safe='')}@127.0.0.1:{port or self.port}/0"
 
     def accepts(self, role: str, password: str) -> bool:
-        told = self.command(role, password, "ping")
-        assert told == "PONG" or "WRONGPASS" in told, told
-        return told == "PONG"
+        answer = self.command(role, password, "ping")
+        assert answer == "PONG" or "WRONGPASS" in answer, answer
+        return answer == "PONG"
 
     def command(self, role: str, password: str, *words: str) -> str:
         done = subprocess.run(
@@ -212,7 +212,7 @@ class Cache(World):
         return (done.stderr + done.stdout).strip()
 
     def admin(self, *words: str) -> str:
-        """As whoever is the admin now."""
+        """Run a command as the admin, with the password that the server accepts now."""
         password = next(each for each in self._passwords.values() if self.accepts("default", each))
         return self.command("default", password, *words)
 
@@ -231,7 +231,7 @@ class Cache(World):
         return Session(is_alive, connection.close)
 
     def state(self) -> Any:
-        # The order of words says nothing; sanitize-payload is what goes without saying.
+        # The order of words has no meaning; sanitize-payload is the default.
         return sorted(sorted({*line.split()} - {"sanitize-payload"}) for line in self.admin("acl", "list").splitlines())
 
     def user_line(self, period: int, rules: str) -> str:
@@ -249,7 +249,7 @@ class Cache(World):
 
 
 def killed_before(message: int, port: int, environment_at: Callable[[int], Mapping[str, str]], *words: str) -> bool:
-    """Run a task, kill it when it has sent so many messages but one; False if it does not send as many."""
+    """Run a task and kill it before it sends this message; False if it ends before."""
     sent, child = 0, 0
 
     def count(data: bytes) -> bytes:
@@ -272,7 +272,7 @@ def killed_before(message: int, port: int, environment_at: Callable[[int], Mappi
 
 
 def _be_task(environment: Mapping[str, str], words: tuple[str, ...]) -> None:
-    """A process of its own, without the second that starting Python takes."""
+    """In the child: run the task without the second that starting Python takes."""
     try:
         os.environ.clear()
         os.environ.update(environment)

@@ -1,4 +1,4 @@
-"""Real servers for the tests of tasks: PostgreSQL and S3, on 127.0.0.1, gone with the test session.
+"""Real servers for the tests of tasks: PostgreSQL and S3, on 127.0.0.1; they end with the test session.
 
 Each is an ordinary child that the kernel ends with us, so that a killed test run leaves none behind.
 """
@@ -35,7 +35,7 @@ _START_SECONDS = 60
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports that nobody has, all different."""
+    """Distinct free ports."""
     with ExitStack() as stack:
         sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
         for each in sockets:
@@ -66,13 +66,13 @@ def running(
         cwd="/",
         **as_user,
     )
-    told = [] if log is None else log
+    lines = [] if log is None else log
     is_ready = threading.Event()
 
     def read() -> None:
         assert process.stdout is not None
         for line in process.stdout:
-            told.append(line)
+            lines.append(line)
             if ready in line:
                 is_ready.set()
         is_ready.set()
@@ -80,8 +80,8 @@ def running(
     reader = threading.Thread(target=read, daemon=True)
     reader.start()
     try:
-        assert is_ready.wait(_START_SECONDS), f"{command[0]} is not ready:\n{''.join(told)[-3000:]}"
-        assert process.poll() is None, f"{command[0]} ended:\n{''.join(told)[-3000:]}"
+        assert is_ready.wait(_START_SECONDS), f"{command[0]} is not ready:\n{''.join(lines)[-3000:]}"
+        assert process.poll() is None, f"{command[0]} ended:\n{''.join(lines)[-3000:]}"
         yield process
     finally:
         if process.poll() is None:
@@ -131,7 +131,7 @@ class Postgres:
 
     @contextmanager
     def role(self, database: str) -> Iterator[str]:
-        """A new role without any right, its name also its password; what it comes to own in `database` goes with it."""
+        """A new role without rights; its password is its name. Dropped at the end with what it owns in `database`."""
         name = f"role_{secrets.token_hex(3)}"
         self.execute(f"CREATE ROLE {name} LOGIN PASSWORD '{name}'")
         try:
@@ -203,7 +203,7 @@ class S3:
         }
 
     def client(self, endpoint: str | None = None) -> Any:
-        """boto3's own client, for looking at what the task's did."""
+        """A boto3 client, independent of the tasks' own, to check the bucket."""
         return boto3.client(
             "s3",
             endpoint_url=endpoint or self.endpoint,
@@ -258,7 +258,7 @@ def s3() -> Iterator[S3]:
             "-s3.port.lance=0",
             *listening,
         ]
-        # A home for what it wants to remember; a key, without which it cannot encrypt at rest.
+        # HOME for its state files; a key, which encryption at rest requires.
         environment = {"HOME": str(folder), "WEED_S3_SSE_KEK": secrets.token_hex(32)}
         with running(command, "Start Seaweed S3 API Server", environment=environment, stop=signal.SIGKILL) as it:
             server = S3(s3_port, *keys[0], process=it, reader=keys[1])
@@ -267,12 +267,12 @@ def s3() -> Iterator[S3]:
 
 
 def _remove_sockets() -> None:
-    """It puts them into /tmp whatever it is told, and leaves them there. Those of killed runs go as well."""
+    """SeaweedFS leaves them in /tmp, with any options. Removes those of killed runs as well."""
     for path in Path("/tmp").glob("seaweedfs-*.sock"):
         with socket.socket(socket.AF_UNIX) as client:
             try:
                 client.connect(str(path))
-            except ConnectionRefusedError:  # nobody's any more
+            except ConnectionRefusedError:  # no process listens any more
                 path.unlink(missing_ok=True)
             except FileNotFoundError:
                 continue

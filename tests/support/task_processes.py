@@ -50,13 +50,13 @@ def start(environment: Mapping[str, str], *words: str, before: Sequence[str] = (
 
 
 def ended(process: subprocess.Popen[str], environment: Mapping[str, str]) -> Outcome:
-    """How a started task ended. Whatever it printed, there is no secret in it."""
+    """How a started task ended. Fails if the task printed a secret."""
     out, progress = process.communicate(timeout=120)
     return _outcome(process.returncode, out, progress, environment)
 
 
 def task(environment: Mapping[str, str], *words: str, before: Sequence[str] = ()) -> Outcome:
-    """A task from start to end; without `before` in this process, which spares starting another."""
+    """A task from start to end; without `before` in this process, which saves Python's start."""
     if before:
         return ended(start(environment, *words, before=before), environment)
     out, progress = io.StringIO(), io.StringIO()

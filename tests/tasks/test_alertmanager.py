@@ -1,4 +1,4 @@
-"""The routes by a real Alertmanager: who is told, in which words, and what is told to nobody."""
+"""The routes in a real Alertmanager: which receiver gets which message, and which alerts no receiver gets."""
 
 from __future__ import annotations
 
@@ -35,33 +35,33 @@ ALERTS = {
 
 
 @dataclass
-class Told:
-    """What arrived, by path."""
+class Received:
+    """Received messages, by path."""
 
     url: str
     messages: list[tuple[str, str, dict[str, Any]]] = field(default_factory=list)
     arrived: threading.Condition = field(default_factory=threading.Condition)
 
-    def to(self, path: str) -> list[dict[str, Any]]:
-        return [body for there, _, body in self.messages if there == path]
+    def at(self, path: str) -> list[dict[str, Any]]:
+        return [body for to, _, body in self.messages if to == path]
 
     def wait(self, path: str, text: str, seconds: float = 20) -> tuple[str, dict[str, Any]]:
-        """The first message there with these words, and its authorization."""
+        """The Authorization header and the body of the first message at this path that contains the text."""
 
         def found() -> tuple[str, dict[str, Any]] | None:
             return next(
-                ((key, body) for there, key, body in self.messages if there == path and text in json.dumps(body)), None
+                ((key, body) for to, key, body in self.messages if to == path and text in json.dumps(body)), None
             )
 
         with self.arrived:
-            assert self.arrived.wait_for(found, seconds), f"{path} was not told {text}: {self.messages}"
+            assert self.arrived.wait_for(found, seconds), f"{path} did not receive {text}: {self.messages}"
             message = found()
             assert message
             return message
 
 
 @pytest.fixture
-def told() -> Iterator[Told]:
+def receivers() -> Iterator[Received]:
     class Receiver(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
@@ -75,7 +75,7 @@ def told() -> Iterator[Told]:
         def log_message(self, format: str, *args: Any) -> None: ...
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Receiver)
-    received = Told(f"http://127.0.0.1:{server.server_port}")
+    received = Received(f"http://127.0.0.1:{server.server_port}")
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield received
     server.shutdown()
@@ -83,15 +83,15 @@ def told() -> Iterator[Told]:
 
 
 @pytest.fixture
-def send(told: Told, tmp_path: Path) -> Iterator[Any]:
+def send(receivers: Received, tmp_path: Path) -> Iterator[Any]:
     for channel, name in MONITORING.slack.secret_names.items():
-        (tmp_path / name).write_text(f"{told.url}/{channel}")
+        (tmp_path / name).write_text(f"{receivers.url}/{channel}")
     (tmp_path / "token").write_text(TOKEN)
     places = Places(
         secrets=str(tmp_path),
-        controller=f"{told.url}/controller",
+        controller=f"{receivers.url}/controller",
         token=str(tmp_path / "token"),
-        switch=f"{told.url}/{DEAD_MANS_SWITCH}",
+        switch=f"{receivers.url}/{DEAD_MANS_SWITCH}",
     )
     (tmp_path / "alertmanager.yaml").write_text(as_yaml(alertmanager(MONITORING, places)))
     (port,) = free_ports(1)
@@ -114,22 +114,22 @@ def _alert(alert: Alert, namespace: str, over: bool, labels: dict[str, str]) -> 
     return {
         "labels": {**rule["labels"], **labels, "alertname": alert.name, "namespace": namespace},
         "annotations": rule["annotations"],
-        # An alert that began longer ago than the group waits would be told before the next one is known.
+        # Alertmanager sends an alert older than `group_wait` at once, before it receives the next one.
         "startsAt": (now - timedelta(seconds=over)).isoformat(),
         **({"endsAt": now.isoformat()} if over else {}),
     }
 
 
-def test_the_controller_is_told_at_once_and_the_team_is_called(told: Told, send: Any) -> None:
+def test_the_controller_is_notified_at_once_and_the_team_is_called(receivers: Received, send: Any) -> None:
     began = time.monotonic()
     send("RollbackErrorRate", release="2.0.0", git="bbb")
-    key, call = told.wait("/controller", "RollbackErrorRate")
+    key, call = receivers.wait("/controller", "RollbackErrorRate")
     assert time.monotonic() - began < 1
     assert key == f"Bearer {TOKEN}"
     (alert,) = call["alerts"]
     assert call["status"] == alert["status"] == "firing"
     assert (alert["labels"]["action"], alert["labels"]["git"]) == ("rollback", "bbb")
-    _, message = told.wait("/critical", "RollbackErrorRate")
+    _, message = receivers.wait("/critical", "RollbackErrorRate")
     (attachment,) = message["attachments"]
     assert attachment["pretext"] == "@tech-lead @devops"
     assert attachment["color"] == "danger"
@@ -137,53 +137,55 @@ def test_the_controller_is_told_at_once_and_the_team_is_called(told: Told, send:
     assert "shop, errors" in attachment["title"]
 
     send("RollbackErrorRate", release="2.0.0", git="bbb", over=True)
-    _, over = told.wait("/critical", "is over")
+    _, over = receivers.wait("/critical", "is over")
     assert "✅ resolved" in over["attachments"][0]["title"]
     assert "pretext" not in over["attachments"][0]
     assert over["attachments"][0]["color"] == "good"
-    told.wait("/controller", '"status": "resolved"')
+    receivers.wait("/controller", '"status": "resolved"')
 
 
-def test_of_one_subject_only_the_gravest_is_told(told: Told, send: Any) -> None:
+def test_of_one_subject_only_the_gravest_alert_is_sent(receivers: Received, send: Any) -> None:
     send("RollbackHealth", "HealthCheckFailing", "CertificateEnds", "CertificateEndsSoon")
-    send("CertificateEndsSoon", namespace="staging")  # another stack's trouble is not explained by this one's
-    told.wait("/alerts", "staging")
-    told.wait("/critical", "RollbackHealth")
-    told.wait("/critical", "CertificateEnds")
-    # Sent later than what must not come, to the same channels.
+    send("CertificateEndsSoon", namespace="staging")  # alerts of one stack do not inhibit those of another
+    receivers.wait("/alerts", "staging")
+    receivers.wait("/critical", "RollbackHealth")
+    receivers.wait("/critical", "CertificateEnds")
+    # Sent after the inhibited alerts, to the same channels.
     send("RedisMemory", "PostgresAway")
-    told.wait("/alerts", "RedisMemory")
-    told.wait("/critical", "PostgresAway")
-    assert all("shop, certificate" not in json.dumps(message) for message in told.to("/alerts"))
-    assert all("HealthCheckFailing" not in json.dumps(message) for message in told.to("/critical"))
+    receivers.wait("/alerts", "RedisMemory")
+    receivers.wait("/critical", "PostgresAway")
+    assert all("shop, certificate" not in json.dumps(message) for message in receivers.at("/alerts"))
+    assert all("HealthCheckFailing" not in json.dumps(message) for message in receivers.at("/critical"))
 
 
-def test_maintenance_explains_what_customers_notice_and_no_attack(told: Told, send: Any) -> None:
+def test_maintenance_inhibits_what_customers_notice_and_no_attack(receivers: Received, send: Any) -> None:
     send("MaintenanceMode")
-    told.wait("/alerts", "restore of the database")
+    receivers.wait("/alerts", "restore of the database")
     send("RollbackHealth", "HealthCheckFailing", "PaymentFailures")
     send("SqlInjection")
-    _, call = told.wait("/controller", "SqlInjection")
+    _, call = receivers.wait("/controller", "SqlInjection")
     assert call["alerts"][0]["labels"]["action"] == "lockdown"
-    _, message = told.wait("/security", "SqlInjection")
+    _, message = receivers.wait("/security", "SqlInjection")
     assert message["attachments"][0]["pretext"] == "@security-team @tech-lead"
-    assert len(told.to("/controller")) == 1
-    assert not told.to("/critical") + told.to("/business")
+    assert len(receivers.at("/controller")) == 1
+    assert not receivers.at("/critical") + receivers.at("/business")
 
 
-def test_a_lockdown_explains_the_closed_front_door_and_no_ill_service(told: Told, send: Any) -> None:
+def test_a_lockdown_inhibits_the_closed_front_door_and_no_failing_service(receivers: Received, send: Any) -> None:
     send("Lockdown")
-    told.wait("/security", "an attack")
+    receivers.wait("/security", "an attack")
     send("FrontDoorClosed", "HealthCheckFailing")
     send("SqlInjection")
-    told.wait("/security", "SqlInjection")
-    told.wait("/critical", "HealthCheckFailing")
-    assert all("FrontDoorClosed" not in json.dumps(message) for message in told.to("/critical") + told.to("/alerts"))
+    receivers.wait("/security", "SqlInjection")
+    receivers.wait("/critical", "HealthCheckFailing")
+    assert all(
+        "FrontDoorClosed" not in json.dumps(message) for message in receivers.at("/critical") + receivers.at("/alerts")
+    )
 
 
-def test_the_watchdog_goes_to_the_switch_alone(told: Told, send: Any) -> None:
+def test_the_watchdog_goes_only_to_the_switch(receivers: Received, send: Any) -> None:
     send("Watchdog")
-    told.wait(f"/{DEAD_MANS_SWITCH}", "Watchdog")
+    receivers.wait(f"/{DEAD_MANS_SWITCH}", "Watchdog")
     send("ContainerMemory", "PostgresAway", pod="backend-1", container="backend")
-    told.wait("/critical", "PostgresAway")
-    assert all("Watchdog" not in json.dumps(message) for message in told.to("/critical") + told.to("/alerts"))
+    receivers.wait("/critical", "PostgresAway")
+    assert all("Watchdog" not in json.dumps(message) for message in receivers.at("/critical") + receivers.at("/alerts"))

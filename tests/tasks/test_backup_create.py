@@ -1,4 +1,4 @@
-"""`backup create` on real servers: what is in the store can be checked and restored by others' tools alone."""
+"""`backup create` on real servers: standard tools alone can check and restore what is in the store."""
 
 from __future__ import annotations
 
@@ -162,7 +162,7 @@ def test_a_directory_dump(postgres: Postgres, settings: dict[str, str], restored
 def test_rows_are_counted_in_the_snapshot_of_the_dump(
     postgres: Postgres, settings: dict[str, str], database: str, restored: str, tmp_path: Path
 ) -> None:
-    """Rows that are written all the while are in both or in neither."""
+    """A row written during the backup is both in the dump and in the count, or in neither."""
     with postgres.connect(database) as writer, ThreadPoolExecutor(1) as pool:
         forever = b"DO $$ BEGIN LOOP INSERT INTO levels VALUES (4); COMMIT; END LOOP; END $$"
         writing = pool.submit(writer.execute, forever)
@@ -247,7 +247,7 @@ def test_if_behind(settings: dict[str, str]) -> None:
     assert done.exit_code == 0
     assert "level 4" in done.result["skipped"]
     assert task(settings, "backup", "list").result == []
-    # Nothing of the store is needed to see that no backup is.
+    # The check does not access the store when no backup is needed.
     away = settings | {"S3_ENDPOINT_URL": "http://127.0.0.1:1"}
     assert "skipped" in task(away, "backup", "create", "--kind", "pre-release", "--if-behind", "4").result
     assert task(settings, "backup", "create", "--kind", "pre-release", "--if-behind", "5").result["schema_level"] == 4
@@ -259,7 +259,7 @@ def test_if_behind(settings: dict[str, str]) -> None:
     ("query", "level"),
     [("SELECT level FROM no_such_table", 0), ("SELECT max(level) FROM levels WHERE level > 9", 0), ("", None)],
 )
-def test_a_database_nobody_has_migrated(settings: dict[str, str], query: str, level: int | None) -> None:
+def test_a_database_without_migrations(settings: dict[str, str], query: str, level: int | None) -> None:
     assert backup(settings, SCHEMA_LEVEL_QUERY=query)[0].schema_level == level
 
 

@@ -1,5 +1,4 @@
-"""Backups when things go wrong. Each ends in one clear error, nothing is listed that is not whole, and the next
-backup works."""
+"""Faults during backups. Each ends with one error code, no incomplete backup is listed, and the next backup works."""
 
 from __future__ import annotations
 
@@ -73,7 +72,7 @@ def _keys(settings: dict[str, str]) -> list[str]:
 
 @contextmanager
 def stalled_database(postgres: Postgres, settings: dict[str, str], at: int) -> Iterator[tuple[dict[str, str], Stall]]:
-    """Settings of the same database, which answers no more after so many bytes."""
+    """Settings of the same database, which stops answering after so many bytes."""
     stall = Stall()
     with proxy(postgres.port, down=After(at, stall)) as wire:
         try:
@@ -135,7 +134,7 @@ def test_killed_in_mid_upload(s3: S3, settings: dict[str, str]) -> None:
 
 
 def test_asked_to_end(postgres: Postgres, settings: dict[str, str]) -> None:
-    """A pod is deleted, or over its deadline: there is time to leave nothing behind."""
+    """SIGTERM, as at the deletion or the deadline of a pod: the task removes what it has written."""
     with stalled_database(postgres, settings, 20 * MIB) as (slow, stall):
         process = start(slow, *CREATE)
         assert stall.reached.wait(60)
@@ -183,7 +182,7 @@ def test_the_store_goes_away(s3: S3, settings: dict[str, str], at: int) -> None:
 
 
 def test_the_store_refuses(s3: S3, light: dict[str, str]) -> None:
-    """Who may only read is told so, and the database was dumped for nothing only once."""
+    """A key that may only read: `store_denied`, and no backup is listed."""
     key, secret = s3.reader
     done = task(light | {"AWS_ACCESS_KEY_ID": key, "AWS_SECRET_ACCESS_KEY": secret}, *CREATE)
     assert (done.exit_code, done.error) == (1, "store_denied")
@@ -191,7 +190,7 @@ def test_the_store_refuses(s3: S3, light: dict[str, str]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("changed", "code", "told"),
+    ("changed", "code", "text"),
     [
         ({"AWS_SECRET_ACCESS_KEY": "wrong-secret"}, "store_denied", "access key"),
         ({"BACKUP_STORE": "s3://no-such-bucket/shop"}, "bucket_missing", "S3_CREATE_BUCKET"),
@@ -202,15 +201,15 @@ def test_the_store_refuses(s3: S3, light: dict[str, str]) -> None:
             "database_unreachable",
             "shop on 127.0.0.1",
         ),
-        ({"BACKUP_RECIPIENTS": "age1nobody"}, "environment_invalid", "age1nobody"),
+        ({"BACKUP_RECIPIENTS": "age1unknown"}, "environment_invalid", "age1unknown"),
         ({"BACKUP_FORMAT": "tar"}, "environment_invalid", "custom or directory"),
         ({"BACKUP_JOBS": "0"}, "environment_invalid", "BACKUP_JOBS"),
     ],
 )
-def test_refused_at_once(light: dict[str, str], changed: dict[str, str], code: str, told: str) -> None:
+def test_refused_at_once(light: dict[str, str], changed: dict[str, str], code: str, text: str) -> None:
     done = task(light | changed, *CREATE)
     assert (done.exit_code, done.error) == (2 if code == "environment_invalid" else 1, code)
-    assert told in done.message
+    assert text in done.message
     assert "wrong-secret" not in done.progress + done.message
 
 
@@ -251,7 +250,7 @@ def test_pg_dump_is_ended(postgres: Postgres, settings: dict[str, str], heavy: s
 
 
 def test_the_lock_is_lost(postgres: Postgres, s3: S3, settings: dict[str, str]) -> None:
-    """Whoever lost the lock must not finish: another may have begun, and taken its parts for leftovers."""
+    """A task that lost the lock must not finish: another may have begun and deleted its parts as leftovers."""
     stall = Stall()
     with proxy(s3.port, After(9 * MIB, stall)) as wire:
         process = start(settings | {"S3_ENDPOINT_URL": wire.endpoint}, *CREATE)
@@ -277,7 +276,7 @@ def test_a_server_newer_than_our_programs(postgres: Postgres, light: dict[str, s
 
 
 def tiny(folder: str) -> list[str]:
-    """A command in front of another one: it finds only 4 MiB of room in this folder."""
+    """A prefix for a command that limits this folder to 4 MiB."""
     mount = f'mount -t tmpfs -o size=4m none "{folder}" && exec "$@"'
     return ["unshare", "--mount", "--propagation=private", "sh", "-c", mount, "sh"]
 
@@ -363,7 +362,7 @@ def test_a_damaged_manifest_hides_only_its_backup(light: dict[str, str], damage:
     with pytest.raises(TaskError) as caught:
         catalog.find(store, bad)
     assert caught.value.code == "manifest_invalid"
-    # Its files may still be somebody's last hope: nothing deletes them.
+    # Its files may be the only copy of the data: no task deletes them.
     rules = {"BACKUP_RETENTION_DAYS": "1", "BACKUP_KEEP_LEAST": "1"}
     assert task(light | rules, "backup", "cleanup").result["deleted"] == []
     create(Environment(light), "scheduled")

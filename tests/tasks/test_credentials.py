@@ -1,4 +1,4 @@
-"""Rotation on real servers: what is accepted and what is refused, tried; killed anywhere; with nothing secret told."""
+"""Rotation on real servers: which logins they accept and refuse; killed tasks; no secrets in logs."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_again_changes_nothing(world: World) -> None:
         assert pod.is_alive(), "who uses the new one notices nothing"
 
 
-def test_who_still_uses_the_old_one_is_named_and_stays(world: World) -> None:
+def test_clients_that_use_the_old_password_are_named_and_stay(world: World) -> None:
     world.done("prepare", 1, 0)
     with world.live(world.role(0), world.of_period(0)) as pod:
         refused = world.run("retire", 1, 0)
@@ -101,8 +101,8 @@ def test_force_on_the_very_first(world: World) -> None:
     assert not world.accepted(0)
 
 
-def test_a_rotation_that_failed_before_leaves_nobody_inside(world: World) -> None:
-    """Period 1 went back to 0; 3 has the same role, and whoever is in with the password of 1 has to go."""
+def test_a_rotation_ends_the_sessions_of_one_that_failed_before(world: World) -> None:
+    """Period 1 went back to 0; 3 has the same role, and sessions that logged in with the password of 1 are ended."""
     world.done("prepare", 1, 0)
     with world.live(world.role(1), world.of_period(1)) as stranger:
         assert world.done("prepare", 3, 0)["created"] is True
@@ -151,7 +151,7 @@ def test_killed_anywhere_and_run_again(kind: str, what: tuple[str, int, int], se
 
 
 def shape(world: World) -> list[str]:
-    """Its state, of which names and passwords are this world's alone."""
+    """Its state, with common names in place of its own names and passwords."""
     rows = [str(row) for row in world.state()]
     for name, own in world.own_names():
         rows = [row.replace(own, name) for row in rows]
@@ -172,8 +172,8 @@ def test_both_of_the_admins_passwords_are_tried(world: World) -> None:
     assert world.run("prepare", 3, 0, **{variable: holds, f"{variable}_PREVIOUS": wrong}).exit_code == 0
 
 
-def test_a_retired_one_that_is_still_let_in_is_no_success(world: World) -> None:
-    """The admin's new password is the old one: the proof at the end has to find out."""
+def test_a_retired_password_that_is_still_accepted_is_an_error(world: World) -> None:
+    """The admin's new password is the old one: the check at the end must find it."""
     world.done("prepare", 1, 0)
     variable = f"ROTATE_{world.kind.upper()}_ADMIN_URL"
     outcome = world.run("retire", 1, 0, **{variable: world.url(world.role(0), world.of_period(0))})
@@ -219,15 +219,15 @@ def test_who_is_logged_in(world: World) -> None:
 
 
 def test_nothing_secret_is_in_a_servers_log(world: World, log: list[str]) -> None:
-    """What the tasks themselves print is looked at wherever tests run one."""
+    """Each test that runs a task checks what the task prints."""
     for new in (1, 2):
         world.done("prepare", new, new - 1)
         world.done("retire", new, new - 1)
-    told = "".join(world.log if isinstance(world, Cache) else log)
+    logged = "".join(world.log if isinstance(world, Cache) else log)
     if isinstance(world, Cache):
-        told += world.admin("slowlog", "get", "1000") + world.admin("acl", "log") + world.admin("acl", "list")
-        assert "Accepted 127.0.0.1" in told
+        logged += world.admin("slowlog", "get", "1000") + world.admin("acl", "log") + world.admin("acl", "list")
+        assert "Accepted 127.0.0.1" in logged
     else:
-        assert f'ALTER ROLE "{world.role(0)}" PASSWORD \'SCRAM-SHA-256$' in told
-    found = [plaintext for plaintext in world.plaintexts if plaintext in told]
+        assert f'ALTER ROLE "{world.role(0)}" PASSWORD \'SCRAM-SHA-256$' in logged
+    found = [plaintext for plaintext in world.plaintexts if plaintext in logged]
     assert not found

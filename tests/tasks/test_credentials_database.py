@@ -1,4 +1,4 @@
-"""What is PostgreSQL's alone: an administrator who is no superuser, who owns what, answers that are no refusal."""
+"""PostgreSQL only: an administrator without superuser, ownership, errors that are no refusal."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PREPARE, RETIRE, TRY = (["credentials", *words.split()] for words in ("prepare d
 
 
 class External:
-    """A database of somebody else: an owner, and an administrator who may make roles and end sessions."""
+    """An external database: an owner, and an administrator that may create roles and end sessions."""
 
     def __init__(self, server: Postgres, database: str) -> None:
         self.server, self.database = server, database
@@ -59,7 +59,7 @@ def exists(server: Postgres, role: str) -> bool:
         return admin.execute("SELECT FROM pg_roles WHERE rolname = %s", [role]).rowcount == 1
 
 
-def test_an_administrator_who_is_no_superuser(external: External) -> None:
+def test_an_administrator_without_superuser(external: External) -> None:
     assert external.run(PREPARE, "_b", "").result["created"] is True
     with psycopg.connect(external.url(external.owner)):
         refused = external.run(RETIRE, "_b", "")
@@ -70,7 +70,7 @@ def test_an_administrator_who_is_no_superuser(external: External) -> None:
     assert external.run(RETIRE, "_a", "_b").exit_code == 0
     assert external.run(TRY, "_a", "_b").result["database"] == {"old": "refused", "admin_previous": "none"}
     with psycopg.connect(external.url(external.admin)):
-        pass  # its password is what it was
+        pass  # its password has not changed
 
 
 def test_every_role_works_on_what_every_other_made(external: External) -> None:
@@ -131,7 +131,7 @@ def test_a_role_that_cannot_write_is_not_ready(external: External) -> None:
 
 
 def test_a_role_that_is_not_the_owner_is_not_ready(external: External) -> None:
-    """Somebody changed it by hand."""
+    """An administrator changed it by hand."""
     external.run(PREPARE, "_b", "")
     external.server.execute(f"ALTER ROLE {external.owner}_b RESET role")
     outcome = external.run(PREPARE, "_b", "")
@@ -145,7 +145,7 @@ def test_an_administrator_that_the_application_uses_cannot_retire(external: Exte
     assert not exists(external.server, f"{external.owner}_b")
 
 
-def test_an_administrator_who_may_not(external: External) -> None:
+def test_an_administrator_without_the_rights(external: External) -> None:
     external.server.execute(f"ALTER ROLE {external.admin} NOCREATEROLE")
     outcome = external.run(PREPARE, "_b", "")
     assert (outcome.exit_code, outcome.error) == (1, "database_failed")
@@ -153,13 +153,13 @@ def test_an_administrator_who_may_not(external: External) -> None:
 
 
 def test_only_a_refusal_counts_as_one(external: External) -> None:
-    """A server that is away, or full, has not refused anybody."""
+    """A server that is unreachable, or at its connection limit, has not refused the password."""
     external.run(PREPARE, "_b", "")
     external.server.execute(f"ALTER ROLE {external.owner} CONNECTION LIMIT 0")
     full = external.run(TRY, "_b", "")
     assert (full.exit_code, full.error) == (1, "database_unreachable")
     assert "too many connections" in full.message
-    (nobody,) = free_ports(1)
-    away = external.url(external.owner).replace(f":{external.server.port}/", f":{nobody}/") + "?connect_timeout=2"
+    (closed,) = free_ports(1)
+    away = external.url(external.owner).replace(f":{external.server.port}/", f":{closed}/") + "?connect_timeout=2"
     gone = external.run(TRY, "_b", "", ROTATE_DATABASE_OLD_URL=away)
     assert (gone.exit_code, gone.error) == (1, "database_unreachable")

@@ -1,4 +1,4 @@
-"""What is Redis' alone: users that are gone with its process, their rights, the application's sessions."""
+"""Redis only: users that end with the process, their rights, the application's sessions."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_what_the_application_may_do_in_redis(cache: Cache) -> None:
         assert "NOPERM" in cache.command(*shop, *words.split()), words
 
 
-def test_everybody_is_logged_out(cache: Cache) -> None:
+def test_log_out_deletes_every_session(cache: Cache) -> None:
     script = "for i=1,2500 do redis.call('set', KEYS[1]..i, 'x') end return 'OK'"
     for prefix in ("session:", "cart:", "csrf:"):
         assert cache.admin("eval", script, "1", prefix) == "OK"
@@ -57,7 +57,7 @@ def test_everybody_is_logged_out(cache: Cache) -> None:
 
 
 def test_no_command_that_makes_a_user_has_its_password(cache: Cache) -> None:
-    """Logging in has, and nothing else: what makes users is in whatever records commands."""
+    """Only the login has it: monitors and the slow log record the commands that make users."""
     sent: list[bytes] = []
 
     def record(data: bytes) -> bytes:
@@ -68,7 +68,7 @@ def test_no_command_that_makes_a_user_has_its_password(cache: Cache) -> None:
         for verb in ("prepare", "retire"):
             assert task(cache.environment(1, 0, wire.port), "credentials", verb, "redis").exit_code == 0
     making = [data for data in sent if b"SETUSER" in data]
-    assert len(making) == 3, "shut out, let in, the admin"
+    assert len(making) == 3, "switch the user off, then on; change the admin"
     assert not [data for data in making for plaintext in cache.plaintexts if plaintext.encode() in data]
 
 
@@ -79,8 +79,8 @@ def test_what_a_user_of_that_name_was_before_is_gone(cache: Cache) -> None:
     assert "NOPERM" in cache.command("shop-b", cache.of_period(1), "acl", "list")
 
 
-def test_who_has_not_said_who_it_is_uses_nothing(cache: Cache) -> None:
-    """A probe that is just about to log in looks like the user `default`."""
+def test_a_client_before_its_login_counts_for_no_user(cache: Cache) -> None:
+    """Redis lists a probe as the user `default` until it logs in."""
     cache.done("prepare", 1, 0)
     with socket.create_connection(("127.0.0.1", cache.port)):
         assert cache.run("retire", 1, 0).exit_code == 0

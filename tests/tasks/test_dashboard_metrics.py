@@ -1,4 +1,4 @@
-"""What dashboards ask of PostgreSQL's and Redis' exporters, beyond the alerts, is there."""
+"""The PostgreSQL and Redis exporters serve each metric that the dashboards query."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from monitoring.dashboards.database import database
 from sandbox import packages
 from settings import Monitoring
 from tests.support.servers import free_ports, postgres, running
-from tests.tasks.test_exporters import told
+from tests.tasks.test_exporters import exported
 
 EXPRS = " ".join(query.expr for row in database(Monitoring()).rows for panel in row.panels for query in panel.queries)
 
@@ -22,7 +22,7 @@ def exporter(what: str) -> str:
 def missing(prefix: str, port: int) -> set[str]:
     asked = set(re.findall(rf"\b{prefix}_\w+", EXPRS))
     assert len(asked) > 5
-    return asked - told(port)
+    return asked - exported(port)
 
 
 def test_postgres() -> None:

@@ -1,4 +1,4 @@
-"""The chain of restore test records: whoever changes one is found out."""
+"""The chain of restore test records: verification finds a changed record."""
 
 from __future__ import annotations
 

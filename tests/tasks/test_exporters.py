@@ -1,4 +1,4 @@
-"""What the alerts ask of PostgreSQL's and Redis' exporters is there, under the names that they use."""
+"""The PostgreSQL and Redis exporters serve each metric that the alerts query."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def asked(domain: Domain, prefix: str) -> set[str]:
     return {name for alert in domain.alerts for name in re.findall(rf"\b{prefix}_\w+", alert.expr)}
 
 
-def told(port: int) -> set[str]:
+def exported(port: int) -> set[str]:
     text = httpx.get(f"http://127.0.0.1:{port}/metrics").raise_for_status().text
     return set(re.findall(r"^(\w+)[ {]", text, re.MULTILINE))
 
@@ -32,7 +32,7 @@ def test_postgres() -> None:
         environment = os.environ | {"DATA_SOURCE_NAME": f"{server.url()}?sslmode=disable"}
         command = [packages.require(name), f"--web.listen-address=127.0.0.1:{port}"]
         with running(command, "istening", environment=environment):
-            assert asked(postgres_alerts(Monitoring()), "pg") <= told(port)
+            assert asked(postgres_alerts(Monitoring()), "pg") <= exported(port)
 
 
 def test_redis(tmp_path: Path) -> None:
@@ -43,4 +43,4 @@ def test_redis(tmp_path: Path) -> None:
         packages.require(name), f"-web.listen-address=127.0.0.1:{port}", f"-redis.addr=redis://127.0.0.1:{server}",
     ]  # fmt: skip
     with running(redis, "Ready to accept"), running(command, "roviding metrics"):
-        assert asked(redis_alerts(Monitoring()), "redis") <= told(port)
+        assert asked(redis_alerts(Monitoring()), "redis") <= exported(port)

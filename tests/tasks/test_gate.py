@@ -26,7 +26,7 @@ PRECAUTIONS = Precautions(allow=("203.0.113.0/24", "2001:db8::/64"), closed_path
 
 @dataclass
 class Gate:
-    """A gate that runs, and what it has logged."""
+    """A running gate and its log."""
 
     ports: list[int]
     probe: int
@@ -59,8 +59,8 @@ def server() -> Iterator[ThreadingHTTPServer]:
 
     class Echo(BaseHTTPRequestHandler):
         def _answer(self) -> None:
-            told = {"method": self.command, "path": self.path, "headers": list(self.headers.items())}
-            body = json.dumps(told).encode()
+            request = {"method": self.command, "path": self.path, "headers": list(self.headers.items())}
+            body = json.dumps(request).encode()
             self.send_response(200)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
@@ -86,7 +86,7 @@ class Gates:
         number = len(self._running)
         file, log = self._folder / f"{number}.cfg", self._folder / f"{number}.log"
         text = render_haproxy_config(lockdown, [Route(port, "localhost", self._target) for port in ports])
-        # In a pod everybody who may come can come; here only this machine.
+        # A pod listens on all addresses; the test only on the loopback interface.
         file.write_text(text.replace("bind :", "bind 127.0.0.1:").replace(f":{PROBE_PORT}", f":{probe}"))
         command = ["setpriv", "--pdeathsig=KILL", packages.require("haproxy"), "-db", "-f", str(file)]
         with log.open("wb") as sink:
@@ -117,7 +117,7 @@ def gates(server: ThreadingHTTPServer, tmp_path_factory: pytest.TempPathFactory)
 
 @pytest.fixture(scope="module")
 def gate(gates: Gates) -> Gate:
-    return gates.start(PRECAUTIONS.lockdown("so that 'nobody' reads it\n", datetime.now(UTC), seconds=600))
+    return gates.start(PRECAUTIONS.lockdown("a 'canary' reason\n", datetime.now(UTC), seconds=600))
 
 
 @pytest.fixture(scope="module")
@@ -135,7 +135,7 @@ def proxied(gates: Gates) -> Gate:
         ("2001:db8::17", None),
         ("2001:db8:0:1::17", "source"),
         (STRANGER, "source"),
-        # The ingress controller's own word comes last; before it stands what the client made up.
+        # The ingress controller appends the last address; those before it are forged by the client.
         (f"{STRANGER}, {KNOWN}", None),
         (f"{KNOWN}, {STRANGER}", "source"),
         ("", "source"),
@@ -182,7 +182,7 @@ def test_a_connection_that_becomes_another_protocol_does_not(gate: Gate) -> None
         "http://shop.example.com/admin",
     ],
 )  # fmt: skip
-def test_closed_paths_are_closed_for_everybody(gate: Gate, path: str) -> None:
+def test_closed_paths_are_closed_for_every_client(gate: Gate, path: str) -> None:
     assert gate.refused(path) == "path"
 
 
@@ -209,19 +209,19 @@ def test_every_port_has_the_same_rules(gate: Gate) -> None:
         assert gate.ask(port=port, seen=STRANGER)[0] == 503
 
 
-def test_refused_clients_are_told_how_long(gate: Gate) -> None:
+def test_refused_clients_learn_when_to_retry(gate: Gate) -> None:
     status, headers, body = gate.ask(seen=STRANGER)
-    told = json.loads(body)
+    refusal = json.loads(body)
     assert status == 503
     assert headers["content-type"] == "application/json"
     assert headers["cache-control"] == "no-store"
-    assert (told["status"], told["from"]) == ("lockdown", STRANGER)
-    left = (datetime.fromisoformat(told["until"]) - datetime.now(UTC)).total_seconds()
+    assert (refusal["status"], refusal["from"]) == ("lockdown", STRANGER)
+    left = (datetime.fromisoformat(refusal["until"]) - datetime.now(UTC)).total_seconds()
     assert abs(int(headers["retry-after"]) - left) < 3
     _, headers, page = gate.ask(seen=STRANGER, Accept="text/html,*/*;q=0.8")
     assert headers["content-type"] == "text/html; charset=utf-8"
     assert "Closed for a while" in page
-    assert "nobody" not in body + page, "the reason is not for clients"
+    assert "canary" not in body + page, "the reason is not for clients"
 
 
 def test_only_refusals_are_logged_and_no_query(gate: Gate) -> None:
@@ -244,14 +244,14 @@ def test_only_refusals_are_logged_and_no_query(gate: Gate) -> None:
         (f"{KNOWN}, {STRANGER}", None),
         (f"{STRANGER}, {KNOWN}", "source"),
         (f"{KNOWN}, {STRANGER}, {STRANGER}", "source"),
-        (KNOWN, "source"),  # not by way of the proxy
+        (KNOWN, "source"),  # not through the proxy
     ],
 )
 def test_behind_a_proxy_the_hop_before_it_counts(proxied: Gate, seen: str, refused: str | None) -> None:
     assert proxied.refused(seen=seen) == refused
 
 
-def test_without_anybody_known_nobody_comes_in(gates: Gates) -> None:
+def test_without_known_addresses_every_client_is_refused(gates: Gates) -> None:
     gate = gates.start(Precautions().lockdown("x", datetime.now(UTC)))
     assert gate.refused() == "source"
     assert gate.refused(seen="127.0.0.1") == "source"

@@ -75,10 +75,10 @@ def test_fields_may_lie_in_others_or_have_a_dot_and_numbers_are_text() -> None:
         {"message": "x" * 4096 + "signature"},
     ):
         counts.line("a", json.dumps(record).encode())
-    counts.watching(True)
+    counts.set_watching(True)
     numbers = parsed(counts.text() or "")
-    told = {event: numbers[f'runbook_log_events_total{{event="{event}",pod="a"}}'] for event in EVENTS}
-    assert told == {"sql_injection": 2, "refused_login": 1, "refused_webhook": 1}
+    counted = {event: numbers[f'runbook_log_events_total{{event="{event}",pod="a"}}'] for event in EVENTS}
+    assert counted == {"sql_injection": 2, "refused_login": 1, "refused_webhook": 1}
 
 
 def test_what_was_said_before_it_began_is_not_counted(cluster: Cluster) -> None:
@@ -111,11 +111,11 @@ def test_a_pod_that_comes_is_read_from_its_first_line_and_one_that_goes_to_its_l
 def test_the_numbers_of_a_pod_that_is_gone_are_forgotten_after_a_while() -> None:
     now = [1000.0]
     counts = Counts(events_of(Environment({"LOGS_EVENTS": LOOKED_FOR})), clock=lambda: now[0])
-    counts.watching(True)
+    counts.set_watching(True)
     for pod in "ab":
-        counts.there(pod, ready=True)
+        counts.add(pod, ready=True)
         counts.line(pod, json.dumps(ATTACK).encode())
-    counts.gone("a")
+    counts.remove("a")
     now[0] += KEPT_SECONDS
     assert 'pod="a"' in (counts.text() or "")
     now[0] += 1
@@ -130,7 +130,7 @@ def test_a_container_that_restarts_is_read_on_with_what_it_said_last(cluster: Cl
         counter.reads(cluster, "a")
         cluster.status["log"] = 500
         cluster.cut()
-        cluster.say("a", ATTACK)  # no stream is open, and then the container ends
+        cluster.say("a", ATTACK)  # while no stream is open; then the container ends
         cluster.restart("a")
         cluster.say("a", ATTACK)
         cluster.status.clear()
@@ -153,7 +153,7 @@ def test_a_pod_that_has_ended_is_not_asked_again_and_again(cluster: Cluster) -> 
         for ready in (False, True) * 3:
             cluster.ready("a", ready)
             counter.reads(cluster, "b")
-        # Perhaps once more, when the end of its log was seen before that of the pod.
+        # One more request is allowed: the log may end before the watch reports the end of the pod.
         assert cluster.streams("a") <= asked + 2
         assert counter.numbers[attacks("a")] == 1
 
@@ -262,7 +262,7 @@ def test_a_version_that_is_too_old_is_no_fault_and_is_listed_again(
         cluster.compact(forgotten="a")
         counter.until(lambda _: cluster.lists > lists + (how == "as the answer"))
         cluster.status.clear()
-        # Nobody said that it went: it is not among those that there are.
+        # No DELETED event reported this pod: the new list does not contain it.
         counter.until(lambda numbers: 'runbook_log_read_timestamp_seconds{pod="a"}' not in numbers)
         cluster.start("c")
         counter.until(lambda numbers: attacks("c") in numbers)
@@ -286,9 +286,9 @@ def test_a_refusal_is_reported_and_retried(
         counter.until(lambda numbers: numbers["runbook_log_watch_up"] == 1)
         cluster.say("a", ATTACK)
         assert counter.until(lambda numbers: numbers[attacks("a")] == 1)
-    told = capfd.readouterr().err
-    assert f"it answered {status}" in told
-    assert "a secret" not in told
+    logged = capfd.readouterr().err
+    assert f"it answered {status}" in logged
+    assert "a secret" not in logged
 
 
 def test_a_token_that_was_replaced_is_read_anew(cluster: Cluster, tmp_path: Path) -> None:
@@ -355,7 +355,7 @@ def test_it_serves_metrics_ends_on_a_signal_and_prints_no_line(cluster: Cluster,
 
 
 def test_it_is_ready_also_without_an_api_server(cluster: Cluster, environment: dict[str, str]) -> None:
-    """Were it not, a release would wait for it, and Prometheus could not read that it sees nothing."""
+    """Otherwise a release would wait for it, and Prometheus could not scrape `runbook_log_watch_up 0`."""
     assert judging().text() is None
     cluster.status["list"] = 500
     process = start(environment, "logs")

@@ -42,7 +42,7 @@ def read(session: Session, passphrase: str, *words: str) -> subprocess.Completed
 def test_another_passphrase(session: Session, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     pulumi(session.reader.folder, "up", "--yes", "--skip-preview", "--stack", session.stack)
     made = read(session, "right", "stack", "output", "made", "--show-secrets").stdout
-    # Kept elsewhere than the engine expects it, as the sandbox does, and with words of its owner.
+    # At a path that is not the engine's default, as in the sandbox, and with comments.
     elsewhere = tmp_path / "kept.yaml"
     elsewhere.write_text("# ours\n" + session.file.read_text())
     session.file.unlink()

@@ -73,7 +73,7 @@ def test_each_user_may_do_what_it_is_for(server: Server) -> None:
 
 
 def test_wrong_passwords_and_switched_off_users_are_refused(server: Server) -> None:
-    for user, password in (("default", "a-password"), ("shop-a", "admin-password"), ("shop-b", ""), ("nobody", "")):
+    for user, password in (("default", "a-password"), ("shop-a", "admin-password"), ("shop-b", ""), ("unknown", "")):
         assert "WRONGPASS" in server(user, password, "ping"), user
 
 
@@ -103,9 +103,9 @@ def test_no_password_is_in_the_servers_configuration(server: Server) -> None:
 )
 def test_a_users_file_with_anything_else_is_refused(mounted: dict[str, Path], line: str, why: str) -> None:
     mounted["REDIS_USERS_FILE"].write_text(f"user shop-b off\n{line}\n")
-    told = refused(mounted)
-    assert "line 2: " + why in told
-    assert "canary" not in told
+    error = refused(mounted)
+    assert "line 2: " + why in error
+    assert "canary" not in error
 
 
 def test_a_users_file_that_is_not_there_is_named(mounted: dict[str, Path]) -> None:

@@ -1,4 +1,4 @@
-"""Restores where the server is the matter: it goes away, its disk or ours is full, roles are missing, it is damaged."""
+"""Restores with server faults: connection lost, disk full on either side, roles missing, data damaged."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def shop(postgres: Postgres, database: str, tmp_path: Path) -> Iterator[Shop]:
 
 
 def test_a_test_that_is_ended_from_outside_is_recorded(shop: Shop) -> None:
-    """SIGTERM while pg_restore is at work: what a pod gets at its deadline."""
+    """SIGTERM while pg_restore is running, as the kubelet sends it at the pod's deadline."""
     shop.back_up_heavy()
     stall = Stall()
     with proxy(shop.server.port, up=After(4 << 20, stall)) as wire:
@@ -59,7 +59,7 @@ def test_the_server_goes_away_while_restoring(shop: Shop) -> None:
 
 
 def test_a_broken_index_is_found(shop: Shop) -> None:
-    """An operator class that changes its mind makes an index of the wrong order, as a new libc's collations do."""
+    """An operator class whose order changes corrupts an index, as new libc collations do."""
     with shop.server.connect(shop.name) as connection:
         assert indexes(connection).broken == []
         connection.execute(
@@ -135,7 +135,7 @@ def test_an_owner_without_superuser_restores(shop: Shop, owner: str) -> None:
 
 
 def test_owners_that_are_not_on_the_server(shop: Shop, owner: str) -> None:
-    """A backup of a superuser's tables, restored by somebody who may not give tables away."""
+    """A backup of a superuser's tables, restored by a role that may not change owners."""
     shop.server.execute("ALTER TABLE orders OWNER TO postgres; GRANT SELECT ON orders TO pg_monitor", shop.name)
     backup = shop.run("backup", "create", "--kind", "manual", DATABASE_URL=shop.server.url(shop.name)).json["id"]
     new = shop.run("restore", "into", "--backup", backup, "--database", f"{shop.name}_new").json["database"]
@@ -149,7 +149,7 @@ def test_a_restore_test_gives_owners_back(shop: Shop, owner: str) -> None:
 
 
 def tiny(folder: Path, mebibytes: int) -> list[str]:
-    """In front of a command: it finds only so much room in this folder."""
+    """A prefix for a command that limits the space in this folder."""
     mount = f'mount -t tmpfs -o size={mebibytes}m none "{folder}" && exec "$@"'
     return ["unshare", "--mount", "--propagation=private", "sh", "-c", mount, "sh"]
 
@@ -174,7 +174,7 @@ def test_the_scratch_disk_is_full(shop: Shop, format: str) -> None:
 @as_root
 def test_the_servers_disk_is_full_while_restoring(tmp_path: Path) -> None:
     """A server of its own, with the live database on a disk that has room for one of it and a bit."""
-    # Not under pytest's folder: every other run of pytest that starts shuts the server's user out of that again.
+    # Not under pytest's folder: each pytest run resets its mode, so that the server's user loses access.
     disk = Path(tempfile.mkdtemp(prefix="runbook-disk-"))
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=22m", "none", disk], check=True)
     try:

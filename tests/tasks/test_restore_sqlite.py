@@ -122,7 +122,7 @@ def test_in_place(files: Files, backup: str) -> None:
     assert files.orders() == OLD
 
 
-def test_swap_waits_for_nobody_who_has_it_open(files: Files, backup: str) -> None:
+def test_swap_fails_while_a_client_has_the_file_open(files: Files, backup: str) -> None:
     files.run("restore", "prepare", "--backup", backup)
     with closing(sqlite3.connect(files.live, isolation_level=None)) as connection:
         connection.execute("BEGIN IMMEDIATE")

@@ -66,7 +66,7 @@ def test_cleanup_keeps_what_it_must(settings: dict[str, str], store: Store, aged
 
     dry = task(settings | rules, *CLEANUP, "--dry-run")
     assert dry.result["deleted"] == [ids[2], ids[5]]
-    assert catalog.finished(store) == sorted(ids), "only told"
+    assert catalog.finished(store) == sorted(ids), "a dry run deletes nothing"
 
     done = task(settings | rules, *CLEANUP)
     assert done.result["deleted"] == dry.result["deleted"]
@@ -164,7 +164,7 @@ def test_the_gate(
     done = task(settings, *GATE)
     assert (done.result["allowed_by"], done.result["sequence"], done.result["backup"]) == ("proof", sequence, backup)
 
-    # A record that somebody has improved proves nothing.
+    # A forged record proves nothing.
     key = evidence.evidence_key(1)
     store.put(key, store.get(key).replace(b'"failed"', b'"passed"'))
     assert task(settings, *GATE).error == "evidence_broken"

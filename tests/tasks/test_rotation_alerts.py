@@ -73,8 +73,8 @@ def rules(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def firing(rules: Path, series: dict[str, str], moments: dict[int, set[str]]) -> str:
-    """What promtool says when these alerts are expected at these moments, and no others; nothing if it agrees."""
-    # Two moments tell how finely time has to be looked at.
+    """The output of promtool when exactly these alerts are expected at these moments; empty if they match."""
+    # The interval between the moments is the evaluation step.
     step = f"{max(moments) - min(moments)}s"
     names = sorted({rule["alert"] for rule in json.loads(rules.read_text())["groups"][0]["rules"]})
     checks = [
@@ -101,7 +101,7 @@ def firing(rules: Path, series: dict[str, str], moments: dict[int, set[str]]) ->
 
 
 AWAY = {"RotationStatusUnreadable"}
-"""Fires wherever a series is tried alone."""
+"""Alerts that fire when the test has only one series."""
 
 
 @pytest.mark.parametrize(("alert", "series", "before", "after"), CASES, ids=[case[0] for case in CASES])

@@ -50,13 +50,13 @@ def values(text: str) -> dict[str, float]:
     return {name: float(value) for name, _, value in lines}
 
 
-def test_what_is_told_of_each_secret(file: Path) -> None:
+def test_the_metrics_of_each_secret(file: Path) -> None:
     file.write_text(json.dumps([RETIRED, NEVER, FAILED]))
-    told = metrics(file)
-    assert subprocess.run(["promtool", "check", "metrics"], input=told, text=True).returncode == 0
+    text = metrics(file)
+    assert subprocess.run(["promtool", "check", "metrics"], input=text, text=True).returncode == 0
     jwt, smtp, stripe = (f'{{secret="{entry["secret"]}"}}' for entry in (RETIRED, NEVER, FAILED))
     stripe_phase, jwt_phase = stripe[:-1] + ',phase="failed"}', jwt[:-1] + ',phase="retired"}'
-    found = values(told)
+    found = values(text)
     expected = {
         "runbook_rotation_status_readable": 1,
         f"runbook_secret_rotated_timestamp_seconds{jwt}": 1794700804,
@@ -99,15 +99,15 @@ def test_a_file_that_cannot_be_read_says_so_and_nothing_else(
 
 
 def test_it_is_read_again_each_time_also_while_the_store_is_away(file: Path, tmp_path: Path) -> None:
-    def told(**changed: Any) -> dict[str, float]:
+    def scrape(**changed: Any) -> dict[str, float]:
         file.write_text(json.dumps([RETIRED | changed]))
         exporter.refresh()
         return values(exporter.text or "")
 
     environment = Environment({"BACKUP_STORE": f"file://{tmp_path}/none/none", "ROTATION_STATUS": str(file)})
     exporter = Exporter(environment, open_store(environment))
-    assert told()['runbook_secret_phase{secret="JWT_SECRET",phase="retired"}'] == 1
-    found = told(phase="pending")
+    assert scrape()['runbook_secret_phase{secret="JWT_SECRET",phase="retired"}'] == 1
+    found = scrape(phase="pending")
     assert found["runbook_backup_store_up"] == 0
     assert [name for name in found if "phase" in name] == ['runbook_secret_phase{secret="JWT_SECRET",phase="pending"}']
 

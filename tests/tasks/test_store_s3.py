@@ -1,4 +1,4 @@
-"""S3 when things go wrong: on the wire, with credentials, with the bucket."""
+"""Faults of S3: network, credentials, bucket."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ MECHANISMS = {
 @pytest.mark.parametrize("multipart", [False, True], ids=["object", "part"])
 @pytest.mark.parametrize("mechanism", [None, *MECHANISMS])
 def test_which_checksums_the_server_verifies(s3: S3, bucket: str, mechanism: str | None, multipart: bool) -> None:
-    """Without any, the flipped byte goes in unnoticed: that is what the others are for."""
+    """Without a checksum the server accepts the flipped byte."""
     path = f"{bucket}/it"
     if multipart:
         upload = s3.client().create_multipart_upload(Bucket=bucket, Key="it")["UploadId"]
@@ -69,9 +69,9 @@ def test_which_checksums_the_server_verifies(s3: S3, bucket: str, mechanism: str
     headers = MECHANISMS[mechanism] if mechanism else {}
     flip = Flip(MARKER)
     with proxy(s3.port, flip) as wire:
-        status, told = put(s3, wire.port, path, headers)
+        status, answer = put(s3, wire.port, path, headers)
     assert flip.done
-    assert (status, "BadDigest" in told) == ((400, True) if mechanism else (200, False))
+    assert (status, "BadDigest" in answer) == ((400, True) if mechanism else (200, False))
     assert put(s3, s3.port, path, headers)[0] == 200, "and takes what is right"
     assert CHECKSUM in MECHANISMS
 
@@ -99,7 +99,7 @@ def test_a_byte_flipped_in_a_small_object_is_refused(s3: S3, bucket: str) -> Non
 
 @pytest.mark.parametrize("at", [0, 100_000, 9 * MIB, 16 * MIB + 5000], ids=["first", "part 1", "part 2", "last"])
 def test_a_connection_cut_in_mid_upload(s3: S3, bucket: str, at: int) -> None:
-    """The server stays away, so that nothing can be aborted either: the next run does it."""
+    """The server stays unreachable, so the upload cannot be aborted: the next run aborts it."""
     with proxy(s3.port) as wire:
         store = opened(s3, bucket, S3_ENDPOINT_URL=wire.endpoint)
         store.prepare()
@@ -149,7 +149,7 @@ def _once(change: Callable[[bytes], bytes]) -> Callable[[bytes], bytes]:
     return lambda data: left.pop()(data) if left else data
 
 
-def test_nobody_there(s3: S3, bucket: str) -> None:
+def test_the_server_does_not_answer(s3: S3, bucket: str) -> None:
     with proxy(s3.port) as gone:
         pass
     store = opened(s3, bucket, S3_ENDPOINT_URL=gone.endpoint)
@@ -169,7 +169,7 @@ def test_nobody_there(s3: S3, bucket: str) -> None:
     ("changed", "code"),
     [
         ({"AWS_SECRET_ACCESS_KEY": "wrong"}, "store_denied"),
-        ({"AWS_ACCESS_KEY_ID": "nobody"}, "store_denied"),
+        ({"AWS_ACCESS_KEY_ID": "unknown"}, "store_denied"),
         ({"BACKUP_STORE": "s3://no-such-bucket/shop"}, "bucket_missing"),
         ({"S3_OBJECT_LOCK_DAYS": "1"}, "object_lock_missing"),
     ],
