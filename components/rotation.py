@@ -76,7 +76,7 @@ class Rotation(pulumi.ComponentResource):
         status = ConfigMap(
             _STATUS,
             metadata=metadata(_STATUS, args.namespace, labels(_STATUS, ROTATION)),
-            data={STATUS_FILE: json.dumps([_told(each) for _, each in sorted(args.rotations.items())], indent=1)},
+            data={STATUS_FILE: json.dumps([_describe(each) for _, each in sorted(args.rotations.items())], indent=1)},
             opts=inside,
         )
         self.status = status.metadata.apply(lambda meta: meta.name or "")
@@ -117,8 +117,8 @@ class Retirement(pulumi.ComponentResource):
         self.register_outputs({})
 
 
-def _told(rotating: SecretRotation) -> Mapping[str, Any]:
-    """What the metrics are made of."""
+def _describe(rotating: SecretRotation) -> Mapping[str, Any]:
+    """A secret as the exporter reads it for its metrics."""
     state = rotating.state
 
     def moment(at: Any) -> str | None:

@@ -99,7 +99,7 @@ class VolumeDestination(Settings):
 
 
 class Retention(Settings):
-    """What is kept; a backup goes when none of these speaks for it. The newest proven one never goes."""
+    """Which backups are kept; one that no rule keeps is deleted. The newest proven one is never deleted."""
 
     days: Annotated[int, Field(ge=1, le=3650)] = 30
     """Everything younger is kept (the runbook's BACKUP_RETENTION_DAYS)."""

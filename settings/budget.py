@@ -63,7 +63,7 @@ def rollback_budget(monitoring: Monitoring, application: Application, startup_se
     waves = ceil(slowest.most_replicas / application.surge)
     probes = slowest.probes
     parts = (
-        Part("scrape", monitoring.scrape_seconds, "the reading that tells it is taken"),
+        Part("scrape", monitoring.scrape_seconds, "the sample that shows it is scraped"),
         Part("evaluation", every + rounding, "the rule is asked, and asked again when its time is up"),
         Part("delivery", _DELIVERY, "Prometheus, Alertmanager (group_wait 0 s), the controller"),
         Part("engine", monitoring.rollback.engine_seconds, "state, history and gates are read, the update begins"),

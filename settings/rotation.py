@@ -36,7 +36,7 @@ _SCHEDULES = {
 """The runbook's crontab; everything else is an API key, and monthly."""
 _DAY, _HOUR = 86_400, 3_600
 _OVERLAPS = {"SESSION_SECRET": 13 * _DAY}
-"""Carts hang on a signed cookie: whoever returns finds theirs for nearly as long as the schedule lets it."""
+"""Carts live in a signed cookie: they stay readable for nearly as long as the schedule allows."""
 _VERIFY = Command(run=("npm run ops:webhooks:verify --workspace backend",))
 _VERIFIES = {"STRIPE_WEBHOOK_SECRET": _VERIFY, "STRIPE_IDENTITY_WEBHOOK_SECRET": _VERIFY}
 TASK_RESOURCES = resources("50m", "64Mi", "32Mi", limits=("500m", "192Mi", "64Mi"))
@@ -113,7 +113,7 @@ class RotationState(Settings):
     generation: Annotated[int, Field(ge=0)] = 0
     """Number of emergencies: a part of every key's id."""
     emergency: bool = False
-    """The previous value is not to be trusted: nobody accepts it once the new one is rolled out."""
+    """The previous value may have leaked: it is refused once the new one is rolled out."""
     failure: Annotated[str | None, Field(min_length=1, examples=["verification failed"])] = None
     """Why the previous value came back."""
 
@@ -219,7 +219,7 @@ class SecretRotation:
 
     @property
     def exposes_previous(self) -> bool:
-        """Whether services are told the other value, too, while it is accepted: a server knows both by itself."""
+        """Whether services also get the other value while it is accepted; a server checks logins itself."""
         return self.kind == "key" or (self.kind == "given" and self.name not in (DATABASE_URL, REDIS_URL))
 
     @property
@@ -236,7 +236,7 @@ class SecretRotation:
 
     @property
     def secret_names(self) -> tuple[str, ...]:
-        """The `secrets:*` keys of a value that comes from outside; `slot_key` tells them by period."""
+        """The `secrets:*` keys of a value that comes from outside; `slot_key` adds the period's slot."""
         if self.kind == "s3":
             return (S3_ACCESS_KEY, S3_SECRET_KEY)
         return (self.name,) if self.kind == "given" else ()

@@ -23,7 +23,7 @@ class Refused(TaskError):
 
 
 class Interrupted(BaseException):
-    """The process was asked to end (SIGTERM). No Exception, so that nobody handles it as a fault."""
+    """The process was asked to end (SIGTERM). Not an Exception, so that no handler treats it as a fault."""
 
 
 def without(secrets: Iterable[str], text: str) -> str:

@@ -94,8 +94,8 @@ class Exporter:
             Metric.one("runbook_backup_store_up", "1 if the store could be read the last time.", up),
             Metric.one("runbook_backup_store_read_timestamp_seconds", "When it could be read.", self._read_at),
         ]
-        told = [*about, *_expectations(self._environment), *rotation(self._environment), *self._known]
-        self.text = "".join(map(str, told))
+        metrics = [*about, *_expectations(self._environment), *rotation(self._environment), *self._known]
+        self.text = "".join(map(str, metrics))
 
     def _state(self, now: datetime) -> Iterator[Metric]:
         backups = catalog.manifests(self._store)

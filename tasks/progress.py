@@ -28,14 +28,14 @@ class Meter:
 
     def __init__(self, title: str) -> None:
         self._title = title
-        self._began = self._told = time.monotonic()
+        self._began = self._reported = time.monotonic()
         self.bytes = 0
 
     def add(self, count: int) -> None:
         self.bytes += count
         now = time.monotonic()
-        if now - self._told >= _EVERY_SECONDS:
-            self._told = now
+        if now - self._reported >= _EVERY_SECONDS:
+            self._reported = now
             say(f"{self._title}: {size(self.bytes)}, {size(round(self.bytes / (now - self._began)))}/s")
 
 

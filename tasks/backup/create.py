@@ -92,7 +92,7 @@ def _write(
 
 
 def _forget(store: Store, backup: str) -> None:
-    """Best effort: the next run looks again, and without a manifest nobody takes it for a backup."""
+    """Best effort: the next run tries again, and without a manifest it is not listed as a backup."""
     try:
         catalog.remove(store, backup)
     except TaskError as error:

@@ -89,7 +89,7 @@ def decrypt(source: Source, sink: Sink, keys: Sequence[x25519.Identity], name: s
 
 
 class _Ends:
-    """Both ends of the pipe; keeps what they raise, which age would tell only as a text."""
+    """Both ends of the pipe; keeps the exceptions they raise, of which age would report only the text."""
 
     def __init__(self, source: Source, sink: Sink) -> None:
         self._source, self._sink = source, sink

@@ -25,7 +25,7 @@ from tasks.errors import Refused, TaskError
 _FORM = re.compile(r"postgres(ql)?://([^@/?#\s]*@)?[^@/?#\s]*/[^@/?#\s]+(\?[^#\s]*)?")
 _EXAMPLE = "postgresql://user:password@host:5432/database"
 _CONNECT_SECONDS = 10
-# It would tell that a lost connection cannot be rolled back either; the error itself is ours to tell.
+# psycopg also logs that a lost connection cannot be rolled back; the error itself is raised and reported.
 logging.getLogger("psycopg").setLevel(logging.ERROR)
 _RETRY_SECONDS = 0.2
 
@@ -155,8 +155,8 @@ def program(name: str) -> str:
 
 def program_version(name: str) -> str:
     """`15.14` from `pg_dump (PostgreSQL) 15.14 (Debian 15.14-1)`."""
-    told = subprocess.run([program(name), "--version"], capture_output=True, text=True, check=True).stdout
-    return re.findall(r"\) (\d+(?:\.\d+|\w+\d+)?)", told)[0]
+    output = subprocess.run([program(name), "--version"], capture_output=True, text=True, check=True).stdout
+    return re.findall(r"\) (\d+(?:\.\d+|\w+\d+)?)", output)[0]
 
 
 def major(version: str) -> int:
@@ -186,7 +186,7 @@ def row_counts(connection: Connection[Any]) -> dict[str, int]:
 
 
 def schema_level(connection: Connection[Any], query: str | None) -> int | None:
-    """What SCHEMA_LEVEL_QUERY says; 0 while its table is missing, as in a database nobody has migrated yet."""
+    """What SCHEMA_LEVEL_QUERY says; 0 while its table is missing, as in a database before its first migration."""
     if query is None:
         return None
     try:

@@ -42,7 +42,7 @@ def opened(path: Path) -> Iterator[sqlite3.Connection]:
             connection.execute("PRAGMA schema_version")  # the first real look: connecting alone reads nothing
             yield connection
     except sqlite3.OperationalError as error:
-        # A full disk is told apart by who knows which disk it is.
+        # The caller, which knows the disk, handles a full one.
         code = "disk_full" if error.sqlite_errorname == "SQLITE_FULL" else "database_unreachable"
         raise TaskError(code, f"the SQLite database {path} cannot be used: {error}") from None
     except sqlite3.DatabaseError as error:

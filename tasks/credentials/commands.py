@@ -1,8 +1,8 @@
 """`python -m tasks credentials …`.
 
-Environment, of each kind that rotates: ROTATE_DATABASE_ADMIN_URL, with the password that shall hold, and
+Environment, of each kind that rotates: ROTATE_DATABASE_ADMIN_URL, with the password to set, and
 …_ADMIN_URL_PREVIOUS, with the one that may still; …_ADMIN_FIXED=true if it is not ours to change; …_NEW_URL and
-…_OLD_URL, the roles that take turns; …_OWNER, to whom everything belongs. ROTATE_REDIS_… the same, without an owner.
+…_OLD_URL, the roles that take turns; …_OWNER, which owns all objects. ROTATE_REDIS_… the same, without an owner.
 SESSION_KEYS for log-out.
 """
 
@@ -115,7 +115,7 @@ def _sessions(_: argparse.Namespace, environment: Environment) -> Result:
             rows = server.sessions()
         found[one.kind] = [{**row, "previous": bool(old) and row["role"] == old.role} for row in rows]
     lines = [f"{kind}: {' '.join(map(str, row.values()))}" for kind, rows in found.items() for row in rows]
-    return Result(found, "\n".join(lines) or "nobody")
+    return Result(found, "\n".join(lines) or "no sessions")
 
 
 def _log_out(_: argparse.Namespace, environment: Environment) -> Result:

@@ -53,11 +53,11 @@ class PostgresServer:
         return connection is not None
 
     def prove(self, account: Account) -> None:
-        """Writes where migrations do, so that reading only, or being somebody else, does not pass."""
+        """Writes where migrations do, so that a read-only role or another owner does not pass."""
         connection = _login(account)
         if connection is None:
             raise TaskError("new_refused", f"the server refuses {account.role} of {account.variable}; run prepare")
-        with closing(connection), _told():
+        with closing(connection), _translate_errors():
             row = connection.execute("SELECT current_user, current_schema()").fetchone()
             user, schema = row or (None, None)
             if user != self._owner:
@@ -81,7 +81,7 @@ class PostgresServer:
             # _copy_settings(admin, self._owner, account.role)
             admin.execute(sql.SQL("ALTER ROLE {} SET role = {}").format(role, sql.Literal(self._owner)))
 
-    def shut_out(self, role: str) -> None:
+    def refuse_logins(self, role: str) -> None:
         with self._alone() as admin:
             if _exists(admin, role):
                 admin.execute(sql.SQL("ALTER ROLE {} NOLOGIN PASSWORD NULL").format(sql.Identifier(role)))
@@ -96,21 +96,21 @@ class PostgresServer:
             "SELECT usename, application_name, coalesce(host(client_addr), ''), count(*), min(backend_start)"
             f"{_SESSIONS} GROUP BY 1, 2, 3 ORDER BY 1, 2, 3"
         )
-        with _told():
+        with _translate_errors():
             return [Use(*row) for row in self._admin.execute(query.encode(), {"role": role})]
 
     def sessions(self) -> list[dict[str, Any]]:
         query = (
             f"SELECT usename, application_name, count(*), min(backend_start) {_SESSIONS} GROUP BY 1, 2 ORDER BY 1, 2"
         )
-        with _told():
+        with _translate_errors():
             return [
                 {"role": role, "application": application, "count": count, "oldest_at": oldest and oldest.isoformat()}
                 for role, application, count, oldest in self._admin.execute(query.encode(), {"role": None})
             ]
 
     def end_sessions(self, role: str) -> int:
-        with _told():
+        with _translate_errors():
             ended = self._admin.execute(
                 f"SELECT pg_terminate_backend(pid, {_END_MILLISECONDS}) {_SESSIONS}".encode(), {"role": role}
             ).fetchall()
@@ -133,7 +133,7 @@ class PostgresServer:
     @contextmanager
     def _alone(self) -> Iterator[Connection[Any]]:
         """The admin's connection in a transaction, while no other run is in one."""
-        with _told(), self._admin.transaction():
+        with _translate_errors(), self._admin.transaction():
             self._admin.execute(_LOCK)
             yield self._admin
 
@@ -200,8 +200,8 @@ def _verifier(connection: Connection[Any], account: Account) -> sql.Literal:
 
 
 @contextmanager
-def _told() -> Iterator[None]:
-    """The server's own words, without the statement."""
+def _translate_errors() -> Iterator[None]:
+    """Raise `TaskError` with the server's message, without the statement."""
     try:
         yield
     except psycopg.Error as error:

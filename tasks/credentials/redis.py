@@ -63,7 +63,7 @@ class RedisServer:
         if connection is None:
             raise TaskError("new_refused", f"the server refuses {account.role} of {account.variable}; run prepare")
         key, value = f"runbook:credentials:{secrets.token_hex(8)}", secrets.token_bytes(8)
-        with closing(connection), _told():
+        with closing(connection), _translate_errors():
             connection.set(key, value, ex=60)
             kept = connection.get(key) == value
             if not (connection.delete(key) and kept):
@@ -72,7 +72,7 @@ class RedisServer:
     def admit(self, account: Account) -> None:
         self._set_user(account.role, "reset", "on", _hash(account), *RULES.split())
 
-    def shut_out(self, role: str) -> None:
+    def refuse_logins(self, role: str) -> None:
         self._set_user(role, "off", "resetpass")
 
     def set_admin_password(self, admin: Account) -> None:
@@ -92,13 +92,13 @@ class RedisServer:
         return [{"role": user, "count": count} for user, count in sorted(counts.items())]
 
     def end_sessions(self, role: str) -> int:
-        with _told():
+        with _translate_errors():
             return int(self._admin.client_kill_filter(user=role, skipme=True))
 
     def log_out(self, patterns: Sequence[str]) -> int:
         """Remove the keys that match; how many there were."""
         removed = 0
-        with _told():
+        with _translate_errors():
             for pattern in patterns:
                 cursor = None
                 while cursor != 0:
@@ -107,15 +107,15 @@ class RedisServer:
         return removed
 
     def _clients(self) -> list[dict[str, str]]:
-        with _told():
+        with _translate_errors():
             mine = str(self._admin.client_id())
             found: list[dict[str, str]] = self._admin.client_list()  # type: ignore[assignment]
-        # Whoever has not said who it is goes as `default`, and has not said anything.
+        # A client that has not authenticated counts as `default` and has sent no command.
         return [client for client in found if client["id"] != mine and client["cmd"] != "NULL"]
 
     def _set_user(self, *words: str) -> None:
         # One command is all or nothing.
-        with _told():
+        with _translate_errors():
             self._admin.execute_command("ACL", "SETUSER", *words)
 
     def close(self) -> None:
@@ -168,7 +168,7 @@ def _login(account: Account) -> Redis | None:
 
 
 @contextmanager
-def _told() -> Iterator[None]:
+def _translate_errors() -> Iterator[None]:
     try:
         yield
     except exceptions.RedisError as error:

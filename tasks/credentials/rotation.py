@@ -29,7 +29,7 @@ class Rotation:
     def __post_init__(self) -> None:
         if self.new.role == self.admin.role:
             raise Refused(
-                "environment_invalid", f"{self.new.variable} is of the admin, {self.admin.role}: nobody else's"
+                "environment_invalid", f"{self.new.variable} uses the admin role {self.admin.role}; use another role"
             )
         if self.old and self.old.role == self.new.role:
             both = f"{self.old.variable} and {self.new.variable}"
@@ -46,10 +46,10 @@ class Rotation:
         role = self.new.role
         created = not self.server.accepts(self.new)
         if created:
-            with step(f"{self.kind}: let in {role}"):
-                # It may be the role of two rotations ago. Whoever is in with that password must not stay; and the new
-                # one comes last, so that a run that finds it accepted knows that all of this was done.
-                self.server.shut_out(role)
+            with step(f"{self.kind}: admit {role}"):
+                # It may be the role of two rotations ago: sessions with that password must end. The new password is set
+                # last, so that a run that finds it accepted knows that all of this was done.
+                self.server.refuse_logins(role)
                 self.server.end_sessions(role)
                 self.server.admit(self.new)
         with step(f"{self.kind}: test {role}"):
@@ -65,9 +65,9 @@ class Rotation:
             self.server.prove(self.new)
         if not force:
             self._refuse_if_used(old.role)
-        with step(f"{self.kind}: let in {old.role} no more"):
+        with step(f"{self.kind}: refuse {old.role}"):
             if not is_admin:
-                self.server.shut_out(old.role)
+                self.server.refuse_logins(old.role)
             if not self.admin_fixed:
                 self.server.set_admin_password(self.admin)
             # Only now, when none of them can come back.

@@ -45,10 +45,10 @@ class Server(Protocol):
         ...
 
     def admit(self, account: Account) -> None:
-        """Let the role in with this password and with no other, with the rights of the application."""
+        """Allow the role to log in, with this password alone and the rights of the application."""
         ...
 
-    def shut_out(self, role: str) -> None:
+    def refuse_logins(self, role: str) -> None:
         """Refuse new logins of this role. Its sessions stay."""
         ...
 

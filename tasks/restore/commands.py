@@ -128,15 +128,15 @@ def _prepare(arguments: argparse.Namespace, environment: Environment) -> Result:
     def make(name: str) -> None:
         restore(environment, store, manifest, place, name, jobs=_jobs(arguments, environment))
 
-    return _told(in_place.prepare(place, manifest, make, lambda: create(environment, "safety")))
+    return _as_result(in_place.prepare(place, manifest, make, lambda: create(environment, "safety")))
 
 
 def _swap(_arguments: argparse.Namespace, environment: Environment) -> Result:
-    return _told(in_place.swap(live_target(environment)))
+    return _as_result(in_place.swap(live_target(environment)))
 
 
 def _undo(_arguments: argparse.Namespace, environment: Environment) -> Result:
-    return _told(in_place.undo(live_target(environment)))
+    return _as_result(in_place.undo(live_target(environment)))
 
 
 def _finish(_arguments: argparse.Namespace, environment: Environment) -> Result:
@@ -146,14 +146,14 @@ def _finish(_arguments: argparse.Namespace, environment: Environment) -> Result:
         verify(store, manifest)
         return manifest
 
-    return _told(in_place.finish(live_target(environment), verified))
+    return _as_result(in_place.finish(live_target(environment), verified))
 
 
 def _state(_arguments: argparse.Namespace, environment: Environment) -> Result:
-    return _told(in_place.state(live_target(environment)))
+    return _as_result(in_place.state(live_target(environment)))
 
 
-def _told(state: in_place.State) -> Result:
+def _as_result(state: in_place.State) -> Result:
     of = f", backup {state.backup}" if state.backup else ""
     return Result(state.to_json(), f"{state.live}: {state.phase}{of}; {in_place.NEXT[state.phase]}")
 

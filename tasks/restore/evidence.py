@@ -51,7 +51,7 @@ def append(store: Store, content: Mapping[str, Any]) -> Record:
         try:
             store.put(evidence_key(record["sequence"]), _written(record), new=True)
         except Exists:
-            say(f"evidence {record['sequence']} was just written by somebody else; taking the next number")
+            say(f"evidence {record['sequence']} was just written by another process; using the next number")
             continue
         return record
 

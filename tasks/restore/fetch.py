@@ -83,7 +83,7 @@ def _unseal(stream: _Checked, out: BinaryIO, keys: Keys, name: str) -> None:
 
 
 class _Ahead:
-    """Has the next piece of a stream read while somebody works on this one."""
+    """Reads the next piece of a stream while the caller processes this one."""
 
     def __init__(self, stream: BinaryIO, reader: Executor) -> None:
         self._read = lambda: reader.submit(stream.read, _CHUNK)

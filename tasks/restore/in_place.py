@@ -1,6 +1,6 @@
 """A restore over the live database, in steps that can be interrupted anywhere, continued and undone.
 
-What exists beside the live database tells where it stands; nothing else is remembered, and every step from one
+The phase follows from the databases beside the live one; nothing else is stored, and every step from one
 phase to the next is a single act of the server:
 
     phase      live database   copy beside it (X: of the backup's id)
@@ -14,7 +14,7 @@ prepare: idle → prepared. swap: prepared → swapped. undo: swapped → undone
 finish: swapped → idle, undone → idle; it is the only one that drops data, and only data that a backup has (or that
 the operator undid). A verb whose work is already done does nothing.
 
-Nobody may write to the live database from prepare to swap (maintenance mode): what is written after the safety
+No client may write to the live database from prepare to swap (maintenance mode): what is written after the safety
 backup would be in the replaced database alone. finish therefore compares it with its safety backup before the drop.
 """
 

@@ -28,9 +28,11 @@ def run(arguments: Sequence[str], environment: Mapping[str, str], doing: str) ->
     )
     if done.returncode == 0:
         return done.stdout
-    told = without([environment.get("PGPASSWORD", "")], "\n".join(done.stderr.splitlines()[-_TAIL:]).strip())
-    code = next((code for code, pattern in _FAULTS if re.search(pattern, told)), "restore_failed")
-    raise TaskError(code, f"{doing}: pg_restore ended with {done.returncode}: {told or 'and said nothing'}")
+    output = without([environment.get("PGPASSWORD", "")], "\n".join(done.stderr.splitlines()[-_TAIL:]).strip())
+    code = next((code for code, pattern in _FAULTS if re.search(pattern, output)), "restore_failed")
+    raise TaskError(
+        code, f"{doing}: pg_restore ended with exit code {done.returncode}: {output or 'no output on stderr'}"
+    )
 
 
 def owners(archive: Path) -> set[str]:

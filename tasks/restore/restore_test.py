@@ -82,7 +82,7 @@ def begin(store: Store, manifest: Manifest, scratch: Path, work: Callable[[Resto
     try:
         work(attempt)
     except Exception as error:
-        # A fault that is none of ours as well: it is not proven, whoever is to blame.
+        # Any fault, also one outside the tasks, means that the backup is not proven.
         _record_failure(store, attempt, getattr(error, "code", "internal"), str(error))
         raise
     except (Interrupted, KeyboardInterrupt):

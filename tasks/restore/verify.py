@@ -23,7 +23,7 @@ from tasks.store import Store
 
 Step = Callable[[str], AbstractContextManager[None]]
 HALF_MADE = "half_made"
-"""In a database's note: the backup that it is being made of. Nobody needs such a database."""
+"""In a database's note: the backup that it is being restored from. Such a database may be dropped."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ def restore(
                 return _checked(place, name, manifest, beside, test=test)
         except BaseException:
             if created.exception() is None:
-                _remove(place, name)  # and whoever is still at work in it
+                _remove(place, name)  # and end the sessions in it
             raise
 
 

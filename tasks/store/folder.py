@@ -141,7 +141,7 @@ class FolderStore(Store):
 
 
 class _Sink:
-    """Tells what the disk says apart from what its user's own work says."""
+    """Distinguishes errors of the disk from errors of the caller."""
 
     def __init__(self, store: FolderStore, key: str, file: FileIO) -> None:
         self._store, self._key, self._file = store, key, file

@@ -159,10 +159,10 @@ class S3Store(Store):
         return cleared
 
     def clock(self) -> datetime | None:
-        with translate_errors(self.url, "tell the time"):
+        with translate_errors(self.url, "read the server's time"):
             answer = self._client.list_objects_v2(Bucket=self._bucket, MaxKeys=1)
-        told = answer["ResponseMetadata"]["HTTPHeaders"].get("date")
-        return parsedate_to_datetime(told) if told else None
+        date = answer["ResponseMetadata"]["HTTPHeaders"].get("date")
+        return parsedate_to_datetime(date) if date else None
 
     def _target(self, key: str) -> dict[str, str]:
         return {"Bucket": self._bucket, "Key": self._prefix + key}
