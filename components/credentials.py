@@ -26,7 +26,7 @@ class CredentialsArgs:
     rotations: Mapping[str, SecretRotation]
     """Every secret, and the state of its rotation."""
     generated: Mapping[str, Generated]
-    """How those are made that the program makes."""
+    """How to generate the values that the program makes."""
     secrets: Mapping[str, SecretValue]
     """The `secrets:*` of the stack."""
     dsns: Mapping[str, SecretValue]

@@ -29,7 +29,7 @@ _SECRET, _STATUS = "rotation", "rotation-status"
 _SERVERS = ("database", "redis")
 _NEVER = "0 0 1 1 *"
 _SECONDS = 180
-"""A task takes seconds, and waits for no one longer than this."""
+"""Deadline of a task, which normally takes seconds."""
 _SLACK = 120
 """Seconds beyond the Job's own deadline for images to be pulled and pods to be placed."""
 
@@ -55,7 +55,7 @@ class RotationArgs:
 
 
 class Rotation(pulumi.ComponentResource):
-    """The next logins, ready to be used; and a suspended CronJob that operators' questions are started from."""
+    """Prepares the next logins; and a suspended CronJob, the template for operators' queries."""
 
     status: pulumi.Output[str]
     """ConfigMap with the state of each rotation, for the metrics."""
@@ -91,7 +91,7 @@ class Rotation(pulumi.ComponentResource):
 
 @dataclass(frozen=True, kw_only=True)
 class RetirementArgs:
-    """What came to its end."""
+    """Rotations whose overlap is over."""
 
     namespace: Input[str]
     """Where the tasks run."""
@@ -104,7 +104,7 @@ class RetirementArgs:
 
 
 class Retirement(pulumi.ComponentResource):
-    """Ends the logins that nothing uses any more, and fails the update if something does or if a server disagrees."""
+    """Disables logins after their overlap; fails the update if one is still in use or still accepted."""
 
     def __init__(self, name: str, args: RetirementArgs, opts: ResourceOptions | None = None) -> None:
         super().__init__("runbook:rotation:Retirement", name, None, opts)
@@ -147,7 +147,7 @@ def _run(
     account: ServiceAccount,
     opts: ResourceOptions,
 ) -> Job:
-    """A Job for each period: what has been done is not done again, and what failed is."""
+    """A Job for each period: a completed one does not run again, a failed one does."""
     kind, state = rotating.kind, rotating.state
     name = f"rotate-{kind}-{verb}"
     full_name = f"{name}-{content_hash(kind, state.period, state.generation, image, words)}"

@@ -50,10 +50,10 @@ class Amounts(Settings):
 
 
 class Resources(Settings):
-    """What a container is promised and what it may not exceed."""
+    """Requests and limits of a container."""
 
     requests: Amounts
-    """Promised; what the scheduler and the namespace's quota count."""
+    """Requests; what the scheduler and the namespace's quota count."""
     limits: Amounts
     """Never exceeded: CPU is throttled, memory and disk end the container."""
 
@@ -113,7 +113,7 @@ class Probes(Settings):
     @model_validator(mode="after")
     def _distinct(self) -> Self:
         if (self.liveness.path, self.liveness.command) == (self.readiness.path, self.readiness.command):
-            why = "asks what readiness asks: an unreachable database would restart every pod"
+            why = "requests the same path as readiness: an unreachable database would restart every pod"
             write = "/api/live" if self.liveness.path else "node scripts/alive.js"
             refuse([Finding(("liveness", "path" if self.liveness.path else "command"), why, write)])
         return self
@@ -284,7 +284,7 @@ class Application(Settings):
         candidates = self._main_candidates()
         if len(candidates) > 1:
             names = ", ".join(service.name for service in candidates)
-            why = f"is missing: {names} could be it; it is the service that the checks of a release call"
+            why = f"is missing: name the service that a release's checks call, one of {names}"
             return [Finding(("main",), why, candidates[0].name)]
         return []
 

@@ -80,7 +80,7 @@ class S3Destination(Settings):
 
     def _findings(self) -> list[Finding]:
         if self.service_account_annotations and self.credentials != "podIdentity":
-            why = "serviceAccountAnnotations only mean something with podIdentity"
+            why = "serviceAccountAnnotations require podIdentity"
             return [Finding(("credentials",), why, "podIdentity")]
         return []
 

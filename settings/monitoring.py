@@ -162,7 +162,7 @@ class Rollback(Settings):
     api_server: tuple[Egress, ...] = ()
     """Addresses of the cluster's API server, for the network policies: its own, not the Service's."""
     dry_run: bool = False
-    """The controller decides and reports what it would do, and does nothing."""
+    """Dry run: the controller decides and reports, but does not roll back."""
     resources: Resources = resources("50m", "384Mi", "64Mi", limits=("2", "1Gi", "512Mi"))
     """CPU, memory and scratch disk of the controller, which runs the engine."""
 

@@ -46,7 +46,7 @@ _GRACE = timedelta(days=1)
 
 
 class Override(Settings):
-    """What is different for one secret; what is not here follows from its kind."""
+    """Overrides for one secret; defaults follow from its kind."""
 
     schedule: Cron | None = None
     """When it is due (cron)."""
@@ -345,5 +345,5 @@ def findings(
     for name, each in rotating.items():
         gap = int(shortest_gap(each.policy.schedule).total_seconds())
         if each.policy.overlap_seconds >= gap:
-            why = f"the next rotation comes {gap} s after one: by then the previous value has to be gone"
+            why = f"the next rotation comes {gap} s after this one: the overlap must be shorter"
             yield Finding(("secrets", name, "overlapSeconds"), why, gap // 2)

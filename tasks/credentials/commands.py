@@ -75,16 +75,16 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
     verb = verbs.add_parser("retire", help="end the role of OLD_URL, and prove that it is refused")
     verb.add_argument("kind", choices=KINDS)
-    verb.add_argument("--force", action="store_true", help="also while it is used: its sessions and the admin's end")
+    verb.add_argument("--force", action="store_true", help="also while it is used; ends its sessions and the admin's")
     verb.set_defaults(run=_retire)
 
-    verb = verbs.add_parser("sessions", help="who is logged in")
+    verb = verbs.add_parser("sessions", help="list sessions")
     verb.set_defaults(run=_sessions)
 
     verb = verbs.add_parser("log-out", help="remove the application's sessions (SESSION_KEYS) from Redis")
     verb.set_defaults(run=_log_out)
 
-    verb = verbs.add_parser("try", help="try what should be refused: OLD_URL, ADMIN_URL_PREVIOUS")
+    verb = verbs.add_parser("try", help="check that OLD_URL and ADMIN_URL_PREVIOUS are refused")
     verb.set_defaults(run=_try)
 
 

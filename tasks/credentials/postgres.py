@@ -37,7 +37,7 @@ def account(url: str, variable: str) -> Account:
     database = Database.at(url, variable)
     role, password = database.option("user"), database.option("password")
     if not role or not password:
-        raise Refused("environment_invalid", f"{variable} has to have a user and a password")
+        raise Refused("environment_invalid", f"{variable} needs a user and a password")
     return Account(role, password, url, variable)
 
 
@@ -115,7 +115,7 @@ class PostgresServer:
                 f"SELECT pg_terminate_backend(pid, {_END_MILLISECONDS}) {_SESSIONS}".encode(), {"role": role}
             ).fetchall()
         if not all(gone for (gone,) in ended):
-            raise TaskError("session_stays", f"a session of {role} does not end; look at pg_stat_activity")
+            raise TaskError("session_stays", f"a session of {role} does not end; check pg_stat_activity")
         return len(ended)
 
     def close(self) -> None:

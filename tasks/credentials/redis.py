@@ -67,7 +67,7 @@ class RedisServer:
             connection.set(key, value, ex=60)
             kept = connection.get(key) == value
             if not (connection.delete(key) and kept):
-                raise TaskError("redis_failed", f"what {account.role} wrote could not be read again")
+                raise TaskError("redis_failed", f"{account.role} could not read back the key it wrote")
 
     def admit(self, account: Account) -> None:
         self._set_user(account.role, "reset", "on", _hash(account), *RULES.split())

@@ -33,7 +33,7 @@ class Rotation:
             )
         if self.old and self.old.role == self.new.role:
             both = f"{self.old.variable} and {self.new.variable}"
-            raise Refused("environment_invalid", f"{both} are both of {self.new.role}; they have to take turns")
+            raise Refused("environment_invalid", f"{both} both use {self.new.role}; each needs a role of its own")
         if self.admin_fixed and self.old and self.old.role == self.admin.role:
             raise Refused(
                 "environment_invalid",
@@ -59,7 +59,7 @@ class Rotation:
     def retire(self, *, force: bool) -> dict[str, Any]:
         """Revokes the old role, once no session uses it, or, with `force`, at once."""
         if self.old is None:
-            raise Refused("environment_invalid", "there is no ROTATE_…_OLD_URL: nothing that could be retired")
+            raise Refused("environment_invalid", "ROTATE_…_OLD_URL is not set: there is no role to retire")
         old, is_admin = self.old, self.old.role == self.admin.role
         with step(f"{self.kind}: test {self.new.role}"):
             self.server.prove(self.new)
@@ -76,7 +76,7 @@ class Rotation:
                 ended += self.server.end_sessions(self.admin.role)
         if self.server.accepts(old):
             raise TaskError(
-                "still_accepted", f"{old.role} of {old.variable} can still log in: look at the server's users"
+                "still_accepted", f"{old.role} of {old.variable} can still log in: check the server's users"
             )
         self.server.prove(self.new)
         return {"kind": self.kind, "role": old.role, "ended_sessions": ended, "refused": True}

@@ -29,7 +29,7 @@ class Use:
     oldest_at: datetime
 
     def __str__(self) -> str:
-        program = self.application or "a program without a name"
+        program = self.application or "unnamed program"
         return f"{self.count} of {self.role} by {program} from {self.address or 'the server itself'}"
 
 

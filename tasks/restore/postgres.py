@@ -225,7 +225,7 @@ class PostgresTarget:
         usable, owner = row
         if usable == len(owners):
             return []
-        say(f"not all of {', '.join(owners)} can be had here: everything will belong to {owner}")
+        say(f"not all of the roles {', '.join(owners)} can be used here: {owner} will own all objects")
         return ["--no-owner", "--no-privileges", f"--role={owner}"]
 
 

@@ -98,7 +98,7 @@ def require_worthless(place: RestoreTarget) -> None:
         raise Refused(
             "database_exists",
             f"RESTORE_DATABASE_URL: {place.shown(place.live)} holds tables that no restore test made: it was not "
-            "touched. Name a database to throw away",
+            "touched. Name a database that may be deleted",
         )
 
 
@@ -117,7 +117,7 @@ def compare(place: RestoreTarget, name: str, manifest: Manifest) -> dict[str, An
     found = place.rows(name)
     if wrong := differences(manifest.tables, found):
         raise TaskError(
-            "rows_differ", f"backup {manifest.id} does not restore to what was backed up: {'; '.join(wrong)}"
+            "rows_differ", f"backup {manifest.id} restores with different rows than were backed up: {'; '.join(wrong)}"
         )
     if not place.has_sentinel(name, manifest.sentinel.token):
         raise TaskError(

@@ -65,7 +65,7 @@ class S3Store(Store):
                 ),
             )
         except (ValueError, PartialCredentialsError) as error:
-            raise Refused("environment_invalid", f"boto3 takes neither S3_… nor AWS_… as they are: {error}") from error
+            raise Refused("environment_invalid", f"boto3 refuses the S3_… and AWS_… variables: {error}") from error
         return cls(
             client,
             bucket_name,
