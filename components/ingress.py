@@ -31,11 +31,11 @@ class IngressRules:
     namespace: Input[str]
     """Where it is."""
     services: Sequence[ServiceSettings]
-    """What is behind it."""
+    """The services behind it."""
     ingress: Ingress
     """Host, class, certificate."""
     ingress_controller: Peer
-    """Who may call the services from outside the namespace."""
+    """The only client from outside the namespace that may call the services."""
     divert_to: Input[str] | None = None
     """Under maintenance, the Service that the ingress routes to instead of the services."""
     lockdown: Lockdown | None = None

@@ -38,16 +38,16 @@ _LEAVING = 5
 
 @dataclass(frozen=True, kw_only=True)
 class LockdownArgs:
-    """Who comes in, to what, and who brings them."""
+    """Admitted clients, the services behind the gate, the ingress controller."""
 
     namespace: Input[str]
     """The gate's namespace."""
     image: Input[str]
     """The project's own image."""
     lockdown: LockdownSettings
-    """Who comes in, and until when."""
+    """Admitted clients, and the end of the lockdown."""
     services: Sequence[ServiceSettings]
-    """What is behind the gate."""
+    """The services behind the gate."""
     ingress_controller: Peer
     """The only client of the gate, which trusts the client addresses that it forwards."""
 
@@ -143,7 +143,7 @@ class Lockdown(pulumi.ComponentResource):
         return deployment
 
     def _openings(self, routes: Sequence[Route]) -> list[pulumi.Resource]:
-        """From the ingress controller, to the services, and nowhere else."""
+        """Ingress from the ingress controller, egress to the services, and no others."""
         services = select_parts(SERVICE)
         mine: list[NetworkPolicyPortArgsDict] = [{"port": route.port, "protocol": "TCP"} for route in routes]
         theirs: list[NetworkPolicyPortArgsDict] = [

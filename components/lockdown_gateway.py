@@ -1,6 +1,6 @@
-"""What the gate of a lockdown decides, as HAProxy's configuration.
+"""HAProxy's configuration of the lockdown gate.
 
-The clock decides with it: after `until` every request passes, even if no command has ended the lockdown.
+The configuration compares the clock: after `until` every request passes, even if no command has ended the lockdown.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def render_haproxy_config(lockdown: Lockdown, routes: Sequence[Route]) -> str:
         "    mode http",
         "    log global",
         "    option dontlognull",
-        # Each request goes to a pod that is there: during a rollout an idle connection may lead to one that is not.
+        # A new connection for each request: during a rollout an idle one may lead to a pod that is gone.
         "    option http-server-close",
         "    option redispatch",
         "    retries 3",
@@ -99,7 +99,7 @@ def render_haproxy_config(lockdown: Lockdown, routes: Sequence[Route]) -> str:
             for route in routes
             for line in (f"backend {route.port}", f"    server {route.service} {route.address} init-addr libc", "")
         ),
-        # Kubelet's: neither lockdown nor services make this pod ill.
+        # For the kubelet's probes: they do not depend on the lockdown or the services.
         "frontend probe",
         f"    bind :{PROBE_PORT}",
         "    no log",

@@ -218,7 +218,7 @@ def _pod(name: str, account: ServiceAccount, task: ContainerArgsDict) -> PodTemp
 
 
 def _openings(parent: Rotation, args: RotationArgs, opts: ResourceOptions) -> list[pulumi.Resource]:
-    """To the data services, and nowhere else."""
+    """Egress to the data services only."""
     made: list[pulumi.Resource] = []
     for server, port, store in ((POSTGRES, 5432, args.postgres), (REDIS, 6379, args.redis)):
         if not isinstance(store, External):

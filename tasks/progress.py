@@ -16,7 +16,7 @@ def say(line: str) -> None:
 
 @contextmanager
 def step(title: str) -> Iterator[None]:
-    """Say what starts, and how long it took."""
+    """Report a step's start and its duration."""
     began = time.monotonic()
     say(f"{title} …")
     yield
@@ -24,7 +24,7 @@ def step(title: str) -> Iterator[None]:
 
 
 class Meter:
-    """Counts bytes as they pass and says so now and then."""
+    """Counts bytes and reports them at intervals."""
 
     def __init__(self, title: str) -> None:
         self._title = title

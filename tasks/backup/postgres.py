@@ -56,7 +56,7 @@ class Database:
                 return cls(_for_libpq(url))
         except (ValueError, psycopg.Error):
             pass
-        # Nothing of it is shown: a password with an unescaped @ or / is just what makes a URL wrong.
+        # The URL is not shown: an unescaped @ or / in the password is the usual reason that it is invalid.
         raise Refused(
             "environment_invalid",
             f"{variable} is no PostgreSQL URL with a database name; it has to look like {_EXAMPLE}, "
@@ -116,7 +116,7 @@ class Database:
             try:
                 return psycopg.connect(self.url, autocommit=True, **given, **options)
             except psycopg.OperationalError as error:
-                # A server that is being restarted refuses, and so does the network of a pod that has just started.
+                # Retry: a restarting server refuses connections, and so does the network of a new pod.
                 if "Connection refused" not in str(error) or time.monotonic() > deadline:
                     why = " ".join(str(error).split())
                     raise TaskError("database_unreachable", f"{self.shown} cannot be reached: {why}") from None

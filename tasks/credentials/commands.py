@@ -1,7 +1,7 @@
 """`python -m tasks credentials …`.
 
 Environment, of each kind that rotates: ROTATE_DATABASE_ADMIN_URL, with the password to set, and
-…_ADMIN_URL_PREVIOUS, with the one that may still; …_ADMIN_FIXED=true if it is not ours to change; …_NEW_URL and
+…_ADMIN_URL_PREVIOUS, with the one that may still; …_ADMIN_FIXED=true if rotation must not change it; …_NEW_URL and
 …_OLD_URL, the roles that take turns; …_OWNER, which owns all objects. ROTATE_REDIS_… the same, without an owner.
 SESSION_KEYS for log-out.
 """

@@ -1,4 +1,4 @@
-"""PostgreSQL roles. All that a role makes belongs to the owner, because each of its sessions is the owner's at once."""
+"""PostgreSQL roles. Each session of a role acts as the owner (ALTER ROLE … SET role), which owns what it creates."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from tasks.errors import Refused, TaskError
 from tasks.progress import say
 
 _APPLICATION = "runbook credentials"
-# libpq hands on no SQLSTATE of a login that failed. A message in another language than English is not classified.
+# libpq does not report the SQLSTATE of a failed login. A message in another language than English is not classified.
 _REFUSALS = ("password authentication failed", "is not permitted to log in")
 _END_MILLISECONDS = 10_000
-# Two runs at the same time would update the same row of the catalogue, which PostgreSQL refuses.
+# PostgreSQL refuses concurrent updates of the same catalogue row.
 _LOCK = "SELECT pg_advisory_xact_lock(hashtext('runbook credentials'))"
 
-# Who may not see a session's type sees NULL; such a session is a client's, too.
+# Without the privilege to see it, a session's type is NULL; such a session counts as a client's.
 _SESSIONS = """
 FROM pg_stat_activity
 WHERE pid <> pg_backend_pid() AND usename IS NOT NULL
@@ -194,7 +194,7 @@ def _alter(role: str, database: str | None) -> sql.Composed:
 
 
 def _verifier(connection: Connection[Any], account: Account) -> sql.Literal:
-    """What the server keeps of a password. The password itself is in no statement, because statements are logged."""
+    """The SCRAM verifier that the server stores. No statement contains the password, because statements are logged."""
     made = connection.pgconn.encrypt_password(account.password.encode(), account.role.encode(), b"scram-sha-256")
     return sql.Literal(made.decode())
 

@@ -1,4 +1,4 @@
-"""Redis users. What ACL SETUSER does is gone with the server's process: its configuration has to say the same."""
+"""Redis users. ACL SETUSER does not survive a restart: the server's configuration must contain the same users."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tasks.credentials.server import Account, Use
 from tasks.errors import Refused, TaskError
 
 RULES = "~* &* +@all -@admin -@dangerous +info"
-"""What the application may do: everything with its data, and reading how the server is."""
+"""Rights of the application: all commands on its data, and reading the server's state."""
 
 # One @ at most: an unescaped one in a password would be taken for the host's, and shown.
 _FORM = re.compile(r"rediss?://([^@/?#\s]*@)?(\[[^@\s]+\]|[^@/?#:\s]+)(:\d+)?(/\d*)?(\?[^#\s]*)?")
@@ -40,7 +40,7 @@ def account(url: str, variable: str) -> Account:
             return Account(user, password, url, variable)
     except ValueError:
         pass
-    # Nothing of it is shown: a password with an unescaped @ or / is just what makes a URL wrong.
+    # The URL is not shown: an unescaped @ or / in the password is the usual reason that it is invalid.
     raise Refused(
         "environment_invalid",
         f"{variable} is no Redis URL; it has to look like {_EXAMPLE}, "
@@ -96,7 +96,7 @@ class RedisServer:
             return int(self._admin.client_kill_filter(user=role, skipme=True))
 
     def log_out(self, patterns: Sequence[str]) -> int:
-        """Remove the keys that match; how many there were."""
+        """Remove the keys that match; return their number."""
         removed = 0
         with _translate_errors():
             for pattern in patterns:
@@ -114,7 +114,7 @@ class RedisServer:
         return [client for client in found if client["id"] != mine and client["cmd"] != "NULL"]
 
     def _set_user(self, *words: str) -> None:
-        # One command is all or nothing.
+        # A single command is atomic.
         with _translate_errors():
             self._admin.execute_command("ACL", "SETUSER", *words)
 
@@ -154,7 +154,7 @@ def _login(account: Account) -> Redis | None:
         except exceptions.AuthenticationError:
             return None
         except (exceptions.ConnectionError, exceptions.TimeoutError) as error:
-            # A server that is being restarted refuses, and so does the network of a pod that has just started.
+            # Retry: a restarting server refuses connections, and so does the network of a new pod.
             if time.monotonic() > deadline:
                 raise TaskError(
                     "redis_unreachable", f"Redis of {account.variable} cannot be reached: {error}"

@@ -1,4 +1,4 @@
-"""A rotation in its two steps on the server. Each may be killed anywhere and run again, to the same end."""
+"""The two steps of a rotation on the server. Each is idempotent: it can be killed at any point and run again."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tasks.errors import Refused, TaskError
 from tasks.progress import say, step
 
 _GRACE_SECONDS = 5.0
-"""How long a session may take to end: the pod that had it has only just ended."""
+"""Seconds that a session may take to end after its pod has ended."""
 _LOOK_SECONDS = 0.2
 
 
@@ -22,7 +22,7 @@ class Rotation:
     server: Server
     admin: Account
     admin_fixed: bool
-    """The admin's password is not ours to change."""
+    """Rotation does not change the admin's password."""
     new: Account
     old: Account | None
 
@@ -70,7 +70,7 @@ class Rotation:
                 self.server.refuse_logins(old.role)
             if not self.admin_fixed:
                 self.server.set_admin_password(self.admin)
-            # Only now, when none of them can come back.
+            # Only now: none of them can log in again.
             ended = self.server.end_sessions(old.role)
             if force and not is_admin and not self.admin_fixed:
                 ended += self.server.end_sessions(self.admin.role)
@@ -94,7 +94,7 @@ class Rotation:
 
 
 def try_login(server: Server, accounts: Mapping[str, Account | None]) -> dict[str, str]:
-    """What the server says to each of these: `refused`, `accepted`, or `none` where there is no such account."""
+    """The server's answer for each account: `refused`, `accepted`, or `none` where there is no such account."""
     answers: dict[str, str] = {}
     for name, account in accounts.items():
         answers[name] = "none" if account is None else "accepted" if server.accepts(account) else "refused"

@@ -1,4 +1,4 @@
-"""A backup out of the store, every byte checked against its manifest on the way and decrypted where it is sealed."""
+"""A backup out of the store, checked against its manifest while it is read, and decrypted if it is encrypted."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tasks.store import Missing, Store
 _CHUNK = 1 << 20
 
 Keys = Sequence[Any]
-"""age identities, as `seal.identities` reads them."""
+"""age identities, as `encryption.identities` reads them."""
 
 
 def verify(store: Store, manifest: Manifest, jobs: int = 1) -> None:

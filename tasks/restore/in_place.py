@@ -69,7 +69,7 @@ class State:
 
 
 def part_of(backup: str) -> str:
-    """What of a backup's id goes into database names: when and which, without the punctuation."""
+    """The part of a backup's id in database names: time and suffix, without punctuation."""
     when, _, rest = backup.partition("-")
     return f"{when}{rest.rsplit('-', 1)[-1]}".lower()
 
@@ -80,7 +80,7 @@ def state(place: RestoreTarget) -> State:
     for role, phase in COPIES.items():
         prefix = place.copy_name(role, "")
         for name in sorted(name for name in existing if name.startswith(prefix)):
-            # A database that only happens to be called so has no note of ours.
+            # A database that has this name by chance has no such note.
             note = place.note(name) or {}
             if SAFETY in note:
                 found.append(State(phase, note[BACKUP], note[SAFETY], place.live, **{role: name}))

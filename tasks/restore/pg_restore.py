@@ -1,4 +1,4 @@
-"""Running pg_restore, and what it says when it fails."""
+"""Runs pg_restore and classifies its errors."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _FAULTS = (
     ("truncated", r"unexpected end of file|could not read from input file: end of file|could not find block ID"),
     ("database_unreachable", r"connection to server .* failed|server closed the connection|terminating connection due"),
 )
-"""Code → what pg_restore or the server says then."""
+"""Code → pattern of the message of pg_restore or the server."""
 _TAIL = 20
 
 

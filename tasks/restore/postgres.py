@@ -110,7 +110,7 @@ class PostgresTarget:
 
     def analyze(self, name: str) -> None:
         with self._inside(name) as connection:
-            # Without them the first queries may take for ever.
+            # Without statistics the first queries may be very slow.
             connection.execute("ANALYZE")
 
     def rows(self, name: str) -> dict[str, int]:

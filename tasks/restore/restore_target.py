@@ -1,4 +1,4 @@
-"""Where databases live: a PostgreSQL server, or a folder of SQLite files. What a restore needs of either."""
+"""Where databases live: a PostgreSQL server, or a folder of SQLite files. The interface that a restore uses."""
 
 from __future__ import annotations
 

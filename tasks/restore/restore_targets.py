@@ -1,4 +1,4 @@
-"""Which place a URL means."""
+"""Select the restore target for a URL."""
 
 from __future__ import annotations
 

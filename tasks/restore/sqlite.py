@@ -143,7 +143,7 @@ class SqliteTarget:
             written.replace(file)
 
     def swap(self, incoming: str, outgoing: str) -> None:
-        """A second name for the live file, then the other file under the live name: both are single acts, and
+        """A second name for the live file, then the other file under the live name: both are atomic, and
         between them nothing has changed yet."""
         live, out = self._path(self.live), self._path(outgoing)
         with self._translate_errors(), _exclusive_file(live) as journal:

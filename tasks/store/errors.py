@@ -29,7 +29,7 @@ _DENIED = {
 }
 _CORRUPT = {"BadDigest", "InvalidDigest", "XAmzContentChecksumMismatch", "XAmzContentSHA256Mismatch"}
 CONNECTION_LOST = (BotoConnectionError, HTTPClientError, IncompleteReadError, HTTPError, OSError)
-"""Whatever boto3, or urllib3 under it, says when the network or the server goes away."""
+"""Exceptions of boto3 and urllib3 for a lost network or server."""
 _CLOCK = {"RequestTimeTooSkewed", "RequestExpired"}
 
 

@@ -159,7 +159,7 @@ def _flush(file: FileIO) -> None:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Makes a rename last: without it the name may be lost in a power cut although the bytes are not."""
+    """Makes a rename durable: after a power cut the file could otherwise be missing."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)
