@@ -33,7 +33,7 @@ _SCHEDULES = {
     DATABASE_URL: _QUARTERLY,
     REDIS_URL: _QUARTERLY,
 }
-"""The runbook's crontab; everything else is an API key, and monthly."""
+"""The runbook's crontab; all other secrets are API keys and rotate monthly."""
 _DAY, _HOUR = 86_400, 3_600
 _OVERLAPS = {"SESSION_SECRET": 13 * _DAY}
 """Carts live in a signed cookie: they stay readable for nearly as long as the schedule allows."""
@@ -53,7 +53,7 @@ class Override(Settings):
     overlap_seconds: Annotated[int | None, Field(ge=0, le=90 * _DAY, examples=[_DAY])] = None
     """Seconds the previous value stays valid beside the new one."""
     verify: Command | None = None
-    """Has to pass once the new value is in use, in the application's image with its variables; else the previous
+    """Must pass once the new value is in use, in the application's image with its variables; else the previous
     value comes back."""
     issue: CommandLine | None = None
     """Makes a new value where `pulumi up` runs, and prints it. Without it, `runbook rotate` asks for one."""
@@ -77,7 +77,7 @@ class RotationSettings(Settings):
     """What is different, by secret: DATABASE_URL and REDIS_URL, BACKUP_S3, the names under credentials.generated and
     application.secrets."""
     session_keys: Annotated[tuple[str, ...], Field(min_length=1)] = ("session:*",)
-    """Patterns of the sessions' keys in Redis: an emergency rotation deletes them, so that everybody is logged out."""
+    """Patterns of the sessions' keys in Redis: an emergency rotation deletes them, which logs all customers out."""
 
 
 def _moment(value: str) -> str:
@@ -135,7 +135,7 @@ class RotationState(Settings):
 
 @dataclass(frozen=True)
 class Policy:
-    """What is done with one secret, and when."""
+    """The effective rotation settings of one secret."""
 
     schedule: str
     overlap_seconds: int
@@ -146,7 +146,7 @@ class Policy:
 
 @dataclass(frozen=True)
 class SecretRotation:
-    """One secret that rotates: all there is to know about it, without a value."""
+    """One secret that rotates: policy, state and periods, without values."""
 
     name: str
     kind: Kind
@@ -324,7 +324,7 @@ def _policy(name: str, kind: Kind, override: Override) -> Policy:
     return Policy(
         schedule=override.schedule or _SCHEDULES.get(name, _MONTHLY),
         overlap_seconds=overlap if override.overlap_seconds is None else override.overlap_seconds,
-        # `verify: null` in the file is a wish, too.
+        # `verify: null` in the file disables the default.
         verify=override.verify if "verify" in override.model_fields_set else _VERIFIES.get(name),
         issue=override.issue,
         revoke=override.revoke,
@@ -337,7 +337,7 @@ def findings(
     """What is wrong with `runbook:rotation`, once it is known which secrets there are."""
     for name in rotation.secrets:
         if name not in rotating:
-            # Without backups the policy of their store means nothing, and does no harm.
+            # A policy for the backup store's keys is allowed without backups.
             if not may_know_more and name != BACKUP_S3:
                 yield Finding(("secrets", name), f"no such secret; there are: {', '.join(sorted(rotating))}")
         elif rotating[name].policy.issue and not rotating[name].secret_names:

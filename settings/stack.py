@@ -45,13 +45,13 @@ class StackSettings(Settings):
     credentials: Credentials = Credentials()
     """Secrets the program generates."""
     network: Network
-    """Openings of the network policies."""
+    """Allowed traffic in the network policies."""
     ingress: Ingress
     """The ingress."""
     guards: Guards = Guards()
     """Limits of the namespace."""
     backup: Backup | None = None
-    """Backups and the tests that prove them. Without it there are none, and migrations run without a gate."""
+    """Backups and restore tests. Without it there are none, and migrations run without a gate."""
     maintenance: Maintenance | None = None
     """Maintenance mode; absent in service. Written by `runbook maintenance` and by a restore in place."""
     security: Precautions = Precautions()
@@ -71,7 +71,7 @@ class StackSettings(Settings):
 
     @property
     def health_path(self) -> str:
-        """Path below the customers' URL that says whether the application is healthy."""
+        """Path below the customers' URL of the application's health check."""
         return self.monitoring.health_path if self.monitoring else HEALTH_PATH
 
     @property

@@ -59,7 +59,7 @@ class Database:
         # The URL is not shown: an unescaped @ or / in the password is the usual reason that it is invalid.
         raise Refused(
             "environment_invalid",
-            f"{variable} is no PostgreSQL URL with a database name; it has to look like {_EXAMPLE}, "
+            f"{variable} is no PostgreSQL URL with a database name; write it like {_EXAMPLE}, "
             "with every special character of the password written as %XX",
         )
 
@@ -207,7 +207,7 @@ def level_from(rows: Sequence[Sequence[Any]]) -> int:
             return 0
         if str(value).isdigit():
             return int(value)
-    raise Refused("environment_invalid", "SCHEMA_LEVEL_QUERY has to give one row with one whole number")
+    raise Refused("environment_invalid", "SCHEMA_LEVEL_QUERY must return one row with one integer")
 
 
 def holds_anything(counts: Mapping[str, int]) -> bool:

@@ -92,7 +92,9 @@ def _test_begin(arguments: argparse.Namespace, environment: Environment) -> Resu
 def _newest(store: Store) -> str:
     newest = max(catalog.finished(store), default=None)
     if newest is None:
-        raise TaskError("manifest_missing", f"there is no backup in {store.url} to test; has the schedule run?")
+        raise TaskError(
+            "manifest_missing", f"there is no backup in {store.url} to test; check that the backup schedule has run"
+        )
     return newest
 
 
@@ -111,7 +113,9 @@ def _into(arguments: argparse.Namespace, environment: Environment) -> Result:
     manifest = catalog.find(store, arguments.backup)
     with place.exclusive():
         if name in place.databases():
-            raise Refused("database_exists", f"there is a database {name} already; it was not touched. Name a new one")
+            raise Refused(
+                "database_exists", f"the database {name} exists already; it was not changed. Use another name"
+            )
         made = new_half_made(place)
         rows = restore(environment, store, manifest, place, made, jobs=_jobs(arguments, environment)).rows
         place.publish(made, name, None)

@@ -122,13 +122,13 @@ class _Checked:
         if self._size < self._file.size:
             raise TaskError(
                 "truncated",
-                f"{name} is truncated: {self._size} bytes of {self._file.size}. Use another backup; look at the store",
+                f"{name} is truncated: {self._size} bytes of {self._file.size}. Use another backup; check the store",
             )
         if (found := self._sum.hexdigest()) != self._file.sha256:
             raise TaskError(
                 "checksum_mismatch",
-                f"{name} is not what was written: its sha256 is {found}, the manifest says {self._file.sha256}. "
-                "Use another backup; look at the store",
+                f"{name} was changed: its sha256 is {found}, the manifest says {self._file.sha256}. "
+                "Use another backup; check the store",
             )
 
 

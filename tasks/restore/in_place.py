@@ -87,8 +87,8 @@ def state(place: RestoreTarget) -> State:
     if len(found) > 1:
         raise Refused(
             "restore_ambiguous",
-            f"{' and '.join(one.copy for one in found)} both claim to belong to a restore of {place.live}: "
-            "rename the one that does not",
+            f"{' and '.join(one.copy for one in found)} both have a note of a restore of {place.live}: "
+            "rename the one that is not part of it",
         )
     if found:
         return found[0]
@@ -114,7 +114,7 @@ def prepare(
             safety = back_up()
         note = {BACKUP: manifest.id, SAFETY: safety.id}
         if now.phase == "prepared":
-            say(f"{name} is there already; it has a newer safety backup now")
+            say(f"{name} exists already; it has a newer safety backup now")
             place.set_note(name, note)
         else:
             made = new_half_made(place)
@@ -162,7 +162,7 @@ def finish(place: RestoreTarget, verify: Callable[[str], Manifest]) -> State:
             if missing := differences(safety.tables, place.rows(now.copy)):
                 raise Refused(
                     "safety_outdated",
-                    f"{now.copy} is not what its safety backup {now.safety} has ({'; '.join(missing)}): it was written "
+                    f"{now.copy} differs from its safety backup {now.safety} ({'; '.join(missing)}): it was written "
                     f"to after that backup. Nothing was dropped. Make another backup of it (DATABASE_URL="
                     f"{place.shown(now.copy)}, backup create --kind manual) and drop it by hand, or `restore undo`",
                 )
@@ -175,14 +175,14 @@ def finish(place: RestoreTarget, verify: Callable[[str], Manifest]) -> State:
 NEXT: dict[Phase, str] = {
     "idle": "`restore prepare --backup ID` comes first",
     "preparing": "`restore prepare` was interrupted: run it again, or `restore undo`",
-    "prepared": "`restore swap` goes on with it, `restore undo` gives it up",
-    "swapped": "`restore finish` keeps it, `restore undo` brings the old database back",
-    "undone": "`restore finish` ends it by dropping the undone copy; after that a new restore can begin",
+    "prepared": "`restore swap` continues it, `restore undo` cancels it",
+    "swapped": "`restore finish` keeps it, `restore undo` puts the old database back",
+    "undone": "`restore finish` drops the undone copy; after that a new restore can begin",
 }
 
 
 def _wrong(now: State, verb: str) -> Refused:
     of = f" (backup {now.backup})" if now.backup else ""
     return Refused(
-        "restore_phase", f"restore {verb} does not follow on phase {now.phase!r}{of} of {now.live}: {NEXT[now.phase]}"
+        "restore_phase", f"restore {verb} is not possible in phase {now.phase!r}{of} of {now.live}: {NEXT[now.phase]}"
     )

@@ -48,7 +48,7 @@ def swap_databases(connect: Connect, live: str, incoming: str, outgoing: str) ->
         except Error as error:
             raise TaskError(
                 "database_refused",
-                f"{live} could not be renamed: {error}. The role of DATABASE_URL has to own it and have CREATEDB",
+                f"{live} could not be renamed: {error}. The role of DATABASE_URL must own it and have CREATEDB",
             ) from error
 
 

@@ -86,19 +86,19 @@ def half_made(place: RestoreTarget) -> list[str]:
 
 
 def new_half_made(place: RestoreTarget) -> str:
-    """A name for a database that is being made. Never one of before: a killed restore's pg_restore may still run."""
+    """A new name for a database to restore into. Never a used one: a killed restore's pg_restore may still run."""
     for name in half_made(place):
         place.drop(name)
     return place.copy_name("restoring", secrets.token_hex(2))
 
 
 def require_worthless(place: RestoreTarget) -> None:
-    """Refuse a throw-away database that holds anything but what the last restore test left there."""
+    """Refuse a test database that holds data which no restore test made."""
     if place.live in place.databases() and not _worthless(place, place.live):
         raise Refused(
             "database_exists",
             f"RESTORE_DATABASE_URL: {place.shown(place.live)} holds tables that no restore test made: it was not "
-            "touched. Name a database that may be deleted",
+            "changed. Name a database that may be deleted",
         )
 
 

@@ -108,4 +108,4 @@ def _if_supported(what: str, do: Callable[[], object]) -> None:
     except ClientError as error:
         if reason(error) not in _UNSUPPORTED:
             raise
-        say(f"warning: the S3 server has no {what}: see to it by other means")
+        say(f"warning: the S3 server has no {what}: set it up by other means")

@@ -217,7 +217,8 @@ class _Reader(io.RawIOBase):
         self._resumes += 1
         if self._resumes > _RESUMES:
             raise TaskError(
-                "store_unreachable", f"{self._store.url} kept breaking off while giving {self._key}: {error}"
+                "store_unreachable",
+                f"{self._store.url} lost the connection repeatedly while sending {self._key}: {error}",
             ) from error
         self._body.close()
         self._body = self._store.reopened(self._key, self._etag, self._at)["Body"]
