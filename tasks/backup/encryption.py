@@ -83,7 +83,7 @@ def decrypt(source: Source, sink: Sink, keys: Sequence[x25519.Identity], name: s
         if "No matching keys" in str(error):
             raise Refused(
                 "identity_missing",
-                f"none of the {len(keys)} identities in BACKUP_IDENTITIES_FILE decrypts {name}: add the one of its recipient",
+                f"none of the {len(keys)} identities in BACKUP_IDENTITIES_FILE decrypts {name}; add its own",
             ) from None
         raise TaskError("checksum_mismatch", f"{name} cannot be decrypted, it is damaged: {error}") from None
 

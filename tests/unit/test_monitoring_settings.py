@@ -139,7 +139,7 @@ def test_a_probe_that_would_hide_errors_is_refused() -> None:
     config = edited(watched(), "application.services.0.probes.readiness.path", "/ready")
     message = str(refusal(config))
     assert "runbook:monitoring.uncountedRoutes" in message
-    assert "probes ask /ready" in message
+    assert "probes request /ready" in message
     assert "- /ready" in message
     assert judged(edited(config, "monitoring.uncountedRoutes", ["/metrics", "/api/live", "/ready"]))
     assert judged(edited(config, "monitoring.healthPath", "/ready"))
