@@ -43,7 +43,7 @@ _SLACK = 60
 
 @dataclass(frozen=True, kw_only=True)
 class ApplicationArgs:
-    """What is released, how it runs and who may call it."""
+    """The release, its services and its ingress."""
 
     namespace: Input[str]
     """Where it runs."""
@@ -54,13 +54,13 @@ class ApplicationArgs:
     ingress: Ingress
     """The ingress."""
     ingress_controller: Peer
-    """Who may call the services from outside the namespace."""
+    """The only client from outside the namespace that may call the services."""
     secret_name: str
     """Immutable Secret with every secret variable."""
     rehearsal: Command
     """What a new release must pass before it gets traffic."""
     divert_to: Input[str] | None = None
-    """Under maintenance, the Service that the ingress leads to instead of the services."""
+    """Under maintenance, the Service that the ingress routes to instead of the services."""
     lockdown: Lockdown | None = None
     """Under lockdown, the gate in front of them."""
 
@@ -93,7 +93,7 @@ class Application(pulumi.ComponentResource):
         configs = [self._config_map(service) for service in services]
         main = args.application.main_service
         main_config = configs[services.index(main)]
-        # A rollback goes back to what served before, and every second of it counts.
+        # A rollback skips the rehearsal: its release has served before, and every second counts.
         rehearsal = self._rehearsal(main, main_config) if args.release.action == "deploy" else None
         self._proven = ResourceOptions(depends_on=[rehearsal] if rehearsal else [])
         for service, config in zip(services, configs, strict=True):
@@ -155,7 +155,7 @@ class Application(pulumi.ComponentResource):
             spec={
                 "selector": {"match_labels": selector(service.name, SERVICE)},
                 "max_unavailable": 1,
-                # A pod that is broken anyway does not keep a node from being drained.
+                # A pod that is not ready must not block a node drain.
                 "unhealthy_pod_eviction_policy": "AlwaysAllow",
             },
             opts=self._inside,
@@ -169,11 +169,11 @@ class Application(pulumi.ComponentResource):
                     "selector": selector(service.name, SERVICE),
                     "ports": [{"name": "http", "port": service.port, "target_port": "http", "protocol": "TCP"}],
                 },
-                # After its pods: a rollout that fails leaves the Service as it was.
+                # Updated after its pods: a failed rollout does not change the Service.
                 opts=ResourceOptions.merge(self._inside, ResourceOptions(depends_on=[deployment])),
             )
         if service.autoscaler:
-            # An API group takes time to load, and not every stack scales.
+            # Imported only here: the API group loads slowly, and not every stack scales.
             from pulumi_kubernetes.autoscaling.v2 import HorizontalPodAutoscaler
 
             HorizontalPodAutoscaler(
@@ -207,7 +207,7 @@ class Application(pulumi.ComponentResource):
         spec: DeploymentSpecArgsDict = {
             "revision_history_limit": 2,
             "progress_deadline_seconds": self._args.application.progress_deadline_seconds,
-            # A new pod must be ready before an old pod goes.
+            # A new pod must be ready before an old pod stops.
             "strategy": {
                 "type": "RollingUpdate",
                 "rolling_update": {"max_surge": self._args.application.surge, "max_unavailable": 0},
@@ -262,7 +262,7 @@ class Application(pulumi.ComponentResource):
         if service.port:
             more["ports"] = [{"name": "http", "container_port": service.port, "protocol": "TCP"}]
         if service.pre_stop_seconds:
-            # The endpoint is taken out of every proxy while the pod still answers.
+            # Every proxy removes the endpoint while the pod still answers.
             more["lifecycle"] = {"pre_stop": {"sleep": {"seconds": service.pre_stop_seconds}}}
         return container(
             service.name,

@@ -1,4 +1,4 @@
-"""Backups (runbook-de-production §2): recurring, cleaned up after, and what a restore is started from."""
+"""Backups (runbook-de-production §2): scheduled backups, retention, and the template for restores."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class BackupArgs:
     secrets: Mapping[str, SecretValue]
     """The `secrets:*` of the stack."""
     release: Release | None
-    """What a backup says the data belongs to."""
+    """The release that a manifest names."""
     protect: bool
     """Refuse to delete the volume of a volume destination."""
     paused: bool = False
@@ -64,7 +64,7 @@ class BackupArgs:
 
 
 class Backup(pulumi.ComponentResource):
-    """The store, the recurring backup, and a suspended CronJob that tasks with both are started from."""
+    """The store, the scheduled backup, and a suspended CronJob that is the template for restore Jobs."""
 
     account: ServiceAccount
     """ServiceAccount bound to the cloud role that may use the bucket."""
@@ -86,7 +86,7 @@ class Backup(pulumi.ComponentResource):
         self.register_outputs({})
 
     def _recurring(self) -> None:
-        """`create`, then `cleanup`: nothing is deleted by a run that has made nothing."""
+        """`create`, then `cleanup`, which runs only after a successful backup."""
         backup = self._args.backup
         on_disk = backup.format == "directory"
         tasks.register_cron_job(
@@ -206,14 +206,14 @@ class Backup(pulumi.ComponentResource):
         kind = labels(tasks.VOLUME, BACKUP)
         return PersistentVolumeClaim(
             tasks.VOLUME,
-            # It may be bound only once a pod wants it.
+            # The storage class may bind it only when a pod mounts it.
             metadata=metadata(tasks.VOLUME, self._args.namespace, kind, SKIP_AWAIT),
             spec=spec,
             opts=ResourceOptions.merge(self._inside, ResourceOptions(protect=self._args.protect)),
         )
 
     def _openings(self) -> None:
-        """Everything of this chapter reaches the store; what backs up and restores reaches the database too."""
+        """All pods of this chapter may connect to the store; those that back up and restore, also to the database."""
         args, database = self._args, self._args.database
         if isinstance(args.backup.destination, S3Destination):
             everyone = select_parts(BACKUP, RESTORE_TEST, BACKUP_EXPORTER)

@@ -18,7 +18,7 @@ from settings.backup import EXPORTER_PORT
 _ROTATION = "/etc/runbook/rotation"
 _ALONE = {
     **tasks.KEYS_IN_ENVIRONMENT,
-    # One is enough: while it is away nothing is lost, and an alert says that it is away.
+    # Single replica: an outage loses no data, and an alert reports it.
     "kube-score/ignore": "deployment-replicas",
 }
 
@@ -69,7 +69,7 @@ class BackupExporter(pulumi.ComponentResource):
             account=account,
             containers=[server],
             volumes=[{"name": "rotation", "config_map": {"name": args.rotation_status}}],
-            # It reads its environment only at its start; the file of rotation states before each answer.
+            # The exporter reads its environment only at start, and the file of rotation states before each answer.
             annotations={"runbook/told": args.identity},
         )
         deployment = Deployment(

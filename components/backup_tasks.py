@@ -184,7 +184,7 @@ def register_cron_job(
     annotations: Mapping[str, str],
     opts: ResourceOptions,
 ) -> CronJob:
-    """A CronJob that runs once at a time and says what became of its last runs."""
+    """A CronJob without concurrent runs, which keeps the Jobs of its last runs."""
     return CronJob(
         name,
         metadata=metadata(name, namespace, labels(name, component), annotations),
@@ -209,7 +209,7 @@ def database(secret_name: Input[str]) -> list[EnvFromSourceArgsDict]:
 
 
 _DISRUPTED = {"action": "Ignore", "on_pod_conditions": [{"type": "DisruptionTarget", "status": "True"}]}
-"""A pod that a drained node took away has not failed."""
+"""A pod evicted by a node drain does not count as failed."""
 
 
 def retry_awaited(retries: int) -> dict[str, Any]:

@@ -26,7 +26,7 @@ class CredentialsArgs:
     rotations: Mapping[str, SecretRotation]
     """Every secret, and the state of its rotation."""
     generated: Mapping[str, Generated]
-    """How those are made that the program makes."""
+    """How to generate the values that the program makes."""
     secrets: Mapping[str, SecretValue]
     """The `secrets:*` of the stack."""
     dsns: Mapping[str, SecretValue]
@@ -82,15 +82,15 @@ class Credentials(pulumi.ComponentResource):
             values = {
                 period: value for period, (value,) in register_external_secret(self, rotating, args.secrets).items()
             }
-        told: dict[str, SecretValue] = {}
+        variables: dict[str, SecretValue] = {}
         for variable, period in ((name, rotating.in_use), (f"{name}_PREVIOUS", rotating.accepted)):
             if period is None:
                 continue
-            told[variable] = values[period]
+            variables[variable] = values[period]
             if rotating.kind == "key":
                 key_id = rotating.key_id(period)
-                told[f"{variable}_ID"] = SecretValue(pulumi.Output.secret(key_id), key_id)
-        return told
+                variables[f"{variable}_ID"] = SecretValue(pulumi.Output.secret(key_id), key_id)
+        return variables
 
     def _generate(self, rotating: SecretRotation, period: int) -> SecretValue:
         how = self._args.generated[rotating.name]

@@ -36,10 +36,10 @@ REDIS_RULES = "~* &* +@all -@admin -@dangerous +info"
 
 @dataclass(frozen=True, kw_only=True)
 class DataServicesArgs:
-    """Which data services there are."""
+    """The settings of the data services."""
 
     namespace: Input[str]
-    """Where the bundled ones go."""
+    """Namespace of the bundled ones."""
     postgres: BundledPostgres | External
     """The database."""
     redis: BundledRedis | External
@@ -68,11 +68,11 @@ class _Store:
     environment: Mapping[str, str]
     ready: ProbeArgsDict
     run_path: str | None = None
-    """Where it puts its socket, besides /tmp."""
+    """Folder of its socket, besides /tmp."""
 
 
 class DataServices(pulumi.ComponentResource):
-    """The database and the cache, and the DSNs to reach them by."""
+    """The database and the cache, and their DSNs."""
 
     dsns: Mapping[str, SecretValue]
     """`DATABASE_URL` and `REDIS_URL`."""
@@ -162,7 +162,7 @@ class DataServices(pulumi.ComponentResource):
     def _store(self, store: _Store, secrets: Mapping[str, pulumi.Output[str]]) -> None:
         """One StatefulSet with its secrets, services and opening."""
         name, opts = store.name, ResourceOptions(parent=self, depends_on=self._after)
-        # Not hashed: the server reads it when it starts; to one that runs, rotation's tasks say the same.
+        # Not hashed: the server reads it only at start; rotation's tasks change a running server.
         secret = Secret(
             f"{name}-secret",
             metadata=metadata(f"{name}-password", self._namespace, labels(name, name)),
@@ -194,14 +194,14 @@ class DataServices(pulumi.ComponentResource):
             spec["cluster_ip"] = "None"
         return Service(
             f"{name}-service",
-            # It has no endpoints before its StatefulSet, which wants it first.
+            # Not awaited: it has no endpoints before its StatefulSet, which depends on it.
             metadata=metadata(name, self._namespace, labels(store.name, store.name), SKIP_AWAIT),
             spec=spec,
             opts=opts,
         )
 
     def _opening(self, store: _Store, opts: ResourceOptions) -> NetworkPolicy:
-        """From services and Jobs to the store: both sides of the way are closed otherwise."""
+        """Egress of services and Jobs and ingress of the server; without both, the connection is denied."""
         ports: list[NetworkPolicyPortArgsDict] = [{"port": store.port, "protocol": "TCP"}]
         NetworkPolicy(
             f"allow-to-{store.name}",
@@ -244,10 +244,10 @@ class DataServices(pulumi.ComponentResource):
             args=list(store.arguments),
             env=environment,
             ports=[{"name": store.name, "container_port": store.port, "protocol": "TCP"}],
-            # The first start makes the database; after a crash it replays its log.
+            # The first start creates the database; after a crash the server replays its log.
             startup_probe={**store.ready, "failure_threshold": 150},
             readiness_probe={**store.ready, "period_seconds": 5, "failure_threshold": 3},
-            # Answers as long as the process does, however busy it is.
+            # Passes while the process accepts connections, even under load.
             liveness_probe={"tcp_socket": {"port": store.port}, "period_seconds": 20, "failure_threshold": 6},
         )
         claim: PersistentVolumeClaimSpecArgsDict = {
@@ -284,7 +284,7 @@ class DataServices(pulumi.ComponentResource):
                     termination_grace_period_seconds=120,
                 ),
                 "volume_claim_templates": [{"metadata": {"name": "data"}, "spec": claim}],
-                # Whatever happens to the StatefulSet, the data stays.
+                # The volume is kept when the StatefulSet is deleted.
                 "persistent_volume_claim_retention_policy": {"when_deleted": "Retain", "when_scaled": "Retain"},
             },
             opts=opts,
@@ -292,11 +292,11 @@ class DataServices(pulumi.ComponentResource):
 
 
 def _redis_users(roles: Mapping[str, pulumi.Output[str]]) -> pulumi.Output[str]:
-    """The users that Redis has to make again when it starts: it keeps none. Only hashes of passwords."""
+    """The users that Redis loads at start, because it does not store them. Only hashes of passwords."""
 
     def lines(passwords: Sequence[str]) -> str:
         hashes = [hashlib.sha256(password.encode()).hexdigest() for password in passwords]
-        # Never empty: an empty entry of a Secret is none to every server that stores it.
+        # Never empty: API servers drop empty entries of a Secret.
         return "# made by the program\n" + "".join(
             f"user {name} on #{hashed} {REDIS_RULES}\n" for name, hashed in zip(roles, hashes, strict=True)
         )

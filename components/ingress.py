@@ -1,4 +1,4 @@
-"""Ingress (runbook-de-production §3.3): who may call the services, and where the ingress leads to."""
+"""Ingress (runbook-de-production §3.3): which clients may call the services, and where the ingress routes to."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ from settings import Service as ServiceSettings
 
 @dataclass(frozen=True, kw_only=True)
 class IngressRules:
-    """The ingress and the policies of what is behind it."""
+    """The ingress and the network policies of its backends."""
 
     namespace: Input[str]
     """Where it is."""
     services: Sequence[ServiceSettings]
-    """What is behind it."""
+    """The services behind it."""
     ingress: Ingress
     """Host, class, certificate."""
     ingress_controller: Peer
-    """Who may call the services from outside the namespace."""
+    """The only client from outside the namespace that may call the services."""
     divert_to: Input[str] | None = None
-    """Under maintenance, the Service that the ingress leads to instead of the services."""
+    """Under maintenance, the Service that the ingress routes to instead of the services."""
     lockdown: Lockdown | None = None
     """Under lockdown, the gate in front of them."""
 

@@ -1,7 +1,7 @@
 """Lockdown (HerbisVeritas "Emergency Commands": `security:lockdown`): a gate between the ingress and the services.
 
-The services' pods are not touched. Around the gate there is no way: its own policies let only the ingress controller
-in, and the services' let in the gate instead of the ingress controller (components/ingress.py).
+The services' pods do not change. The gate cannot be bypassed: only the ingress controller may connect to it, and the
+services admit the gate instead of the ingress controller (components/ingress.py).
 """
 
 from __future__ import annotations
@@ -38,27 +38,27 @@ _LEAVING = 5
 
 @dataclass(frozen=True, kw_only=True)
 class LockdownArgs:
-    """Who comes in, to what, and who brings them."""
+    """Admitted clients, the services behind the gate, the ingress controller."""
 
     namespace: Input[str]
     """The gate's namespace."""
     image: Input[str]
     """The project's own image."""
     lockdown: LockdownSettings
-    """Who comes in, and until when."""
+    """Admitted clients, and the end of the lockdown."""
     services: Sequence[ServiceSettings]
-    """What is behind the gate."""
+    """The services behind the gate."""
     ingress_controller: Peer
-    """The only one who may ask the gate: whom it saw is what the gate believes."""
+    """The only client of the gate, which trusts the client addresses that it forwards."""
 
 
 class Lockdown(pulumi.ComponentResource):
-    """The gate, ready to be what the ingress leads to."""
+    """The gate, to which the ingress can route."""
 
     service_name: pulumi.Output[str]
     """Service of the gate; it has pods that answer."""
     ports: Mapping[str, int]
-    """The gate's port for each service: which one a path leads to stays the ingress controller's business."""
+    """The gate's port for each service; the ingress controller alone maps paths to services."""
 
     def __init__(self, name: str, args: LockdownArgs, opts: ResourceOptions | None = None) -> None:
         super().__init__("runbook:lockdown:Lockdown", name, None, opts)
@@ -67,12 +67,13 @@ class Lockdown(pulumi.ComponentResource):
         self._named = metadata(LOCKDOWN, args.namespace, labels(LOCKDOWN, LOCKDOWN))
         self._here: LabelSelectorArgsDict = {"match_labels": selector(LOCKDOWN, LOCKDOWN)}
         ported = [(service.name, service.port) for service in args.services if service.port]
-        ways = [Route(_FIRST_PORT + index, service, port) for index, (service, port) in enumerate(ported)]
-        self.ports = {way.service: way.port for way in ways}
-        openings = self._openings(ways)
-        deployment = self._deployment(ways, openings)
+        routes = [Route(_FIRST_PORT + index, service, port) for index, (service, port) in enumerate(ported)]
+        self.ports = {route.service: route.port for route in routes}
+        openings = self._openings(routes)
+        deployment = self._deployment(routes, openings)
         ports: list[ServicePortArgsDict] = [
-            {"name": f"way-{way.port}", "port": way.port, "target_port": way.port, "protocol": "TCP"} for way in ways
+            {"name": f"way-{route.port}", "port": route.port, "target_port": route.port, "protocol": "TCP"}
+            for route in routes
         ]
         service = Service(
             "lockdown-service",
@@ -80,13 +81,13 @@ class Lockdown(pulumi.ComponentResource):
             spec={"type": "ClusterIP", "selector": selector(LOCKDOWN, LOCKDOWN), "ports": ports},
             opts=self._inside,
         )
-        # Who leads requests there waits for the pods, and by then the Service has their addresses.
+        # The ingress depends on this output: the pods are ready by then, and the Service has their addresses.
         self.service_name = deployment.id.apply(lambda _: service.metadata.apply(lambda meta: meta.name or ""))
         self.register_outputs({})
 
-    def _deployment(self, ways: Sequence[Route], openings: Sequence[pulumi.Resource]) -> Deployment:
+    def _deployment(self, routes: Sequence[Route], openings: Sequence[pulumi.Resource]) -> Deployment:
         args = self._args
-        data = {"haproxy.cfg": render_haproxy_config(args.lockdown, ways)}
+        data = {"haproxy.cfg": render_haproxy_config(args.lockdown, routes)}
         config = f"{LOCKDOWN}-gate-{content_hash(data)}"
         ConfigMap(
             config,
@@ -96,8 +97,8 @@ class Lockdown(pulumi.ComponentResource):
             opts=self._inside,
         )
         account = register_service_account(LOCKDOWN, LOCKDOWN, args.namespace, self._inside)
-        # HAProxy asks for names once, and ends when one is not there: in a stack's first update they come later.
-        names = " ".join(way.service for way in ways)
+        # HAProxy resolves names once, and exits when one is missing: a stack's first update creates the Services later.
+        names = " ".join(route.service for route in routes)
         wait = f"for name in {names}; do until getent hosts $name > /dev/null; do sleep 0.2; done; done"
         alive: HTTPGetActionArgsDict = {"path": "/", "port": PROBE_PORT}
         gate = container(
@@ -106,11 +107,11 @@ class Lockdown(pulumi.ComponentResource):
             amounts=GATE_RESOURCES,
             command=["sh", "-c", f"{wait}; exec /usr/sbin/haproxy -db -f {_FOLDER}/haproxy.cfg"],
             mounts=[{"name": "gate", "mount_path": _FOLDER, "read_only": True}],
-            ports=[{"name": f"way-{way.port}", "container_port": way.port, "protocol": "TCP"} for way in ways],
+            ports=[{"name": f"way-{route.port}", "container_port": route.port, "protocol": "TCP"} for route in routes],
             startup_probe={"http_get": alive, "period_seconds": 1, "failure_threshold": 600},
-            readiness_probe={"tcp_socket": {"port": ways[0].port}, "period_seconds": 2},
+            readiness_probe={"tcp_socket": {"port": routes[0].port}, "period_seconds": 2},
             liveness_probe={"http_get": alive, "failure_threshold": 6},
-            # As a pod's first process it takes no notice of SIGTERM; of this one it does, and ends what it has begun.
+            # As PID 1, HAProxy ignores SIGTERM; SIGUSR1 makes it finish open requests and exit.
             lifecycle={"pre_stop": {"exec_": {"command": ["sh", "-c", f"sleep {_LEAVING}; kill -USR1 1"]}}},
         )
         deployment = Deployment(
@@ -141,12 +142,12 @@ class Lockdown(pulumi.ComponentResource):
         )
         return deployment
 
-    def _openings(self, ways: Sequence[Route]) -> list[pulumi.Resource]:
-        """From the ingress controller, to the services, and nowhere else."""
+    def _openings(self, routes: Sequence[Route]) -> list[pulumi.Resource]:
+        """Ingress from the ingress controller, egress to the services, and no others."""
         services = select_parts(SERVICE)
-        mine: list[NetworkPolicyPortArgsDict] = [{"port": way.port, "protocol": "TCP"} for way in ways]
+        mine: list[NetworkPolicyPortArgsDict] = [{"port": route.port, "protocol": "TCP"} for route in routes]
         theirs: list[NetworkPolicyPortArgsDict] = [
-            {"port": port, "protocol": "TCP"} for port in sorted({way.target for way in ways})
+            {"port": port, "protocol": "TCP"} for port in sorted({route.target for route in routes})
         ]
         openings: dict[str, NetworkPolicySpecArgsDict] = {
             "allow-into-lockdown": {

@@ -1,6 +1,6 @@
-"""What the gate of a lockdown decides, as HAProxy's configuration.
+"""HAProxy's configuration of the lockdown gate.
 
-The clock decides with it: after `until` every request passes, even if no command has ended the lockdown.
+The configuration compares the clock: after `until` every request passes, even if no command has ended the lockdown.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _PAGE = (
     '<meta name="viewport" content="width=device-width"><title>Closed for a while</title></head>'
     "<body><h1>Closed for a while</h1><p>The shop is open again at {until} UTC.</p></body></html>"
 )
-_TOLD = '{{"status":"lockdown","refused":"%[var(txn.refused)]","from":"%[var(txn.from)]","until":"{until}Z"}}'
+_JSON = '{{"status":"lockdown","refused":"%[var(txn.refused)]","from":"%[var(txn.from)]","until":"{until}Z"}}'
 _LINE = (
     '{"time":"%[date,utime(%Y-%m-%dT%H:%M:%SZ)]","refused":"%[var(txn.refused)]",'
     '"from":"%[var(txn.from)]","method":"%HM","path":"%[var(txn.path),json(utf8s)]"}'
@@ -40,7 +40,7 @@ class Route:
         return f"{self.service}:{self.target}"
 
 
-def render_haproxy_config(lockdown: Lockdown, ways: Sequence[Route]) -> str:
+def render_haproxy_config(lockdown: Lockdown, routes: Sequence[Route]) -> str:
     """The configuration file. The reason is not in it: clients are not shown it."""
     until = lockdown.until.astimezone(UTC)
     end = int(until.timestamp())
@@ -49,7 +49,7 @@ def render_haproxy_config(lockdown: Lockdown, ways: Sequence[Route]) -> str:
     known = f"var(txn.from) -m ip {' '.join(lockdown.allow)}" if lockdown.allow else "always_false"
     answers = [
         _answer("text/html; charset=utf-8", _PAGE.format(until=f"{until:%Y-%m-%d %H:%M}"), " html"),
-        _answer("application/json", _TOLD.format(until=f"{until:%Y-%m-%dT%H:%M:%S}"), ""),
+        _answer("application/json", _JSON.format(until=f"{until:%Y-%m-%dT%H:%M:%S}"), ""),
     ]
     lines = [
         "global",
@@ -62,7 +62,7 @@ def render_haproxy_config(lockdown: Lockdown, ways: Sequence[Route]) -> str:
         "    mode http",
         "    log global",
         "    option dontlognull",
-        # Each request goes to a pod that is there: during a rollout an idle connection may lead to one that is not.
+        # A new connection for each request: during a rollout an idle one may lead to a pod that is gone.
         "    option http-server-close",
         "    option redispatch",
         "    retries 3",
@@ -72,12 +72,12 @@ def render_haproxy_config(lockdown: Lockdown, ways: Sequence[Route]) -> str:
         "    timeout http-request 10s",
         "",
         "frontend gate",
-        *(f"    bind :{way.port}" for way in ways),
+        *(f"    bind :{route.port}" for route in routes),
         f"    log-format '{_LINE}'",
         f"    acl over date ge {end}",
         f"    acl known {known}",
         *(f"    acl closed {_AS_READ} -m beg -i {path}" for path in lockdown.closed_paths),
-        # Nobody who means well writes a path that goes back and forth.
+        # Regular clients send no `.` or `..` segments.
         f"    acl closed {_AS_READ} -m reg (^|/)[.][.]?(/|$)",
         "    acl reads method GET HEAD OPTIONS",
         "    acl leaves-http req.hdr(upgrade) -m found",
@@ -96,10 +96,10 @@ def render_haproxy_config(lockdown: Lockdown, ways: Sequence[Route]) -> str:
         "",
         *(
             line
-            for way in ways
-            for line in (f"backend {way.port}", f"    server {way.service} {way.address} init-addr libc", "")
+            for route in routes
+            for line in (f"backend {route.port}", f"    server {route.service} {route.address} init-addr libc", "")
         ),
-        # Kubelet's: neither lockdown nor services make this pod ill.
+        # For the kubelet's probes: they do not depend on the lockdown or the services.
         "frontend probe",
         f"    bind :{PROBE_PORT}",
         "    no log",

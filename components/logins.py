@@ -59,12 +59,12 @@ def register_bundled_logins(
 
     admins = [_administrator(parent, server, period) if period else passwords[0] for period in rotating.administrators]
     names = ("ADMIN_URL", "ADMIN_URL_PREVIOUS")
-    told = {name: url(administrator, secret) for name, secret in zip(names, admins, strict=False)}
+    values = {name: url(administrator, secret) for name, secret in zip(names, admins, strict=False)}
     if rotating.kind == "database":
-        told["OWNER"] = Output.from_input(administrator)
+        values["OWNER"] = Output.from_input(administrator)
     return BundledLogins(
         dsn=Secret(login(rotating.in_use), content_hash(server, administrator, at, rotating.in_use)),
-        environment=_environment(rotating, told | _alternate(rotating, login)),
+        environment=_environment(rotating, values | _alternate(rotating, login)),
         administrator=admins[0],
         roles={f"{role}{slot(period)}": passwords[period] for period in sorted(rotating.periods) if period},
     )
@@ -81,10 +81,10 @@ def register_external_logins(
     if rotating.name == DATABASE_URL:
         return Logins(dsn=dsn)
     # Tasks do not rotate it, but end all sessions and check that revoked values are refused.
-    told = {"ADMIN_URL": dsn.value, "ADMIN_FIXED": Output.from_input("true")}
+    values = {"ADMIN_URL": dsn.value, "ADMIN_FIXED": Output.from_input("true")}
     if rotating.other is not None:
-        told["OLD_URL"] = dsns[rotating.other].value
-    return Logins(dsn=dsn, environment=_environment(rotating, told))
+        values["OLD_URL"] = dsns[rotating.other].value
+    return Logins(dsn=dsn, environment=_environment(rotating, values))
 
 
 def _register_roles_of_administrator(
@@ -98,14 +98,14 @@ def _register_roles_of_administrator(
         return Output.all(first.value, passwords[period]).apply(lambda both: _as_role(both[0], slot(period), both[1]))
 
     passwords = {period: generate_password(parent, "postgres-password", period) for period in rotating.known if period}
-    told = {
+    values = {
         "ADMIN_URL": secrets[DATABASE_ADMIN_URL].value,
         "ADMIN_FIXED": Output.from_input("true"),
         "OWNER": first.value.apply(owner),
     }
     return Logins(
         dsn=Secret(login(rotating.in_use), content_hash(first.identity, rotating.in_use)),
-        environment=_environment(rotating, told | _alternate(rotating, login)),
+        environment=_environment(rotating, values | _alternate(rotating, login)),
     )
 
 
@@ -126,8 +126,10 @@ def _alternate(rotating: SecretRotation, login: Callable[[int], Output[str]]) ->
     return {"NEW_URL": login(rotating.state.period), "OLD_URL": login(rotating.state.previous)}
 
 
-def _environment(rotating: SecretRotation, told: Mapping[str, Output[str]]) -> Mapping[str, Output[str]]:
-    return {f"ROTATE_{rotating.name.removesuffix('_URL')}_{name}": Output.secret(value) for name, value in told.items()}
+def _environment(rotating: SecretRotation, values: Mapping[str, Output[str]]) -> Mapping[str, Output[str]]:
+    return {
+        f"ROTATE_{rotating.name.removesuffix('_URL')}_{name}": Output.secret(value) for name, value in values.items()
+    }
 
 
 def owner(dsn: str) -> str:

@@ -34,11 +34,11 @@ class MaintenanceArgs:
     maintenance: MaintenanceSettings
     """How long clients should wait (`Retry-After`)."""
     ingress_controller: Peer
-    """The only one who may ask for the page."""
+    """The only client of the page."""
 
 
 class Maintenance(pulumi.ComponentResource):
-    """The page, ready to be what the ingress leads to. The services' pods are not touched."""
+    """The page, to which the ingress can route. The services' pods do not change."""
 
     service_name: pulumi.Output[str]
     """Service of the page; it has pods that answer."""
@@ -106,6 +106,6 @@ class Maintenance(pulumi.ComponentResource):
             },
             opts=inside,
         )
-        # Who leads requests there waits for the pods, and by then the Service has their addresses.
+        # The ingress depends on this output: the pods are ready by then, and the Service has their addresses.
         self.service_name = deployment.id.apply(lambda _: service.metadata.apply(lambda meta: meta.name or ""))
         self.register_outputs({})

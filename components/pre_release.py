@@ -43,7 +43,7 @@ class PreReleaseArgs:
 
 
 class PreRelease(pulumi.ComponentResource):
-    """A Job named by the release, as its migration's is. Where no migration is due, it finds that and ends."""
+    """A Job named by the release, like its migration Job. It exits at once if no migration is due."""
 
     def __init__(self, name: str, args: PreReleaseArgs, opts: ResourceOptions | None = None) -> None:
         super().__init__("runbook:backup:PreRelease", name, None, opts)
@@ -85,7 +85,7 @@ class PreRelease(pulumi.ComponentResource):
                 {"pulumi.com/replaceUnready": "true", **tasks.KEYS_IN_ENVIRONMENT},
             ),
             spec={
-                # A closed gate stays closed; where a backup failed, nothing has changed and the release is tried again.
+                # A gate that refused is not retried. A failed backup is: nothing has changed yet.
                 **cast(JobSpecArgsDict, tasks.retry_awaited(retries=0)),
                 "active_deadline_seconds": timeout,
                 "template": template,

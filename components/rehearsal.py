@@ -16,7 +16,7 @@ from settings import Command, Resources
 
 @dataclass(frozen=True, kw_only=True)
 class RehearsalArgs:
-    """The service to start aside, and the command that has to find it well."""
+    """The service to start without traffic, and the smoke command that must pass."""
 
     namespace: Input[str]
     """Where it runs."""

@@ -18,7 +18,7 @@ from settings import Backup as BackupSettings
 from settings import BundledPostgres, BundledRedis, Command, MigrateCommand, Release, Resources
 
 _NAME = "restore_test"
-"""Role and database of the throw-away server: not the live ones' names, which the dump may bring."""
+"""Role and database of the temporary server; they differ from the live names, which the dump may contain."""
 _DATABASE_URL, _REDIS_URL = "DATABASE_URL", "redis://127.0.0.1:6379/0"
 _PASSWORD_FILE = "/run/secrets/postgres/password"  # noqa: S105 (a path)
 _START = {"period_seconds": 1, "timeout_seconds": 5, "failure_threshold": 120}
@@ -31,7 +31,7 @@ _ANNOTATIONS = {
 
 @dataclass(frozen=True, kw_only=True)
 class RestoreTestArgs:
-    """What is tested, and which release has to serve on it."""
+    """The backup store to test, and the release that must serve on the restored data."""
 
     namespace: Input[str]
     """Where it runs."""
@@ -44,7 +44,7 @@ class RestoreTestArgs:
     redis: BundledRedis
     """A cache for the release."""
     release: Release
-    """Whose image migrates and serves."""
+    """The release whose image migrates and serves."""
     service: ContainerArgsDict
     """The main service's container, exactly as it is rolled out."""
     port: int | None
@@ -52,7 +52,7 @@ class RestoreTestArgs:
     migrate: MigrateCommand
     """The release's migrations."""
     smoke: Command
-    """What has to find the service well."""
+    """The smoke command, which must pass."""
     amounts: Resources
     """CPU, memory and scratch disk of migrations and smoke."""
     paused: bool = False
@@ -60,7 +60,7 @@ class RestoreTestArgs:
 
 
 class RestoreTest(pulumi.ComponentResource):
-    """A pod with a PostgreSQL and a Redis of its own, which end with it; the live ones are out of its reach.
+    """A pod with a PostgreSQL and a Redis of its own, which end with it; network policies block the live ones.
 
     Restored and compared by a task, migrated by the release, asked by its smoke command; only when all of
     that went well does the last container write that the backup is proven.
@@ -82,7 +82,7 @@ class RestoreTest(pulumi.ComponentResource):
             suspend=backup.suspend or args.paused,
             annotations=_ANNOTATIONS,
             job={
-                # A test that failed says something; the next one comes by schedule.
+                # No retry: a failed test is a result, and the schedule starts the next one.
                 "backoff_limit": 0,
                 "active_deadline_seconds": test.timeout_seconds,
                 "template": tasks.task_pod(
@@ -173,7 +173,7 @@ class RestoreTest(pulumi.ComponentResource):
     def _migrate(self) -> list[ContainerArgsDict]:
         args = self._args
         if args.migrate.runner != "job":
-            return []  # the release's image has nothing to migrate with
+            return []  # the release has no migrations
         return self._steps("migrate", args.migrate, env=[self._database()])
 
     def _serve_and_smoke(self) -> list[ContainerArgsDict]:
@@ -189,7 +189,7 @@ class RestoreTest(pulumi.ComponentResource):
         return [cast(ContainerArgsDict, service), *smoke]
 
     def _service_env(self) -> list[EnvVarArgsDict]:
-        """What is another for the release than where it serves: these come before its own."""
+        """Variables that differ from production; they take precedence over the release's own."""
         given: Mapping[str, str] = self._args.backup.restore_test.env
         own: list[EnvVarArgsDict] = [{"name": key, "value": value} for key, value in given.items()]
         return [*own, {"name": "REDIS_URL", "value": _REDIS_URL}, self._database()]

@@ -29,7 +29,7 @@ _SECRET, _STATUS = "rotation", "rotation-status"
 _SERVERS = ("database", "redis")
 _NEVER = "0 0 1 1 *"
 _SECONDS = 180
-"""A task takes seconds, and waits for no one longer than this."""
+"""Deadline of a task, which normally takes seconds."""
 _SLACK = 120
 """Seconds beyond the Job's own deadline for images to be pulled and pods to be placed."""
 
@@ -55,7 +55,7 @@ class RotationArgs:
 
 
 class Rotation(pulumi.ComponentResource):
-    """The next logins, ready to be used; and a suspended CronJob that operators' questions are started from."""
+    """Prepares the next logins; and a suspended CronJob, the template for operators' queries."""
 
     status: pulumi.Output[str]
     """ConfigMap with the state of each rotation, for the metrics."""
@@ -76,7 +76,7 @@ class Rotation(pulumi.ComponentResource):
         status = ConfigMap(
             _STATUS,
             metadata=metadata(_STATUS, args.namespace, labels(_STATUS, ROTATION)),
-            data={STATUS_FILE: json.dumps([_told(each) for _, each in sorted(args.rotations.items())], indent=1)},
+            data={STATUS_FILE: json.dumps([_describe(each) for _, each in sorted(args.rotations.items())], indent=1)},
             opts=inside,
         )
         self.status = status.metadata.apply(lambda meta: meta.name or "")
@@ -91,7 +91,7 @@ class Rotation(pulumi.ComponentResource):
 
 @dataclass(frozen=True, kw_only=True)
 class RetirementArgs:
-    """What came to its end."""
+    """Rotations whose overlap is over."""
 
     namespace: Input[str]
     """Where the tasks run."""
@@ -104,7 +104,7 @@ class RetirementArgs:
 
 
 class Retirement(pulumi.ComponentResource):
-    """Ends the logins that nothing uses any more, and fails the update if something does or if a server disagrees."""
+    """Disables logins after their overlap; fails the update if one is still in use or still accepted."""
 
     def __init__(self, name: str, args: RetirementArgs, opts: ResourceOptions | None = None) -> None:
         super().__init__("runbook:rotation:Retirement", name, None, opts)
@@ -117,8 +117,8 @@ class Retirement(pulumi.ComponentResource):
         self.register_outputs({})
 
 
-def _told(rotating: SecretRotation) -> Mapping[str, Any]:
-    """What the metrics are made of."""
+def _describe(rotating: SecretRotation) -> Mapping[str, Any]:
+    """A secret as the exporter reads it for its metrics."""
     state = rotating.state
 
     def moment(at: Any) -> str | None:
@@ -147,7 +147,7 @@ def _run(
     account: ServiceAccount,
     opts: ResourceOptions,
 ) -> Job:
-    """A Job for each period: what has been done is not done again, and what failed is."""
+    """A Job for each period: a completed one does not run again, a failed one does."""
     kind, state = rotating.kind, rotating.state
     name = f"rotate-{kind}-{verb}"
     full_name = f"{name}-{content_hash(kind, state.period, state.generation, image, words)}"
@@ -218,7 +218,7 @@ def _pod(name: str, account: ServiceAccount, task: ContainerArgsDict) -> PodTemp
 
 
 def _openings(parent: Rotation, args: RotationArgs, opts: ResourceOptions) -> list[pulumi.Resource]:
-    """To the data services, and nowhere else."""
+    """Egress to the data services only."""
     made: list[pulumi.Resource] = []
     for server, port, store in ((POSTGRES, 5432, args.postgres), (REDIS, 6379, args.redis)):
         if not isinstance(store, External):

@@ -68,7 +68,7 @@ def _register_period(
 def _command(parent: pulumi.Resource, name: str, **how: object) -> LocalCommand:
     return LocalCommand(
         name,
-        # Whatever it prints may be the secret.
+        # Its output may contain the secret.
         logging=Logging.NONE,
         add_previous_output_in_env=True,
         opts=ResourceOptions(parent=parent, additional_secret_outputs=["stdout", "stderr"]),
@@ -80,5 +80,5 @@ def _member(text: str, key: str) -> str:
     try:
         return str(json.loads(text)[key])
     except (ValueError, KeyError, TypeError):
-        # What was printed is not shown: it may be the secret.
+        # The output is not shown: it may contain the secret.
         raise ValueError(f'the issue command has to print {{"{_PAIR[0]}": "…", "{_PAIR[1]}": "…"}}') from None

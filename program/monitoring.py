@@ -55,7 +55,7 @@ def register_monitoring(inputs: Inputs, foundation: Foundation, data: Data, rele
 
 
 def _register_controller(inputs: Inputs, foundation: Foundation) -> ControllerAddress | None:
-    """Where alerts that ask for a rollback are sent. None where no trigger is automatic."""
+    """The controller's webhook for rollback alerts. None where no trigger is automatic."""
     monitoring = inputs.settings.monitoring
     if not (monitoring and monitoring.rollback.controlled):
         return None

@@ -26,7 +26,7 @@ from program.inputs import Inputs
 class Release:
     application: Application
     checks: list[pulumi.Resource]
-    """All that has to pass before the release counts as done."""
+    """The checks that must pass before the release counts as done."""
 
 
 def register_release(inputs: Inputs, foundation: Foundation, data: Data, backup: Backup | None) -> Release | None:

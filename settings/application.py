@@ -50,10 +50,10 @@ class Amounts(Settings):
 
 
 class Resources(Settings):
-    """What a container is promised and what it may not exceed."""
+    """Requests and limits of a container."""
 
     requests: Amounts
-    """Promised; what the scheduler and the namespace's quota count."""
+    """Requests; what the scheduler and the namespace's quota count."""
     limits: Amounts
     """Never exceeded: CPU is throttled, memory and disk end the container."""
 
@@ -79,18 +79,18 @@ def resources(cpu: str, memory: str, disk: str, *, limits: tuple[str, str, str])
 
 
 class Probe(Settings):
-    """One question kubelet asks a container: an HTTP path, or a command for services without a port."""
+    """A probe of the kubelet: an HTTP path, or a command for services without a port."""
 
     path: Annotated[str | None, Field(pattern=r"^/", examples=["/api/ready"])] = None
-    """HTTP path on the service's port; any status from 200 to 399 is a yes."""
+    """HTTP path on the service's port; any status from 200 to 399 is a success."""
     command: Annotated[CommandLine | None, Field(examples=["node scripts/alive.js"])] = None
-    """Command line; exit code 0 is a yes."""
+    """Command line; exit code 0 is a success."""
     period_seconds: Seconds = 5
-    """Seconds from one question to the next."""
+    """Seconds between two probes."""
     timeout_seconds: Seconds = 3
-    """Seconds until no answer counts as a no."""
+    """Seconds after which a missing answer is a failure."""
     failure_threshold: Annotated[int, Field(ge=1, le=600)] = 3
-    """How many times no, one after another, before it counts."""
+    """Consecutive failures until the probe counts as failed."""
 
     @model_validator(mode="after")
     def _one_question(self) -> Self:
@@ -100,20 +100,20 @@ class Probe(Settings):
 
 
 class Probes(Settings):
-    """The three probes of a service. Liveness must not ask what readiness asks: a slow database is no
+    """The three probes of a service. Liveness must not check what readiness checks: a slow database is no
     reason to restart every pod."""
 
     startup: Annotated[Probe, Field(examples=[{"path": "/api/live"}])]
-    """Until it says yes, the other two are not asked."""
+    """Until it succeeds, the other two do not run."""
     readiness: Annotated[Probe, Field(examples=[{"path": "/api/ready"}])]
-    """While it says no, the pod gets no traffic."""
+    """While it fails, the pod gets no traffic."""
     liveness: Annotated[Probe, Field(examples=[{"path": "/api/live"}])]
-    """When it says no, the container is restarted: the process only, no dependency."""
+    """When it fails, the container is restarted; it must check the process only, no dependency."""
 
     @model_validator(mode="after")
     def _distinct(self) -> Self:
         if (self.liveness.path, self.liveness.command) == (self.readiness.path, self.readiness.command):
-            why = "asks what readiness asks: an unreachable database would restart every pod"
+            why = "requests the same path as readiness: an unreachable database would restart every pod"
             write = "/api/live" if self.liveness.path else "node scripts/alive.js"
             refuse([Finding(("liveness", "path" if self.liveness.path else "command"), why, write)])
         return self
@@ -123,9 +123,9 @@ class Autoscaler(Settings):
     """Scales a service on CPU; the program then does not set `replicas`."""
 
     min_replicas: Annotated[int, Field(ge=1, examples=[2])]
-    """Never fewer pods."""
+    """Minimum number of pods."""
     max_replicas: Annotated[int, Field(ge=1, examples=[6])]
-    """Never more pods."""
+    """Maximum number of pods."""
     cpu_percent: Annotated[int, Field(ge=10, le=100)] = 70
     """Average use of the requested CPU to aim at, in percent."""
 
@@ -154,7 +154,7 @@ class Service(Settings):
     paths: tuple[Annotated[str, Field(pattern=r"^/")], ...] = ()
     """URL path prefixes the ingress sends to this service."""
     replicas: Annotated[int | None, Field(ge=0, examples=[2])] = None
-    """Number of pods. Absent exactly when an autoscaler decides."""
+    """Number of pods. Required without an autoscaler, and forbidden with one."""
     autoscaler: Autoscaler | None = None
     """Scale on CPU between two bounds."""
     resources: Resources = resources("100m", "256Mi", "64Mi", limits=("1", "512Mi", "512Mi"))
@@ -164,9 +164,9 @@ class Service(Settings):
     env: dict[EnvName, EnvValue] = {}
     """Plain variables. Secrets do not belong here: see `secrets`."""
     pre_stop_seconds: Annotated[int, Field(ge=0, le=300)] = 5
-    """Seconds a leaving pod keeps serving, until every proxy has taken it out of its list."""
+    """Seconds that a terminating pod keeps serving, until every proxy has removed its endpoint."""
     termination_grace_seconds: Seconds = 30
-    """Seconds from leaving to being killed; includes the pre-stop wait."""
+    """Seconds from termination to the kill; includes the pre-stop wait."""
 
     def _findings(self) -> list[Finding]:
         found: list[Finding] = []
@@ -284,12 +284,12 @@ class Application(Settings):
         candidates = self._main_candidates()
         if len(candidates) > 1:
             names = ", ".join(service.name for service in candidates)
-            why = f"is missing: {names} could be it; it is the service that the checks of a release call"
+            why = f"is missing: name the service that a release's checks call, one of {names}"
             return [Finding(("main",), why, candidates[0].name)]
         return []
 
     def _main_candidates(self) -> list[Service]:
-        """Services that the checks of a release may mean; one, unless the file leaves it open."""
+        """Candidates for the service that a release's checks call; more than one only if the file does not name it."""
         if self.main is not None:
             return [service for service in self.services if service.name == self.main]
         entered = [service for service in self.services if service.port and service.paths]

@@ -1,4 +1,4 @@
-"""Backups (runbook-de-production §2): how often, where to, how long kept, and how often one is proven."""
+"""Backups (runbook-de-production §2): schedule, destination, retention, restore tests."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def _cron(value: str) -> str:
 
 def _zone(value: str) -> str:
     known = zoneinfo.available_timezones()
-    # A machine without the database of time zones cannot judge; the cluster will.
+    # Without a time zone database on this machine, only the cluster can check it.
     if known and value not in known:
         raise Refused([Finding((), "no such time zone", "Europe/Paris")])
     return value
@@ -67,7 +67,7 @@ class S3Destination(Settings):
     path_style: bool = False
     """The bucket is in the URL's path instead of its host name: most servers except Amazon's need that."""
     create_bucket: bool = False
-    """Make the bucket when it is missing: private, versioned, encrypted. Else a missing bucket is an error."""
+    """Create a missing bucket: private, versioned, encrypted. If false, a missing bucket is an error."""
     object_lock_days: Annotated[int | None, Field(ge=1, le=3650)] = None
     """Object Lock: no credentials can delete a backup for so many days."""
     egress: Annotated[tuple[Egress, ...], Field(min_length=1)]
@@ -76,17 +76,17 @@ class S3Destination(Settings):
     """`secret`: `secrets:BACKUP_S3_ACCESS_KEY_ID` and `secrets:BACKUP_S3_SECRET_ACCESS_KEY`. `podIdentity`: the
     cloud knows the pods by their service accounts."""
     service_account_annotations: dict[str, str] = {}
-    """`podIdentity` only: how the cloud knows them (`eks.amazonaws.com/role-arn: …`)."""
+    """`podIdentity` only: annotations that bind the account to a cloud role (`eks.amazonaws.com/role-arn: …`)."""
 
     def _findings(self) -> list[Finding]:
         if self.service_account_annotations and self.credentials != "podIdentity":
-            why = "serviceAccountAnnotations only mean something with podIdentity"
+            why = "serviceAccountAnnotations require podIdentity"
             return [Finding(("credentials",), why, "podIdentity")]
         return []
 
 
 class VolumeDestination(Settings):
-    """A volume of the cluster. It shares the cluster's fate: for where there is no S3."""
+    """A volume of the cluster, which is lost with the cluster. Only where there is no S3."""
 
     mode: Literal["volume"]
     """`volume`: a persistent volume claim."""
@@ -99,7 +99,7 @@ class VolumeDestination(Settings):
 
 
 class Retention(Settings):
-    """What is kept; a backup goes when none of these speaks for it. The newest proven one never goes."""
+    """Which backups are kept; one that no rule keeps is deleted. The newest proven one is never deleted."""
 
     days: Annotated[int, Field(ge=1, le=3650)] = 30
     """Everything younger is kept (the runbook's BACKUP_RETENTION_DAYS)."""
@@ -112,7 +112,7 @@ class Retention(Settings):
     yearly: Annotated[int, Field(ge=0)] = 0
     """The newest backup of so many years."""
     least: Annotated[int, Field(ge=1)] = 7
-    """Never fewer than this many, however old they are."""
+    """At least this many are kept, regardless of age."""
 
 
 class Encryption(Settings):
@@ -124,7 +124,7 @@ class Encryption(Settings):
 
 
 class RestoreTest(Settings):
-    """The proof: a backup is restored into a throw-away server, migrated and checked like a release."""
+    """The restore test: a backup is restored into a temporary server, migrated and checked like a release."""
 
     schedule: Cron = "0 4 * * *"
     """When (cron)."""
@@ -154,7 +154,7 @@ _DEFAULT_LEVEL = "SELECT count(*) FROM _prisma_migrations WHERE finished_at IS N
 
 
 class Backup(Settings):
-    """Recurring backups, their cleanup, and the tests that prove them."""
+    """Scheduled backups, retention and restore tests."""
 
     schedule: Cron = "0 2 * * *"
     """When (cron)."""
@@ -180,7 +180,7 @@ class Backup(Settings):
     """SQL for the database's schema level, as one integer; a missing table counts as 0. The default is Prisma's
     number of finished migrations."""
     scratch: Bytes = "10Gi"
-    """Throw-away volume of a restore, and of a dump in the directory format: the dump and the database beside it."""
+    """Temporary volume of a restore, and of a dump in the directory format: the dump and the database beside it."""
     restore_test: RestoreTest = RestoreTest()
     """The test that proves a backup."""
     resources: Resources = resources("100m", "256Mi", "64Mi", limits=("2", "512Mi", "256Mi"))

@@ -1,4 +1,4 @@
-"""What every settings model shares: strictness, names, value types, and how a rule refuses a value.
+"""Base of the settings models: strictness, names, value types, and findings of rules.
 
 Nothing in this package except `settings.config` imports pulumi, so that the operator's command
 and the tests use the models without an engine.
@@ -64,7 +64,7 @@ class Settings(BaseModel):
         return self
 
     def _findings(self) -> list[Finding]:
-        """What is wrong between fields; a model with such rules says so here."""
+        """Findings of rules between fields; models override it."""
         return []
 
     @classmethod

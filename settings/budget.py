@@ -15,12 +15,12 @@ from settings.base import Finding
 from settings.monitoring import Monitoring
 
 _DELIVERY = 1
-"""Seconds from Prometheus over Alertmanager to the controller: both hand on at once, within one cluster."""
+"""Seconds from Prometheus through Alertmanager to the controller, all in one cluster."""
 
 
 @dataclass(frozen=True)
 class Part:
-    """One stretch of the way back."""
+    """One phase of an automatic rollback."""
 
     name: str
     seconds: float
@@ -29,13 +29,13 @@ class Part:
 
 @dataclass(frozen=True)
 class Budget:
-    """The way back, part by part."""
+    """The phases of an automatic rollback."""
 
     parts: tuple[Part, ...]
     limit: float
-    """What it may take (`monitoring.rollback.limitSeconds`)."""
+    """The limit (`monitoring.rollback.limitSeconds`)."""
     windows: Mapping[str, float]
-    """What comes before: how long each trigger has to see it, by the alert's name."""
+    """Detection time before it, by alert: how long each condition must last."""
 
     @property
     def total(self) -> float:
@@ -63,7 +63,7 @@ def rollback_budget(monitoring: Monitoring, application: Application, startup_se
     waves = ceil(slowest.most_replicas / application.surge)
     probes = slowest.probes
     parts = (
-        Part("scrape", monitoring.scrape_seconds, "the reading that tells it is taken"),
+        Part("scrape", monitoring.scrape_seconds, "the sample that shows it is scraped"),
         Part("evaluation", every + rounding, "the rule is asked, and asked again when its time is up"),
         Part("delivery", _DELIVERY, "Prometheus, Alertmanager (group_wait 0 s), the controller"),
         Part("engine", monitoring.rollback.engine_seconds, "state, history and gates are read, the update begins"),
@@ -81,7 +81,7 @@ def rollback_budget(monitoring: Monitoring, application: Application, startup_se
 
 
 def _rollout(service: Service, surge: int, start: float) -> float:
-    """Pods come in waves; a probe is asked up to one period after it could have said yes."""
+    """Pods come in waves; a probe may run up to one period after the pod is ready."""
     asked = service.probes.startup.period_seconds + service.probes.readiness.period_seconds
     return ceil(service.most_replicas / surge) * (start + asked)
 

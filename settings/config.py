@@ -34,7 +34,7 @@ def _secret(name: str) -> Secret:
 
 
 def _identity(name: str, plaintext: str) -> str:
-    """A slow, salted hash: it stands in object names, where nobody may guess a weak secret from it."""
+    """A slow, salted hash: it is part of object names, and must not allow guessing a weak secret."""
     salt = f"{pulumi.get_project()}/{pulumi.get_stack()}/{name}".encode()
     return hashlib.scrypt(plaintext.encode(), salt=salt, n=2**12, r=8, p=1, dklen=16).hex()
 

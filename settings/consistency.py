@@ -83,14 +83,14 @@ def _at(file: StackFile, key: str, path: Path, why: str, found: Any, write: Any 
 
 @_rule
 def _enough_replicas(environment: str, application: Application, file: StackFile) -> Iterator[Problem]:
-    """In production one pod may always go while another serves."""
+    """In production a service needs a second pod, which serves while one is replaced."""
     for index, service in enumerate(application.services):
         if service.least_replicas >= (2 if environment == "production" else 1):
             continue
         why = (
-            "production needs at least 2, so that one pod can go while another serves"
+            "production needs at least 2, so that one pod serves while another is replaced"
             if environment == "production"
-            else "a service with 0 pods serves nobody; remove the service instead"
+            else "a service with 0 pods answers no request; remove the service instead"
         )
         here: Path = ("services", index)
         where: Path = (*here, "autoscaler", "minReplicas") if service.autoscaler else (*here, "replicas")
@@ -139,7 +139,7 @@ def _secrets(
     release: Release | None,
     file: StackFile,
 ) -> Iterator[Problem]:
-    """Every secret that is asked for is there, encrypted; and every one that is there is asked for."""
+    """Every secret that is needed is set, encrypted; and every one that is set is needed."""
     rotating = find_rotations(application, data, credentials, backup, rotation, rotated)
     wanted = needed(rotating, data, backup, monitoring)
     present = {key.partition(":")[2] for key in (*file.values, *file.sealed) if key.startswith("secrets:")}
@@ -168,7 +168,7 @@ def _one_meaning_per_name(
     rotated: Mapping[str, RotationState],
     file: StackFile,
 ) -> Iterator[Problem]:
-    """No variable, and no secret, is two things at once."""
+    """No variable and no secret name is used twice."""
     rotating = find_rotations(application, data, credentials, backup, rotation, rotated)
     given = {name for each in rotating.values() for name in each.secret_names}
     plain = {name for service in application.services for name in service.env}
@@ -221,10 +221,10 @@ def _production_has_backups(
 
 @_rule
 def _servers_for_restore_tests(data: Data, backup: Backup | None, file: StackFile) -> Iterator[Problem]:
-    """What is bundled shows which image its throw-away double needs."""
+    """A restore test starts bundled servers from the stack's own image; for an external one the image must be set."""
     for key, store in (("postgres", data.postgres), ("redis", data.redis)):
         if backup and isinstance(store, External) and not getattr(backup.restore_test, f"{key}_image"):
-            why = f"is missing: {key} is external, so the restore test has to be told which image to start for itself"
+            why = f"is missing: {key} is external, so the restore test needs an image to start its own {key} from"
             write = f"registry.example.com/{key}@{EXAMPLE_DIGEST}"
             yield _at(file, "backup", ("restoreTest", f"{key}Image"), why, None, write)
 
@@ -238,27 +238,27 @@ def _rollback_in_time(application: Application, monitoring: Monitoring | None, f
 
 
 @_rule
-def _probes_are_no_customers(
+def _probes_are_uncounted(
     application: Application, monitoring: Monitoring | None, file: StackFile
 ) -> Iterator[Problem]:
-    """Kubelet asks all day long: were its questions counted, few errors among few customers would be none."""
+    """The kubelet's probes always succeed on a healthy pod: if they counted, they would dilute customers' errors."""
     if monitoring is None:
         return
     probes = [probe for service in application.services for probe in dict(service.probes).values()]
     asked = dict.fromkeys(probe.path for probe in probes if probe.path)
     if forgotten := [path for path in asked if path not in monitoring.machine_routes]:
-        why = f"probes ask {', '.join(forgotten)}: counted as customers, their good answers would hide errors"
+        why = f"probes request {', '.join(forgotten)}: counted as customers' requests, they would lower the error rate"
         routes = monitoring.uncounted_routes
         yield _at(file, "monitoring", ("uncountedRoutes",), why, [*routes], [*routes, *forgotten])
 
 
 @_rule
-def _what_watches(monitoring: Monitoring | None, network: Network, file: StackFile) -> Iterator[Problem]:
-    """What an alert is about has to be measured by somebody; a promise that nothing keeps is no promise."""
+def _monitoring_is_complete(monitoring: Monitoring | None, network: Network, file: StackFile) -> Iterator[Problem]:
+    """Each enabled alert needs a metrics source and a receiver."""
     if monitoring is None:
         return
     if monitoring.image is None:
-        why = "is missing: the image of what watches (images/monitoring), by digest"
+        why = "is missing: the image of Prometheus, Alertmanager and the exporters (images/monitoring), by digest"
         yield _at(file, "monitoring", ("image",), why, None, f"registry.example.com/monitoring@{EXAMPLE_DIGEST}")
     if monitoring.mode == "operator":
         operator = monitoring.operator
@@ -269,7 +269,7 @@ def _what_watches(monitoring: Monitoring | None, network: Network, file: StackFi
             yield _at(file, "monitoring", ("operator", "alertmanager"), why, None, write)
         return
     if not (network.egress or monitoring.slack.egress):
-        why = "is missing: nobody could be told, because no network policy leads to the webhooks"
+        why = "is missing: no network policy allows egress to the Slack webhooks, so notifications would fail"
         yield _at(file, "monitoring", ("slack", "egress"), why, None, [{"cidr": "0.0.0.0/0", "ports": [443]}])
     wanted, there = monitoring.infrastructure, monitoring.prometheus
     for name, asked, source in (
@@ -278,14 +278,14 @@ def _what_watches(monitoring: Monitoring | None, network: Network, file: StackFi
         ("kubeState", wanted.kube_state, there.kube_state),
     ):
         if asked and source is None:
-            why = f"is to be watched, and this stack's Prometheus is not told how: set prometheus.{name}, or do without"
+            why = f"is enabled, but this stack's Prometheus has no source for it: set prometheus.{name}, or disable it"
             yield _at(file, "monitoring", ("infrastructure", name), why, True, False)
 
 
 @_rule
-def _way_in(application: Application, ingress: Ingress, file: StackFile) -> Iterator[Problem]:
+def _ingress_paths(application: Application, ingress: Ingress, file: StackFile) -> Iterator[Problem]:
     if not any(service.paths for service in application.services):
-        why = f"no service serves a path, so {ingress.host} would answer nothing"
+        why = f"no service has paths, so the ingress of {ingress.host} would route no request"
         yield _at(file, "application", ("services", 0, "paths"), why, [], ["/"])
 
 
@@ -305,7 +305,7 @@ def _fits_the_quota(
     pods += [(store.resources, 1) for store in stores]
     # The database's and the cache's Job side by side, or one of them and what an operator asks.
     pods.append((TASK_RESOURCES, 2))
-    # A lockdown's gate while it is changed, and the page of a maintenance: neither may be refused in an emergency.
+    # The lockdown gate during its rollout, and the maintenance page: the quota must not refuse them in an emergency.
     pods += [(GATE_RESOURCES, 4), (PAGE_RESOURCES, 3)]
     volumes = [store.storage for store in stores]
     if backup:
@@ -313,7 +313,7 @@ def _fits_the_quota(
         # a release, a restore, the exporter; and in it one task or Job at a time.
         pods += [(store.resources, 1) for store in test_servers(data, backup.restore_test)]
         pods += [(application.main_service.resources, 1), (application.job_resources, 1), (backup.resources, 5)]
-        # One at work, and what the last Job that went well and the last that failed still hold.
+        # One that runs, and what the last Job that went well and the last that failed still hold.
         volumes += [backup.scratch] * (10 if backup.format == "directory" else 5)
         volumes += [backup.destination.size] if isinstance(backup.destination, VolumeDestination) else []
     if monitoring:
@@ -337,7 +337,7 @@ def _fits_the_quota(
             more = ", backups, a restore and its test" if backup else ""
             more += ", monitoring" if monitoring else ""
             why = (
-                "all services with the surge of a rollout, Jobs, data and what shuts customers out"
+                "all services with the surge of a rollout, Jobs, data services, the lockdown gate, the maintenance page"
                 f"{more} need {written} ({side}.{amount})"
             )
             yield _at(file, "guards", ("quota", key), why, have, written)
@@ -350,7 +350,7 @@ def _fits_the_quota(
 def needed(
     rotating: Mapping[str, SecretRotation], data: Data, backup: Backup | None, monitoring: Monitoring | None
 ) -> dict[str, str]:
-    """Every secret a stack needs, and who asks for it."""
+    """Every secret a stack needs, and the setting that needs it."""
     found = {}
     for each in rotating.values():
         for period in each.periods:

@@ -38,8 +38,9 @@ class Found:
 
     def __str__(self) -> str:
         return (
-            f"{self.file}:{self.line}: looks like {self.what}, and this file is no safe: set it with `pulumi config "
-            "set --secret secrets:NAME`, rotate it (whoever read the file has it), and remove it from git's history"
+            f"{self.file}:{self.line}: looks like {self.what}, and this file is not encrypted: set it with `pulumi "
+            "config set --secret secrets:NAME`, rotate it (every reader of the file has it), and remove it from git's "
+            "history"
         )
 
 

@@ -48,8 +48,8 @@ class Precautions(Settings):
     lockdown_seconds: Annotated[int, Field(ge=60, le=int(LONGEST.total_seconds()))] = 3600
     """Seconds until a lockdown ends automatically, unless the command says how long."""
     trusted_proxies: Proxies = 0
-    """How many proxies of yours (a CDN) pass clients on to the ingress controller, each adding whom it saw to
-    `X-Forwarded-For`. Only if nobody else reaches the ingress controller: whoever does could say he is anybody."""
+    """How many proxies of yours (a CDN) forward clients to the ingress controller, each appending the address it saw to
+    `X-Forwarded-For`. Nothing else may reach the ingress controller: it could forge any address."""
 
     def lockdown(
         self, reason: str, now: datetime, *, seconds: int | None = None, allow: Iterable[str] = ()

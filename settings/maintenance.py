@@ -14,7 +14,7 @@ PAGE_RESOURCES = resources("10m", "32Mi", "8Mi", limits=("200m", "64Mi", "32Mi")
 
 
 class Maintenance(Settings):
-    """Customers get a page with status 503 instead of the services, whose pods stay and are checked as ever."""
+    """Customers get a page with status 503. The services' pods keep running and are monitored."""
 
     reason: Annotated[str, Field(min_length=1, examples=["restore of the database"])]
     """Why. For the team: customers are not shown it."""

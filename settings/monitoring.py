@@ -162,7 +162,7 @@ class Rollback(Settings):
     api_server: tuple[Egress, ...] = ()
     """Addresses of the cluster's API server, for the network policies: its own, not the Service's."""
     dry_run: bool = False
-    """The controller decides and reports what it would do, and does nothing."""
+    """Dry run: the controller decides and reports, but does not roll back."""
     resources: Resources = resources("50m", "384Mi", "64Mi", limits=("2", "1Gi", "512Mi"))
     """CPU, memory and scratch disk of the controller, which runs the engine."""
 
@@ -274,16 +274,17 @@ class Monitoring(Settings):
         found: list[Finding] = []
         triggers = self.triggers
         if triggers.rate_seconds < 4 * self.scrape_seconds:
-            why = f"a rate over less than four scrapes of {self.scrape_seconds} s has holes"
+            why = f"a rate needs a window of at least four scrapes of {self.scrape_seconds} s"
             found.append(Finding(("triggers", "rateSeconds"), why, 4 * self.scrape_seconds))
         if self.critical.error_rate_percent >= triggers.error_rate_percent:
-            why = f"people would hear of errors only when the release goes back ({triggers.error_rate_percent:g} %)"
+            limit = f"{triggers.error_rate_percent:g} %"
+            why = f"must be below the rollback's threshold ({limit}), or the alert fires only with the rollback"
             found.append(Finding(("critical", "errorRatePercent"), why, triggers.error_rate_percent / 2))
         if triggers.sql_injection_seconds < 4 * self.scrape_seconds:
-            why = f"a window of less than four scrapes of {self.scrape_seconds} s sees too little"
+            why = f"must be at least four scrapes of {self.scrape_seconds} s"
             found.append(Finding(("triggers", "sqlInjectionSeconds"), why, 60 * self.scrape_seconds))
         if self.mode == "operator" and self.operator is None:
-            why = "is missing: whose Prometheus is it, and which objects does it read?"
+            why = "is missing: mode operator needs the pods of Prometheus and the labels by which it selects objects"
             pods = {"namespace": "monitoring", "podLabels": {"app.kubernetes.io/name": "prometheus"}}
             found.append(Finding(("operator",), why, {"prometheus": pods, "labels": {"release": "prometheus"}}))
         if self.rollback.cooldown_seconds < self.rollback.limit_seconds:

@@ -19,7 +19,7 @@ _CLUSTER = (_CONTEXT, "kubernetes:kubeconfig")
 def find_placeholders(environment: str, file: StackFile) -> Iterator[Problem]:
     """Outside the sandbox no image is a placeholder, and the cluster is named.
 
-    Without a name, an update goes to the current context of whoever runs it.
+    Without a name, an update goes to the current context of the machine that runs it.
     """
     if environment == "sandbox":
         return

@@ -129,7 +129,7 @@ class Network(Settings):
     dns: Peer = Peer(namespace="kube-system", pod_labels={"k8s-app": "kube-dns"}, ports=(53,))
     """The cluster's DNS."""
     ingress_controller: Peer
-    """The ingress controller: the only one who may call the services from outside the namespace."""
+    """The ingress controller: the only client from outside the namespace that may call the services."""
     egress: tuple[Egress, ...] = ()
     """What the services may call outside the cluster (payments, mail, error reports)."""
 

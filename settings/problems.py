@@ -19,7 +19,7 @@ _SENSITIVE = re.compile(r"SECRET|PASSWORD|PASSWD|TOKEN|KEY|DSN|_URL$")
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing to mend in a stack file."""
+    """One thing to fix in a stack file."""
 
     path: Path
     """From the configuration key (`runbook:application`) inwards."""
@@ -50,12 +50,12 @@ class SettingsError(Exception):
 
 
 def problems_of(error: ValidationError, key: str, raw: Any, schema: Mapping[str, Any]) -> list[Problem]:
-    """What pydantic found in the value of `runbook:<key>`, told by the JSON Schema of all settings."""
+    """What pydantic found in the value of `runbook:<key>`, with examples from the JSON Schema of all settings."""
     found: list[Problem] = []
     for item in error.errors(include_url=False):
         path = _without_tags(item["loc"], raw)
         if item["type"] == "too_short" and _value_at(raw, path):
-            continue  # an item of it is wrong, and that is told already
+            continue  # an item of it is wrong, which is reported already
         cause = item.get("ctx", {}).get("error")
         if isinstance(cause, Refused):
             found += [_problem(key, raw, (*path, *inner.path), inner.why, inner.write) for inner in cause.findings]
@@ -197,7 +197,7 @@ def _shown(path: Path, value: Any) -> str:
 
 
 def _nested(path: Path, write: Any, within: Any) -> Any:
-    """`write` at the end of `path`, list items told apart by their name."""
+    """`write` at the end of `path`, list items identified by their name."""
     if isinstance(write, _Renamed):
         return _nested(write.problem.path, write.problem.write, within)
     neighbours = [within]

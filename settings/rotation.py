@@ -33,10 +33,10 @@ _SCHEDULES = {
     DATABASE_URL: _QUARTERLY,
     REDIS_URL: _QUARTERLY,
 }
-"""The runbook's crontab; everything else is an API key, and monthly."""
+"""The runbook's crontab; all other secrets are API keys and rotate monthly."""
 _DAY, _HOUR = 86_400, 3_600
 _OVERLAPS = {"SESSION_SECRET": 13 * _DAY}
-"""Carts hang on a signed cookie: whoever returns finds theirs for nearly as long as the schedule lets it."""
+"""Carts live in a signed cookie: they stay readable for nearly as long as the schedule allows."""
 _VERIFY = Command(run=("npm run ops:webhooks:verify --workspace backend",))
 _VERIFIES = {"STRIPE_WEBHOOK_SECRET": _VERIFY, "STRIPE_IDENTITY_WEBHOOK_SECRET": _VERIFY}
 TASK_RESOURCES = resources("50m", "64Mi", "32Mi", limits=("500m", "192Mi", "64Mi"))
@@ -46,14 +46,14 @@ _GRACE = timedelta(days=1)
 
 
 class Override(Settings):
-    """What is different for one secret; what is not here follows from its kind."""
+    """Overrides for one secret; defaults follow from its kind."""
 
     schedule: Cron | None = None
     """When it is due (cron)."""
     overlap_seconds: Annotated[int | None, Field(ge=0, le=90 * _DAY, examples=[_DAY])] = None
     """Seconds the previous value stays valid beside the new one."""
     verify: Command | None = None
-    """Has to pass once the new value is in use, in the application's image with its variables; else the previous
+    """Must pass once the new value is in use, in the application's image with its variables; else the previous
     value comes back."""
     issue: CommandLine | None = None
     """Makes a new value where `pulumi up` runs, and prints it. Without it, `runbook rotate` asks for one."""
@@ -77,7 +77,7 @@ class RotationSettings(Settings):
     """What is different, by secret: DATABASE_URL and REDIS_URL, BACKUP_S3, the names under credentials.generated and
     application.secrets."""
     session_keys: Annotated[tuple[str, ...], Field(min_length=1)] = ("session:*",)
-    """Patterns of the sessions' keys in Redis: an emergency rotation deletes them, so that everybody is logged out."""
+    """Patterns of the sessions' keys in Redis: an emergency rotation deletes them, which logs all customers out."""
 
 
 def _moment(value: str) -> str:
@@ -113,7 +113,7 @@ class RotationState(Settings):
     generation: Annotated[int, Field(ge=0)] = 0
     """Number of emergencies: a part of every key's id."""
     emergency: bool = False
-    """The previous value is not to be trusted: nobody accepts it once the new one is rolled out."""
+    """The previous value may have leaked: it is refused once the new one is rolled out."""
     failure: Annotated[str | None, Field(min_length=1, examples=["verification failed"])] = None
     """Why the previous value came back."""
 
@@ -135,7 +135,7 @@ class RotationState(Settings):
 
 @dataclass(frozen=True)
 class Policy:
-    """What is done with one secret, and when."""
+    """The effective rotation settings of one secret."""
 
     schedule: str
     overlap_seconds: int
@@ -146,7 +146,7 @@ class Policy:
 
 @dataclass(frozen=True)
 class SecretRotation:
-    """One secret that rotates: all there is to know about it, without a value."""
+    """One secret that rotates: policy, state and periods, without values."""
 
     name: str
     kind: Kind
@@ -219,7 +219,7 @@ class SecretRotation:
 
     @property
     def exposes_previous(self) -> bool:
-        """Whether services are told the other value, too, while it is accepted: a server knows both by itself."""
+        """Whether services also get the other value while it is accepted; a server checks logins itself."""
         return self.kind == "key" or (self.kind == "given" and self.name not in (DATABASE_URL, REDIS_URL))
 
     @property
@@ -236,7 +236,7 @@ class SecretRotation:
 
     @property
     def secret_names(self) -> tuple[str, ...]:
-        """The `secrets:*` keys of a value that comes from outside; `slot_key` tells them by period."""
+        """The `secrets:*` keys of a value that comes from outside; `slot_key` adds the period's slot."""
         if self.kind == "s3":
             return (S3_ACCESS_KEY, S3_SECRET_KEY)
         return (self.name,) if self.kind == "given" else ()
@@ -324,7 +324,7 @@ def _policy(name: str, kind: Kind, override: Override) -> Policy:
     return Policy(
         schedule=override.schedule or _SCHEDULES.get(name, _MONTHLY),
         overlap_seconds=overlap if override.overlap_seconds is None else override.overlap_seconds,
-        # `verify: null` in the file is a wish, too.
+        # `verify: null` in the file disables the default.
         verify=override.verify if "verify" in override.model_fields_set else _VERIFIES.get(name),
         issue=override.issue,
         revoke=override.revoke,
@@ -337,7 +337,7 @@ def findings(
     """What is wrong with `runbook:rotation`, once it is known which secrets there are."""
     for name in rotation.secrets:
         if name not in rotating:
-            # Without backups the policy of their store means nothing, and does no harm.
+            # A policy for the backup store's keys is allowed without backups.
             if not may_know_more and name != BACKUP_S3:
                 yield Finding(("secrets", name), f"no such secret; there are: {', '.join(sorted(rotating))}")
         elif rotating[name].policy.issue and not rotating[name].secret_names:
@@ -345,5 +345,5 @@ def findings(
     for name, each in rotating.items():
         gap = int(shortest_gap(each.policy.schedule).total_seconds())
         if each.policy.overlap_seconds >= gap:
-            why = f"the next rotation comes {gap} s after one: by then the previous value has to be gone"
+            why = f"the next rotation comes {gap} s after this one: the overlap must be shorter"
             yield Finding(("secrets", name, "overlapSeconds"), why, gap // 2)

@@ -13,4 +13,4 @@ class Secret:
 
     value: pulumi.Output[str]
     identity: str
-    """Changes when the value changes; the names of immutable objects hang on it."""
+    """Changes when the value changes; names of immutable objects contain it."""

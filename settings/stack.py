@@ -28,7 +28,7 @@ class StackSettings(Settings):
     namespace: DnsLabel
     """Kubernetes namespace of everything this stack makes."""
     environment: Literal["production", "staging", "sandbox"]
-    """What kind of ground this is; production refuses what would not survive losing a pod."""
+    """Kind of environment; production refuses settings under which losing one pod would cause downtime."""
     image: Annotated[ImageRef, Field(examples=[f"registry.example.com/runbook-tasks@{EXAMPLE_DIGEST}"])]
     """The project's own image (images/tasks), by digest: backups, rotations and the maintenance page run in it. Its
     PostgreSQL programs have the server's version."""
@@ -45,17 +45,17 @@ class StackSettings(Settings):
     credentials: Credentials = Credentials()
     """Secrets the program generates."""
     network: Network
-    """Openings of the network policies."""
+    """Allowed traffic in the network policies."""
     ingress: Ingress
     """The ingress."""
     guards: Guards = Guards()
     """Limits of the namespace."""
     backup: Backup | None = None
-    """Backups and the tests that prove them. Without it there are none, and migrations run without a gate."""
+    """Backups and restore tests. Without it there are none, and migrations run without a gate."""
     maintenance: Maintenance | None = None
     """Maintenance mode; absent in service. Written by `runbook maintenance` and by a restore in place."""
     security: Precautions = Precautions()
-    """Who comes in during a lockdown, what is closed, and for how long."""
+    """Clients admitted during a lockdown, closed paths, duration."""
     lockdown: Lockdown | None = None
     """A lockdown; absent in service. Written by `runbook security` and by the rollback controller."""
     monitoring: Monitoring | None = None
@@ -71,7 +71,7 @@ class StackSettings(Settings):
 
     @property
     def health_path(self) -> str:
-        """Path below the customers' URL that says whether the application is healthy."""
+        """Path below the customers' URL of the application's health check."""
         return self.monitoring.health_path if self.monitoring else HEALTH_PATH
 
     @property

@@ -71,7 +71,7 @@ class Environment:
 
     @property
     def secrets(self) -> frozenset[str]:
-        """What must never be shown: passwords of the URLs (as written and as meant), keys."""
+        """Values to remove from output: passwords of the URLs (escaped and unescaped), keys."""
         found = {self.values.get(name, "") for name in _SECRETS}
         for name in _URLS:
             try:

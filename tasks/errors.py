@@ -1,4 +1,4 @@
-"""How a task ends when it does not end well. Codes and exit codes are part of the interface."""
+"""Errors that end a task. Codes and exit codes are part of the interface."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ class Refused(TaskError):
 
 
 class Interrupted(BaseException):
-    """The process was asked to end (SIGTERM). No Exception, so that nobody handles it as a fault."""
+    """The process received SIGTERM. Not an Exception, so that no handler treats it as a fault."""
 
 
 def without(secrets: Iterable[str], text: str) -> str:
-    """`text` with every secret in it struck out, longest first so that none survives inside another."""
+    """`text` with every secret replaced, longest first, because one may contain another."""
     for secret in sorted(filter(None, secrets), key=len, reverse=True):
         text = text.replace(secret, "***")
     return text

@@ -1,4 +1,4 @@
-"""`python -m tasks exporter`: what the store itself says of backups and restore tests, for Prometheus.
+"""`python -m tasks exporter`: metrics of the backups and restore tests in the store.
 
 And, with ROTATION_STATUS, of the rotation of secrets (see tasks/rotation_status.py).
 
@@ -94,8 +94,8 @@ class Exporter:
             Metric.one("runbook_backup_store_up", "1 if the store could be read the last time.", up),
             Metric.one("runbook_backup_store_read_timestamp_seconds", "When it could be read.", self._read_at),
         ]
-        told = [*about, *_expectations(self._environment), *rotation(self._environment), *self._known]
-        self.text = "".join(map(str, told))
+        metrics = [*about, *_expectations(self._environment), *rotation(self._environment), *self._known]
+        self.text = "".join(map(str, metrics))
 
     def _state(self, now: datetime) -> Iterator[Metric]:
         backups = catalog.manifests(self._store)
@@ -113,9 +113,9 @@ class Exporter:
             yield self._retention(backups, tests, now)
 
     def _retention(self, backups: Sequence[Manifest], tests: Sequence[Proof], now: datetime) -> Metric:
-        """What cleanup left although it is due, or why it cannot work at all."""
+        """Backups that cleanup should have deleted, or why it cannot run."""
         problems = {"overdue": 0, "invalid": 0, "clock": 0}
-        # Cleanup follows on a backup: what is due only since the last two may still wait for the next.
+        # Cleanup runs after a backup: what became due since the last two may wait for the next.
         grace = timedelta(seconds=2 * (self._environment.integer("BACKUP_INTERVAL_SECONDS", least=1) or 0))
         try:
             rules = retention.Retention.from_environment(self._environment)

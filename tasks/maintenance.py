@@ -25,7 +25,7 @@ def server(port: int, status: int, retry_after: int | None) -> ThreadingHTTPServ
 
     class Answer(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
-        # An idle client must not keep a thread for ever.
+        # An idle client must not block a thread forever.
         timeout = 30
 
         def _answer(self) -> None:
@@ -35,7 +35,7 @@ def server(port: int, status: int, retry_after: int | None) -> ThreadingHTTPServ
             self.send_header("Content-Type", "application/json" if wants_json else "text/html; charset=utf-8")
             self.send_header("Content-Length", str(len(body)))
             self.send_header("Cache-Control", "no-store")
-            # What a client sends along is not read: it would be taken for the next request.
+            # The request's body is not read, so the connection is closed: the body would be parsed as the next request.
             self.send_header("Connection", "close")
             if retry_after is not None:
                 self.send_header("Retry-After", str(retry_after))
@@ -46,7 +46,7 @@ def server(port: int, status: int, retry_after: int | None) -> ThreadingHTTPServ
         do_GET = do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = do_OPTIONS = _answer
 
         def log_message(self, format: str, *args: object) -> None:
-            """Nothing: who comes during maintenance is the ingress controller's to log."""
+            """No log: the ingress controller logs requests."""
 
     return ThreadingHTTPServer(("", port), Answer)
 

@@ -16,7 +16,7 @@ def say(line: str) -> None:
 
 @contextmanager
 def step(title: str) -> Iterator[None]:
-    """Say what starts, and how long it took."""
+    """Report a step's start and its duration."""
     began = time.monotonic()
     say(f"{title} …")
     yield
@@ -24,18 +24,18 @@ def step(title: str) -> Iterator[None]:
 
 
 class Meter:
-    """Counts bytes as they pass and says so now and then."""
+    """Counts bytes and reports them at intervals."""
 
     def __init__(self, title: str) -> None:
         self._title = title
-        self._began = self._told = time.monotonic()
+        self._began = self._reported = time.monotonic()
         self.bytes = 0
 
     def add(self, count: int) -> None:
         self.bytes += count
         now = time.monotonic()
-        if now - self._told >= _EVERY_SECONDS:
-            self._told = now
+        if now - self._reported >= _EVERY_SECONDS:
+            self._reported = now
             say(f"{self._title}: {size(self.bytes)}, {size(round(self.bytes / (now - self._began)))}/s")
 
 

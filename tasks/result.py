@@ -1,4 +1,4 @@
-"""What a task hands back: the same facts for programs and for people."""
+"""The result of a task, as JSON and as text."""
 
 from __future__ import annotations
 
@@ -11,4 +11,4 @@ class Result:
     data: Any
     """Becomes the one line of JSON."""
     summary: str
-    """What people read instead."""
+    """The text for a terminal."""

@@ -16,7 +16,7 @@ def serve(host: str, port: int, metrics: Callable[[], str | None]) -> ThreadingH
 
 def _handler(metrics: Callable[[], str | None]) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
-        # A client that says nothing must not keep a thread for ever.
+        # An idle client must not block a thread forever.
         timeout = 10
 
         def do_GET(self) -> None:
@@ -31,6 +31,6 @@ def _handler(metrics: Callable[[], str | None]) -> type[BaseHTTPRequestHandler]:
             self.wfile.write(body.encode())
 
         def log_message(self, format: str, *args: object) -> None:
-            """Nothing: scrapes are no news."""
+            """No log: scrapes are regular."""
 
     return Handler

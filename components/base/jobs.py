@@ -85,11 +85,11 @@ def run_after_rollout(
 
 
 def run_to_end(parent: pulumi.ComponentResource, args: JobArgs, opts: ResourceOptions) -> Job:
-    """A Job the update waits for and fails with. It has no TTL: the state knows it, and it is looked at afterwards."""
+    """A Job that the update waits for and fails with. No TTL: it is in the state, and its logs are read afterwards."""
     inside = ResourceOptions(parent=parent, depends_on=opts.depends_on)
     account = register_service_account(args.name, JOB, args.namespace, inside)
     full_name = f"{args.name}-{args.identity}"
-    # All but the last command line go before it as init containers: one after another, the first failure ends it.
+    # All command lines but the last are init containers: they run in order, and the first failure ends the Job.
     steps = [
         container(
             args.name if last else f"{args.name}-{index}",

@@ -33,7 +33,7 @@ def content_hash(*parts: Any) -> str:
 
 
 def logical(variable: str) -> str:
-    """The name of a variable as objects are named."""
+    """A variable's name as an object name: lower case, with hyphens."""
     return variable.lower().replace("_", "-")
 
 

@@ -1,4 +1,4 @@
-"""What every pod has in common: nothing it does not need, and a limit on everything it has."""
+"""What every pod has in common: no privileges, and limits on every resource."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ def spread(selected: LabelSelectorArgsDict) -> dict[str, Any]:
 
 
 def register_service_account(name: str, component: str, namespace: Input[str], opts: ResourceOptions) -> ServiceAccount:
-    """An identity of its own that may do nothing."""
+    """A ServiceAccount without RBAC."""
     return ServiceAccount(
         f"{name}-account",
         metadata=metadata(name, namespace, labels(name, component)),

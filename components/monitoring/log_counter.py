@@ -57,13 +57,13 @@ class LogCounter(pulumi.ComponentResource):
         identity = register_account(ground, LOG_COUNTER)
         here = selector(LOG_COUNTER, MONITORING)
         rights = grant_role(LOG_COUNTER, MONITORING, identity, args.namespace, _READS_LOGS, inside)
-        way_out = register_egress_policy(
+        egress = register_egress_policy(
             self, f"allow-{LOG_COUNTER}", args.namespace, args.logs.api_server, {"match_labels": here}
         )
         looked_for = {
             name: {"field": event.field, "pattern": event.pattern} for name, event in sorted(args.logs.events.items())
         }
-        told: Sequence[tuple[str, Input[str]]] = (
+        variables: Sequence[tuple[str, Input[str]]] = (
             ("LOGS_NAMESPACE", args.namespace),
             ("LOGS_SELECTOR", f"app.kubernetes.io/component={SERVICE}"),
             ("LOGS_EVENTS", json.dumps(looked_for)),
@@ -74,7 +74,7 @@ class LogCounter(pulumi.ComponentResource):
             image=args.image,
             amounts=args.logs.resources,
             command=["python3", "-m", "tasks", "logs"],
-            env=[{"name": variable, "value": value} for variable, value in told],
+            env=[{"name": variable, "value": value} for variable, value in variables],
             ports=[{"name": "http", "container_port": _PORT, "protocol": "TCP"}],
             startup_probe={**_asked("/healthz"), "period_seconds": 1, "failure_threshold": 60},
             readiness_probe={**_asked("/readyz"), "period_seconds": 5},
@@ -99,7 +99,7 @@ class LogCounter(pulumi.ComponentResource):
                 ),
             },
             opts=ResourceOptions.merge(
-                inside, ResourceOptions(depends_on=[rights, *filter(None, [way_out])], custom_timeouts=WAIT)
+                inside, ResourceOptions(depends_on=[rights, *filter(None, [egress])], custom_timeouts=WAIT)
             ),
         )
         register_service(ground, LOG_COUNTER, _PORT, here, after=deployment)

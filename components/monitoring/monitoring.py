@@ -51,7 +51,7 @@ from settings.rotation import DATABASE_URL, REDIS_URL
 from settings.secret import Secret as SecretValue
 
 _TOKEN = "/etc/controller"  # noqa: S105 (a folder)
-_KNOWN = {"checkov.io/skip1": "CKV_K8S_38=Kubelets tell their metrics only to whom they know"}
+_KNOWN = {"checkov.io/skip1": "CKV_K8S_38=Kubelets serve metrics only to authenticated clients"}
 _GRAFANA = {"grafana_dashboard": "1"}
 """Label that Grafana's sidecar selects."""
 
@@ -162,9 +162,9 @@ class Monitoring(pulumi.ComponentResource):
         args, wanted = self._args, self._settings.prometheus
         watched, controller = args.watched, args.controller
         self._ways.prometheus(controller.port if controller else None)
-        told = replace(watched, controller=controller.address if controller else None)
+        targets = replace(watched, controller=controller.address if controller else None)
         rules = {name: as_yaml(rules) for name, rules in rule_files(self._alerts, watched.namespace).items()}
-        config = register_files(self._ground, PROMETHEUS, {"prometheus.yaml": as_yaml(prometheus(told)), **rules})
+        config = register_files(self._ground, PROMETHEUS, {"prometheus.yaml": as_yaml(prometheus(targets)), **rules})
         identity = register_account(self._ground, PROMETHEUS)
         begins = ResourceOptions(depends_on=list(args.begins_after))
         kubelet = self._settings.infrastructure.kubelet and wanted.kubelet
@@ -229,13 +229,15 @@ class Monitoring(pulumi.ComponentResource):
         )
         identity = {name: value.identity for name, value in given.items()}
         named = content_hash(alertmanager(self._settings, places), identity)
-        told: Output[str] = Output.from_input(as_yaml(alertmanager(self._settings, places)))
+        rendered: Output[str] = Output.from_input(as_yaml(alertmanager(self._settings, places)))
         if switch := given.pop(DEAD_MANS_SWITCH, None):
-            told = switch.value.apply(lambda url: as_yaml(alertmanager(self._settings, replace(places, switch=url))))
+            rendered = switch.value.apply(
+                lambda url: as_yaml(alertmanager(self._settings, replace(places, switch=url)))
+            )
         config = self._secret(
             ALERTMANAGER,
             named,
-            {"alertmanager.yaml": Output.secret(told), **{name: value.value for name, value in given.items()}},
+            {"alertmanager.yaml": Output.secret(rendered), **{name: value.value for name, value in given.items()}},
         )
         register_server(
             self._ground,

@@ -28,7 +28,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     verb.set_defaults(run=_list)
 
     verb = verbs.add_parser("cleanup", help="delete what retention does not keep")
-    verb.add_argument("--dry-run", action="store_true", help="only tell")
+    verb.add_argument("--dry-run", action="store_true", help="only list them")
     verb.set_defaults(run=_cleanup)
 
     verb = verbs.add_parser("gate", help="fail unless a restore test passed lately")

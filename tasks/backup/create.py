@@ -45,7 +45,7 @@ def skip_reason(environment: Environment, level: int) -> str | None:
         raise Refused("environment_invalid", "--if-behind needs SCHEMA_LEVEL_QUERY, which is not set")
     if found < level:
         return None
-    return f"the database is at schema level {found}: nothing of {level} or below is still to be migrated"
+    return f"the database is at schema level {found}: migrations up to {level} are applied"
 
 
 def clear_leftovers(store: Store) -> None:
@@ -54,7 +54,7 @@ def clear_leftovers(store: Store) -> None:
     keys = {backup: keys for backup, keys in catalog.contents(store).items() if manifest_key(backup) not in keys}
     store.delete(key for half in keys.values() for key in half)
     if uploads or keys:
-        say(f"removed what unfinished backups left: {uploads} uploads, {len(keys)} folders")
+        say(f"removed the remains of unfinished backups: {uploads} uploads, {len(keys)} folders")
 
 
 def _write(
@@ -92,7 +92,7 @@ def _write(
 
 
 def _forget(store: Store, backup: str) -> None:
-    """Best effort: the next run looks again, and without a manifest nobody takes it for a backup."""
+    """Best effort: the next run tries again, and without a manifest it is not listed as a backup."""
     try:
         catalog.remove(store, backup)
     except TaskError as error:

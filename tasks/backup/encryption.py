@@ -83,13 +83,13 @@ def decrypt(source: Source, sink: Sink, keys: Sequence[x25519.Identity], name: s
         if "No matching keys" in str(error):
             raise Refused(
                 "identity_missing",
-                f"none of the {len(keys)} identities in BACKUP_IDENTITIES_FILE decrypts {name}: add the one of its day",
+                f"none of the {len(keys)} identities in BACKUP_IDENTITIES_FILE decrypts {name}; add its own",
             ) from None
         raise TaskError("checksum_mismatch", f"{name} cannot be decrypted, it is damaged: {error}") from None
 
 
 class _Ends:
-    """Both ends of the pipe; keeps what they raise, which age would tell only as a text."""
+    """Both ends of the pipe; keeps the exceptions they raise, of which age would report only the text."""
 
     def __init__(self, source: Source, sink: Sink) -> None:
         self._source, self._sink = source, sink

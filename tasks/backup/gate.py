@@ -16,7 +16,7 @@ from tasks.store import open_store
 def gate(environment: Environment, *, within_hours: int, without_proof: str | None) -> dict[str, Any]:
     """{allowed_by: "proof" | "empty database" | "reason", …}, or `not_proven`."""
     if without_proof:
-        say(f"warning: no proof is asked for: {without_proof}")
+        say(f"warning: the restore proof is skipped: {without_proof}")
         return {"allowed_by": "reason", "reason": without_proof}
     if open_source(environment).is_empty():
         return {"allowed_by": "empty database"}
@@ -44,6 +44,6 @@ def gate(environment: Environment, *, within_hours: int, without_proof: str | No
 def _not_proven(why: str) -> TaskError:
     return TaskError(
         "not_proven",
-        f"{why}: nothing is migrated on a database that may not come back. Run a restore test, or give a reason to "
+        f"{why}: migrations are refused while no restore is proven. Run a restore test, or give a reason to "
         "go on without one (release.withoutProof in the stack file)",
     )

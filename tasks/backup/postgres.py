@@ -25,7 +25,7 @@ from tasks.errors import Refused, TaskError
 _FORM = re.compile(r"postgres(ql)?://([^@/?#\s]*@)?[^@/?#\s]*/[^@/?#\s]+(\?[^#\s]*)?")
 _EXAMPLE = "postgresql://user:password@host:5432/database"
 _CONNECT_SECONDS = 10
-# It would tell that a lost connection cannot be rolled back either; the error itself is ours to tell.
+# psycopg also logs that a lost connection cannot be rolled back; the error itself is raised and reported.
 logging.getLogger("psycopg").setLevel(logging.ERROR)
 _RETRY_SECONDS = 0.2
 
@@ -56,10 +56,10 @@ class Database:
                 return cls(_for_libpq(url))
         except (ValueError, psycopg.Error):
             pass
-        # Nothing of it is shown: a password with an unescaped @ or / is just what makes a URL wrong.
+        # The URL is not shown: an unescaped @ or / in the password is the usual reason that it is invalid.
         raise Refused(
             "environment_invalid",
-            f"{variable} is no PostgreSQL URL with a database name; it has to look like {_EXAMPLE}, "
+            f"{variable} is no PostgreSQL URL with a database name; write it like {_EXAMPLE}, "
             "with every special character of the password written as %XX",
         )
 
@@ -116,7 +116,7 @@ class Database:
             try:
                 return psycopg.connect(self.url, autocommit=True, **given, **options)
             except psycopg.OperationalError as error:
-                # A server that is being restarted refuses, and so does the network of a pod that has just started.
+                # Retry: a restarting server refuses connections, and so does the network of a new pod.
                 if "Connection refused" not in str(error) or time.monotonic() > deadline:
                     why = " ".join(str(error).split())
                     raise TaskError("database_unreachable", f"{self.shown} cannot be reached: {why}") from None
@@ -155,8 +155,8 @@ def program(name: str) -> str:
 
 def program_version(name: str) -> str:
     """`15.14` from `pg_dump (PostgreSQL) 15.14 (Debian 15.14-1)`."""
-    told = subprocess.run([program(name), "--version"], capture_output=True, text=True, check=True).stdout
-    return re.findall(r"\) (\d+(?:\.\d+|\w+\d+)?)", told)[0]
+    output = subprocess.run([program(name), "--version"], capture_output=True, text=True, check=True).stdout
+    return re.findall(r"\) (\d+(?:\.\d+|\w+\d+)?)", output)[0]
 
 
 def major(version: str) -> int:
@@ -186,7 +186,7 @@ def row_counts(connection: Connection[Any]) -> dict[str, int]:
 
 
 def schema_level(connection: Connection[Any], query: str | None) -> int | None:
-    """What SCHEMA_LEVEL_QUERY says; 0 while its table is missing, as in a database nobody has migrated yet."""
+    """What SCHEMA_LEVEL_QUERY says; 0 while its table is missing, as in a database before its first migration."""
     if query is None:
         return None
     try:
@@ -207,7 +207,7 @@ def level_from(rows: Sequence[Sequence[Any]]) -> int:
             return 0
         if str(value).isdigit():
             return int(value)
-    raise Refused("environment_invalid", "SCHEMA_LEVEL_QUERY has to give one row with one whole number")
+    raise Refused("environment_invalid", "SCHEMA_LEVEL_QUERY must return one row with one integer")
 
 
 def holds_anything(counts: Mapping[str, int]) -> bool:

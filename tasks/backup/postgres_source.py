@@ -156,10 +156,10 @@ class PostgresSource:
                 counts = counting.result()
             except BaseException as error:
                 if counting.done() and (cause := counting.exception()):
-                    raise cause from error  # the snapshot went with it, which is all that pg_dump can tell
+                    raise cause from error  # its snapshot is gone too: pg_dump reports only that
                 answers = _answers(connection, pool)
                 if isinstance(error, TaskError) and error.code == "dump_failed" and not answers:
-                    # pg_dump says in many ways that the server went away; our own connection knows.
+                    # pg_dump has many messages for a lost server; this connection's state is certain.
                     raise self._lost(error) from None
                 raise
         return files.written[0].name if self.format == "custom" else f"{backup}.dump", counts

@@ -53,7 +53,7 @@ def _failure(command: Sequence[str], status: int, errors: str) -> TaskError:
     name = Path(command[0]).name
     lines = errors.strip().splitlines()[-_LINES_SHOWN:]
     how = f"was ended by signal {-status}" if status < 0 else f"ended with exit code {status}"
-    told = f"{name} {how}: " + (" / ".join(lines) or "it did not say why")
+    message = f"{name} {how}: " + (" / ".join(lines) or "no output on stderr")
     if "No space left on device" in errors:
-        return TaskError("disk_full", f"{told}. Give the task a larger scratch volume (SCRATCH).")
-    return TaskError("dump_failed", told)
+        return TaskError("disk_full", f"{message}. Give the task a larger scratch volume (SCRATCH).")
+    return TaskError("dump_failed", message)

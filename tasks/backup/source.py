@@ -52,7 +52,7 @@ class Source(Protocol):
         ...
 
     def alone(self) -> AbstractContextManager[Callable[[], AbstractContextManager[Snapshot]]]:
-        """Hold the lock (`backup_running` if somebody has it); what is given takes the snapshot."""
+        """Hold the lock (`backup_running` if another process has it); the yielded function takes the snapshot."""
         ...
 
 

@@ -42,11 +42,13 @@ def opened(path: Path) -> Iterator[sqlite3.Connection]:
             connection.execute("PRAGMA schema_version")  # the first real look: connecting alone reads nothing
             yield connection
     except sqlite3.OperationalError as error:
-        # A full disk is told apart by who knows which disk it is.
+        # The caller, which knows the disk, handles a full one.
         code = "disk_full" if error.sqlite_errorname == "SQLITE_FULL" else "database_unreachable"
         raise TaskError(code, f"the SQLite database {path} cannot be used: {error}") from None
     except sqlite3.DatabaseError as error:
-        raise TaskError("database_damaged", f"the SQLite database {path} is damaged or none: {error}") from None
+        raise TaskError(
+            "database_damaged", f"the SQLite database {path} is damaged or not a database: {error}"
+        ) from None
 
 
 def row_counts(connection: sqlite3.Connection) -> dict[str, int]:

@@ -120,9 +120,9 @@ def _write_sentinel(connection: sqlite3.Connection) -> Sentinel:
 
 
 def _see_whole(connection: sqlite3.Connection, path: Path) -> None:
-    (told,) = connection.execute("PRAGMA quick_check(1)").fetchone()
-    if told != "ok":
-        raise TaskError("database_damaged", f"the SQLite database {path} is damaged: {told}")
+    (result,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+    if result != "ok":
+        raise TaskError("database_damaged", f"the SQLite database {path} is damaged: {result}")
 
 
 @contextmanager

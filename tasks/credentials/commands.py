@@ -1,8 +1,8 @@
 """`python -m tasks credentials …`.
 
-Environment, of each kind that rotates: ROTATE_DATABASE_ADMIN_URL, with the password that shall hold, and
-…_ADMIN_URL_PREVIOUS, with the one that may still; …_ADMIN_FIXED=true if it is not ours to change; …_NEW_URL and
-…_OLD_URL, the roles that take turns; …_OWNER, to whom everything belongs. ROTATE_REDIS_… the same, without an owner.
+Environment, of each kind that rotates: ROTATE_DATABASE_ADMIN_URL, with the password to set, and
+…_ADMIN_URL_PREVIOUS, with the one that may still; …_ADMIN_FIXED=true if rotation must not change it; …_NEW_URL and
+…_OLD_URL, the roles that take turns; …_OWNER, which owns all objects. ROTATE_REDIS_… the same, without an owner.
 SESSION_KEYS for log-out.
 """
 
@@ -75,16 +75,16 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
     verb = verbs.add_parser("retire", help="end the role of OLD_URL, and prove that it is refused")
     verb.add_argument("kind", choices=KINDS)
-    verb.add_argument("--force", action="store_true", help="also while it is used: its sessions and the admin's end")
+    verb.add_argument("--force", action="store_true", help="also while it is used; ends its sessions and the admin's")
     verb.set_defaults(run=_retire)
 
-    verb = verbs.add_parser("sessions", help="who is logged in")
+    verb = verbs.add_parser("sessions", help="list sessions")
     verb.set_defaults(run=_sessions)
 
     verb = verbs.add_parser("log-out", help="remove the application's sessions (SESSION_KEYS) from Redis")
     verb.set_defaults(run=_log_out)
 
-    verb = verbs.add_parser("try", help="try what should be refused: OLD_URL, ADMIN_URL_PREVIOUS")
+    verb = verbs.add_parser("try", help="check that OLD_URL and ADMIN_URL_PREVIOUS are refused")
     verb.set_defaults(run=_try)
 
 
@@ -115,7 +115,7 @@ def _sessions(_: argparse.Namespace, environment: Environment) -> Result:
             rows = server.sessions()
         found[one.kind] = [{**row, "previous": bool(old) and row["role"] == old.role} for row in rows]
     lines = [f"{kind}: {' '.join(map(str, row.values()))}" for kind, rows in found.items() for row in rows]
-    return Result(found, "\n".join(lines) or "nobody")
+    return Result(found, "\n".join(lines) or "no sessions")
 
 
 def _log_out(_: argparse.Namespace, environment: Environment) -> Result:

@@ -1,4 +1,4 @@
-"""PostgreSQL roles. All that a role makes belongs to the owner, because each of its sessions is the owner's at once."""
+"""PostgreSQL roles. Each session of a role acts as the owner (ALTER ROLE … SET role), which owns what it creates."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from tasks.errors import Refused, TaskError
 from tasks.progress import say
 
 _APPLICATION = "runbook credentials"
-# libpq hands on no SQLSTATE of a login that failed. A message in another language than English is not classified.
+# libpq does not report the SQLSTATE of a failed login. A message in another language than English is not classified.
 _REFUSALS = ("password authentication failed", "is not permitted to log in")
 _END_MILLISECONDS = 10_000
-# Two runs at the same time would update the same row of the catalogue, which PostgreSQL refuses.
+# PostgreSQL refuses concurrent updates of the same catalogue row.
 _LOCK = "SELECT pg_advisory_xact_lock(hashtext('runbook credentials'))"
 
-# Who may not see a session's type sees NULL; such a session is a client's, too.
+# Without the privilege to see it, a session's type is NULL; such a session counts as a client's.
 _SESSIONS = """
 FROM pg_stat_activity
 WHERE pid <> pg_backend_pid() AND usename IS NOT NULL
@@ -37,7 +37,7 @@ def account(url: str, variable: str) -> Account:
     database = Database.at(url, variable)
     role, password = database.option("user"), database.option("password")
     if not role or not password:
-        raise Refused("environment_invalid", f"{variable} has to have a user and a password")
+        raise Refused("environment_invalid", f"{variable} needs a user and a password")
     return Account(role, password, url, variable)
 
 
@@ -53,11 +53,11 @@ class PostgresServer:
         return connection is not None
 
     def prove(self, account: Account) -> None:
-        """Writes where migrations do, so that reading only, or being somebody else, does not pass."""
+        """Writes where migrations do, so that a read-only role or another owner does not pass."""
         connection = _login(account)
         if connection is None:
             raise TaskError("new_refused", f"the server refuses {account.role} of {account.variable}; run prepare")
-        with closing(connection), _told():
+        with closing(connection), _translate_errors():
             row = connection.execute("SELECT current_user, current_schema()").fetchone()
             user, schema = row or (None, None)
             if user != self._owner:
@@ -81,7 +81,7 @@ class PostgresServer:
             # _copy_settings(admin, self._owner, account.role)
             admin.execute(sql.SQL("ALTER ROLE {} SET role = {}").format(role, sql.Literal(self._owner)))
 
-    def shut_out(self, role: str) -> None:
+    def refuse_logins(self, role: str) -> None:
         with self._alone() as admin:
             if _exists(admin, role):
                 admin.execute(sql.SQL("ALTER ROLE {} NOLOGIN PASSWORD NULL").format(sql.Identifier(role)))
@@ -96,26 +96,26 @@ class PostgresServer:
             "SELECT usename, application_name, coalesce(host(client_addr), ''), count(*), min(backend_start)"
             f"{_SESSIONS} GROUP BY 1, 2, 3 ORDER BY 1, 2, 3"
         )
-        with _told():
+        with _translate_errors():
             return [Use(*row) for row in self._admin.execute(query.encode(), {"role": role})]
 
     def sessions(self) -> list[dict[str, Any]]:
         query = (
             f"SELECT usename, application_name, count(*), min(backend_start) {_SESSIONS} GROUP BY 1, 2 ORDER BY 1, 2"
         )
-        with _told():
+        with _translate_errors():
             return [
                 {"role": role, "application": application, "count": count, "oldest_at": oldest and oldest.isoformat()}
                 for role, application, count, oldest in self._admin.execute(query.encode(), {"role": None})
             ]
 
     def end_sessions(self, role: str) -> int:
-        with _told():
+        with _translate_errors():
             ended = self._admin.execute(
                 f"SELECT pg_terminate_backend(pid, {_END_MILLISECONDS}) {_SESSIONS}".encode(), {"role": role}
             ).fetchall()
         if not all(gone for (gone,) in ended):
-            raise TaskError("session_stays", f"a session of {role} does not end; look at pg_stat_activity")
+            raise TaskError("session_stays", f"a session of {role} does not end; check pg_stat_activity")
         return len(ended)
 
     def close(self) -> None:
@@ -133,7 +133,7 @@ class PostgresServer:
     @contextmanager
     def _alone(self) -> Iterator[Connection[Any]]:
         """The admin's connection in a transaction, while no other run is in one."""
-        with _told(), self._admin.transaction():
+        with _translate_errors(), self._admin.transaction():
             self._admin.execute(_LOCK)
             yield self._admin
 
@@ -194,14 +194,14 @@ def _alter(role: str, database: str | None) -> sql.Composed:
 
 
 def _verifier(connection: Connection[Any], account: Account) -> sql.Literal:
-    """What the server keeps of a password. The password itself is in no statement, because statements are logged."""
+    """The SCRAM verifier that the server stores. No statement contains the password, because statements are logged."""
     made = connection.pgconn.encrypt_password(account.password.encode(), account.role.encode(), b"scram-sha-256")
     return sql.Literal(made.decode())
 
 
 @contextmanager
-def _told() -> Iterator[None]:
-    """The server's own words, without the statement."""
+def _translate_errors() -> Iterator[None]:
+    """Raise `TaskError` with the server's message, without the statement."""
     try:
         yield
     except psycopg.Error as error:

@@ -1,4 +1,4 @@
-"""Redis users. What ACL SETUSER does is gone with the server's process: its configuration has to say the same."""
+"""Redis users. ACL SETUSER does not survive a restart: the server's configuration must contain the same users."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tasks.credentials.server import Account, Use
 from tasks.errors import Refused, TaskError
 
 RULES = "~* &* +@all -@admin -@dangerous +info"
-"""What the application may do: everything with its data, and reading how the server is."""
+"""Rights of the application: all commands on its data, and reading the server's state."""
 
 # One @ at most: an unescaped one in a password would be taken for the host's, and shown.
 _FORM = re.compile(r"rediss?://([^@/?#\s]*@)?(\[[^@\s]+\]|[^@/?#:\s]+)(:\d+)?(/\d*)?(\?[^#\s]*)?")
@@ -40,7 +40,7 @@ def account(url: str, variable: str) -> Account:
             return Account(user, password, url, variable)
     except ValueError:
         pass
-    # Nothing of it is shown: a password with an unescaped @ or / is just what makes a URL wrong.
+    # The URL is not shown: an unescaped @ or / in the password is the usual reason that it is invalid.
     raise Refused(
         "environment_invalid",
         f"{variable} is no Redis URL; it has to look like {_EXAMPLE}, "
@@ -63,16 +63,16 @@ class RedisServer:
         if connection is None:
             raise TaskError("new_refused", f"the server refuses {account.role} of {account.variable}; run prepare")
         key, value = f"runbook:credentials:{secrets.token_hex(8)}", secrets.token_bytes(8)
-        with closing(connection), _told():
+        with closing(connection), _translate_errors():
             connection.set(key, value, ex=60)
             kept = connection.get(key) == value
             if not (connection.delete(key) and kept):
-                raise TaskError("redis_failed", f"what {account.role} wrote could not be read again")
+                raise TaskError("redis_failed", f"{account.role} could not read back the key it wrote")
 
     def admit(self, account: Account) -> None:
         self._set_user(account.role, "reset", "on", _hash(account), *RULES.split())
 
-    def shut_out(self, role: str) -> None:
+    def refuse_logins(self, role: str) -> None:
         self._set_user(role, "off", "resetpass")
 
     def set_admin_password(self, admin: Account) -> None:
@@ -92,13 +92,13 @@ class RedisServer:
         return [{"role": user, "count": count} for user, count in sorted(counts.items())]
 
     def end_sessions(self, role: str) -> int:
-        with _told():
+        with _translate_errors():
             return int(self._admin.client_kill_filter(user=role, skipme=True))
 
     def log_out(self, patterns: Sequence[str]) -> int:
-        """Remove the keys that match; how many there were."""
+        """Remove the keys that match; return their number."""
         removed = 0
-        with _told():
+        with _translate_errors():
             for pattern in patterns:
                 cursor = None
                 while cursor != 0:
@@ -107,15 +107,15 @@ class RedisServer:
         return removed
 
     def _clients(self) -> list[dict[str, str]]:
-        with _told():
+        with _translate_errors():
             mine = str(self._admin.client_id())
             found: list[dict[str, str]] = self._admin.client_list()  # type: ignore[assignment]
-        # Whoever has not said who it is goes as `default`, and has not said anything.
+        # A client that has not authenticated counts as `default` and has sent no command.
         return [client for client in found if client["id"] != mine and client["cmd"] != "NULL"]
 
     def _set_user(self, *words: str) -> None:
-        # One command is all or nothing.
-        with _told():
+        # A single command is atomic.
+        with _translate_errors():
             self._admin.execute_command("ACL", "SETUSER", *words)
 
     def close(self) -> None:
@@ -154,7 +154,7 @@ def _login(account: Account) -> Redis | None:
         except exceptions.AuthenticationError:
             return None
         except (exceptions.ConnectionError, exceptions.TimeoutError) as error:
-            # A server that is being restarted refuses, and so does the network of a pod that has just started.
+            # Retry: a restarting server refuses connections, and so does the network of a new pod.
             if time.monotonic() > deadline:
                 raise TaskError(
                     "redis_unreachable", f"Redis of {account.variable} cannot be reached: {error}"
@@ -168,7 +168,7 @@ def _login(account: Account) -> Redis | None:
 
 
 @contextmanager
-def _told() -> Iterator[None]:
+def _translate_errors() -> Iterator[None]:
     try:
         yield
     except exceptions.RedisError as error:

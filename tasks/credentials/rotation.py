@@ -1,4 +1,4 @@
-"""A rotation in its two steps on the server. Each may be killed anywhere and run again, to the same end."""
+"""The two steps of a rotation on the server. Each is idempotent: it can be killed at any point and run again."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tasks.errors import Refused, TaskError
 from tasks.progress import say, step
 
 _GRACE_SECONDS = 5.0
-"""How long a session may take to end: the pod that had it has only just ended."""
+"""Seconds that a session may take to end after its pod has ended."""
 _LOOK_SECONDS = 0.2
 
 
@@ -22,18 +22,18 @@ class Rotation:
     server: Server
     admin: Account
     admin_fixed: bool
-    """The admin's password is not ours to change."""
+    """Rotation does not change the admin's password."""
     new: Account
     old: Account | None
 
     def __post_init__(self) -> None:
         if self.new.role == self.admin.role:
             raise Refused(
-                "environment_invalid", f"{self.new.variable} is of the admin, {self.admin.role}: nobody else's"
+                "environment_invalid", f"{self.new.variable} uses the admin role {self.admin.role}; use another role"
             )
         if self.old and self.old.role == self.new.role:
             both = f"{self.old.variable} and {self.new.variable}"
-            raise Refused("environment_invalid", f"{both} are both of {self.new.role}; they have to take turns")
+            raise Refused("environment_invalid", f"{both} both use {self.new.role}; each needs a role of its own")
         if self.admin_fixed and self.old and self.old.role == self.admin.role:
             raise Refused(
                 "environment_invalid",
@@ -46,10 +46,10 @@ class Rotation:
         role = self.new.role
         created = not self.server.accepts(self.new)
         if created:
-            with step(f"{self.kind}: let in {role}"):
-                # It may be the role of two rotations ago. Whoever is in with that password must not stay; and the new
-                # one comes last, so that a run that finds it accepted knows that all of this was done.
-                self.server.shut_out(role)
+            with step(f"{self.kind}: admit {role}"):
+                # It may be the role of two rotations ago: sessions with that password must end. The new password is set
+                # last, so that a run that finds it accepted knows that all of this was done.
+                self.server.refuse_logins(role)
                 self.server.end_sessions(role)
                 self.server.admit(self.new)
         with step(f"{self.kind}: test {role}"):
@@ -59,24 +59,24 @@ class Rotation:
     def retire(self, *, force: bool) -> dict[str, Any]:
         """Revokes the old role, once no session uses it, or, with `force`, at once."""
         if self.old is None:
-            raise Refused("environment_invalid", "there is no ROTATE_…_OLD_URL: nothing that could be retired")
+            raise Refused("environment_invalid", "ROTATE_…_OLD_URL is not set: there is no role to retire")
         old, is_admin = self.old, self.old.role == self.admin.role
         with step(f"{self.kind}: test {self.new.role}"):
             self.server.prove(self.new)
         if not force:
             self._refuse_if_used(old.role)
-        with step(f"{self.kind}: let in {old.role} no more"):
+        with step(f"{self.kind}: refuse {old.role}"):
             if not is_admin:
-                self.server.shut_out(old.role)
+                self.server.refuse_logins(old.role)
             if not self.admin_fixed:
                 self.server.set_admin_password(self.admin)
-            # Only now, when none of them can come back.
+            # Only now: none of them can log in again.
             ended = self.server.end_sessions(old.role)
             if force and not is_admin and not self.admin_fixed:
                 ended += self.server.end_sessions(self.admin.role)
         if self.server.accepts(old):
             raise TaskError(
-                "still_accepted", f"{old.role} of {old.variable} can still log in: look at the server's users"
+                "still_accepted", f"{old.role} of {old.variable} can still log in: check the server's users"
             )
         self.server.prove(self.new)
         return {"kind": self.kind, "role": old.role, "ended_sessions": ended, "refused": True}
@@ -94,7 +94,7 @@ class Rotation:
 
 
 def try_login(server: Server, accounts: Mapping[str, Account | None]) -> dict[str, str]:
-    """What the server says to each of these: `refused`, `accepted`, or `none` where there is no such account."""
+    """The server's answer for each account: `refused`, `accepted`, or `none` where there is no such account."""
     answers: dict[str, str] = {}
     for name, account in accounts.items():
         answers[name] = "none" if account is None else "accepted" if server.accepts(account) else "refused"

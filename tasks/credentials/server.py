@@ -1,4 +1,4 @@
-"""What rotation asks of a server that has roles (PostgreSQL) or users (Redis); both are called roles here."""
+"""Interface of a server with roles (PostgreSQL) or users (Redis); both are called roles here."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class Account:
     password: str = field(repr=False)
     url: str = field(repr=False)
     variable: str
-    """Where the URL is from: what messages name instead of it."""
+    """The URL's variable, which messages name instead of the URL."""
 
 
 @dataclass(frozen=True)
@@ -29,15 +29,15 @@ class Use:
     oldest_at: datetime
 
     def __str__(self) -> str:
-        program = self.application or "a program without a name"
+        program = self.application or "unnamed program"
         return f"{self.count} of {self.role} by {program} from {self.address or 'the server itself'}"
 
 
 class Server(Protocol):
-    """Everything but `accepts` and `prove` is done as the admin, and is right to do again."""
+    """Everything but `accepts` and `prove` runs as the admin and is idempotent."""
 
     def accepts(self, account: Account) -> bool:
-        """Whether it lets the account in. An error when it does not say."""
+        """Whether the account can log in. Raises when the server gives no answer."""
         ...
 
     def prove(self, account: Account) -> None:
@@ -45,21 +45,21 @@ class Server(Protocol):
         ...
 
     def admit(self, account: Account) -> None:
-        """Let the role in with this password and with no other, with the rights of the application."""
+        """Allow the role to log in, with this password alone and the rights of the application."""
         ...
 
-    def shut_out(self, role: str) -> None:
+    def refuse_logins(self, role: str) -> None:
         """Refuse new logins of this role. Its sessions stay."""
         ...
 
     def set_admin_password(self, admin: Account) -> None: ...
 
     def uses(self, role: str | None = None) -> list[Use]:
-        """Everybody's sessions, or one role's, without the one that asks."""
+        """Sessions of all roles, or of one, without this connection's own."""
         ...
 
     def end_sessions(self, role: str) -> int:
-        """End all sessions of a role but the one that asks; how many there were."""
+        """End all sessions of a role except this connection's own; return their number."""
         ...
 
     def close(self) -> None:
@@ -67,5 +67,5 @@ class Server(Protocol):
         ...
 
     def sessions(self) -> list[dict[str, Any]]:
-        """Everybody's sessions, as JSON has them."""
+        """Sessions of all roles, as JSON."""
         ...

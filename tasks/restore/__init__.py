@@ -1,1 +1,1 @@
-"""Backups proven and used: fetched, verified, restored, compared, and put in the live database's place."""
+"""Restores and restore tests: fetch, verify, restore, compare, replace the live database."""

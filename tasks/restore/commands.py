@@ -92,7 +92,9 @@ def _test_begin(arguments: argparse.Namespace, environment: Environment) -> Resu
 def _newest(store: Store) -> str:
     newest = max(catalog.finished(store), default=None)
     if newest is None:
-        raise TaskError("manifest_missing", f"there is no backup in {store.url} to test; has the schedule run?")
+        raise TaskError(
+            "manifest_missing", f"there is no backup in {store.url} to test; check that the backup schedule has run"
+        )
     return newest
 
 
@@ -111,7 +113,9 @@ def _into(arguments: argparse.Namespace, environment: Environment) -> Result:
     manifest = catalog.find(store, arguments.backup)
     with place.exclusive():
         if name in place.databases():
-            raise Refused("database_exists", f"there is a database {name} already; it was not touched. Name a new one")
+            raise Refused(
+                "database_exists", f"the database {name} exists already; it was not changed. Use another name"
+            )
         made = new_half_made(place)
         rows = restore(environment, store, manifest, place, made, jobs=_jobs(arguments, environment)).rows
         place.publish(made, name, None)
@@ -128,15 +132,15 @@ def _prepare(arguments: argparse.Namespace, environment: Environment) -> Result:
     def make(name: str) -> None:
         restore(environment, store, manifest, place, name, jobs=_jobs(arguments, environment))
 
-    return _told(in_place.prepare(place, manifest, make, lambda: create(environment, "safety")))
+    return _as_result(in_place.prepare(place, manifest, make, lambda: create(environment, "safety")))
 
 
 def _swap(_arguments: argparse.Namespace, environment: Environment) -> Result:
-    return _told(in_place.swap(live_target(environment)))
+    return _as_result(in_place.swap(live_target(environment)))
 
 
 def _undo(_arguments: argparse.Namespace, environment: Environment) -> Result:
-    return _told(in_place.undo(live_target(environment)))
+    return _as_result(in_place.undo(live_target(environment)))
 
 
 def _finish(_arguments: argparse.Namespace, environment: Environment) -> Result:
@@ -146,14 +150,14 @@ def _finish(_arguments: argparse.Namespace, environment: Environment) -> Result:
         verify(store, manifest)
         return manifest
 
-    return _told(in_place.finish(live_target(environment), verified))
+    return _as_result(in_place.finish(live_target(environment), verified))
 
 
 def _state(_arguments: argparse.Namespace, environment: Environment) -> Result:
-    return _told(in_place.state(live_target(environment)))
+    return _as_result(in_place.state(live_target(environment)))
 
 
-def _told(state: in_place.State) -> Result:
+def _as_result(state: in_place.State) -> Result:
     of = f", backup {state.backup}" if state.backup else ""
     return Result(state.to_json(), f"{state.live}: {state.phase}{of}; {in_place.NEXT[state.phase]}")
 

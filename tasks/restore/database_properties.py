@@ -31,7 +31,7 @@ WHERE d.datname = %s
 
 
 def create_like(server: Connection[Any], model: str, name: str) -> None:
-    """An empty database `name` that is to its users what `model` is."""
+    """Create an empty database `name` with the properties of `model`."""
     row = server.execute(_ABOUT, (model,)).fetchone()
     if row is None:
         raise TaskError("database_unreachable", f"there is no database {model!r} on the server")

@@ -51,7 +51,7 @@ def append(store: Store, content: Mapping[str, Any]) -> Record:
         try:
             store.put(evidence_key(record["sequence"]), _written(record), new=True)
         except Exists:
-            say(f"evidence {record['sequence']} was just written by somebody else; taking the next number")
+            say(f"evidence {record['sequence']} was just written by another process; using the next number")
             continue
         return record
 
@@ -80,9 +80,9 @@ def verify(store: Store) -> list[Record]:
         if key != evidence_key(expected) or record.get("sequence") != expected:
             raise _broken(key, f"{evidence_key(expected)} is expected here: a record was removed or renamed")
         if record.get("sha256") != digest(record):
-            raise _broken(key, "its content is not what was written: it does not match its own sha256")
+            raise _broken(key, "its content was changed: it does not match its own sha256")
         if record.get("previous") != (before["sha256"] if before else BEGINNING):
-            raise _broken(key, "it does not follow on the record before it: one of the two was replaced")
+            raise _broken(key, "it does not match the hash of the record before it: one of the two was replaced")
         found.append(record)
         before = record
     return found
@@ -114,9 +114,11 @@ def _read(store: Store, key: str) -> Record:
     except ValueError as error:
         raise _broken(key, f"it is not JSON: {error}") from error
     if not isinstance(record, dict) or not isinstance(record.get("sequence"), int) or "sha256" not in record:
-        raise _broken(key, "it is not a record of ours")
+        raise _broken(key, "it is not an evidence record")
     return record
 
 
 def _broken(key: str, why: str) -> TaskError:
-    return TaskError("evidence_broken", f"{key}: {why}. Do not trust it or what follows; look who can write there.")
+    return TaskError(
+        "evidence_broken", f"{key}: {why}. Do not trust this or later records; check who can write to the store."
+    )

@@ -1,4 +1,4 @@
-"""A backup out of the store, every byte checked against its manifest on the way and decrypted where it is sealed."""
+"""A backup out of the store, checked against its manifest while it is read, and decrypted if it is encrypted."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tasks.store import Missing, Store
 _CHUNK = 1 << 20
 
 Keys = Sequence[Any]
-"""age identities, as `seal.identities` reads them."""
+"""age identities, as `encryption.identities` reads them."""
 
 
 def verify(store: Store, manifest: Manifest, jobs: int = 1) -> None:
@@ -83,7 +83,7 @@ def _unseal(stream: _Checked, out: BinaryIO, keys: Keys, name: str) -> None:
 
 
 class _Ahead:
-    """Has the next piece of a stream read while somebody works on this one."""
+    """Reads the next piece of a stream while the caller processes this one."""
 
     def __init__(self, stream: BinaryIO, reader: Executor) -> None:
         self._read = lambda: reader.submit(stream.read, _CHUNK)
@@ -122,13 +122,13 @@ class _Checked:
         if self._size < self._file.size:
             raise TaskError(
                 "truncated",
-                f"{name} is truncated: {self._size} bytes of {self._file.size}. Use another backup; look at the store",
+                f"{name} is truncated: {self._size} bytes of {self._file.size}. Use another backup; check the store",
             )
         if (found := self._sum.hexdigest()) != self._file.sha256:
             raise TaskError(
                 "checksum_mismatch",
-                f"{name} is not what was written: its sha256 is {found}, the manifest says {self._file.sha256}. "
-                "Use another backup; look at the store",
+                f"{name} was changed: its sha256 is {found}, the manifest says {self._file.sha256}. "
+                "Use another backup; check the store",
             )
 
 

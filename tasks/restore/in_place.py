@@ -1,6 +1,6 @@
 """A restore over the live database, in steps that can be interrupted anywhere, continued and undone.
 
-What exists beside the live database tells where it stands; nothing else is remembered, and every step from one
+The phase follows from the databases beside the live one; nothing else is stored, and every step from one
 phase to the next is a single act of the server:
 
     phase      live database   copy beside it (X: of the backup's id)
@@ -14,7 +14,7 @@ prepare: idle → prepared. swap: prepared → swapped. undo: swapped → undone
 finish: swapped → idle, undone → idle; it is the only one that drops data, and only data that a backup has (or that
 the operator undid). A verb whose work is already done does nothing.
 
-Nobody may write to the live database from prepare to swap (maintenance mode): what is written after the safety
+No client may write to the live database from prepare to swap (maintenance mode): what is written after the safety
 backup would be in the replaced database alone. finish therefore compares it with its safety backup before the drop.
 """
 
@@ -69,7 +69,7 @@ class State:
 
 
 def part_of(backup: str) -> str:
-    """What of a backup's id goes into database names: when and which, without the punctuation."""
+    """The part of a backup's id in database names: time and suffix, without punctuation."""
     when, _, rest = backup.partition("-")
     return f"{when}{rest.rsplit('-', 1)[-1]}".lower()
 
@@ -80,15 +80,15 @@ def state(place: RestoreTarget) -> State:
     for role, phase in COPIES.items():
         prefix = place.copy_name(role, "")
         for name in sorted(name for name in existing if name.startswith(prefix)):
-            # A database that only happens to be called so has no note of ours.
+            # A database that has this name by chance has no such note.
             note = place.note(name) or {}
             if SAFETY in note:
                 found.append(State(phase, note[BACKUP], note[SAFETY], place.live, **{role: name}))
     if len(found) > 1:
         raise Refused(
             "restore_ambiguous",
-            f"{' and '.join(one.copy for one in found)} both claim to belong to a restore of {place.live}: "
-            "rename the one that does not",
+            f"{' and '.join(one.copy for one in found)} both have a note of a restore of {place.live}: "
+            "rename the one that is not part of it",
         )
     if found:
         return found[0]
@@ -114,7 +114,7 @@ def prepare(
             safety = back_up()
         note = {BACKUP: manifest.id, SAFETY: safety.id}
         if now.phase == "prepared":
-            say(f"{name} is there already; it has a newer safety backup now")
+            say(f"{name} exists already; it has a newer safety backup now")
             place.set_note(name, note)
         else:
             made = new_half_made(place)
@@ -162,7 +162,7 @@ def finish(place: RestoreTarget, verify: Callable[[str], Manifest]) -> State:
             if missing := differences(safety.tables, place.rows(now.copy)):
                 raise Refused(
                     "safety_outdated",
-                    f"{now.copy} is not what its safety backup {now.safety} has ({'; '.join(missing)}): it was written "
+                    f"{now.copy} differs from its safety backup {now.safety} ({'; '.join(missing)}): it was written "
                     f"to after that backup. Nothing was dropped. Make another backup of it (DATABASE_URL="
                     f"{place.shown(now.copy)}, backup create --kind manual) and drop it by hand, or `restore undo`",
                 )
@@ -175,14 +175,14 @@ def finish(place: RestoreTarget, verify: Callable[[str], Manifest]) -> State:
 NEXT: dict[Phase, str] = {
     "idle": "`restore prepare --backup ID` comes first",
     "preparing": "`restore prepare` was interrupted: run it again, or `restore undo`",
-    "prepared": "`restore swap` goes on with it, `restore undo` gives it up",
-    "swapped": "`restore finish` keeps it, `restore undo` brings the old database back",
-    "undone": "`restore finish` ends it by dropping the undone copy; after that a new restore can begin",
+    "prepared": "`restore swap` continues it, `restore undo` cancels it",
+    "swapped": "`restore finish` keeps it, `restore undo` puts the old database back",
+    "undone": "`restore finish` drops the undone copy; after that a new restore can begin",
 }
 
 
 def _wrong(now: State, verb: str) -> Refused:
     of = f" (backup {now.backup})" if now.backup else ""
     return Refused(
-        "restore_phase", f"restore {verb} does not follow on phase {now.phase!r}{of} of {now.live}: {NEXT[now.phase]}"
+        "restore_phase", f"restore {verb} is not possible in phase {now.phase!r}{of} of {now.live}: {NEXT[now.phase]}"
     )

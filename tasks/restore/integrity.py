@@ -10,7 +10,7 @@ from psycopg import Connection, Error, sql
 from psycopg.errors import DataCorrupted, IndexCorrupted
 
 _SCHEMA = "runbook_amcheck"
-# What can be checked: b-trees of this database that are complete, and nobody else's temporary ones.
+# What can be checked: complete B-trees of this database, without other sessions' temporary ones.
 _BTREES = """
 SELECT c.oid, c.oid::regclass::text
 FROM pg_class c JOIN pg_index i ON i.indexrelid = c.oid JOIN pg_am a ON a.oid = c.relam

@@ -1,4 +1,4 @@
-"""Running pg_restore, and what it says when it fails."""
+"""Runs pg_restore and classifies its errors."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _FAULTS = (
     ("truncated", r"unexpected end of file|could not read from input file: end of file|could not find block ID"),
     ("database_unreachable", r"connection to server .* failed|server closed the connection|terminating connection due"),
 )
-"""Code → what pg_restore or the server says then."""
+"""Code → pattern of the message of pg_restore or the server."""
 _TAIL = 20
 
 
@@ -28,9 +28,11 @@ def run(arguments: Sequence[str], environment: Mapping[str, str], doing: str) ->
     )
     if done.returncode == 0:
         return done.stdout
-    told = without([environment.get("PGPASSWORD", "")], "\n".join(done.stderr.splitlines()[-_TAIL:]).strip())
-    code = next((code for code, pattern in _FAULTS if re.search(pattern, told)), "restore_failed")
-    raise TaskError(code, f"{doing}: pg_restore ended with {done.returncode}: {told or 'and said nothing'}")
+    output = without([environment.get("PGPASSWORD", "")], "\n".join(done.stderr.splitlines()[-_TAIL:]).strip())
+    code = next((code for code, pattern in _FAULTS if re.search(pattern, output)), "restore_failed")
+    raise TaskError(
+        code, f"{doing}: pg_restore ended with exit code {done.returncode}: {output or 'no output on stderr'}"
+    )
 
 
 def owners(archive: Path) -> set[str]:

@@ -76,7 +76,7 @@ class PostgresTarget:
             row = server.execute(_LOCK, (f"runbook restore of {self.live}",)).fetchone()
             if not row or not row[0]:
                 raise TaskError(
-                    "restore_running", f"another restore is at work beside {self._database.shown}: wait for its end"
+                    "restore_running", f"another restore beside {self._database.shown} is running: wait for its end"
                 )
             yield
 
@@ -110,7 +110,7 @@ class PostgresTarget:
 
     def analyze(self, name: str) -> None:
         with self._inside(name) as connection:
-            # Without them the first queries may take for ever.
+            # Without statistics the first queries may be very slow.
             connection.execute("ANALYZE")
 
     def rows(self, name: str) -> dict[str, int]:
@@ -149,7 +149,7 @@ class PostgresTarget:
             ).fetchone()
         try:
             note = json.loads(row[0])["runbook"] if row and row[0] else None
-        except (ValueError, TypeError, KeyError):  # somebody's own comment
+        except (ValueError, TypeError, KeyError):  # a comment of another origin
             return None
         return note if isinstance(note, dict) else None
 
@@ -175,16 +175,16 @@ class PostgresTarget:
 
     @contextmanager
     def _server(self) -> Iterator[Connection[Any]]:
-        with self._told(self._connect()) as server:
+        with self._translate_errors(self._connect()) as server:
             yield server
 
     @contextmanager
     def _inside(self, name: str) -> Iterator[Connection[Any]]:
-        with self._told(self._database.named(name).connect("runbook restore")) as connection:
+        with self._translate_errors(self._database.named(name).connect("runbook restore")) as connection:
             yield connection
 
     @contextmanager
-    def _told(self, connection: Connection[Any]) -> Iterator[Connection[Any]]:
+    def _translate_errors(self, connection: Connection[Any]) -> Iterator[Connection[Any]]:
         try:
             yield connection
         except Error as error:
@@ -225,7 +225,7 @@ class PostgresTarget:
         usable, owner = row
         if usable == len(owners):
             return []
-        say(f"not all of {', '.join(owners)} can be had here: everything will belong to {owner}")
+        say(f"not all of the roles {', '.join(owners)} can be used here: {owner} will own all objects")
         return ["--no-owner", "--no-privileges", f"--role={owner}"]
 
 

@@ -1,4 +1,4 @@
-"""Where databases live: a PostgreSQL server, or a folder of SQLite files. What a restore needs of either."""
+"""Where databases live: a PostgreSQL server, or a folder of SQLite files. The interface that a restore uses."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class RestoreTarget(Protocol):
 
     @property
     def identity(self) -> str:
-        """The live database, the same whoever connects to it."""
+        """The live database, the same for every role that connects."""
         ...
 
     def version(self) -> str:
@@ -60,7 +60,7 @@ class RestoreTarget(Protocol):
     def has_sentinel(self, name: str, token: str) -> bool: ...
 
     def integrity(self, name: str, rows_read: Callable[[], object]) -> Integrity:
-        """The engine's own checks; `rows_read` returns when somebody else has read every row."""
+        """The engine's own checks; `rows_read` returns when the comparison has read every row."""
         ...
 
     def publish(self, half_made: str, name: str, note: Mapping[str, Any] | None) -> None:

@@ -1,4 +1,4 @@
-"""Which place a URL means."""
+"""Select the restore target for a URL."""
 
 from __future__ import annotations
 
@@ -25,7 +25,8 @@ def test_target(environment: Environment) -> RestoreTarget:
     live = environment.text("DATABASE_URL")
     if live and _place(live, "DATABASE_URL").identity == place.identity:
         raise Refused(
-            "environment_invalid", "RESTORE_DATABASE_URL is the live database: a restore test needs one to throw away"
+            "environment_invalid",
+            "RESTORE_DATABASE_URL is the live database: a restore test needs one that may be deleted",
         )
     return place
 

@@ -1,4 +1,4 @@
-"""A restore test: the newest backup is made to serve again, and the store keeps a record of whether it did.
+"""A restore test: restores the newest backup, checks it, and records the result in the store.
 
 `begin` fetches and restores; then the release migrates and is smoked on the result; `conclude` writes that all of it
 passed. A failure of `begin` is recorded at once. A test that ends in between (a failing
@@ -26,7 +26,7 @@ from tasks.restore import evidence
 from tasks.store import Missing, Store
 
 OPEN = "attempts/"
-"""Where attempts are that have begun and not ended."""
+"""Prefix of attempts that have begun and not ended."""
 FILE = "attempt.json"
 
 
@@ -82,7 +82,7 @@ def begin(store: Store, manifest: Manifest, scratch: Path, work: Callable[[Resto
     try:
         work(attempt)
     except Exception as error:
-        # A fault that is none of ours as well: it is not proven, whoever is to blame.
+        # Any fault, also one outside the tasks, means that the backup is not proven.
         _record_failure(store, attempt, getattr(error, "code", "internal"), str(error))
         raise
     except (Interrupted, KeyboardInterrupt):
@@ -115,7 +115,7 @@ def conclude(store: Store, scratch: Path) -> evidence.Record:
 
 
 def close_abandoned(store: Store) -> None:
-    """Record as failed what began and never ended."""
+    """Record attempts that never ended as failed."""
     for key in [entry.key for entry in store.entries(OPEN)]:
         try:
             attempt = RestoreTest.from_json(store.get(key))
@@ -134,7 +134,7 @@ def close_abandoned(store: Store) -> None:
 
 
 def _recorded(store: Store, attempt: RestoreTest) -> evidence.Record | None:
-    """What the store has of this attempt already: the process may have died right after writing it."""
+    """The attempt's record, if the store has it already: the process may have died right after writing it."""
     return next((one for one in evidence.since(store, attempt.began) if one.get("attempt") == attempt.id), None)
 
 

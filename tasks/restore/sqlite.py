@@ -62,15 +62,17 @@ class SqliteTarget:
 
     @contextmanager
     def exclusive(self) -> Iterator[None]:
-        with self._told(), self._path(f"{self.live}.restore-lock").open("a") as lock:
+        with self._translate_errors(), self._path(f"{self.live}.restore-lock").open("a") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                raise TaskError("restore_running", f"another restore is at work beside {self.live}") from None
+                raise TaskError(
+                    "restore_running", f"another restore beside {self.live} is running: wait for its end"
+                ) from None
             yield
 
     def create(self, name: str) -> None:
-        with self._told():
+        with self._translate_errors():
             path, live = self._path(name), self._path(self.live)
             path.touch(mode=0o600, exist_ok=False)
             if live.exists():
@@ -81,7 +83,7 @@ class SqliteTarget:
 
     def load(self, name: str, folder: Path, manifest: Manifest, jobs: int) -> None:  # noqa: ARG002 - one file
         packed = folder / manifest.dump[0].name.removesuffix(ENCRYPTED)
-        with self._told(), gzip.open(packed) as source, self._path(name).open("r+b") as target:
+        with self._translate_errors(), gzip.open(packed) as source, self._path(name).open("r+b") as target:
             shutil.copyfileobj(source, target, _CHUNK)
             target.flush()
             os.fsync(target.fileno())
@@ -105,14 +107,14 @@ class SqliteTarget:
 
     def integrity(self, name: str, rows_read: Callable[[], object]) -> Integrity:  # noqa: ARG002 - no counter
         with opened(self._path(name)) as connection:
-            told = [line for (line,) in connection.execute("PRAGMA integrity_check")]
+            lines = [line for (line,) in connection.execute("PRAGMA integrity_check")]
             orphans = len(connection.execute("PRAGMA foreign_key_check").fetchall())
-        whole = told == ["ok"]
-        findings = {"integrity_check": "ok" if whole else told, "rows_without_their_foreign_key": orphans}
+        whole = lines == ["ok"]
+        findings = {"integrity_check": "ok" if whole else lines, "rows_without_their_foreign_key": orphans}
         return Integrity(whole, findings)
 
     def publish(self, half_made: str, name: str, note: Mapping[str, Any] | None) -> None:
-        with self._told():
+        with self._translate_errors():
             if note is None:
                 self._note(name).unlink(missing_ok=True)
             else:
@@ -122,7 +124,7 @@ class SqliteTarget:
             self._sync()
 
     def drop(self, name: str) -> None:
-        with self._told():
+        with self._translate_errors():
             for tail in ("", *_PARTS):
                 self._path(name + tail).unlink(missing_ok=True)
             self._note(name).unlink(missing_ok=True)
@@ -134,17 +136,17 @@ class SqliteTarget:
             return None
 
     def set_note(self, name: str, note: Mapping[str, Any]) -> None:
-        with self._told():
+        with self._translate_errors():
             file = self._note(name)
             written = file.with_suffix(".new")
             written.write_text(json.dumps(note))
             written.replace(file)
 
     def swap(self, incoming: str, outgoing: str) -> None:
-        """A second name for the live file, then the other file under the live name: both are single acts, and
+        """A second name for the live file, then the other file under the live name: both are atomic, and
         between them nothing has changed yet."""
         live, out = self._path(self.live), self._path(outgoing)
-        with self._told(), _nobody_in(live) as journal:
+        with self._translate_errors(), _exclusive_file(live) as journal:
             self.set_note(outgoing, self.note(incoming) or {})
             out.unlink(missing_ok=True)
             os.link(live, out)
@@ -172,7 +174,7 @@ class SqliteTarget:
             os.close(handle)
 
     @contextmanager
-    def _told(self) -> Iterator[None]:
+    def _translate_errors(self) -> Iterator[None]:
         try:
             yield
         except OSError as error:
@@ -181,8 +183,8 @@ class SqliteTarget:
 
 
 @contextmanager
-def _nobody_in(path: Path) -> Iterator[str]:
-    """The file alone is the whole database, and nobody has it open in WAL mode or in a transaction. Its journal mode.
+def _exclusive_file(path: Path) -> Iterator[str]:
+    """Yield the journal mode while the file is the whole database and no process has it in WAL mode or a transaction.
 
     Programs that keep the file open would go on writing into the old one: they have to be stopped first.
     """

@@ -1,4 +1,4 @@
-"""Two renames as one: the live PostgreSQL database makes room for another, with nobody connected.
+"""Two renames as one: another database replaces the live PostgreSQL database while no client is connected.
 
 ALTER DATABASE … RENAME takes an exclusive lock on the database, for which every new connection has to wait, and it
 can be part of a transaction. So while the sessions of old are ended, no new one comes in; and when this process or
@@ -48,12 +48,12 @@ def swap_databases(connect: Connect, live: str, incoming: str, outgoing: str) ->
         except Error as error:
             raise TaskError(
                 "database_refused",
-                f"{live} could not be renamed: {error}. The role of DATABASE_URL has to own it and have CREATEDB",
+                f"{live} could not be renamed: {error}. The role of DATABASE_URL must own it and have CREATEDB",
             ) from error
 
 
 def rename(connect: Connect, old: str, new: str, text: str | None) -> None:
-    """Another name and another comment, with nobody connected."""
+    """Set name and comment while no client is connected."""
     with closing(connect()) as server, _emptied(connect, [old]), server.transaction():
         _rename(server, old, new)
         comment(server, new, text)
@@ -87,7 +87,7 @@ def _end_sessions(connect: Connect, names: list[str], done: threading.Event) -> 
                 for pid, _who in server.execute(_SESSIONS, (names,)).fetchall():
                     try:
                         server.execute("SELECT pg_terminate_backend(%s)", (pid,))
-                    except Error:  # somebody else's session: the rename says that it is in use, and we by whom
+                    except Error:  # another role's session: the rename fails, and `_in_use` names it
                         continue
                 done.wait(_BETWEEN_SECONDS)
     except Error as error:
@@ -99,6 +99,6 @@ def _in_use(server: Connection[Any], names: Iterable[str], error: Error) -> Task
     return TaskError(
         "database_in_use",
         f"{error.diag.message_primary} ({error.diag.message_detail or 'no detail'}); nothing was changed. "
-        f"Connected: {', '.join(sessions) or 'nobody any more'}. Grant pg_signal_backend to the role of DATABASE_URL, "
+        f"Connected: {', '.join(sessions) or 'no sessions'}. Grant pg_signal_backend to the role of DATABASE_URL, "
         "or end them",
     )

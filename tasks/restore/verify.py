@@ -23,7 +23,7 @@ from tasks.store import Store
 
 Step = Callable[[str], AbstractContextManager[None]]
 HALF_MADE = "half_made"
-"""In a database's note: the backup that it is being made of. Nobody needs such a database."""
+"""In a database's note: the backup that it is being restored from. Such a database may be dropped."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ def restore(
                 return _checked(place, name, manifest, beside, test=test)
         except BaseException:
             if created.exception() is None:
-                _remove(place, name)  # and whoever is still at work in it
+                _remove(place, name)  # and end the sessions in it
             raise
 
 
@@ -86,19 +86,19 @@ def half_made(place: RestoreTarget) -> list[str]:
 
 
 def new_half_made(place: RestoreTarget) -> str:
-    """A name for a database that is being made. Never one of before: a killed restore's pg_restore may still run."""
+    """A new name for a database to restore into. Never a used one: a killed restore's pg_restore may still run."""
     for name in half_made(place):
         place.drop(name)
     return place.copy_name("restoring", secrets.token_hex(2))
 
 
 def require_worthless(place: RestoreTarget) -> None:
-    """Refuse a throw-away database that holds anything but what the last restore test left there."""
+    """Refuse a test database that holds data which no restore test made."""
     if place.live in place.databases() and not _worthless(place, place.live):
         raise Refused(
             "database_exists",
             f"RESTORE_DATABASE_URL: {place.shown(place.live)} holds tables that no restore test made: it was not "
-            "touched. Name a database to throw away",
+            "changed. Name a database that may be deleted",
         )
 
 
@@ -117,7 +117,7 @@ def compare(place: RestoreTarget, name: str, manifest: Manifest) -> dict[str, An
     found = place.rows(name)
     if wrong := differences(manifest.tables, found):
         raise TaskError(
-            "rows_differ", f"backup {manifest.id} does not restore to what was backed up: {'; '.join(wrong)}"
+            "rows_differ", f"backup {manifest.id} restores with different rows than were backed up: {'; '.join(wrong)}"
         )
     if not place.has_sentinel(name, manifest.sentinel.token):
         raise TaskError(

@@ -1,4 +1,4 @@
-"""What every store can do. Keys are relative to its prefix and use `/`."""
+"""Interface of a store. Keys are relative to its prefix and use `/`."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class Store(ABC):
 
     @abstractmethod
     def prepare(self) -> None:
-        """See that it can be used, so that nothing is dumped for nothing; create the bucket or folder if configured."""
+        """Check that it can be used, before anything is dumped; create the bucket or folder if configured."""
 
     @abstractmethod
     def upload(self, key: str, expected: int = 0) -> AbstractContextManager[Sink]:
@@ -88,8 +88,8 @@ class Store(ABC):
 
     @abstractmethod
     def clear_unfinished(self, prefix: str = "") -> int:
-        """Remove what killed uploads left behind, and say how many. Only while no upload is running."""
+        """Remove the remains of killed uploads, and return their number. Only while no upload is running."""
 
     def clock(self) -> datetime | None:
-        """What time the store has, where it has a clock of its own."""
+        """The store's time; None if it has no clock of its own."""
         return None

@@ -18,7 +18,7 @@ _VERSIONS_KEPT_DAYS = 30
 
 def exists(client: Any, name: str) -> bool:
     try:
-        # Not HEAD: its answer has no body, and so no word of why.
+        # Not HEAD: its answer has no body, so no reason.
         client.list_objects_v2(Bucket=name, MaxKeys=1)
     except ClientError as error:
         if reason(error) in ("404", "NoSuchBucket"):
@@ -39,7 +39,7 @@ def create(client: Any, name: str, *, with_lock: bool) -> None:
     try:
         client.create_bucket(Bucket=name, ObjectLockEnabledForBucket=with_lock, **place)
     except ClientError as error:
-        if reason(error) != "BucketAlreadyOwnedByYou":  # another run was quicker
+        if reason(error) != "BucketAlreadyOwnedByYou":  # another run created it first
             raise
     say(f"made the bucket {name}")
     _if_supported(
@@ -108,4 +108,4 @@ def _if_supported(what: str, do: Callable[[], object]) -> None:
     except ClientError as error:
         if reason(error) not in _UNSUPPORTED:
             raise
-        say(f"warning: the S3 server has no {what}: see to it by other means")
+        say(f"warning: the S3 server has no {what}: set it up by other means")

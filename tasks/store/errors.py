@@ -29,7 +29,7 @@ _DENIED = {
 }
 _CORRUPT = {"BadDigest", "InvalidDigest", "XAmzContentChecksumMismatch", "XAmzContentSHA256Mismatch"}
 CONNECTION_LOST = (BotoConnectionError, HTTPClientError, IncompleteReadError, HTTPError, OSError)
-"""Whatever boto3, or urllib3 under it, says when the network or the server goes away."""
+"""Exceptions of boto3 and urllib3 for a lost network or server."""
 _CLOCK = {"RequestTimeTooSkewed", "RequestExpired"}
 
 
@@ -45,7 +45,7 @@ def translate_errors(store: str, doing: str, *, uploading: bool = False) -> Iter
         yield
     except ClientError as error:
         code = reason(error)
-        told = f"{store} could not {doing}: {code or 'no reason given'}: {_message(error)}"
+        message = f"{store} could not {doing}: {code or 'no reason given'}: {_message(error)}"
         if code == "NoSuchBucket":
             raise TaskError(
                 "bucket_missing",
@@ -53,17 +53,17 @@ def translate_errors(store: str, doing: str, *, uploading: bool = False) -> Iter
             ) from error
         if code in _DENIED:
             raise TaskError(
-                "store_denied", f"{told}. Look at the access key and at what its policy allows on this bucket."
+                "store_denied", f"{message}. Check the access key and its policy for this bucket."
             ) from error
         if code in _CORRUPT:
             raise TaskError(
-                "checksum_mismatch", f"{told}. The bytes changed on their way; nothing was kept."
+                "checksum_mismatch", f"{message}. The bytes changed during the transfer; nothing was kept."
             ) from error
         if code in _CLOCK:
-            raise TaskError("clock_wrong", f"{told}. This machine's clock differs from the server's.") from error
+            raise TaskError("clock_wrong", f"{message}. This machine's clock differs from the server's.") from error
         if uploading and (code in ("NoSuchUpload", "404") or _status(error) >= 500):
-            raise TaskError("upload_interrupted", f"{told}. Nothing was kept.") from error
-        raise TaskError("store_unreachable" if _status(error) >= 500 else "store_failed", told) from error
+            raise TaskError("upload_interrupted", f"{message}. Nothing was kept.") from error
+        raise TaskError("store_unreachable" if _status(error) >= 500 else "store_failed", message) from error
     except (NoCredentialsError, PartialCredentialsError) as error:
         raise TaskError(
             "store_denied",

@@ -141,7 +141,7 @@ class FolderStore(Store):
 
 
 class _Sink:
-    """Tells what the disk says apart from what its user's own work says."""
+    """Distinguishes errors of the disk from errors of the caller."""
 
     def __init__(self, store: FolderStore, key: str, file: FileIO) -> None:
         self._store, self._key, self._file = store, key, file
@@ -159,7 +159,7 @@ def _flush(file: FileIO) -> None:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Makes a rename last: without it the name may be lost in a power cut although the bytes are not."""
+    """Makes a rename durable: after a power cut the file could otherwise be missing."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)

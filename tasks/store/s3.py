@@ -65,7 +65,7 @@ class S3Store(Store):
                 ),
             )
         except (ValueError, PartialCredentialsError) as error:
-            raise Refused("environment_invalid", f"boto3 takes neither S3_… nor AWS_… as they are: {error}") from error
+            raise Refused("environment_invalid", f"boto3 refuses the S3_… and AWS_… variables: {error}") from error
         return cls(
             client,
             bucket_name,
@@ -159,10 +159,10 @@ class S3Store(Store):
         return cleared
 
     def clock(self) -> datetime | None:
-        with translate_errors(self.url, "tell the time"):
+        with translate_errors(self.url, "read the server's time"):
             answer = self._client.list_objects_v2(Bucket=self._bucket, MaxKeys=1)
-        told = answer["ResponseMetadata"]["HTTPHeaders"].get("date")
-        return parsedate_to_datetime(told) if told else None
+        date = answer["ResponseMetadata"]["HTTPHeaders"].get("date")
+        return parsedate_to_datetime(date) if date else None
 
     def _target(self, key: str) -> dict[str, str]:
         return {"Bucket": self._bucket, "Key": self._prefix + key}
@@ -217,7 +217,8 @@ class _Reader(io.RawIOBase):
         self._resumes += 1
         if self._resumes > _RESUMES:
             raise TaskError(
-                "store_unreachable", f"{self._store.url} kept breaking off while giving {self._key}: {error}"
+                "store_unreachable",
+                f"{self._store.url} lost the connection repeatedly while sending {self._key}: {error}",
             ) from error
         self._body.close()
         self._body = self._store.reopened(self._key, self._etag, self._at)["Body"]

@@ -65,7 +65,9 @@ def test_the_service_of_the_root_path_is_it(order: int) -> None:
 
 def test_two_that_could_be_it_are_a_setting() -> None:
     services = [{**BACKEND, "name": name, "paths": [f"/{name}"]} for name in ("api", "admin")]
-    with pytest.raises(SettingsError, match=r"runbook:application\.main\n[^\n]*\n[^\n]*api, admin could be it"):
+    with pytest.raises(
+        SettingsError, match=r"runbook:application\.main\n[^\n]*\n[^\n]*name the service [^\n]*, one of api, admin"
+    ):
         judged(config(*services))
     assert judged(config(*services, main="admin")).application.main_service.name == "admin"
 

@@ -85,8 +85,8 @@ def test_a_webhook_in_plain_text_is_refused() -> None:
         ({"triggers": {"responseQuantile": 1}}, "triggers.responseQuantile", "less than 1"),
         ({"triggers": {"rateSeconds": 15}}, "triggers.rateSeconds", "rateSeconds: 20"),
         ({"scrapeSeconds": 10, "triggers": {"rateSeconds": 39}}, "triggers.rateSeconds", "rateSeconds: 40"),
-        ({"triggers": {"sqlInjectionSeconds": 10}}, "sqlInjectionSeconds", "sees too little"),
-        ({"critical": {"errorRatePercent": 5}}, "critical.errorRatePercent", "only when the release goes back"),
+        ({"triggers": {"sqlInjectionSeconds": 10}}, "sqlInjectionSeconds", "must be at least four scrapes"),
+        ({"critical": {"errorRatePercent": 5}}, "critical.errorRatePercent", "must be below the rollback's threshold"),
         ({"rollback": {"cooldownSeconds": 60}}, "rollback.cooldownSeconds", "before the first is done (90 s)"),
         ({"slo": {"objectivePercent": 90}}, "slo.burns[0].budgetPercent", "could not fire if every request failed"),
         ({"slo": {"burns": []}}, "slo.burns", "at least 1"),
@@ -139,7 +139,7 @@ def test_a_probe_that_would_hide_errors_is_refused() -> None:
     config = edited(watched(), "application.services.0.probes.readiness.path", "/ready")
     message = str(refusal(config))
     assert "runbook:monitoring.uncountedRoutes" in message
-    assert "probes ask /ready" in message
+    assert "probes request /ready" in message
     assert "- /ready" in message
     assert judged(edited(config, "monitoring.uncountedRoutes", ["/metrics", "/api/live", "/ready"]))
     assert judged(edited(config, "monitoring.healthPath", "/ready"))

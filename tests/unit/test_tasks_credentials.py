@@ -41,10 +41,10 @@ def test_what_is_complete_is_taken() -> None:
         ({"ROTATE_DATABASE_OWNER": ""}, "ROTATE_DATABASE_OWNER is not set"),
         (
             {"ROTATE_DATABASE_ADMIN_URL": "postgresql://shop@db/shop"},
-            "ROTATE_DATABASE_ADMIN_URL has to have a user and",
+            "ROTATE_DATABASE_ADMIN_URL needs a user and",
         ),
-        ({"ROTATE_DATABASE_NEW_URL": "postgresql://shop:x@db/shop"}, "is of the admin, shop"),
-        ({"ROTATE_DATABASE_OLD_URL": "postgresql://shop_b:x@db/shop"}, "both of shop_b"),
+        ({"ROTATE_DATABASE_NEW_URL": "postgresql://shop:x@db/shop"}, "uses the admin role shop"),
+        ({"ROTATE_DATABASE_OLD_URL": "postgresql://shop_b:x@db/shop"}, "both use shop_b"),
         ({"ROTATE_DATABASE_ADMIN_FIXED": "true"}, "a role of its own"),
         ({"ROTATE_DATABASE_ADMIN_FIXED": "yes"}, "true or false"),
     ],
