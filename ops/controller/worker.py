@@ -152,7 +152,7 @@ class Worker:
         verdict = guard.decide(alert, at)
         wanted = settings.security.lockdown(f"alert {alert.name}: {alert.annotations.get('summary', '')}", now)
         if verdict.act == "lockdown" and rollback.dry_run:
-            verdict = guard.Verdict("tell", f"dry run: the shop would be locked down until {wanted.until}")
+            verdict = guard.Verdict("report", f"dry run: the shop would be locked down until {wanted.until}")
         if verdict.act != "lockdown":
             return self.report(alert, verdict.why)
         done = lockdown.switch_lockdown(session, self._policy, wanted)

@@ -189,11 +189,11 @@ def test_cleanup_comes_after_a_backup_and_makes_no_second_one(sandbox: Program) 
     assert variables(create)["RELEASE_REVISION"] == "1"
 
 
-def test_what_tasks_are_told() -> None:
+def test_settings_passed_to_tasks() -> None:
     config = edited(released(), "backup.retention", {"days": 3, "monthly": 6, "least": 2})
     config = edited(config, "backup.keep", ["20260816T020000Z-pre-release-4f1a"])
-    told = run_program(config).one("ConfigMap", "backup-settings").inputs["data"]
-    assert told == {
+    settings = run_program(config).one("ConfigMap", "backup-settings").inputs["data"]
+    assert settings == {
         "BACKUP_STORE": "s3://backups/shop",
         "S3_ENDPOINT_URL": "http://10.240.0.1:8333",
         "S3_REGION": "",
@@ -358,7 +358,7 @@ def test_without_a_release_there_is_nothing_to_serve_on_a_restored_database() ->
 # -- the exporter --------------------------------------------------------------------------------------
 
 
-def test_the_exporter_starts_anew_when_it_is_told_something_else(sandbox: Program) -> None:
+def test_the_exporter_restarts_when_its_settings_change(sandbox: Program) -> None:
     def template(config: dict[str, Any], secrets: dict[str, str] | None = None) -> Any:
         return run_program(config, secrets).one("Deployment", "backup-exporter").template
 

@@ -50,7 +50,7 @@ def test_how_far_apart_a_schedule_runs(schedule: str, gap: timedelta) -> None:
         ("0 0 * foo *", "month: 'foo'"),
     ],
 )
-def test_a_schedule_that_is_none_is_told_why(schedule: str, says: str) -> None:
+def test_an_invalid_schedule_is_refused_with_the_reason(schedule: str, says: str) -> None:
     with pytest.raises(ValueError, match=says.replace("*", r"\*")):
         longest_gap(schedule)
 

@@ -79,7 +79,7 @@ def engine_event(what: str, kind: str) -> EngineEvent:
 
 
 @pytest.mark.parametrize(
-    ("heard", "ends"),
+    ("engine_events", "ends"),
     [
         ([("resourcePreEvent", "Deployment")], 1),
         ([("resourcePreEvent", "Deployment"), ("resOutputsEvent", "Service")], 1),
@@ -87,12 +87,16 @@ def engine_event(what: str, kind: str) -> EngineEvent:
         ([("resourcePreEvent", "Service")], 0),
     ],
 )
-def test_only_a_rollout_that_the_engine_waits_for_ends_the_update(heard: list[tuple[str, str]], ends: int) -> None:
+def test_only_a_rollout_that_the_engine_waits_for_ends_the_update(
+    engine_events: list[tuple[str, str]], ends: int
+) -> None:
     going = {"type": "Progressing", "status": "True", "reason": "ReplicaSetUpdated"}
-    assert stops(deployment(going), deployment(DEADLINE), awaited=False, heard=heard) == ends
+    assert stops(deployment(going), deployment(DEADLINE), awaited=False, engine_events=engine_events) == ends
 
 
-def stops(*news: Object, skip: bool = False, awaited: bool = True, heard: Sequence[tuple[str, str]] = ()) -> int:
+def stops(
+    *news: Object, skip: bool = False, awaited: bool = True, engine_events: Sequence[tuple[str, str]] = ()
+) -> int:
     """How often the update is ended by what a Deployment goes through."""
     ended: list[None] = []
     kubernetes = Kubernetes()
@@ -104,7 +108,7 @@ def stops(*news: Object, skip: bool = False, awaited: bool = True, heard: Sequen
         watch.begins(
             "kubernetes:apps/v1:Deployment", {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": metadata}
         )
-    for what, kind in heard:
+    for what, kind in engine_events:
         watch(engine_event(what, kind))
     with kubernetes.watched_by(watch):
         return len(ended)

@@ -241,7 +241,7 @@ def test_no_panel_covers_another_and_no_line_has_a_hole(everything: Made) -> Non
         assert taken == {(y, x) for y in range(max(taken)[0] + 1) for x in range(24)}, name
 
 
-def test_ids_are_told_apart_and_stay(everything: Made) -> None:
+def test_ids_are_unique_and_stable(everything: Made) -> None:
     texts = everything[2]
     for dashboard in texts.values():
         numbers = [panel["id"] for panel in dashboard["panels"]]
