@@ -1,4 +1,4 @@
-"""Backups that prove themselves, and the ways back to their data (runbook-de-production §2, §5.3, §6)."""
+"""Backups, restore tests and restores (runbook-de-production §2, §5.3, §6)."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ MONITORS = {
 
 @dataclass(frozen=True)
 class Operated(ControlledStack):
-    """A stack that leaves watching to the operator's servers."""
+    """A stack that the operator's servers monitor."""
 
     servers: Servers
 

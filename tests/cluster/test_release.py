@@ -1,4 +1,4 @@
-"""A release under traffic, releases that fail, and the way back (runbook-de-production §3, §6; HerbisVeritas
+"""A release under traffic, failed releases, and rollbacks (runbook-de-production §3, §6; HerbisVeritas
 "Déploiement Production", "Rollback d'Urgence")."""
 
 from __future__ import annotations

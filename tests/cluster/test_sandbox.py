@@ -1,4 +1,4 @@
-"""The ground itself: what every other test takes for granted about the sandbox's Kubernetes."""
+"""The sandbox's Kubernetes: features that the other tests rely on."""
 
 from __future__ import annotations
 

@@ -97,7 +97,7 @@ def _seconds_since_release(stack: Stack) -> float:
 
 
 def _calm(traffic: Traffic, version: str) -> bool:
-    """Whether everybody has been served by this version for a while."""
+    """Whether all requests have been served by this version for a while."""
     since = time.monotonic() - _CALM_SECONDS
     recent = [answer for answer in list(traffic.answers) if answer.at > since]
     versions = {answer.version for answer in recent if answer.version}

@@ -1,4 +1,4 @@
-"""A cluster in which objects fail, and what an update that met them says."""
+"""A cluster with failing objects, and the messages of an update on it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The objects of the backup chapter: who reaches what, in which order things run, and what is named by content."""
+"""Objects of the backup chapter: network policies, order, and names by content."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_each_pod_reaches_what_it_needs_and_nothing_else(sandbox: Program, prod:
         assert seen == {"backup", "restore", "restore-test", "backup-exporter", "pre-release"}
 
 
-def test_the_database_lets_backups_in_and_restore_tests_not(sandbox: Program) -> None:
+def test_the_database_accepts_backups_and_no_restore_tests(sandbox: Program) -> None:
     policies = [
         policy.inputs["spec"]
         for policy in sandbox.all("NetworkPolicy")
@@ -101,7 +101,7 @@ def test_the_database_lets_backups_in_and_restore_tests_not(sandbox: Program) ->
     }  # fmt: skip
 
 
-def test_a_restore_test_knows_no_live_database(sandbox: Program) -> None:
+def test_a_restore_test_has_no_dsn_of_the_live_database(sandbox: Program) -> None:
     """Neither by a variable, nor by a Secret, except where the throw-away one's address overrides it."""
     test = sandbox.one("CronJob", "restore-test")
     own = sandbox.one("Secret", "restore-test").inputs["stringData"]
@@ -268,7 +268,7 @@ def test_the_gate_and_a_backup_come_before_the_migration(sandbox: Program) -> No
     assert job.inputs["metadata"]["annotations"]["pulumi.com/replaceUnready"] == "true"
 
 
-def test_a_reason_lets_a_migration_through_and_changes_no_name(sandbox: Program) -> None:
+def test_a_reason_skips_the_gate_and_changes_no_name(sandbox: Program) -> None:
     job = pre_release(run_program(released(withoutProof="the store moved")))
     first = pre_release(sandbox)
     assert job is not None
@@ -281,7 +281,7 @@ def test_no_migration_no_gate() -> None:
     assert pre_release(run_program(released(revision=2, action="rollback", rollbackOf=1, migrate=False))) is None
 
 
-def test_without_backups_the_release_is_what_it_was(sandbox: Program) -> None:
+def test_without_backups_the_release_is_unchanged(sandbox: Program) -> None:
     config = released()
     del config["runbook:backup"]
     without = run_program(config)

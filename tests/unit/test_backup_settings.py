@@ -1,4 +1,4 @@
-"""Backups in a stack file: what is refused, which secrets and how much room they need, and the alerts made of them."""
+"""Backups in a stack file: refusals, secrets, quota, and the alerts made of them."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def config_of(name: str) -> dict[str, Any]:
     return stack_config(f"Pulumi.{name}.yaml")["runbook:backup"]
 
 
-def test_the_room_for_backups_is_counted() -> None:
+def test_the_quota_includes_backups() -> None:
     """Without them the sandbox's stack needs less."""
     config = stack_config("Pulumi.sandbox.yaml")
     small = edited(config, "guards.quota.limitsMemory", "5Gi")
@@ -121,7 +121,7 @@ def test_the_room_for_backups_is_counted() -> None:
     assert judged(small)
 
 
-def test_room_is_asked_for_as_it_is_needed() -> None:
+def test_the_quota_that_a_refusal_names_suffices() -> None:
     """What a refusal says to write is accepted."""
     config = edited(stack_config("Pulumi.sandbox.yaml"), "guards.quota.limitsMemory", "5Gi")
     (problem,) = refusal(config).problems

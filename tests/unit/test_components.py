@@ -202,7 +202,7 @@ def test_changed_configuration_is_another_immutable_object(sandbox: Program) -> 
     assert after.one("Deployment", "backend").containers[0]["envFrom"][0]["configMapRef"]["name"] == new.object_name
 
 
-def test_without_a_release_there_is_only_the_ground() -> None:
+def test_without_a_release_there_is_only_the_foundation() -> None:
     program = run_program(stack_config("Pulumi.sandbox.yaml"))
     assert program.all("StatefulSet")
     assert {r.object_name for r in program.all("Deployment")} == {"backup-exporter"}

@@ -1,4 +1,4 @@
-"""One rollback from its decision to its end, with everything around it made up."""
+"""One rollback from its decision to its end, with test doubles around it."""
 
 from __future__ import annotations
 

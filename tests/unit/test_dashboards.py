@@ -138,7 +138,7 @@ def asks(rule: Alert, query: Query, limit: float, *, below: bool) -> bool:
 def test_lines_without_an_alert_are_no_thresholds_of_alerts(everything: Made) -> None:
     _, found, _ = everything
     assert {panel.title for panel in panels(found) if any(not line.alert for line in panel.lines)} == {
-        "Age, in percent of what the policy allows",
+        "Age, in percent of the maximum",
         "Error budget left",
         *(panel.title for panel in panels(found) if "not fail in" in panel.title or "budget left of" in panel.title),
     }

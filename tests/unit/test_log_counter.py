@@ -1,4 +1,4 @@
-"""Counting in logs: what a stack file may say, what comes of it, and that nothing comes of it unasked."""
+"""Log counter: its settings, its objects, and that nothing changes without it."""
 
 from __future__ import annotations
 
@@ -124,7 +124,7 @@ def test_without_it_no_rule_and_no_dashboard_asks_for_it(without: Program) -> No
 # -- objects -------------------------------------------------------------------------------------------
 
 
-def test_what_there_was_stays_but_for_who_reads_and_what_is_asked(without: Program, plain: Program) -> None:
+def test_of_the_other_objects_only_prometheus_and_dashboards_change(without: Program, plain: Program) -> None:
     before, after = by_urn(without), by_urn(plain)
     changed = {urn for urn, resource in before.items() if urn not in after or after[urn].inputs != resource.inputs}
     kinds = {(before[urn].kind, re.sub("-[0-9a-f]{10}$", "", before[urn].name)) for urn in changed}

@@ -1,4 +1,4 @@
-"""The objects of rotation: which value a pod gets in which phase, and what is made, tried and ended at the servers."""
+"""Objects of rotation: the value that pods get in each phase, and the jobs that change logins at the servers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What tasks of rotation refuse before they ask any server, and what they show."""
+"""What tasks of rotation refuse before they connect to a server, and what they print."""
 
 from __future__ import annotations
 
