@@ -12,7 +12,7 @@ def backups(backup: Backup) -> Board:
         title="Backups and restores",
         about="Read from the store: age of the newest backup, and of the newest one that a test restored.",
         since="now-7d",
-        watches=("backups",),
+        domains=("backups",),
         rows=(Row("Backups", _backups(backup)), Row("Restore tests", _tests())),
     )
 

@@ -15,7 +15,7 @@ def business(monitoring: Monitoring) -> Board:
         title="Business",
         about="Orders, payments, log-ins and webhooks.",
         since="now-24h",
-        watches=("service",),
+        domains=("service",),
         rows=(Row("Orders and payments", _payments(monitoring)), Row("Log-ins and webhooks", _doors(monitoring))),
     )
 

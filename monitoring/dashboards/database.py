@@ -16,7 +16,7 @@ def database(monitoring: Monitoring) -> Board:
         title="Database and Redis",
         about="Locks, connections and transactions of PostgreSQL; memory and evictions of Redis.",
         since="now-6h",
-        watches=("postgres", "redis"),
+        domains=("postgres", "redis"),
         rows=tuple(rows),
     )
 

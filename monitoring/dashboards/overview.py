@@ -15,7 +15,7 @@ def overview(monitoring: Monitoring) -> Board:
         title="Release overview",
         about="Health, errors and response times of the current release; releases and rollbacks are marked.",
         since="now-1h",
-        watches=("triggers", "service"),
+        domains=("triggers", "service"),
         rows=(
             Row("Release", _serving(monitoring)),
             Row("Rollback triggers", _triggers(monitoring)),

@@ -23,7 +23,7 @@ def rotations() -> Board:
         title="Rotation of secrets",
         about="Age and rotation phase of every secret, and uses of its previous value.",
         since="now-30d",
-        watches=("rotations",),
+        domains=("rotations",),
         rows=(Row("Ages", _ages()), Row("Rotations", _rotations()), Row("Values in use", _uses())),
     )
 

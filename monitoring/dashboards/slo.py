@@ -17,7 +17,7 @@ def slo(monitoring: Monitoring) -> Board:
         title="Service level",
         about=f"{promise.objective_percent:g} % of the requests within {promise.window_days} days must not fail.",
         since="now-7d",
-        watches=("slo",),
+        domains=("slo",),
         rows=(
             Row("Error budget", _budget(monitoring)),
             Row("Burn rate", tuple(map(_burning, promise.burns))),

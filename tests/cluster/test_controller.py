@@ -97,7 +97,7 @@ def test_killed_in_the_middle_it_is_finished_by_the_next_one(watched: Controlled
     assert stack.runbook("status", "--json").check().json()["pending"] == []
 
 
-def test_an_attack_locks_down_and_takes_nothing_back(watched: ControlledStack) -> None:
+def test_an_attack_locks_down_without_a_rollback(watched: ControlledStack) -> None:
     stack, revision = watched.stack, watched.stack.history()[0]["revision"]
     began = time.time()
     watched.fire("SqlInjection", "lockdown")

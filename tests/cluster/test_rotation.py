@@ -76,7 +76,7 @@ def store_accepts(keys: dict[str, str]) -> bool:
     return True
 
 
-def test_a_failed_verification_goes_back(stack: Stack) -> None:
+def test_a_failed_verification_is_rolled_back(stack: Stack) -> None:
     """Before the others: the next rotation has to get over it."""
 
     def verify(command: str | None) -> None:

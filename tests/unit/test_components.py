@@ -431,7 +431,7 @@ def test_networking_is_closed_but_for_what_is_needed(sandbox: Program, prod: Pro
     for policy in (*sandbox.all("NetworkPolicy"), *prod.all("NetworkPolicy")):
         for rule in [*policy.inputs["spec"].get("egress", []), *policy.inputs["spec"].get("ingress", [])]:
             assert rule.get("ports"), f"{policy.object_name} opens every port"
-            assert rule.get("to") or rule.get("from"), f"{policy.object_name} opens to everybody"
+            assert rule.get("to") or rule.get("from"), f"{policy.object_name} is open to every client"
 
 
 def test_the_outside_does_not_include_private_addresses(prod: Program) -> None:

@@ -61,7 +61,7 @@ def situation(*updates: Entry, **changes: Any) -> Situation:
 FRESH = (update(release(2), 60), update(release(1, image="a"), 5000))
 
 
-def test_a_fresh_release_is_taken_back() -> None:
+def test_a_fresh_release_is_rolled_back() -> None:
     assert decide(ALERT, situation(*FRESH)).act == "rollback"
 
 
@@ -98,7 +98,7 @@ def test_objections_to_a_rollback(at: Situation, why: str | None) -> None:
     assert not why or why in verdict.why
 
 
-def test_an_attack_locks_down_whatever_runs_and_never_takes_back() -> None:
+def test_an_attack_always_locks_down_and_never_rolls_back() -> None:
     attack = replace(ALERT, labels={**ALERT.labels, "action": "lockdown"})
     old = update(release(2), 99_999)
     assert decide(attack, situation(old)).act == decide(attack, situation(*FRESH)).act == "lockdown"

@@ -117,7 +117,7 @@ STATES_AND_TRENDS = {
 """Alerts that no line could stand for, and what shows them instead."""
 
 
-def test_every_line_is_the_limit_of_a_rule_that_asks_the_same(everything: Made) -> None:
+def test_every_line_is_the_limit_of_a_rule_on_the_same_query(everything: Made) -> None:
     alerts, found, _ = everything
     rules = {alert.name: alert for domain in alerts for alert in domain.alerts}
     for panel in panels(found):

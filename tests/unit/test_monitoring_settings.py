@@ -145,7 +145,7 @@ def test_a_probe_that_would_hide_errors_is_refused() -> None:
     assert judged(edited(config, "monitoring.healthPath", "/ready"))
 
 
-# -- the way back in time ------------------------------------------------------------------------------
+# -- time limit of a rollback --------------------------------------------------------------------------
 
 
 def test_the_worst_case_is_the_sum_of_its_parts() -> None:

@@ -118,7 +118,7 @@ CASES: list[tuple[str, str, Any, str, str]] = [
 @pytest.mark.parametrize(
     ("path", "value", "where", "says"), [case[1:] for case in CASES], ids=[case[0] for case in CASES]
 )
-def test_a_bad_value_is_refused_where_it_stands(path: str, value: Any, where: str, says: str) -> None:
+def test_a_bad_value_is_refused_with_its_key(path: str, value: Any, where: str, says: str) -> None:
     error = refusal(edited(prod(), path, value))
     message = str(error)
     assert message.startswith("Pulumi.test.yaml cannot be used")
