@@ -147,7 +147,7 @@ def test_what_is_begun_and_done_is_found_by_the_next(api: Api) -> None:
     assert third.handled("key")
     assert not third.handled("other")
     for number in range(300):
-        third.end(f"key-{number}", "told")
+        third.end(f"key-{number}", "rollback")
     assert not third.handled("key"), "not for ever"
     assert third.handled("key-299")
 
