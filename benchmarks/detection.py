@@ -21,7 +21,7 @@ from benchmarks.peers import Outcome, ground, outcome
 from benchmarks.timing import Series
 from sandbox.paths import STATE
 from sandbox.traffic import Traffic
-from tests.support.controlled_stack import Watched, over, refresh, watched_stack
+from tests.support.controlled_stack import ControlledStack, over, refresh, watched_stack
 from tests.support.monitored_stack import eventually
 
 GOOD, BAD = "shop:v2", "shop:v8-late-errors"
@@ -69,7 +69,7 @@ def measure(runs: int) -> dict[str, Any]:
     return {title: result(taken, list(peer.CONTENDERS)) for title, peer in _PEERS.items()}
 
 
-def _ours(watched: Watched, images: Mapping[str, str], triggers: Mapping[str, Any]) -> Outcome:
+def _ours(watched: ControlledStack, images: Mapping[str, str], triggers: Mapping[str, Any]) -> Outcome:
     def change(config: dict[str, Any]) -> None:
         config["runbook:monitoring"]["triggers"] = dict(triggers)
 
@@ -80,7 +80,7 @@ def _ours(watched: Watched, images: Mapping[str, str], triggers: Mapping[str, An
     eventually(lambda: over(stack), 120)
     began = time.time()
     with Traffic(stack.url) as traffic:
-        watched.told.wait("/critical", ":rewind:", since=began, seconds=400)
+        watched.receiver.wait("/critical", ":rewind:", since=began, seconds=400)
     revision = stack.history()[0]["rollbackOf"]
     (record,) = [one for one in watched.incidents() if one.get("leaving") == revision]
     return outcome(traffic, datetime.fromisoformat(record["openedAt"]).timestamp())

@@ -1,4 +1,4 @@
-"""The operator's whole way: `runbook deploy` and `runbook rollback` of the real shop, gates and checks included."""
+"""All that an operator runs: `runbook deploy` and `runbook rollback` of the real shop, gates and checks included."""
 
 from __future__ import annotations
 

@@ -70,7 +70,7 @@ class BackupExporter(pulumi.ComponentResource):
             containers=[server],
             volumes=[{"name": "rotation", "config_map": {"name": args.rotation_status}}],
             # The exporter reads its environment only at start, and the file of rotation states before each answer.
-            annotations={"runbook/told": args.identity},
+            annotations={"runbook/inputs": args.identity},
         )
         deployment = Deployment(
             BACKUP_EXPORTER,

@@ -9,7 +9,7 @@ from monitoring.alerts.lockdown import LOCKED
 from monitoring.alerts.self_monitoring import IN_MAINTENANCE, WATCHDOG
 from settings.monitoring import CHANNELS, DEAD_MANS_SWITCH, Monitoring
 
-ROLLBACK, NOBODY, SWITCH = "rollback", "nobody", "dead-mans-switch"
+ROLLBACK, NONE, SWITCH = "rollback", "none", "dead-mans-switch"
 _SIGNS = {"critical": "🚨", "alerts": "⚠️", "security": "🔒", "business": "💳", "performance": "⚠️"}
 _TITLE = (
     '{{ if eq .Status "firing" }}%s {{ .Alerts.Firing | len }} firing{{ else }}✅ resolved{{ end }}: '
@@ -48,7 +48,7 @@ def alertmanager(monitoring: Monitoring, places: Places) -> dict[str, Any]:
     routes: list[dict[str, Any]] = [
         {
             "matchers": [f'alertname="{WATCHDOG}"'],
-            "receiver": SWITCH if monitoring.dead_mans_switch else NOBODY,
+            "receiver": SWITCH if monitoring.dead_mans_switch else NONE,
             "group_wait": "0s",
             "group_interval": "30s",
             "repeat_interval": "1m",
@@ -68,7 +68,7 @@ def alertmanager(monitoring: Monitoring, places: Places) -> dict[str, Any]:
             }
         )
     routes += [{"matchers": [f'channel="{channel}"'], "receiver": f"slack-{channel}"} for channel in CHANNELS]
-    receivers: list[dict[str, Any]] = [{"name": NOBODY}]
+    receivers: list[dict[str, Any]] = [{"name": NONE}]
     receivers += [_slack(monitoring, channel, places) for channel in CHANNELS]
     if monitoring.dead_mans_switch:
         url = {"url": places.switch} if places.switch else {"url_file": f"{places.secrets}/{DEAD_MANS_SWITCH}"}

@@ -1,4 +1,4 @@
-"""Backups and the tests that prove them (Runbook de Production §2)."""
+"""Backups and restore tests (Runbook de Production §2)."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ def backups(backup: Backup) -> Board:
     return Board(
         slug="backups",
         title="Backups and restores",
-        about="What the store itself says: how old the newest backup is, and the newest one that was restored.",
+        about="Read from the store: age of the newest backup, and of the newest one that a test restored.",
         since="now-7d",
-        watches=("backups",),
+        domains=("backups",),
         rows=(Row("Backups", _backups(backup)), Row("Restore tests", _tests())),
     )
 
@@ -22,21 +22,21 @@ def _backups(backup: Backup) -> tuple[Panel, ...]:
     size, previous = "runbook_backup_size_bytes{}", "runbook_backup_previous_size_bytes{}"
     return (
         number(
-            "Age of the newest",
+            "Age of the newest backup",
             "s",
             Measured("BackupMissed"),
-            empty="there is none",
+            empty="no backup",
         ),
         number("Backups", "short", "runbook_backups{}"),
-        number("The store can be read", "short", "runbook_backup_store_up{}", words=YES_OR_NO),
+        number("Store readable", "short", "runbook_backup_store_up{}", words=YES_OR_NO),
         number(
             "Cleanup",
             "short",
             "sum(runbook_backup_retention_problems{})",
-            words={0: Word(text="as it should", color="green")},
-            about="Otherwise the number of backups that should be gone.",
+            words={0: Word(text="done", color="green")},
+            about="Number of expired backups that the cleanup did not delete.",
         ),
-        number("Database at the newest", "bytes", "runbook_backup_database_bytes{}", width=8),
+        number("Database size at the newest backup", "bytes", "runbook_backup_database_bytes{}", width=8),
         graph(
             "Age of the newest backup",
             "s",
@@ -47,7 +47,7 @@ def _backups(backup: Backup) -> tuple[Panel, ...]:
             "Size",
             "bytes",
             Query(size, "newest"),
-            Query(f"{ratio:g} * {previous}", f"{ratio:.0%} of the one before"),
+            Query(f"{ratio:g} * {previous}", f"{ratio:.0%} of the backup before"),
             width=12,
             about="Below the second curve, `BackupShrank` fires.",
         ),
@@ -58,21 +58,21 @@ def _tests() -> tuple[Panel, ...]:
     passed = {0: Word(text="failed", color="red"), 1: Word(text="passed", color="green")}
     intact = {0: Word(text="changed", color="red"), 1: Word(text="intact", color="green")}
     return (
-        number("Age of the newest proof", "s", Measured("RestoreNotProven"), empty="never proven"),
+        number("Age of the newest passed test", "s", Measured("RestoreNotProven"), empty="never passed"),
         number("Last test", "short", "runbook_restore_test_passed{}", words=passed),
         number("Evidence", "short", "runbook_restore_test_evidence_intact{}", words=intact),
-        number("RTO", "s", "runbook_restore_test_rto_seconds{}", about="From fetching to a smoked release."),
+        number("RTO", "s", "runbook_restore_test_rto_seconds{}", about="From the download to the passed smoke test."),
         number("RPO", "s", "runbook_restore_test_rpo_seconds{}", about="Age of the newest backup when the test began."),
         number("Tests on record", "short", "runbook_restore_test_records{}", legend="{{result}}"),
         graph(
-            "Age of the newest proof",
+            "Age of the newest passed test",
             "s",
             Measured("RestoreNotProven", "age"),
             width=12,
-            about="Beyond the line, migrations are refused.",
+            about="Above the line, deploys with migrations are refused.",
         ),
         graph(
-            "How long a restore takes, and what it would lose",
+            "Recovery time and data loss",
             "s",
             Query("runbook_restore_test_rto_seconds{}", "RTO"),
             Query("runbook_restore_test_rpo_seconds{}", "RPO"),

@@ -99,7 +99,7 @@ class Board:
     rows: tuple[Row, ...]
     since: str
     """Time range when it is opened."""
-    watches: tuple[str, ...]
+    domains: tuple[str, ...]
     """Names of the groups of alerts that belong to it."""
 
 

@@ -1,4 +1,4 @@
-"""Orders and payments, and who tries to get in.
+"""Orders, payments, log-ins and webhooks.
 
 HerbisVeritas "Alertes Critiques": PAYMENT_FAILURES, SECURITY_INCIDENT.
 """
@@ -15,7 +15,7 @@ def business(monitoring: Monitoring) -> Board:
         title="Business",
         about="Orders, payments, log-ins and webhooks.",
         since="now-24h",
-        watches=("service",),
+        domains=("service",),
         rows=(Row("Orders and payments", _payments(monitoring)), Row("Log-ins and webhooks", _doors(monitoring))),
     )
 
@@ -32,7 +32,7 @@ def _payments(monitoring: Monitoring) -> tuple[Panel, ...]:
             "percent",
             Measured("PaymentFailures", "failed"),
             width=24,
-            about=f"Fewer than {critical.least_payments} payments alert nobody: one refused card of two is no spike.",
+            about=f"No alert below {critical.least_payments} payments: one refused card of two is no spike.",
         ),
     )
 

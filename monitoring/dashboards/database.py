@@ -7,7 +7,7 @@ from settings.monitoring import Monitoring
 
 
 def database(monitoring: Monitoring) -> Board:
-    rows = [Row("PostgreSQL", _postgres()), Row("Work", _work())]
+    rows = [Row("PostgreSQL", _postgres()), Row("Transactions and locks", _work())]
     if monitoring.postgres.replicas:
         rows.append(Row("Replicas", _replicas()))
     rows.append(Row("Redis", _redis()))
@@ -16,7 +16,7 @@ def database(monitoring: Monitoring) -> Board:
         title="Database and Redis",
         about="Locks, connections and transactions of PostgreSQL; memory and evictions of Redis.",
         since="now-6h",
-        watches=("postgres", "redis"),
+        domains=("postgres", "redis"),
         rows=tuple(rows),
     )
 
@@ -35,7 +35,7 @@ def _postgres() -> tuple[Panel, ...]:
             "Exclusive locks",
             "short",
             Measured("PostgresLocks", "{{datname}}"),
-            about="Nobody can read beside them; a migration takes some for a moment.",
+            about="They block readers. Migrations take some briefly.",
         ),
         graph(
             "Deadlocks within an hour",
@@ -46,7 +46,7 @@ def _postgres() -> tuple[Panel, ...]:
             "Longest transaction",
             "s",
             Measured("PostgresLongTransaction", "{{datname}}"),
-            about="It holds locks, and keeps VACUUM from cleaning. A dump is one, too.",
+            about="It holds locks and keeps VACUUM from removing dead rows. pg_dump runs in one, too.",
         ),
     )
 
@@ -61,7 +61,7 @@ def _work() -> tuple[Panel, ...]:
             Query("sum(rate(pg_stat_database_xact_rollback{}[5m]))", "rolled back"),
         ),
         graph(
-            "Blocks found in memory",
+            "Buffer hit ratio",
             "percent",
             Query(f"100 * sum(rate({hit})) / (sum(rate({hit})) + sum(rate({read})))", "found"),
         ),
@@ -72,13 +72,13 @@ def _work() -> tuple[Panel, ...]:
 def _replicas() -> tuple[Panel, ...]:
     return (
         graph(
-            "Behind the primary",
+            "Replication lag",
             "s",
             Measured("PostgresReplicaLags", "{{instance}}"),
             width=12,
         ),
         graph(
-            "Replicas that follow",
+            "Connected replicas",
             "short",
             Measured("PostgresReplicaAway", "replicas"),
             width=12,
@@ -95,14 +95,14 @@ def _redis() -> tuple[Panel, ...]:
             "Memory in use",
             "percent",
             Measured("RedisMemory", "of maxmemory"),
-            about="Nothing where Redis has no limit.",
+            about="No data if `maxmemory` is not set.",
         ),
         graph("Memory", "bytes", Query("max(redis_memory_used_bytes{})", "in use")),
         graph(
-            "Evicted within 5 min",
+            "Evicted keys within 5 min",
             "short",
             Measured("RedisEvicts", "keys"),
-            about="What is evicted logs somebody out.",
+            about="Evicting a session logs its customer out.",
         ),
         graph(
             "Refused connections within 5 min",
@@ -110,6 +110,8 @@ def _redis() -> tuple[Panel, ...]:
             Measured("RedisRejects", "connections"),
         ),
         graph(
-            "Found", "percent", Query(f"100 * sum(rate({hits})) / (sum(rate({hits})) + sum(rate({misses})))", "hits")
+            "Key hit ratio",
+            "percent",
+            Query(f"100 * sum(rate({hits})) / (sum(rate({hits})) + sum(rate({misses})))", "hits"),
         ),
     )

@@ -1,4 +1,4 @@
-"""CPU, memory, I/O, disks, CronJobs, certificates (Runbook de Production §6), and what the monitoring itself sees."""
+"""CPU, memory, I/O, disks, CronJobs, certificates (Runbook de Production §6), and scrape targets."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ def infrastructure(monitoring: Monitoring) -> Board:
     return Board(
         slug="infrastructure",
         title="Infrastructure",
-        about="What the application stands on, and what runs by schedule.",
+        about="Containers, nodes, volumes, CronJobs, certificates and scrape targets.",
         since="now-6h",
-        watches=("containers", "nodes", "workloads", "certificates", "watching"),
+        domains=("containers", "nodes", "workloads", "certificates", "watching"),
         rows=tuple(_rows(monitoring)),
     )
 
@@ -36,11 +36,11 @@ def _containers(monitoring: Monitoring) -> tuple[Panel, ...]:
     limits = monitoring.infrastructure
     free = "kubelet_volume_stats_available_bytes{}"
     return (
-        graph("CPU, of its limit", "percent", Measured("ContainerCpu", _CONTAINER)),
+        graph("CPU usage, of the limit", "percent", Measured("ContainerCpu", _CONTAINER)),
         graph("Throttled", "percent", Measured("ContainerThrottled", _CONTAINER)),
-        graph("Memory, of its limit", "percent", Measured("ContainerMemory", _CONTAINER)),
+        graph("Memory usage, of the limit", "percent", Measured("ContainerMemory", _CONTAINER)),
         graph(
-            "Ended for want of memory within 10 min",
+            "OOM-killed containers within 10 min",
             "short",
             Measured("ContainerOutOfMemory", _CONTAINER),
         ),
@@ -51,7 +51,9 @@ def _containers(monitoring: Monitoring) -> tuple[Panel, ...]:
             about=f"`VolumeFills` fires on the trend: full within {limits.disk_full_hours:g} h.",
         ),
         graph(
-            "Free on volumes", "bytes", Query(f"min by (persistentvolumeclaim) ({free})", "{{persistentvolumeclaim}}")
+            "Free space on volumes",
+            "bytes",
+            Query(f"min by (persistentvolumeclaim) ({free})", "{{persistentvolumeclaim}}"),
         ),
     )
 
@@ -67,10 +69,10 @@ def _workloads() -> tuple[Panel, ...]:
             "CronJobs behind their schedule",
             "s",
             Measured("CronJobMissed", "{{cronjob}}"),
-            about="Nothing until its time has come. A suspended one misses nothing.",
+            about="No data before the first scheduled time, or while the CronJob is suspended.",
         ),
         graph(
-            "Since a CronJob has succeeded",
+            "Time since the last success of a CronJob",
             "s",
             Query("time() - max by (cronjob) (kube_cronjob_status_last_successful_time{})", "{{cronjob}}"),
         ),
@@ -93,7 +95,7 @@ def _nodes(monitoring: Monitoring) -> tuple[Panel, ...]:
             width=12,
         ),
         graph(
-            "I/O: time a disk is busy",
+            "Disk I/O utilization",
             "percent",
             Measured("NodeIo", "{{instance}} {{device}}"),
             width=12,
@@ -111,17 +113,17 @@ def _nodes(monitoring: Monitoring) -> tuple[Panel, ...]:
 def _edges() -> tuple[Panel, ...]:
     return (
         number(
-            "Certificate ends in",
+            "Certificate expires in",
             "d",
             Measured("CertificateEndsSoon", also="CertificateEnds"),
             width=6,
             empty="no TLS",
         ),
         Panel(
-            title="Targets that can be read",
+            title="Scrape targets",
             queries=(Query("min by (job) (up{})", "{{job}}"),),
             kind="timeline",
             width=WIDTH - 6,
-            words={0: Word(text="away", color="red"), 1: Word(text="read", color="green")},
+            words={0: Word(text="down", color="red"), 1: Word(text="up", color="green")},
         ),
     )

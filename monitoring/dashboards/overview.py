@@ -1,4 +1,4 @@
-"""What the release that serves does to customers: the first page to open, and the one that a rollback is judged by."""
+"""The current release under traffic. Open this dashboard first; it shows whether a rollback helped."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ def overview(monitoring: Monitoring) -> Board:
     return Board(
         slug="overview",
         title="Release overview",
-        about="What the release that serves does to customers; every release and rollback is marked.",
+        about="Health, errors and response times of the current release; releases and rollbacks are marked.",
         since="now-1h",
-        watches=("triggers", "service"),
+        domains=("triggers", "service"),
         rows=(
             Row("Release", _serving(monitoring)),
             Row("Rollback triggers", _triggers(monitoring)),
@@ -36,17 +36,23 @@ def _serving(monitoring: Monitoring) -> tuple[Panel, ...]:
             "count by (release, git) (count by (release, git, instance) (http_request_duration_seconds_count{}))",
             legend=_RELEASE,
             width=8,
-            about="Two releases at once: one is being rolled out, or back.",
+            about="Two releases: a rollout or a rollback is running.",
         ),
         number("Health", "short", f"min({checks % 'health'})", words=open_),
-        number("Front door", "short", f"min({checks % 'front-door'})", words=open_, about="Asked as customers ask."),
+        number(
+            "Front door",
+            "short",
+            f"min({checks % 'front-door'})",
+            words=open_,
+            about="Requests the public URL through the ingress.",
+        ),
         number("Requests", "reqps", requests),
         number(
             "Database and Redis",
             "short",
             "min(pg_up{}) * min(redis_up{})",
-            words={0: Word(text="away", color="red"), 1: Word(text="up", color="green")},
-            about="While one of them is away, and shortly after, no failure is blamed on the release.",
+            words={0: Word(text="down", color="red"), 1: Word(text="up", color="green")},
+            about="While one of them is down, and shortly after, failures do not trigger a rollback.",
         ),
     )
 
@@ -60,7 +66,7 @@ def _triggers(monitoring: Monitoring) -> tuple[Panel, ...]:
             "percent",
             Measured("RollbackErrorRate", _RELEASE, also="ErrorRateHigh"),
             width=12,
-            about="Answers with status 5xx, in percent of all.",
+            about="Responses with status 5xx, in percent of all.",
         ),
         graph(
             f"Response time of the fastest {triggers.response_quantile:.0%}",
@@ -73,14 +79,14 @@ def _triggers(monitoring: Monitoring) -> tuple[Panel, ...]:
             "short",
             Measured("RollbackHealth", "failed"),
             width=12,
-            about="The alert asks in addition that no check has succeeded among them.",
+            about="The alert fires only if none of these checks succeeded.",
         ),
         graph(
             f"SQL injection within {triggers.sql_injection_seconds} s",
             "short",
             Measured("SqlInjection", "attempts"),
             width=12,
-            about="Locks down, and takes no release back: an attacker must not be able to.",
+            about="Triggers a lockdown and no rollback: an attacker must not be able to force one.",
         ),
     )
 

@@ -1,4 +1,4 @@
-"""Rotation of secrets (HerbisVeritas "Rotation Clés Sécurité"): ages by policy, and who still has an old value."""
+"""Rotation of secrets (HerbisVeritas "Rotation Clés Sécurité"): ages, phases, and uses of previous values."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ def rotations() -> Board:
     return Board(
         slug="rotations",
         title="Rotation of secrets",
-        about="How old every secret is, where its rotation stands, and who still uses its previous value.",
+        about="Age and rotation phase of every secret, and uses of its previous value.",
         since="now-30d",
-        watches=("rotations",),
+        domains=("rotations",),
         rows=(Row("Ages", _ages()), Row("Rotations", _rotations()), Row("Values in use", _uses())),
     )
 
@@ -32,14 +32,14 @@ def _ages() -> tuple[Panel, ...]:
     rotated, most = "runbook_secret_rotated_timestamp_seconds{}", "runbook_secret_max_age_seconds{}"
     age = f"(time() - {rotated} and {rotated} > 0)"
     return (
-        graph("Age", "s", Query(age, "{{secret}}"), width=12, about="None for what was never rotated."),
+        graph("Age", "s", Query(age, "{{secret}}"), width=12, about="No data for a secret that was never rotated."),
         graph(
-            "Age, in percent of what the policy allows",
+            "Age, in percent of the maximum",
             "percent",
             Query(f"100 * {age} / {most}", "{{secret}}"),
             lines=(Line(value=100),),
             width=12,
-            about="Above 100, `SecretRotationOverdue` fires: every secret has an age of its own.",
+            about="Above 100, `SecretRotationOverdue` fires. Each secret has its own maximum age.",
         ),
     )
 
@@ -51,11 +51,11 @@ def _rotations() -> tuple[Panel, ...]:
     each = " or ".join(f'{place} * {phase}{{phase="{name}"}}' for name, place in numbers.items())
     return (
         number(
-            "Went back",
+            "Rolled back",
             "short",
             "sum(runbook_secret_verification_failed{})",
             words={0: Word(text="none", color="green")},
-            about="Secrets whose last rotation was undone: `SecretVerificationFailed`.",
+            about="Secrets whose last rotation was rolled back: `SecretVerificationFailed`.",
         ),
         number(
             "Never rotated",
@@ -69,7 +69,7 @@ def _rotations() -> tuple[Panel, ...]:
             f"min({overlap} - time() and {overlap} > 0)",
             empty="no overlap",
             width=8,
-            about="Below 0 it is over, and the previous value is to be retired: `SecretNotRetired`.",
+            about="Below 0, retire the previous value: `SecretNotRetired`.",
         ),
         number(
             "Last emergency",
@@ -77,7 +77,7 @@ def _rotations() -> tuple[Panel, ...]:
             f"min(time() - {emergency} and {emergency} > 0)",
             empty="never",
             width=8,
-            about="Time since a secret was replaced at once, and everybody logged out.",
+            about="Time since the last emergency rotation, which logs all customers out.",
         ),
         Panel(
             title="Phases",

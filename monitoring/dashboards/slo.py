@@ -1,4 +1,4 @@
-"""The promise to customers: what is left of the error budget, and how fast it goes."""
+"""Service level objective: the rest of the error budget, and its burn rate."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ def slo(monitoring: Monitoring) -> Board:
         title="Service level",
         about=f"{promise.objective_percent:g} % of the requests within {promise.window_days} days must not fail.",
         since="now-7d",
-        watches=("slo",),
+        domains=("slo",),
         rows=(
             Row("Error budget", _budget(monitoring)),
-            Row("How fast it goes", tuple(map(_burning, promise.burns))),
-            Row("Where it goes", _where(monitoring)),
+            Row("Burn rate", tuple(map(_burning, promise.burns))),
+            Row("Failed requests", _where(monitoring)),
         ),
     )
 
@@ -38,7 +38,7 @@ def _budget(monitoring: Monitoring) -> tuple[Panel, ...]:
             f"100 * (1 - {window})",
             Line(value=promise.objective_percent, below=True),
             width=6,
-            about=f"Promised: {promise.objective_percent:g} %.",
+            about=f"Objective: {promise.objective_percent:g} %.",
         ),
         number(f"Error budget left of {promise.window_days} days", "percent", left, spent, width=6),
         graph("Error budget left", "percent", Query(left, "left"), lines=(spent,), width=12),
@@ -52,8 +52,8 @@ def _burning(burn: Burn) -> Panel:
         Measured(alert_name(burn), f"of {_span(burn.long_seconds)}"),
         Query(ratio(burn.short_seconds), f"of {_span(burn.short_seconds)}"),
         width=WIDTH // 2,
-        about=f"At the line, {burn.budget_percent:g} % of the budget goes within {_span(burn.long_seconds)}; "
-        "the alert wants both above it.",
+        about=f"At the line, {burn.budget_percent:g} % of the budget is used within {_span(burn.long_seconds)}; "
+        "the alert fires when both curves are above it.",
     )
 
 

@@ -65,7 +65,7 @@ def _boards(monitoring: Monitoring, backup: Backup | None) -> Iterator[Board]:
 
 def _alerts(board: Board, domains: tuple[Domain, ...]) -> tuple[str, ...]:
     """Names of the alerts that belong to a dashboard; the Watchdog always fires and is left out."""
-    mine = (alert for domain in domains if domain.name in board.watches for alert in domain.alerts)
+    mine = (alert for domain in domains if domain.name in board.domains for alert in domain.alerts)
     return tuple(sorted({alert.name for alert in mine if alert.severity != "none"}))
 
 

@@ -63,7 +63,7 @@ def rollback(
 ) -> dict[str, Any]:
     """Go back to an earlier release. Returns what to report, or raises an OpsError with the exit code.
 
-    `judge` sees what is known before anything is planned, and raises what speaks against it.
+    `judge` gets the stack's context before anything is planned, and raises to refuse the rollback.
     """
     with exclusive(session.file, "rollback"):
         facts = gather_context(session, decides="release")

@@ -35,7 +35,7 @@ class Situation:
 class Verdict:
     """What the controller does, and why not more."""
 
-    act: Literal["rollback", "lockdown", "tell"]
+    act: Literal["rollback", "lockdown", "report"]
     why: str = ""
     dry_run: bool = False
     """It would have been done, but the settings ask for a dry run."""
@@ -55,7 +55,7 @@ def decide(alert: Alert, at: Situation) -> Verdict:
 
 
 def _report(why: str) -> Verdict:
-    return Verdict("tell", why)
+    return Verdict("report", why)
 
 
 def _find_objection(alert: Alert, at: Situation) -> str | None:

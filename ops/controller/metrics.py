@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections import Counter
 
-ACTIONS = ("rollback", "rollback-failed", "lockdown", "unlock", "tell", "dry-run", "failed")
+ACTIONS = ("rollback", "rollback-failed", "lockdown", "unlock", "report", "dry-run", "failed")
 
 
 class Metrics:

@@ -27,8 +27,8 @@ class Reporter:
             self._cluster, "alert", {"alert": alert.name, "result": result, "reason": verdict.why}
         )
         incidents.close_incident(self._cluster, name, {})
-        self._journal.end(alert.hint.key, "told")
-        self._metrics.action("dry-run" if verdict.dry_run else "tell")
+        self._journal.end(alert.hint.key, "reported")
+        self._metrics.action("dry-run" if verdict.dry_run else "report")
         log("reported", alert=alert.name, why=verdict.why, incident=name)
         self._slack.send(
             f":eyes: *{self._namespace}*: {alert.name} fires; nothing was changed: {verdict.why}. Record {name}."

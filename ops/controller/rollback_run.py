@@ -88,17 +88,17 @@ class RollbackRun:
         if release is None or newest is None or release.revision == doing.leaving:
             return
         if release.action != "rollback" or release.rollback_of != doing.leaving:
-            raise NotNeeded(Verdict("tell", f"revision {release.revision} was released in the meantime"))
+            raise NotNeeded(Verdict("report", f"revision {release.revision} was released in the meantime"))
         if newest.succeeded:
             why = f"the killed controller had finished it: revision {release.revision} runs"
-            raise NotNeeded(Verdict("tell", why), done=True)
+            raise NotNeeded(Verdict("report", why), done=True)
 
     def _begin(self, plan: Plan, _: Run | None) -> bool:
         """Record the rollback before anything changes."""
         monitoring = self._facts.settings.monitoring if self._facts else None
         if monitoring and monitoring.rollback.dry_run:
             why = f"dry run: revision {plan.leaving.revision} would go back to the release of {plan.target}"
-            raise NotNeeded(Verdict("tell", why, dry_run=True))
+            raise NotNeeded(Verdict("report", why, dry_run=True))
         incident = self._doing.incident if self._doing else None
         self._doing = self._reporter.begun(self._alert, plan.leaving.revision, plan.target, incident)
         return True
@@ -107,7 +107,7 @@ class RollbackRun:
         if self._doing is None:
             return self._reporter.unchanged(self._alert, reason.verdict)
         # An incident record is open: close it with the reason.
-        why, outcome = reason.verdict.why, "rollback" if reason.done else "tell"
+        why, outcome = reason.verdict.why, "rollback" if reason.done else "report"
         text = f":eyes: *{self._alert.namespace}*: the rollback for {self._alert.name} is no longer needed: {why}."
         return self._reporter.ended(self._alert, self._doing.incident, outcome, text, how=why)
 
@@ -122,7 +122,7 @@ class RollbackRun:
         if self._doing is None:
             if self._facts is None:
                 raise error  # no facts could be read; Alertmanager repeats the alert, which starts another try
-            return self._reporter.unchanged(self._alert, Verdict("tell", str(error)))
+            return self._reporter.unchanged(self._alert, Verdict("report", str(error)))
         why = error.brief
         text = f":rotating_light: *{self._alert.namespace}*: the rollback for {self._alert.name} failed: {why}"
         return self._reporter.ended(self._alert, self._doing.incident, "rollback-failed", text, error=why)
@@ -131,7 +131,7 @@ class RollbackRun:
 def _situation(facts: StackContext) -> guard.Situation:
     monitoring = facts.settings.monitoring
     if monitoring is None:
-        raise NotNeeded(Verdict("tell", "runbook:monitoring is no longer set"))
+        raise NotNeeded(Verdict("report", "runbook:monitoring is no longer set"))
     rollback = monitoring.rollback
     return guard.Situation(
         datetime.now(UTC),

@@ -157,7 +157,7 @@ class Worker:
         wanted = settings.security.lockdown(f"alert {alert.name}: {alert.annotations.get('summary', '')}", now)
         if verdict.act == "lockdown" and rollback.dry_run:
             why = f"dry run: the shop would be locked down until {wanted.until}"
-            verdict = guard.Verdict("tell", why, dry_run=True)
+            verdict = guard.Verdict("report", why, dry_run=True)
         if verdict.act != "lockdown":
             return self._reporter.unchanged(alert, verdict)
         done = lockdown.switch_lockdown(session, self._policy, wanted)

@@ -52,7 +52,7 @@ class FolderFiles:
 
 
 class BucketFiles:
-    """S3, and what speaks its protocol; the address's parameters are those that the engine takes."""
+    """S3, and servers with its protocol; the address's parameters are those that the engine takes."""
 
     def __init__(self, url: SplitResult) -> None:
         # Loaded here: a backend of files needs no client.

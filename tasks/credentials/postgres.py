@@ -78,7 +78,7 @@ class PostgresServer:
             become = sql.SQL("{} ROLE {} LOGIN PASSWORD {}").format(sql.SQL(verb), role, _verifier(admin, account))
             admin.execute(become)
             admin.execute(sql.SQL("GRANT {} TO {}").format(owner, role))
-            # _copy_settings(admin, self._owner, account.role)
+            _copy_settings(admin, self._owner, account.role)
             admin.execute(sql.SQL("ALTER ROLE {} SET role = {}").format(role, sql.Literal(self._owner)))
 
     def refuse_logins(self, role: str) -> None:

@@ -53,7 +53,7 @@ def stack(
 ) -> Iterator[Stack]:
     """A stack of this test module's own, with the shop's version 1 released. `BACKUPS = True` in it: with backups.
 
-    Whatever the tests did with it, in the end none of its secrets stands where it does not belong.
+    Whatever the tests did with it, in the end no secret has leaked.
     """
     name = request.module.__name__.rsplit("_", 1)[-1]
     backups = getattr(request.module, "BACKUPS", False)

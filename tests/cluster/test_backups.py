@@ -1,4 +1,4 @@
-"""Backups that prove themselves, and the ways back to their data (runbook-de-production §2, §5.3, §6)."""
+"""Backups, restore tests and restores (runbook-de-production §2, §5.3, §6)."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def test_nothing_is_migrated_before_a_backup_was_proven(stack: Stack, images: di
     assert stack.sql("SELECT count(*) FROM pgmigrations") == "1"
 
 
-def test_the_schedule_backs_up_by_itself_and_proves_it_by_itself(stack: Stack) -> None:
+def test_scheduled_backups_and_restore_tests_run_automatically(stack: Stack) -> None:
     def every_minute(config: dict[str, Any]) -> None:
         config["runbook:backup"]["schedule"] = EVERY_MINUTE
         config["runbook:backup"]["restoreTest"]["schedule"] = EVERY_MINUTE
@@ -123,7 +123,7 @@ def test_a_flipped_byte_is_caught_and_named(stack: Stack, bucket: Any) -> None:
     assert listed["proven_at"] is None
 
 
-def test_a_deleted_row_comes_back_beside_the_live_database(stack: Stack) -> None:
+def test_a_deleted_row_is_restored_beside_the_live_database(stack: Stack) -> None:
     lost = sorted(products(stack))[0]
     backup = back_up(stack)
     stack.sql(f"DELETE FROM products WHERE name = '{lost}'")  # noqa: S608 (one of the shop's own names)
@@ -186,7 +186,7 @@ def test_killed_in_place_then_the_same_command_again(stack: Stack, point: tuple[
     assert stack.changes() == {}
 
 
-def test_a_contract_migration_is_taken_back_together_with_its_data(stack: Stack, images: dict[str, str]) -> None:
+def test_a_contract_migration_is_rolled_back_with_its_data(stack: Stack, images: dict[str, str]) -> None:
     stack.runbook("backup", "verify").check()
     stack.runbook("deploy", images["shop:v2"], "--yes").check()
     kept = products(stack)

@@ -11,17 +11,19 @@ from collections.abc import Iterator
 import pytest
 
 from tests.support.cluster_stack import Stack
-from tests.support.controlled_stack import COOLDOWN, Watched, over, refresh, watched_stack
+from tests.support.controlled_stack import COOLDOWN, ControlledStack, over, refresh, watched_stack
 from tests.support.monitored_stack import eventually
 
 
 @pytest.fixture(scope="module")
-def watched(images: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
+def watched(images: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlledStack]:
     with watched_stack("controller", images, tmp_path_factory.mktemp("controller")) as made:
         yield made
 
 
-def test_two_alerts_at_once_and_a_flapping_one_are_one_rollback(watched: Watched, images: dict[str, str]) -> None:
+def test_two_alerts_at_once_and_a_flapping_one_are_one_rollback(
+    watched: ControlledStack, images: dict[str, str]
+) -> None:
     stack = watched.stack
     began = time.time()
     threads = [threading.Thread(target=watched.fire, args=(name,)) for name in ("RollbackErrorRate", "RollbackHealth")]
@@ -29,8 +31,8 @@ def test_two_alerts_at_once_and_a_flapping_one_are_one_rollback(watched: Watched
         thread.start()
     for thread in threads:
         thread.join()
-    told = watched.told.wait("/critical", ":rewind:", since=began, seconds=120)
-    eventually(lambda: watched.done("tell") == 1, 30)
+    message = watched.receiver.wait("/critical", ":rewind:", since=began, seconds=120)
+    eventually(lambda: watched.done("report") == 1, 30)
     assert watched.done("rollback") == 1
     newest = stack.history()[0]
     assert (newest["action"], newest["rollbackOf"], newest["result"]) == ("rollback", 2, "succeeded"), newest
@@ -39,16 +41,16 @@ def test_two_alerts_at_once_and_a_flapping_one_are_one_rollback(watched: Watched
     assert "automatic rollback: Rollback" in stack.run("pulumi", "stack", "history", "--stack", stack.name).check().out
     outcomes = [(one["kind"], one["result"]) for one in watched.incidents()]
     assert sorted(outcomes) == [("alert", "not rolled back"), ("rollback", "rollback")]
-    assert "is a rollback already" in watched.told.wait("/critical", ":eyes:", since=began).text
-    assert told.body["text"].count("revision") >= 2
+    assert "is a rollback already" in watched.receiver.wait("/critical", ":eyes:", since=began).text
+    assert message.body["text"].count("revision") >= 2
 
     # The same again, as flapping alerts come: each is reported, and nothing changes.
     watched.fire("RollbackResponseTime")
-    eventually(lambda: watched.done("tell") == 2, 30)
+    eventually(lambda: watched.done("report") == 2, 30)
     assert stack.history()[0]["revision"] == newest["revision"]
 
 
-def test_forged_and_replayed_calls_are_refused_and_counted(watched: Watched) -> None:
+def test_forged_and_replayed_calls_are_refused_and_counted(watched: ControlledStack) -> None:
     read = ["get", "secret", "rollback-controller-token", "--output", "jsonpath={.data.token}"]
     token = base64.b64decode(watched.stack.kubectl(*read)).decode()
     key = next(key for key, outcome in watched.journal()["handled"].items() if outcome == "rollback")
@@ -65,7 +67,7 @@ def test_forged_and_replayed_calls_are_refused_and_counted(watched: Watched) -> 
     assert watched.done("rollback") == 1
 
 
-def test_no_other_pod_reaches_it(watched: Watched) -> None:
+def test_no_other_pod_reaches_it(watched: ControlledStack) -> None:
     done = watched.stack.run(
         "kubectl", "--namespace", watched.stack.namespace, "exec", "deploy/backend", "--",
         "node", "-e", "fetch('http://rollback-controller:8080/healthz', {signal: AbortSignal.timeout(3000)})"
@@ -74,7 +76,7 @@ def test_no_other_pod_reaches_it(watched: Watched) -> None:
     assert done.code == 7, done.text
 
 
-def test_killed_in_the_middle_it_is_finished_by_the_next_one(watched: Watched, images: dict[str, str]) -> None:
+def test_killed_in_the_middle_it_is_finished_by_the_next_one(watched: ControlledStack, images: dict[str, str]) -> None:
     """After the cooldown: the engine is killed, which leaves its lock, and the pod is gone with it."""
     stack = watched.stack
     stack.runbook("deploy", images["shop:v2"], "--yes", "--allow-quarantined", "again, for the test").check()
@@ -87,7 +89,7 @@ def test_killed_in_the_middle_it_is_finished_by_the_next_one(watched: Watched, i
     # Everything in it but its first process: the call ends with it.
     stack.run("kubectl", "--namespace", stack.namespace, "exec", pod, "--", "sh", "-c", "kill -9 -1")
     stack.kubectl("delete", pod, "--grace-period=0", "--force")
-    watched.told.wait("/critical", "took revision", since=began, seconds=150)
+    watched.receiver.wait("/critical", "took revision", since=began, seconds=150)
     assert watched.pod() != pod
     newest = stack.history()[0]
     assert (newest["action"], newest["result"], newest["image"]) == ("rollback", "succeeded", images["shop:v1"])
@@ -95,11 +97,11 @@ def test_killed_in_the_middle_it_is_finished_by_the_next_one(watched: Watched, i
     assert stack.runbook("status", "--json").check().json()["pending"] == []
 
 
-def test_an_attack_locks_down_and_takes_nothing_back(watched: Watched) -> None:
+def test_an_attack_locks_down_without_a_rollback(watched: ControlledStack) -> None:
     stack, revision = watched.stack, watched.stack.history()[0]["revision"]
     began = time.time()
     watched.fire("SqlInjection", "lockdown")
-    watched.told.wait("/critical", ":lock:", since=began, seconds=90)
+    watched.receiver.wait("/critical", ":lock:", since=began, seconds=90)
     assert watched.done("lockdown") == 1
     newest = stack.history()[0]
     assert (newest["revision"], newest["result"]) == (revision, "succeeded")

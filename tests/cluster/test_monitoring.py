@@ -62,7 +62,7 @@ def test_everything_is_read_and_each_pod_by_itself(observed: Observed) -> None:
         assert spaces == {observed.stack.namespace}, series
 
 
-def test_no_other_pod_is_let_in(watched: Stack, receiver: Receiver) -> None:
+def test_no_other_pod_can_connect(watched: Stack, receiver: Receiver) -> None:
     assert receiver.can_reach(f"receiver.{receiver.namespace}.svc", 8080)
     for name, port in (
         ("prometheus", 9090),

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from tests.support.controlled_stack import Watched, watched_stack
+from tests.support.controlled_stack import ControlledStack, watched_stack
 from tests.support.monitored_stack import eventually
 from tests.support.operator_servers import CHOSEN, NAMESPACE, SETTINGS, Servers, kubectl, run_operator
 
@@ -27,8 +27,8 @@ MONITORS = {
 
 
 @dataclass(frozen=True)
-class Operated(Watched):
-    """A stack that leaves watching to the operator's servers."""
+class Operated(ControlledStack):
+    """A stack that the operator's servers monitor."""
 
     servers: Servers
 
@@ -47,7 +47,7 @@ def operated(images: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -
         run_operator(images["tasks"].partition("/")[0]) as servers,
         watched_stack("operator", images, folder, monitoring=SETTINGS) as made,
     ):
-        yield Operated(made.stack, made.told, servers)
+        yield Operated(made.stack, made.receiver, servers)
 
 
 def test_every_monitor_is_found_and_every_target_read(operated: Operated) -> None:
@@ -84,7 +84,7 @@ def test_rules_are_admitted_and_evaluated(operated: Operated) -> None:
 
 def test_alertmanager_has_the_routes_and_delivers(operated: Operated) -> None:
     """The dead man's switch passes every part: rule, Prometheus, Alertmanager, the Secret with the URL."""
-    operated.told.wait("/switch", "Watchdog", operated.stack.namespace, seconds=90)
+    operated.receiver.wait("/switch", "Watchdog", operated.stack.namespace, seconds=90)
 
 
 def test_the_controller_is_called_and_asks_the_operators_alertmanager(
@@ -92,7 +92,7 @@ def test_the_controller_is_called_and_asks_the_operators_alertmanager(
 ) -> None:
     began = time.time()
     operated.fire("RollbackErrorRate")
-    operated.told.wait("/critical", ":rewind:", since=began, seconds=120)
+    operated.receiver.wait("/critical", ":rewind:", since=began, seconds=120)
     assert operated.done("rollback") == 1
     newest = operated.stack.history()[0]
     assert (newest["action"], newest["result"], newest["image"]) == ("rollback", "succeeded", images["shop:v1"])

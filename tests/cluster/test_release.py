@@ -1,4 +1,4 @@
-"""A release under traffic, releases that fail, and the way back (runbook-de-production §3, §6; HerbisVeritas
+"""A release under traffic, failed releases, and rollbacks (runbook-de-production §3, §6; HerbisVeritas
 "Déploiement Production", "Rollback d'Urgence")."""
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ def test_the_digest_left_behind_cannot_come_back_by_accident(stack: Stack, image
     assert serving(stack) == stack.release["git"]
 
 
-def test_a_contract_migration_closes_the_way_back(stack: Stack, images: dict[str, str]) -> None:
+def test_no_rollback_after_a_contract_migration(stack: Stack, images: dict[str, str]) -> None:
     refused = stack.runbook("deploy", images["shop:v3"], "--yes")
     assert refused.code == REFUSED, "v2 cannot serve on the schema v3 leads to: that is downtime, and must be asked for"
     assert "--allow-downtime" in refused.text

@@ -1,4 +1,4 @@
-"""Every kind of secret is rotated under customers who are logged in; the real servers say what is dead."""
+"""Every kind of secret is rotated under customers who are logged in; the real servers show what is revoked."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def secret(stack: Stack, name: str) -> str:
 
 
 def accepted(stack: Stack, dsn: str) -> bool:
-    """Whether the real server lets somebody in with this DSN. The password goes by standard input."""
+    """Whether the real server accepts this DSN. Standard input passes the password."""
     parts = urlsplit(dsn)
     user, password = parts.username or "", parts.password or ""
     if parts.scheme == "redis":
@@ -77,7 +77,7 @@ def store_accepts(keys: dict[str, str]) -> bool:
     return True
 
 
-def test_a_failed_verification_goes_back(stack: Stack) -> None:
+def test_a_failed_verification_is_rolled_back(stack: Stack) -> None:
     """Before the others: the next rotation has to get over it."""
 
     def verify(command: str | None) -> None:
@@ -100,9 +100,9 @@ def test_a_failed_verification_goes_back(stack: Stack) -> None:
     assert state(stack, FAILING)["phase"] == "failed"
     assert stack.changes() == {}
     # A node brings a changed file to its pods a moment later.
-    told = f'runbook_secret_verification_failed{{secret="{FAILING}"}} 1'
+    failed_series = f'runbook_secret_verification_failed{{secret="{FAILING}"}} 1'
     deadline = time.monotonic() + 180
-    while told not in metrics(stack):
+    while failed_series not in metrics(stack):
         assert time.monotonic() < deadline
         time.sleep(1)
     verify(None)
@@ -155,7 +155,7 @@ def test_every_kind_under_traffic_and_across_a_rollback(stack: Stack, images: di
 
 
 def within_the_overlap(stack: Stack, customers: Customers, old: dict[str, str], pair: dict[str, str], new: str) -> None:
-    """Both values are good, and nobody was logged out."""
+    """Both values are good, and no customer was logged out."""
     assert all(accepted(stack, old[name]) for name in SERVERS)
     assert (webhook(stack.url, old["STRIPE_WEBHOOK_SECRET"]), webhook(stack.url, new)) == (200, 200)
     assert (store_accepts(pair), store_accepts(store_keys(stack))) == (True, True)
@@ -204,12 +204,12 @@ def test_emergency(stack: Stack) -> None:
     with Customers(stack.url) as customers:
         done = stack.runbook("rotate", "emergency", "--reason", "a laptop was stolen", "--yes", "--json").check().json()
         with client_for(stack.url) as client:
-            assert not any(logged_in(client, token) for token in customers.tokens), "everybody is logged out"
+            assert not any(logged_in(client, token) for token in customers.tokens), "all customers are logged out"
             assert logged_in(client, log_in(client))
             key = client.get("/api/internal/orders", headers={"x-internal-key": old["INTERNAL_API_KEY"]})
             assert key.status_code == 401
     assert {*KEYS, *SERVERS} <= done["rotated"].keys()
-    assert "STRIPE_SECRET_KEY" in done["left"], "nobody here can make one"
+    assert "STRIPE_SECRET_KEY" in done["left"], "only Stripe can issue one"
     assert done["sessionsEnded"] > 0
     assert set(done["old"]["database"].values()) == set(done["old"]["redis"].values()) == {"refused"}
     for name in SERVERS:

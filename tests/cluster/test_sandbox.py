@@ -1,4 +1,4 @@
-"""The ground itself: what every other test takes for granted about the sandbox's Kubernetes."""
+"""The sandbox's Kubernetes: features that the other tests rely on."""
 
 from __future__ import annotations
 
@@ -150,7 +150,7 @@ def test_every_component_is_reported_with_pid_and_log() -> None:
     assert printed.returncode == 0
 
 
-def test_services_have_names_and_the_outside_world_does_not_exist(namespace: Namespace) -> None:
+def test_services_resolve_by_dns_and_external_names_do_not(namespace: Namespace) -> None:
     namespace.apply(service("server"), namespace.pod("server", SERVER), namespace.pod("client", IDLE))
     namespace.wait_ready("server", "client")
     eventually(lambda: namespace.reaches("client", "server", 80))
@@ -299,7 +299,7 @@ def test_secrets_are_encrypted_at_rest(namespace: Namespace) -> None:
 
 
 @pytest.mark.parametrize("name", ["kube-apiserver", "containerd", "kubelet", "kube-proxy", "forwarder"])
-def test_a_dead_component_comes_back_and_pods_live_on(name: str, namespace: Namespace) -> None:
+def test_a_killed_component_is_restarted_and_pods_keep_running(name: str, namespace: Namespace) -> None:
     namespace.apply(service("server"), namespace.pod("server", SERVER), namespace.pod("client", IDLE))
     namespace.wait_ready("server", "client")
     containers = "jsonpath={.items[*].status.containerStatuses[*].containerID}"

@@ -10,7 +10,7 @@ import pytest
 
 from sandbox.traffic import Traffic, ask, client_for
 from tests.support.cluster_stack import Stack
-from tests.support.controlled_stack import Watched, over, refresh, watched_stack
+from tests.support.controlled_stack import ControlledStack, over, refresh, watched_stack
 from tests.support.monitored_stack import eventually
 
 pytestmark = pytest.mark.drill
@@ -22,7 +22,7 @@ _LOCKDOWN_SECONDS = 60
 
 
 @pytest.fixture(scope="module")
-def watched(images: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
+def watched(images: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlledStack]:
     folder = tmp_path_factory.mktemp("triggers")
     with watched_stack("triggers", images, folder, window=_WINDOW_SECONDS) as made:
         # The next update, of whatever kind, brings it along.
@@ -38,8 +38,8 @@ def watched(images: dict[str, str], tmp_path_factory: pytest.TempPathFactory) ->
         ("v10-late-unhealthy", "RollbackHealth", 4),
     ],
 )
-def test_a_release_that_turns_bad_is_taken_back(
-    watched: Watched, images: dict[str, str], release: str, alert: str, clients: int
+def test_a_release_that_turns_bad_is_rolled_back(
+    watched: ControlledStack, images: dict[str, str], release: str, alert: str, clients: int
 ) -> None:
     stack = watched.stack
     good = stack.history()[0]
@@ -48,7 +48,7 @@ def test_a_release_that_turns_bad_is_taken_back(
     eventually(lambda: over(stack), 90)
     began = time.time()
     with Traffic(stack.url, clients=clients) as traffic:
-        watched.told.wait("/critical", ":rewind:", alert, since=began, seconds=180)
+        watched.receiver.wait("/critical", ":rewind:", alert, since=began, seconds=180)
         eventually(lambda: _calm(traffic, good["git"]), 60, lambda: traffic.answers[-5:])
     newest = stack.history()[0]
     assert (newest["action"], newest["result"], newest["rollbackOf"]) == ("rollback", "succeeded", bad["revision"])
@@ -60,24 +60,24 @@ def test_a_release_that_turns_bad_is_taken_back(
     assert healthy <= _PROMISE_SECONDS
 
 
-def test_a_release_that_has_served_for_long_is_not_blamed(watched: Watched, images: dict[str, str]) -> None:
+def test_a_release_that_has_served_for_long_is_not_blamed(watched: ControlledStack, images: dict[str, str]) -> None:
     stack, bad = watched.stack, images["shop:v8-late-errors"]
     stack.runbook("deploy", bad, "--yes", "--allow-quarantined", "for the drill").check()
     eventually(lambda: _seconds_since_release(stack) > _WINDOW_SECONDS, _WINDOW_SECONDS + 30)
     began = time.time()
     with Traffic(stack.url):
-        told = watched.told.wait("/critical", ":eyes:", "RollbackErrorRate", since=began, seconds=180)
-    assert "failures are blamed on a release for 4 min" in told.text
+        message = watched.receiver.wait("/critical", ":eyes:", "RollbackErrorRate", since=began, seconds=180)
+    assert "failures are blamed on a release for 4 min" in message.text
     assert stack.history()[0]["image"] == bad
 
 
-def test_an_attack_on_it_locks_the_shop_and_takes_nothing_back(watched: Watched) -> None:
+def test_an_attack_locks_the_shop_down_without_a_rollback(watched: ControlledStack) -> None:
     stack, revision = watched.stack, watched.stack.history()[0]["revision"]
     url, began = stack.url, time.time()
     with client_for(url) as stranger:
         for _ in range(12):
             ask(stranger, "/shop?origin=x'%20OR%201=1--")
-        watched.told.wait("/critical", ":lock:", "SqlInjection", since=began, seconds=120)
+        watched.receiver.wait("/critical", ":lock:", "SqlInjection", since=began, seconds=120)
         eventually(lambda: ask(stranger, "/shop").status == 503, 30)
         assert stack.history()[0]["revision"] == revision
         # The gate opens by its own clock; the controller then forgets the lockdown.
@@ -97,7 +97,7 @@ def _seconds_since_release(stack: Stack) -> float:
 
 
 def _calm(traffic: Traffic, version: str) -> bool:
-    """Whether everybody has been served by this version for a while."""
+    """Whether all requests have been served by this version for a while."""
     since = time.monotonic() - _CALM_SECONDS
     recent = [answer for answer in list(traffic.answers) if answer.at > since]
     versions = {answer.version for answer in recent if answer.version}

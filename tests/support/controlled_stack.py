@@ -24,11 +24,11 @@ _WINDOW = 3600
 
 
 @dataclass(frozen=True)
-class Watched:
+class ControlledStack:
     """A stack with its rollback controller."""
 
     stack: Stack
-    told: Receiver
+    receiver: Receiver
 
     def fire(self, name: str, action: str = "rollback") -> None:
         """An alert in the stack's own Alertmanager."""
@@ -80,8 +80,8 @@ def watched_stack(
     *,
     window: int = _WINDOW,
     monitoring: Mapping[str, Any] | None = None,
-) -> Iterator[Watched]:
-    """Version 2 of the shop after version 1, so that there is somewhere to go back to.
+) -> Iterator[ControlledStack]:
+    """Version 2 of the shop after version 1, so that a rollback has a target.
 
     `window`: seconds for which a release is blamed for failures. `monitoring`: changes of `runbook:monitoring`.
     """
@@ -89,12 +89,12 @@ def watched_stack(
         pytest.skip("this sandbox has no S3 server: the cluster is not its own")
     made = Stack.create(name, folder, backups=False, monitoring=True)
     made.edit(lambda config: config["runbook:monitoring"].update(monitoring or {}))
-    with run_receiver(name, images["tasks"]) as told:
+    with run_receiver(name, images["tasks"]) as receiver:
         try:
-            enable_monitoring(made, told, releaseWindowSeconds=window)
+            enable_monitoring(made, receiver, releaseWindowSeconds=window)
             made.runbook("deploy", images["shop:v1"], "--yes").check()
             made.runbook("deploy", images["shop:v2"], "--yes").check()
-            yield Watched(made, told)
+            yield ControlledStack(made, receiver)
         finally:
             made.remove()
 

@@ -1,4 +1,4 @@
-"""People who are logged in, and a payment provider that signs: steady traffic that notices a lost session."""
+"""Logged-in customers and a payment provider's webhooks: steady traffic that detects a lost session."""
 
 from __future__ import annotations
 

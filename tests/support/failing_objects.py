@@ -1,4 +1,4 @@
-"""A cluster in which objects fail, and what an update that met them says."""
+"""A cluster with failing objects, and the messages of an update on it."""
 
 from __future__ import annotations
 
@@ -85,8 +85,8 @@ class Kubernetes:
 
     def event(self, about: Object, reason: str, message: str, kind: str = "Warning", at: str = EARLIER) -> None:
         uid = about["metadata"]["uid"]
-        told = {"reason": reason, "message": message, "type": kind, "lastTimestamp": at, "count": 3}
-        self.events.append({"involvedObject": {"uid": uid}, **told})
+        fields = {"reason": reason, "message": message, "type": kind, "lastTimestamp": at, "count": 3}
+        self.events.append({"involvedObject": {"uid": uid}, **fields})
 
     @contextmanager
     def http(self) -> Iterator[httpx.Client]:

@@ -121,7 +121,7 @@ def _controller(folder: Path, reloader: str, image: str) -> list[Manifest]:
 
 
 def _admission(folder: Path, image: str) -> list[Manifest]:
-    """Rules are looked at before they are stored. One replica: there is one node."""
+    """Validates rules at admission. One replica: there is one node."""
     host = f"{_WEBHOOK}.{NAMESPACE}.svc"
     certificate, key = _issue_certificate(host)
     labels = {"app": _WEBHOOK}
@@ -224,7 +224,7 @@ def _alertmanager_version() -> str:
 
 
 def _issue_certificate(host: str) -> tuple[bytes, bytes]:
-    """One that signs itself, and its key."""
+    """A self-signed certificate and its key."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, host)])
     now = datetime.now(UTC)

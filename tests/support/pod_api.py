@@ -31,7 +31,7 @@ class Cluster:
 
     port: int = 0
     token: str | None = None
-    """What has to be shown; None lets everybody in."""
+    """What has to be shown; None accepts every client."""
     status: dict[str, int] = field(default_factory=dict)
     """What `list`, `watch` or `log` are answered instead."""
     refusals: int = 0
@@ -87,7 +87,7 @@ class Cluster:
             self._changed.notify_all()
 
     def end(self, name: str, phase: str = "Failed") -> None:
-        """It stays, and says nothing more."""
+        """The pod stays, and logs nothing more."""
         pod = self._pods[name]
         with self._changed:
             self._logs[name][-1].ended = True

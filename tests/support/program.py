@@ -94,7 +94,7 @@ class Program:
         return [resource for resource in self.resources if resource.type.startswith("kubernetes:")]
 
     def waits_for(self, later: Registered, earlier: Registered) -> bool:
-        """Whether the engine is told, directly or through others, to finish `earlier` first."""
+        """Whether `later` depends on `earlier`, directly or through others."""
         by_urn = {resource.urn: resource for resource in self.resources}
         seen: set[str] = set()
         todo = list(later.depends_on)

@@ -1,4 +1,4 @@
-"""A stack's secrets are found nowhere but where they belong: looked for when the tests are through with it."""
+"""Searches a stack for leaked secrets when its tests have ended."""
 
 from __future__ import annotations
 

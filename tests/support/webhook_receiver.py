@@ -1,4 +1,4 @@
-"""A real HTTP server in a namespace of its own that receives what Slack and the dead man's switch would."""
+"""A real HTTP server in a namespace of its own, in place of Slack and the dead man's switch."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ ThreadingHTTPServer(("", PORT), Receiver).serve_forever()
 
 @dataclass(frozen=True)
 class Message:
-    """What arrived."""
+    """A request that was received."""
 
     at: float
     """Seconds since 1970, by the receiver's clock."""

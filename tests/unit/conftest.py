@@ -1,4 +1,4 @@
-"""Programs built once and looked at by many tests."""
+"""Programs that many tests share, each run once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The objects of the backup chapter: who reaches what, in which order things run, and what is named by content."""
+"""Objects of the backup chapter: network policies, order, and names by content."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_each_pod_reaches_what_it_needs_and_nothing_else(sandbox: Program, prod:
         assert seen == {"backup", "restore", "restore-test", "backup-exporter", "pre-release"}
 
 
-def test_the_database_lets_backups_in_and_restore_tests_not(sandbox: Program) -> None:
+def test_the_database_accepts_backups_and_no_restore_tests(sandbox: Program) -> None:
     policies = [
         policy.inputs["spec"]
         for policy in sandbox.all("NetworkPolicy")
@@ -101,7 +101,7 @@ def test_the_database_lets_backups_in_and_restore_tests_not(sandbox: Program) ->
     }  # fmt: skip
 
 
-def test_a_restore_test_knows_no_live_database(sandbox: Program) -> None:
+def test_a_restore_test_has_no_dsn_of_the_live_database(sandbox: Program) -> None:
     """Neither by a variable, nor by a Secret, except where the throw-away one's address overrides it."""
     test = sandbox.one("CronJob", "restore-test")
     own = sandbox.one("Secret", "restore-test").inputs["stringData"]
@@ -189,11 +189,11 @@ def test_cleanup_comes_after_a_backup_and_makes_no_second_one(sandbox: Program) 
     assert variables(create)["RELEASE_REVISION"] == "1"
 
 
-def test_what_tasks_are_told() -> None:
+def test_settings_passed_to_tasks() -> None:
     config = edited(released(), "backup.retention", {"days": 3, "monthly": 6, "least": 2})
     config = edited(config, "backup.keep", ["20260816T020000Z-pre-release-4f1a"])
-    told = run_program(config).one("ConfigMap", "backup-settings").inputs["data"]
-    assert told == {
+    settings = run_program(config).one("ConfigMap", "backup-settings").inputs["data"]
+    assert settings == {
         "BACKUP_STORE": "s3://backups/shop",
         "S3_ENDPOINT_URL": "http://10.240.0.1:8333",
         "S3_REGION": "",
@@ -268,7 +268,7 @@ def test_the_gate_and_a_backup_come_before_the_migration(sandbox: Program) -> No
     assert job.inputs["metadata"]["annotations"]["pulumi.com/replaceUnready"] == "true"
 
 
-def test_a_reason_lets_a_migration_through_and_changes_no_name(sandbox: Program) -> None:
+def test_a_reason_skips_the_gate_and_changes_no_name(sandbox: Program) -> None:
     job = pre_release(run_program(released(withoutProof="the store moved")))
     first = pre_release(sandbox)
     assert job is not None
@@ -281,7 +281,7 @@ def test_no_migration_no_gate() -> None:
     assert pre_release(run_program(released(revision=2, action="rollback", rollbackOf=1, migrate=False))) is None
 
 
-def test_without_backups_the_release_is_what_it_was(sandbox: Program) -> None:
+def test_without_backups_the_release_is_unchanged(sandbox: Program) -> None:
     config = released()
     del config["runbook:backup"]
     without = run_program(config)
@@ -358,7 +358,7 @@ def test_without_a_release_there_is_nothing_to_serve_on_a_restored_database() ->
 # -- the exporter --------------------------------------------------------------------------------------
 
 
-def test_the_exporter_starts_anew_when_it_is_told_something_else(sandbox: Program) -> None:
+def test_the_exporter_restarts_when_its_settings_change(sandbox: Program) -> None:
     def template(config: dict[str, Any], secrets: dict[str, str] | None = None) -> Any:
         return run_program(config, secrets).one("Deployment", "backup-exporter").template
 

@@ -1,4 +1,4 @@
-"""Backups in a stack file: what is refused, which secrets and how much room they need, and the alerts made of them."""
+"""Backups in a stack file: refusals, secrets, quota, and the alerts made of them."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_how_far_apart_a_schedule_runs(schedule: str, gap: timedelta) -> None:
         ("0 0 * foo *", "month: 'foo'"),
     ],
 )
-def test_a_schedule_that_is_none_is_told_why(schedule: str, says: str) -> None:
+def test_an_invalid_schedule_is_refused_with_the_reason(schedule: str, says: str) -> None:
     with pytest.raises(ValueError, match=says.replace("*", r"\*")):
         longest_gap(schedule)
 
@@ -85,7 +85,7 @@ CASES: list[tuple[str, str, Any, str, str]] = [
 @pytest.mark.parametrize(
     ("path", "value", "where", "says"), [case[1:] for case in CASES], ids=[case[0] for case in CASES]
 )
-def test_a_bad_value_is_refused_where_it_stands(path: str, value: Any, where: str, says: str) -> None:
+def test_a_bad_value_is_refused_with_its_key(path: str, value: Any, where: str, says: str) -> None:
     message = str(refusal(edited(prod(), path, value)))
     assert where in message
     assert says in message
@@ -112,7 +112,7 @@ def config_of(name: str) -> dict[str, Any]:
     return stack_config(f"Pulumi.{name}.yaml")["runbook:backup"]
 
 
-def test_the_room_for_backups_is_counted() -> None:
+def test_the_quota_includes_backups() -> None:
     """Without them the sandbox's stack needs less."""
     config = stack_config("Pulumi.sandbox.yaml")
     small = edited(config, "guards.quota.limitsMemory", "5Gi")
@@ -121,7 +121,7 @@ def test_the_room_for_backups_is_counted() -> None:
     assert judged(small)
 
 
-def test_room_is_asked_for_as_it_is_needed() -> None:
+def test_the_quota_that_a_refusal_names_suffices() -> None:
     """What a refusal says to write is accepted."""
     config = edited(stack_config("Pulumi.sandbox.yaml"), "guards.quota.limitsMemory", "5Gi")
     (problem,) = refusal(config).problems

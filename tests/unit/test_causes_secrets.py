@@ -33,7 +33,7 @@ def test_a_secret_is_masked_in_every_form(form: str) -> None:
     assert masker(a=CANARY).lines(f"key={forms(CANARY)[form]}.") in (["key=[secret]."], ["key=[secret]==."])
 
 
-def test_the_password_of_a_url_is_masked_alone_and_where_nobody_knows_it() -> None:
+def test_only_the_password_of_a_url_is_masked_known_or_not() -> None:
     known = masker(url="postgresql://shop:p%40ss-word-1@db/shop")
     assert known.line("p%40ss-word-1 p@ss-word-1") == "[secret] [secret]"
     assert known.line("redis://default:unknown@cache:6379/0") == "redis://default:[secret]@cache:6379/0"

@@ -1,4 +1,4 @@
-"""What is noticed while an update runs: pods that fail, and a rollout that has failed."""
+"""Failures that are reported while an update runs: of pods and of rollouts."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_what_a_pod_wrote_outlives_it_and_is_shown_at_once() -> None:
     assert any("Its pod is gone" in note for note in run.causes[0].notes)
 
 
-def test_pods_of_something_else_and_pods_that_are_deleted_are_no_news() -> None:
+def test_other_pods_and_deleted_pods_are_not_reported() -> None:
     stranger = pod("cron-1", container(terminated(1)))
     meta = {"deletionTimestamp": EARLIER, "deletionGracePeriodSeconds": 30}
     deleted = made_by_job(pod("migrate-1-y", container(terminated(143, finishedAt=LATER)), **meta))
@@ -79,7 +79,7 @@ def engine_event(what: str, kind: str) -> EngineEvent:
 
 
 @pytest.mark.parametrize(
-    ("heard", "ends"),
+    ("engine_events", "ends"),
     [
         ([("resourcePreEvent", "Deployment")], 1),
         ([("resourcePreEvent", "Deployment"), ("resOutputsEvent", "Service")], 1),
@@ -87,12 +87,16 @@ def engine_event(what: str, kind: str) -> EngineEvent:
         ([("resourcePreEvent", "Service")], 0),
     ],
 )
-def test_only_a_rollout_that_the_engine_waits_for_ends_the_update(heard: list[tuple[str, str]], ends: int) -> None:
+def test_only_a_rollout_that_the_engine_waits_for_ends_the_update(
+    engine_events: list[tuple[str, str]], ends: int
+) -> None:
     going = {"type": "Progressing", "status": "True", "reason": "ReplicaSetUpdated"}
-    assert stops(deployment(going), deployment(DEADLINE), awaited=False, heard=heard) == ends
+    assert stops(deployment(going), deployment(DEADLINE), awaited=False, engine_events=engine_events) == ends
 
 
-def stops(*news: Object, skip: bool = False, awaited: bool = True, heard: Sequence[tuple[str, str]] = ()) -> int:
+def stops(
+    *news: Object, skip: bool = False, awaited: bool = True, engine_events: Sequence[tuple[str, str]] = ()
+) -> int:
     """How often the update is ended by what a Deployment goes through."""
     ended: list[None] = []
     kubernetes = Kubernetes()
@@ -104,7 +108,7 @@ def stops(*news: Object, skip: bool = False, awaited: bool = True, heard: Sequen
         watch.begins(
             "kubernetes:apps/v1:Deployment", {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": metadata}
         )
-    for what, kind in heard:
+    for what, kind in engine_events:
         watch(engine_event(what, kind))
     with kubernetes.watched_by(watch):
         return len(ended)
@@ -118,7 +122,7 @@ def test_an_update_is_ended_when_its_rollout_has_failed() -> None:
     assert stops(deployment(going), deployment(DEADLINE), awaited=False) == 0
 
 
-def test_the_verdict_on_the_release_before_does_not_end_the_way_back() -> None:
+def test_the_verdict_on_the_release_before_does_not_end_the_rollback() -> None:
     assert stops(deployment(DEADLINE), deployment(DEADLINE)) == 0
     later = {**DEADLINE, "lastUpdateTime": LATER}
     going = {"type": "Progressing", "status": "True", "reason": "ReplicaSetUpdated"}

@@ -202,7 +202,7 @@ def test_changed_configuration_is_another_immutable_object(sandbox: Program) -> 
     assert after.one("Deployment", "backend").containers[0]["envFrom"][0]["configMapRef"]["name"] == new.object_name
 
 
-def test_without_a_release_there_is_only_the_ground() -> None:
+def test_without_a_release_there_is_only_the_foundation() -> None:
     program = run_program(stack_config("Pulumi.sandbox.yaml"))
     assert program.all("StatefulSet")
     assert {r.object_name for r in program.all("Deployment")} == {"backup-exporter"}
@@ -307,7 +307,7 @@ def test_the_revision_does_not_replace_pods(sandbox: Program) -> None:
     assert "runbook/revision" not in json.dumps(deployment.inputs["spec"])
 
 
-def test_what_the_application_is_told(sandbox: Program) -> None:
+def test_configuration_of_the_application(sandbox: Program) -> None:
     config = next(r for r in sandbox.all("ConfigMap") if r.object_name.startswith("backend-config-")).inputs["data"]
     assert config == {
         "NODE_ENV": "production",
@@ -328,7 +328,7 @@ def test_what_the_application_is_told(sandbox: Program) -> None:
     }  # fmt: skip
 
 
-def test_several_services_share_one_way_in() -> None:
+def test_several_services_share_one_ingress() -> None:
     config = released()
     first = service(config)
     worker = first | {"name": "worker", "command": "npm run worker"}
@@ -362,7 +362,7 @@ def test_secrets_are_secret_wherever_they_stand() -> None:
         assert "canary-" not in resource.urn
 
 
-def test_a_name_tells_nothing_about_a_secret() -> None:
+def test_the_name_of_a_secret_depends_on_the_stack() -> None:
     config = released("Pulumi.prod.yaml")
     secrets = secrets_for(config)
     names = [
@@ -405,7 +405,7 @@ def test_the_namespace_enforces_restricted(sandbox: Program) -> None:
 
 
 def openings(program: Program, kind: str) -> set[tuple[str, str]]:
-    """Which policies open what for whom, by name."""
+    """Name and pod selector of each policy that opens ingress or egress (`kind`)."""
     return {
         (policy.object_name, json.dumps(policy.inputs["spec"]["podSelector"], sort_keys=True))
         for policy in program.all("NetworkPolicy")
@@ -431,7 +431,7 @@ def test_networking_is_closed_but_for_what_is_needed(sandbox: Program, prod: Pro
     for policy in (*sandbox.all("NetworkPolicy"), *prod.all("NetworkPolicy")):
         for rule in [*policy.inputs["spec"].get("egress", []), *policy.inputs["spec"].get("ingress", [])]:
             assert rule.get("ports"), f"{policy.object_name} opens every port"
-            assert rule.get("to") or rule.get("from"), f"{policy.object_name} opens to everybody"
+            assert rule.get("to") or rule.get("from"), f"{policy.object_name} is open to every client"
 
 
 def test_the_outside_does_not_include_private_addresses(prod: Program) -> None:

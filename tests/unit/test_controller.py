@@ -61,7 +61,7 @@ def situation(*updates: Entry, **changes: Any) -> Situation:
 FRESH = (update(release(2), 60), update(release(1, image="a"), 5000))
 
 
-def test_a_fresh_release_is_taken_back() -> None:
+def test_a_fresh_release_is_rolled_back() -> None:
     assert decide(ALERT, situation(*FRESH)).act == "rollback"
 
 
@@ -94,22 +94,22 @@ def test_a_fresh_release_is_taken_back() -> None:
 )
 def test_objections_to_a_rollback(at: Situation, why: str | None) -> None:
     verdict = decide(ALERT, at)
-    assert verdict.act == ("tell" if why else "rollback")
+    assert verdict.act == ("report" if why else "rollback")
     assert not why or why in verdict.why
 
 
-def test_an_attack_locks_down_whatever_runs_and_never_takes_back() -> None:
+def test_an_attack_always_locks_down_and_never_rolls_back() -> None:
     attack = replace(ALERT, labels={**ALERT.labels, "action": "lockdown"})
     old = update(release(2), 99_999)
     assert decide(attack, situation(old)).act == decide(attack, situation(*FRESH)).act == "lockdown"
     lockdown = Lockdown(reason="x", since=NOW - timedelta(hours=1), until=NOW + timedelta(seconds=1))
-    assert decide(attack, situation(*FRESH, lockdown=lockdown)).act == "tell"
+    assert decide(attack, situation(*FRESH, lockdown=lockdown)).act == "report"
     over = Lockdown(reason="x", since=NOW - timedelta(hours=1), until=NOW)
     assert decide(attack, situation(*FRESH, lockdown=over)).act == "lockdown"
 
 
 def test_an_alert_without_an_action_is_reported() -> None:
-    assert decide(replace(ALERT, labels={"namespace": "shop"}), situation(*FRESH)).act == "tell"
+    assert decide(replace(ALERT, labels={"namespace": "shop"}), situation(*FRESH)).act == "report"
 
 
 # -- the webhook ---------------------------------------------------------------------------------------
@@ -172,8 +172,8 @@ def controller(tmp_path: Path) -> Iterator[Controller]:
 
 def body(hint: Hint = HINT, status: str = "firing") -> dict[str, Any]:
     # Nanoseconds, as Alertmanager's webhooks send them.
-    told = hint.starts_at.strftime("%Y-%m-%dT%H:%M:%S.%f") + "123Z"
-    return {"version": "4", "alerts": [{"status": status, "fingerprint": hint.fingerprint, "startsAt": told}]}
+    starts_at = hint.starts_at.strftime("%Y-%m-%dT%H:%M:%S.%f") + "123Z"
+    return {"version": "4", "alerts": [{"status": status, "fingerprint": hint.fingerprint, "startsAt": starts_at}]}
 
 
 def test_what_really_fires_is_accepted_once(controller: Controller) -> None:
@@ -301,8 +301,8 @@ def test_its_secrets_are_files_and_no_variables(config: dict[str, Any]) -> None:
 
 def test_its_network_policy(config: dict[str, Any]) -> None:
     spec = run_program(config).one("NetworkPolicy", "allow-rollback-controller").inputs["spec"]
-    (way_in,) = spec["ingress"]
-    callers = {one["podSelector"]["matchLabels"]["app.kubernetes.io/name"] for one in way_in["from"]}
+    (ingress,) = spec["ingress"]
+    callers = {one["podSelector"]["matchLabels"]["app.kubernetes.io/name"] for one in ingress["from"]}
     assert callers == {"alertmanager", "prometheus"}
     ways = [(to, port["port"]) for rule in spec["egress"] for to in rule["to"] for port in rule["ports"]]
     outside = {(to["ipBlock"]["cidr"], port) for to, port in ways if "ipBlock" in to}

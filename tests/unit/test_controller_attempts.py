@@ -1,4 +1,4 @@
-"""One rollback from its decision to its end, with everything around it made up."""
+"""One rollback from its decision to its end, with test doubles around it."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ def test_after_another_update_it_is_decided_again() -> None:
     assert world.log == ["open 2 to 1", "begin", "give up"]
     world.updates = [update(release(3), 5, "failed"), *world.updates]
     tried.run()
-    assert world.log[3:] == ["tell incident"]
+    assert world.log[3:] == ["report incident"]
 
 
 def test_another_update_that_does_not_end_is_reported() -> None:
@@ -167,7 +167,7 @@ def test_what_was_stopped_half_way_is_finished() -> None:
 def test_a_release_made_in_the_meantime_stays() -> None:
     world = World()
     world.updates = [update(release(3), 5), *world.updates]
-    ends(world, ["tell incident"], BEGUN)
+    ends(world, ["report incident"], BEGUN)
 
 
 def test_not_needed_is_no_error_of_the_operator_s_command() -> None:

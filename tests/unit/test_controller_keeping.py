@@ -1,4 +1,4 @@
-"""What the controller keeps in the cluster: its lease, and what it is doing; on an API that answers as the real one."""
+"""Lease and journal of the controller, on an API server's double."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def test_a_restarted_container_goes_on_at_once(api: Api) -> None:
     second.release()
 
 
-def test_who_cannot_renew_it_stops_before_another_may_begin(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_holder_that_cannot_renew_it_stops_before_it_is_free(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     assert lease_module._STOP_SECONDS + lease_module._RENEW_SECONDS < SECONDS
     monkeypatch.setattr(lease_module, "_STOP_SECONDS", 0.2)
     monkeypatch.setattr(lease_module, "_RENEW_SECONDS", 0.05)
@@ -147,7 +147,7 @@ def test_what_is_begun_and_done_is_found_by_the_next(api: Api) -> None:
     assert third.handled("key")
     assert not third.handled("other")
     for number in range(300):
-        third.end(f"key-{number}", "told")
+        third.end(f"key-{number}", "rollback")
     assert not third.handled("key"), "not for ever"
     assert third.handled("key-299")
 

@@ -117,7 +117,7 @@ STATES_AND_TRENDS = {
 """Alerts that no line could stand for, and what shows them instead."""
 
 
-def test_every_line_is_the_limit_of_a_rule_that_asks_the_same(everything: Made) -> None:
+def test_every_line_is_the_limit_of_a_rule_on_the_same_query(everything: Made) -> None:
     alerts, found, _ = everything
     rules = {alert.name: alert for domain in alerts for alert in domain.alerts}
     for panel in panels(found):
@@ -138,7 +138,7 @@ def asks(rule: Alert, query: Query, limit: float, *, below: bool) -> bool:
 def test_lines_without_an_alert_are_no_thresholds_of_alerts(everything: Made) -> None:
     _, found, _ = everything
     assert {panel.title for panel in panels(found) if any(not line.alert for line in panel.lines)} == {
-        "Age, in percent of what the policy allows",
+        "Age, in percent of the maximum",
         "Error budget left",
         *(panel.title for panel in panels(found) if "not fail in" in panel.title or "budget left of" in panel.title),
     }
@@ -241,7 +241,7 @@ def test_no_panel_covers_another_and_no_line_has_a_hole(everything: Made) -> Non
         assert taken == {(y, x) for y in range(max(taken)[0] + 1) for x in range(24)}, name
 
 
-def test_ids_are_told_apart_and_stay(everything: Made) -> None:
+def test_ids_are_unique_and_stable(everything: Made) -> None:
     texts = everything[2]
     for dashboard in texts.values():
         numbers = [panel["id"] for panel in dashboard["panels"]]

@@ -1,4 +1,4 @@
-"""Counting in logs: what a stack file may say, what comes of it, and that nothing comes of it unasked."""
+"""Log counter: its settings, its objects, and that nothing changes without it."""
 
 from __future__ import annotations
 
@@ -124,7 +124,7 @@ def test_without_it_no_rule_and_no_dashboard_asks_for_it(without: Program) -> No
 # -- objects -------------------------------------------------------------------------------------------
 
 
-def test_what_there_was_stays_but_for_who_reads_and_what_is_asked(without: Program, plain: Program) -> None:
+def test_of_the_other_objects_only_prometheus_and_dashboards_change(without: Program, plain: Program) -> None:
     before, after = by_urn(without), by_urn(plain)
     changed = {urn for urn, resource in before.items() if urn not in after or after[urn].inputs != resource.inputs}
     kinds = {(before[urn].kind, re.sub("-[0-9a-f]{10}$", "", before[urn].name)) for urn in changed}
@@ -165,17 +165,17 @@ def test_its_pod_is_as_small_as_the_others(plain: Program) -> None:
     assert container["image"] == stack_config("Pulumi.sandbox.yaml")["runbook:image"]
 
 
-def test_the_task_understands_what_it_is_told() -> None:
+def test_the_task_reads_its_environment() -> None:
     events = {"sql_injection": {"field": "message", "pattern": r"(?i)sql.?injection\b"}}
     program = run_program(watched(monitoring={**PLAIN, "logs": {**LOGS, "events": events}}))
     (container,) = program.one("Deployment", NAME).containers
-    told = {one["name"]: one["value"] for one in container["env"]}
+    environment = {one["name"]: one["value"] for one in container["env"]}
     assert container["command"] == ["python3", "-m", "tasks", "logs"]
-    assert told["LOGS_NAMESPACE"] == "shop"
-    key, _, value = told["LOGS_SELECTOR"].partition("=")
+    assert environment["LOGS_NAMESPACE"] == "shop"
+    key, _, value = environment["LOGS_SELECTOR"].partition("=")
     template = program.one("Deployment", "backend").template or {}
     assert template["metadata"]["labels"][key] == value
-    (read,) = events_of(Environment(told)).values()
+    (read,) = events_of(Environment(environment)).values()
     assert read.matches({"message": "SQL injection tried"})
     others = [one.template for kind in ("Deployment", "StatefulSet", "Job", "CronJob") for one in program.all(kind)]
     serving = [one for one in others if one and one["metadata"]["labels"].get(key) == value]
@@ -200,7 +200,7 @@ def test_prometheus_reads_it_its_own_and_an_operators(without: Program, plain: P
     service = plain.one("Service", NAME).inputs["spec"]
     assert service["selector"] == HERE
     monitor = operated.one("ServiceMonitor", NAME).inputs["spec"]
-    # Its label `pod` tells whose log it is; the operator would put the counter's own there.
+    # Its label `pod` names the pod of the log; without `honorLabels` the operator replaces it by the counter's own pod.
     assert monitor == {
         "selector": {"matchLabels": HERE},
         "endpoints": [{"port": "http", "interval": "5s", "honorLabels": True}],

@@ -1,4 +1,4 @@
-"""What watches, as objects: who reaches whom, what is secret, what waits for what; and files that servers accept."""
+"""Objects of the monitoring: network policies, secrets, dependencies, and files that the servers accept."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def mounted(program: Program, name: str) -> Mapping[str, str]:
 
 
 def ways(program: Program, name: str, direction: str) -> Iterator[Mapping[str, Any]]:
-    """The rules of all policies for what watches under this name."""
+    """The rules of all policies that select the pods of this workload."""
     pod = next(r for kind in ("StatefulSet", "Deployment") for r in program.all(kind) if r.object_name == name)
     assert pod.template
     for policy in program.all("NetworkPolicy"):
@@ -74,10 +74,10 @@ def jobs(program: Program) -> dict[str, Any]:
     return {job["job_name"]: job for job in config["scrape_configs"]}
 
 
-# -- beside what there was -----------------------------------------------------------------------------
+# -- dependencies ----------------------------------------------------------------------------------------
 
 
-def test_what_is_watched_stays_as_it_is(plain: Program) -> None:
+def test_monitoring_changes_no_other_object(plain: Program) -> None:
     config = watched()
     del config["runbook:monitoring"]
     before = {resource.urn: resource for resource in run_program(config).resources}
@@ -90,7 +90,7 @@ def by_urn(program: Program) -> dict[str, Registered]:
     return {resource.urn: resource for resource in program.resources}
 
 
-def test_nothing_waits_for_it_and_it_begins_when_there_is_something_to_watch(plain: Program) -> None:
+def test_nothing_depends_on_it_and_prometheus_waits_for_the_services(plain: Program) -> None:
     mine = {urn for urn in by_urn(plain) if "runbook:monitoring:Monitoring" in urn}
     assert len(mine) > 25
     for resource in plain.resources:
@@ -99,16 +99,16 @@ def test_nothing_waits_for_it_and_it_begins_when_there_is_something_to_watch(pla
     assert not plain.waits_for(plain.one("Deployment", "blackbox"), plain.one("Deployment", "backend"))
 
 
-def test_without_a_release_there_is_nothing_to_watch() -> None:
+def test_without_a_release_there_are_no_exporters() -> None:
     config = watched()
     del config["runbook:release"]
     assert not {r.object_name for r in run_program(config).all("Deployment")} & EXPORTERS
 
 
-# -- who reaches whom ----------------------------------------------------------------------------------
+# -- network policies ------------------------------------------------------------------------------------
 
 
-def test_nobody_reaches_the_servers_but_who_has_to(plain: Program) -> None:
+def test_only_required_pods_may_connect_to_servers_and_exporters(plain: Program) -> None:
     assert not list(ways(plain, "prometheus", "ingress"))
     (rule,) = ways(plain, "alertmanager", "ingress")
     assert [peer["podSelector"]["matchLabels"]["app.kubernetes.io/name"] for peer in rule["from"]] == ["prometheus"]
@@ -135,19 +135,21 @@ def test_each_exporter_reaches_its_own_server_and_nothing_else(plain: Program) -
         }}}]  # fmt: skip
 
 
-def test_only_who_tells_and_who_asks_the_front_door_reach_the_outside(plain: Program) -> None:
+def test_only_alertmanager_has_egress_to_addresses_outside(plain: Program) -> None:
     for name in SERVERS | EXPORTERS:
         outside = [peer for rule in ways(plain, name, "egress") for peer in rule["to"] if "ipBlock" in peer]
         assert bool(outside) == (name == "alertmanager"), name
 
 
-# -- what they are given -------------------------------------------------------------------------------
+# -- configuration and secrets ---------------------------------------------------------------------------
 
 
 def test_webhooks_and_logins_are_in_secrets_alone(plain: Program) -> None:
-    told = mounted(plain, "alertmanager")
-    assert "value-of-dead_mans_switch_url" in told["alertmanager.yaml"]
-    assert {name for name in told if name.startswith("SLACK_WEBHOOK_")} == set(Monitoring().slack.secret_names.values())
+    files = mounted(plain, "alertmanager")
+    assert "value-of-dead_mans_switch_url" in files["alertmanager.yaml"]
+    assert {name for name in files if name.startswith("SLACK_WEBHOOK_")} == set(
+        Monitoring().slack.secret_names.values()
+    )
     login = next(secret for secret in plain.all("Secret") if secret.object_name.startswith("postgres-exporter-"))
     assert login.inputs["stringData"]["DATA_SOURCE_NAME"].endswith("/shop?sslmode=disable&connect_timeout=3")
     redis = next(secret for secret in plain.all("Secret") if secret.object_name.startswith("redis-exporter-"))
@@ -167,7 +169,7 @@ def test_other_content_is_another_object_and_replaces_the_pod() -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "tls", "told"),
+    ("given", "tls", "dsn"),
     [
         ("postgresql://u:p@db:5432/shop", False, "postgresql://u:p@db:5432/shop?sslmode=disable&connect_timeout=3"),
         (
@@ -177,8 +179,8 @@ def test_other_content_is_another_object_and_replaces_the_pod() -> None:
         ),
     ],
 )
-def test_a_dsn_as_the_exporter_reads_it(given: str, tls: bool, told: str) -> None:
-    assert for_lib_pq(given, tls=tls) == told
+def test_a_dsn_as_the_exporter_reads_it(given: str, tls: bool, dsn: str) -> None:
+    assert for_lib_pq(given, tls=tls) == dsn
 
 
 def test_all_that_rules_ask_for_is_read(complete: Program, plain: Program) -> None:

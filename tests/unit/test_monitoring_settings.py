@@ -1,4 +1,4 @@
-"""Monitoring in a stack file: the runbooks' numbers, what is refused, the way back in time, and who is told what."""
+"""Monitoring in a stack file: the runbooks' numbers, refusals, the time limit of a rollback, notification routes."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_the_numbers_are_the_runbooks_own() -> None:
     assert monitoring.slack.escalation("security") == ("@security-team", "@tech-lead")
 
 
-def test_without_the_key_nothing_is_watched_and_no_secret_asked_for() -> None:
+def test_without_the_key_there_is_no_monitoring_and_no_secret_is_required() -> None:
     unwatched = judged(prod())
     assert unwatched.monitoring is None
     assert not [name for name in unwatched.secret_names if name.startswith("SLACK")]
@@ -59,7 +59,7 @@ def test_every_channel_has_its_secret() -> None:
     assert "DEAD_MANS_SWITCH_URL" not in settings(deadMansSwitch=False).secret_names
 
 
-def test_a_missing_webhook_is_told_with_the_command_that_sets_it() -> None:
+def test_a_missing_webhook_is_refused_with_the_command_that_sets_it() -> None:
     config = watched()
     error = refusal(config, set(secrets_for(config)) - {"SLACK_WEBHOOK_BUSINESS"})
     assert "needed by runbook:monitoring" in str(error)
@@ -108,7 +108,7 @@ def test_what_cannot_work_is_refused(monitoring: dict[str, Any], where: str, say
     assert says in message
 
 
-def test_what_nobody_measures_is_not_promised() -> None:
+def test_alerts_without_a_metrics_source_are_refused() -> None:
     message = str(refusal(prod(monitoring={})))
     assert "runbook:monitoring.image" in message
     for name in ("kubelet", "nodes", "kubeState"):
@@ -119,18 +119,18 @@ def test_what_nobody_measures_is_not_promised() -> None:
     assert settings(**measured)
 
 
-def test_the_operator_of_a_cluster_brings_what_watches() -> None:
+def test_operator_mode_needs_the_operators_settings() -> None:
     assert "runbook:monitoring.operator" in str(refusal(watched(mode="operator")))
     assert judged(prod(monitoring=OPERATED))
 
 
-def test_somebody_can_be_told() -> None:
+def test_notifications_need_egress() -> None:
     config = edited(watched(slack={}), "network.egress", [])
     assert "runbook:monitoring.slack.egress" in str(refusal(config))
     assert judged(edited(watched(), "network.egress", []))
 
 
-def test_what_watches_counts_in_the_quota() -> None:
+def test_the_quota_includes_monitoring() -> None:
     assert "monitoring need" in str(refusal(edited(watched(), "guards", {"quota": {"cpu": "6"}})))
     assert "the volumes need" in str(refusal(watched(prometheus={"storage": "500Gi"})))
 
@@ -145,7 +145,7 @@ def test_a_probe_that_would_hide_errors_is_refused() -> None:
     assert judged(edited(config, "monitoring.healthPath", "/ready"))
 
 
-# -- the way back in time ------------------------------------------------------------------------------
+# -- time limit of a rollback --------------------------------------------------------------------------
 
 
 def test_the_worst_case_is_the_sum_of_its_parts() -> None:
@@ -188,11 +188,11 @@ def test_exactly_the_limit_is_kept_and_a_second_less_is_refused() -> None:
     assert "with runbook:application.surge: 4 it keeps to 85 s" in message
 
 
-def test_a_limit_that_nothing_can_keep_is_told_what_could_be_kept() -> None:
+def test_the_refusal_of_an_impossible_limit_names_the_least_possible() -> None:
     assert "limitSeconds: 86" in str(refusal(watched(rollback={"limitSeconds": 30})))
 
 
-def test_a_rollout_that_is_too_slow_is_told_what_makes_it_quick_enough() -> None:
+def test_the_refusal_of_a_slow_rollout_names_the_surge_to_set() -> None:
     message = str(refusal(edited(watched(), "application.surge", 2)))
     assert "can take 98 s" in message
     assert "with runbook:application.surge: 3 it keeps to 90 s" in message
@@ -235,13 +235,13 @@ def test_alertmanager_takes_the_configuration(amtool: str, routes: Path) -> None
         ("alertname=OfSomebodyElse", "slack-alerts"),
     ],
 )
-def test_who_is_told(amtool: str, routes: Path, labels: str, receivers: str) -> None:
+def test_receivers_by_labels(amtool: str, routes: Path, labels: str, receivers: str) -> None:
     command = [amtool, "config", "routes", "test", f"--config.file={routes}", *labels.split()]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.stdout.strip() == receivers
 
 
-def test_the_controller_is_told_at_once_and_known_by_a_token_in_a_file() -> None:
+def test_the_controller_is_notified_at_once_with_a_token_from_a_file() -> None:
     config = alertmanager(Monitoring(), CONTROLLER)
     route = next(route for route in config["route"]["routes"] if route["receiver"] == "rollback")
     assert (route["group_wait"], route["group_by"], route["continue"]) == ("0s", ["..."], True)
@@ -249,11 +249,11 @@ def test_the_controller_is_told_at_once_and_known_by_a_token_in_a_file() -> None
     assert hook["http_config"]["authorization"] == {"type": "Bearer", "credentials_file": CONTROLLER.token}
 
 
-def test_without_a_controller_and_a_switch_nobody_waits_for_them(amtool: str, tmp_path: Path) -> None:
+def test_routes_without_a_controller_and_a_dead_mans_switch(amtool: str, tmp_path: Path) -> None:
     file = tmp_path / "alertmanager.yaml"
     file.write_text(as_yaml(alertmanager(Monitoring(dead_mans_switch=False), Places())))
     assert subprocess.run([amtool, "check-config", file], capture_output=True).returncode == 0
-    for labels, receiver in (("alertname=Watchdog", "nobody"), ("action=rollback channel=critical", "slack-critical")):
+    for labels, receiver in (("alertname=Watchdog", "none"), ("action=rollback channel=critical", "slack-critical")):
         command = [amtool, "config", "routes", "test", f"--config.file={file}", *labels.split()]
         assert subprocess.run(command, capture_output=True, text=True).stdout.strip() == receiver
 

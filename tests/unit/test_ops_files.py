@@ -117,12 +117,12 @@ def test_a_missing_or_broken_file_is_one_message(tmp_path: Path) -> None:
 
 # -- locks ---------------------------------------------------------------------------------------------
 
-TOLD = """error: the stack is currently locked by 1 lock(s). Either wait for the other process(es) to end
+LOCK_ERROR = """error: the stack is currently locked by 1 lock(s). Either wait for the other process(es) to end
   file:///b/.pulumi/locks/x/1.json: created by bob@ci-7 (pid 812) at 2026-01-02T03:04:05Z"""
 
 
 def test_lock_owners_are_parsed_from_the_engines_error() -> None:
-    (lock,) = locks.parse_lock_owners(TOLD)
+    (lock,) = locks.parse_lock_owners(LOCK_ERROR)
     assert str(lock) == "bob@ci-7 (pid 812) since 2026-01-02T03:04:05Z"
     assert lock.abandoned("bob", "ci-7", lambda _: False)
     assert not lock.abandoned("bob", "ci-7", lambda _: True), "the process still runs"

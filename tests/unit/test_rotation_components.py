@@ -1,4 +1,4 @@
-"""The objects of rotation: which value a pod gets in which phase, and what is made, tried and ended at the servers."""
+"""Objects of rotation: the value that pods get in each phase, and the jobs that change logins at the servers."""
 
 from __future__ import annotations
 
@@ -51,8 +51,8 @@ def app_secret(made: Program) -> Registered:
     return next(secret for secret in made.all("Secret") if secret.object_name.startswith("app-secrets-"))
 
 
-def told(made: Program) -> dict[str, str]:
-    """What rotation's tasks are told."""
+def task_variables(made: Program) -> dict[str, str]:
+    """Variables of rotation's tasks."""
     return made.one("Secret", "rotation").inputs["stringData"]
 
 
@@ -113,7 +113,7 @@ def test_pods_are_replaced_only_when_they_get_something_else() -> None:
     assert len(set(names.values())) == 4
 
 
-def test_servers_know_both_logins_so_pods_are_told_one() -> None:
+def test_pods_get_one_login_since_servers_accept_both() -> None:
     dual = program({name: state("dual") for name in ("DATABASE_URL", "REDIS_URL", "BACKUP_S3")})
     assert app_secret(dual).object_name == app_secret(program()).object_name
 
@@ -165,11 +165,11 @@ KINDS = ("database", "redis")
 
 
 def logins(made: Program, kind: str) -> dict[str, str]:
-    """User and password of every DSN that tasks are told."""
+    """User and password of every DSN in the variables of tasks."""
     prefix = f"ROTATE_{kind.upper()}_"
     return {
         name.removeprefix(prefix).removesuffix("_URL"): value.partition("://")[2].partition("@")[0]
-        for name, value in told(made).items()
+        for name, value in task_variables(made).items()
         if name.startswith(prefix) and "://" in value
     }
 
@@ -179,7 +179,7 @@ def test_a_database_that_was_never_rotated_is_as_it_was() -> None:
     assert environment(made)["DATABASE_URL"] == "postgresql://shop:made-up-postgres-password@postgres:5432/shop"
     assert environment(made)["REDIS_URL"] == "redis://default:made-up-redis-password@redis:6379/0"
     assert logins(made, "database") == {"ADMIN": "shop:made-up-postgres-password"}
-    assert told(made)["ROTATE_DATABASE_OWNER"] == "shop"
+    assert task_variables(made)["ROTATE_DATABASE_OWNER"] == "shop"
     assert not jobs(made, "rotate-")
 
 
@@ -278,20 +278,20 @@ def test_what_was_done_for_a_period_is_done_once() -> None:
         assert job(following, f"rotate-{kind}-prepare").object_name != again.object_name
 
 
-def test_an_emergency_ends_a_login_whoever_uses_it() -> None:
+def test_an_emergency_ends_a_login_that_is_in_use() -> None:
     made = program({"DATABASE_URL": state("retired", emergency=True, generation=1)})
     assert job(made, "rotate-database-retire").containers[0]["command"][-1] == "--force"
 
 
 def test_tasks_reach_the_data_services_and_nothing_else() -> None:
-    for file, ways in (
+    for file, policies in (
         ("Pulumi.sandbox.yaml", {"allow-dns", "allow-rotation-to-postgres", "allow-rotation-to-redis"}),
         ("Pulumi.prod.yaml", {"allow-dns", "allow-rotation-postgres", "allow-rotation-redis"}),
     ):
         made = program({"DATABASE_URL": state("retired")}, file)
         for resource in (made.one("CronJob", "credentials"), job(made, "rotate-database-prepare")):
             assert resource.template
-            assert reach(made, resource.template["metadata"]["labels"]) == ways
+            assert reach(made, resource.template["metadata"]["labels"]) == policies
 
 
 def test_the_toolbox_has_one_container_with_everything() -> None:
@@ -301,7 +301,7 @@ def test_the_toolbox_has_one_container_with_everything() -> None:
     (only,) = toolbox.pod["containers"]
     assert only["name"] == "credentials"
     assert toolbox.inputs["spec"]["suspend"] is True
-    assert told(program())["SESSION_KEYS"] == "session:*"
+    assert task_variables(program())["SESSION_KEYS"] == "session:*"
 
 
 # -- external data services ----------------------------------------------------------------------------
@@ -312,7 +312,7 @@ def test_an_administrator_makes_roles_beside_the_first() -> None:
     first = "postgresql://url:value-of-database_url@db.example.com:5432/shop?sslmode=require"
     second = "postgresql://url_b:made-up-postgres-password-b@db.example.com:5432/shop?sslmode=require"
     assert environment(made)["DATABASE_URL"] == second
-    known = told(made)
+    known = task_variables(made)
     assert (known["ROTATE_DATABASE_NEW_URL"], known["ROTATE_DATABASE_OLD_URL"]) == (second, first)
     assert known["ROTATE_DATABASE_ADMIN_URL"].startswith("postgresql://admin:")
     assert (known["ROTATE_DATABASE_ADMIN_FIXED"], known["ROTATE_DATABASE_OWNER"]) == ("true", "url")
@@ -327,13 +327,13 @@ def test_a_dsn_without_a_role_is_refused_and_not_shown(dsn: str) -> None:
     assert logins_owner("postgresql://sh%40p:x@db/shop") == "sh@p"
 
 
-def test_a_cache_of_somebody_else_rotates_by_its_dsn() -> None:
+def test_an_external_cache_rotates_by_its_dsn() -> None:
     dual = environment(program({"REDIS_URL": state("dual")}, "Pulumi.prod.yaml"))
     assert dual["REDIS_URL"] == "value-of-redis_url"
     assert "REDIS_URL_PREVIOUS" not in dual
     made = program({"REDIS_URL": state("verified")}, "Pulumi.prod.yaml")
     assert environment(made)["REDIS_URL"] == "value-of-redis_url-b"
-    assert told(made)["ROTATE_REDIS_ADMIN_URL"] == "value-of-redis_url-b", "sessions are ended by it"
+    assert task_variables(made)["ROTATE_REDIS_ADMIN_URL"] == "value-of-redis_url-b", "sessions are ended by it"
     assert not jobs(made, "rotate-redis")
 
 
@@ -401,10 +401,10 @@ def test_a_check_runs_after_the_smoke_check_while_it_can_still_go_back() -> None
             assert check.containers[0]["envFrom"] == made.one("Deployment", "backend").containers[0]["envFrom"]
 
 
-# -- what is told --------------------------------------------------------------------------------------
+# -- metrics ---------------------------------------------------------------------------------------------
 
 
-def test_the_metrics_are_told_where_each_rotation_stands() -> None:
+def test_the_status_file_has_the_phase_of_each_rotation() -> None:
     made = program({"JWT_SECRET": state("verified"), GIVEN: state("failed")})
     status = {entry["secret"]: entry for entry in json.loads(
         made.one("ConfigMap", "rotation-status").inputs["data"]["status.json"]

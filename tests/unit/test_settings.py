@@ -104,7 +104,7 @@ CASES: list[tuple[str, str, Any, str, str]] = [
     ("unbalanced quotes", "commands.cache.run", "npm 'run", "runbook:commands.cache.run", "not a command line"),
     ("no folder", "commands.migrate.runner", "command", "runbook:commands.migrate.directory", "directory: ../shop"),
     ("wrong choice", "commands.migrate.runner", "pod", "runbook:commands.migrate.runner", "'job' or 'command'"),
-    ("no way in", "application.services.0.paths", [], "services[0].paths", "- /"),
+    ("no paths", "application.services.0.paths", [], "services[0].paths", "- /"),
     ("quota too small", "guards.quota.pods", 0, "runbook:guards.quota.pods", "greater than or equal to 1"),
     ("quota below requests", "guards.quota.cpu", "500m", "runbook:guards.quota.cpu", "surge of a rollout"),
     ("taken name", "application.services.0.name", "redis", "services[0].name", "uses itself"),
@@ -118,7 +118,7 @@ CASES: list[tuple[str, str, Any, str, str]] = [
 @pytest.mark.parametrize(
     ("path", "value", "where", "says"), [case[1:] for case in CASES], ids=[case[0] for case in CASES]
 )
-def test_a_bad_value_is_refused_where_it_stands(path: str, value: Any, where: str, says: str) -> None:
+def test_a_bad_value_is_refused_with_its_key(path: str, value: Any, where: str, says: str) -> None:
     error = refusal(edited(prod(), path, value))
     message = str(error)
     assert message.startswith("Pulumi.test.yaml cannot be used")
@@ -168,7 +168,7 @@ def test_a_missing_secret_shows_the_command() -> None:
     assert "runbook:data.postgres (mode: external)" in message
 
 
-def test_a_secret_nobody_uses_is_refused_but_not_on_a_rollback() -> None:
+def test_an_unused_secret_is_refused_but_not_on_a_rollback() -> None:
     config = prod()
     present = {*secrets_for(config), "PAYPAL_KEY"}
     assert "secrets:PAYPAL_KEY" in str(refusal(config, present))
@@ -213,7 +213,7 @@ def test_a_quarantined_digest_is_found_in_a_service_too() -> None:
     assert "runbook:application.services[0].image" in str(refusal(config))
 
 
-def test_all_problems_are_told_at_once() -> None:
+def test_all_problems_are_reported_at_once() -> None:
     config = edited(edited(prod(), "ingress.host", ...), "release.image", "shop:v1")
     config = edited(config, "application.services.0.probes.liveness.path", "/api/ready")
     error = refusal({**config, "secrets:OTHER": "plain"})
@@ -267,6 +267,6 @@ def test_staging_and_prod_have_the_same_keys() -> None:
     assert shape(stack_config("Pulumi.staging.yaml")) == shape(stack_config("Pulumi.prod.yaml"))
 
 
-def test_the_editor_is_told_where_the_schema_is() -> None:
+def test_stack_files_name_their_schema_for_editors() -> None:
     for file in ROOT.glob("Pulumi.*.yaml"):
         assert file.read_text().startswith("# yaml-language-server: $schema=settings/stack.schema.json\n")

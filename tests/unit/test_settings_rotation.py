@@ -112,7 +112,7 @@ def test_what_kind_a_secret_is() -> None:
         "STRIPE_SECRET_KEY": "given", "STRIPE_WEBHOOK_SECRET": "given", "STRIPE_IDENTITY_WEBHOOK_SECRET": "given",
         "BACKUP_S3": "s3",
     }  # fmt: skip
-    assert rotating("REDIS_URL").kind == "given", "nobody but its owner can make users on a managed cache"
+    assert rotating("REDIS_URL").kind == "given", "only its owner can create users on a managed cache"
 
 
 def test_an_external_database_rotates_by_an_administrator() -> None:
@@ -242,7 +242,7 @@ CASES: list[tuple[str, str, Any, str, str]] = [
 @pytest.mark.parametrize(
     ("path", "value", "where", "says"), [case[1:] for case in CASES], ids=[case[0] for case in CASES]
 )
-def test_a_bad_value_is_refused_where_it_stands(path: str, value: Any, where: str, says: str) -> None:
+def test_a_bad_value_is_refused_with_its_key(path: str, value: Any, where: str, says: str) -> None:
     message = str(refusal(prod(**{path: value})))
     assert where in message
     assert says in message
@@ -266,7 +266,7 @@ def test_a_value_that_is_missing_in_its_slot_is_asked_for() -> None:
     assert judged(config, present | {"SMTP_URL_B"})
 
 
-def test_a_slot_nobody_uses_may_be_empty_or_full() -> None:
+def test_an_unused_slot_may_be_empty_or_full() -> None:
     retired = prod(rotated={"SMTP_URL": state("retired"), "BACKUP_S3": state("retired")})
     slots = {"SMTP_URL_B", "BACKUP_S3_ACCESS_KEY_ID_B", "BACKUP_S3_SECRET_ACCESS_KEY_B"}
     both = set(secrets_for(prod())) | slots
@@ -275,7 +275,7 @@ def test_a_slot_nobody_uses_may_be_empty_or_full() -> None:
     assert judged(prod(), both), "the next value may be there before its rotation"
 
 
-def test_an_issued_value_is_nobodys_to_bring() -> None:
+def test_an_issued_value_cannot_be_supplied() -> None:
     policy = {"secrets": {"SMTP_URL": {"issue": "./issue", "revoke": "./revoke"}}}
     names = set(secrets_for(prod()))
     assert "SMTP_URL" in judged(prod(rotation=policy), names).secret_names, "the first value is given"

@@ -91,7 +91,7 @@ def test_what_a_rollback_needs_stays_however_old() -> None:
     assert [bool(verdict.why) for verdict in verdicts] == [True, True, True, False]
 
 
-def test_all_reasons_are_told() -> None:
+def test_all_reasons_are_reported() -> None:
     backups = [manifest(NOW - timedelta(days=age)) for age in (0, 50, 60)]
     verdicts = decide(
         backups,
@@ -269,9 +269,9 @@ def test_the_last_line_is_json_when_asked_for(
 ) -> None:
     monkeypatch.delenv("BACKUP_STORE", raising=False)
     assert main(words) == 2
-    told = capsys.readouterr()
-    assert told.err.startswith("error: BACKUP_STORE is not set")
+    output = capsys.readouterr()
+    assert output.err.startswith("error: BACKUP_STORE is not set")
     if "--json" in words:
-        assert json.loads(told.out)["error"]["code"] == "environment_invalid"
+        assert json.loads(output.out)["error"]["code"] == "environment_invalid"
     else:
-        assert told.out == ""
+        assert output.out == ""

@@ -1,4 +1,4 @@
-"""What tasks of rotation refuse before they ask any server, and what they show."""
+"""What tasks of rotation refuse before they connect to a server, and what they print."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def test_accounts_are_as_their_urls_mean_them_and_do_not_show_passwords() -> Non
 
 
 def test_a_redis_without_a_password_can_be_asked_but_has_none_to_rotate() -> None:
-    """Somebody else's may let in everybody: logging customers out works there, too."""
+    """An external Redis may need no password: logging customers out works there, too."""
     open_to_all = redis.account("redis://cache:6379/0", "SOME_URL")
     assert (open_to_all.role, open_to_all.password) == ("default", "")
     with pytest.raises(Refused, match="SOME_URL has no password"):
