@@ -259,7 +259,12 @@ def s3() -> Iterator[S3]:
             *listening,
         ]
         # HOME for its state files; a key, which encryption at rest requires.
-        environment = {"HOME": str(folder), "WEED_S3_SSE_KEK": secrets.token_hex(32)}
+        # One volume for each bucket instead of seven: their number is limited by the free disk space.
+        environment = {
+            "HOME": str(folder),
+            "WEED_S3_SSE_KEK": secrets.token_hex(32),
+            "WEED_MASTER_VOLUME_GROWTH_COPY_1": "1",
+        }
         with running(command, "Start Seaweed S3 API Server", environment=environment, stop=signal.SIGKILL) as it:
             server = S3(s3_port, *keys[0], process=it, reader=keys[1])
             _await_bucket(server)

@@ -6,6 +6,7 @@ import gzip
 import io
 import sqlite3
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -167,6 +168,8 @@ def test_rows_are_counted_in_the_snapshot_of_the_dump(
         forever = b"DO $$ BEGIN LOOP INSERT INTO levels VALUES (4); COMMIT; END LOOP; END $$"
         writing = pool.submit(writer.execute, forever)
         try:
+            while rows(postgres, database)["public.levels"] <= 2 and not writing.done():
+                time.sleep(0.01)  # the writer has begun when its rows are there
             manifest, store = backup(settings)
         finally:
             writer.cancel()

@@ -110,6 +110,7 @@ def test_a_role_has_the_settings_of_the_owner(external: External) -> None:
 
     server.execute(f"ALTER ROLE {owner} RESET statement_timeout; ALTER ROLE {owner} SET lock_timeout = '3s'")
     assert external.run(PREPARE, "_a", "_b").exit_code == 0
+    assert external.run(RETIRE, "_a", "_b").exit_code == 0
     assert external.run(PREPARE, "_b", "_a").exit_code == 0
     expected |= {"statement_timeout": "0", "lock_timeout": "3s"}
     assert settings_of(external, "_a") == settings_of(external, "_b") == expected

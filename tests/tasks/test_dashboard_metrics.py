@@ -6,13 +6,17 @@ import os
 import re
 from pathlib import Path
 
-from monitoring.dashboards.database import database
+from monitoring.alerts.stack import domains
+from monitoring.dashboards.stack import boards
 from sandbox import packages
 from settings import Monitoring
 from tests.support.servers import free_ports, postgres, running
 from tests.tasks.test_exporters import exported
 
-EXPRS = " ".join(query.expr for row in database(Monitoring()).rows for panel in row.panels for query in panel.queries)
+MONITORING = Monitoring()
+BOARDS = boards("shop", MONITORING, None, domains("shop", MONITORING, None, {}))
+ROWS = next(board.rows for board in BOARDS if board.slug == "database")
+EXPRS = " ".join(query.expr for row in ROWS for panel in row.panels for query in panel.queries)
 
 
 def exporter(what: str) -> str:

@@ -18,15 +18,15 @@ pytestmark = pytest.mark.skipif(shutil.which("pulumi") is None, reason="needs th
 
 PROGRAM = """
 import pulumi
-from components.slots import given, password
+from components.secret_slots import generate_password, register_external_secret
 from settings import config
 
 settings, secrets = config.read()
 rotations = settings.rotations()
 holder = pulumi.ComponentResource("test:Holder", "holder")
 key, webhook = rotations["JWT_SECRET"], rotations["STRIPE_WEBHOOK_SECRET"]
-pulumi.export("key", {str(period): password(holder, "jwt-secret", period) for period in key.periods})
-values = given(holder, webhook, secrets)
+pulumi.export("key", {str(period): generate_password(holder, "jwt-secret", period) for period in key.periods})
+values = register_external_secret(holder, webhook, secrets)
 pulumi.export("webhook", {str(period): value.value for period, (value,) in values.items()})
 """
 ISSUE = "printf 'issued-%s\\n' $(($(wc -l < issued) + 1)) | tee -a issued"
