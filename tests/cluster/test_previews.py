@@ -27,11 +27,12 @@ RELEASE = {
 
 
 def preview(name: str, folder: Path) -> tuple[dict[str, Any], str]:
-    """A fresh stack from the committed stack file, secrets set, one release: what `pulumi preview` says."""
+    """A fresh stack from the committed stack file, placeholders filled in, secrets set, one release: what
+    `pulumi preview` says."""
     folder.mkdir()
     committed = ROOT / f"Pulumi.{name}.yaml"
     file = folder / committed.name
-    shutil.copy(committed, file)
+    file.write_text(committed.read_text().replace("0" * 64, "0" * 63 + "1"))
     shutil.copy(ROOT / "Pulumi.yaml", folder)
     stack = Stack(name, file)
     backend = folder / "backend"
@@ -49,6 +50,8 @@ def preview(name: str, folder: Path) -> tuple[dict[str, Any], str]:
         yaml = YAML()
         document = yaml.load(file)
         document["config"]["runbook:release"] = RELEASE
+        current = stack.run("kubectl", "config", "current-context").check().out.strip()
+        document["config"]["kubernetes:context"] = current
         yaml.dump(document, file)
         done = stack.run("pulumi", "preview", "--stack", name, "--json", "--non-interactive").check()
         readable = stack.run("pulumi", "preview", "--stack", name, "--diff", "--non-interactive").check()
