@@ -86,7 +86,6 @@ def test_settings_say_which_path_it_is() -> None:
     def path(monitoring: dict[str, object] | None) -> str:
         config = committed("Pulumi.sandbox.yaml", release=RELEASE)
         config.pop("runbook:monitoring")
-        config = {key: value for key, value in config.items() if not key.startswith("runbook:logs")}
         if monitoring is not None:
             config["runbook:monitoring"] = {**committed("Pulumi.sandbox.yaml")["runbook:monitoring"], **monitoring}
         sealed = frozenset(f"secrets:{name}" for name in secrets_for(config))
