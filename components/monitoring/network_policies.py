@@ -16,9 +16,8 @@ from components.monitoring.workloads import MONITORING
 from monitoring.prometheus import ALERTMANAGER, BLACKBOX, PORTS, POSTGRES_EXPORTER, REDIS_EXPORTER, MonitoredStack
 from settings import Egress, External, Peer
 from settings.backup import EXPORTER_PORT
+from settings.names import CONTROLLER
 
-CONTROLLER = "rollback-controller"
-"""Name of the rollback controller, and part label of its pods."""
 PROMETHEUS = "prometheus"
 _Peers = Sequence[Mapping[str, Any]]
 

@@ -42,7 +42,7 @@ class Invocation:
     def lock_policy(self) -> LockPolicy:
         from ops.commands.update import LockPolicy
 
-        return LockPolicy(self.break_lock, self.confirm)
+        return LockPolicy(self.break_lock, self.confirm, asks=not self.yes)
 
     def confirm(self, question: str) -> bool:
         """The operator's answer; True with --yes. Without a terminal, refused."""
