@@ -12,7 +12,7 @@ from ops.commands import health
 from ops.commands.backups import Backup, find_backup, tasks_of
 from ops.commands.deploy import report
 from ops.commands.restore import UNFINISHED, find_pre_release_backup, swap_databases
-from ops.commands.update import LockPolicy, apply, prepare_update
+from ops.commands.update import LockPolicy, StackLock, apply, prepare_update
 from ops.decisions.quarantine import find_quarantined, with_quarantined
 from ops.decisions.release_state import next_revision
 from ops.decisions.rollback_target import differences, rollback_changes, rollback_target
@@ -20,7 +20,7 @@ from ops.decisions.schema_gate import Database, exact_database, rollback_gate
 from ops.errors import Refused, Stuck
 from ops.progress import Progress
 from ops.stack.history import RELEASE, Entry
-from ops.stack.locks import exclusive, whoami
+from ops.stack.locks import whoami
 from ops.stack.session import Session
 from ops.stack.stack_context import StackContext, gather_context
 from ops.stack.stack_file import StackText
@@ -65,7 +65,7 @@ def rollback(
 
     `judge` gets the stack's context before anything is planned, and raises to refuse the rollback.
     """
-    with exclusive(session.file, "rollback"):
+    with StackLock(session, "rollback", policy) as lock:
         facts = gather_context(session, decides="release")
         judge(facts)
         if next(facts.history.updates(), None) is None:
@@ -76,7 +76,10 @@ def rollback(
         tasks = tasks_of(session, facts.cluster) if wish.restore_database else None
         plan = _with_its_data(facts, wish, tasks) if tasks else _resume(facts, wish) or make_plan(facts, wish)
         prepare_update(session, facts, policy)
-        if not confirm(plan, _preview(session, plan) if wish.preview else None):
+        previewed = _preview(session, plan) if wish.preview else None
+        with lock.asking():
+            confirmed = confirm(plan, previewed)
+        if not confirmed:
             raise Refused("Not confirmed; nothing was changed.")
         session.say(plan.release.message, "bold")
         if tasks and plan.restore:
