@@ -46,6 +46,8 @@ class LockPolicy:
     """Whether the owners are known to have ended; default: by what this machine's local lock recorded."""
     asks: bool = False
     """Whether `confirm` waits for an answer of a person."""
+    wait_seconds: float = 0
+    """How long to wait for another command that changes the stack."""
 
 
 class StackLock:
@@ -61,7 +63,14 @@ class StackLock:
             session.local_lock = held.enter_context(exclusive(session.file, self._doing))
             held.callback(setattr, session, "local_lock", None)
             cluster = session.cluster(load_settings(session.file), stack_file.read(session.file).config)
-            lock = CommandLock(cluster, self._doing, is_gone=self._is_gone, say=session.say, stop=session.stop_engine)
+            lock = CommandLock(
+                cluster,
+                self._doing,
+                is_gone=self._is_gone,
+                say=session.say,
+                stop=session.stop_engine,
+                patience=self._policy.wait_seconds,
+            )
             lock.acquire()
             held.callback(lock.release)
             session.command_lock = lock

@@ -1,8 +1,8 @@
-"""One lock for a whole command: a Lease in the stack's namespace, held by whoever changes the stack.
+"""One lock for a whole command: a Lease in the stack's namespace, held by the command that changes the stack.
 
 Operators' commands, workflows and the rollback controller hold it from their first decision to their last update, on
 every machine and with every backend of the state. The holder renews it. It is taken over when its process is known to
-have ended, or when nobody renewed it for `SECONDS`, measured by the clock of the one who waits. A holder that sees
+have ended, or when it was not renewed for `SECONDS`, measured by the clock of the one who waits. A holder that sees
 another one stops its engine at once. Plain `pulumi up` does not hold it: see `ops/commands/update.py`.
 """
 
@@ -14,6 +14,7 @@ import os
 import secrets
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -95,7 +96,7 @@ class CommandLock:
     """The lock of one stack, from `acquire` to `release`.
 
     `is_gone`: whether a holder of another machine is known to have ended. `stop`: ends the engine in order, called when
-    another command has taken the lock.
+    another command has taken the lock. `patience`: seconds to wait for a command that holds the lock.
     """
 
     def __init__(
@@ -106,10 +107,12 @@ class CommandLock:
         is_gone: Callable[[Holder], bool] = lambda _: False,
         say: Callable[[str], object] = lambda _: None,
         stop: Callable[[], object] = lambda: None,
+        patience: float = 0,
     ) -> None:
         self._leases, self._is_gone, self._say, self._stop_engine = leases, is_gone, say, stop
         self._me = Holder.of_this_process(doing)
         self._identity = f"{self._me.user}@{self._me.host}/{secrets.token_hex(4)}"
+        self._patience = patience
         self._held = False
         self._taken_by: Holder | None = None
         self._stopping = threading.Event()
@@ -164,18 +167,28 @@ class CommandLock:
 
     def _await_free(self, holder: Holder) -> None:
         """Wait until the holder renews (then refuse), releases, or has not renewed for SECONDS."""
-        self._say(f"This stack is held by {holder}. Waiting up to {SECONDS} s for a sign of life …")
+        deadline = time.monotonic() + self._patience
+        self._say(f"This stack is in use: {holder}. Waiting up to {max(SECONDS, self._patience):.0f} s …")
+        while alive := self._await_renewal():
+            if time.monotonic() >= deadline:
+                raise self._locked_by(alive)
+
+    def _await_renewal(self) -> Holder | None:
+        """The holder that renewed the lock; None when it is free, or was not renewed for SECONDS."""
         seen: tuple[Any, ...] | None = None
+        holder: Holder | None = None
         for lease in self._leases.watch_lease(COMMAND_LOCK, SECONDS):
-            now = self._find_other(lease)
-            if now is None or self._has_ended(now):
-                return
+            holder = self._find_other(lease)
+            if holder is None or self._has_ended(holder):
+                return None
             spec = lease.spec or LeaseSpec()
             mark = (spec.holderIdentity, spec.renewTime)
             if seen is not None and mark != seen:
-                raise self._locked_by(now)
+                return holder
             seen = mark
-        self._say(f"{holder} has not renewed its lock for {SECONDS} s: taking it over.")
+        if holder:
+            self._say(f"{holder} has not renewed its lock for {SECONDS} s: taking it over.")
+        return None
 
     def _has_ended(self, holder: Holder) -> bool:
         ended = holder.process.is_gone() if holder.process else False

@@ -186,3 +186,15 @@ def test_a_lease_that_something_else_wrote_is_respected(store: LeaseStore) -> No
     )
     assert store.write_lease(other)
     assert str(Holder.of(lease(store))) == "`unknown` by unknown@someone since unknown"
+
+
+def test_with_patience_a_command_waits_for_the_end_of_another(store: LeaseStore, first: CommandLock) -> None:
+    second = CommandLock(store, "rollback", patience=60)
+    waiting = threading.Thread(target=second.acquire)
+    waiting.start()
+    for _ in zip(range(3), store.watch_lease(COMMAND_LOCK, 10), strict=False):  # the first one renews meanwhile
+        assert (read_holder(store) or {})["doing"] == "deploy shop:2"
+    first.release()
+    waiting.join(10)
+    assert (read_holder(store) or {})["doing"] == "rollback"
+    second.release()
