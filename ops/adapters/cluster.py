@@ -69,6 +69,17 @@ class Cluster:
         """The Deployments of these services that exist."""
         return [_to_rollout(found) for service in services if (found := self._find_deployment(service.name))]
 
+    def read_workloads(self) -> list[dict[str, Any]]:
+        """The namespace's Deployments and StatefulSets, as the API server returns them."""
+        found: list[dict[str, Any]] = []
+        with self.http() as http:
+            for kind in ("Deployment", "StatefulSet"):
+                answer = http.get(f"/apis/apps/v1/namespaces/{self.namespace}/{kind.lower()}s")
+                if answer.is_error:
+                    raise Refused(f"The API server refused the request ({answer.status_code}): {answer.text[:200]}")
+                found += [{"kind": kind, **item} for item in answer.json()["items"]]
+        return found
+
     def await_settled(self, services: Sequence[Service], seconds: int) -> list[Rollout]:
         """Wait until all Deployments are settled; they are returned as they are when the time is over."""
         names = {service.name for service in services}

@@ -14,6 +14,7 @@ from rich.table import Table
 
 from ops.cli.formatting import format_levels, history_row, local_time
 from ops.commands import health
+from ops.decisions.drift import Drift, find_drift
 from ops.decisions.release_state import describe_lockdown, read_release_state
 from ops.errors import Refused
 from ops.stack import stack_file
@@ -36,6 +37,7 @@ def read_status(session: Session) -> dict[str, Any]:
         level_ = pool.submit(
             lambda: cluster_.result().schema_level(settings.application.main_service, settings.commands)
         )
+        workloads_ = pool.submit(lambda: cluster_.result().read_workloads())
         past, state, locks = past_.result(), state_.result(), locks_.result()
         url = outputs(state).get("url")
         report = health.read_health(url, settings.health_path) if isinstance(url, str) else None
@@ -43,6 +45,7 @@ def read_status(session: Session) -> dict[str, Any]:
         rollouts = _or_problem(rollouts_, problems, [])
         level = _or_problem(level_, problems, None)
         command = _or_problem(command_, problems, None)
+        workloads = _or_problem(workloads_, problems, None)
     updates = [entry for entry in past if entry.kind == "update" and entry.release]
     now = read_release_state(text.config, next(iter(updates), None))
     release = now.release.to_config() if now.release else {}
@@ -63,6 +66,7 @@ def read_status(session: Session) -> dict[str, Any]:
         ],
         "url": url if isinstance(url, str) else None,
         "health": {"status": report.status, "detail": report.detail} if report else None,
+        "drift": None if workloads is None else [vars(item) for item in find_drift(state, workloads)],
         "command": command,
         "lock": None if locks is None else [str(lock) for lock in locks],
         "pending": [item["urn"] for item in pending_creates(state)],
@@ -143,6 +147,10 @@ def _upkeep(found: Mapping[str, Any]) -> list[tuple[str, str]]:
     if last:
         text = f"{last['result']}, {local_time(last['when'])}, {last['seconds']} s, by {last['who'] or 'unknown'}"
         rows.append(("last update", text))
+    drift = found["drift"] or []
+    rows += [("drift", f"[red]{escape(str(Drift(**item)))}[/]") for item in drift]
+    if drift:
+        rows.append(("", "`pulumi up --refresh` restores what the stack says"))
     for item in found["quarantine"]:
         reason = escape(textwrap.shorten(item["reason"], 100, placeholder=" …"))
         rows.append(("quarantine", f"{item['digest'][:19]} revision {item['revision']}: {reason}"))
