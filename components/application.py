@@ -34,7 +34,7 @@ from components.ingress import IngressRules
 from components.lockdown import Lockdown
 from components.rehearsal import Rehearsal, RehearsalArgs
 from settings import Application as ApplicationSettings
-from settings import Command, Ingress, Peer, Release
+from settings import Command, Ingress, NetworkPeer, Release
 from settings import Service as ServiceSettings
 
 _SLACK = 60
@@ -53,7 +53,7 @@ class ApplicationArgs:
     """The services."""
     ingress: Ingress
     """The ingress."""
-    ingress_controller: Peer
+    ingress_controller: NetworkPeer
     """The only client from outside the namespace that may call the services."""
     secret_name: str
     """Immutable Secret with every secret variable."""
