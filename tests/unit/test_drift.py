@@ -1,4 +1,4 @@
-"""What `kubectl` changed behind the stack's back is told, and what the API server fills in is not."""
+"""What `kubectl` changed outside the stack is shown, and what the API server fills in is not."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_an_injected_container_is_no_drift_and_a_removed_one_is() -> None:
     assert {drift.field for drift in find_drift(state(), [now])} > {"spec.template.spec.containers[backend].image"}
 
 
-def test_a_deleted_workload_is_told_and_one_that_is_being_replaced_is_not() -> None:
+def test_a_deleted_workload_is_shown_and_one_that_is_being_replaced_is_not() -> None:
     assert [str(drift) for drift in find_drift(state(kind="StatefulSet"), [live()])] == [
         "StatefulSet backend: metadata.name is None in the cluster and 'backend' in the stack"
     ]
