@@ -84,7 +84,8 @@ class Rotation(pulumi.ComponentResource):
         then = ResourceOptions.merge(inside, ResourceOptions(depends_on=ground))
         _toolbox(args, self.account, then)
         for rotating in args.rotations.values():
-            if rotating.kind in _SERVERS and rotating.state.previous is not None:
+            # Not where it failed: its failure would prevent the return to the previous value.
+            if rotating.kind in _SERVERS and rotating.state.previous is not None and not rotating.state.unused:
                 _run("prepare", rotating, (), args.namespace, args.image, self.account, then)
         self.register_outputs({})
 

@@ -14,5 +14,5 @@ class Verification(pulumi.ComponentResource):
 
     def __init__(self, name: str, args: RolloutJobArgs, opts: ResourceOptions | None = None) -> None:
         super().__init__("runbook:rotation:Verification", name, None, opts)
-        run_after_rollout(self, f"verify-{logical(name)}", args, opts)
+        run_after_rollout(self, f"verify-{logical(name)}", args, opts, shows_secrets=True)
         self.register_outputs({})

@@ -116,6 +116,8 @@ class RotationState(Settings):
     """The previous value may have leaked: it is refused once the new one is rolled out."""
     failure: Annotated[str | None, Field(min_length=1, examples=["verification failed"])] = None
     """Why the previous value came back."""
+    unused: bool = False
+    """The new value was not made, or failed its first test: it is not kept."""
 
     def _findings(self) -> list[Finding]:
         if self.previous is None:
@@ -130,6 +132,8 @@ class RotationState(Settings):
                 found.append(Finding((key,), "is missing", "2026-11-22T10:00:00Z"))
         if (self.phase == "failed") != (self.failure is not None):
             found.append(Finding(("failure",), "stands exactly where the phase is failed", "verification failed"))
+        if self.unused and self.phase != "failed":
+            found.append(Finding(("unused",), "stands only where the phase is failed", False))
         return found
 
 
@@ -168,7 +172,7 @@ class SecretRotation:
     def other(self) -> int | None:
         """The period whose value lives beside it: not yet, or no longer, used."""
         state = self.state
-        if state.previous is None or state.phase == "retired":
+        if state.previous is None or state.phase == "retired" or state.unused:
             return None
         return state.previous if self.in_use == state.period else state.period
 

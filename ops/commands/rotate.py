@@ -6,17 +6,18 @@ runbook-de-production §4). When a step fails before the old value is retired, t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
-from ops.adapters.automation import Run
+from ops.adapters.automation import Run, short_name
 from ops.commands.update import LockPolicy, apply, prepare_update
 from ops.decisions import rotation
 from ops.decisions.rotation import NEXT, RESTING, Due
-from ops.errors import OpsError, Refused, RolledBack, Stuck
-from ops.stack.history import ROTATED
+from ops.decisions.standing import describe_change
+from ops.errors import Interrupted, OpsError, Refused, RolledBack, Stuck
+from ops.stack.history import ROTATED, Entry, History
 from ops.stack.locks import exclusive, whoami
 from ops.stack.secret_values import Values, read_values, remove_retired, store_values
 from ops.stack.session import Session
@@ -27,6 +28,8 @@ ReadValues = Callable[[SecretRotation], Values]
 """Reads the new values of a secret that comes from outside."""
 AUTOMATIC = ("resume", "retire", "begin")
 """Actions that `rotate due` takes."""
+_RECENT = 5
+"""Updates that are read at a time to see what stands."""
 _WITHOUT_UPDATE = ("tested",)
 """Phases that an earlier update has already proven."""
 _ACCEPTED_BY_PODS = ("key", "given")
@@ -73,6 +76,8 @@ class RotationRun:
     def __init__(self, session: Session, facts: StackContext, policy: LockPolicy) -> None:
         self._session, self.facts, self._policy = session, facts, policy
         self._url: str | None = None
+        self._judged = next(facts.history.updates(), None)
+        self._has_updated = False
         self.rotations: dict[str, SecretRotation] = dict(facts.settings.rotations())
         last = next((entry for entry in facts.history if entry.succeeded), None)
         proven = (last.config.get(ROTATED) or {}) if last else {}
@@ -203,9 +208,12 @@ class RotationRun:
         retiring = next(iter(states.values())).phase == "retired"
         if retiring:
             back: Mapping[str, RotationState] = before
+            # In the file too, where settings are judged: the update removed the previous value from it.
             self.facts.text = old
+            old.save()
         else:
-            back = {name: rotation.enter_phase(state, "failed", at, failed.gist) for name, state in states.items()}
+            what = rotation.describe_failure([short_name(each.urn) for each in failed.failed], causes)
+            back = {name: rotation.fail(state, at, what) for name, state in states.items()}
         self._session.say(f"{names} failed; returning to the previous values:\n{why}", "red")
         run = self._apply(self.facts.text, back, f"rotate {names} back")
         if not run.succeeded:
@@ -217,6 +225,23 @@ class RotationRun:
             return RolledBack(f"The previous value of {names} could not be retired; both are valid.\n{why}", causes)
         return RolledBack(f"{names} could not be rotated; the previous value is in use.\n{why}", causes)
 
+    def _stop_if_changed(self, what: str) -> None:
+        """Stop before an update that would undo what was changed since the last one."""
+        change = describe_change(self._judged, next(self._read_updates(), None))
+        if not change:
+            return
+        stack = self._session.stack
+        why = (
+            f"The stack was changed while this command ran: {change}. Get the newest stack file (`git pull`, or "
+            f"`pulumi config refresh --force --stack {stack}`), check `git diff`, and run the same command again"
+        )
+        if not self._has_updated:
+            raise Refused(f"{why}. Nothing was changed.")
+        raise Interrupted(f"Stopped before `{what}`. {why}: it continues the rotation.")
+
+    def _read_updates(self) -> Iterator[Entry]:
+        return History(self._session.reader.read_history, page=_RECENT).updates()
+
     def _write(self, states: Mapping[str, RotationState]) -> Any:
         written = {**(self.facts.text.config.get(ROTATED) or {})}
         written |= {name: state.to_config() for name, state in states.items()}
@@ -226,7 +251,11 @@ class RotationRun:
         return self.facts.text
 
     def _apply(self, old: Any, states: Mapping[str, RotationState], message: str) -> Run:
-        run = apply(self._session, old, self._write(states), f"{message} by {whoami()}", self._policy)
+        self._stop_if_changed(message)
+        message = f"{message} by {whoami()}"
+        self._has_updated = True
+        run = apply(self._session, old, self._write(states), message, self._policy)
+        self._judged = next((entry for entry in self._read_updates() if entry.message == message), self._judged)
         if run.succeeded:
             self._proven |= states
             self._url = run.outputs.get("url")

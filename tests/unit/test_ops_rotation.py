@@ -131,3 +131,21 @@ def test_a_stack_file_without_the_latest_rotation_is_detected() -> None:
         "REDIS_URL",
     ]
     assert outdated_rotations(file, None) == outdated_rotations(file, entry()) == []
+
+
+PHASES = ("pending", "tested", "dual", "rolled-out", "verified", "retired", "failed")
+
+
+@pytest.mark.parametrize("theirs", PHASES)
+@pytest.mark.parametrize("mine", PHASES)
+def test_a_stack_file_at_an_earlier_phase_is_detected(mine: str, theirs: str) -> None:
+    """One that is at `dual` after the rotation was retired would use a password that is refused."""
+    order = PHASES[:-1]
+    if "failed" in (mine, theirs):
+        # A rotation that failed has ended; one that was retired did not fail.
+        older = mine != theirs and theirs in ("failed", "retired")
+    else:
+        older = order.index(mine) < order.index(theirs)
+    states = [{"JWT_SECRET": {"startedAt": "2026-11-01T00:00:00Z", "phase": phase}} for phase in (mine, theirs)]
+    entry = Entry("update", "succeeded", AT, AT, "", {}, {"runbook:rotated": states[1]}, {})
+    assert outdated_rotations({"runbook:rotated": states[0]}, entry) == (["JWT_SECRET"] if older else [])
