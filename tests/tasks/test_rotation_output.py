@@ -109,14 +109,11 @@ def places_with(canary: str, folder: Path) -> list[str]:
     return sorted(found)
 
 
-@pytest.mark.parametrize("how", LOUD)
-@pytest.mark.parametrize("as_json", [False, True], ids=["text", "json"])
+@pytest.mark.parametrize(("how", "as_json"), [("fails", True), *((how, False) for how in LOUD)])
 def test_a_failing_issue_command_leaves_its_output_nowhere(
     session: Session, tmp_path: Path, how: str, as_json: bool
 ) -> None:
     issue = LOUD[how]
-    if as_json and how != "fails":
-        pytest.skip("one of them is enough")
     configure(session, **{"runbook:rotation": {"secrets": {NAME: {"issue": issue, "revoke": "true"}}}})
     with argument_lists() as seen:
         done = rotate(session, "stripe-secret", *(["--json"] if as_json else []))
