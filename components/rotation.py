@@ -132,7 +132,7 @@ def _describe(rotating: SecretRotation) -> Mapping[str, Any]:
         "period": state.period,
         "generation": state.generation,
         "rotated_at": moment(rotating.rotated_at),
-        "max_age_seconds": int(rotating.max_age.total_seconds()),
+        "max_age_seconds": int(rotating.max_age.total_seconds()) if rotating.max_age else None,
         "overlap_until": moment(rotating.overlap_until),
         "failure": state.failure,
         "emergency_at": state.started_at if state.emergency else None,

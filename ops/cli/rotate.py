@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ops.cli.common import READS, Invocation, command
 from ops.cli.renamed import RenamedGroup
+
+if TYPE_CHECKING:
+    from ops.decisions.rotation import Left
 
 
 class _Group(RenamedGroup):
@@ -83,8 +86,10 @@ def emergency(
     """Replace secrets at once because one leaked: no overlap, old values are revoked, all sessions end."""
     from ops.commands import emergency as emergencies
 
-    def confirm(chosen: Sequence[str]) -> bool:
+    def confirm(chosen: Sequence[str], left: Sequence[Left]) -> bool:
         typer.echo(f"New values for {', '.join(chosen)}. Old values are revoked at once; all sessions end.", err=True)
+        for each in left:
+            typer.echo(f"Not {each.secret}, which {each.why}.", err=True)
         return call.confirm("Rotate now?")
 
     done = emergencies.rotate_at_once(call.open_session(), names or [], call.lock_policy(), reason, confirm)
@@ -94,6 +99,9 @@ def emergency(
 def _describe_due(done: Any) -> str:
     lines = [f"{name}: {state['phase']}" for name, state in done["rotated"].items()] or ["Nothing is due."]
     for item in done["notDue"]:
+        if item["action"] == "never":
+            lines.append(f"{item['secret']}: never rotates")
+            continue
         need = f"DUE, run `runbook rotate start {item['secret']}`" if item["action"] == "give" else "not due"
         lines.append(f"{item['secret']}: {need} ({item['when'][:16]} UTC)")
     return "\n".join(lines)
@@ -102,7 +110,5 @@ def _describe_due(done: Any) -> str:
 def _describe_emergency(done: Any) -> str:
     names = ", ".join(done["rotated"])
     line = f"{names}: the old values are revoked, {done['seconds']} s. Record: {done['incident']}."
-    if done["left"]:
-        left = ", ".join(done["left"])
-        line += f"\nRevoke at their provider, then `runbook rotate start NAME --no-overlap`: {left}"
-    return line
+    left = [f"{each['secret']} {each['why']}: {each['then']}." for each in done["byHand"]]
+    return "\n".join([line, *(["These are not replaced:"] if left else []), *left])

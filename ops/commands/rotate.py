@@ -43,6 +43,7 @@ def rotate(
     with exclusive(session.file, "rotate"):
         run = RotationRun.start(session, policy)
         names = rotation.find_secrets(wanted, run.rotations)
+        rotation.refuse_never(names, run.rotations)
         if overlap:
             run.refuse_within_overlap(names)
         prepare_update(session, run.facts, policy)
@@ -67,7 +68,7 @@ def rotate_due(session: Session, policy: LockPolicy) -> dict[str, Any]:
             raise RolledBack("\n".join(failures))
         rest = [item for item in found if item.action not in AUTOMATIC]
         done = run.report([name for names in now.values() for name in names])
-        return {**done, "notDue": [vars(item) | {"when": item.when.isoformat()} for item in rest]}
+        return {**done, "notDue": [vars(item) | {"when": item.when and item.when.isoformat()} for item in rest]}
 
 
 class RotationRun:
@@ -99,7 +100,7 @@ class RotationRun:
             replace(item, action="resume") if item.action == "wait" and self._is_interrupted(item.secret) else item
             for item in (rotation.due(rotating, at, since) for rotating in self.rotations.values())
         ]
-        return sorted(found, key=lambda item: (item.action == "wait", item.when))
+        return sorted(found, key=lambda item: (item.action in ("wait", "never"), item.when or at))
 
     def refuse_within_overlap(self, names: Sequence[str]) -> None:
         """A third value would need the slot of one that is still accepted."""

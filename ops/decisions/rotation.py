@@ -37,10 +37,20 @@ class Due:
     """What `rotate due` does with a secret, or when it will."""
 
     secret: str
-    action: Literal["resume", "retire", "begin", "give", "wait"]
-    """`give`: its rotation is due, but an operator has to supply the value."""
-    when: datetime
-    """Since when, or from when on, the action is due."""
+    action: Literal["resume", "retire", "begin", "give", "wait", "never"]
+    """`give`: its rotation is due, but an operator has to supply the value. `never`: it encrypts data."""
+    when: datetime | None
+    """Since when, or from when on, the action is due; None for `never`."""
+
+
+@dataclass(frozen=True)
+class Left:
+    """A secret that an emergency rotation does not replace."""
+
+    secret: str
+    why: str
+    then: str
+    """What an operator has to do."""
 
 
 def begin_rotation(rotating: SecretRotation, at: datetime, *, emergency: bool = False) -> RotationState:
@@ -105,6 +115,8 @@ def needs_value(rotating: SecretRotation) -> bool:
 def due(rotating: SecretRotation, at: datetime, since: datetime) -> Due:
     """`since`: when the stack was created, for a secret that was never rotated."""
     state, name = rotating.state, rotating.name
+    if rotating.policy.never:
+        return Due(name, "never", None)
     schedule, zone = rotating.policy.schedule, rotating.zone
     if state.phase == "verified" and (over := rotating.overlap_until):
         return Due(name, "retire" if over <= at else "wait", over)
@@ -116,6 +128,58 @@ def due(rotating: SecretRotation, at: datetime, since: datetime) -> Due:
     if latest > started:
         return Due(name, "give" if needs_value(rotating) else "begin", latest)
     return Due(name, "wait", next_run(schedule, at, zone))
+
+
+def refuse_never(names: Sequence[str], rotations: Mapping[str, SecretRotation]) -> None:
+    """Refuse to replace a key that encrypts data."""
+    if never := [name for name in names if rotations[name].policy.never]:
+        raise Refused("\n".join(f"{name} {_why_never(rotations[name])}. Nothing was changed." for name in never))
+
+
+def _why_never(rotating: SecretRotation) -> str:
+    key = f"runbook:rotation.secrets.{rotating.name}.rotate"
+    if rotating.policy.guessed:
+        return f"looks like a key that encrypts stored data, and is not replaced: if it can be, set {key}: by-schedule"
+    return "is not replaced, because of `rotate: never`: data that it encrypted would become unreadable"
+
+
+def list_left(chosen: Sequence[str], rotations: Mapping[str, SecretRotation], others: Sequence[str] = ()) -> list[Left]:
+    """What an emergency rotation does not replace: of the chosen secrets, and the `others`, which do not rotate."""
+    left: list[Left] = []
+    for name in chosen:
+        if rotations[name].policy.never:
+            then = f"encrypt the data anew with another key in the application, then replace {name} by hand"
+            left.append(Left(name, _why_never(rotations[name]), then))
+        elif needs_value(rotations[name]):
+            then = f"revoke it at its provider, then `runbook rotate start {name} --no-overlap`"
+            left.append(Left(name, "comes from outside", then))
+    return [*left, *(_by_hand(name) for name in others)]
+
+
+_STORED = "`pulumi config set --secret secrets:{name}`, then `pulumi up`"
+_BY_HAND = {
+    "DATABASE_ADMIN_URL": ("is the database administrator's own", "change its password at the database, then {stored}"),
+    "BACKUP_IDENTITIES": (
+        "opens the backups that exist",
+        "make a new key, put it before the old one with {stored}, and its recipient into runbook:backup.encryption; "
+        "who has the old key can read old backups: delete those that are no longer needed",
+    ),
+    "STATE_PASSPHRASE": (
+        "opens the state and all secrets in it",
+        "`runbook secrets provider passphrase`, then {stored}; values that the old one opens have to be replaced",
+    ),
+    "STATE_": (
+        "opens the bucket of the state",
+        "make a new key at its provider, then {stored}, and revoke the old one",
+    ),
+    "SLACK_": ("is a webhook of Slack", "make a new webhook in Slack, then {stored}, and remove the old one"),
+}
+
+
+def _by_hand(name: str) -> Left:
+    fallback = ("is not made here", "replace it at its provider, then {stored}")
+    why, then = next((what for start, what in _BY_HAND.items() if name.startswith(start)), fallback)
+    return Left(name, why, then.format(stored=_STORED.format(name=name)))
 
 
 def find_secrets(wanted: Sequence[str], rotations: Mapping[str, SecretRotation]) -> list[str]:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
+from ops.commands.emergency import find_others
 from ops.decisions import rotation
 from ops.decisions.release_state import outdated_rotations
 from ops.errors import Refused
 from ops.stack.history import Entry
-from settings.rotation import Policy, RotationState, SecretRotation, slot
+from settings.rotation import Policy, RotationState, SecretRotation, slot, slot_key
+from tests.support.program import secrets_for
+from tests.unit.test_settings import edited, judged, prod
 
 AT = datetime(2026, 11, 22, 10, tzinfo=UTC)
 LONG_AGO = AT - timedelta(days=400)
@@ -105,6 +109,54 @@ def test_due(state: dict[str, Any], at: datetime, action: str, when: datetime) -
 
 def test_a_value_from_outside_has_to_be_supplied() -> None:
     assert rotation.due(rotating("STRIPE_SECRET_KEY", "given"), AT, LONG_AGO).action == "give"
+
+
+def never(name: str, *, guessed: bool = False, kind: str = "key") -> SecretRotation:
+    one = rotating(name, kind)
+    return replace(one, policy=replace(one.policy, never=True, guessed=guessed))
+
+
+def test_a_key_that_encrypts_data_is_never_due_and_never_replaced() -> None:
+    known = {"ENCRYPTION_KEY": never("ENCRYPTION_KEY"), "APP_KEY": never("APP_KEY", guessed=True)}
+    assert rotation.due(known["ENCRYPTION_KEY"], AT, LONG_AGO) == rotation.Due("ENCRYPTION_KEY", "never", None)
+    with pytest.raises(Refused, match="because of `rotate: never`: data that it encrypted would become unreadable"):
+        rotation.refuse_never(["ENCRYPTION_KEY"], known)
+    with pytest.raises(Refused, match=r"looks like a key .* set \S+\.APP_KEY\.rotate: by-schedule"):
+        rotation.refuse_never(["APP_KEY"], known)
+    rotation.refuse_never(["JWT_SECRET"], {"JWT_SECRET": rotating()})
+
+
+def test_an_emergency_names_what_it_leaves_and_what_to_do() -> None:
+    known = {
+        "JWT_SECRET": rotating(),
+        "ENCRYPTION_KEY": never("ENCRYPTION_KEY"),
+        "SMTP_URL": rotating("SMTP_URL", "given"),
+        "MASTER_KEY": never("MASTER_KEY", kind="given"),
+    }
+    others = ("DATABASE_ADMIN_URL", "BACKUP_IDENTITIES", "STATE_PASSPHRASE", "STATE_ACCESS_KEY", "SLACK_WEBHOOK_ALERTS")
+    left = {each.secret: each for each in rotation.list_left([*known], known, others)}
+    assert [*left] == ["ENCRYPTION_KEY", "SMTP_URL", "MASTER_KEY", *others]
+    assert "unreadable" in left["ENCRYPTION_KEY"].why
+    assert "unreadable" in left["MASTER_KEY"].why
+    assert "rotate start SMTP_URL --no-overlap" in left["SMTP_URL"].then
+    for name in others:
+        assert "{" not in left[name].then
+        assert f"pulumi config set --secret secrets:{name}" in left[name].then
+    assert "at the database" in left["DATABASE_ADMIN_URL"].then
+    assert "runbook secrets provider passphrase" in left["STATE_PASSPHRASE"].then
+    assert "new webhook in Slack" in left["SLACK_WEBHOOK_ALERTS"].then
+
+
+def test_every_secret_of_a_stack_is_replaced_or_left_with_a_reason() -> None:
+    config = edited(prod(), "data.postgres.admin", True)
+    settings = judged(config, set(secrets_for(config)))
+    others = find_others(settings)
+    assert "DATABASE_ADMIN_URL" in others
+    rotations = settings.rotations()
+    left = rotation.list_left([*rotations], rotations, others)
+    replaced = {slot_key(name, 0) for each in rotations.values() for name in (each.name, *each.secret_names)}
+    assert set(settings.secret_names) <= {each.secret for each in left} | replaced
+    assert not set(others) & replaced
 
 
 def test_names_are_found_by_their_first_characters() -> None:

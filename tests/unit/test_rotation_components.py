@@ -447,3 +447,27 @@ def test_a_release_before_rotation_works_with_what_was_rotated() -> None:
     rotated = {name: state("verified") for name in ("JWT_SECRET", GIVEN, "DATABASE_URL", "REDIS_URL")}
     back = program(rotated, revision=2, action="rollback", rollbackOf=1, migrate=False)
     assert environment(back) == environment(program(rotated))
+
+
+def test_a_check_with_the_two_values_exchanged_runs_while_both_are_accepted() -> None:
+    """Before the rollout too: an application that ignores the second value fails before anybody is logged out."""
+    check = {"secrets": {"JWT_SECRET": {"verifyPrevious": {"run": "npm run tokens"}}}}
+    for phase in PHASES:
+        made = program({"JWT_SECRET": state(phase)}, rotation=check)
+        found = jobs(made, "verify-previous-jwt-secret")
+        assert len(found) == (phase in ("dual", "rolled-out", "verified")), phase
+        for one in found:
+            assert made.waits_for(one, job(made, "smoke"))
+            container = one.containers[0]
+            assert container["command"] == ["npm", "run", "tokens"]
+            (secret,) = {source["secretRef"]["name"] for source in container["envFrom"] if "secretRef" in source}
+            got = {each["name"]: each["valueFrom"]["secretKeyRef"] for each in container["env"] if "valueFrom" in each}
+            assert got == {
+                "JWT_SECRET": {"name": secret, "key": "JWT_SECRET_PREVIOUS"},
+                "JWT_SECRET_PREVIOUS": {"name": secret, "key": "JWT_SECRET"},
+                "JWT_SECRET_ID": {"name": secret, "key": "JWT_SECRET_PREVIOUS_ID"},
+                "JWT_SECRET_PREVIOUS_ID": {"name": secret, "key": "JWT_SECRET_ID"},
+            }
+            assert container["terminationMessagePolicy"] == "File"
+    urgent = program({"JWT_SECRET": state("rolled-out", emergency=True, generation=1)}, rotation=check)
+    assert jobs(urgent, "verify-previous-jwt-secret") == []
