@@ -70,7 +70,7 @@ def _register_period(
     policy, name = rotating.policy, f"{logical(rotating.name)}-{period}"
     if keys := rotating.given_by(period):
         values = tuple(secrets[key] for key in keys)
-        if policy.revoke and rotating.other is not None:
+        if policy.revoke and rotating.state.previous is not None and rotating.state.phase != "retired":
             known = [value.value for value in values]
             printed = known[0] if len(known) == 1 else Output.json_dumps(dict(zip(_PAIR, known, strict=True)))
             # Nothing is issued here, but once its successor is in use, it is revoked like an issued value.

@@ -47,7 +47,7 @@ _DATA_KEY = re.compile(
     r"|KEYRING|PEPPER|SALT)(_|$)|(^|_)(DATA|FIELD|COLUMN|RECORD|STORAGE|FILE|DISK|MASTER|VAULT|PII|APP)_(SECRET_)?KEYS?(_|$)"
     r"|^SECRET_KEY_BASE$"
 )
-"""Names of keys that usually encrypt, or salt, what is stored: after a rotation nobody could read it."""
+"""Names of keys that usually encrypt, or salt, what is stored: after a rotation the application could not read it."""
 _GRACE = timedelta(days=1)
 """Beyond its schedule before a rotation is overdue."""
 
@@ -74,7 +74,7 @@ class Override(Settings):
     verify_previous: Command | None = None
     """Must pass while two values are accepted: it runs in the application's image with its variables, but with the two
     values exchanged. What it signs with NAME, the services at TARGET_URL have to accept. Without a rollout first: an
-    application that reads only NAME fails before anybody is logged out."""
+    application that reads only NAME fails before a customer is logged out."""
 
     def _findings(self) -> list[Finding]:
         if self.issue and not self.revoke:

@@ -114,7 +114,7 @@ def test_a_failing_issue_command_leaves_its_output_nowhere(
     session: Session, tmp_path: Path, how: str, as_json: bool
 ) -> None:
     issue = LOUD[how]
-    configure(session, **{"runbook:rotation": {"secrets": {NAME: {"issue": issue, "revoke": "true"}}}})
+    configure(session, **{"runbook:rotation": {"secrets": {NAME: {"issue": issue, "revoke": "touch revoked"}}}})
     with argument_lists() as seen:
         done = rotate(session, "stripe-secret", *(["--json"] if as_json else []))
     said = done.stdout + done.stderr
@@ -133,6 +133,7 @@ def test_a_failing_issue_command_leaves_its_output_nowhere(
     assert found == ["project/key"]
     assert not [words for words in seen if CANARY in words]
     assert preview_changes(session) == {}, "the previous value is in use, and nothing is left to be done"
+    assert not (session.reader.folder / "revoked").exists(), "it is in use"
 
 
 def test_garbage_of_a_command_that_succeeds_is_kept_nowhere(session: Session, tmp_path: Path) -> None:
@@ -150,7 +151,7 @@ def test_garbage_of_a_command_that_succeeds_is_kept_nowhere(session: Session, tm
     assert done.exit_code == 1, done.stderr
     assert CANARY not in done.stdout + done.stderr
     assert "the issue command has to print" in done.stderr
-    assert CANARY in (secrets / "revoked").read_text()
+    assert (secrets / "revoked").read_text() == f"{CANARY}\nno JSON\n", "and not the value that is in use"
     assert places_with(CANARY, tmp_path) == ["project/key", "project/revoked"]
 
 

@@ -450,7 +450,7 @@ def test_a_release_before_rotation_works_with_what_was_rotated() -> None:
 
 
 def test_a_check_with_the_two_values_exchanged_runs_while_both_are_accepted() -> None:
-    """Before the rollout too: an application that ignores the second value fails before anybody is logged out."""
+    """Before the rollout too: an application that ignores the second value fails before a customer is logged out."""
     check = {"secrets": {"JWT_SECRET": {"verifyPrevious": {"run": "npm run tokens"}}}}
     for phase in PHASES:
         made = program({"JWT_SECRET": state(phase)}, rotation=check)

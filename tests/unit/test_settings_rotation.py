@@ -143,7 +143,7 @@ def generated(name: str, rotation: dict[str, Any] | None = None, **how: Any) -> 
 
 
 @pytest.mark.parametrize("name", [*ENCRYPTS, *SIGNS])
-def test_a_key_that_seems_to_encrypt_data_is_not_rotated_until_somebody_says_so(name: str) -> None:
+def test_a_key_that_seems_to_encrypt_data_is_not_rotated_until_a_setting_says_so(name: str) -> None:
     policy = generated(name).policy
     assert (policy.never, policy.guessed) == (name in ENCRYPTS, name in ENCRYPTS)
     for written in ({"rotate": "by-schedule"}, {"schedule": "0 3 1 * *"}):
