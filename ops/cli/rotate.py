@@ -1,4 +1,4 @@
-"""`runbook rotate start|status|due|emergency` (HerbisVeritas "Rotation Clés Sécurité", runbook-de-production §4)."""
+"""`runbook rotate …` (HerbisVeritas "Rotation Clés Sécurité", runbook-de-production §4)."""
 
 from __future__ import annotations
 
@@ -94,6 +94,35 @@ def emergency(
 
     done = emergencies.rotate_at_once(call.open_session(), names or [], call.lock_policy(), reason, confirm)
     call.report(done, _describe_emergency(done))
+
+
+@command(app, examples="runbook rotate repair\nrunbook rotate repair database-url --yes --json")
+def repair(
+    call: Invocation,
+    names: Annotated[list[str] | None, typer.Argument(metavar="[NAME…]", help="Default: all logins.")] = None,
+) -> None:
+    """Bring roles and passwords at the servers back in line, after a copy from before a rotation was restored.
+
+    For a provider's snapshot or point-in-time recovery, which brings old passwords back: the login that the stack uses
+    is made again, and one that was retired is refused again; its sessions end. Neither the stack nor its pods change.
+    """
+    from ops.commands import repair as repairing
+
+    def confirm(chosen: Sequence[str]) -> bool:
+        typer.echo(f"Roles and passwords of {', '.join(chosen)} become those of the stack at its servers.", err=True)
+        return call.confirm("Repair now?")
+
+    done = repairing.repair_logins(call.open_session(), names or [], call.lock_policy(), confirm)
+    call.report(done, _describe_repair(done))
+
+
+def _describe_repair(done: Any) -> str:
+    lines = []
+    for name, found in done["repaired"].items():
+        words = [f"{role} can log in again" for role in found["admitted"]]
+        words += ["the previous login is refused again"] if found["refused"] else []
+        lines.append(f"{name}: {', '.join(words) or 'nothing to repair'}.")
+    return "\n".join(lines)
 
 
 def _describe_due(done: Any) -> str:

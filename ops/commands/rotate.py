@@ -97,7 +97,7 @@ class RotationRun:
         # A secret that was never rotated is as old as the stack.
         since = min(entry.started for entry in self.facts.history)
         found = [
-            replace(item, action="resume") if item.action == "wait" and self._is_interrupted(item.secret) else item
+            replace(item, action="resume") if item.action == "wait" and self.is_interrupted(item.secret) else item
             for item in (rotation.due(rotating, at, since) for rotating in self.rotations.values())
         ]
         return sorted(found, key=lambda item: (item.action in ("wait", "never"), item.when or at))
@@ -107,7 +107,7 @@ class RotationRun:
         for name in names:
             now = self.rotations[name]
             waits = now.state.phase == "verified" and rotation.is_finished(now, datetime.now(UTC), overlap=True)
-            if waits and not self._is_interrupted(name):
+            if waits and not self.is_interrupted(name):
                 raise Refused(
                     f"{name} was rotated, and its previous value is accepted until {now.overlap_until}. To end that "
                     f"now: `runbook rotate start {name} --no-overlap`."
@@ -135,7 +135,7 @@ class RotationRun:
         for name in names:
             rotating = self.rotations[name]
             state = rotating.state
-            if self._is_interrupted(name):
+            if self.is_interrupted(name):
                 self._session.say(f"{name}: continuing period {state.period}, phase {state.phase}")
                 self._run_step({name: state})
             elif state.phase in RESTING:
@@ -161,7 +161,7 @@ class RotationRun:
 
     def _begin_emergency(self, name: str, at: datetime) -> RotationState:
         rotating = self.rotations[name]
-        if rotating.state.emergency and self._is_interrupted(name):
+        if rotating.state.emergency and self.is_interrupted(name):
             return rotating.state  # interrupted: the values it made were never used
         return rotation.begin_rotation(rotating, at, emergency=True)
 
@@ -173,7 +173,7 @@ class RotationRun:
             "seconds": round(self._session.seconds, 1),
         }
 
-    def _is_interrupted(self, name: str) -> bool:
+    def is_interrupted(self, name: str) -> bool:
         """Whether the update that makes the state in the file true did not succeed yet."""
         state = self.rotations[name].state
         return bool(state.started_at) and self._proven.get(name) != state

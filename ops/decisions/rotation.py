@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Literal
 
 from ops.errors import Refused
 from settings.cron import last_run, next_run
-from settings.rotation import RotationState, SecretRotation
+from settings.rotation import DATABASE_ADMIN_URL, RotationState, SecretRotation
 
 if TYPE_CHECKING:
     from ops.causes.cause import Cause
@@ -158,7 +158,7 @@ def list_left(chosen: Sequence[str], rotations: Mapping[str, SecretRotation], ot
 
 _STORED = "`pulumi config set --secret secrets:{name}`, then `pulumi up`"
 _BY_HAND = {
-    "DATABASE_ADMIN_URL": ("is the database administrator's own", "change its password at the database, then {stored}"),
+    DATABASE_ADMIN_URL: ("is the database administrator's own", "change its password at the database, then {stored}"),
     "BACKUP_IDENTITIES": (
         "opens the backups that exist",
         "make a new key, put it before the old one with {stored}, and its recipient into runbook:backup.encryption; "
@@ -180,6 +180,40 @@ def _by_hand(name: str) -> Left:
     fallback = ("is not made here", "replace it at its provider, then {stored}")
     why, then = next((what for start, what in _BY_HAND.items() if name.startswith(start)), fallback)
     return Left(name, why, then.format(stored=_STORED.format(name=name)))
+
+
+_SERVERS = ("database", "redis")
+
+
+def choose_repairs(wanted: Sequence[str], rotations: Mapping[str, SecretRotation]) -> list[str]:
+    """Which logins to repair: the wanted ones, or all that the stack makes at a server."""
+    names = find_secrets(wanted, rotations) or [name for name, each in rotations.items() if _has_logins(each)]
+    if not names:
+        raise Refused("No login of this stack was ever rotated: there is nothing to repair.")
+    for name in names:
+        if rotations[name].kind not in _SERVERS:
+            raise Refused(
+                f"{name} is no login that the stack makes at a server: replace it with `rotate start {name}`."
+            )
+        if not _has_logins(rotations[name]):
+            raise Refused(f"{name} was never rotated: its login is the first one, which the stack does not change.")
+    return names
+
+
+def _has_logins(rotating: SecretRotation) -> bool:
+    return rotating.kind in _SERVERS and rotating.state.previous is not None
+
+
+def explain_repair(name: str, why: str, code: str | None) -> str:
+    """Why a repair failed, and the remedy."""
+    text = f"The logins of {name} could not be repaired: {why}"
+    if code == "admin_refused":
+        text += (
+            "\nThe administrator has another password since the copy was restored. Set it to the stack's again "
+            "at the server; or, where the database is external, store the present one with `pulumi config set "
+            f"--secret secrets:{DATABASE_ADMIN_URL}` and run `pulumi up`. Then run this command again."
+        )
+    return text
 
 
 def find_secrets(wanted: Sequence[str], rotations: Mapping[str, SecretRotation]) -> list[str]:

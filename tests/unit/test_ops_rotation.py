@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from ops.commands import repair
 from ops.commands.emergency import find_others
 from ops.decisions import rotation
 from ops.decisions.release_state import outdated_rotations
@@ -157,6 +160,64 @@ def test_every_secret_of_a_stack_is_replaced_or_left_with_a_reason() -> None:
     replaced = {slot_key(name, 0) for each in rotations.values() for name in (each.name, *each.secret_names)}
     assert set(settings.secret_names) <= {each.secret for each in left} | replaced
     assert not set(others) & replaced
+
+
+def test_which_logins_a_repair_is_of() -> None:
+    turned = {"period": 1, "previous": 0, "phase": "retired"}
+    known = {
+        "DATABASE_URL": rotating("DATABASE_URL", "database", **turned),
+        "REDIS_URL": rotating("REDIS_URL", "redis"),
+        "SMTP_URL": rotating("SMTP_URL", "given", **turned),
+    }
+    assert rotation.choose_repairs([], known) == ["DATABASE_URL"]
+    assert rotation.choose_repairs(["database"], known) == ["DATABASE_URL"]
+    for name, why in (("redis", "never rotated"), ("smtp", "no login that the stack makes")):
+        with pytest.raises(Refused, match=why):
+            rotation.choose_repairs([name], known)
+    with pytest.raises(Refused, match="nothing to repair"):
+        rotation.choose_repairs([], {"REDIS_URL": known["REDIS_URL"]})
+
+
+@pytest.mark.parametrize(
+    ("phase", "interrupted", "flags"),
+    [("retired", False, ("--retired",)), ("retired", True, ()), ("verified", False, ()), ("failed", False, ())],
+)
+def test_a_repair_refuses_the_previous_login_only_where_it_was_retired(
+    monkeypatch: pytest.MonkeyPatch, phase: str, interrupted: bool, flags: tuple[str, ...]
+) -> None:
+    ran: list[tuple[str, ...]] = []
+
+    class FakeTasks:
+        def __init__(self, *_: object) -> None: ...
+
+        def run(self, *words: str) -> dict[str, Any]:
+            ran.append(words)
+            return {"admitted": ["shop_b"], "refused": bool(flags)}
+
+    failure = {"failure": "no"} if phase == "failed" else {}
+    known = {"DATABASE_URL": rotating("DATABASE_URL", "database", period=1, previous=0, phase=phase, **failure)}
+    run = SimpleNamespace(
+        rotations=known, facts=SimpleNamespace(cluster=None), is_interrupted=lambda _name: interrupted
+    )
+    monkeypatch.setattr(repair.RotationRun, "start", lambda *_: run)
+    monkeypatch.setattr(repair, "exclusive", lambda *_: nullcontext())
+    monkeypatch.setattr(repair, "require_unlocked", lambda *_: None)
+    monkeypatch.setattr(repair, "Tasks", FakeTasks)
+    session: Any = SimpleNamespace(file=None, say=None, seconds=0.0)
+    policy: Any = None
+    with pytest.raises(Refused, match="Not confirmed"):
+        repair.repair_logins(session, [], policy, lambda _names: False)
+    assert ran == []
+    done = repair.repair_logins(session, [], policy, lambda names: names == ["DATABASE_URL"])
+    assert ran == [("credentials", "repair", "database", *flags)]
+    assert done["repaired"] == {"DATABASE_URL": {"admitted": ["shop_b"], "refused": bool(flags)}}
+
+
+def test_a_repair_that_the_administrator_cannot_do_says_what_to_set() -> None:
+    said = rotation.explain_repair("DATABASE_URL", "the server refuses dba", "admin_refused")
+    assert "the server refuses dba" in said
+    assert "secrets:DATABASE_ADMIN_URL" in said
+    assert "secrets:" not in rotation.explain_repair("DATABASE_URL", "the server is down", "database_unreachable")
 
 
 def test_names_are_found_by_their_first_characters() -> None:
