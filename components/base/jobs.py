@@ -109,7 +109,8 @@ def run_to_end(parent: pulumi.ComponentResource, args: JobArgs, opts: ResourceOp
             command=argv,
             env_from=list(args.env_from),
             env=list(args.env),
-            **({"termination_message_policy": "File"} if args.shows_secrets else {}),
+            # Else the end of the log becomes a part of the pod's status.
+            termination_message_policy="File" if args.shows_secrets else "FallbackToLogsOnError",
         )
         for index, argv in enumerate(args.command.argvs, start=1)
         for last in [index == len(args.command.argvs)]
@@ -122,12 +123,11 @@ def run_to_end(parent: pulumi.ComponentResource, args: JobArgs, opts: ResourceOp
         uid=APPLICATION_UID,
         containers=steps[-1:],
         init_containers=[*([args.beside] if args.beside else []), *steps[:-1]],
+        annotations={OUTPUT: "secret"} if args.shows_secrets else None,
         restart_policy="OnFailure" if args.beside else "Never",
         # A sidecar serves no requests, so it has nothing to drain.
         termination_grace_period_seconds=1 if args.beside else 30,
     )
-    if args.shows_secrets:
-        pod["metadata"]["annotations"] = {OUTPUT: "secret"}
     return Job(
         full_name,
         # A Job that failed is run again by the next update instead of being waited for.

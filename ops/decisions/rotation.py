@@ -28,6 +28,7 @@ NEXT: Mapping[str, str] = {
     "rolled-out": "verified",
     "verified": "retired",
 }
+_SERVERS = ("database", "redis")
 RESTING = ("retired", "failed")
 """No rotation runs; the next one can begin."""
 
@@ -140,7 +141,8 @@ def _why_never(rotating: SecretRotation) -> str:
     key = f"runbook:rotation.secrets.{rotating.name}.rotate"
     if rotating.policy.guessed:
         return f"looks like a key that encrypts stored data, and is not replaced: if it can be, set {key}: by-schedule"
-    return "is not replaced, because of `rotate: never`: data that it encrypted would become unreadable"
+    why = "is not replaced, because of `rotate: never`"
+    return why if rotating.kind in _SERVERS else f"{why}: data that it encrypted would become unreadable"
 
 
 def list_left(chosen: Sequence[str], rotations: Mapping[str, SecretRotation], others: Sequence[str] = ()) -> list[Left]:
@@ -149,6 +151,8 @@ def list_left(chosen: Sequence[str], rotations: Mapping[str, SecretRotation], ot
     for name in chosen:
         if rotations[name].policy.never:
             then = f"encrypt the data anew with another key in the application, then replace {name} by hand"
+            if rotations[name].kind in _SERVERS:
+                then = f"remove `rotate: never`, then `runbook rotate emergency {name}`"
             left.append(Left(name, _why_never(rotations[name]), then))
         elif needs_value(rotations[name]):
             then = f"revoke it at its provider, then `runbook rotate start {name} --no-overlap`"
@@ -180,9 +184,6 @@ def _by_hand(name: str) -> Left:
     fallback = ("is not made here", "replace it at its provider, then {stored}")
     why, then = next((what for start, what in _BY_HAND.items() if name.startswith(start)), fallback)
     return Left(name, why, then.format(stored=_STORED.format(name=name)))
-
-
-_SERVERS = ("database", "redis")
 
 
 def choose_repairs(wanted: Sequence[str], rotations: Mapping[str, SecretRotation]) -> list[str]:

@@ -189,7 +189,7 @@ SELECT pg_has_role('pg_signal_backend', 'USAGE') OR pg_has_role(%(role)s::name, 
 FROM pg_roles AS me WHERE me.rolname = current_user
 """
 """Whether the administrator may end sessions of a role; and whether it is a member of it by a grant of its own, which
-stays. Before version 16 there is one grant, whoever gave it."""
+stays. Before version 16 there is one grant for all grantors."""
 
 
 @contextmanager
