@@ -31,6 +31,8 @@ import json, os, time
 import pulumi
 import pulumi_random as random
 
+if os.environ.get("TEST_RAISES"):
+    raise Exception("the program ends before it registers anything")
 rotated = pulumi.Config("runbook").get_object("rotated") or {}
 secrets = pulumi.Config("secrets")
 after = [random.RandomId("status", byte_length=4, keepers={"rotated": json.dumps(rotated)}).hex]
@@ -222,6 +224,19 @@ def test_due_rotates_what_is_due_and_lists_the_rest(session: Session, monkeypatc
     again = rotating.rotate_due(session, POLICY)
     assert again["rotated"] == {}
     assert "JWT_SECRET" in {item["secret"] for item in again["notDue"] if item["action"] == "wait"}
+
+
+def test_an_update_that_could_not_start_does_not_make_the_stack_file_an_older_one(
+    session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The engine's history has it, with the state that the stack file had only for a moment."""
+    monkeypatch.setenv("TEST_RAISES", "1")
+    with pytest.raises(Refused, match="could not start; nothing was changed"):
+        go(session, "JWT_SECRET")
+    assert state(session) == {}
+    monkeypatch.delenv("TEST_RAISES")
+    go(session, "JWT_SECRET")
+    assert state(session)["phase"] == "verified"
 
 
 def change_elsewhere(session: Session, changes: dict[str, Any], message: str) -> Path:
