@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from itertools import islice
 from typing import Any
 
 from ops.adapters.automation import Run, short_name
@@ -256,7 +257,8 @@ class RotationRun:
         message = f"{message} by {whoami()}"
         self._has_updated = True
         run = apply(self._session, old, self._write(states), message, self._policy)
-        self._judged = next((entry for entry in self._read_updates() if entry.message == message), self._judged)
+        latest = [*islice(self._read_updates(), _RECENT)]
+        self._judged = next((entry for entry in latest if entry.message == message), next(iter(latest), None))
         if run.succeeded:
             self._proven |= states
             self._url = run.outputs.get("url")
