@@ -84,7 +84,8 @@ class Rotation(pulumi.ComponentResource):
         then = ResourceOptions.merge(inside, ResourceOptions(depends_on=ground))
         _toolbox(args, self.account, then)
         for rotating in args.rotations.values():
-            if rotating.kind in _SERVERS and rotating.state.previous is not None:
+            # Not where it failed: its failure would prevent the return to the previous value.
+            if rotating.kind in _SERVERS and rotating.state.previous is not None and not rotating.state.unused:
                 _run("prepare", rotating, (), args.namespace, args.image, self.account, then)
         self.register_outputs({})
 
@@ -131,7 +132,7 @@ def _describe(rotating: SecretRotation) -> Mapping[str, Any]:
         "period": state.period,
         "generation": state.generation,
         "rotated_at": moment(rotating.rotated_at),
-        "max_age_seconds": int(rotating.max_age.total_seconds()),
+        "max_age_seconds": int(rotating.max_age.total_seconds()) if rotating.max_age else None,
         "overlap_until": moment(rotating.overlap_until),
         "failure": state.failure,
         "emergency_at": state.started_at if state.emergency else None,

@@ -19,6 +19,25 @@ from settings.secret import Secret
 _PRINT = 'printf %s "$GIVEN"'
 _KEEP = 'printf %s "$PULUMI_COMMAND_STDOUT"'
 _PAIR = ("accessKeyId", "secretAccessKey")
+# The command line comes in a variable and not as an argument, which other processes could read. What it prints reaches
+# the provider only when it succeeded: the provider puts the output of a failed command into its error message.
+_ISSUE = """out=$(eval "$RUNBOOK_ISSUE" 2>/dev/null)
+why="exit code $?"
+if [ "$why" = "exit code 0" ]; then
+  [ -n "$out" ] && printf %s "$out" && exit
+  why="it printed nothing on stdout"
+fi
+echo "the issue command of $RUNBOOK_SECRET failed: $why. $RUNBOOK_ADVICE" >&2
+exit 1"""
+_REVOKE = """(eval "$RUNBOOK_REVOKE") >/dev/null 2>&1
+why="exit code $?"
+[ "$why" = "exit code 0" ] && exit
+echo "the revoke command of $RUNBOOK_SECRET failed: $why. $RUNBOOK_ADVICE" >&2
+exit 1"""
+_ADVICE = (
+    "What it prints may contain the secret and is not kept. To see it, run the command in a terminal: "
+    "it is in the stack file, under runbook:rotation"
+)
 
 
 def generate_password(parent: pulumi.Resource, name: str, period: int, length: int = 40) -> Output[str]:
@@ -51,13 +70,13 @@ def _register_period(
     policy, name = rotating.policy, f"{logical(rotating.name)}-{period}"
     if keys := rotating.given_by(period):
         values = tuple(secrets[key] for key in keys)
-        if policy.revoke and rotating.other is not None:
+        if policy.revoke and rotating.state.previous is not None and rotating.state.phase != "retired":
             known = [value.value for value in values]
             printed = known[0] if len(known) == 1 else Output.json_dumps(dict(zip(_PAIR, known, strict=True)))
             # Nothing is issued here, but once its successor is in use, it is revoked like an issued value.
-            _command(parent, name, create=_PRINT, delete=policy.revoke, environment={"GIVEN": printed})
+            _command(parent, name, rotating, create=_PRINT, environment={"GIVEN": printed})
         return values
-    issued = _command(parent, name, create=policy.issue, update=_KEEP, delete=policy.revoke)
+    issued = _command(parent, name, rotating, create=_ISSUE, update=_KEEP)
     printed = Output.secret(issued.stdout).apply(str.strip)
     identity = content_hash(rotating.name, period)
     if rotating.kind != "s3":
@@ -65,14 +84,32 @@ def _register_period(
     return tuple(Secret(printed.apply(lambda text, key=key: _member(text, key)), identity) for key in _PAIR)
 
 
-def _command(parent: pulumi.Resource, name: str, **how: object) -> LocalCommand:
+def _command(
+    parent: pulumi.Resource,
+    name: str,
+    rotating: SecretRotation,
+    *,
+    create: str,
+    update: str | None = None,
+    environment: Mapping[str, Output[str]] | None = None,
+) -> LocalCommand:
+    policy = rotating.policy
+    lines = {"RUNBOOK_ISSUE": policy.issue or "", "RUNBOOK_REVOKE": policy.revoke or ""}
     return LocalCommand(
         name,
-        # Its output may contain the secret.
+        create=create,
+        update=update,
+        delete=_REVOKE,
+        environment={
+            # Their arguments may be secret, as what they print.
+            **{variable: Output.secret(line) for variable, line in lines.items()},
+            "RUNBOOK_SECRET": rotating.name,
+            "RUNBOOK_ADVICE": _ADVICE,
+            **(environment or {}),
+        },
         logging=Logging.NONE,
         add_previous_output_in_env=True,
         opts=ResourceOptions(parent=parent, additional_secret_outputs=["stdout", "stderr"]),
-        **how,  # type: ignore[arg-type]
     )
 
 

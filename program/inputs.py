@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import pulumi
+
 from settings import config
 from settings.rotation import SecretRotation
+from settings.rotation_rules import list_warnings
 from settings.secret import Secret
 from settings.stack import StackSettings
 
@@ -24,4 +27,7 @@ class Inputs:
 def read_inputs() -> Inputs:
     """The stack's configuration. A bad stack file is refused here, before any resource is registered."""
     settings, secrets = config.read()
-    return Inputs(settings=settings, secrets=secrets, rotations=settings.rotations())
+    rotations = settings.rotations()
+    for warning in list_warnings(rotations):
+        pulumi.log.warn(warning)
+    return Inputs(settings=settings, secrets=secrets, rotations=rotations)

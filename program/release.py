@@ -17,7 +17,7 @@ from components.maintenance import Maintenance, MaintenanceArgs
 from components.migration import Migration, MigrationArgs
 from components.pre_release import PreRelease, PreReleaseArgs
 from components.smoke import Smoke
-from components.verification import Verification
+from components.verification import PreviousVerification, Verification
 from program.data import Data
 from program.inputs import Inputs
 
@@ -66,6 +66,11 @@ def register_release(inputs: Inputs, foundation: Foundation, data: Data, backup:
         if command := rotation.to_verify:
             after_smoke = ResourceOptions(depends_on=[smoke])
             checks.append(Verification(rotation.name, replace(warm, command=command), after_smoke))
+        if command := rotation.to_verify_previous:
+            after_smoke = ResourceOptions(depends_on=[smoke])
+            exchanged = replace(warm, command=command)
+            secret = data.credentials.secret_name
+            checks.append(PreviousVerification(rotation.name, exchanged, rotation, secret, after_smoke))
     pulumi.export("url", application.url)
     pulumi.export("services", application.services)
     pulumi.export("image", release.image)

@@ -39,9 +39,9 @@ from settings.rotation import (
     RotationState,
     SecretRotation,
     find_rotations,
-    findings,
     slot_key,
 )
+from settings.rotation_rules import findings
 
 
 @dataclass(frozen=True)

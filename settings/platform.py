@@ -98,11 +98,17 @@ class Data(Settings):
     """Cache and sessions."""
 
 
+Rotate = Literal["by-schedule", "never"]
+
+
 class Generated(Settings):
     """A secret that the program generates and keeps in its encrypted state."""
 
     length: Annotated[int, Field(ge=32, le=256)] = 64
     """Characters (letters and digits)."""
+    rotate: Rotate | None = None
+    """`never` for a key that encrypts data: no schedule, command or emergency replaces it. Without it, a name that
+    looks like such a key (ENCRYPTION_KEY, FERNET_KEY, …) is not rotated, any other by its schedule."""
 
 
 class Credentials(Settings):

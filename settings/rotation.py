@@ -6,6 +6,7 @@ and the newer stays valid until its overlap is over.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -17,8 +18,8 @@ from settings.application import Application, resources
 from settings.backup import S3_ACCESS_KEY, S3_SECRET_KEY, Backup, Cron, S3Destination, TimeZone
 from settings.base import CommandLine, EnvName, Finding, Refused, Settings
 from settings.commands import Command
-from settings.cron import longest_gap, shortest_gap
-from settings.platform import BundledPostgres, BundledRedis, Credentials, Data, ExternalPostgres
+from settings.cron import longest_gap
+from settings.platform import BundledPostgres, BundledRedis, Credentials, Data, ExternalPostgres, Generated, Rotate
 
 DATABASE_URL, REDIS_URL, BACKUP_S3 = "DATABASE_URL", "REDIS_URL", "BACKUP_S3"
 DATABASE_ADMIN_URL = "DATABASE_ADMIN_URL"
@@ -41,6 +42,12 @@ _VERIFY = Command(run=("npm run ops:webhooks:verify --workspace backend",))
 _VERIFIES = {"STRIPE_WEBHOOK_SECRET": _VERIFY, "STRIPE_IDENTITY_WEBHOOK_SECRET": _VERIFY}
 TASK_RESOURCES = resources("50m", "64Mi", "32Mi", limits=("500m", "192Mi", "64Mi"))
 """Of each pod that rotates something."""
+_DATA_KEY = re.compile(
+    r"(^|_)(ENCRYPTION|ENCRYPT|ENCRYPTED|ENC|DECRYPTION|CIPHER|CRYPTO|CRYPT|PGCRYPTO|FERNET|AES|CLOAK|LOCKBOX|KEK|DEK"
+    r"|KEYRING|PEPPER|SALT)(_|$)|(^|_)(DATA|FIELD|COLUMN|RECORD|STORAGE|FILE|DISK|MASTER|VAULT|PII|APP)_(SECRET_)?KEYS?(_|$)"
+    r"|^SECRET_KEY_BASE$"
+)
+"""Names of keys that usually encrypt, or salt, what is stored: after a rotation the application could not read it."""
 _GRACE = timedelta(days=1)
 """Beyond its schedule before a rotation is overdue."""
 
@@ -59,6 +66,15 @@ class Override(Settings):
     """Makes a new value where `pulumi up` runs, and prints it. Without it, `runbook rotate` asks for one."""
     revoke: CommandLine | None = None
     """Ends a value that `issue` made; it is in PULUMI_COMMAND_STDOUT."""
+    rotate: Rotate | None = None
+    """`never` for a key that encrypts data: no schedule, command or emergency replaces it."""
+    token_seconds: Annotated[int | None, Field(ge=0, le=400 * _DAY, examples=[12 * _HOUR])] = None
+    """Longest life of what is signed with it and held by customers (tokens, cookies). The overlap must be as long:
+    afterwards what was signed with the previous value is refused."""
+    verify_previous: Command | None = None
+    """Must pass while two values are accepted: it runs in the application's image with its variables, but with the two
+    values exchanged. What it signs with NAME, the services at TARGET_URL have to accept. Without a rollout first: an
+    application that reads only NAME fails before a customer is logged out."""
 
     def _findings(self) -> list[Finding]:
         if self.issue and not self.revoke:
@@ -116,6 +132,8 @@ class RotationState(Settings):
     """The previous value may have leaked: it is refused once the new one is rolled out."""
     failure: Annotated[str | None, Field(min_length=1, examples=["verification failed"])] = None
     """Why the previous value came back."""
+    unused: bool = False
+    """The new value was not made, or failed its first test: it is not kept."""
 
     def _findings(self) -> list[Finding]:
         if self.previous is None:
@@ -130,6 +148,8 @@ class RotationState(Settings):
                 found.append(Finding((key,), "is missing", "2026-11-22T10:00:00Z"))
         if (self.phase == "failed") != (self.failure is not None):
             found.append(Finding(("failure",), "stands exactly where the phase is failed", "verification failed"))
+        if self.unused and self.phase != "failed":
+            found.append(Finding(("unused",), "stands only where the phase is failed", False))
         return found
 
 
@@ -142,6 +162,12 @@ class Policy:
     verify: Command | None
     issue: str | None
     revoke: str | None
+    never: bool = False
+    """Nothing replaces it: it encrypts data."""
+    guessed: bool = False
+    """`never` follows from its name alone."""
+    token_seconds: int | None = None
+    verify_previous: Command | None = None
 
 
 @dataclass(frozen=True)
@@ -168,7 +194,7 @@ class SecretRotation:
     def other(self) -> int | None:
         """The period whose value lives beside it: not yet, or no longer, used."""
         state = self.state
-        if state.previous is None or state.phase == "retired":
+        if state.previous is None or state.phase == "retired" or state.unused:
             return None
         return state.previous if self.in_use == state.period else state.period
 
@@ -216,6 +242,20 @@ class SecretRotation:
     def to_verify(self) -> Command | None:
         """What has to pass now."""
         return self.policy.verify if self.state.phase in ("rolled-out", "verified") else None
+
+    @property
+    def to_verify_previous(self) -> Command | None:
+        """What has to pass while services accept the value that they do not use."""
+        waits = self.state.phase in ("dual", "rolled-out", "verified")
+        return self.policy.verify_previous if waits and self.accepted is not None and self.exposes_previous else None
+
+    @property
+    def exchanged_variables(self) -> Mapping[str, str]:
+        """Variables of a check with the two values exchanged, and which of the services' it gets in each."""
+        pairs = [(self.name, f"{self.name}_PREVIOUS")]
+        if self.kind == "key":
+            pairs.append((f"{self.name}_ID", f"{self.name}_PREVIOUS_ID"))
+        return {mine: its for one, other in pairs for mine, its in ((one, other), (other, one))}
 
     @property
     def exposes_previous(self) -> bool:
@@ -268,8 +308,10 @@ class SecretRotation:
         return datetime.fromisoformat(self.state.phase_at) + timedelta(seconds=overlap)
 
     @property
-    def max_age(self) -> timedelta:
-        """Older than this, the value is overdue."""
+    def max_age(self) -> timedelta | None:
+        """Older than this, the value is overdue; None where it is not rotated."""
+        if self.policy.never:
+            return None
         return longest_gap(self.policy.schedule) + _GRACE
 
 
@@ -296,7 +338,7 @@ def find_rotations(
         name: SecretRotation(
             name,
             kind,
-            _policy(name, kind, rotation.secrets.get(name, Override())),
+            _policy(name, kind, rotation.secrets.get(name, Override()), credentials.generated.get(name)),
             rotation.time_zone,
             rotated.get(name, RotationState()),
         )
@@ -319,7 +361,9 @@ def _kinds(
         yield BACKUP_S3, "s3"
 
 
-def _policy(name: str, kind: Kind, override: Override) -> Policy:
+def _policy(name: str, kind: Kind, override: Override, generated: Generated | None) -> Policy:
+    written = override.rotate or (generated.rotate if generated else None) or (override.schedule and "by-schedule")
+    guessed = written is None and kind in ("key", "given") and _DATA_KEY.search(name) is not None
     overlap = _OVERLAPS.get(name, _HOUR if kind in ("database", "redis") else _DAY)
     return Policy(
         schedule=override.schedule or _SCHEDULES.get(name, _MONTHLY),
@@ -328,22 +372,8 @@ def _policy(name: str, kind: Kind, override: Override) -> Policy:
         verify=override.verify if "verify" in override.model_fields_set else _VERIFIES.get(name),
         issue=override.issue,
         revoke=override.revoke,
+        never=guessed or written == "never",
+        guessed=guessed,
+        token_seconds=override.token_seconds,
+        verify_previous=override.verify_previous,
     )
-
-
-def findings(
-    rotation: RotationSettings, rotating: Mapping[str, SecretRotation], *, may_know_more: bool
-) -> Iterator[Finding]:
-    """What is wrong with `runbook:rotation`, once it is known which secrets there are."""
-    for name in rotation.secrets:
-        if name not in rotating:
-            # A policy for the backup store's keys is allowed without backups.
-            if not may_know_more and name != BACKUP_S3:
-                yield Finding(("secrets", name), f"no such secret; there are: {', '.join(sorted(rotating))}")
-        elif rotating[name].policy.issue and not rotating[name].secret_names:
-            yield Finding(("secrets", name, "issue"), f"the program makes {name} itself: remove issue and revoke")
-    for name, each in rotating.items():
-        gap = int(shortest_gap(each.policy.schedule).total_seconds())
-        if each.policy.overlap_seconds >= gap:
-            why = f"the next rotation comes {gap} s after this one: the overlap must be shorter"
-            yield Finding(("secrets", name, "overlapSeconds"), why, gap // 2)

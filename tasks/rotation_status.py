@@ -26,7 +26,8 @@ class Status:
     secret: str
     phase: str
     rotated_at: float
-    max_age_seconds: float
+    max_age_seconds: float | None
+    """None for a secret that is never rotated."""
     overlap_until: float
     failed: bool
     emergency_at: float
@@ -37,7 +38,7 @@ class Status:
             secret=str(entry["secret"]),
             phase=str(entry["phase"]),
             rotated_at=_seconds(entry["rotated_at"]),
-            max_age_seconds=float(entry["max_age_seconds"]),
+            max_age_seconds=None if (most := entry["max_age_seconds"]) is None else float(most),
             overlap_until=_seconds(entry["overlap_until"]),
             failed=entry["failure"] is not None,
             emergency_at=_seconds(entry["emergency_at"]),
@@ -57,15 +58,17 @@ def rotation(environment: Environment) -> Iterator[Metric]:
     help_ = "1 if what ROTATION_STATUS names could be read the last time."
     yield Metric.one("runbook_rotation_status_readable", help_, float(known is not None))
 
-    def each(name: str, help_: str, value: Callable[[Status], float]) -> Metric:
-        return Metric(name, help_, [(f'{{secret="{one.secret}"}}', value(one)) for one in known or ()])
+    def each(name: str, help_: str, value: Callable[[Status], float | None]) -> Metric:
+        measured = [(one, value(one)) for one in known or ()]
+        return Metric(name, help_, [(f'{{secret="{one.secret}"}}', is_) for one, is_ in measured if is_ is not None])
 
     yield each(
         "runbook_secret_rotated_timestamp_seconds",
         "When the value in use came to be; 0 if it is still the first.",
         lambda one: one.rotated_at,
     )
-    yield each("runbook_secret_max_age_seconds", "How old it may be.", lambda one: one.max_age_seconds)
+    help_ = "How old it may be; of a secret that is never rotated there is none."
+    yield each("runbook_secret_max_age_seconds", help_, lambda one: one.max_age_seconds)
     yield each(
         "runbook_secret_overlap_until_timestamp_seconds",
         "Until when the value before it is accepted as well; 0 if it is not.",

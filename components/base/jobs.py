@@ -14,6 +14,8 @@ from components.base.names import JOB, content_hash, labels, metadata
 from components.base.pods import APPLICATION_UID, SECRETS_IN_ENVIRONMENT, container, register_service_account, template
 from settings import Command, Resources
 
+OUTPUT = "runbook/output"
+"""Annotation of pods: `secret` where `runbook` must not show their log."""
 _SLACK = 120
 """Seconds beyond the Job's own deadline for images to be pulled and pods to be placed."""
 
@@ -42,6 +44,8 @@ class JobArgs:
     """A native sidecar: started before the command, ended with it."""
     start_seconds: int = 0
     """Seconds the sidecar may take to start, beyond the command's own deadline."""
+    shows_secrets: bool = False
+    """Its output may contain a secret: only the pod's own log has it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +69,13 @@ class RolloutJobArgs:
 
 
 def run_after_rollout(
-    parent: pulumi.ComponentResource, name: str, args: RolloutJobArgs, opts: ResourceOptions | None
+    parent: pulumi.ComponentResource,
+    name: str,
+    args: RolloutJobArgs,
+    opts: ResourceOptions | None,
+    *,
+    env: Sequence[EnvVarArgsDict] = (),
+    shows_secrets: bool = False,
 ) -> Job:
     """A Job of its own for every rollout and every command."""
     return run_to_end(
@@ -78,7 +88,8 @@ def run_after_rollout(
             command=args.command,
             amounts=args.amounts,
             env_from=args.env_from,
-            env=[{"name": "TARGET_URL", "value": args.target_url}],
+            env=[{"name": "TARGET_URL", "value": args.target_url}, *env],
+            shows_secrets=shows_secrets,
         ),
         opts or ResourceOptions(),
     )
@@ -98,6 +109,8 @@ def run_to_end(parent: pulumi.ComponentResource, args: JobArgs, opts: ResourceOp
             command=argv,
             env_from=list(args.env_from),
             env=list(args.env),
+            # Else the end of the log becomes a part of the pod's status.
+            termination_message_policy="File" if args.shows_secrets else "FallbackToLogsOnError",
         )
         for index, argv in enumerate(args.command.argvs, start=1)
         for last in [index == len(args.command.argvs)]
@@ -110,6 +123,7 @@ def run_to_end(parent: pulumi.ComponentResource, args: JobArgs, opts: ResourceOp
         uid=APPLICATION_UID,
         containers=steps[-1:],
         init_containers=[*([args.beside] if args.beside else []), *steps[:-1]],
+        annotations={OUTPUT: "secret"} if args.shows_secrets else None,
         restart_policy="OnFailure" if args.beside else "Never",
         # A sidecar serves no requests, so it has nothing to drain.
         termination_grace_period_seconds=1 if args.beside else 30,

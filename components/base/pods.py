@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 from pulumi import Input, ResourceOptions
@@ -81,6 +81,7 @@ def template(
     uid: int,
     containers: Sequence[ContainerArgsDict],
     volumes: Sequence[VolumeArgsDict] = (),
+    annotations: Mapping[str, str] | None = None,
     **more: Any,
 ) -> PodTemplateSpecArgsDict:
     """A pod as Pod Security `restricted` wants it, without a token for the Kubernetes API."""
@@ -100,7 +101,8 @@ def template(
         "volumes": [{"name": "tmp", "empty_dir": {}}, *volumes],
         **more,
     }
-    return cast(PodTemplateSpecArgsDict, {"metadata": {"labels": labels(name, component)}, "spec": spec})
+    meta = {"labels": labels(name, component), **({"annotations": dict(annotations)} if annotations else {})}
+    return cast(PodTemplateSpecArgsDict, {"metadata": meta, "spec": spec})
 
 
 def spread(selected: LabelSelectorArgsDict) -> dict[str, Any]:

@@ -155,12 +155,16 @@ def rotations(rotating: Mapping[str, SecretRotation]) -> Domain:
 
 
 def _rotations(rotating: Mapping[str, SecretRotation]) -> Iterator[Alert]:
-    name = next(iter(sorted(rotating)))
+    # One that is never rotated has no maximum age.
+    limits = {name: most for name, each in sorted(rotating.items()) if (most := each.max_age)}
+    if not limits:
+        return
+    name = next(iter(limits))
     one, secret = {"secret": name}, f'{{secret="{name}"}}'
     rotated, overlap, emergency = (
         f"runbook_secret_{what}_timestamp_seconds" for what in ("rotated", "overlap_until", "emergency")
     )
-    status, age = "runbook_rotation_status_readable", rotating[name].max_age.total_seconds()
+    status, age = "runbook_rotation_status_readable", limits[name].total_seconds()
     previous = f'shop_secret_uses_total{{secret="{name}",which="previous"}}'
     over = f"({overlap}{{}} > 0 and time() - {overlap}{{}}"
     common: dict[str, Any] = {
@@ -187,8 +191,8 @@ def _rotations(rotating: Mapping[str, SecretRotation]) -> Iterator[Alert]:
     )
     # A secret that was never rotated has no age: the alert waits for the age that its policy allows.
     by_age: dict[timedelta, list[str]] = {}
-    for each, rotation in sorted(rotating.items()):
-        by_age.setdefault(rotation.max_age, []).append(each)
+    for each, most in limits.items():
+        by_age.setdefault(most, []).append(each)
     for limit, names in sorted(by_age.items()):
         yield _state(
             f'{rotated}{{secret=~"{"|".join(names)}"}} == 0',

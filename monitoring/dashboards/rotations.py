@@ -60,7 +60,8 @@ def _rotations() -> tuple[Panel, ...]:
         number(
             "Never rotated",
             "short",
-            "count(runbook_secret_rotated_timestamp_seconds{} == 0) or vector(0)",
+            "count(runbook_secret_rotated_timestamp_seconds{} == 0 and on (secret) runbook_secret_max_age_seconds{})"
+            " or vector(0)",
             words={0: Word(text="none", color="green")},
         ),
         number(

@@ -27,6 +27,7 @@ from pulumi.automation import (
 from pulumi.automation.errors import create_command_error
 from pulumi.automation.events import EngineEvent
 
+from ops.causes.text import Masker
 from ops.errors import Refused
 from ops.stack.locks import Locked, parse_lock_owners
 from ops.stack.pulumi_cli import ENVIRONMENT, PulumiCli
@@ -37,6 +38,10 @@ if TYPE_CHECKING:
 _COLOUR = re.compile(r"<\{%.*?%\}>")
 _NOT_THE_CAUSE = re.compile(r"^(update failed|preview failed|update cancel.*|one or more errors occurred.*)$")
 _ONLY_ONE = re.compile(r"^1 error occurred:\s*\* ")
+_LOCAL_COMMAND, _MIGRATION = "command:local:Command", "runbook:release:Migration$"
+_OWN_WORDS = re.compile(r"the (issue|revoke) command of \w+ failed: [^.\n]*\. [^\n]*")
+"""What components/secret_slots.py prints instead of the output."""
+_EXIT_CODE = re.compile(r"\A(?:exit status|the \w+ command ended with exit code) (\d+)")
 OnEvent = Callable[[EngineEvent], object]
 OnProcess = Callable[[int], object]
 
@@ -122,7 +127,7 @@ class Run:
 
     def _error(self, text: str, urn: str | None) -> None:
         message = strip_colour(text).strip().removeprefix("error: ").strip()
-        message = _ONLY_ONE.sub("", message)
+        message = _hide_output(urn or "", _ONLY_ONE.sub("", message))
         if not message or _NOT_THE_CAUSE.match(message):
             return
         self._words.setdefault(urn or "", []).append(message)
@@ -130,6 +135,17 @@ class Run:
         error = f"{resource}: {message}" if resource and resource not in message else message
         if error not in self.errors:
             self.errors.append(error)
+
+
+def _hide_output(urn: str, message: str) -> str:
+    """A message about a local command without what the command printed: that may contain a secret."""
+    if not urn or not urn.split("::", 3)[2].endswith(_LOCAL_COMMAND):
+        return message
+    if _MIGRATION in urn:
+        return Masker().text(message)
+    own = _OWN_WORDS.search(message)
+    code = _EXIT_CODE.search(message)
+    return own[0] if own else f"the command failed{f' (exit code {code[1]})' if code else ''}; its output is not kept"
 
 
 def strip_colour(text: str) -> str:

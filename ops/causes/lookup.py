@@ -19,6 +19,7 @@ _REFUSED = re.compile(
     r"(admission webhook \S+ denied the request|Apply failed with \d+ conflict"
     r"|[\w./-]+ \"[^\"]*\" is (invalid|forbidden)\b).*"
 )
+_OUTPUT = "runbook/output"
 _REVISION = "deployment.kubernetes.io/revision"
 
 
@@ -115,11 +116,19 @@ def refusal(target: Target, words: str) -> Cause | None:
     return Cause(str(target), shortened(f"{target} was refused by the API server: {found[0]}")) if found else None
 
 
+def hides_output(pod: Object) -> bool:
+    """Whether the pod runs a command that handles a secret."""
+    return (pod["metadata"].get("annotations") or {}).get(_OUTPUT) == "secret"
+
+
 def read_log(api: Api, pod: Object, problem: Problem) -> tuple[list[str], list[str]]:
     """The last lines of the failing container's log, and why there are none."""
     if not problem.ran or not problem.container:
         return [], []
     meta = pod["metadata"]
+    if hides_output(pod):
+        look = f"`kubectl -n {meta['namespace']} logs {meta['name']} -c {problem.container}` shows it"
+        return [], [f"Its log is not shown, because the command handles a secret: {look}."]
     log = api.log(meta["namespace"], meta["name"], problem.container, previous=problem.previous)
     if api.masker.blind:
         return [], ["Its log is not shown: the namespace's Secrets, which would have to be masked, cannot be read."]

@@ -152,6 +152,7 @@ _COMES = {
     "give": "bring a new value, due since ",
     "retire": "previous to be retired since ",
     "resume": "interrupted, run it again: ",
+    "never": "never",
 }
 
 
@@ -164,8 +165,8 @@ def _rotation_cells(item: Row) -> tuple[str, ...]:
         str(item["period"]),
         item["phase"] + (f": {item['failure']}" if item["failure"] else ""),
         format_days(item["ageSeconds"]),
-        format_days(item["maxAgeSeconds"]),
-        _COMES[item["next"]["action"]] + local_time(item["next"]["when"]),
+        format_days(item["maxAgeSeconds"]) if item["maxAgeSeconds"] is not None else "-",
+        _COMES[item["next"]["action"]] + (local_time(item["next"]["when"]) if item["next"]["when"] else ""),
         clients,
     )
 

@@ -1,14 +1,17 @@
-"""`runbook rotate start|status|due|emergency` (HerbisVeritas "Rotation Clés Sécurité", runbook-de-production §4)."""
+"""`runbook rotate …` (HerbisVeritas "Rotation Clés Sécurité", runbook-de-production §4)."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ops.cli.common import READS, Invocation, command
 from ops.cli.renamed import RenamedGroup
+
+if TYPE_CHECKING:
+    from ops.decisions.rotation import Left
 
 
 class _Group(RenamedGroup):
@@ -83,17 +86,51 @@ def emergency(
     """Replace secrets at once because one leaked: no overlap, old values are revoked, all sessions end."""
     from ops.commands import emergency as emergencies
 
-    def confirm(chosen: Sequence[str]) -> bool:
+    def confirm(chosen: Sequence[str], left: Sequence[Left]) -> bool:
         typer.echo(f"New values for {', '.join(chosen)}. Old values are revoked at once; all sessions end.", err=True)
+        for each in left:
+            typer.echo(f"Not {each.secret}, which {each.why}.", err=True)
         return call.confirm("Rotate now?")
 
     done = emergencies.rotate_at_once(call.open_session(), names or [], call.lock_policy(), reason, confirm)
     call.report(done, _describe_emergency(done))
 
 
+@command(app, examples="runbook rotate repair\nrunbook rotate repair database-url --yes --json")
+def repair(
+    call: Invocation,
+    names: Annotated[list[str] | None, typer.Argument(metavar="[NAME…]", help="Default: all logins.")] = None,
+) -> None:
+    """Bring roles and passwords at the servers back in line, after a copy from before a rotation was restored.
+
+    For a provider's snapshot or point-in-time recovery, which brings old passwords back: the login that the stack uses
+    is made again, and one that was retired is refused again; its sessions end. Neither the stack nor its pods change.
+    """
+    from ops.commands import repair as repairing
+
+    def confirm(chosen: Sequence[str]) -> bool:
+        typer.echo(f"Roles and passwords of {', '.join(chosen)} become those of the stack at its servers.", err=True)
+        return call.confirm("Repair now?")
+
+    done = repairing.repair_logins(call.open_session(), names or [], call.lock_policy(), confirm)
+    call.report(done, _describe_repair(done))
+
+
+def _describe_repair(done: Any) -> str:
+    lines = []
+    for name, found in done["repaired"].items():
+        words = [f"{role} can log in again" for role in found["admitted"]]
+        words += ["the previous login is refused again"] if found["refused"] else []
+        lines.append(f"{name}: {', '.join(words) or 'nothing to repair'}.")
+    return "\n".join(lines)
+
+
 def _describe_due(done: Any) -> str:
     lines = [f"{name}: {state['phase']}" for name, state in done["rotated"].items()] or ["Nothing is due."]
     for item in done["notDue"]:
+        if item["action"] == "never":
+            lines.append(f"{item['secret']}: never rotates")
+            continue
         need = f"DUE, run `runbook rotate start {item['secret']}`" if item["action"] == "give" else "not due"
         lines.append(f"{item['secret']}: {need} ({item['when'][:16]} UTC)")
     return "\n".join(lines)
@@ -102,7 +139,5 @@ def _describe_due(done: Any) -> str:
 def _describe_emergency(done: Any) -> str:
     names = ", ".join(done["rotated"])
     line = f"{names}: the old values are revoked, {done['seconds']} s. Record: {done['incident']}."
-    if done["left"]:
-        left = ", ".join(done["left"])
-        line += f"\nRevoke at their provider, then `runbook rotate start NAME --no-overlap`: {left}"
-    return line
+    left = [f"{each['secret']} {each['why']}: {each['then']}." for each in done["byHand"]]
+    return "\n".join([line, *(["These are not replaced:"] if left else []), *left])

@@ -11,7 +11,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
-from ops.adapters.automation import Run
+from ops.adapters.automation import Run, short_name
 from ops.commands.update import LockPolicy, StackLock, apply, prepare_update
 from ops.decisions import rotation
 from ops.decisions.rotation import NEXT, RESTING, Due
@@ -40,6 +40,7 @@ def rotate(
     with StackLock(session, "rotate", policy):
         run = RotationRun.start(session, policy)
         names = rotation.find_secrets(wanted, run.rotations)
+        rotation.refuse_never(names, run.rotations)
         if overlap:
             run.refuse_within_overlap(names)
         prepare_update(session, run.facts, policy)
@@ -64,7 +65,7 @@ def rotate_due(session: Session, policy: LockPolicy) -> dict[str, Any]:
             raise RolledBack("\n".join(failures))
         rest = [item for item in found if item.action not in AUTOMATIC]
         done = run.report([name for names in now.values() for name in names])
-        return {**done, "notDue": [vars(item) | {"when": item.when.isoformat()} for item in rest]}
+        return {**done, "notDue": [vars(item) | {"when": item.when and item.when.isoformat()} for item in rest]}
 
 
 class RotationRun:
@@ -91,17 +92,17 @@ class RotationRun:
         # A secret that was never rotated is as old as the stack.
         since = min(entry.started for entry in self.facts.history)
         found = [
-            replace(item, action="resume") if item.action == "wait" and self._is_interrupted(item.secret) else item
+            replace(item, action="resume") if item.action == "wait" and self.is_interrupted(item.secret) else item
             for item in (rotation.due(rotating, at, since) for rotating in self.rotations.values())
         ]
-        return sorted(found, key=lambda item: (item.action == "wait", item.when))
+        return sorted(found, key=lambda item: (item.action in ("wait", "never"), item.when or at))
 
     def refuse_within_overlap(self, names: Sequence[str]) -> None:
         """A third value would need the slot of one that is still accepted."""
         for name in names:
             now = self.rotations[name]
             waits = now.state.phase == "verified" and rotation.is_finished(now, datetime.now(UTC), overlap=True)
-            if waits and not self._is_interrupted(name):
+            if waits and not self.is_interrupted(name):
                 raise Refused(
                     f"{name} was rotated, and its previous value is accepted until {now.overlap_until}. To end that "
                     f"now: `runbook rotate start {name} --no-overlap`."
@@ -129,7 +130,7 @@ class RotationRun:
         for name in names:
             rotating = self.rotations[name]
             state = rotating.state
-            if self._is_interrupted(name):
+            if self.is_interrupted(name):
                 self._session.say(f"{name}: continuing period {state.period}, phase {state.phase}")
                 self._run_step({name: state})
             elif state.phase in RESTING:
@@ -155,7 +156,7 @@ class RotationRun:
 
     def _begin_emergency(self, name: str, at: datetime) -> RotationState:
         rotating = self.rotations[name]
-        if rotating.state.emergency and self._is_interrupted(name):
+        if rotating.state.emergency and self.is_interrupted(name):
             return rotating.state  # interrupted: the values it made were never used
         return rotation.begin_rotation(rotating, at, emergency=True)
 
@@ -167,7 +168,7 @@ class RotationRun:
             "seconds": round(self._session.seconds, 1),
         }
 
-    def _is_interrupted(self, name: str) -> bool:
+    def is_interrupted(self, name: str) -> bool:
         """Whether the update that makes the state in the file true did not succeed yet."""
         state = self.rotations[name].state
         return bool(state.started_at) and self._proven.get(name) != state
@@ -203,9 +204,12 @@ class RotationRun:
         retiring = next(iter(states.values())).phase == "retired"
         if retiring:
             back: Mapping[str, RotationState] = before
+            # In the file too, where settings are judged: the update removed the previous value from it.
             self.facts.text = old
+            old.save()
         else:
-            back = {name: rotation.enter_phase(state, "failed", at, failed.gist) for name, state in states.items()}
+            what = rotation.describe_failure([short_name(each.urn) for each in failed.failed], causes)
+            back = {name: rotation.fail(state, at, what) for name, state in states.items()}
         self._session.say(f"{names} failed; returning to the previous values:\n{why}", "red")
         run = self._apply(self.facts.text, back, f"rotate {names} back")
         if not run.succeeded:

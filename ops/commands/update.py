@@ -11,14 +11,17 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from ops.adapters.automation import Run
 from ops.causes.watch import FailureWatch
+from ops.decisions.standing import describe_change
 from ops.errors import Interrupted, Refused
 from ops.progress import Progress
 from ops.stack import incidents, stack_file
 from ops.stack.command_lock import CommandLock, Holder
+from ops.stack.history import Entry, History
 from ops.stack.locks import EngineLock, Locked, all_abandoned, exclusive
 from ops.stack.session import Judged, Session
 from ops.stack.stack_context import StackContext, load_settings
@@ -105,7 +108,7 @@ def prepare_update(session: Session, facts: StackContext, policy: LockPolicy) ->
         incidents.close_incident(facts.cluster, lockdown.incident, ended, at=lockdown.until)
     if facts.pending:
         _settle_pending(session, facts)
-        session.judged = Judged(session.history().newest)
+        session.judged = Judged(next(_read_updates(session), None))
 
 
 def require_unlocked(session: Session, policy: LockPolicy) -> None:
@@ -154,7 +157,7 @@ def apply(session: Session, old: StackText, new: StackText, message: str, policy
 
     Refused when the stack is no longer what this command judged.
     """
-    _require_unchanged(session, old)
+    _require_unchanged(session, old, message)
     new.save()
     try:
         run = _up(session, message)
@@ -178,36 +181,35 @@ def apply(session: Session, old: StackText, new: StackText, message: str, policy
     raise Refused(f"The update could not start; nothing was changed.\n{why}", run.causes)
 
 
-def _require_unchanged(session: Session, old: StackText) -> None:
+def _require_unchanged(session: Session, old: StackText, message: str) -> None:
     """Refuse when another one changed the stack, or its file, since this command decided what to do."""
     if session.command_lock:
         session.command_lock.require_held()
     if (judged := session.judged) is None:
         raise ValueError("a command updates a stack only after it has read it")
-    newest = session.history().newest
-    if newest is not None and newest != judged.newest:
-        who = f" by {newest.who}" if newest.who and newest.who not in newest.message else ""
-        found = f"another update ran meanwhile ({newest.message or newest.action}{who}, {newest.result})"
+    if change := describe_change(judged.newest, next(_read_updates(session), None)):
+        found = (
+            f"The stack was changed while this command ran: {change}. Get the newest stack file (`git pull`, or `pulumi"
+            f" config refresh --force --stack {session.stack}`), check `git diff`, and run the same command again"
+        )
     elif stack_file.read(session.file).text not in (old.text, judged.written):
-        found = f"{session.file.name} was changed meanwhile"
+        found = f"{session.file.name} was changed while this command ran. Check it, and run the same command again"
     else:
         return
     if judged.updates:
-        raise Interrupted(
-            f"Stopped between two updates: {found}. `runbook status` shows what runs; run the same command again to "
-            "continue from there, or `runbook rollback` to go back."
-        )
-    raise Refused(
-        f"Stopped: {found}, so what this command decided is no longer valid. Nothing was changed. Run the same command "
-        "again."
-    )
+        raise Interrupted(f"Stopped before `{message.partition(' by ')[0]}`. {found}: it continues from there.")
+    raise Refused(f"{found}. Nothing was changed.")
+
+
+def _read_updates(session: Session) -> Iterator[Entry]:
+    return History(session.reader.read_history, page=_RECENT).updates()
 
 
 def _record_update(session: Session, new: StackText, message: str) -> None:
     """This command's own update is what its next decision is compared with."""
     if judged := session.judged:
-        recent = session.reader.read_history(_RECENT, 1)
-        made = next((entry for entry in recent if entry.message == message), judged.newest)
+        latest = islice(_read_updates(session), _RECENT)
+        made = next((entry for entry in latest if entry.message == message), judged.newest)
         session.judged = Judged(made, new.text, judged.updates + 1)
 
 

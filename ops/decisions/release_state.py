@@ -35,12 +35,25 @@ def read_release_state(config: Mapping[str, Any], newest: Entry | None) -> Relea
     )
 
 
+_ORDER = ("pending", "tested", "dual", "rolled-out", "verified", "retired")
+"""The phases of one rotation; `failed` leads back from any but the last."""
+
+
 def outdated_rotations(config: Mapping[str, Any], newest: Entry | None) -> list[str]:
     """Secrets whose rotation is further in the last update than in the stack file."""
     mine, theirs = config.get(ROTATED) or {}, (newest.config.get(ROTATED) if newest else None) or {}
-    return sorted(
-        name for name, state in theirs.items() if state["startedAt"] > (mine.get(name) or {}).get("startedAt", "")
-    )
+    return sorted(name for name, state in theirs.items() if _is_further(state, mine.get(name) or {}))
+
+
+def _is_further(theirs: Mapping[str, Any], mine: Mapping[str, Any]) -> bool:
+    begun, known = theirs["startedAt"], mine.get("startedAt", "")
+    if begun != known:
+        return begun > known
+    # One rotation, and the phase that each knows of.
+    there, here = theirs.get("phase", "retired"), mine.get("phase", "retired")
+    if "failed" in (there, here):
+        return there != here and (there == "failed" or there == "retired")
+    return _ORDER.index(there) > _ORDER.index(here)
 
 
 def released_since(config: Mapping[str, Any], newest: Entry | None) -> str | None:
@@ -62,6 +75,11 @@ def locked_since(config: Mapping[str, Any], newest: Entry | None, now: datetime)
     if mine and Lockdown.model_validate(mine).since >= Lockdown.model_validate(theirs).since:
         return None
     return f"it is locked down since {theirs['since']} ({theirs['reason']})"
+
+
+def last_applied(history: Iterable[Entry]) -> Entry | None:
+    """The last update that changed something or succeeded: after any other, `runbook` restores the stack file."""
+    return next((entry for entry in history if entry.release and (entry.succeeded or entry.changed_something)), None)
 
 
 def last_good(history: Iterable[Entry]) -> Entry | None:

@@ -74,6 +74,10 @@ class Entry:
         return self.kind == "update" and self.result == "succeeded"
 
     @property
+    def changed_something(self) -> bool:
+        return any(count for operation, count in self.changes.items() if operation not in ("same", "read", "refresh"))
+
+    @property
     def action(self) -> str:
         """deploy, rollback, restore, maintenance, lockdown, rotate; update for plain `pulumi up`; else the engine's."""
         if self.kind != "update" or self.revision is None:

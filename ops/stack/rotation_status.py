@@ -29,13 +29,17 @@ def read_rotation_status(session: Session) -> list[dict[str, Any]]:
             "phase": rotating.state.phase,
             "period": rotating.state.period,
             "ageSeconds": round((now - (rotating.rotated_at or since)).total_seconds()),
-            "maxAgeSeconds": round(rotating.max_age.total_seconds()),
-            "next": {"action": coming[name].action, "when": coming[name].when.isoformat(timespec="seconds")},
+            "maxAgeSeconds": round(rotating.max_age.total_seconds()) if rotating.max_age else None,
+            "next": {"action": coming[name].action, "when": _format(coming[name].when)},
             "previousUsedBy": [row for row in users.get(rotating.kind, ()) if row["previous"]] if users else None,
             "failure": rotating.state.failure,
         }
         for name, rotating in sorted(run.rotations.items())
     ]
+
+
+def _format(when: datetime | None) -> str | None:
+    return when.isoformat(timespec="seconds") if when else None
 
 
 def _users(session: Session, run: RotationRun) -> dict[str, Any]:

@@ -35,7 +35,7 @@ class Judged:
     """What a command decides on. Its decisions are valid for no later state of the stack."""
 
     newest: Entry | None
-    """The newest entry of the history that it has seen or made."""
+    """The newest update in the history that it has seen or made."""
     written: str | None = None
     """The stack file as it wrote it last."""
     updates: int = 0

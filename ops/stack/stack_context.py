@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from ops.decisions.release_state import (
     ReleaseState,
+    last_applied,
     locked_since,
     outdated_rotations,
     read_release_state,
@@ -81,9 +82,9 @@ def gather_context(session: Session, *, decides: Stale | None = None) -> StackCo
         level_ = pool.submit(lambda: cluster_.result().schema_level(backend, settings.commands))
         engine_.result()
         history, level = history_.result(), level_.result()
-        session.judged = Judged(history.newest)
+        session.judged = Judged(next(history.updates(), None))
         newest = next(history.updates(), None)
-        if behind := outdated_rotations(text.config, newest):
+        if behind := outdated_rotations(text.config, last_applied(history)):
             raise Refused(
                 f"{session.file.name} is older than the last update: {', '.join(behind)} was rotated since, and this "
                 "file would restore a revoked value. Get the newest stack file (`git pull`). Nothing was changed."

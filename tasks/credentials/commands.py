@@ -78,6 +78,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
     verb.add_argument("--force", action="store_true", help="also while it is used; ends its sessions and the admin's")
     verb.set_defaults(run=_retire)
 
+    verb = verbs.add_parser("repair", help="make the server's logins those of NEW_URL and OLD_URL again")
+    verb.add_argument("kind", choices=KINDS)
+    verb.add_argument("--retired", action="store_true", help="the role of OLD_URL is refused")
+    verb.set_defaults(run=_repair)
+
     verb = verbs.add_parser("sessions", help="list sessions")
     verb.set_defaults(run=_sessions)
 
@@ -100,6 +105,14 @@ def _retire(arguments: argparse.Namespace, environment: Environment) -> Result:
     with variables.server() as server:
         done = variables.rotation(server).retire(force=arguments.force)
     return Result(done, f"{done['role']}: refused, {done['ended_sessions']} sessions ended")
+
+
+def _repair(arguments: argparse.Namespace, environment: Environment) -> Result:
+    variables = Variables(environment, arguments.kind)
+    with variables.server() as server:
+        done = variables.rotation(server).repair(retired=arguments.retired)
+    words = [*(f"{role}: let in" for role in done["admitted"]), *(["the previous login: refused"] * done["refused"])]
+    return Result(done, "; ".join(words) or "nothing to repair")
 
 
 def _rotating(environment: Environment) -> list[Variables]:

@@ -21,6 +21,7 @@ _APPLICATION = "runbook credentials"
 # libpq does not report the SQLSTATE of a failed login. A message in another language than English is not classified.
 _REFUSALS = ("password authentication failed", "is not permitted to log in")
 _END_MILLISECONDS = 10_000
+_LONGEST = 63
 # PostgreSQL refuses concurrent updates of the same catalogue row.
 _LOCK = "SELECT pg_advisory_xact_lock(hashtext('runbook credentials'))"
 
@@ -38,6 +39,10 @@ def account(url: str, variable: str) -> Account:
     role, password = database.option("user"), database.option("password")
     if not role or not password:
         raise Refused("environment_invalid", f"{variable} needs a user and a password")
+    if len(role.encode()) > _LONGEST:
+        # The server cuts names: two roles would become one.
+        why = f"the role {role} of {variable} is longer than {_LONGEST} bytes: use a shorter one as the application's"
+        raise Refused("environment_invalid", why)
     return Account(role, password, url, variable)
 
 
@@ -74,12 +79,34 @@ class PostgresServer:
     def admit(self, account: Account) -> None:
         role, owner = sql.Identifier(account.role), sql.Identifier(self._owner)
         with self._alone() as admin:
+            if account.role == self._owner:
+                become = sql.SQL("ALTER ROLE {} LOGIN PASSWORD {}").format(owner, _verifier(admin, account))
+                admin.execute(become)
+                return
+            self._require_rights(admin)
             verb = "ALTER" if _exists(admin, account.role) else "CREATE"
             become = sql.SQL("{} ROLE {} LOGIN PASSWORD {}").format(sql.SQL(verb), role, _verifier(admin, account))
             admin.execute(become)
             admin.execute(sql.SQL("GRANT {} TO {}").format(owner, role))
             _copy_settings(admin, self._owner, account.role)
             admin.execute(sql.SQL("ALTER ROLE {} SET role = {}").format(role, sql.Literal(self._owner)))
+
+    def _require_rights(self, admin: Connection[Any]) -> None:
+        """Before anything is changed: also what the end of the rotation needs."""
+        superuser, creates, grants = admin.execute(_RIGHTS, {"owner": self._owner}).fetchone() or (False, False, False)
+        # Before version 16, who may create roles may grant any that is no superuser.
+        grants = grants or admin.info.server_version < 160_000
+        if superuser or (creates and grants):
+            return
+        name, owner = (sql.Identifier(each).as_string(admin) for each in (admin.info.user, self._owner))
+        missing = [
+            *([] if creates else [f"ALTER ROLE {name} CREATEROLE"]),
+            *([] if grants else [f"GRANT {owner} TO {name} WITH ADMIN OPTION"]),
+        ]
+        raise Refused(
+            "admin_without_rights",
+            f"{admin.info.user} may not make roles that act as {self._owner}. Run as a superuser: {'; '.join(missing)}",
+        )
 
     def refuse_logins(self, role: str) -> None:
         with self._alone() as admin:
@@ -110,7 +137,7 @@ class PostgresServer:
             ]
 
     def end_sessions(self, role: str) -> int:
-        with _translate_errors():
+        with _translate_errors(), _may_signal(self._admin, role):
             ended = self._admin.execute(
                 f"SELECT pg_terminate_backend(pid, {_END_MILLISECONDS}) {_SESSIONS}".encode(), {"role": role}
             ).fetchall()
@@ -146,6 +173,42 @@ def _login(account: Account) -> Connection[Any] | None:
         if any(refusal in str(error) for refusal in _REFUSALS):
             return None
         raise
+
+
+_RIGHTS = """
+SELECT rolsuper, rolcreaterole, coalesce((
+    SELECT pg_has_role(me.oid, owner.oid, 'MEMBER WITH ADMIN OPTION') FROM pg_roles AS owner
+    WHERE owner.rolname = %(owner)s), false)
+FROM pg_roles AS me WHERE me.rolname = current_user
+"""
+_MAY_SIGNAL = """
+SELECT pg_has_role('pg_signal_backend', 'USAGE') OR pg_has_role(%(role)s::name, 'USAGE'),
+    EXISTS (SELECT FROM pg_auth_members AS given JOIN pg_roles AS role ON role.oid = given.roleid
+        WHERE role.rolname = %(role)s AND given.member = me.oid AND given.grantor = me.oid)
+    OR (current_setting('server_version_num')::integer < 160000 AND pg_has_role(%(role)s::name, 'MEMBER'))
+FROM pg_roles AS me WHERE me.rolname = current_user
+"""
+"""Whether the administrator may end sessions of a role; and whether it is a member of it by a grant of its own, which
+stays. Before version 16 there is one grant for all grantors."""
+
+
+@contextmanager
+def _may_signal(admin: Connection[Any], role: str) -> Iterator[None]:
+    """Make the administrator a member of the role for as long as the block lasts, where it may not end its sessions."""
+    may, member = True, True
+    if _exists(admin, role):
+        may, member = admin.execute(_MAY_SIGNAL, {"role": role}).fetchone() or (False, False)
+    if may:
+        yield
+        return
+    inherits = sql.SQL(" WITH INHERIT TRUE" if admin.info.server_version >= 160_000 else "")
+    name = sql.Identifier(role)
+    admin.execute(sql.SQL("GRANT {} TO CURRENT_USER{}").format(name, inherits))
+    try:
+        yield
+    finally:
+        if not member:
+            admin.execute(sql.SQL("REVOKE {} FROM CURRENT_USER").format(name))
 
 
 def _exists(admin: Connection[Any], role: str) -> bool:
@@ -184,6 +247,8 @@ def _copy_settings(admin: Connection[Any], owner: str, role: str) -> None:
                 admin.execute(sql.SQL("{} SET {} FROM CURRENT").format(_alter(role, database), setting))
         except psycopg.errors.InsufficientPrivilege:
             say(f"warning: {role} does not get the setting {name} of {owner}: only a superuser may set it")
+        except psycopg.Error as error:
+            say(f"warning: {role} does not get the setting {name} of {owner}: {error.diag.message_primary}")
 
 
 def _alter(role: str, database: str | None) -> sql.Composed:
@@ -206,4 +271,7 @@ def _translate_errors() -> Iterator[None]:
         yield
     except psycopg.Error as error:
         why = error.diag.message_primary or " ".join(str(error).split())
+        if isinstance(error, psycopg.errors.InsufficientPrivilege) and error.diag.message_detail:
+            # It says which right is missing.
+            why += f". {error.diag.message_detail}"
         raise TaskError("database_failed", f"PostgreSQL: {why}") from None

@@ -81,6 +81,22 @@ class Rotation:
         self.server.prove(self.new)
         return {"kind": self.kind, "role": old.role, "ended_sessions": ended, "refused": True}
 
+    def repair(self, *, retired: bool) -> dict[str, Any]:
+        """Makes the server's logins what they were before its roles came back from an older copy.
+
+        `retired`: the old role is refused; else both are accepted.
+        """
+        wanted = [self.new, *([self.old] if self.old and not retired else [])]
+        admitted = [account for account in wanted if not self.server.accepts(account)]
+        for account in admitted:
+            with step(f"{self.kind}: admit {account.role}"):
+                self.server.admit(account)
+        self.server.prove(self.new)
+        refused = self.old is not None and retired and self.server.accepts(self.old)
+        if refused:
+            self.retire(force=True)
+        return {"kind": self.kind, "admitted": [account.role for account in admitted], "refused": refused}
+
     def _refuse_if_used(self, role: str) -> None:
         deadline = time.monotonic() + _GRACE_SECONDS
         while uses := self.server.uses(role):

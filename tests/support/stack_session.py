@@ -91,3 +91,14 @@ def read_config(session: Session) -> dict[str, Any]:
 def preview_changes(session: Session) -> dict[str, int]:
     shown = pulumi(session.reader.folder, "preview", "--json", "--stack", session.stack)
     return {op: n for op, n in json.loads(shown)["changeSummary"].items() if op != "same"}
+
+
+def change_elsewhere(session: Session, changes: dict[str, Any], message: str) -> Path:
+    """Another machine's update, with a stack file of its own; that file."""
+    theirs = session.file.with_name("Pulumi.theirs.yaml")
+    document = yaml.safe_load(session.file.read_text())
+    document["config"] |= changes
+    theirs.write_text(yaml.safe_dump(document, sort_keys=False))
+    words = ("up", "--yes", "--skip-preview", "--stack", "dev", "--config-file", str(theirs), "--message", message)
+    pulumi(session.reader.folder, *words)
+    return theirs

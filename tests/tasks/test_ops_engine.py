@@ -29,7 +29,16 @@ from ops.stack.history import parse
 from ops.stack.locks import Locked
 from ops.stack.session import Session
 from ops.stack.stack_context import load_settings
-from tests.support.stack_session import POLICY, ROOT, FakeCluster, create_session, preview_changes, pulumi, read_config
+from tests.support.stack_session import (
+    POLICY,
+    ROOT,
+    FakeCluster,
+    change_elsewhere,
+    create_session,
+    preview_changes,
+    pulumi,
+    read_config,
+)
 
 PROGRAM = """
 import time
@@ -306,8 +315,7 @@ def test_no_secret_in_anything_kept(session: Session, registry: str) -> None:
     assert "canary" not in kept
 
 
-def update_by_hand(session: Session) -> None:
-    pulumi(session.reader.folder, "up", "--yes", "--skip-preview", "--stack", session.stack, "-m", "by hand")
+MAINTENANCE = {"runbook:maintenance": {"reason": "the provider moves the database"}}
 
 
 def test_what_was_decided_before_a_question_is_not_applied_to_another_state(session: Session, registry: str) -> None:
@@ -316,10 +324,10 @@ def test_what_was_decided_before_a_question_is_not_applied_to_another_state(sess
     before = session.file.read_bytes()
 
     def answer_late(*_: object) -> bool:
-        update_by_hand(session)
+        change_elsewhere(session, MAINTENANCE, "by hand")
         return True
 
-    with pytest.raises(Refused, match=r"another update ran meanwhile \(by hand.* Nothing was changed"):
+    with pytest.raises(Refused, match=r"maintenance began \(by hand.* Nothing was changed"):
         rollback(session, Back(preview=False), POLICY, answer_late)
     assert session.file.read_bytes() == before
 
@@ -327,7 +335,7 @@ def test_what_was_decided_before_a_question_is_not_applied_to_another_state(sess
         session.file.write_text(session.file.read_text() + "# a comment\n")
         return True
 
-    with pytest.raises(Refused, match=r"Pulumi\.dev\.yaml was changed meanwhile"):
+    with pytest.raises(Refused, match=r"Pulumi\.dev\.yaml was changed while"):
         rollback(session, Back(preview=False), POLICY, edit)
     assert session.file.read_text().endswith("# a comment\n"), "what another one wrote stays"
     assert back(session)["target"] == 1, "the same command again decides on what stands now"
@@ -343,13 +351,13 @@ def test_between_two_updates_of_a_command_another_one_is_noticed(
         asked.append(None)
         if len(asked) == 2:  # after the failed update, before the one that rolls back
             monkeypatch.setenv("MENDED", "1")
-            update_by_hand(session)
+            change_elsewhere(session, MAINTENANCE, "by hand")
 
     monkeypatch.setattr(FakeCluster, "schema_level", measure)
     # By hand it succeeds: the cause of the failure is outside the program.
     program = PROGRAM.replace('== "bad":', '== "bad" and not os.environ.get("MENDED"):')
     session.reader.folder.joinpath("__main__.py").write_text("import os\n" + program)
-    with pytest.raises(Interrupted, match="rollback was stopped"):
+    with pytest.raises(Interrupted, match=r"rollback was stopped.* maintenance began \(by hand"):
         go(session, f"{registry}:bad")
 
 

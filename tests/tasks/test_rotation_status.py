@@ -86,7 +86,7 @@ def test_the_metrics_of_each_secret(file: Path) -> None:
         json.dumps([{"secret": "JWT_SECRET"}]),
         json.dumps([RETIRED, NEVER | {"rotated_at": "yesterday"}]),
         json.dumps([RETIRED | {"rotated_at": "2026-11-15T00:00:04"}]),
-        json.dumps([RETIRED | {"max_age_seconds": None}]),
+        json.dumps([RETIRED | {"max_age_seconds": "long"}]),
     ],
 )
 def test_a_file_that_cannot_be_read_says_so_and_nothing_else(

@@ -116,3 +116,15 @@ def test_a_line_of_megabytes_is_read_to_its_end() -> None:
     assert time.monotonic() - began < 5, "masking takes time in proportion to the line"
     assert found.log[-1] == "the reason"
     assert len(str(found)) < 2 * WIDTH
+
+
+def test_the_log_of_a_command_that_handles_a_secret_is_not_shown() -> None:
+    """It may print one that the namespace's Secrets do not have, such as a key that it has just made."""
+    bad = pod("p", container(terminated(1)), phase="Failed", annotations={"runbook/output": "secret"})
+    kubernetes = Kubernetes(job(), bad)
+    kubernetes.logs["p", "app", False] = b"unknown-to-the-namespace\n"
+    found = cause(kubernetes, "Job", "migrate-1")
+    assert found.log == []
+    assert "unknown-to-the-namespace" not in str(found)
+    assert any("kubectl -n shop logs p -c app" in note for note in found.notes)
+    assert found.exit_code == 1

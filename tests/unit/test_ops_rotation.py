@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from ops.commands import repair
+from ops.commands.emergency import find_others
 from ops.decisions import rotation
 from ops.decisions.release_state import outdated_rotations
 from ops.errors import Refused
 from ops.stack.history import Entry
-from settings.rotation import Policy, RotationState, SecretRotation, slot
+from settings.rotation import Policy, RotationState, SecretRotation, slot, slot_key
+from tests.support.program import secrets_for
+from tests.unit.test_settings import edited, judged, prod
 
 AT = datetime(2026, 11, 22, 10, tzinfo=UTC)
 LONG_AGO = AT - timedelta(days=400)
@@ -107,6 +114,112 @@ def test_a_value_from_outside_has_to_be_supplied() -> None:
     assert rotation.due(rotating("STRIPE_SECRET_KEY", "given"), AT, LONG_AGO).action == "give"
 
 
+def never(name: str, *, guessed: bool = False, kind: str = "key") -> SecretRotation:
+    one = rotating(name, kind)
+    return replace(one, policy=replace(one.policy, never=True, guessed=guessed))
+
+
+def test_a_key_that_encrypts_data_is_never_due_and_never_replaced() -> None:
+    known = {"ENCRYPTION_KEY": never("ENCRYPTION_KEY"), "APP_KEY": never("APP_KEY", guessed=True)}
+    assert rotation.due(known["ENCRYPTION_KEY"], AT, LONG_AGO) == rotation.Due("ENCRYPTION_KEY", "never", None)
+    with pytest.raises(Refused, match="because of `rotate: never`: data that it encrypted would become unreadable"):
+        rotation.refuse_never(["ENCRYPTION_KEY"], known)
+    with pytest.raises(Refused, match=r"looks like a key .* set \S+\.APP_KEY\.rotate: by-schedule"):
+        rotation.refuse_never(["APP_KEY"], known)
+    rotation.refuse_never(["JWT_SECRET"], {"JWT_SECRET": rotating()})
+
+
+def test_an_emergency_names_what_it_leaves_and_what_to_do() -> None:
+    known = {
+        "JWT_SECRET": rotating(),
+        "ENCRYPTION_KEY": never("ENCRYPTION_KEY"),
+        "SMTP_URL": rotating("SMTP_URL", "given"),
+        "MASTER_KEY": never("MASTER_KEY", kind="given"),
+    }
+    others = ("DATABASE_ADMIN_URL", "BACKUP_IDENTITIES", "STATE_PASSPHRASE", "STATE_ACCESS_KEY", "SLACK_WEBHOOK_ALERTS")
+    left = {each.secret: each for each in rotation.list_left([*known], known, others)}
+    assert [*left] == ["ENCRYPTION_KEY", "SMTP_URL", "MASTER_KEY", *others]
+    assert "unreadable" in left["ENCRYPTION_KEY"].why
+    assert "unreadable" in left["MASTER_KEY"].why
+    assert "rotate start SMTP_URL --no-overlap" in left["SMTP_URL"].then
+    for name in others:
+        assert "{" not in left[name].then
+        assert f"pulumi config set --secret secrets:{name}" in left[name].then
+    assert "at the database" in left["DATABASE_ADMIN_URL"].then
+    assert "runbook secrets provider passphrase" in left["STATE_PASSPHRASE"].then
+    assert "new webhook in Slack" in left["SLACK_WEBHOOK_ALERTS"].then
+
+
+def test_every_secret_of_a_stack_is_replaced_or_left_with_a_reason() -> None:
+    config = edited(prod(), "data.postgres.admin", True)
+    settings = judged(config, set(secrets_for(config)))
+    others = find_others(settings)
+    assert "DATABASE_ADMIN_URL" in others
+    rotations = settings.rotations()
+    left = rotation.list_left([*rotations], rotations, others)
+    replaced = {slot_key(name, 0) for each in rotations.values() for name in (each.name, *each.secret_names)}
+    assert set(settings.secret_names) <= {each.secret for each in left} | replaced
+    assert not set(others) & replaced
+
+
+def test_which_logins_a_repair_is_of() -> None:
+    turned = {"period": 1, "previous": 0, "phase": "retired"}
+    known = {
+        "DATABASE_URL": rotating("DATABASE_URL", "database", **turned),
+        "REDIS_URL": rotating("REDIS_URL", "redis"),
+        "SMTP_URL": rotating("SMTP_URL", "given", **turned),
+    }
+    assert rotation.choose_repairs([], known) == ["DATABASE_URL"]
+    assert rotation.choose_repairs(["database"], known) == ["DATABASE_URL"]
+    for name, why in (("redis", "never rotated"), ("smtp", "no login that the stack makes")):
+        with pytest.raises(Refused, match=why):
+            rotation.choose_repairs([name], known)
+    with pytest.raises(Refused, match="nothing to repair"):
+        rotation.choose_repairs([], {"REDIS_URL": known["REDIS_URL"]})
+
+
+@pytest.mark.parametrize(
+    ("phase", "interrupted", "flags"),
+    [("retired", False, ("--retired",)), ("retired", True, ()), ("verified", False, ()), ("failed", False, ())],
+)
+def test_a_repair_refuses_the_previous_login_only_where_it_was_retired(
+    monkeypatch: pytest.MonkeyPatch, phase: str, interrupted: bool, flags: tuple[str, ...]
+) -> None:
+    ran: list[tuple[str, ...]] = []
+
+    class FakeTasks:
+        def __init__(self, *_: object) -> None: ...
+
+        def run(self, *words: str) -> dict[str, Any]:
+            ran.append(words)
+            return {"admitted": ["shop_b"], "refused": bool(flags)}
+
+    failure = {"failure": "no"} if phase == "failed" else {}
+    known = {"DATABASE_URL": rotating("DATABASE_URL", "database", period=1, previous=0, phase=phase, **failure)}
+    run = SimpleNamespace(
+        rotations=known, facts=SimpleNamespace(cluster=None), is_interrupted=lambda _name: interrupted
+    )
+    monkeypatch.setattr(repair.RotationRun, "start", lambda *_: run)
+    monkeypatch.setattr(repair, "StackLock", lambda *_: nullcontext(SimpleNamespace(asking=nullcontext)))
+    monkeypatch.setattr(repair, "require_unlocked", lambda *_: None)
+    monkeypatch.setattr(repair, "Tasks", FakeTasks)
+    session: Any = SimpleNamespace(file=None, say=None, seconds=0.0)
+    policy: Any = None
+    with pytest.raises(Refused, match="Not confirmed"):
+        repair.repair_logins(session, [], policy, lambda _names: False)
+    assert ran == []
+    done = repair.repair_logins(session, [], policy, lambda names: names == ["DATABASE_URL"])
+    assert ran == [("credentials", "repair", "database", *flags)]
+    assert done["repaired"] == {"DATABASE_URL": {"admitted": ["shop_b"], "refused": bool(flags)}}
+
+
+def test_a_repair_that_the_administrator_cannot_do_says_what_to_set() -> None:
+    said = rotation.explain_repair("DATABASE_URL", "the server refuses dba", "admin_refused")
+    assert "the server refuses dba" in said
+    assert "secrets:DATABASE_ADMIN_URL" in said
+    assert "secrets:" not in rotation.explain_repair("DATABASE_URL", "the server is down", "database_unreachable")
+
+
 def test_names_are_found_by_their_first_characters() -> None:
     known = {name: rotating(name) for name in ("STRIPE_SECRET_KEY", "STRIPE_WEBHOOK_SECRET", "JWT_SECRET")}
     assert rotation.find_secrets(["stripe-webhook", "jwt_secret", "JWT_SECRET"], known) == [
@@ -131,3 +244,21 @@ def test_a_stack_file_without_the_latest_rotation_is_detected() -> None:
         "REDIS_URL",
     ]
     assert outdated_rotations(file, None) == outdated_rotations(file, entry()) == []
+
+
+PHASES = ("pending", "tested", "dual", "rolled-out", "verified", "retired", "failed")
+
+
+@pytest.mark.parametrize("theirs", PHASES)
+@pytest.mark.parametrize("mine", PHASES)
+def test_a_stack_file_at_an_earlier_phase_is_detected(mine: str, theirs: str) -> None:
+    """One that is at `dual` after the rotation was retired would use a password that is refused."""
+    order = PHASES[:-1]
+    if "failed" in (mine, theirs):
+        # A rotation that failed has ended; one that was retired did not fail.
+        older = mine != theirs and theirs in ("failed", "retired")
+    else:
+        older = order.index(mine) < order.index(theirs)
+    states = [{"JWT_SECRET": {"startedAt": "2026-11-01T00:00:00Z", "phase": phase}} for phase in (mine, theirs)]
+    entry = Entry("update", "succeeded", AT, AT, "", {}, {"runbook:rotated": states[1]}, {})
+    assert outdated_rotations({"runbook:rotated": states[0]}, entry) == (["JWT_SECRET"] if older else [])

@@ -278,6 +278,13 @@ def test_what_was_done_for_a_period_is_done_once() -> None:
         assert job(following, f"rotate-{kind}-prepare").object_name != again.object_name
 
 
+def test_a_preparation_that_failed_is_not_run_again_on_the_way_back() -> None:
+    """It would fail again, and with it the return to the previous value."""
+    made = program({name: state("failed", unused=True) for name in ("DATABASE_URL", "REDIS_URL", GIVEN)})
+    for kind in KINDS:
+        assert jobs(made, f"rotate-{kind}-prepare") == []
+
+
 def test_an_emergency_ends_a_login_that_is_in_use() -> None:
     made = program({"DATABASE_URL": state("retired", emergency=True, generation=1)})
     assert job(made, "rotate-database-retire").containers[0]["command"][-1] == "--force"
@@ -364,15 +371,17 @@ def test_what_is_issued_is_revoked_by_leaving_it_out() -> None:
 def test_an_issued_value_is_made_once_and_never_shown() -> None:
     made = program({GIVEN: state("verified")}, rotation=ISSUED)
     issued, first = commands(made)["stripe-webhook-secret-1"], commands(made)["stripe-webhook-secret-0"]
-    assert (issued.inputs["create"], issued.inputs["delete"]) == ("./issue", "./revoke")
+    assert issued.inputs["environment"]["RUNBOOK_ISSUE"] == "./issue"
+    assert issued.inputs["environment"]["RUNBOOK_REVOKE"] == "./revoke"
+    assert "./issue" not in issued.inputs["create"], "other processes can read the arguments of a command"
     assert "PULUMI_COMMAND_STDOUT" in issued.inputs["update"], "another command line makes no other value"
     for command in (issued, first):
         assert command.inputs["logging"] == "none"
         assert command.inputs["addPreviousOutputInEnv"] is True
     # What was given at first ends the same way.
-    assert first.inputs["environment"] == {"GIVEN": f"value-of-{GIVEN.lower()}"}
+    assert first.inputs["environment"]["GIVEN"] == f"value-of-{GIVEN.lower()}"
+    assert first.inputs["environment"]["RUNBOOK_REVOKE"] == "./revoke"
     assert "environment" in first.secret_inputs
-    assert first.inputs["delete"] == "./revoke"
 
 
 def test_the_stores_keys_are_those_in_use() -> None:
@@ -399,6 +408,10 @@ def test_a_check_runs_after_the_smoke_check_while_it_can_still_go_back() -> None
             assert made.waits_for(check, job(made, "smoke"))
             assert check.containers[0]["command"] == ["npm", "run", "ops:webhooks:verify", "--workspace", "backend"]
             assert check.containers[0]["envFrom"] == made.one("Deployment", "backend").containers[0]["envFrom"]
+            # Neither the pod's status nor `runbook` repeats what it prints.
+            assert check.containers[0]["terminationMessagePolicy"] == "File"
+            assert check.template
+            assert check.template["metadata"]["annotations"] == {"runbook/output": "secret"}
 
 
 # -- metrics ---------------------------------------------------------------------------------------------
@@ -434,3 +447,27 @@ def test_a_release_before_rotation_works_with_what_was_rotated() -> None:
     rotated = {name: state("verified") for name in ("JWT_SECRET", GIVEN, "DATABASE_URL", "REDIS_URL")}
     back = program(rotated, revision=2, action="rollback", rollbackOf=1, migrate=False)
     assert environment(back) == environment(program(rotated))
+
+
+def test_a_check_with_the_two_values_exchanged_runs_while_both_are_accepted() -> None:
+    """Before the rollout too: an application that ignores the second value fails before a customer is logged out."""
+    check = {"secrets": {"JWT_SECRET": {"verifyPrevious": {"run": "npm run tokens"}}}}
+    for phase in PHASES:
+        made = program({"JWT_SECRET": state(phase)}, rotation=check)
+        found = jobs(made, "verify-previous-jwt-secret")
+        assert len(found) == (phase in ("dual", "rolled-out", "verified")), phase
+        for one in found:
+            assert made.waits_for(one, job(made, "smoke"))
+            container = one.containers[0]
+            assert container["command"] == ["npm", "run", "tokens"]
+            (secret,) = {source["secretRef"]["name"] for source in container["envFrom"] if "secretRef" in source}
+            got = {each["name"]: each["valueFrom"]["secretKeyRef"] for each in container["env"] if "valueFrom" in each}
+            assert got == {
+                "JWT_SECRET": {"name": secret, "key": "JWT_SECRET_PREVIOUS"},
+                "JWT_SECRET_PREVIOUS": {"name": secret, "key": "JWT_SECRET"},
+                "JWT_SECRET_ID": {"name": secret, "key": "JWT_SECRET_PREVIOUS_ID"},
+                "JWT_SECRET_PREVIOUS_ID": {"name": secret, "key": "JWT_SECRET_ID"},
+            }
+            assert container["terminationMessagePolicy"] == "File"
+    urgent = program({"JWT_SECRET": state("rolled-out", emergency=True, generation=1)}, rotation=check)
+    assert jobs(urgent, "verify-previous-jwt-secret") == []

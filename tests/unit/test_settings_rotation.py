@@ -9,6 +9,7 @@ import pytest
 
 from settings.cron import last_run, next_run, shortest_gap
 from settings.rotation import RotationState, SecretRotation
+from settings.rotation_rules import list_warnings
 from tests.support.program import secrets_for, stack_config
 from tests.unit.test_settings import edited, judged, prod, refusal
 
@@ -129,6 +130,77 @@ def test_a_policy_is_the_default_but_for_what_is_written() -> None:
     assert (policy.schedule, policy.verify, policy.overlap_seconds) == ("0 3 * * 0", None, 86_400)
 
 
+ENCRYPTS = (
+    "ENCRYPTION_KEY", "N8N_ENCRYPTION_KEY", "FERNET_KEY", "FIELD_ENC_KEY", "FIELD_KEY", "DATA_KEY", "AES_KEY",
+    "RAILS_MASTER_KEY", "APP_KEY", "SECRET_KEY_BASE", "ACTIVE_RECORD_ENCRYPTION_PRIMARY_KEY", "PASSWORD_PEPPER",
+)  # fmt: skip
+SIGNS = ("JWT_SECRET", "SESSION_SECRET", "INTERNAL_API_KEY", "SECRET_KEY", "CSRF_KEY", "ENCODER_KEY", "METADATA_TOKEN")
+
+
+def generated(name: str, rotation: dict[str, Any] | None = None, **how: Any) -> SecretRotation:
+    keys = {"JWT_SECRET": {}, "SESSION_SECRET": {}, name: how}
+    return rotating(name, credentials={"generated": keys}, rotation={"secrets": {name: rotation or {}}})
+
+
+@pytest.mark.parametrize("name", [*ENCRYPTS, *SIGNS])
+def test_a_key_that_seems_to_encrypt_data_is_not_rotated_until_a_setting_says_so(name: str) -> None:
+    policy = generated(name).policy
+    assert (policy.never, policy.guessed) == (name in ENCRYPTS, name in ENCRYPTS)
+    for written in ({"rotate": "by-schedule"}, {"schedule": "0 3 1 * *"}):
+        assert generated(name, written).policy.never is False
+
+
+def test_a_secret_that_is_never_rotated() -> None:
+    for each in (generated("BOX_KEY", rotate="never", length=64), generated("BOX_KEY", {"rotate": "never"})):
+        assert (each.policy.never, each.policy.guessed, each.max_age) == (True, False, None)
+    assert generated("BOX_KEY", {"rotate": "by-schedule"}, rotate="never").policy.never is False
+    assert "rotate" in str(refusal(prod(credentials={"generated": {"BOX_KEY": {"rotate": "monthly"}}})))
+
+
+def warnings(**changes: Any) -> list[str]:
+    config = prod(**changes)
+    return [*list_warnings(judged(config, set(secrets_for(config))).rotations())]
+
+
+def test_a_preview_says_what_only_the_authors_of_the_application_know() -> None:
+    keys = {"generated": {"JWT_SECRET": {}, "FERNET_KEY": {}, "DATA_KEY": {"rotate": "never"}}}
+    said = warnings(credentials=keys, rotation={})
+    assert [text.split()[0].rstrip(":") for text in said] == ["FERNET_KEY", "JWT_SECRET"]
+    assert "runbook:rotation.secrets.FERNET_KEY.rotate: never" in said[0]
+    assert "refused 24 h after a rotation, or at once by an application that reads only JWT_SECRET" in said[1]
+    assert "JWT_SECRET.tokenSeconds" in said[1]
+    assert "JWT_SECRET.verifyPrevious" in said[1]
+    known = {"tokenSeconds": 43_200, "verifyPrevious": {"run": "npm run ops:tokens:verify"}}
+    assert warnings(credentials={"generated": {"JWT_SECRET": {}}}, rotation={"secrets": {"JWT_SECRET": known}}) == []
+
+
+@pytest.mark.parametrize(
+    ("lives", "overlap", "where", "says"),
+    [
+        (86_400, 86_400, None, ""),
+        (86_401, 86_400, "overlapSeconds", "overlapSeconds: 86401"),
+        (14 * 86_400 - 1, 86_400, "overlapSeconds", "overlapSeconds: 1209599"),
+        # The next rotation would need the slot before the last token is old enough.
+        (30 * 86_400, 86_400, "schedule", "rotate less often, with overlapSeconds: 2592000"),
+    ],
+)
+def test_an_overlap_is_as_long_as_the_longest_token(lives: int, overlap: int, where: str | None, says: str) -> None:
+    policy = {"tokenSeconds": lives, "overlapSeconds": overlap}
+    config = prod(rotation={"secrets": {"JWT_SECRET": policy}})
+    if where is None:
+        assert judged(config, set(secrets_for(config)))
+        return
+    message = str(refusal(config))
+    assert f"runbook:rotation.secrets.JWT_SECRET.{where}" in message
+    assert says in message
+    assert "customers would be logged out" in message
+
+
+def test_a_rare_enough_schedule_allows_long_tokens() -> None:
+    policy = {"tokenSeconds": 30 * 86_400, "overlapSeconds": 30 * 86_400, "schedule": "0 0 1 */3 *"}
+    assert rotating("JWT_SECRET", rotation={"secrets": {"JWT_SECRET": policy}}).policy.token_seconds == 30 * 86_400
+
+
 # -- which value is used -------------------------------------------------------------------------------
 
 
@@ -234,6 +306,14 @@ CASES: list[tuple[str, str, Any, str, str]] = [
         "JWT_SECRET.issue",
         "the program makes JWT_SECRET itself",
     ),
+    (
+        "no previous value",
+        "rotation",
+        {"secrets": {"REDIS_URL": {"verifyPrevious": {"run": "true"}}}},
+        "REDIS_URL.verifyPrevious",
+        "get no previous value of REDIS_URL",
+    ),
+    ("unused", "rotated", {"JWT_SECRET": state("dual", unused=True)}, "JWT_SECRET.unused", "where the phase is failed"),
     ("cron", "rotation", {"secrets": {"SMTP_URL": {"schedule": "0 0 1 *"}}}, "SMTP_URL.schedule", "4 fields"),
     ("no sessions", "rotation", {"sessionKeys": []}, "rotation.sessionKeys", "at least 1"),
 ]
