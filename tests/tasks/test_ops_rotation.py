@@ -270,10 +270,10 @@ def test_a_key_that_encrypts_data_is_replaced_by_nothing(
     assert "JWT_SECRET" in done["rotated"]
     assert "ENCRYPTION_KEY" not in done["rotated"]
     assert state(session, "ENCRYPTION_KEY") == {}
-    told = {each["secret"]: each for each in done["byHand"]}
-    assert set(asked) == set(done["left"]) == told.keys()
-    assert "encrypt" in told["ENCRYPTION_KEY"]["why"]
-    assert "STRIPE_SECRET_KEY" in told
+    by_hand = {each["secret"]: each for each in done["byHand"]}
+    assert set(asked) == set(done["left"]) == by_hand.keys()
+    assert "encrypt" in by_hand["ENCRYPTION_KEY"]["why"]
+    assert "STRIPE_SECRET_KEY" in by_hand
     assert [each["secret"] for each in records[0]["left"]] == asked
     rows = {item["secret"]: item for item in rotating.rotate_due(session, POLICY)["notDue"]}
     assert (rows["ENCRYPTION_KEY"]["action"], rows["ENCRYPTION_KEY"]["when"]) == ("never", None)
