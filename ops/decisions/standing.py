@@ -1,6 +1,6 @@
 """What stands when a command of several updates begins the next one, against what it judged at its start.
 
-Between two updates nobody holds the engine's lock: the rollback controller or an operator may have changed the stack.
+Between two updates the engine's lock is free: the rollback controller or an operator may have changed the stack.
 """
 
 from __future__ import annotations
@@ -46,9 +46,9 @@ def _list_changes(judged: Mapping[str, Any], found: Mapping[str, Any]) -> Iterat
             yield begun if found.get(key) else ended
     if rotated := _differing(judged.get(ROTATED) or {}, found.get(ROTATED) or {}):
         yield f"{', '.join(rotated)} was rotated"
-    told = {RELEASE, QUARANTINE, LOCKDOWN, _MAINTENANCE, ROTATED}
+    named = {RELEASE, QUARANTINE, LOCKDOWN, _MAINTENANCE, ROTATED}
     for key in _differing(judged, found):
-        if key.startswith(_OURS) and key not in told:
+        if key.startswith(_OURS) and key not in named:
             yield f"{key} was changed"
 
 

@@ -181,34 +181,23 @@ SELECT rolsuper, rolcreaterole, coalesce((
     WHERE owner.rolname = %(owner)s), false)
 FROM pg_roles AS me WHERE me.rolname = current_user
 """
-_MAY_SIGNAL = """
-SELECT pg_has_role('pg_signal_backend', 'USAGE') OR pg_has_role(%(role)s::name, 'USAGE'),
-    EXISTS (SELECT FROM pg_auth_members AS given JOIN pg_roles AS role ON role.oid = given.roleid
-        WHERE role.rolname = %(role)s AND given.member = me.oid AND given.grantor = me.oid)
-    OR (current_setting('server_version_num')::integer < 160000 AND pg_has_role(%(role)s::name, 'MEMBER'))
-FROM pg_roles AS me WHERE me.rolname = current_user
-"""
-"""Whether the administrator may end sessions of a role; and whether it is a member of it by a grant of its own, which
-stays. Before version 16 there is one grant for all grantors."""
+_MAY_SIGNAL = "SELECT pg_has_role('pg_signal_backend', 'USAGE') OR pg_has_role(%s::name, 'USAGE')"
 
 
 @contextmanager
 def _may_signal(admin: Connection[Any], role: str) -> Iterator[None]:
-    """Make the administrator a member of the role for as long as the block lasts, where it may not end its sessions."""
-    may, member = True, True
-    if _exists(admin, role):
-        may, member = admin.execute(_MAY_SIGNAL, {"role": role}).fetchone() or (False, False)
-    if may:
+    """Make the administrator a member of the role for as long as the block lasts, where it may not end its sessions.
+
+    In a transaction that is rolled back: no other session sees it, and it does not outlive a killed task.
+    """
+    row = admin.execute(_MAY_SIGNAL, [role]).fetchone() if _exists(admin, role) else (True,)
+    if row == (True,):
         yield
         return
     inherits = sql.SQL(" WITH INHERIT TRUE" if admin.info.server_version >= 160_000 else "")
-    name = sql.Identifier(role)
-    admin.execute(sql.SQL("GRANT {} TO CURRENT_USER{}").format(name, inherits))
-    try:
+    with admin.transaction(force_rollback=True):
+        admin.execute(sql.SQL("GRANT {} TO CURRENT_USER{}").format(sql.Identifier(role), inherits))
         yield
-    finally:
-        if not member:
-            admin.execute(sql.SQL("REVOKE {} FROM CURRENT_USER").format(name))
 
 
 def _exists(admin: Connection[Any], role: str) -> bool:

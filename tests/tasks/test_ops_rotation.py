@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 import yaml
 
+from ops.commands import emergency
 from ops.commands import rotate as rotating
 from ops.errors import Interrupted, Refused, RolledBack
 from ops.stack.history import RELEASE, Entry
@@ -250,6 +251,45 @@ def test_an_update_that_could_not_start_does_not_make_the_stack_file_an_older_on
     monkeypatch.delenv("TEST_RAISES")
     go(session, "JWT_SECRET")
     assert state(session)["phase"] == "verified"
+
+
+@pytest.mark.parametrize("written", [{"length": 64, "rotate": "never"}, {"length": 64}], ids=["said", "by its name"])
+def test_a_key_that_encrypts_data_is_replaced_by_nothing(
+    session: Session, monkeypatch: pytest.MonkeyPatch, written: dict[str, Any]
+) -> None:
+    document = yaml.safe_load(session.file.read_text())
+    document["config"]["runbook:credentials"]["generated"]["ENCRYPTION_KEY"] = written
+    session.file.write_text(yaml.safe_dump(document, sort_keys=False))
+    with pytest.raises(Refused, match=r"ENCRYPTION_KEY .*rotate"):
+        go(session, "encryption-key")
+    with pytest.raises(Refused, match="ENCRYPTION_KEY"):
+        emergency.rotate_at_once(session, ["encryption-key"], POLICY, "a leak", lambda *_: True)
+
+    records: list[Any] = []
+
+    class FakeTasks:
+        def __init__(self, *_: object) -> None: ...
+
+        def run(self, *words: str) -> dict[str, Any]:
+            return {"sessions": 3} if "log-out" in words else {"database": {"old": "refused"}}
+
+    monkeypatch.setattr(emergency, "Tasks", FakeTasks)
+    monkeypatch.setattr(emergency.incidents, "open_incident", lambda *given: records.append(given[2]) or "incident-1")
+    monkeypatch.setattr(emergency.incidents, "close_incident", lambda *given: records.append(given[2]))
+    asked: list[str] = []
+    done = emergency.rotate_at_once(
+        session, [], POLICY, "a leak", lambda _, left: asked.extend(each.secret for each in left) or True
+    )
+    assert "JWT_SECRET" in done["rotated"]
+    assert "ENCRYPTION_KEY" not in done["rotated"]
+    assert state(session, "ENCRYPTION_KEY") == {}
+    by_hand = {each["secret"]: each for each in done["byHand"]}
+    assert set(asked) == set(done["left"]) == by_hand.keys()
+    assert "encrypt" in by_hand["ENCRYPTION_KEY"]["why"]
+    assert "STRIPE_SECRET_KEY" in by_hand
+    assert [each["secret"] for each in records[0]["left"]] == asked
+    rows = {item["secret"]: item for item in rotating.rotate_due(session, POLICY)["notDue"]}
+    assert (rows["ENCRYPTION_KEY"]["action"], rows["ENCRYPTION_KEY"]["when"]) == ("never", None)
 
 
 @pytest.mark.parametrize("before", ["dual", "verified"])

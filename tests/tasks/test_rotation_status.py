@@ -50,6 +50,14 @@ def values(text: str) -> dict[str, float]:
     return {name: float(value) for name, _, value in lines}
 
 
+def test_a_secret_that_is_never_rotated_has_no_maximum_age(file: Path) -> None:
+    file.write_text(json.dumps([RETIRED, NEVER | {"max_age_seconds": None}]))
+    found = values(metrics(file))
+    assert found["runbook_rotation_status_readable"] == 1
+    assert [name for name in found if "max_age" in name] == ['runbook_secret_max_age_seconds{secret="JWT_SECRET"}']
+    assert found['runbook_secret_rotated_timestamp_seconds{secret="SMTP_PASSWORD"}'] == 0
+
+
 def test_the_metrics_of_each_secret(file: Path) -> None:
     file.write_text(json.dumps([RETIRED, NEVER, FAILED]))
     text = metrics(file)

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 
 import pytest
 
+from ops.adapters.automation import Run
 from ops.causes.text import WIDTH, Masker
 from tests.support.failing_objects import CANARY, Kubernetes, cause, container, failing, job, pod, terminated
 
@@ -128,3 +129,36 @@ def test_the_log_of_a_command_that_handles_a_secret_is_not_shown() -> None:
     assert "unknown-to-the-namespace" not in str(found)
     assert any("kubectl -n shop logs p -c app" in note for note in found.notes)
     assert found.exit_code == 1
+
+
+URN = "urn:pulumi:prod::runbook::runbook:{parent}$command:local:Command::stripe-secret-key-1"
+
+
+def message(parent: str, text: str) -> str:
+    run = Run()
+    run._error(f"error: {text}", URN.format(parent=parent))  # pyright: ignore[reportPrivateUsage]
+    return run.why
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f'exit status 7: running "./issue --token {CANARY}":\nkey {CANARY}',  # the official provider
+        f"the delete command ended with exit code 7; the last it printed:\n{CANARY}",
+    ],
+)
+def test_the_output_of_a_local_command_that_handles_a_secret_is_hidden(text: str) -> None:
+    """A resource of an earlier version runs its command without the shell words that drop the output."""
+    said = message("secrets:Credentials", text)
+    assert said == "Command stripe-secret-key-1: the command failed (exit code 7); its output is not kept"
+
+
+def test_our_own_words_about_it_are_shown() -> None:
+    own = "the issue command of STRIPE_SECRET_KEY failed: exit code 3. What it prints may contain the secret"
+    said = message("data:DataServices", f'exit status 1: running "out=$(eval …)":\n{own}')
+    assert said == f"Command stripe-secret-key-1: {own}"
+
+
+def test_of_a_migration_on_this_machine_the_output_is_shown_without_passwords() -> None:
+    said = message("release:Migration", f"exit status 1: P1001 at postgresql://shop:{CANARY}@db/shop")
+    assert "P1001 at postgresql://shop:[secret]@db/shop" in said

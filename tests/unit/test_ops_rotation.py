@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from ops.causes.cause import Cause
+from ops.cli.formatting import print_rotations
 from ops.commands import repair
 from ops.commands.emergency import find_others
 from ops.decisions import rotation
@@ -262,3 +264,33 @@ def test_a_stack_file_at_an_earlier_phase_is_detected(mine: str, theirs: str) ->
     states = [{"JWT_SECRET": {"startedAt": "2026-11-01T00:00:00Z", "phase": phase}} for phase in (mine, theirs)]
     entry = Entry("update", "succeeded", AT, AT, "", {}, {"runbook:rotated": states[1]}, {})
     assert outdated_rotations({"runbook:rotated": states[0]}, entry) == (["JWT_SECRET"] if older else [])
+
+
+def test_what_is_recorded_of_a_failure_repeats_nothing_that_was_printed() -> None:
+    printed = "the new key is sk_live_1"
+    cause = Cause("Job verify-x", f"Job verify-x failed: {printed}", "BackoffLimitExceeded", log=[printed])
+    said = rotation.describe_failure(["Job verify-x"], [cause])
+    assert said == "Job verify-x failed: BackoffLimitExceeded"
+    assert (
+        rotation.describe_failure(["Job verify-x"], [replace(cause, exit_code=7)]) == "Job verify-x failed: exit code 7"
+    )
+    assert rotation.describe_failure(["Command a", "Command b", "Job c"], []) == "Command a and Command b failed"
+    assert rotation.describe_failure([], []) == "the program failed"
+
+
+def test_only_a_value_that_no_pod_had_is_discarded() -> None:
+    begun = rotation.begin_rotation(rotating(), AT)
+    assert rotation.fail(begun, AT, "no").unused
+    assert not rotation.fail(rotation.enter_phase(begun, "dual", AT), AT, "no").unused
+    failed = replace(rotating(), state=rotation.fail(begun, AT, "no"))
+    assert (failed.in_use, failed.other, failed.accepted, failed.periods) == (0, None, None, (0,))
+    assert rotation.begin_rotation(failed, AT).period == 3, "the number is not used again"
+
+
+def test_the_status_of_a_secret_that_is_never_rotated(capsys: pytest.CaptureFixture[str]) -> None:
+    row: dict[str, Any] = {"secret": "ENCRYPTION_KEY", "kind": "key", "period": 0, "phase": "retired", "failure": None}
+    row |= {"ageSeconds": 86_400 * 40, "maxAgeSeconds": None, "previousUsedBy": None}
+    print_rotations([row | {"next": {"action": "never", "when": None}}])
+    assert capsys.readouterr().out.splitlines()[-1].split() == [
+        "ENCRYPTION_KEY", "key", "0", "retired", "40", "days", "-", "never", "-",
+    ]  # fmt: skip

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from monitoring.alerts.schedules import rotations as rotation_alerts
 from settings.cron import last_run, next_run, shortest_gap
 from settings.rotation import RotationState, SecretRotation
 from settings.rotation_rules import list_warnings
@@ -155,6 +156,16 @@ def test_a_secret_that_is_never_rotated() -> None:
         assert (each.policy.never, each.policy.guessed, each.max_age) == (True, False, None)
     assert generated("BOX_KEY", {"rotate": "by-schedule"}, rotate="never").policy.never is False
     assert "rotate" in str(refusal(prod(credentials={"generated": {"BOX_KEY": {"rotate": "monthly"}}})))
+
+
+def test_no_alert_waits_for_the_rotation_of_what_is_never_rotated() -> None:
+    config = prod(credentials={"generated": {"AES_KEY": {}, "JWT_SECRET": {}}})
+    alerts = rotation_alerts(judged(config, set(secrets_for(config))).rotations()).alerts
+    waiting = [alert.measure for alert in alerts if alert.name == "SecretNeverRotated"]
+    assert any("JWT_SECRET" in measure for measure in waiting)
+    assert not any("AES_KEY" in measure for measure in waiting)
+    overdue = next(alert for alert in alerts if alert.name == "SecretRotationOverdue")
+    assert "runbook_secret_max_age_seconds" in overdue.measure, "a metric that such a secret does not have"
 
 
 def warnings(**changes: Any) -> list[str]:
