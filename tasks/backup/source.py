@@ -51,6 +51,10 @@ class Source(Protocol):
         """Whether there is nothing in it to lose yet: no table but a backup's own."""
         ...
 
+    def require_readable(self) -> None:
+        """Raise if a backup would miss what its login may not read."""
+        ...
+
     def alone(self) -> AbstractContextManager[Callable[[], AbstractContextManager[Snapshot]]]:
         """Hold the lock (`backup_running` if another process has it); the yielded function takes the snapshot."""
         ...

@@ -49,6 +49,9 @@ class SqliteSource:
         with opened(self.path) as connection:
             return not row_counts(connection).keys() - {f"main.{SENTINEL_TABLE}"}
 
+    def require_readable(self) -> None:
+        """A file is read whole or not at all."""
+
     @contextmanager
     def alone(self) -> Iterator[Callable[[], AbstractContextManager[Snapshot]]]:
         with opened(self.path) as connection, self._locked():
