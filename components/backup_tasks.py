@@ -81,7 +81,11 @@ def task_container(
     **more: Any,
 ) -> ContainerArgsDict:
     """A container that runs `python3 -m tasks WORDS`, with everything it needs to use the store."""
-    variables = list(env)
+    # In the pod and not in the ConfigMap, which holds what the stack file says.
+    variables: list[EnvVarArgsDict] = [
+        *env,
+        {"name": "BACKUP_STACK", "value": f"{pulumi.get_project()}/{pulumi.get_stack()}"},
+    ]
     mounts: list[VolumeMountArgsDict] = list(more.pop("mounts", ()))
     sources: list[EnvFromSourceArgsDict] = [{"config_map_ref": {"name": SETTINGS}}, *env_from]
     if uses_secret_keys(backup):

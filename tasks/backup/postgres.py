@@ -17,7 +17,7 @@ from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 
 import psycopg
 from psycopg import Connection, pq, sql
-from psycopg.errors import UndefinedTable
+from psycopg.errors import InsufficientPrivilege, UndefinedTable
 
 from tasks.backup.connection import for_libpq
 from tasks.connection_url import joined
@@ -140,6 +140,15 @@ def major(version: str) -> int:
 def server_version(connection: Connection[Any]) -> str:
     """`15.14`."""
     return connection.info.parameter_status("server_version").split()[0]  # type: ignore[union-attr] - always reported
+
+
+def system_identifier(connection: Connection[Any]) -> str | None:
+    """What distinguishes this server from every other; None where the role may not know it."""
+    try:
+        row = connection.execute("SELECT system_identifier::text FROM pg_control_system()").fetchone()
+    except InsufficientPrivilege:
+        return None
+    return row[0] if row else None
 
 
 def tables(connection: Connection[Any]) -> list[tuple[str, str]]:

@@ -19,7 +19,7 @@ from psycopg.errors import InsufficientPrivilege
 
 from tasks.backup import programs
 from tasks.backup.files import Files
-from tasks.backup.manifest import Sentinel
+from tasks.backup.manifest import Origin, Sentinel
 from tasks.backup.postgres import (
     Database,
     holds_anything,
@@ -29,6 +29,7 @@ from tasks.backup.postgres import (
     row_counts,
     schema_level,
     server_version,
+    system_identifier,
     tables,
 )
 from tasks.backup.readable import require_readable
@@ -57,6 +58,10 @@ FROM pg_locks l JOIN pg_stat_activity a USING (pid)
 WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1
   AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
   AND (l.classid::bigint << 32 | l.objid::bigint) = %s
+"""
+_INSTANCE = """
+SELECT extract(epoch FROM pg_postmaster_start_time())::text, oid::text
+FROM pg_database WHERE datname = current_database()
 """
 _MAKE_SENTINEL = (
     # Each is looked for first: IF NOT EXISTS wants the right to create also when there is nothing to create.
@@ -116,6 +121,12 @@ class PostgresSource:
             if not _one(connection, "SELECT pg_try_advisory_lock(%s)", LOCK):
                 raise self._running(connection)
             yield lambda: self._snapshot(connection)
+
+    def origin(self, stack: str | None) -> tuple[Origin, str]:
+        with self._connected() as connection:
+            server = system_identifier(connection)
+            started, database = connection.execute(_INSTANCE).fetchone() or ("", "")
+        return Origin(stack, server), f"{server}/{started}/{database}"
 
     def require_readable(self) -> None:
         """`database_unreadable` where a backup would miss rows."""
