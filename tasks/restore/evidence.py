@@ -2,8 +2,8 @@
 
 A record has the sha256 of its own content (`sha256`, over the canonical JSON of everything else) and that of its
 predecessor (`previous`). Changing or removing a record in the middle breaks every one after it. With EVIDENCE_KEY, each
-also has an HMAC of its hash (`mac`), which a client that has only the store cannot make. Its newest end is remembered in the
-live database (tasks/backup/evidence_head.py).
+also has an HMAC of its hash (`mac`), which a client that has only the store cannot make. Its newest end is remembered
+in the live database (tasks/backup/evidence_head.py).
 """
 
 from __future__ import annotations
