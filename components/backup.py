@@ -15,6 +15,7 @@ from pulumi_kubernetes.core.v1 import (
     Secret,
     ServiceAccount,
 )
+from pulumi_random import RandomPassword
 
 from components import backup_tasks as tasks
 from components.base.names import (
@@ -31,7 +32,7 @@ from components.base.network_policies import register_data_policies, register_eg
 from components.secret_slots import register_external_secret
 from settings import Backup as BackupSettings
 from settings import BundledPostgres, External, Release, S3Destination, SecretRotation, VolumeDestination
-from settings.backup import IDENTITIES
+from settings.backup import BACKUP_DATABASE_URL, IDENTITIES, STORE_PORT
 from settings.secret import Secret as SecretValue
 
 _NEVER = "0 0 1 1 *"
@@ -115,7 +116,7 @@ class Backup(pulumi.ComponentResource):
                             backup=backup,
                             scratch=on_disk,
                             env=release_env(self._args.release),
-                            env_from=tasks.database(self._args.database_secret_name),
+                            env_from=tasks.database(self._args.database_secret_name, backup),
                         )
                     ],
                     containers=[
@@ -157,7 +158,7 @@ class Backup(pulumi.ComponentResource):
                             decrypts=True,
                             scratch=True,
                             env=release_env(self._args.release),
-                            env_from=tasks.database(self._args.database_secret_name),
+                            env_from=tasks.database(self._args.database_secret_name, backup),
                         )
                     ],
                 ),
@@ -186,12 +187,17 @@ class Backup(pulumi.ComponentResource):
                 opts=inside,
             )
         ]
+        key = RandomPassword("backup-evidence-key", length=40, special=False, opts=ResourceOptions(parent=self))
+        # In the stack and in pods of tasks alone: a client that has only the store cannot write a record.
+        made.append(secret(tasks.EVIDENCE, {"EVIDENCE_KEY": pulumi.Output.secret(key.result)}))
         if self._keys:
             names = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
             pair = {name: key.value for name, key in zip(names, self._keys, strict=True)}
             made.append(secret(tasks.CREDENTIALS, pair))
         if args.backup.encryption:
             made.append(secret(tasks.IDENTITIES, {"identities": args.secrets[IDENTITIES].value}))
+        if args.backup.own_login:
+            made.append(secret(tasks.LOGIN, {BACKUP_DATABASE_URL: args.secrets[BACKUP_DATABASE_URL].value}))
         if isinstance(args.backup.destination, VolumeDestination):
             made.append(self._volume(args.backup.destination))
         return made
@@ -213,11 +219,16 @@ class Backup(pulumi.ComponentResource):
         )
 
     def _openings(self) -> None:
-        """All pods of this chapter may connect to the store; those that back up and restore, also to the database."""
+        """Pods that back up and restore, and the exporter, may connect to the store; a restore test to the exporter.
+
+        A network policy cannot distinguish containers: the release that a restore test runs would reach what the
+        test's tasks reach. So the store is read in another pod.
+        """
         args, database = self._args, self._args.database
         if isinstance(args.backup.destination, S3Destination):
-            everyone = select_parts(BACKUP, RESTORE_TEST, BACKUP_EXPORTER)
+            everyone = select_parts(BACKUP, BACKUP_EXPORTER)
             register_egress_policy(self, "allow-backup-store", args.namespace, args.backup.destination.egress, everyone)
+            register_data_policies(self, RESTORE_TEST, BACKUP_EXPORTER, STORE_PORT, args.namespace, self._inside)
         if isinstance(database, External):
             register_egress_policy(self, "allow-backup-postgres", args.namespace, database.egress, select_parts(BACKUP))
             return

@@ -18,13 +18,18 @@ from pulumi_kubernetes.core.v1 import (
     VolumeMountArgsDict,
 )
 
-from components.base.names import labels, metadata
+from components.base.names import BACKUP_EXPORTER, labels, metadata
 from components.base.pods import APPLICATION_UID, container, template
 from settings import Backup, S3Destination, VolumeDestination
+from settings.backup import STORE_PORT
 
 SETTINGS = "backup-settings"
 CREDENTIALS = "backup-store"
 IDENTITIES = "backup-identities"
+LOGIN = "backup-login"
+EVIDENCE = "backup-evidence"
+WINDOW = "backup-store-token"
+"""Secret with the token by which a restore test reads the store through the exporter's pod."""
 VOLUME = "backups"
 
 KEYS_IN_ENVIRONMENT = {"checkov.io/skip1": "CKV_K8S_35=Tasks and what they run take their keys from the environment"}
@@ -77,13 +82,29 @@ def task_container(
     env_from: Sequence[EnvFromSourceArgsDict] = (),
     decrypts: bool = False,
     scratch: bool = False,
+    through_window: bool = False,
     **more: Any,
 ) -> ContainerArgsDict:
-    """A container that runs `python3 -m tasks WORDS`, with everything it needs to use the store."""
-    variables = list(env)
+    """A container that runs `python3 -m tasks WORDS`, with everything it needs to use the store.
+
+    `through_window`: a bucket is read through the exporter's pod, without its keys.
+    """
+    through_window = through_window and has_window(backup)
+    # In the pod and not in the ConfigMap, which holds what the stack file says.
+    variables: list[EnvVarArgsDict] = [
+        *env,
+        {"name": "BACKUP_STACK", "value": f"{pulumi.get_project()}/{pulumi.get_stack()}"},
+    ]
     mounts: list[VolumeMountArgsDict] = list(more.pop("mounts", ()))
-    sources: list[EnvFromSourceArgsDict] = [{"config_map_ref": {"name": SETTINGS}}, *env_from]
-    if uses_secret_keys(backup):
+    sources: list[EnvFromSourceArgsDict] = [
+        {"config_map_ref": {"name": SETTINGS}},
+        {"secret_ref": {"name": EVIDENCE}},
+        *env_from,
+    ]
+    if through_window:
+        sources.append({"secret_ref": {"name": WINDOW}})
+        variables.append({"name": "BACKUP_STORE", "value": f"http://{BACKUP_EXPORTER}:{STORE_PORT}"})
+    elif uses_secret_keys(backup):
         sources.append({"secret_ref": {"name": CREDENTIALS}})
     if isinstance(backup.destination, VolumeDestination):
         mounts.append({"name": VOLUME, "mount_path": _STORE_PATH})
@@ -103,6 +124,11 @@ def task_container(
         env_from=sources,
         **more,
     )
+
+
+def has_window(backup: Backup) -> bool:
+    """Whether restore tests read the store through another pod; a volume is mounted by their tasks alone."""
+    return isinstance(backup.destination, S3Destination)
 
 
 def uses_secret_keys(backup: Backup) -> bool:
@@ -203,9 +229,10 @@ def register_cron_job(
     )
 
 
-def database(secret_name: Input[str]) -> list[EnvFromSourceArgsDict]:
-    """`DATABASE_URL`, for a task that needs the live database."""
-    return [{"secret_ref": {"name": secret_name}}]
+def database(secret_name: Input[str], backup: Backup) -> list[EnvFromSourceArgsDict]:
+    """`DATABASE_URL` and the backup's own login, for a task that needs the live database."""
+    own: list[EnvFromSourceArgsDict] = [{"secret_ref": {"name": LOGIN}}] if backup.own_login else []
+    return [{"secret_ref": {"name": secret_name}}, *own]
 
 
 _DISRUPTED = {"action": "Ignore", "on_pod_conditions": [{"type": "DisruptionTarget", "status": "True"}]}

@@ -12,6 +12,7 @@ from program.data import Data
 from program.inputs import Inputs
 from program.release import Release
 from settings.backup import test_servers
+from settings.connections import direct_url
 from settings.rotation import BACKUP_S3
 
 
@@ -50,7 +51,9 @@ def register_backups(inputs: Inputs, foundation: Foundation, data: Data) -> Back
     return backup
 
 
-def register_restore_test(inputs: Inputs, foundation: Foundation, backup: Backup | None, release: Release) -> None:
+def register_restore_test(
+    inputs: Inputs, foundation: Foundation, data: Data, backup: Backup | None, release: Release
+) -> None:
     """The restored copy is served by the release that runs now, so the test follows the application."""
     settings = inputs.settings
     if not (settings.backup and backup and settings.release):
@@ -64,6 +67,10 @@ def register_restore_test(inputs: Inputs, foundation: Foundation, backup: Backup
             backup=settings.backup,
             postgres=postgres,
             redis=redis,
+            secrets=data.credentials.values,
+            secret_name=data.credentials.secret_name,
+            database=data.credentials.database,
+            direct=direct_url(settings.data, settings.application),
             release=settings.release,
             service=release.application.container,
             port=settings.application.main_service.port,

@@ -12,7 +12,7 @@ from typing import Any
 from psycopg import Connection, Error, OperationalError, errors, sql
 
 from tasks.backup.manifest import ENCRYPTED, Manifest
-from tasks.backup.postgres import Database, major, program_version, row_counts, server_version
+from tasks.backup.postgres import Database, major, program_version, row_counts, server_version, system_identifier
 from tasks.errors import Refused, TaskError
 from tasks.progress import say
 from tasks.restore import pg_restore, swap_databases
@@ -34,6 +34,10 @@ class PostgresTarget:
     @property
     def identity(self) -> str:
         return self._database.shown
+
+    def server(self) -> str | None:
+        with self._server() as server:
+            return system_identifier(server)
 
     def version(self) -> str:
         with self._server() as server:
