@@ -19,6 +19,8 @@ def install(*, quick: bool = False) -> None:
     operator_servers.build_images()
     for major in postgres_majors.VERSIONS:
         postgres_majors.programs(major)
+    if postgres_majors.HAS_CLIENTS:
+        postgres_majors.clients()
 
 
 def bare(*, yes: bool) -> None:

@@ -64,6 +64,18 @@ class Sentinel:
     written_at: datetime
 
 
+@dataclass(frozen=True)
+class Application:
+    """As whom and where the application looked for its tables, through its own URL."""
+
+    login: str
+    role: str
+    """Whom the login acts as: another one where its settings say so, as after a rotation."""
+    search_path: str
+    schema: str | None
+    """The URL's parameter `schema` (Prisma's): where such an application looks, whatever search_path says."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Manifest:
     """All of it is known only when the dump has ended, and none of it is secret."""
@@ -80,7 +92,7 @@ class Manifest:
     schema_level: int | None
     release: Release | None
     tables: Mapping[str, int]
-    """`schema.table` → rows in the dump's own snapshot. SQLite: `main.table`."""
+    """`schema.table` → rows in the dump's own snapshot, those of partitions under the root. SQLite: `main.table`."""
     sentinel: Sentinel
     files: tuple[File, ...]
     size_bytes: int
@@ -91,6 +103,10 @@ class Manifest:
     """Program → version."""
     previous: str | None
     """The backup that was the newest before this one."""
+    application: Application | None = None
+    """None in SQLite, and in backups that were made before this was noted."""
+    via_root: bool = False
+    """Whether the dump leaves it to partitioned tables to sort rows into partitions."""
 
     @property
     def encrypted(self) -> bool:
@@ -120,7 +136,7 @@ class Manifest:
         """Read one; `manifest_invalid`, naming the backup, if it is not what `to_bytes` wrote."""
         try:
             raw = json.loads(data)
-            release, sentinel = raw.pop("release"), raw.pop("sentinel")
+            release, sentinel, application = raw.pop("release"), raw.pop("sentinel"), raw.get("application")
             made = cls(
                 **{
                     **raw,
@@ -129,6 +145,7 @@ class Manifest:
                     "release": release and Release(**release),
                     "sentinel": Sentinel(sentinel["token"], datetime.fromisoformat(sentinel["written_at"])),
                     "files": tuple(File(**file) for file in raw["files"]),
+                    "application": application and Application(**application),
                     "key_ids": tuple(raw["key_ids"]),
                 }
             )

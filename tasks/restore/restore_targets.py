@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tasks.backup.postgres import Database
+from tasks.backup.postgres import Database, url_schema
 from tasks.backup.sqlite import is_sqlite, path_of
 from tasks.environment import Environment
 from tasks.errors import Refused
@@ -34,4 +34,4 @@ def test_target(environment: Environment) -> RestoreTarget:
 def _place(url: str, variable: str, *, throw_away: bool = False) -> RestoreTarget:
     if is_sqlite(url):
         return SqliteTarget(path_of(url))
-    return PostgresTarget(Database.at(url, variable), throw_away=throw_away)
+    return PostgresTarget(Database.at(url, variable), schema=url_schema(url), throw_away=throw_away)

@@ -49,7 +49,7 @@ ROWS = {
     "public.levels": 2,
     "public.orders": 5000,
     "public.parent": 1,
-    "public.parted_2025": 1,
+    "public.parted": 1,
     "runbook.sentinel": 1,
 }
 

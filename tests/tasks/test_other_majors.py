@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
-from tests.support.postgres_majors import postgres_of
+from tasks.backup.postgres import program_version
+from tests.support.postgres_majors import HAS_CLIENTS, clients, postgres_of
 from tests.support.restore_world import new_shop
 from tests.support.servers import Postgres
 
@@ -40,6 +42,48 @@ def test_a_dump_of_an_older_server_is_restored_into_a_newer_one(
     shop.run("restore", "into", "--backup", backup, "--database", f"{database}_new")
     assert shop.orders(f"{database}_new") == ["thyme", "mint", "sage"]
     shop.drop_copies()
+
+
+needs_17 = pytest.mark.skipif(not HAS_CLIENTS, reason="there are no programs of version 17 for this machine")
+
+
+@needs_17
+@pytest.mark.parametrize("jobs", ["1", "2"])
+def test_programs_newer_than_the_server(database: str, tmp_path: Path, jobs: str) -> None:
+    """pg_restore 17 sets transaction_timeout, which no server before 17 knows."""
+    with postgres_of(16) as older, older.database(database):
+        shop = new_shop(older, database, tmp_path / "store", tmp_path / "scratch")
+        shop.environment["PATH"] = f"{clients()}:{os.defpath}"
+        made = shop.run("backup", "create", "--kind", "manual").json
+        assert made["tools"]["pg_dump"].startswith("17.")
+        shop.run("restore", "test-begin", "--jobs", jobs)
+        assert shop.run("restore", "test-conclude").json["result"] == "passed"
+        older.execute("DELETE FROM orders", database)
+        shop.run("restore", "prepare", "--backup", made["id"], "--jobs", jobs)
+        shop.run("restore", "swap")
+        shop.run("restore", "finish")
+        assert shop.orders() == ["thyme", "mint", "sage"]
+
+
+@needs_17
+def test_the_programs_closest_to_the_server_are_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", f"{clients()}:{os.defpath}")
+    assert [program_version("pg_dump", server).split(".")[0] for server in ("14.1", "15.2", "16.3", "17.4")] == [
+        *("15", "15", "17", "17")
+    ]
+    assert program_version("pg_dump", "18.1").startswith("17."), "older than the server, which a backup refuses"
+    # What 17 has written, 15 cannot read: the server's own version does not help then.
+    assert program_version("pg_restore", "15.2", least=17).startswith("17.")
+
+
+def test_a_dump_of_newer_programs_is_refused_by_older_ones(postgres: Postgres, database: str, tmp_path: Path) -> None:
+    shop = new_shop(postgres, database, tmp_path / "store", tmp_path / "scratch")
+    backup = shop.back_up()
+    manifest = tmp_path / "store" / "backups" / backup / "manifest.json"
+    manifest.write_text(manifest.read_text().replace('"pg_dump": "15.', '"pg_dump": "17.'))
+    failed = shop.run("restore", "test-begin", expect=2)
+    assert failed.code == "server_older_than_dump"
+    assert "version 17 or newer" in failed.message
 
 
 def test_a_server_newer_than_our_programs_is_not_backed_up_by_half(database: str, tmp_path: Path) -> None:
