@@ -66,11 +66,11 @@ class Sentinel:
 
 @dataclass(frozen=True)
 class Application:
-    """As whom and where the application looked for its tables, through its own URL."""
+    """The role and the search_path with which the application looked for its tables, through its own URL."""
 
     login: str
     role: str
-    """Whom the login acts as: another one where its settings say so, as after a rotation."""
+    """The role that the login acts as: another one where its settings say so, as after a rotation."""
     search_path: str
     schema: str | None
     """The URL's parameter `schema` (Prisma's): where such an application looks, whatever search_path says."""

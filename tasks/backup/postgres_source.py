@@ -170,7 +170,7 @@ class PostgresSource:
             )
 
     def _application(self) -> Application:
-        """As whom and where the application looks for its tables: the restore test's release has to find the same."""
+        """Role and search_path of the application: the release of a restore test has to find the same tables."""
         database = Database.at(self.environment.required("DATABASE_URL", "postgresql://user:password@host/database"))
         with closing(database.connect("runbook backup")) as connection:
             login, role, path = connection.execute(

@@ -20,7 +20,7 @@ from tasks.result import Result
 from tasks.store import Store, open_store
 
 _TEST_SECONDS = 3600
-"""How long a restore test takes at most, where nobody says."""
+"""How long a restore test takes at most, where RESTORE_TEST_TIMEOUT_SECONDS is not set."""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:

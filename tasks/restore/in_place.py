@@ -16,7 +16,7 @@ whose work is already done does nothing.
 
 Maintenance mode keeps customers away from prepare to swap, and nothing relies on it: finish looks for rows that were
 written after the safety backup, and for others than it has. Then it makes another backup of the database that goes,
-reads that one back as well, and names both. After the swap nobody finds the replaced database by its name.
+reads that one back as well, and names both. After the swap no client finds the replaced database by its name.
 
 The restored copy carries a mark of the restore in itself, and so has the live database from the swap on, until the
 drop is noted in it: a command that was killed in between finds that the restore is done, and does not begin again.
@@ -103,7 +103,8 @@ def state(place: RestoreTarget) -> State:
             # A database that has this name by chance has no such note.
             note = place.note(name) or {}
             if SAFETY in note:
-                state = State(phase, note[BACKUP], note[SAFETY], place.live, **{role: name})
+                of: dict[str, Any] = {role: name}
+                state = State(phase, note[BACKUP], note[SAFETY], place.live, **of)
                 since = note.get(READY if phase == "undone" else SINCE)
                 found.append(replace(state, left_out=note.get(LEFT_OUT, ()), since=since))
     if len(found) > 1:
@@ -202,7 +203,7 @@ def finish(place: RestoreTarget, verify: Callable[[str], Manifest], back_up: Cal
                     late = back_up(now.copy)
                     verify(late.id)
                 mark |= {LATE: late.id, WRITTEN: written}
-                # Before the drop: whoever continues after a kill has to name it.
+                # Before the drop: the command that continues after a kill has to name it.
                 place.set_mark(place.live, mark if now.replaced else mark | finished)
             with step(f"dropping {now.copy}"):
                 place.drop(now.copy)

@@ -22,7 +22,7 @@ _FAULTS = (
 )
 """Code → pattern of the message of pg_restore or the server."""
 _TAIL = 20
-_TOLD = tuple(f"pg_restore: {level}:" for level in ("error", "warning", "detail", "hint"))
+_REPORTS = tuple(f"pg_restore: {level}:" for level in ("error", "warning", "detail", "hint"))
 _ENTRY = re.compile(r"(\d+); \d+ \d+ (.*)")
 _AT = re.compile(r"pg_restore: from TOC entry (\d+); \d+ \d+ (.*)")
 _QUERY = re.compile(r"pg_restore: error: could not execute query: (.*?)\nCommand was: (.*)", re.DOTALL)
@@ -136,7 +136,7 @@ def _failures(stderr: Iterable[str], said: list[str]) -> Iterator[Failure | None
             continue
         if at := _AT.match(message):
             entry = int(at[1]), at[2].strip()
-        elif message.startswith(_TOLD):
+        elif message.startswith(_REPORTS):
             said.append(message.strip())
             if of := _QUERY.match(message):
                 refusal = of[1].removeprefix("ERROR:").strip().splitlines()

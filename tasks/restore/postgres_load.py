@@ -155,13 +155,8 @@ class Loading:
         with self.server() as server:
             _make_roles(server, self.roles)
             superuser = _is_superuser(server, None)
-            if (
-                application is None
-                or not superuser
-                or application.role == server.execute("SELECT current_user").fetchone()[0]
-            ):  # type: ignore[index]
-                return None
-            if not server.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", (application.role,)).fetchone():
+            another = "SELECT 1 FROM pg_roles WHERE rolname = %s AND rolname <> current_user"
+            if application is None or not superuser or not server.execute(another, (application.role,)).fetchone():
                 return None
             owner = statements.owner(self._properties)
             usable = server.execute(
@@ -260,11 +255,14 @@ class Loading:
         self, server: Connection[Any], application: Application, found: Iterable[Setting], role: str | None
     ) -> None:
         """Give the login of a test what the application's has: its settings, role and search_path."""
-        login = server.execute("SELECT quote_ident(current_user)").fetchone()[0]  # type: ignore[index]
-        whose = sql.SQL("ALTER ROLE {} IN DATABASE {} SET ").format(sql.SQL(login), sql.Identifier(self.database.name))
+        login = sql.Identifier(server.info.user)
+        whose = sql.SQL("ALTER ROLE {} IN DATABASE {} SET ").format(login, sql.Identifier(self.database.name))
         for one in found:
             if one.role == application.login:
-                server.execute(whose + sql.SQL(one.value))
+                try:
+                    server.execute(whose + sql.SQL(one.value))  # type: ignore[arg-type] - pg_dump's own
+                except Error as error:
+                    say(f"warning: setting {one.name} of {application.login}: {error.diag.message_primary}")
         with server.transaction():
             server.execute("SELECT set_config('search_path', %s, true)", (application.search_path,))
             server.execute(whose + sql.SQL("search_path FROM CURRENT"))

@@ -52,7 +52,7 @@ class RestoreTarget(Protocol):
         ...
 
     def find_as_release(self, manifest: Manifest, level_query: str | None) -> dict[str, Any]:
-        """What a release finds in the live one, by its URL alone: `schema_level`, and as whom and where it looks."""
+        """What a release finds in the live one, by its URL alone: `schema_level`, role and search_path."""
         ...
 
     def analyze(self, name: str) -> None:

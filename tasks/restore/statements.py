@@ -65,7 +65,7 @@ def settings(script: str) -> list[Setting]:
 
 
 def owner(script: str) -> str | None:
-    """Whom the database belonged to."""
+    """The role that the database belonged to."""
     return next((unquoted(of["role"]) for one in split(script) if (of := _OWNER.fullmatch(one))), None)
 
 

@@ -111,7 +111,7 @@ WRITTEN = {
 def test_what_was_written_after_the_safety_backup_is_kept_and_named(
     shop: Shop, backup: str, statement: str, orders: list[str]
 ) -> None:
-    """No maintenance mode: somebody writes until the swap."""
+    """No maintenance mode: clients write until the swap."""
     safety = shop.run("restore", "prepare", "--backup", backup).json["safety"]
     shop.server.execute(statement, shop.name)
     shop.run("restore", "swap")

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.postgres_cron import postgres_with_cron
 from tests.support.restore_world import Shop, new_shop
 from tests.support.servers import Postgres, postgres
 
@@ -65,3 +66,27 @@ def test_passwords_for_other_servers_are_not_in_a_test(shop: Shop, publisher: Po
     shop.run("restore", "finish")
     assert shop.query(mapped) == [1], "in place it is what it was"
     assert shop.query("SELECT count(*) FROM stock") == [0]
+
+
+def test_jobs_do_not_run_in_a_test(database: str, tmp_path: Path) -> None:
+    """pg_cron on both servers, and on the test's for the restored database: the job is not in it."""
+    test = f"{database}_test"
+    with postgres_with_cron(database) as live, postgres_with_cron(test) as aside, live.database(database):
+        shop = new_shop(live, database, tmp_path / "store", tmp_path / "scratch")
+        live.execute(
+            "CREATE EXTENSION pg_cron; SELECT cron.schedule('minutely', '* * * * *', 'DELETE FROM orders')", database
+        )
+        shop.environment["RESTORE_DATABASE_URL"] = aside.url(test)
+        backup = shop.back_up()
+        assert shop.run("restore", "test-begin").json["in_place_needs"] == []
+        with aside.connect(test) as connection:
+            assert connection.execute("SELECT count(*) FROM cron.job").fetchone() == (0,)
+        assert shop.run("restore", "test-conclude").json["result"] == "passed"
+
+        # Beside the live database the extension cannot be made: that is named, and the rest is restored.
+        prepared = shop.run("restore", "prepare", "--backup", backup).json
+        assert "pg_cron" in " ".join(prepared["left_out"])
+        live.execute("SELECT cron.unschedule('minutely')", database)
+        shop.run("restore", "swap")  # ends the extension's own session too
+        shop.run("restore", "finish")
+        assert shop.orders() == ["thyme", "mint", "sage"]
