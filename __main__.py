@@ -20,7 +20,7 @@ data = register_data(inputs, foundation)
 backup = register_backups(inputs, foundation, data)
 release = register_release(inputs, foundation, data, backup)
 if release:
-    register_restore_test(inputs, foundation, backup, release)
+    register_restore_test(inputs, foundation, data, backup, release)
     register_monitoring(inputs, foundation, data, release)
 checks = release.checks if release else [data.rotation, *([backup] if backup else [])]
 register_retirement(inputs, foundation, data, after=checks)

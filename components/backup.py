@@ -31,7 +31,7 @@ from components.base.network_policies import register_data_policies, register_eg
 from components.secret_slots import register_external_secret
 from settings import Backup as BackupSettings
 from settings import BundledPostgres, External, Release, S3Destination, SecretRotation, VolumeDestination
-from settings.backup import IDENTITIES
+from settings.backup import BACKUP_DATABASE_URL, IDENTITIES
 from settings.secret import Secret as SecretValue
 
 _NEVER = "0 0 1 1 *"
@@ -115,7 +115,7 @@ class Backup(pulumi.ComponentResource):
                             backup=backup,
                             scratch=on_disk,
                             env=release_env(self._args.release),
-                            env_from=tasks.database(self._args.database_secret_name),
+                            env_from=tasks.database(self._args.database_secret_name, backup),
                         )
                     ],
                     containers=[
@@ -157,7 +157,7 @@ class Backup(pulumi.ComponentResource):
                             decrypts=True,
                             scratch=True,
                             env=release_env(self._args.release),
-                            env_from=tasks.database(self._args.database_secret_name),
+                            env_from=tasks.database(self._args.database_secret_name, backup),
                         )
                     ],
                 ),
@@ -192,6 +192,8 @@ class Backup(pulumi.ComponentResource):
             made.append(secret(tasks.CREDENTIALS, pair))
         if args.backup.encryption:
             made.append(secret(tasks.IDENTITIES, {"identities": args.secrets[IDENTITIES].value}))
+        if args.backup.own_login:
+            made.append(secret(tasks.LOGIN, {BACKUP_DATABASE_URL: args.secrets[BACKUP_DATABASE_URL].value}))
         if isinstance(args.backup.destination, VolumeDestination):
             made.append(self._volume(args.backup.destination))
         return made

@@ -25,6 +25,7 @@ from settings import Backup, S3Destination, VolumeDestination
 SETTINGS = "backup-settings"
 CREDENTIALS = "backup-store"
 IDENTITIES = "backup-identities"
+LOGIN = "backup-login"
 VOLUME = "backups"
 
 KEYS_IN_ENVIRONMENT = {"checkov.io/skip1": "CKV_K8S_35=Tasks and what they run take their keys from the environment"}
@@ -81,7 +82,11 @@ def task_container(
     **more: Any,
 ) -> ContainerArgsDict:
     """A container that runs `python3 -m tasks WORDS`, with everything it needs to use the store."""
-    variables = list(env)
+    # In the pod and not in the ConfigMap, which holds what the stack file says.
+    variables: list[EnvVarArgsDict] = [
+        *env,
+        {"name": "BACKUP_STACK", "value": f"{pulumi.get_project()}/{pulumi.get_stack()}"},
+    ]
     mounts: list[VolumeMountArgsDict] = list(more.pop("mounts", ()))
     sources: list[EnvFromSourceArgsDict] = [{"config_map_ref": {"name": SETTINGS}}, *env_from]
     if uses_secret_keys(backup):
@@ -204,9 +209,10 @@ def register_cron_job(
     )
 
 
-def database(secret_name: Input[str]) -> list[EnvFromSourceArgsDict]:
-    """`DATABASE_URL`, for a task that needs the live database."""
-    return [{"secret_ref": {"name": secret_name}}]
+def database(secret_name: Input[str], backup: Backup) -> list[EnvFromSourceArgsDict]:
+    """`DATABASE_URL` and the backup's own login, for a task that needs the live database."""
+    own: list[EnvFromSourceArgsDict] = [{"secret_ref": {"name": LOGIN}}] if backup.own_login else []
+    return [{"secret_ref": {"name": secret_name}}, *own]
 
 
 _DISRUPTED = {"action": "Ignore", "on_pod_conditions": [{"type": "DisruptionTarget", "status": "True"}]}

@@ -6,10 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import pulumi
-from pulumi import Input, ResourceOptions
+from pulumi import Input, Output, ResourceOptions
 from pulumi_kubernetes.core.v1 import Secret
 
 from components.base.names import content_hash, labels, logical, metadata
+from components.data import CA
+from components.logins import as_role
 from components.secret_slots import generate_password, register_external_secret
 from settings import Generated, SecretRotation
 from settings.secret import Secret as SecretValue
@@ -31,6 +33,12 @@ class CredentialsArgs:
     """The `secrets:*` of the stack."""
     dsns: Mapping[str, SecretValue]
     """`DATABASE_URL` and `REDIS_URL`."""
+    direct: str | None = None
+    """Secret with the database's URL past a pooler."""
+    role: tuple[str, Output[str]] | None = None
+    """Slot and password of the role that both URLs of the database log in as, where it is not their own."""
+    ca: str | None = None
+    """Certificates of the authority that signed the database's."""
 
 
 class Credentials(pulumi.ComponentResource):
@@ -43,8 +51,12 @@ class Credentials(pulumi.ComponentResource):
     secret_name: str
     """Secret with every variable of the services."""
     database_secret_name: str
-    """Secret with `DATABASE_URL` alone. Its name stays: a Job that ran once must not run again because a
-    password was rotated."""
+    """Secret with `DATABASE_URL` past a pooler, under its own name as well. Its name stays: a Job that ran once must
+    not run again because a password was rotated."""
+    database: SecretValue
+    """That URL: what migrations, tasks and exporters connect to."""
+    values: Mapping[str, SecretValue]
+    """Every variable of the services that is secret."""
 
     def __init__(self, name: str, args: CredentialsArgs, opts: ResourceOptions | None = None) -> None:
         super().__init__("runbook:secrets:Credentials", name, None, opts)
@@ -53,6 +65,8 @@ class Credentials(pulumi.ComponentResource):
         values = dict(args.dsns)
         for rotating in args.rotations.values():
             values |= self._variables(rotating)
+        self.database = self._past_the_pooler(values)
+        self.values = values
         identity = content_hash({key: value.identity for key, value in values.items()})
         self.secret_name = f"app-secrets-{identity}"
         self.database_secret_name = DATABASE_SECRET
@@ -66,10 +80,29 @@ class Credentials(pulumi.ComponentResource):
         Secret(
             "database-secret",
             metadata=metadata(self.database_secret_name, args.namespace, labels("database", "credentials")),
-            string_data={"DATABASE_URL": args.dsns["DATABASE_URL"].value},
+            string_data={
+                "DATABASE_URL": self.database.value,
+                **({args.direct: self.database.value} if args.direct else {}),
+                **({CA: args.ca} if args.ca else {}),
+            },
             opts=inside,
         )
         self.register_outputs({})
+
+    def _past_the_pooler(self, values: dict[str, SecretValue]) -> SecretValue:
+        """The URL past the pooler, with the login that the database has now; it replaces the one in `values`."""
+        args, dsn = self._args, self._args.dsns["DATABASE_URL"]
+        if args.direct is None:
+            return dsn
+        if args.role is not None:
+            end, password = args.role
+            given = values[args.direct]
+            both = Output.all(given.value, password)
+            values[args.direct] = SecretValue(
+                Output.secret(both.apply(lambda both: as_role(both[0], end, both[1]))),
+                content_hash(given.identity, dsn.identity),
+            )
+        return values[args.direct]
 
     def _variables(self, rotating: SecretRotation) -> Mapping[str, SecretValue]:
         """The value in use and, as `…_PREVIOUS`, the other one that is accepted: before a rollout, the newer."""

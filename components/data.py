@@ -24,11 +24,13 @@ from components.base.names import POSTGRES, REDIS, SKIP_AWAIT, labels, metadata,
 from components.base.network_policies import register_egress_policy, select_clients
 from components.base.pods import IMAGE_OWN_USER, container, register_service_account, template
 from components.logins import Logins
-from settings import BundledPostgres, BundledRedis, External, Resources, SecretRotation
+from settings import BundledPostgres, BundledRedis, External, ExternalPostgres, Resources, SecretRotation
 from settings.base import quantity
 from settings.rotation import DATABASE_URL, REDIS_URL
 from settings.secret import Secret as SecretValue
 
+CA = "DATABASE_CA"
+"""Variable with the certificates of the authority that signed the database's, for tasks."""
 _SECRETS = "/run/secrets/{name}"
 REDIS_RULES = "~* &* +@all -@admin -@dangerous +info"
 """What a Redis user of the application may do; tasks/credentials gives it the same."""
@@ -50,6 +52,8 @@ class DataServicesArgs:
     """The `secrets:*` of the stack, with the DSNs of the external ones."""
     protect: bool
     """Refuse to delete the bundled ones."""
+    direct: str | None = None
+    """Secret with the database's URL past a pooler."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,6 +82,8 @@ class DataServices(pulumi.ComponentResource):
     """`DATABASE_URL` and `REDIS_URL`."""
     rotation_environment: Mapping[str, pulumi.Output[str]]
     """Environment of the rotation tasks."""
+    role: tuple[str, pulumi.Output[str]] | None
+    """Slot and password of the database's role in use, where it is one of two that take turns on an external server."""
 
     def __init__(self, name: str, args: DataServicesArgs, opts: ResourceOptions | None = None) -> None:
         super().__init__("runbook:data:DataServices", name, None, opts)
@@ -89,7 +95,8 @@ class DataServices(pulumi.ComponentResource):
             database: Logins = self._postgres(args.postgres)
         else:
             register_egress_policy(self, "allow-postgres", args.namespace, args.postgres.egress)
-            database = logins.register_external_logins(self, args.rotations[DATABASE_URL], args.secrets)
+            direct = args.rotations[args.direct] if args.direct else None
+            database = logins.register_external_logins(self, args.rotations[DATABASE_URL], args.secrets, direct)
         if isinstance(args.redis, BundledRedis):
             cache: Logins = self._redis(args.redis)
         else:
@@ -97,6 +104,9 @@ class DataServices(pulumi.ComponentResource):
             cache = logins.register_external_logins(self, args.rotations[REDIS_URL], args.secrets)
         self.dsns = {DATABASE_URL: database.dsn, REDIS_URL: cache.dsn}
         self.rotation_environment = {**database.environment, **cache.environment}
+        if self.rotation_environment and isinstance(args.postgres, ExternalPostgres) and args.postgres.ca:
+            self.rotation_environment[CA] = pulumi.Output.from_input(args.postgres.ca)
+        self.role = database.role
         self.register_outputs({})
 
     def _postgres(self, wanted: BundledPostgres) -> Logins:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from urllib.parse import SplitResult, unquote, urlsplit
+from urllib.parse import unquote, urlsplit
 
 import pulumi
 from pulumi import Output, ResourceOptions
@@ -15,6 +15,7 @@ from components.secret_slots import generate_password, register_external_secret
 from settings import SecretRotation
 from settings.rotation import DATABASE_ADMIN_URL, DATABASE_URL, slot
 from settings.secret import Secret
+from tasks.connection_url import parse_postgres, with_login
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,6 +26,8 @@ class Logins:
     """What services and tasks use."""
     environment: Mapping[str, Output[str]] = field(default_factory=dict)
     """Environment of the rotation tasks."""
+    role: tuple[str, Output[str]] | None = None
+    """Slot and password of the role that is used now, where it is one of two that an administrator made."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,11 +74,17 @@ def register_bundled_logins(
 
 
 def register_external_logins(
-    parent: pulumi.Resource, rotating: SecretRotation, secrets: Mapping[str, Secret]
+    parent: pulumi.Resource,
+    rotating: SecretRotation,
+    secrets: Mapping[str, Secret],
+    direct: SecretRotation | None = None,
 ) -> Logins:
-    """Logins of an external server: whole DSNs from outside, or roles that an administrator makes after the first."""
+    """Logins of an external server: whole DSNs from outside, or roles that an administrator makes after the first.
+
+    `direct` is the secret with the URL past a pooler, which tasks use.
+    """
     if rotating.kind == "database":
-        return _register_roles_of_administrator(parent, rotating, secrets)
+        return _register_roles_of_administrator(parent, rotating, secrets, direct)
     dsns = {period: values[0] for period, values in register_external_secret(parent, rotating, secrets).items()}
     dsn = dsns[rotating.in_use]
     if rotating.name == DATABASE_URL:
@@ -88,14 +97,20 @@ def register_external_logins(
 
 
 def _register_roles_of_administrator(
-    parent: pulumi.Resource, rotating: SecretRotation, secrets: Mapping[str, Secret]
+    parent: pulumi.Resource,
+    rotating: SecretRotation,
+    secrets: Mapping[str, Secret],
+    direct: SecretRotation | None,
 ) -> Logins:
     first = secrets[DATABASE_URL]
+    # Where a command issues the URL past the pooler, its value is known only to the pods that get it.
+    given = direct.given_by(direct.in_use) if direct else ()
+    of_tasks = secrets[given[0]] if given else first
 
-    def login(period: int) -> Output[str]:
+    def login(period: int, of: Secret = first) -> Output[str]:
         if period == 0:
-            return first.value
-        return Output.all(first.value, passwords[period]).apply(lambda both: _as_role(both[0], slot(period), both[1]))
+            return of.value
+        return Output.all(of.value, passwords[period]).apply(lambda both: as_role(both[0], slot(period), both[1]))
 
     passwords = {period: generate_password(parent, "postgres-password", period) for period in rotating.known if period}
     values = {
@@ -105,7 +120,8 @@ def _register_roles_of_administrator(
     }
     return Logins(
         dsn=Secret(login(rotating.in_use), content_hash(first.identity, rotating.in_use)),
-        environment=_environment(rotating, values | _alternate(rotating, login)),
+        environment=_environment(rotating, values | _alternate(rotating, lambda period: login(period, of_tasks))),
+        role=(slot(rotating.in_use), passwords[rotating.in_use]) if rotating.in_use else None,
     )
 
 
@@ -134,20 +150,14 @@ def _environment(rotating: SecretRotation, values: Mapping[str, Output[str]]) ->
 
 def owner(dsn: str) -> str:
     """The role of a DSN."""
-    return unquote(_parts(dsn).username or "")
-
-
-def _as_role(dsn: str, end: str, secret: str) -> str:
-    """The DSN for one of the two roles that take turns for its own."""
-    parts = _parts(dsn)
-    return parts._replace(netloc=f"{parts.username}_{end}:{secret}@{parts.netloc.rpartition('@')[2]}").geturl()
-
-
-def _parts(dsn: str) -> SplitResult:
     try:
-        parts = urlsplit(dsn)
-        if parts.scheme and parts.username and parts.hostname:
-            return parts
+        if user := urlsplit(parse_postgres(dsn).url).username:
+            return unquote(user)
     except ValueError:
-        pass  # whose message shows the DSN
+        pass  # whose message may show the DSN
     raise ValueError(f"secrets:{DATABASE_URL} names no role: write postgresql://role:password@host:5432/database")
+
+
+def as_role(dsn: str, end: str, secret: str) -> str:
+    """The DSN for one of the two roles that take turns for its own."""
+    return with_login(dsn, f"{owner(dsn)}_{end}", secret)

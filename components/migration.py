@@ -31,6 +31,8 @@ class MigrationArgs:
     """Secret with `DATABASE_URL`, for the Job."""
     database_url: Secret
     """The same, for `runner: command`."""
+    direct: str | None = None
+    """Variable with the same URL, where it is the one past a pooler (Prisma's `DIRECT_URL`)."""
 
 
 class Migration(pulumi.ComponentResource):
@@ -65,7 +67,7 @@ class Migration(pulumi.ComponentResource):
                 # A rotated password changes the environment; that is no reason to migrate again.
                 update="true",
                 dir=args.command.directory,
-                environment={"DATABASE_URL": args.database_url.value},
+                environment=dict.fromkeys(filter(None, ("DATABASE_URL", args.direct)), args.database_url.value),
                 triggers=[identity],
                 opts=ResourceOptions.merge(
                     inside,

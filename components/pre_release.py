@@ -53,7 +53,7 @@ class PreRelease(pulumi.ComponentResource):
         level = ["--if-behind", str(release.schema_.level)]
         words = ["backup", "pre-release", "--within-hours", str(backup.restore_test.max_age_hours), *level]
         words += ["--without-proof", release.without_proof] if release.without_proof else []
-        database = tasks.database(args.database_secret_name)
+        database = tasks.database(args.database_secret_name, backup)
         on_disk = backup.format == "directory"
         timeout = _GATE_SECONDS + backup.timeout_seconds
         template = tasks.task_pod(

@@ -16,6 +16,8 @@ from components.base.names import RESTORE_TEST, labels, metadata
 from components.base.pods import container
 from settings import Backup as BackupSettings
 from settings import BundledPostgres, BundledRedis, Command, MigrateCommand, Release, Resources
+from settings.secret import Secret as SecretValue
+from tasks.connection_url import application_parameters
 
 _NAME = "restore_test"
 """Role and database of the temporary server; they differ from the live names, which the dump may contain."""
@@ -43,6 +45,8 @@ class RestoreTestArgs:
     """The server to restore into: image, user, resources."""
     redis: BundledRedis
     """A cache for the release."""
+    database: SecretValue
+    """URL of the live database: where in it the release has its tables."""
     release: Release
     """The release whose image migrates and serves."""
     service: ContainerArgsDict
@@ -116,7 +120,13 @@ class RestoreTest(pulumi.ComponentResource):
 
     def _secret(self, opts: ResourceOptions) -> Secret:
         made = RandomPassword("restore-test-password", length=40, special=False, opts=ResourceOptions(parent=self))
-        url = made.result.apply(lambda password: f"postgresql://{_NAME}:{password}@127.0.0.1:5432/{_NAME}")
+
+        def address(both: Sequence[str]) -> str:
+            # The release finds its tables where the live URL says that they are.
+            where = application_parameters(both[1])
+            return f"postgresql://{_NAME}:{both[0]}@127.0.0.1:5432/{_NAME}" + (f"?{where}" if where else "")
+
+        url = pulumi.Output.all(made.result, self._args.database.value).apply(address)
         return Secret(
             f"{RESTORE_TEST}-secret",
             metadata=metadata(RESTORE_TEST, self._args.namespace, labels(RESTORE_TEST, RESTORE_TEST)),

@@ -50,7 +50,9 @@ def register_backups(inputs: Inputs, foundation: Foundation, data: Data) -> Back
     return backup
 
 
-def register_restore_test(inputs: Inputs, foundation: Foundation, backup: Backup | None, release: Release) -> None:
+def register_restore_test(
+    inputs: Inputs, foundation: Foundation, data: Data, backup: Backup | None, release: Release
+) -> None:
     """The restored copy is served by the release that runs now, so the test follows the application."""
     settings = inputs.settings
     if not (settings.backup and backup and settings.release):
@@ -64,6 +66,7 @@ def register_restore_test(inputs: Inputs, foundation: Foundation, backup: Backup
             backup=settings.backup,
             postgres=postgres,
             redis=redis,
+            database=data.credentials.database,
             release=settings.release,
             service=release.application.container,
             port=settings.application.main_service.port,

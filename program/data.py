@@ -11,6 +11,8 @@ from components.data import DataServices, DataServicesArgs
 from components.foundation import Foundation
 from components.rotation import Rotation, RotationArgs
 from program.inputs import Inputs
+from settings import ExternalPostgres
+from settings.connections import direct_url
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,6 +25,7 @@ class Data:
 
 def register_data(inputs: Inputs, foundation: Foundation) -> Data:
     settings = inputs.settings
+    direct = direct_url(settings.data, settings.application)
     services = DataServices(
         "data",
         DataServicesArgs(
@@ -32,6 +35,7 @@ def register_data(inputs: Inputs, foundation: Foundation) -> Data:
             rotations=inputs.rotations,
             secrets=inputs.secrets,
             protect=settings.guards.protect_data,
+            direct=direct,
         ),
         ResourceOptions(depends_on=[foundation]),
     )
@@ -43,6 +47,9 @@ def register_data(inputs: Inputs, foundation: Foundation) -> Data:
             generated=settings.credentials.generated,
             secrets=inputs.secrets,
             dsns=services.dsns,
+            direct=direct,
+            role=services.role,
+            ca=settings.data.postgres.ca if isinstance(settings.data.postgres, ExternalPostgres) else None,
         ),
         ResourceOptions(depends_on=[foundation]),
     )

@@ -12,6 +12,7 @@ from components.foundation import Foundation
 from program.data import Data
 from program.inputs import Inputs
 from program.release import Release
+from settings.rotation import DATABASE_URL
 
 if TYPE_CHECKING:
     from components.monitoring.workloads import ControllerAddress
@@ -45,7 +46,7 @@ def register_monitoring(inputs: Inputs, foundation: Foundation, data: Data, rele
             network=settings.network,
             postgres=settings.data.postgres,
             redis=settings.data.redis,
-            dsns=data.services.dsns,
+            dsns={**data.services.dsns, DATABASE_URL: data.credentials.database},
             secrets=inputs.secrets,
             begins_after=[release.application],
             controller=_register_controller(inputs, foundation),

@@ -20,6 +20,7 @@ from components.smoke import Smoke
 from components.verification import Verification
 from program.data import Data
 from program.inputs import Inputs
+from settings.connections import direct_url
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,7 +106,8 @@ def _register_migration(
             command=settings.commands.migrate,
             amounts=settings.application.job_resources,
             database_secret_name=data.credentials.database_secret_name,
-            database_url=data.services.dsns["DATABASE_URL"],
+            database_url=data.credentials.database,
+            direct=direct_url(settings.data, settings.application),
         ),
         ResourceOptions(depends_on=ready),
     )

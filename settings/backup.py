@@ -18,7 +18,8 @@ EXPORTER_PORT = 9187
 S3_ACCESS_KEY = "BACKUP_S3_ACCESS_KEY_ID"
 S3_SECRET_KEY = "BACKUP_S3_SECRET_ACCESS_KEY"  # noqa: S105 (a name)
 IDENTITIES = "BACKUP_IDENTITIES"
-SECRET_NAMES = frozenset({S3_ACCESS_KEY, S3_SECRET_KEY, IDENTITIES})
+BACKUP_DATABASE_URL = "BACKUP_DATABASE_URL"
+SECRET_NAMES = frozenset({S3_ACCESS_KEY, S3_SECRET_KEY, IDENTITIES, BACKUP_DATABASE_URL})
 
 
 def _cron(value: str) -> str:
@@ -139,6 +140,9 @@ class RestoreTest(Settings):
     env: dict[EnvName, EnvValue] = {}
     """Variables the release gets in the test instead of its own: it reaches nothing there, so that an empty
     SMTP_URL may be what it needs."""
+    secrets: tuple[EnvName, ...] = ()
+    """Secrets the release gets in the test as they are, because it cannot read the data without them (a key that
+    encrypts columns). Each other one is replaced by a harmless value of the same shape."""
 
 
 class Alerts(Settings):
@@ -174,6 +178,9 @@ class Backup(Settings):
     """`custom`: one stream. `directory`: one file for each table, dumped in parallel, for large databases."""
     jobs: Annotated[int, Field(ge=1, le=64)] = 2
     """Tables dumped (`directory`) and restored at a time."""
+    own_login: bool = False
+    """`secrets:BACKUP_DATABASE_URL` is a DSN of a role that reads everything (`BYPASSRLS`, `pg_read_all_data`), where
+    the application's role may not: row-level security that is forced, schemas of others."""
     encryption: Encryption | None = None
     """Encryption by the client; without it the store's own."""
     schema_level_query: Annotated[str, Field(min_length=1)] = _DEFAULT_LEVEL
@@ -215,7 +222,11 @@ class Backup(Settings):
     def secret_names(self) -> tuple[str, ...]:
         """The `secrets:*` keys that backups need."""
         by_secret = isinstance(self.destination, S3Destination) and self.destination.credentials == "secret"
-        return (*((S3_ACCESS_KEY, S3_SECRET_KEY) if by_secret else ()), *((IDENTITIES,) if self.encryption else ()))
+        return (
+            *((S3_ACCESS_KEY, S3_SECRET_KEY) if by_secret else ()),
+            *((IDENTITIES,) if self.encryption else ()),
+            *((BACKUP_DATABASE_URL,) if self.own_login else ()),
+        )
 
 
 def _spoken(span: timedelta) -> str:

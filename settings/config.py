@@ -10,6 +10,7 @@ from typing import Any
 import pulumi
 from pulumi.runtime.config import CONFIG, get_config_env, get_config_secret_keys_env, is_config_secret
 
+from settings.connections import find_problems, find_warnings
 from settings.consistency import StackFile
 from settings.problems import SettingsError
 from settings.secret import Secret
@@ -25,6 +26,11 @@ def read() -> tuple[StackSettings, dict[str, Secret]]:
         settings = parse(StackFile(_file_name(), plain, sealed))
     except SettingsError as error:
         raise pulumi.RunError(str(error)) from None
+    given = {name: str(config.get(f"secrets:{name}", "")) for name in settings.secret_names}
+    if problems := list(find_problems(settings, given)):
+        raise pulumi.RunError(str(SettingsError(_file_name(), problems)))
+    for warning in find_warnings(settings, given):
+        pulumi.warn(warning)
     return settings, {name: _secret(name) for name in settings.secret_names}
 
 

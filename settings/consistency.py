@@ -10,7 +10,7 @@ from typing import Any
 
 from settings import budget
 from settings.application import PROVIDED_ENV, Application
-from settings.backup import IDENTITIES, Backup, VolumeDestination, test_servers
+from settings.backup import BACKUP_DATABASE_URL, IDENTITIES, Backup, VolumeDestination, test_servers
 from settings.base import EXAMPLE_DIGEST, Path, quantity
 from settings.lockdown import GATE_RESOURCES
 from settings.maintenance import PAGE_RESOURCES
@@ -220,6 +220,25 @@ def _production_has_backups(
 
 
 @_rule
+def _direct_url_is_a_secret(application: Application, data: Data, file: StackFile) -> Iterator[Problem]:
+    name = data.postgres.direct_url if isinstance(data.postgres, ExternalPostgres) else None
+    if name and name not in application.secrets:
+        why = f"no such secret: add {name} to runbook:application.secrets"
+        yield _at(file, "data", ("postgres", "directUrl"), why, name)
+
+
+@_rule
+def _secrets_of_restore_tests(
+    application: Application, credentials: Credentials, backup: Backup | None, file: StackFile
+) -> Iterator[Problem]:
+    known = {*application.secrets, *credentials.generated}
+    for place, name in enumerate(backup.restore_test.secrets if backup else ()):
+        if name not in known:
+            why = f"no such secret; there are: {', '.join(sorted(known))}"
+            yield _at(file, "backup", ("restoreTest", "secrets", place), why, name)
+
+
+@_rule
 def _servers_for_restore_tests(data: Data, backup: Backup | None, file: StackFile) -> Iterator[Problem]:
     """A restore test starts bundled servers from the stack's own image; for an external one the image must be set."""
     for key, store in (("postgres", data.postgres), ("redis", data.redis)):
@@ -361,6 +380,8 @@ def needed(
         found |= {DATABASE_URL: _ASKERS[DATABASE_URL], DATABASE_ADMIN_URL: "runbook:data.postgres (admin: true)"}
     if backup and backup.encryption:
         found[IDENTITIES] = "runbook:backup"
+    if backup and backup.own_login:
+        found[BACKUP_DATABASE_URL] = "runbook:backup (ownLogin: true)"
     if monitoring:
         found |= dict.fromkeys(monitoring.secret_names, "runbook:monitoring")
     return found

@@ -49,6 +49,15 @@ class ExternalPostgres(External):
     admin: bool = False
     """`secrets:DATABASE_ADMIN_URL` is a DSN whose role may make others: passwords then rotate by themselves. Its own
     password is left alone. Without it, `runbook rotate` asks for a whole new DSN."""
+    direct_url: EnvName | None = None
+    """Secret among `runbook:application.secrets` with the database's URL past a pooler such as PgBouncer, for
+    migrations, backups, restores and rotations. Without it, `DIRECT_URL` where that is among them."""
+    ca: Annotated[
+        str | None,
+        Field(pattern=r"^\s*-----BEGIN CERTIFICATE-----", examples=["-----BEGIN CERTIFICATE-----\n…"]),
+    ] = None
+    """Certificates (PEM) of the authority that signed the server's, in place of the file that the URL's
+    `sslrootcert` names in the application's image."""
 
 
 class BundledPostgres(Settings):

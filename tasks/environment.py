@@ -6,14 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
-from urllib.parse import parse_qsl, unquote, urlsplit
 
+from tasks.connection_url import passwords
 from tasks.errors import Refused
 
-_SECRETS = ("AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "PGPASSWORD")
+_SECRETS = ("AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "PGPASSWORD", "EVIDENCE_KEY", "STORE_TOKEN")
 _ROTATING = ("ADMIN_URL", "ADMIN_URL_PREVIOUS", "NEW_URL", "OLD_URL")
 _URLS = (
-    *("DATABASE_URL", "RESTORE_DATABASE_URL"),
+    *("DATABASE_URL", "RESTORE_DATABASE_URL", "BACKUP_DATABASE_URL", "DIRECT_URL"),
     *(f"ROTATE_{kind}_{which}" for kind in ("DATABASE", "REDIS") for which in _ROTATING),
 )
 
@@ -74,10 +74,5 @@ class Environment:
         """Values to remove from output: passwords of the URLs (escaped and unescaped), keys."""
         found = {self.values.get(name, "") for name in _SECRETS}
         for name in _URLS:
-            try:
-                parts = urlsplit(self.values.get(name, ""))
-                password, asked = parts.password or "", dict(parse_qsl(parts.query)).get("password", "")
-            except ValueError:
-                password = asked = self.values[name]
-            found |= {password, unquote(password), asked}
+            found |= set(passwords(self.values.get(name, "")))
         return frozenset(found - {""})

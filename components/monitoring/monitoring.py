@@ -45,10 +45,11 @@ from monitoring.prometheus import (
     prometheus,
     select_pods,
 )
-from settings import BundledPostgres, BundledRedis, External, Network
+from settings import BundledPostgres, BundledRedis, External, ExternalPostgres, Network
 from settings.monitoring import DEAD_MANS_SWITCH
 from settings.rotation import DATABASE_URL, REDIS_URL
 from settings.secret import Secret as SecretValue
+from tasks.connection_url import parse_postgres, parse_redis
 
 _TOKEN = "/etc/controller"  # noqa: S105 (a folder)
 _KNOWN = {"checkov.io/skip1": "CKV_K8S_38=Kubelets serve metrics only to authenticated clients"}
@@ -129,7 +130,8 @@ class Monitoring(pulumi.ComponentResource):
         )
         database, cache = args.dsns[DATABASE_URL], args.dsns[REDIS_URL]
         tls = isinstance(args.postgres, External)
-        source = {"DATA_SOURCE_NAME": database.value.apply(lambda dsn: for_lib_pq(dsn, tls=tls))}
+        ca = args.postgres.ca if isinstance(args.postgres, ExternalPostgres) else None
+        source = {"DATA_SOURCE_NAME": database.value.apply(lambda dsn: for_lib_pq(dsn, tls=tls, ca=ca))}
         register_exporter(
             self._ground,
             Pod(
@@ -286,11 +288,13 @@ class Monitoring(pulumi.ComponentResource):
         return made.metadata.apply(lambda meta: meta.name or "")
 
 
-def for_lib_pq(dsn: str, *, tls: bool) -> str:
+def for_lib_pq(dsn: str, *, tls: bool, ca: str | None = None) -> str:
     """The DSN without parameters of the application's client, which the server would refuse."""
-    parts = urlsplit(dsn)
-    kept = {key: value for key, value in parse_qsl(parts.query) if key.startswith("ssl")}
-    how = kept if tls else {"sslmode": "disable"}
+    parts = urlsplit(parse_postgres(dsn).url)
+    mode = dict(parse_qsl(parts.query)).get("sslmode")
+    how = ({"sslmode": mode} if mode else {}) if tls else {"sslmode": "disable"}
+    if tls and mode and mode.startswith("verify") and ca:
+        how |= {"sslinline": "true", "sslrootcert": ca}
     # So that a server that does not answer is reported as down, not its exporter.
     return parts._replace(query=urlencode({**how, "connect_timeout": "3"})).geturl()
 
@@ -300,10 +304,14 @@ def _redis_login(dsn: Output[str]) -> Mapping[str, Output[str]]:
 
     def address(text: str) -> str:
         parts = urlsplit(text)
-        return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+        return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="").geturl()
+
+    def unverified(text: str) -> str:
+        return str("://" in text and "ssl_cert_reqs=none" in parse_redis(text)).lower()
 
     return {
         "REDIS_ADDR": dsn.apply(address),
+        "REDIS_EXPORTER_SKIP_TLS_VERIFICATION": dsn.apply(unverified),
         "REDIS_USER": dsn.apply(lambda text: unquote(urlsplit(text).username or "default")),
         "REDIS_PASSWORD": dsn.apply(lambda text: unquote(urlsplit(text).password or "")),
     }

@@ -8,8 +8,9 @@ from typing import Any
 from tasks.backup import catalog
 from tasks.backup.encryption import recipients
 from tasks.backup.files import Files
-from tasks.backup.manifest import FOLDER, Kind, Manifest, Release, manifest_key, new_id
+from tasks.backup.manifest import FOLDER, Kind, Manifest, Origin, Release, manifest_key, new_id
 from tasks.backup.source import Snapshot, Source, open_source
+from tasks.backup.store_lock import Holder, held
 from tasks.environment import Environment
 from tasks.errors import Refused, TaskError
 from tasks.progress import say, size, step
@@ -21,7 +22,9 @@ def create(environment: Environment, kind: Kind) -> Manifest:
     source, store = open_source(environment), open_store(environment)
     to, release = recipients(environment), _release(environment)
     store.prepare()
-    with source.alone() as take_snapshot:
+    origin, instance = source.origin(environment.text("BACKUP_STACK"))
+    holder = Holder(origin.stack, source.name, instance)
+    with source.alone() as take_snapshot, held(store, holder) as lock:
         clear_leftovers(store)
         previous = max(catalog.finished(store), default=None)
         with take_snapshot() as snapshot:
@@ -29,9 +32,11 @@ def create(environment: Environment, kind: Kind) -> Manifest:
             files = Files(store, backup, to)
             try:
                 with step(f"backup {backup} of {source.name} ({size(snapshot.database_bytes)})"):
-                    manifest = _write(source, snapshot, files, backup, kind, to, release, previous)
+                    manifest = _write(source, snapshot, files, backup, kind, to, release, previous, origin)
                     snapshot.still_alone()
+                    lock.require_held()
                     store.put(manifest_key(backup), manifest.to_bytes())
+                    _require_whole(store, manifest)
             except BaseException:
                 _forget(store, backup)
                 raise
@@ -66,6 +71,7 @@ def _write(
     to: tuple[str, ...],
     release: Release | None,
     previous: str | None,
+    origin: Origin,
 ) -> Manifest:
     dump, counts = snapshot.dump(files, backup)
     files.finish(dump)
@@ -90,7 +96,19 @@ def _write(
         previous=previous,
         application=snapshot.application,
         via_root=snapshot.via_root,
+        origin=origin,
     )
+
+
+def _require_whole(store: Store, manifest: Manifest) -> None:
+    """`backup_incomplete` if a process that took the lock over has removed a file meanwhile."""
+    there = {entry.key: entry.size for entry in store.entries(manifest.folder)}
+    if gone := [file.name for file in manifest.files if there.get(manifest.key(file)) != file.size]:
+        raise TaskError(
+            "backup_incomplete",
+            f"backup {manifest.id}: {', '.join(gone)} was removed from {store.url} while the backup ran; it is not "
+            "kept. Check which other process writes there, and run it again",
+        )
 
 
 def _forget(store: Store, backup: str) -> None:

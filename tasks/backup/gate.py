@@ -18,8 +18,10 @@ def gate(environment: Environment, *, within_hours: int, without_proof: str | No
     if without_proof:
         say(f"warning: the restore proof is skipped: {without_proof}")
         return {"allowed_by": "reason", "reason": without_proof}
-    if open_source(environment).is_empty():
+    source = open_source(environment)
+    if source.is_empty():
         return {"allowed_by": "empty database"}
+    source.require_readable()
     store = open_store(environment)
     passed = [proof for proof in trusted_proofs(store) if proof.passed]
     if not passed:

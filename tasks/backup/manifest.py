@@ -57,6 +57,16 @@ class Release:
 
 
 @dataclass(frozen=True)
+class Origin:
+    """Where a backup is from."""
+
+    stack: str | None
+    """Project and stack (BACKUP_STACK)."""
+    server: str | None
+    """PostgreSQL's system identifier, the same for as long as its data directory lives; SQLite: the file."""
+
+
+@dataclass(frozen=True)
 class Sentinel:
     """The row written just before the snapshot: a restored database without it is not this backup's."""
 
@@ -107,6 +117,8 @@ class Manifest:
     """None in SQLite, and in backups that were made before this was noted."""
     via_root: bool = False
     """Whether the dump leaves it to partitioned tables to sort rows into partitions."""
+    origin: Origin | None = None
+    """None in a manifest of an older version."""
 
     @property
     def encrypted(self) -> bool:
@@ -136,12 +148,14 @@ class Manifest:
         """Read one; `manifest_invalid`, naming the backup, if it is not what `to_bytes` wrote."""
         try:
             raw = json.loads(data)
-            release, sentinel, application = raw.pop("release"), raw.pop("sentinel"), raw.get("application")
+            release, sentinel, origin = raw.pop("release"), raw.pop("sentinel"), raw.pop("origin", None)
+            application = raw.pop("application", None)
             made = cls(
                 **{
                     **raw,
                     "created_at": datetime.fromisoformat(raw["created_at"]),
                     "finished_at": datetime.fromisoformat(raw["finished_at"]),
+                    "origin": origin and Origin(**origin),
                     "release": release and Release(**release),
                     "sentinel": Sentinel(sentinel["token"], datetime.fromisoformat(sentinel["written_at"])),
                     "files": tuple(File(**file) for file in raw["files"]),

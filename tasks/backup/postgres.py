@@ -13,17 +13,16 @@ from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
-from urllib.parse import SplitResult, parse_qsl, quote, urlencode, urlsplit
+from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 
 import psycopg
 from psycopg import Connection, pq, sql
-from psycopg.errors import UndefinedTable
+from psycopg.errors import InsufficientPrivilege, UndefinedTable
 
+from tasks.backup.connection import for_libpq
+from tasks.connection_url import joined, parse_postgres
 from tasks.errors import Refused, TaskError
 
-# One @ at most and none after the host: an unescaped one in a password would be taken for the host's, and shown.
-_FORM = re.compile(r"postgres(ql)?://([^@/?#\s]*@)?[^@/?#\s]*/[^@/?#\s]+(\?[^#\s]*)?")
-_EXAMPLE = "postgresql://user:password@host:5432/database"
 _CONNECT_SECONDS = 10
 # psycopg also logs that a lost connection cannot be rolled back; the error itself is raised and reported.
 logging.getLogger("psycopg").setLevel(logging.ERROR)
@@ -52,18 +51,8 @@ class Database:
 
     @classmethod
     def at(cls, url: str, variable: str = "DATABASE_URL") -> Database:
-        """The database of a URL, libpq's or Prisma's; `environment_invalid`, naming the variable, if it is neither."""
-        try:
-            if _FORM.fullmatch(url):
-                return cls(_for_libpq(url))
-        except (ValueError, psycopg.Error):
-            pass
-        # The URL is not shown: an unescaped @ or / in the password is the usual reason that it is invalid.
-        raise Refused(
-            "environment_invalid",
-            f"{variable} is no PostgreSQL URL with a database name; write it like {_EXAMPLE}, "
-            "with every special character of the password written as %XX",
-        )
+        """The database of a URL as any client writes it; `environment_invalid` names variable, parameter and remedy."""
+        return cls(for_libpq(url, variable))
 
     @cached_property
     def _options(self) -> dict[str, pq.ConninfoOption]:
@@ -90,14 +79,14 @@ class Database:
         """The same URL without its password."""
         parts = urlsplit(self.url)
         user = f"{quote(self.option('user') or '', safe='')}@" if self.option("user") else ""
-        query = urlencode([(key, value) for key, value in parse_qsl(parts.query) if key != "password"])
-        return _joined(parts._replace(netloc=user + parts.netloc.rpartition("@")[2], query=query))
+        query = urlencode([pair for pair in parse_qsl(parts.query) if pair[0] != "password"], quote_via=quote)
+        return joined(parts._replace(netloc=user + parts.netloc.rpartition("@")[2], query=query))
 
     def named(self, name: str) -> Database:
         """Another database of the same server."""
         parts = urlsplit(self.url)
-        query = urlencode([(key, value) for key, value in parse_qsl(parts.query) if key != "dbname"])
-        return Database(_joined(parts._replace(path=f"/{quote(name, safe='')}", query=query)))
+        query = urlencode([pair for pair in parse_qsl(parts.query) if pair[0] != "dbname"], quote_via=quote)
+        return Database(joined(parts._replace(path=f"/{quote(name, safe='')}", query=query)))
 
     def environment(self) -> dict[str, str]:
         """For programs of PostgreSQL: everything of the URL as libpq's variables, and none of another database's."""
@@ -125,28 +114,13 @@ class Database:
             time.sleep(_RETRY_SECONDS)
 
 
-def _for_libpq(url: str) -> str:
-    """Without the parameters that only other clients know (Prisma's `schema`, `pgbouncer`, `connection_limit` …)."""
-    parts = urlsplit(url)
-    known = {option.keyword.decode() for option in pq.Conninfo.get_defaults()} | {"ssl"}
-    query = [(key, value) for key, value in parse_qsl(parts.query, keep_blank_values=True) if key in known]
-    cleaned = _joined(parts._replace(query=urlencode(query, quote_via=quote)))
-    pq.Conninfo.parse(cleaned.encode())
-    return cleaned
-
-
-def _joined(parts: SplitResult) -> str:
-    # Not urlunsplit: it leaves out the // that libpq wants also where there is no host.
-    return f"{parts.scheme}://{parts.netloc}{parts.path}" + (f"?{parts.query}" if parts.query else "")
-
-
 def _libpq_variables() -> set[str]:
     return {option.envvar.decode() for option in pq.Conninfo.get_defaults() if option.envvar}
 
 
 def url_schema(url: str) -> str | None:
-    """The parameter `schema` of a URL, which Prisma and others take for the place of their tables."""
-    return dict(parse_qsl(urlsplit(url).query)).get("schema")
+    """The schema that a URL names (Prisma's `schema`), where such an application looks for its tables."""
+    return parse_postgres(url).schema
 
 
 def program(name: str, server: str | None = None, *, least: int = 0) -> str:
@@ -193,6 +167,15 @@ def major(version: str) -> int:
 def server_version(connection: Connection[Any]) -> str:
     """`15.14`."""
     return connection.info.parameter_status("server_version").split()[0]  # type: ignore[union-attr] - always reported
+
+
+def system_identifier(connection: Connection[Any]) -> str | None:
+    """What distinguishes this server from every other; None where the role may not know it."""
+    try:
+        row = connection.execute("SELECT system_identifier::text FROM pg_control_system()").fetchone()
+    except InsufficientPrivilege:
+        return None
+    return row[0] if row else None
 
 
 def tables(connection: Connection[Any]) -> list[tuple[str, str]]:

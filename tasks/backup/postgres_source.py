@@ -8,7 +8,7 @@ import shutil
 import socket
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Executor, ThreadPoolExecutor
-from contextlib import AbstractContextManager, closing, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
@@ -19,7 +19,7 @@ from psycopg.errors import InsufficientPrivilege
 
 from tasks.backup import programs
 from tasks.backup.files import Files
-from tasks.backup.manifest import Application, Sentinel
+from tasks.backup.manifest import Application, Origin, Sentinel
 from tasks.backup.postgres import (
     Database,
     holds_anything,
@@ -29,13 +29,15 @@ from tasks.backup.postgres import (
     row_counts,
     schema_level,
     server_version,
+    system_identifier,
     tables,
     url_schema,
 )
+from tasks.backup.readable import require_readable
 from tasks.backup.scratch import scratch
 from tasks.backup.source import SENTINELS_KEPT, Snapshot
 from tasks.environment import Environment
-from tasks.errors import TaskError
+from tasks.errors import Refused, TaskError
 from tasks.progress import step
 
 LOCK = 0x52756E626F6F6B
@@ -57,6 +59,10 @@ FROM pg_locks l JOIN pg_stat_activity a USING (pid)
 WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1
   AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
   AND (l.classid::bigint << 32 | l.objid::bigint) = %s
+"""
+_INSTANCE = """
+SELECT extract(epoch FROM pg_postmaster_start_time())::text, oid::text
+FROM pg_database WHERE datname = current_database()
 """
 _MAKE_SENTINEL = (
     # Each is looked for first: IF NOT EXISTS wants the right to create also when there is nothing to create.
@@ -104,6 +110,8 @@ class PostgresSource:
     jobs: int
     level_query: str | None
     environment: Environment
+    reader: Database
+    """The login that reads all of it: BACKUP_DATABASE_URL, or the application's own."""
     engine: Literal["postgresql"] = "postgresql"
 
     @classmethod
@@ -114,6 +122,7 @@ class PostgresSource:
             environment.integer("BACKUP_JOBS", least=1) or 1,
             environment.text("SCHEMA_LEVEL_QUERY"),
             environment,
+            reader_of(url, environment),
         )
 
     @property
@@ -136,8 +145,32 @@ class PostgresSource:
                 raise self._running(connection)
             yield lambda: self._snapshot(connection)
 
+    def origin(self, stack: str | None) -> tuple[Origin, str]:
+        with self._connected() as connection:
+            server = system_identifier(connection)
+            started, database = connection.execute(_INSTANCE).fetchone() or ("", "")
+        return Origin(stack, server), f"{server}/{started}/{database}"
+
+    def require_readable(self) -> None:
+        """`database_unreadable` where a backup would miss rows."""
+        with self._connected(self.reader) as connection:
+            require_readable(connection, self.reader.shown)
+
     @contextmanager
-    def _snapshot(self, connection: Connection[Any]) -> Iterator[Snapshot]:
+    def _snapshot(self, locked: Connection[Any]) -> Iterator[Snapshot]:
+        """`locked` is the application's connection with the lock; another login reads by a connection of its own."""
+        with ExitStack() as stack:
+            connection = locked
+            if self.reader != self.database:
+                connection = stack.enter_context(self._connected(self.reader))
+                connection.execute(_NO_LIMITS)
+                # SCHEMA_LEVEL_QUERY finds its table where the application does.
+                path = _one(locked, "SELECT current_setting('search_path')")
+                connection.execute("SELECT set_config('search_path', %s, false)", (path,))
+            yield stack.enter_context(self._snapshot_by(connection, locked))
+
+    @contextmanager
+    def _snapshot_by(self, connection: Connection[Any], locked: Connection[Any]) -> Iterator[Snapshot]:
         server = server_version(connection)
         client = program_version("pg_dump", server)
         if major(client) < major(server):
@@ -146,9 +179,10 @@ class PostgresSource:
                 f"pg_dump {client} cannot dump {self.database.shown}, which is version {server}: "
                 f"use a tasks image with PostgreSQL's programs of version {major(server)} or newer",
             )
-        application = self._application()
+        application = self._application(locked)
         self._see_clock(connection)
-        sentinel = self._write_sentinel(connection)
+        sentinel = self._write_sentinel(locked)
+        require_readable(connection, self.reader.shown)
         connection.isolation_level = IsolationLevel.REPEATABLE_READ
         connection.read_only = True
         with connection.transaction():
@@ -159,32 +193,22 @@ class PostgresSource:
                 taken_at=taken_at,
                 server_version=server,
                 database_bytes=_one(connection, "SELECT pg_database_size(current_database())"),
-                schema_level=self._level_of(connection, application),
+                schema_level=schema_level(connection, self.level_query),
                 sentinel=sentinel,
                 format=self.format,
                 tools={name: program_version(name, server) for name in ("pg_dump", "pg_dumpall")},
                 dump=lambda files, backup: self._dump(plan, files, backup),
                 application=application,
                 via_root=plan.via_root,
-                still_alone=lambda: self._see_alone(connection),
+                still_alone=lambda: self._see_alone(locked),
             )
 
-    def _application(self) -> Application:
+    def _application(self, locked: Connection[Any]) -> Application:
         """Role and search_path of the application: the release of a restore test has to find the same tables."""
-        database = Database.at(self.environment.required("DATABASE_URL", "postgresql://user:password@host/database"))
-        with closing(database.connect("runbook backup")) as connection:
-            login, role, path = connection.execute(
-                "SELECT session_user::text, current_user::text, current_setting('search_path')"
-            ).fetchall()[0]
+        login, role, path = locked.execute(
+            "SELECT session_user::text, current_user::text, current_setting('search_path')"
+        ).fetchall()[0]
         return Application(login, role, path, url_schema(self.environment.text("DATABASE_URL") or ""))
-
-    def _level_of(self, connection: Connection[Any], application: Application) -> int | None:
-        """The level as the application finds it, at the snapshot."""
-        ours = _one(connection, "SELECT current_setting('search_path')")
-        _one(connection, "SELECT set_config('search_path', %s, true)", application.search_path)
-        level = schema_level(connection, self.level_query)
-        _one(connection, "SELECT set_config('search_path', %s, true)", ours)
-        return level
 
     def _dump(self, plan: _Plan, files: Files, backup: str) -> tuple[str, Mapping[str, int]]:
         connection = plan.connection
@@ -213,8 +237,7 @@ class PostgresSource:
             target = folder / f"{backup}.dump"
             with step(f"pg_dump with {self.jobs} jobs into {folder}"):
                 flags = [*self._flags(plan), f"--jobs={self.jobs}", f"--file={target}"]
-                command = [program("pg_dump", plan.server), *flags]
-                programs.run(command, self.database.environment())
+                programs.run([program("pg_dump", plan.server), *flags], self.reader.environment())
             for file in sorted(target.iterdir()):
                 files.take(f"{target.name}/{file.name}", file.open("rb"), file.stat().st_size)
                 file.unlink()
@@ -222,7 +245,7 @@ class PostgresSource:
 
     def _take_roles(self, plan: _Plan, files: Files) -> None:
         # By the database we can reach: not every role may connect to `postgres`.
-        flags = ["--roles-only", "--no-role-passwords", "--no-password", f"--database={self.name}"]
+        flags = ["--roles-only", "--no-role-passwords", "--no-password", f"--database={self.reader.name}"]
         files.take("roles.sql", self._output("pg_dumpall", plan, *flags))
 
     def _flags(self, plan: _Plan) -> list[str]:
@@ -234,11 +257,11 @@ class PostgresSource:
         ]
 
     def _output(self, name: str, plan: _Plan, *flags: str) -> AbstractContextManager[Any]:
-        return programs.output_of([program(name, plan.server), *flags], self.database.environment())
+        return programs.output_of([program(name, plan.server), *flags], self.reader.environment())
 
     @contextmanager
-    def _connected(self) -> Iterator[Connection[Any]]:
-        connection = self.database.connect("runbook backup")
+    def _connected(self, to: Database | None = None) -> Iterator[Connection[Any]]:
+        connection = (to or self.database).connect("runbook backup")
         try:
             yield connection
         except psycopg.OperationalError as error:
@@ -301,6 +324,21 @@ class PostgresSource:
     def _lost(self, error: BaseException) -> TaskError:
         why = " ".join(str(error).split())
         return TaskError("database_unreachable", f"{self.database.shown} went away during the backup: {why}")
+
+
+def reader_of(url: str, environment: Environment) -> Database:
+    """The login that reads a database for its backup; refuses one of another database."""
+    database, own = Database.at(url), environment.text("BACKUP_DATABASE_URL")
+    if own is None:
+        return database
+    reader = Database.at(own, "BACKUP_DATABASE_URL")
+    if reader.name != database.name:
+        raise Refused(
+            "environment_invalid",
+            f"BACKUP_DATABASE_URL is of the database {reader.name}, DATABASE_URL of {database.name}: give the backup "
+            "a login of the same database",
+        )
+    return reader
 
 
 def _answers(connection: Connection[Any], pool: Executor) -> bool:

@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Literal, Protocol
 
 from tasks.backup.files import Files
-from tasks.backup.manifest import Application, Sentinel
+from tasks.backup.manifest import Application, Origin, Sentinel
 from tasks.environment import Environment
 
 SENTINELS_KEPT = 10
@@ -51,6 +51,14 @@ class Source(Protocol):
 
     def is_empty(self) -> bool:
         """Whether there is nothing in it to lose yet: no table but a backup's own."""
+        ...
+
+    def origin(self, stack: str | None) -> tuple[Origin, str]:
+        """What a manifest says of where it is from; and the running server's database, another one after a restart."""
+        ...
+
+    def require_readable(self) -> None:
+        """Raise if a backup would miss what its login may not read."""
         ...
 
     def alone(self) -> AbstractContextManager[Callable[[], AbstractContextManager[Snapshot]]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import io
 import secrets
+import socket
 import sqlite3
 import zlib
 from collections.abc import Callable, Iterator, Mapping
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Literal, cast
 
 from tasks.backup.files import Files
-from tasks.backup.manifest import Sentinel
+from tasks.backup.manifest import Origin, Sentinel
 from tasks.backup.scratch import full, scratch
 from tasks.backup.source import SENTINELS_KEPT, Snapshot
 from tasks.backup.sqlite import SENTINEL_TABLE, opened, path_of, row_counts, schema_level
@@ -48,6 +49,16 @@ class SqliteSource:
     def is_empty(self) -> bool:
         with opened(self.path) as connection:
             return not row_counts(connection).keys() - {f"main.{SENTINEL_TABLE}"}
+
+    def origin(self, stack: str | None) -> tuple[Origin, str]:
+        with opened(self.path):
+            about = self.path.stat()
+        boot = Path("/proc/sys/kernel/random/boot_id")
+        running = boot.read_text().strip() if boot.exists() else socket.gethostname()
+        return Origin(stack, str(self.path.resolve())), f"{running}/{about.st_dev}/{about.st_ino}"
+
+    def require_readable(self) -> None:
+        """A file is read whole or not at all."""
 
     @contextmanager
     def alone(self) -> Iterator[Callable[[], AbstractContextManager[Snapshot]]]:

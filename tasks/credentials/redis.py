@@ -18,6 +18,7 @@ from redis import Redis, exceptions
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from tasks.connection_url import Unusable, parse_redis
 from tasks.credentials.server import Account, Use
 from tasks.errors import Refused, TaskError
 
@@ -34,10 +35,13 @@ _SCAN = 1000
 
 def account(url: str, variable: str) -> Account:
     try:
-        parts = urlsplit(url)
+        read = parse_redis(url)
+        parts = urlsplit(read)
         user, password = unquote(parts.username or "default"), unquote(parts.password or "")
-        if _FORM.fullmatch(url):
-            return Account(user, password, url, variable)
+        if _FORM.fullmatch(read):
+            return Account(user, password, read, variable)
+    except Unusable as error:
+        raise Refused("environment_invalid", f"{variable}: {error}") from None
     except ValueError:
         pass
     # The URL is not shown: an unescaped @ or / in the password is the usual reason that it is invalid.

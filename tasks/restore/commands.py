@@ -9,11 +9,13 @@ from typing import Any
 from tasks.backup import catalog
 from tasks.backup.create import create
 from tasks.backup.manifest import Manifest
+from tasks.backup.postgres import Database
 from tasks.environment import Environment
 from tasks.errors import Refused, TaskError
 from tasks.restore import in_place
 from tasks.restore import restore_test as attempts
 from tasks.restore.fetch import verify
+from tasks.restore.restore_target import RestoreTarget
 from tasks.restore.restore_targets import live_target, test_target
 from tasks.restore.verify import check_release, new_half_made, require_worthless, restore
 from tasks.result import Result
@@ -37,6 +39,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
     def jobs(added: argparse.ArgumentParser) -> None:
         added.add_argument("--jobs", type=int, metavar="N", help="how much to do at once (BACKUP_JOBS, else 1)")
 
+    def another(added: argparse.ArgumentParser) -> None:
+        what = "also a backup of another stack or server than DATABASE_URL's"
+        added.add_argument("--of-another", action="store_true", help=what)
+
     backup(verb("verify", _verify, "read a whole backup and compare it with its checksums; changes nothing"))
     begin = verb("test-begin", _test_begin, "restore a backup into RESTORE_DATABASE_URL and compare it")
     backup(begin, required=False)
@@ -44,10 +50,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
     verb("test-conclude", _test_conclude, "record that what followed on test-begin passed as well")
     into = verb("into", _into, "restore into a new database beside the live one")
     backup(into)
+    another(into)
     into.add_argument("--database", required=True, metavar="NEW", help="its name; refused when there is one")
     jobs(into)
     prepare = verb("prepare", _prepare, "in place, 1: safety backup of the live database, restored copy beside it")
     backup(prepare)
+    another(prepare)
     jobs(prepare)
     verb("swap", _swap, "in place, 2: the restored copy takes the live database's place")
     verb("undo", _undo, "in place: the live database is the one from before")
@@ -67,7 +75,7 @@ def _verify(arguments: argparse.Namespace, environment: Environment) -> Result:
 
 def _test_begin(arguments: argparse.Namespace, environment: Environment) -> Result:
     store, place = open_store(environment), test_target(environment)
-    manifest = catalog.find(store, arguments.backup or _newest(store))
+    manifest = catalog.find(store, arguments.backup) if arguments.backup else _newest(store, environment)
     jobs = _jobs(arguments, environment)
 
     def work(attempt: attempts.RestoreTest) -> None:
@@ -101,13 +109,41 @@ def _needs(found: list[str]) -> str:
     return f"; a restore in place would not bring back: {'; '.join(found)}" if found else ""
 
 
-def _newest(store: Store) -> str:
-    newest = max(catalog.finished(store), default=None)
-    if newest is None:
-        raise TaskError(
-            "manifest_missing", f"there is no backup in {store.url} to test; check that the backup schedule has run"
-        )
-    return newest
+def _newest(store: Store, environment: Environment) -> Manifest:
+    """The newest backup that is not another stack's."""
+    stack = environment.text("BACKUP_STACK")
+    for backup in sorted(catalog.finished(store), reverse=True):
+        manifest = catalog.find(store, backup)
+        if not _of_another_stack(manifest, stack):
+            return manifest
+    raise TaskError(
+        "manifest_missing", f"there is no backup in {store.url} to test; check that the backup schedule has run"
+    )
+
+
+def _of_another_stack(manifest: Manifest, stack: str | None) -> bool:
+    found = manifest.origin.stack if manifest.origin else None
+    return bool(stack and found and stack != found)
+
+
+def _require_own(
+    arguments: argparse.Namespace, environment: Environment, place: RestoreTarget, manifest: Manifest
+) -> None:
+    """`backup_of_another` unless the backup is of this stack and of the server of DATABASE_URL, or is asked for."""
+    stack = environment.text("BACKUP_STACK")
+    if arguments.of_another or manifest.origin is None:
+        return
+    if _of_another_stack(manifest, stack):
+        whose = f"stack {manifest.origin.stack}; this is {stack}"
+    elif manifest.origin.server and (here := place.server()) and manifest.origin.server != here:
+        whose = f"another server ({manifest.origin.server}); DATABASE_URL is of {here}"
+    else:
+        return
+    raise Refused(
+        "backup_of_another",
+        f"backup {manifest.id} is of {whose}. Nothing was changed. To restore it here, also onto a server that took "
+        "the other one's place, pass --of-another",
+    )
 
 
 def _test_conclude(_arguments: argparse.Namespace, environment: Environment) -> Result:
@@ -131,6 +167,7 @@ def _into(arguments: argparse.Namespace, environment: Environment) -> Result:
     store, place, name = open_store(environment), live_target(environment), arguments.database
     place.check_name(name)
     manifest = catalog.find(store, arguments.backup)
+    _require_own(arguments, environment, place, manifest)
     with place.exclusive():
         if name in place.databases():
             raise Refused(
@@ -150,6 +187,7 @@ def _into(arguments: argparse.Namespace, environment: Environment) -> Result:
 def _prepare(arguments: argparse.Namespace, environment: Environment) -> Result:
     store, place = open_store(environment), live_target(environment)
     manifest = catalog.find(store, arguments.backup)
+    _require_own(arguments, environment, place, manifest)
 
     def make(name: str) -> tuple[str, ...]:
         return restore(environment, store, manifest, place, name, jobs=_jobs(arguments, environment)).needs
@@ -175,7 +213,10 @@ def _finish(_arguments: argparse.Namespace, environment: Environment) -> Result:
     place = live_target(environment)
 
     def back_up(name: str) -> Manifest:
-        return create(Environment({**environment.values, "DATABASE_URL": place.url(name)}), "safety")
+        values = {**environment.values, "DATABASE_URL": place.url(name)}
+        if own := environment.text("BACKUP_DATABASE_URL"):
+            values["BACKUP_DATABASE_URL"] = Database.at(own, "BACKUP_DATABASE_URL").named(name).url
+        return create(Environment(values), "safety")
 
     return _as_result(in_place.finish(place, verified, back_up))
 

@@ -19,6 +19,7 @@ from tasks.backup.postgres import (
     row_counts,
     schema_level,
     server_version,
+    system_identifier,
 )
 from tasks.errors import Refused, TaskError
 from tasks.restore import swap_databases
@@ -40,6 +41,10 @@ class PostgresTarget:
     @property
     def identity(self) -> str:
         return self._database.shown
+
+    def server(self) -> str | None:
+        with self._server() as server:
+            return system_identifier(server)
 
     def version(self) -> str:
         with self._server() as server:

@@ -21,6 +21,10 @@ class RestoreTarget(Protocol):
         """The live database, the same for every role that connects."""
         ...
 
+    def server(self) -> str | None:
+        """What a manifest's origin says of this server; None where the role may not know it."""
+        ...
+
     def version(self) -> str:
         """The server's version, for the record."""
         ...

@@ -35,6 +35,9 @@ class SqliteTarget:
     def identity(self) -> str:
         return str(self._path(self.live).resolve())
 
+    def server(self) -> str:
+        return self.identity
+
     def version(self) -> str:
         return sqlite3.sqlite_version
 

@@ -67,8 +67,11 @@ class Store(ABC):
         """
 
     @abstractmethod
-    def put(self, key: str, data: bytes, *, new: bool = False) -> None:
-        """A small object at once. With `new`, raises `Exists` rather than replace one, also against a racing writer."""
+    def put(self, key: str, data: bytes, *, new: bool = False, keep: bool = True) -> None:
+        """A small object at once. With `new`, raises `Exists` rather than replace one, also against a racing writer.
+
+        `keep=False` is for what is soon deleted: Object Lock is not asked to keep it.
+        """
 
     @abstractmethod
     def get(self, key: str) -> bytes:
@@ -89,6 +92,10 @@ class Store(ABC):
     @abstractmethod
     def clear_unfinished(self, prefix: str = "") -> int:
         """Remove the remains of killed uploads, and return their number. Only while no upload is running."""
+
+    @abstractmethod
+    def now(self) -> datetime:
+        """The time by the clock that `Entry.modified` is of."""
 
     def clock(self) -> datetime | None:
         """The store's time; None if it has no clock of its own."""

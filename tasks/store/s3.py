@@ -93,8 +93,8 @@ class S3Store(Store):
             upload.abort()
             raise
 
-    def put(self, key: str, data: bytes, *, new: bool = False) -> None:
-        options = self._write_options() | ({"IfNoneMatch": "*"} if new else {})
+    def put(self, key: str, data: bytes, *, new: bool = False, keep: bool = True) -> None:
+        options = (self._write_options() if keep else {}) | ({"IfNoneMatch": "*"} if new else {})
         with translate_errors(self.url, f"take {key}", uploading=True):
             try:
                 self._client.put_object(**self._target(key), Body=data, ChecksumAlgorithm=CHECKSUM, **options)
@@ -157,6 +157,9 @@ class S3Store(Store):
                 self._client.abort_multipart_upload(Bucket=self._bucket, Key=upload["Key"], UploadId=upload["UploadId"])
                 cleared += 1
         return cleared
+
+    def now(self) -> datetime:
+        return self.clock() or datetime.now(UTC)
 
     def clock(self) -> datetime | None:
         with translate_errors(self.url, "read the server's time"):

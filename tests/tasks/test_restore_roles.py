@@ -189,3 +189,21 @@ def test_what_only_a_superuser_may_make(shop: Shop, aside: Postgres) -> None:
     for what in ("pg_stat_statements", "audit", "everything"):
         assert what in " ".join(left_out), left_out
     assert found_by_the_application(shop) == [7]
+
+
+def test_the_schema_of_the_url(shop: Shop, aside: Postgres) -> None:
+    """Prisma's parameter: its application looks there whatever search_path says."""
+    shop.environment["DATABASE_URL"] += "?schema=app"
+    made = shop.run("backup", "create", "--kind", "manual").json
+    assert made["schema_level"] == 7
+    assert made["application"]["schema"] == "app"
+    # A release with another URL would migrate an empty schema.
+    failed = shop.run("restore", "test-begin", expect=2)
+    assert failed.code == "environment_invalid"
+    assert "schema=app" in failed.message
+    shop.environment["RESTORE_DATABASE_URL"] += "?schema=app"
+    begun = shop.run("restore", "test-begin").json
+    assert begun["release_finds"]["schema_level"] == 7
+    assert shop.run("restore", "test-conclude").json["result"] == "passed"
+    assert in_place(shop, made["id"]) == []
+    assert shop.run("backup", "create", "--kind", "manual").json["schema_level"] == 7
