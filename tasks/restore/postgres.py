@@ -32,9 +32,13 @@ _LOCK = "SELECT pg_try_advisory_lock(hashtextextended(%s, 0))"
 
 
 class PostgresTarget:
-    def __init__(self, database: Database, *, schema: str | None = None, throw_away: bool = False) -> None:
+    def __init__(
+        self, database: Database, reader: Database, *, schema: str | None = None, throw_away: bool = False
+    ) -> None:
+        """`reader` is the login that may read all of it."""
         self.live = database.name
         self._database = database
+        self._reader = reader
         self._schema = schema
         self._throw_away = throw_away
 
@@ -132,7 +136,7 @@ class PostgresTarget:
             connection.execute("ANALYZE")
 
     def rows(self, name: str) -> dict[str, int]:
-        with self._inside(name) as connection:
+        with self._reading(name) as connection:
             return row_counts(connection)
 
     def roots(self, name: str) -> dict[str, str]:
@@ -199,7 +203,7 @@ class PostgresTarget:
             return int(server.execute("SELECT pg_snapshot_xmin(pg_current_snapshot())::text").fetchone()[0])  # type: ignore[index]
 
     def written_since(self, name: str, moment: int) -> dict[str, int]:
-        with self._inside(name) as connection:
+        with self._reading(name) as connection:
             newer = sql.SQL(" WHERE age(xmin) <= age({}::xid)").format(sql.Literal(str(moment % (1 << 32))))
             return row_counts(connection, newer)
 
@@ -233,6 +237,15 @@ class PostgresTarget:
         options = {"options": "-c role=none"} if self._throw_away else {}
         with self._translate_errors(self._database.named(name).connect("runbook restore", **options)) as connection:
             yield connection
+
+    @contextmanager
+    def _reading(self, name: str) -> Iterator[Connection[Any]]:
+        if self._reader == self._database:
+            with self._inside(name) as connection:
+                yield connection
+        else:
+            with self._translate_errors(self._reader.named(name).connect("runbook restore")) as connection:
+                yield connection
 
     @contextmanager
     def _translate_errors(self, connection: Connection[Any]) -> Iterator[Connection[Any]]:

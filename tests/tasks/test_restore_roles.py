@@ -207,3 +207,33 @@ def test_the_schema_of_the_url(shop: Shop, aside: Postgres) -> None:
     assert shop.run("restore", "test-conclude").json["result"] == "passed"
     assert in_place(shop, made["id"]) == []
     assert shop.run("backup", "create", "--kind", "manual").json["schema_level"] == 7
+
+
+def test_tables_that_their_owner_may_not_read(shop: Shop) -> None:
+    """FORCE ROW LEVEL SECURITY: backups have a login of their own, which restores compare by as well."""
+    shop.server.execute(SETTINGS["of the database"].format(name=shop.name))
+    shop.server.execute(
+        "ALTER TABLE app.orders ENABLE ROW LEVEL SECURITY; ALTER TABLE app.orders FORCE ROW LEVEL SECURITY;"
+        "CREATE POLICY paid ON app.orders USING (paid)",
+        shop.name,
+    )
+    login = f"backup_{shop.name}"
+    shop.server.execute(f"CREATE ROLE {login} LOGIN BYPASSRLS PASSWORD 'pw'; GRANT pg_read_all_data TO {login}")
+    try:
+        shop.environment["BACKUP_DATABASE_URL"] = shop.server.url(shop.name, login, "pw")
+        made = shop.run("backup", "create", "--kind", "manual").json
+        assert made["tables"]["app.orders"] == 3
+        assert made["application"]["role"] == owner(shop)
+        shop.run("restore", "test-begin")
+        assert shop.run("restore", "test-conclude").json["result"] == "passed"
+        shop.run("restore", "prepare", "--backup", made["id"])
+        shop.server.execute("UPDATE app.orders SET paid = true WHERE what = 'mint'", shop.name)
+        shop.run("restore", "swap")
+        done = shop.run("restore", "finish").json
+        assert "app.orders" in " ".join(done["late"])
+        late = shop.run("restore", "into", "--backup", done["late_backup"], "--database", f"{shop.name}_late").json
+        assert shop.query("SELECT count(*) FROM app.orders WHERE paid", late["database"]) == [1]
+        assert shop.query("SELECT relforcerowsecurity FROM pg_class WHERE relname = 'orders'") == [True]
+    finally:
+        shop.drop_copies()
+        shop.server.execute(f"DROP ROLE {login}")
