@@ -62,8 +62,10 @@ def row_counts(connection: sqlite3.Connection) -> dict[str, int]:
 
 
 def content_digest(connection: sqlite3.Connection) -> int:
-    """A number that is another one when any row of the application is."""
+    """A number that is another one when any row or definition of the application is."""
     digest = hashlib.sha256()
+    defined = f"SELECT sql FROM sqlite_schema WHERE name NOT LIKE '%{SENTINEL_TABLE}%' ORDER BY name"  # noqa: S608
+    digest.update(repr(connection.execute(defined).fetchall()).encode())
     for name in sorted(row_counts(connection)):
         table = name.removeprefix("main.")
         if not table.startswith(SENTINEL_TABLE):

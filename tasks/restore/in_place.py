@@ -225,7 +225,7 @@ def _written(place: RestoreTarget, now: State, verify: Callable[[str], Manifest]
         return [*found, "it is not known what was written to it"]
     newer = {table: rows for table, rows in place.written_since(now.copy, now.since).items() if rows}
     newer = {table: rows for table, rows in newer.items() if not table.startswith(OURS)}
-    found += [f"{table} has {rows} rows that are newer than the backup" for table, rows in sorted(newer.items())]
+    found += [f"{table}: {rows} rows newer than the backup" for table, rows in sorted(newer.items())]
     return found if len(found) <= SHOWN else [*found[:SHOWN], f"and {len(found) - SHOWN} tables more"]
 
 

@@ -29,6 +29,14 @@ from tasks.restore.postgres_load import Loading
 
 _LONGEST_NAME = 63
 _LOCK = "SELECT pg_try_advisory_lock(hashtextextended(%s, 0))"
+_CHANGED = """
+WITH changed AS (
+  SELECT oid AS relation, relnamespace AS namespace, relname AS name FROM pg_class {}
+  UNION SELECT c.oid, c.relnamespace, c.relname FROM pg_class c WHERE c.oid IN (SELECT attrelid FROM pg_attribute {}))
+SELECT n.nspname || '.' || name, count(*) FROM changed JOIN pg_namespace n ON n.oid = namespace
+WHERE n.nspname <> 'runbook' AND n.nspname !~ '^pg_' GROUP BY 1
+"""
+"""Tables, views, sequences and indexes that were made or altered."""
 
 
 class PostgresTarget:
@@ -205,7 +213,13 @@ class PostgresTarget:
     def written_since(self, name: str, moment: int) -> dict[str, int]:
         with self._reading(name) as connection:
             newer = sql.SQL(" WHERE age(xmin) <= age({}::xid)").format(sql.Literal(str(moment % (1 << 32))))
-            return row_counts(connection, newer)
+            found = row_counts(connection, newer)
+            changed = sql.SQL(_CHANGED).format(newer, newer)
+            definitions = {f"definition of {name}": rows for name, rows in connection.execute(changed).fetchall()}
+            (may_read,) = connection.execute("SELECT has_table_privilege('pg_largeobject', 'SELECT')").fetchall()[0]
+            blobs = sql.Identifier("pg_largeobject" if may_read else "pg_largeobject_metadata")
+            (rows,) = connection.execute(sql.SQL("SELECT count(*) FROM {}{}").format(blobs, newer)).fetchall()[0]
+            return {**found, **definitions, "large objects": rows}
 
     def url(self, name: str) -> str:
         return self._database.named(name).url

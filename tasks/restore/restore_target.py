@@ -104,7 +104,7 @@ class RestoreTarget(Protocol):
         ...
 
     def written_since(self, name: str, moment: int) -> dict[str, int]:
-        """Rows of each table that were inserted or changed since."""
+        """Rows of each table that were inserted or changed since, and of what defines tables."""
         ...
 
     def url(self, name: str) -> str:

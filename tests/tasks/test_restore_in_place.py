@@ -100,6 +100,7 @@ WRITTEN = {
     "a new row": ("INSERT INTO orders (what) VALUES ('late')", [*NEW, "late"]),
     "a changed row": ("UPDATE orders SET what = 'mint, two' WHERE what = 'mint'", ["mint, two", "sage", "rue"]),
     "a row gone": ("DELETE FROM orders WHERE what = 'mint'", ["sage", "rue"]),
+    "a new column": ("ALTER TABLE orders ADD note text", NEW),
     "one for another": (
         "DELETE FROM orders WHERE what = 'rue'; INSERT INTO orders (what) VALUES ('late')",
         ["mint", "sage", "late"],
