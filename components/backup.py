@@ -15,6 +15,7 @@ from pulumi_kubernetes.core.v1 import (
     Secret,
     ServiceAccount,
 )
+from pulumi_random import RandomPassword
 
 from components import backup_tasks as tasks
 from components.base.names import (
@@ -186,6 +187,9 @@ class Backup(pulumi.ComponentResource):
                 opts=inside,
             )
         ]
+        key = RandomPassword("backup-evidence-key", length=40, special=False, opts=ResourceOptions(parent=self))
+        # In the stack and in pods of tasks alone: a client that has only the store cannot write a record.
+        made.append(secret(tasks.EVIDENCE, {"EVIDENCE_KEY": pulumi.Output.secret(key.result)}))
         if self._keys:
             names = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
             pair = {name: key.value for name, key in zip(names, self._keys, strict=True)}

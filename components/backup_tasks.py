@@ -26,6 +26,7 @@ SETTINGS = "backup-settings"
 CREDENTIALS = "backup-store"
 IDENTITIES = "backup-identities"
 LOGIN = "backup-login"
+EVIDENCE = "backup-evidence"
 VOLUME = "backups"
 
 KEYS_IN_ENVIRONMENT = {"checkov.io/skip1": "CKV_K8S_35=Tasks and what they run take their keys from the environment"}
@@ -88,7 +89,11 @@ def task_container(
         {"name": "BACKUP_STACK", "value": f"{pulumi.get_project()}/{pulumi.get_stack()}"},
     ]
     mounts: list[VolumeMountArgsDict] = list(more.pop("mounts", ()))
-    sources: list[EnvFromSourceArgsDict] = [{"config_map_ref": {"name": SETTINGS}}, *env_from]
+    sources: list[EnvFromSourceArgsDict] = [
+        {"config_map_ref": {"name": SETTINGS}},
+        {"secret_ref": {"name": EVIDENCE}},
+        *env_from,
+    ]
     if uses_secret_keys(backup):
         sources.append({"secret_ref": {"name": CREDENTIALS}})
     if isinstance(backup.destination, VolumeDestination):

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
 import pulumi
 from pulumi import Input, ResourceOptions
-from pulumi_kubernetes.core.v1 import ContainerArgsDict, EnvVarArgsDict, Secret
+from pulumi_kubernetes.core.v1 import ContainerArgsDict, EnvFromSourceArgsDict, EnvVarArgsDict, Secret
 from pulumi_random import RandomPassword
 
 from components import backup_tasks as tasks
 from components.base.names import RESTORE_TEST, labels, metadata
 from components.base.pods import container
+from components.placeholders import placeholder
 from settings import Backup as BackupSettings
 from settings import BundledPostgres, BundledRedis, Command, MigrateCommand, Release, Resources
 from settings.secret import Secret as SecretValue
@@ -23,6 +25,9 @@ _NAME = "restore_test"
 """Role and database of the temporary server; they differ from the live names, which the dump may contain."""
 _DATABASE_URL, _REDIS_URL = "DATABASE_URL", "redis://127.0.0.1:6379/0"
 _PASSWORD_FILE = "/run/secrets/postgres/password"  # noqa: S105 (a path)
+_APPLICATION = "restore-test-application"
+_WIPE_SECONDS = 30
+"""For deleting the restored data."""
 _START = {"period_seconds": 1, "timeout_seconds": 5, "failure_threshold": 120}
 _ANNOTATIONS = {
     **tasks.KEYS_IN_ENVIRONMENT,
@@ -45,6 +50,10 @@ class RestoreTestArgs:
     """The server to restore into: image, user, resources."""
     redis: BundledRedis
     """A cache for the release."""
+    secrets: Mapping[str, SecretValue]
+    """Every variable of the services that is secret."""
+    secret_name: str
+    """Their Secret, which no container of the test gets."""
     database: SecretValue
     """URL of the live database: where in it the release has its tables."""
     release: Release
@@ -59,6 +68,8 @@ class RestoreTestArgs:
     """The smoke command, which must pass."""
     amounts: Resources
     """CPU, memory and scratch disk of migrations and smoke."""
+    direct: str | None = None
+    """Variable of the URL past a pooler."""
     paused: bool = False
     """Start nothing by schedule, whatever the settings of backups say."""
 
@@ -76,7 +87,7 @@ class RestoreTest(pulumi.ComponentResource):
         inside = ResourceOptions(parent=self, depends_on=opts.depends_on if opts else None)
         backup, test = args.backup, args.backup.restore_test
         account = tasks.register_account(RESTORE_TEST, RESTORE_TEST, backup, args.namespace, inside)
-        secret = self._secret(inside)
+        ready = [account, self._secret(inside), self._placeholders(inside)]
         tasks.register_cron_job(
             RESTORE_TEST,
             RESTORE_TEST,
@@ -97,8 +108,8 @@ class RestoreTest(pulumi.ComponentResource):
                     decrypts=True,
                     scratch=True,
                     restart_policy="Never",
-                    # These servers serve no customers, so they have nothing to drain.
-                    termination_grace_period_seconds=1,
+                    # Nothing to drain, but the restored data to delete.
+                    termination_grace_period_seconds=_WIPE_SECONDS,
                     init_containers=[
                         self._postgres(),
                         self._redis(),
@@ -114,7 +125,7 @@ class RestoreTest(pulumi.ComponentResource):
                     ],
                 ),
             },
-            opts=ResourceOptions.merge(inside, ResourceOptions(depends_on=[account, secret])),
+            opts=ResourceOptions.merge(inside, ResourceOptions(depends_on=ready)),
         )
         self.register_outputs({})
 
@@ -131,6 +142,33 @@ class RestoreTest(pulumi.ComponentResource):
             f"{RESTORE_TEST}-secret",
             metadata=metadata(RESTORE_TEST, self._args.namespace, labels(RESTORE_TEST, RESTORE_TEST)),
             string_data={"password": made.result, _DATABASE_URL: pulumi.Output.secret(url)},
+            opts=opts,
+        )
+
+    def _placeholders(self, opts: ResourceOptions) -> Secret:
+        """What the release gets in place of its secrets: values of the same shape, and addresses of the test's own."""
+        args = self._args
+
+        def harmless(name: str, value: str) -> str:
+            if re.match(r"(jdbc:)?postg(res|is)[a-z0-9+]*://", value):
+                # The test's own; where it is one that the release connects to, `_service_env` adds the password.
+                return f"postgresql://{_NAME}@127.0.0.1:5432/{_NAME}"
+            if re.match(r"(redis|valkey)s?://", value):
+                return _REDIS_URL
+            return placeholder(name, value)
+
+        def made(name: str, of: SecretValue) -> pulumi.Output[str]:
+            # A key's id is none of a secret; the previous value of a kept one is kept as well.
+            if name.endswith("_ID") and name.removesuffix("_ID") in args.secrets:
+                return of.value
+            if name.removesuffix("_PREVIOUS") in args.backup.restore_test.secrets:
+                return of.value
+            return pulumi.Output.secret(of.value.apply(lambda value: harmless(name, value)))
+
+        return Secret(
+            f"{_APPLICATION}-secret",
+            metadata=metadata(_APPLICATION, args.namespace, labels(_APPLICATION, RESTORE_TEST)),
+            string_data={name: made(name, of) for name, of in args.secrets.items()},
             opts=opts,
         )
 
@@ -167,6 +205,9 @@ class RestoreTest(pulumi.ComponentResource):
                 {"name": "run", "mount_path": "/var/run/postgresql"},
             ],
             startup_probe={"exec_": {"command": ask}, **_START},
+            # However the test ends: a finished pod keeps its volume until the next one. As its image's user, which
+            # alone may delete these files.
+            lifecycle={"pre_stop": {"exec_": {"command": ["sh", "-c", 'rm -rf "$PGDATA"']}}},
         )
 
     def _redis(self) -> ContainerArgsDict:
@@ -184,7 +225,8 @@ class RestoreTest(pulumi.ComponentResource):
         args = self._args
         if args.migrate.runner != "job":
             return []  # the release has no migrations
-        return self._steps("migrate", args.migrate, env=[self._database()])
+        names = filter(None, (_DATABASE_URL, args.direct))
+        return self._steps("migrate", args.migrate, env=[self._database(name) for name in names])
 
     def _serve_and_smoke(self) -> list[ContainerArgsDict]:
         args = self._args
@@ -193,16 +235,24 @@ class RestoreTest(pulumi.ComponentResource):
         leaving = ("lifecycle", "readiness_probe", "liveness_probe")
         staying: dict[str, Any] = {key: value for key, value in args.service.items() if key not in leaving}
         env = self._service_env()
+        staying["env_from"] = [self._harmless(source) for source in staying["env_from"]]
         service = {**staying, "restart_policy": "Always", "env": [*(staying.get("env") or []), *env]}
         target: EnvVarArgsDict = {"name": "TARGET_URL", "value": f"http://127.0.0.1:{args.port}"}
         smoke = self._steps("smoke", args.smoke, env=[*env, target], env_from=staying["env_from"])
         return [cast(ContainerArgsDict, service), *smoke]
 
+    def _harmless(self, source: EnvFromSourceArgsDict) -> EnvFromSourceArgsDict:
+        reference = source.get("secret_ref")
+        if reference and reference.get("name") == self._args.secret_name:
+            return {"secret_ref": {"name": _APPLICATION}}
+        return source
+
     def _service_env(self) -> list[EnvVarArgsDict]:
         """Variables that differ from production; they take precedence over the release's own."""
         given: Mapping[str, str] = self._args.backup.restore_test.env
         own: list[EnvVarArgsDict] = [{"name": key, "value": value} for key, value in given.items()]
-        return [*own, {"name": "REDIS_URL", "value": _REDIS_URL}, self._database()]
+        databases = [self._database(name) for name in ("DATABASE_URL", self._args.direct) if name]
+        return [*own, {"name": "REDIS_URL", "value": _REDIS_URL}, *databases]
 
     def _steps(
         self, name: str, command: Command, *, env: Sequence[EnvVarArgsDict], env_from: Any = ()

@@ -12,6 +12,7 @@ from program.data import Data
 from program.inputs import Inputs
 from program.release import Release
 from settings.backup import test_servers
+from settings.connections import direct_url
 from settings.rotation import BACKUP_S3
 
 
@@ -66,7 +67,10 @@ def register_restore_test(
             backup=settings.backup,
             postgres=postgres,
             redis=redis,
+            secrets=data.credentials.values,
+            secret_name=data.credentials.secret_name,
             database=data.credentials.database,
+            direct=direct_url(settings.data, settings.application),
             release=settings.release,
             service=release.application.container,
             port=settings.application.main_service.port,

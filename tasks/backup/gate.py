@@ -5,11 +5,13 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from tasks.backup.evidence_head import check_end
 from tasks.backup.proofs import trusted_proofs
 from tasks.backup.source import open_source
 from tasks.environment import Environment
 from tasks.errors import TaskError
 from tasks.progress import say
+from tasks.restore import evidence
 from tasks.store import open_store
 
 
@@ -23,6 +25,7 @@ def gate(environment: Environment, *, within_hours: int, without_proof: str | No
         return {"allowed_by": "empty database"}
     source.require_readable()
     store = open_store(environment)
+    check_end(environment, store, evidence.chain(store))
     passed = [proof for proof in trusted_proofs(store) if proof.passed]
     if not passed:
         raise _not_proven("no restore test has ever passed")

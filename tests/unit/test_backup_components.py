@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pytest
+from pulumi import RunError
 
+from components.placeholders import HOST, placeholder
 from tests.support.program import RELEASE, Program, Registered, run_program, secrets_for, stack_config
 from tests.unit.test_backup_settings import RECIPIENT
 from tests.unit.test_settings import edited
@@ -102,17 +105,84 @@ def test_the_database_accepts_backups_and_no_restore_tests(sandbox: Program) -> 
 
 
 def test_a_restore_test_has_no_dsn_of_the_live_database(sandbox: Program) -> None:
-    """Neither by a variable, nor by a Secret, except where the throw-away one's address overrides it."""
+    """Neither by a variable, nor by a Secret."""
     test = sandbox.one("CronJob", "restore-test")
     own = sandbox.one("Secret", "restore-test").inputs["stringData"]
     assert "@127.0.0.1:5432/" in own["DATABASE_URL"]
+    serving = [item for item in test.containers if "restore-test-application" in sources(item)]
+    assert serving
     for item in test.containers:
         assert "database" not in sources(item), item["name"]
-        brings_dsns = any(name.startswith("app-secrets-") for name in sources(item))
-        if brings_dsns:
-            given = variables(item)
-            assert given["DATABASE_URL"] == {"secretKeyRef": {"name": "restore-test", "key": "DATABASE_URL"}}
-            assert given["REDIS_URL"] == "redis://127.0.0.1:6379/0"
+    for item in serving:
+        given = variables(item)
+        assert given["DATABASE_URL"] == {"secretKeyRef": {"name": "restore-test", "key": "DATABASE_URL"}}
+        assert given["REDIS_URL"] == "redis://127.0.0.1:6379/0"
+
+
+def test_the_release_gets_no_live_secret_in_a_restore_test() -> None:
+    config = edited(released("Pulumi.prod.yaml"), "backup.restoreTest.secrets", ["SESSION_SECRET"])
+    config["runbook:application"]["secrets"] += ["SUPABASE_URL", "MAIL_URL", "DIRECT_URL"]
+    given = secrets_for(config) | {
+        "STRIPE_SECRET_KEY": "sk_live_51Abcdefghijklmnop",
+        "SUPABASE_URL": "https://abcdefgh.supabase.co",
+        "MAIL_URL": "smtps://shop:s3cret@smtp.example.com:465",
+        "DIRECT_URL": "postgresql://shop:s3cret@db.example.com:5432/shop",
+    }
+    program = run_program(config, given)
+    test = program.one("CronJob", "restore-test")
+    for item in test.containers:
+        assert not any(name.startswith("app-secrets-") for name in sources(item)), item["name"]
+    values = program.one("Secret", "restore-test-application").inputs["stringData"]
+    assert program.one("Secret", "restore-test-application").secret_inputs
+    live = next(s for s in program.all("Secret") if s.object_name.startswith("app-secrets-")).inputs["stringData"]
+    assert values.keys() == live.keys()
+    same = {name for name in live if values[name] == live[name]}
+    assert same == {name for name in live if name.endswith("_ID")} | {"SESSION_SECRET"}
+    assert values["STRIPE_SECRET_KEY"].startswith("sk_live_")
+    assert values["SUPABASE_URL"] == "https://placeholder.invalid"
+    assert values["MAIL_URL"].endswith("@placeholder.invalid:465")
+    for item in test.containers:
+        if "restore-test-application" in sources(item):
+            assert variables(item)["DIRECT_URL"] == {"secretKeyRef": {"name": "restore-test", "key": "DATABASE_URL"}}
+
+
+def test_a_restore_test_leaves_no_restored_data_behind(sandbox: Program) -> None:
+    test = sandbox.one("CronJob", "restore-test")
+    server = container(test, "postgres")
+    assert server["lifecycle"] == {"preStop": {"exec": {"command": ["sh", "-c", 'rm -rf "$PGDATA"']}}}
+    held = next(mount for mount in server["volumeMounts"] if mount["name"] == "scratch")
+    assert variables(server)["PGDATA"].startswith(held["mountPath"] + "/")
+    assert pod(sandbox, "restore-test")["terminationGracePeriodSeconds"] >= 10
+
+
+def test_a_secret_that_is_kept_has_to_exist() -> None:
+    config = edited(released(), "backup.restoreTest.secrets", ["NO_SUCH_KEY"])
+    with pytest.raises(RunError, match="NO_SUCH_KEY"):
+        run_program(config)
+
+
+@pytest.mark.parametrize(
+    ("value", "shape"),
+    [
+        ("sk_live_51Abcdefghijklmnop", r"sk_live_\d\d[A-Z][a-z]{15}"),
+        ("whsec_abcdef0123456789", r"whsec_[a-z]{6}\d{10}"),
+        ("https://abc.example.com/hook/T0123?key=abc", r"https://placeholder\.invalid/[a-z]{4}/[A-Z]\d{4}"),
+        ("smtp://user:pass@mail.example.com:587", r"smtp://[a-z]{4}:[a-z]+@placeholder\.invalid:587"),
+        ("0123456789abcdef0123456789abcdef", r"[0-9a-f]{32}"),
+        ("AAECAwQFBgcICQoLDA0ODw==", r"[A-Za-z0-9+/]{22}=="),
+        ("ops@example.com", r"placeholder@placeholder\.invalid"),
+        ("eyJhbGciOiJIUzI1NiJ9.eyJyb2xlIjoic2VydmljZSJ9.c2lnbmF0dXJl", r"eyJ[\w-]+\.eyJ[\w-]+\.[a-z]{43}"),
+        ('{"client_email": "a@b.example.com", "project": "abc-1", "n": 1}', r".*placeholder@placeholder\.invalid.*"),
+        ("", ""),
+    ],
+)
+def test_placeholders_have_the_shape_of_what_they_replace(value: str, shape: str) -> None:
+    made = placeholder("SOME_KEY", value)
+    assert re.fullmatch(shape, made), made
+    assert made != value or not value
+    assert made == placeholder("SOME_KEY", value)
+    if len(value) > 8:
+        assert made != placeholder("OTHER_KEY", value) or HOST in made
 
 
 def test_nothing_is_decrypted_where_it_need_not_be() -> None:
@@ -315,8 +385,9 @@ def test_a_restore_test_goes_through_everything_in_order(sandbox: Program) -> No
 def test_the_release_in_a_restore_test_is_the_one_rolled_out(sandbox: Program) -> None:
     test, real = sandbox.one("CronJob", "restore-test"), sandbox.one("Deployment", "backend").containers[0]
     aside = container(test, "backend")
-    for same in ("image", "command", "envFrom", "resources", "securityContext", "startupProbe"):
+    for same in ("image", "command", "resources", "securityContext", "startupProbe"):
         assert aside[same] == real[same]
+    assert aside["envFrom"][:1] == real["envFrom"][:1]
     migrate = next(j for j in sandbox.all("Job") if j.object_name.startswith("migrate-")).containers[0]
     assert container(test, "migrate")["command"] == migrate["command"]
     assert variables(container(test, "smoke"))["TARGET_URL"] == "http://127.0.0.1:3000"
