@@ -70,6 +70,7 @@ class Loading:
         skipped += [one for one in self._entries if self.test and one.what.startswith(_NOT_IN_A_TEST)]
         done = {one.id for one in skipped}
         role = self._become() if self.test else None
+        named += self._rights_beside(role) if role else []
         early = self._extensions_for_superusers(role)
         if early:
             named += [f"{one.what}: only a superuser may make it" for one in early if one.what.startswith("EXTENSION")]
@@ -169,6 +170,22 @@ class Loading:
                 )
             )
         return application.role
+
+    def _rights_beside(self, role: str) -> list[str]:
+        """What a restore in place needs beside the database, and the role has not."""
+        owner = statements.owner(self._properties)
+        with self.server() as server:
+            superuser, creates, owns = server.execute(
+                "SELECT r.rolsuper, r.rolcreatedb, o.oid IS NULL OR pg_has_role(r.oid, o.oid, 'MEMBER') "
+                "FROM pg_roles r LEFT JOIN pg_roles o ON o.rolname = %s WHERE r.rolname = %s",
+                (owner, role),
+            ).fetchall()[0]
+        needs: list[str] = []
+        if not superuser and not creates:
+            needs.append(f"role {role}: it may not make a database beside the live one; ALTER ROLE {role} CREATEDB")
+        if not owns:
+            needs.append(f"role {role}: it is no member of {owner}, which owns the database; GRANT {owner} TO {role}")
+        return needs
 
     def _extensions_for_superusers(self, role: str | None) -> list[Entry]:
         """Extensions that `role` may not make, with all schemas, as they may be in one."""

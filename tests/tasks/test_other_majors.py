@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tasks.backup.postgres import program_version
-from tests.support.postgres_majors import HAS_CLIENTS, clients, postgres_of
+from tests.support.postgres_majors import HAS_CLIENTS, clients, postgres_17, postgres_of
 from tests.support.restore_world import new_shop
 from tests.support.servers import Postgres
 
@@ -93,3 +93,46 @@ def test_a_server_newer_than_our_programs_is_not_backed_up_by_half(database: str
         assert failed.code == "client_older_than_server"
         assert "version 16 or newer" in failed.message
         assert shop.run("backup", "list").json == []
+
+
+@needs_17
+@pytest.mark.parametrize("major", [14, 16, 17])
+def test_roles_and_settings_of_every_version(database: str, tmp_path: Path, major: int) -> None:
+    """A plain owner, who reaches its tables by a setting and by a membership: what scripts say of these has changed."""
+    server_of = postgres_17 if major == 17 else lambda: postgres_of(major)
+    with server_of() as live, server_of() as aside, live.database(database):
+        shop = new_shop(live, database, tmp_path / "store", tmp_path / "scratch")
+        live.execute(
+            f"CREATE ROLE team; CREATE ROLE login LOGIN CREATEDB PASSWORD 'pw' IN ROLE team; CREATE ROLE reader;"
+            f"ALTER ROLE login SET role = team; ALTER DATABASE {database} OWNER TO team;"
+            f"ALTER DATABASE {database} SET search_path = app; ALTER ROLE login SET statement_timeout = '70s'"
+        )
+        live.execute(
+            "CREATE SCHEMA app AUTHORIZATION team; ALTER TABLE public.orders SET SCHEMA app;"
+            "ALTER TABLE app.orders OWNER TO team; ALTER SCHEMA people OWNER TO team;"
+            "ALTER TABLE people.customers OWNER TO team; GRANT SELECT ON app.orders TO reader",
+            database,
+        )
+        shop.environment |= {
+            "PATH": f"{clients()}:{os.defpath}",
+            "DATABASE_URL": live.url(database, "login", "pw"),
+            "RESTORE_DATABASE_URL": aside.url(f"{database}_test"),
+            "SCHEMA_LEVEL_QUERY": "SELECT max(id) FROM orders",
+        }
+        made = shop.run("backup", "create", "--kind", "manual").json
+        assert (made["application"]["login"], made["application"]["role"]) == ("login", "team")
+        begun = shop.run("restore", "test-begin").json
+        assert begun["release_finds"] == {"role": "team", "search_path": "app", "schema_level": 3}
+        # It acts as the team, which has not the right that the login has.
+        assert ["ALTER ROLE team CREATEDB" in one for one in begun["in_place_needs"]] == [True]
+        with aside.connect(f"{database}_test") as connection:
+            assert connection.execute("SHOW statement_timeout").fetchone() == ("70s",)
+        assert shop.run("restore", "test-conclude").json["result"] == "passed"
+        assert "CREATEDB" in shop.run("restore", "prepare", "--backup", made["id"], expect=1).message
+        live.execute("ALTER ROLE team CREATEDB")
+        prepared = shop.run("restore", "prepare", "--backup", made["id"]).json
+        assert prepared["left_out"] == []
+        shop.run("restore", "swap")
+        assert shop.run("restore", "finish").json["late_backup"] is None
+        granted = "SELECT has_table_privilege('reader', 'app.orders', 'SELECT')"
+        assert shop.query(granted) == [True]
