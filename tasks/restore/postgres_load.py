@@ -37,7 +37,7 @@ _FOR_SUPERUSERS = ("EXTENSION", "EVENT TRIGGER", "PUBLICATION", "COMMENT - EXTEN
 """Entries that a role which owns the database may be refused, and without which its tables are what they were."""
 _IN_ONE_DATABASE = "EXTENSION - pg_cron"
 """This extension can be made only in the database that the server's configuration names."""
-_NOT_IN_A_COPY = ("SUBSCRIPTION",)
+_NOT_IN_A_COPY = ("SUBSCRIPTION", "COMMENT - SUBSCRIPTION")
 """A copy with it would share its replication slot with the original, and could not be dropped."""
 _NOT_IN_A_TEST = ("USER MAPPING", "TABLE DATA cron job")
 """What acts outside the copy: passwords for other servers, and jobs."""
@@ -245,14 +245,12 @@ class Loading:
             say(f"warning: {statement[:_SHOWN]}: {error.diag.message_primary}")
 
     def _give_settings(self, role: str | None) -> list[str]:
-        """The settings of the backup's database and of its roles in it, instead of those copied from the live one."""
+        """The settings of the backup's database and of its roles in it."""
         ours = statements.settings(self._properties)
         of_roles = [one for one in statements.settings(self.roles) if one.everywhere]
         failed: list[tuple[str, str]] = []
         database = sql.Identifier(self.database.name)
         with self.server() as server:
-            if self._properties.strip():
-                server.execute(sql.SQL("ALTER DATABASE {} RESET ALL").format(database))
             for one in [*ours, *of_roles]:
                 if one.everywhere and _has_everywhere(server, one):
                     continue

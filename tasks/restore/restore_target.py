@@ -48,7 +48,7 @@ class RestoreTarget(Protocol):
         ...
 
     def create(self, name: str) -> None:
-        """An empty database with the live one's owner, privileges, settings and locale, where there is a live one."""
+        """An empty database with owner, privileges, locale and roles' settings of the live one, where there is one."""
         ...
 
     def load(self, name: str, folder: Path, manifest: Manifest, jobs: int) -> tuple[str, ...]:

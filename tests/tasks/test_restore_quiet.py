@@ -30,6 +30,7 @@ def test_a_subscription_stays_with_the_live_database(shop: Shop, publisher: Post
     shop.server.execute("CREATE TABLE prices (id int PRIMARY KEY)", shop.name)
     url = publisher.url().replace("'", "")
     shop.server.execute(f"CREATE SUBSCRIPTION prices_of_{shop.name} CONNECTION '{url}' PUBLICATION prices", shop.name)
+    shop.server.execute(f"COMMENT ON SUBSCRIPTION prices_of_{shop.name} IS 'of the supplier'", shop.name)
     try:
         backup = shop.back_up()
         begun = shop.run("restore", "test-begin").json
