@@ -32,7 +32,7 @@ from components.base.network_policies import register_data_policies, register_eg
 from components.secret_slots import register_external_secret
 from settings import Backup as BackupSettings
 from settings import BundledPostgres, External, Release, S3Destination, SecretRotation, VolumeDestination
-from settings.backup import BACKUP_DATABASE_URL, IDENTITIES
+from settings.backup import BACKUP_DATABASE_URL, IDENTITIES, STORE_PORT
 from settings.secret import Secret as SecretValue
 
 _NEVER = "0 0 1 1 *"
@@ -219,11 +219,16 @@ class Backup(pulumi.ComponentResource):
         )
 
     def _openings(self) -> None:
-        """All pods of this chapter may connect to the store; those that back up and restore, also to the database."""
+        """Pods that back up and restore, and the exporter, may connect to the store; a restore test to the exporter.
+
+        A network policy cannot distinguish containers: the release that a restore test runs would reach what the
+        test's tasks reach. So the store is read in another pod.
+        """
         args, database = self._args, self._args.database
         if isinstance(args.backup.destination, S3Destination):
-            everyone = select_parts(BACKUP, RESTORE_TEST, BACKUP_EXPORTER)
+            everyone = select_parts(BACKUP, BACKUP_EXPORTER)
             register_egress_policy(self, "allow-backup-store", args.namespace, args.backup.destination.egress, everyone)
+            register_data_policies(self, RESTORE_TEST, BACKUP_EXPORTER, STORE_PORT, args.namespace, self._inside)
         if isinstance(database, External):
             register_egress_policy(self, "allow-backup-postgres", args.namespace, database.egress, select_parts(BACKUP))
             return

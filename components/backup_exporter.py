@@ -7,13 +7,14 @@ from dataclasses import dataclass
 import pulumi
 from pulumi import Input, ResourceOptions
 from pulumi_kubernetes.apps.v1 import Deployment
-from pulumi_kubernetes.core.v1 import ProbeArgsDict, Service
+from pulumi_kubernetes.core.v1 import ContainerArgsDict, ProbeArgsDict, Secret, Service
+from pulumi_random import RandomPassword
 
 from components import backup_tasks as tasks
 from components.base.names import BACKUP_EXPORTER, SKIP_AWAIT, labels, metadata, selector
 from components.rotation import STATUS_FILE
 from settings import Backup as BackupSettings
-from settings.backup import EXPORTER_PORT
+from settings.backup import EXPORTER_PORT, STORE_PORT
 
 _ROTATION = "/etc/runbook/rotation"
 _ALONE = {
@@ -45,6 +46,7 @@ class BackupExporter(pulumi.ComponentResource):
     def __init__(self, name: str, args: BackupExporterArgs, opts: ResourceOptions | None = None) -> None:
         super().__init__("runbook:backup:BackupExporter", name, None, opts)
         inside = ResourceOptions(parent=self, depends_on=opts.depends_on if opts else None)
+        self._namespace = args.namespace
         here = selector(BACKUP_EXPORTER, BACKUP_EXPORTER)
         account = tasks.register_account(BACKUP_EXPORTER, BACKUP_EXPORTER, args.backup, args.namespace, inside)
         server = tasks.task_container(
@@ -62,12 +64,19 @@ class BackupExporter(pulumi.ComponentResource):
             readiness_probe={**_asked("/readyz"), "period_seconds": 10},
             liveness_probe={**_asked("/healthz"), "period_seconds": 20},
         )
+        servers = [server]
+        ready: list[pulumi.Resource] = []
+        ports = [("metrics", EXPORTER_PORT)]
+        if tasks.has_window(args.backup):
+            servers.append(_window(args))
+            ready.append(self._token(inside))
+            ports.append(("store", STORE_PORT))
         template = tasks.task_pod(
             BACKUP_EXPORTER,
             BACKUP_EXPORTER,
             backup=args.backup,
             account=account,
-            containers=[server],
+            containers=servers,
             volumes=[{"name": "rotation", "config_map": {"name": args.rotation_status}}],
             # The exporter reads its environment only at start, and the file of rotation states before each answer.
             annotations={"runbook/inputs": args.identity},
@@ -83,7 +92,7 @@ class BackupExporter(pulumi.ComponentResource):
                 "selector": {"match_labels": here},
                 "template": template,
             },
-            opts=inside,
+            opts=ResourceOptions.merge(inside, ResourceOptions(depends_on=ready)),
         )
         Service(
             f"{BACKUP_EXPORTER}-service",
@@ -91,12 +100,37 @@ class BackupExporter(pulumi.ComponentResource):
             spec={
                 "type": "ClusterIP",
                 "selector": here,
-                "ports": [{"name": "metrics", "port": EXPORTER_PORT, "target_port": "metrics", "protocol": "TCP"}],
+                "ports": [{"name": name, "port": port, "target_port": name, "protocol": "TCP"} for name, port in ports],
             },
             opts=ResourceOptions.merge(inside, ResourceOptions(depends_on=[deployment])),
         )
         self.register_outputs({})
 
+    def _token(self, opts: ResourceOptions) -> Secret:
+        made = RandomPassword(tasks.WINDOW, length=40, special=False, opts=ResourceOptions(parent=self))
+        return Secret(
+            f"{tasks.WINDOW}-secret",
+            metadata=metadata(tasks.WINDOW, self._namespace, labels(tasks.WINDOW, BACKUP_EXPORTER)),
+            string_data={"STORE_TOKEN": pulumi.Output.secret(made.result)},
+            opts=opts,
+        )
 
-def _asked(path: str) -> ProbeArgsDict:
-    return {"http_get": {"path": path, "port": EXPORTER_PORT}, "timeout_seconds": 5}
+
+def _window(args: BackupExporterArgs) -> ContainerArgsDict:
+    """The store, for restore tests: they can read it, and write their result."""
+    return tasks.task_container(
+        "store",
+        ["backup", "serve"],
+        image=args.image,
+        backup=args.backup,
+        env=[{"name": "STORE_PORT", "value": str(STORE_PORT)}],
+        env_from=[{"secret_ref": {"name": tasks.WINDOW}}],
+        ports=[{"name": "store", "container_port": STORE_PORT, "protocol": "TCP"}],
+        startup_probe={**_asked("/healthz", STORE_PORT), "period_seconds": 2, "failure_threshold": 30},
+        readiness_probe={**_asked("/healthz", STORE_PORT), "period_seconds": 10},
+        liveness_probe={**_asked("/healthz", STORE_PORT), "period_seconds": 20},
+    )
+
+
+def _asked(path: str, port: int = EXPORTER_PORT) -> ProbeArgsDict:
+    return {"http_get": {"path": path, "port": port}, "timeout_seconds": 5}

@@ -18,15 +18,18 @@ from pulumi_kubernetes.core.v1 import (
     VolumeMountArgsDict,
 )
 
-from components.base.names import labels, metadata
+from components.base.names import BACKUP_EXPORTER, labels, metadata
 from components.base.pods import APPLICATION_UID, container, template
 from settings import Backup, S3Destination, VolumeDestination
+from settings.backup import STORE_PORT
 
 SETTINGS = "backup-settings"
 CREDENTIALS = "backup-store"
 IDENTITIES = "backup-identities"
 LOGIN = "backup-login"
 EVIDENCE = "backup-evidence"
+WINDOW = "backup-store-token"
+"""Secret with the token by which a restore test reads the store through the exporter's pod."""
 VOLUME = "backups"
 
 KEYS_IN_ENVIRONMENT = {"checkov.io/skip1": "CKV_K8S_35=Tasks and what they run take their keys from the environment"}
@@ -80,9 +83,14 @@ def task_container(
     env_from: Sequence[EnvFromSourceArgsDict] = (),
     decrypts: bool = False,
     scratch: bool = False,
+    through_window: bool = False,
     **more: Any,
 ) -> ContainerArgsDict:
-    """A container that runs `python3 -m tasks WORDS`, with everything it needs to use the store."""
+    """A container that runs `python3 -m tasks WORDS`, with everything it needs to use the store.
+
+    `through_window`: a bucket is read through the exporter's pod, without its keys.
+    """
+    through_window = through_window and has_window(backup)
     # In the pod and not in the ConfigMap, which holds what the stack file says.
     variables: list[EnvVarArgsDict] = [
         *env,
@@ -94,7 +102,10 @@ def task_container(
         {"secret_ref": {"name": EVIDENCE}},
         *env_from,
     ]
-    if uses_secret_keys(backup):
+    if through_window:
+        sources.append({"secret_ref": {"name": WINDOW}})
+        variables.append({"name": "BACKUP_STORE", "value": f"http://{BACKUP_EXPORTER}:{STORE_PORT}"})
+    elif uses_secret_keys(backup):
         sources.append({"secret_ref": {"name": CREDENTIALS}})
     if isinstance(backup.destination, VolumeDestination):
         mounts.append({"name": VOLUME, "mount_path": _STORE_PATH})
@@ -114,6 +125,11 @@ def task_container(
         env_from=sources,
         **more,
     )
+
+
+def has_window(backup: Backup) -> bool:
+    """Whether restore tests read the store through another pod; a volume is mounted by their tasks alone."""
+    return isinstance(backup.destination, S3Destination)
 
 
 def uses_secret_keys(backup: Backup) -> bool:

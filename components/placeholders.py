@@ -21,7 +21,7 @@ _CLASSES = (string.ascii_lowercase, string.ascii_uppercase, string.digits)
 
 
 def placeholder(name: str, value: str) -> str:
-    """A value that reads like `value` and is nobody's: neither derived from it nor valid anywhere."""
+    """A value that reads like `value`: not derived from it, and valid nowhere."""
     stream = _characters(name)
     return _shaped(value, stream)
 

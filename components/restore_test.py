@@ -14,7 +14,7 @@ from pulumi_random import RandomPassword
 
 from components import backup_tasks as tasks
 from components.base.names import RESTORE_TEST, labels, metadata
-from components.base.pods import container
+from components.base.pods import container, register_service_account
 from components.placeholders import placeholder
 from settings import Backup as BackupSettings
 from settings import BundledPostgres, BundledRedis, Command, MigrateCommand, Release, Resources
@@ -86,7 +86,8 @@ class RestoreTest(pulumi.ComponentResource):
         self._args = args
         inside = ResourceOptions(parent=self, depends_on=opts.depends_on if opts else None)
         backup, test = args.backup, args.backup.restore_test
-        account = tasks.register_account(RESTORE_TEST, RESTORE_TEST, backup, args.namespace, inside)
+        # Not bound to a cloud role: the release would have its rights.
+        account = register_service_account(RESTORE_TEST, RESTORE_TEST, args.namespace, inside)
         ready = [account, self._secret(inside), self._placeholders(inside)]
         tasks.register_cron_job(
             RESTORE_TEST,
@@ -180,7 +181,14 @@ class RestoreTest(pulumi.ComponentResource):
         env = [self._database("RESTORE_DATABASE_URL")]
         args = self._args
         return tasks.task_container(
-            name, words, image=args.image, backup=args.backup, env=env, decrypts=True, scratch=True
+            name,
+            words,
+            image=args.image,
+            backup=args.backup,
+            env=env,
+            decrypts=True,
+            scratch=True,
+            through_window=True,
         )
 
     def _postgres(self) -> ContainerArgsDict:

@@ -15,6 +15,8 @@ from settings.platform import BundledPostgres, BundledRedis, Data, Egress
 
 EXPORTER_PORT = 9187
 """The port of the backup exporter's metrics."""
+STORE_PORT = 9188
+"""The port by which restore tests read the store."""
 S3_ACCESS_KEY = "BACKUP_S3_ACCESS_KEY_ID"
 S3_SECRET_KEY = "BACKUP_S3_SECRET_ACCESS_KEY"  # noqa: S105 (a name)
 IDENTITIES = "BACKUP_IDENTITIES"

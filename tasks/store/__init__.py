@@ -25,4 +25,8 @@ def open_store(environment: Environment) -> Store:
         return S3Store.from_environment(parts.netloc, parts.path.strip("/"), environment)
     if parts.scheme == "file" and parts.netloc in ("", "localhost") and parts.path.strip("/"):
         return FolderStore(Path(unquote(parts.path)))
+    if parts.scheme == "http" and parts.hostname and not parts.username:
+        from tasks.store.window import WindowStore
+
+        return WindowStore(url, environment.required("STORE_TOKEN", "the token of `backup serve`"))
     raise Refused("environment_invalid", f"BACKUP_STORE is {url!r}; it has to be {_EXAMPLE}")

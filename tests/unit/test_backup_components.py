@@ -79,9 +79,30 @@ def test_each_pod_reaches_what_it_needs_and_nothing_else(sandbox: Program, prod:
             expected = {"allow-dns", "allow-backup-store"}
             if labels[PART] == "backup":
                 expected.add(database)
+            if labels[PART] == "restore-test":
+                # The release in it must not reach a bucket, which may be anywhere on the Internet.
+                expected = {"allow-dns", "allow-restore-test-to-backup-exporter"}
             assert reach(program, labels) == expected, name
             seen.add(name.rsplit("-", 1)[0] if name.startswith("pre-") else name)
         assert seen == {"backup", "restore", "restore-test", "backup-exporter", "pre-release"}
+
+
+def test_a_restore_test_reads_the_store_through_the_exporters_pod(sandbox: Program) -> None:
+    """A policy cannot distinguish containers: the pod that runs the release has neither keys nor a way to the store."""
+    test = sandbox.one("CronJob", "restore-test")
+    for item in test.containers:
+        assert "backup-store" not in sources(item), item["name"]
+        has_token = "backup-store-token" in sources(item)
+        assert has_token == (item["name"] in ("begin", "conclude")), item["name"]
+        if has_token:
+            assert variables(item)["BACKUP_STORE"] == "http://backup-exporter:9188"
+    server = container(sandbox.one("Deployment", "backup-exporter"), "store")
+    assert server["command"] == ["python3", "-m", "tasks", "backup", "serve"]
+    assert {"backup-store", "backup-store-token"} <= sources(server)
+    (way,) = (p for p in sandbox.all("NetworkPolicy") if p.object_name == "allow-restore-test-into-backup-exporter")
+    assert way.inputs["spec"]["ingress"][0]["ports"] == [{"port": 9188, "protocol": "TCP"}]
+    ports = {port["name"]: port["port"] for port in sandbox.one("Service", "backup-exporter").inputs["spec"]["ports"]}
+    assert ports == {"metrics": 9187, "store": 9188}
 
 
 def test_the_database_accepts_backups_and_no_restore_tests(sandbox: Program) -> None:
@@ -208,7 +229,9 @@ def test_keys_of_the_store_are_secret_and_handed_to_tasks_alone(sandbox: Program
         for item in resource.containers if resource.pod else []:
             words = item.get("command", [])
             is_task = words[:3] == ["python3", "-m", "tasks"] and words[3] != "credentials"
-            assert ("backup-store" in sources(item)) == is_task, f"{resource.object_name}/{item['name']}"
+            # A restore test's tasks read it through the exporter's pod.
+            has_keys = is_task and resource.object_name != "restore-test"
+            assert ("backup-store" in sources(item)) == has_keys, f"{resource.object_name}/{item['name']}"
     app = next(secret for secret in sandbox.all("Secret") if secret.object_name.startswith("app-secrets-"))
     assert not [key for key in app.inputs["stringData"] if key.startswith(("AWS_", "BACKUP_"))]
 
@@ -223,7 +246,8 @@ def test_a_pod_identity_needs_no_keys() -> None:
         for account in program.all("ServiceAccount")
         if role.items() <= account.inputs["metadata"]["annotations"].items()
     }
-    assert known == {"backup", "restore-test", "backup-exporter"}
+    # Not the restore test, whose pod runs the release.
+    assert known == {"backup", "backup-exporter"}
 
 
 # -- the recurring backup ------------------------------------------------------------------------------
