@@ -54,6 +54,7 @@ def settings_data(backup: Backup, namespace: Input[str]) -> dict[str, Input[str]
         "BACKUP_RECIPIENTS": " ".join(backup.encryption.recipients) if backup.encryption else "",
         "BACKUP_INTERVAL_SECONDS": str(int(backup.interval.total_seconds())),
         "RESTORE_TEST_MAX_AGE_HOURS": str(backup.restore_test.max_age_hours),
+        "RESTORE_TEST_TIMEOUT_SECONDS": str(backup.restore_test.timeout_seconds),
         "SCHEMA_LEVEL_QUERY": backup.schema_level_query,
     }
     if isinstance(to, VolumeDestination):

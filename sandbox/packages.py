@@ -97,6 +97,19 @@ def ensure(*groups: dict[str, str]) -> None:
                 _install(missing)
 
 
+def unpack(package: str, folder: Path) -> None:
+    """Unpack a package's files into a folder, without installing it."""
+    with _one_at_a_time():
+        try:
+            _apt("download", package, folder=folder)
+        except ui.SandboxError:
+            _update()
+            _apt("download", package, folder=folder)
+    for file in folder.glob("*.deb"):
+        ui.run(["dpkg-deb", "--extract", str(file), str(folder)])
+        file.unlink()
+
+
 def find_removable(groups: Iterable[dict[str, str]]) -> list[str]:
     """Packages of these lists that were installed from here, and the dependencies that came with them and nothing
     else needs or recommends. What the machine had before, or has for another reason, is not among them."""
@@ -192,7 +205,7 @@ def _update() -> None:
                 raise
 
 
-def _apt(*arguments: str) -> None:
+def _apt(*arguments: str, folder: Path | None = None) -> None:
     environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
     command = ["apt-get", "--option", f"DPkg::Lock::Timeout={_LOCK_SECONDS}", *arguments]
-    ui.run(command, log=LOGS / "packages.log", env=environment)
+    ui.run(command, log=LOGS / "packages.log", env=environment, cwd=folder)

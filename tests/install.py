@@ -6,7 +6,7 @@ import os
 import sys
 
 from sandbox import cluster, packages, toolchain, ui
-from tests.support import operator_servers, postgres_majors
+from tests.support import operator_servers, postgres_cron, postgres_majors
 
 
 def install(*, quick: bool = False) -> None:
@@ -19,6 +19,9 @@ def install(*, quick: bool = False) -> None:
     operator_servers.build_images()
     for major in postgres_majors.VERSIONS:
         postgres_majors.programs(major)
+    postgres_cron.extension()
+    if postgres_majors.HAS_CLIENTS:
+        postgres_majors.clients()
 
 
 def bare(*, yes: bool) -> None:

@@ -107,6 +107,8 @@ def _write(
         key_ids=to,
         tools=snapshot.tools,
         previous=previous,
+        application=snapshot.application,
+        via_root=snapshot.via_root,
         origin=origin,
     )
 

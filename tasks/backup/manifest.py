@@ -74,6 +74,18 @@ class Sentinel:
     written_at: datetime
 
 
+@dataclass(frozen=True)
+class Application:
+    """The role and the search_path with which the application looked for its tables, through its own URL."""
+
+    login: str
+    role: str
+    """The role that the login acts as: another one where its settings say so, as after a rotation."""
+    search_path: str
+    schema: str | None
+    """The URL's parameter `schema` (Prisma's): where such an application looks, whatever search_path says."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Manifest:
     """All of it is known only when the dump has ended, and none of it is secret."""
@@ -90,7 +102,7 @@ class Manifest:
     schema_level: int | None
     release: Release | None
     tables: Mapping[str, int]
-    """`schema.table` → rows in the dump's own snapshot. SQLite: `main.table`."""
+    """`schema.table` → rows in the dump's own snapshot, those of partitions under the root. SQLite: `main.table`."""
     sentinel: Sentinel
     files: tuple[File, ...]
     size_bytes: int
@@ -101,6 +113,10 @@ class Manifest:
     """Program → version."""
     previous: str | None
     """The backup that was the newest before this one."""
+    application: Application | None = None
+    """None in SQLite, and in backups that were made before this was noted."""
+    via_root: bool = False
+    """Whether the dump leaves it to partitioned tables to sort rows into partitions."""
     origin: Origin | None = None
     """None in a manifest of an older version."""
 
@@ -133,6 +149,7 @@ class Manifest:
         try:
             raw = json.loads(data)
             release, sentinel, origin = raw.pop("release"), raw.pop("sentinel"), raw.pop("origin", None)
+            application = raw.pop("application", None)
             made = cls(
                 **{
                     **raw,
@@ -142,6 +159,7 @@ class Manifest:
                     "release": release and Release(**release),
                     "sentinel": Sentinel(sentinel["token"], datetime.fromisoformat(sentinel["written_at"])),
                     "files": tuple(File(**file) for file in raw["files"]),
+                    "application": application and Application(**application),
                     "key_ids": tuple(raw["key_ids"]),
                 }
             )

@@ -10,7 +10,7 @@ import subprocess
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit
@@ -20,19 +20,21 @@ from psycopg import Connection, pq, sql
 from psycopg.errors import InsufficientPrivilege, UndefinedTable
 
 from tasks.backup.connection import for_libpq
-from tasks.connection_url import joined
+from tasks.connection_url import joined, parse_postgres
 from tasks.errors import Refused, TaskError
 
 _CONNECT_SECONDS = 10
 # psycopg also logs that a lost connection cannot be rolled back; the error itself is raised and reported.
 logging.getLogger("psycopg").setLevel(logging.ERROR)
 _RETRY_SECONDS = 0.2
+_VERSIONS = Path("/usr/lib/postgresql")
 
-# Tables whose rows are in a dump. A partitioned table has none of its own, its partitions are listed by
-# themselves; an extension's tables come with the extension.
+# Tables whose rows are in a dump, each with the root of its partitions; an extension's tables come with the extension.
 _TABLES = """
-SELECT n.nspname, c.relname
+SELECT n.nspname, c.relname, rn.nspname, r.relname
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+     JOIN pg_class r ON r.oid = coalesce(pg_partition_root(c.oid), c.oid)
+     JOIN pg_namespace rn ON rn.oid = r.relnamespace
 WHERE c.relkind = 'r' AND c.relpersistence <> 't'
   AND n.nspname <> 'information_schema' AND n.nspname !~ '^pg_'
   AND NOT EXISTS (SELECT 1 FROM pg_depend d
@@ -116,21 +118,46 @@ def _libpq_variables() -> set[str]:
     return {option.envvar.decode() for option in pq.Conninfo.get_defaults() if option.envvar}
 
 
-def program(name: str) -> str:
-    """Where the newest pg_dump, pg_restore … is. Debian keeps each major version in a folder of its own."""
-    versions = Path("/usr/lib/postgresql")
-    folders = sorted(versions.glob("[0-9]*/bin"), key=lambda folder: float(folder.parent.name), reverse=True)
-    path = os.pathsep.join([*map(str, folders), os.environ.get("PATH", "")])
-    found = shutil.which(name, path=path)
-    if found is None:
-        raise TaskError("program_missing", f"{name} is neither on PATH nor below {versions}: install postgresql-client")
+def url_schema(url: str) -> str | None:
+    """The schema that a URL names (Prisma's `schema`), where such an application looks for its tables."""
+    return parse_postgres(url).schema
+
+
+def program(name: str, server: str | None = None, *, least: int = 0) -> str:
+    """Where pg_dump, pg_restore … is: of the server's own major version or the next above, else the newest.
+
+    A newer program writes settings that an older server does not know. Debian keeps each major version in a folder
+    of its own. `least` is the oldest version that can read a dump.
+    """
+    found = _find_programs(name)
+    if not found:
+        raise TaskError(
+            "program_missing", f"{name} is neither on PATH nor below {_VERSIONS}: install postgresql-client"
+        )
+    wanted = max(major(server) if server else max(found), least)
+    return found[min((version for version in found if version >= wanted), default=max(found))]
+
+
+def _find_programs(name: str) -> dict[int, str]:
+    """Major version → path."""
+    found = {int(float(folder.parent.name)): str(folder / name) for folder in _VERSIONS.glob("[0-9]*/bin")}
+    found = {version: path for version, path in found.items() if os.access(path, os.X_OK)}
+    if other := shutil.which(name):
+        # Debian's wrapper for all versions is none of its own: it starts one of the above.
+        found.setdefault(major(_version_of(other)), other)
     return found
 
 
-def program_version(name: str) -> str:
+@cache
+def _version_of(path: str) -> str:
     """`15.14` from `pg_dump (PostgreSQL) 15.14 (Debian 15.14-1)`."""
-    output = subprocess.run([program(name), "--version"], capture_output=True, text=True, check=True).stdout
+    output = subprocess.run([path, "--version"], capture_output=True, text=True, check=True).stdout
     return re.findall(r"\) (\d+(?:\.\d+|\w+\d+)?)", output)[0]
+
+
+def program_version(name: str, server: str | None = None, *, least: int = 0) -> str:
+    """The version of what `program` finds."""
+    return _version_of(program(name, server, least=least))
 
 
 def major(version: str) -> int:
@@ -153,19 +180,32 @@ def system_identifier(connection: Connection[Any]) -> str | None:
 
 def tables(connection: Connection[Any]) -> list[tuple[str, str]]:
     """Schema and name of every table whose rows a dump has."""
-    return connection.execute(_TABLES).fetchall()
+    return [(schema, table) for schema, table, *_ in connection.execute(_TABLES).fetchall()]
 
 
-def row_counts(connection: Connection[Any]) -> dict[str, int]:
-    """`schema.table` → rows, as the connection's transaction sees them."""
+def row_counts(connection: Connection[Any], which: sql.Composable | None = None) -> dict[str, int]:
+    """`schema.table` → rows, as the connection's transaction sees them; partitions count for their root.
+
+    Which partition a row is in is not the same after a sound restore: an enum's hash comes from object ids, the order
+    of a collation from a library of the server.
+    """
     # As pg_dump does: rather an error than only the rows that a policy lets this role see.
     connection.execute("SET row_security = off")
     counts: dict[str, int] = {}
-    for schema, table in tables(connection):
+    for schema, table, root_schema, root in connection.execute(_TABLES).fetchall():
         name = sql.Identifier(schema, table)
-        row = connection.execute(sql.SQL("SELECT count(*) FROM ONLY {}").format(name)).fetchone()
-        counts[f"{schema}.{table}"] = row[0] if row else 0
+        row = connection.execute(
+            sql.SQL("SELECT count(*) FROM ONLY {}{}").format(name, which or sql.SQL(""))
+        ).fetchone()
+        key = f"{root_schema}.{root}"
+        counts[key] = counts.get(key, 0) + (row[0] if row else 0)
     return counts
+
+
+def partition_roots(connection: Connection[Any]) -> dict[str, str]:
+    """Partition → the root that `row_counts` counts it for."""
+    found = connection.execute(_TABLES).fetchall()
+    return {f"{row[0]}.{row[1]}": f"{row[2]}.{row[3]}" for row in found}
 
 
 def schema_level(connection: Connection[Any], query: str | None) -> int | None:

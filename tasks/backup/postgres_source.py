@@ -19,7 +19,7 @@ from psycopg.errors import InsufficientPrivilege
 
 from tasks.backup import programs
 from tasks.backup.files import Files
-from tasks.backup.manifest import Origin, Sentinel
+from tasks.backup.manifest import Application, Origin, Sentinel
 from tasks.backup.postgres import (
     Database,
     holds_anything,
@@ -31,6 +31,7 @@ from tasks.backup.postgres import (
     server_version,
     system_identifier,
     tables,
+    url_schema,
 )
 from tasks.backup.readable import require_readable
 from tasks.backup.scratch import scratch
@@ -76,8 +77,30 @@ DELETE FROM runbook.sentinel
 WHERE token NOT IN (SELECT token FROM runbook.sentinel ORDER BY written_at DESC LIMIT %s)
 """
 
+_ORDER_OF_A_LIBRARY = """
+SELECT EXISTS (
+  SELECT 1 FROM pg_partitioned_table p, unnest(p.partcollation) AS used
+  JOIN pg_collation c ON c.oid = used JOIN pg_database d ON d.datname = current_database()
+  WHERE (p.partstrat = 'r' OR NOT c.collisdeterministic)
+    AND NOT (CASE c.collprovider WHEN 'd' THEN coalesce(to_jsonb(d) ->> 'datlocprovider', 'c')
+                                 ELSE c.collprovider::text END = 'c'
+             AND CASE c.collprovider WHEN 'd' THEN d.datcollate ELSE c.collcollate END IN ('C', 'POSIX')))
+"""
+"""Whether rows may belong to other partitions on another server: then the dump leaves it to the root to sort them."""
+
 _COMPRESSION = "--compress=3"
 """A dump is as fast as its compression: a gigabyte took 12 s with zlib's 3 and 19 s with the default, 6."""
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What one dump goes by."""
+
+    connection: Connection[Any]
+    snapshot: str
+    server: str
+    """Its version."""
+    via_root: bool
 
 
 @dataclass(frozen=True)
@@ -148,13 +171,15 @@ class PostgresSource:
 
     @contextmanager
     def _snapshot_by(self, connection: Connection[Any], locked: Connection[Any]) -> Iterator[Snapshot]:
-        server, client = server_version(connection), program_version("pg_dump")
+        server = server_version(connection)
+        client = program_version("pg_dump", server)
         if major(client) < major(server):
             raise TaskError(
                 "client_older_than_server",
                 f"pg_dump {client} cannot dump {self.database.shown}, which is version {server}: "
                 f"use a tasks image with PostgreSQL's programs of version {major(server)} or newer",
             )
+        application = self._application(locked)
         self._see_clock(connection)
         sentinel = self._write_sentinel(locked)
         require_readable(connection, self.reader.shown)
@@ -163,6 +188,7 @@ class PostgresSource:
         with connection.transaction():
             exported = _one(connection, "SELECT pg_export_snapshot()")
             taken_at = datetime.now(UTC)
+            plan = _Plan(connection, exported, server, _one(connection, _ORDER_OF_A_LIBRARY))
             yield Snapshot(
                 taken_at=taken_at,
                 server_version=server,
@@ -170,23 +196,31 @@ class PostgresSource:
                 schema_level=schema_level(connection, self.level_query),
                 sentinel=sentinel,
                 format=self.format,
-                tools={name: program_version(name) for name in ("pg_dump", "pg_dumpall")},
-                dump=lambda files, backup: self._dump(connection, exported, files, backup),
+                tools={name: program_version(name, server) for name in ("pg_dump", "pg_dumpall")},
+                dump=lambda files, backup: self._dump(plan, files, backup),
+                application=application,
+                via_root=plan.via_root,
                 still_alone=lambda: self._see_alone(locked),
             )
 
-    def _dump(
-        self, connection: Connection[Any], snapshot: str, files: Files, backup: str
-    ) -> tuple[str, Mapping[str, int]]:
+    def _application(self, locked: Connection[Any]) -> Application:
+        """Role and search_path of the application: the release of a restore test has to find the same tables."""
+        login, role, path = locked.execute(
+            "SELECT session_user::text, current_user::text, current_setting('search_path')"
+        ).fetchall()[0]
+        return Application(login, role, path, url_schema(self.environment.text("DATABASE_URL") or ""))
+
+    def _dump(self, plan: _Plan, files: Files, backup: str) -> tuple[str, Mapping[str, int]]:
+        connection = plan.connection
         expected = _one(connection, "SELECT pg_database_size(current_database())")
         with ThreadPoolExecutor(1, thread_name_prefix="count") as pool:
             counting = pool.submit(row_counts, connection)
             try:
                 if self.format == "directory":
-                    self._dump_directory(snapshot, files, backup)
+                    self._dump_directory(plan, files, backup)
                 else:
-                    files.take(f"{backup}.dump", self._output("pg_dump", *self._flags(snapshot)), expected)
-                self._take_roles(files)
+                    files.take(f"{backup}.dump", self._output("pg_dump", plan, *self._flags(plan)), expected)
+                self._take_roles(plan, files)
                 counts = counting.result()
             except BaseException as error:
                 if counting.done() and (cause := counting.exception()):
@@ -198,28 +232,32 @@ class PostgresSource:
                 raise
         return files.written[0].name if self.format == "custom" else f"{backup}.dump", counts
 
-    def _dump_directory(self, snapshot: str, files: Files, backup: str) -> None:
+    def _dump_directory(self, plan: _Plan, files: Files, backup: str) -> None:
         with scratch(self.environment) as folder:
             target = folder / f"{backup}.dump"
             with step(f"pg_dump with {self.jobs} jobs into {folder}"):
-                command = [program("pg_dump"), *self._flags(snapshot), f"--jobs={self.jobs}", f"--file={target}"]
-                programs.run(command, self.reader.environment())
+                flags = [*self._flags(plan), f"--jobs={self.jobs}", f"--file={target}"]
+                programs.run([program("pg_dump", plan.server), *flags], self.reader.environment())
             for file in sorted(target.iterdir()):
                 files.take(f"{target.name}/{file.name}", file.open("rb"), file.stat().st_size)
                 file.unlink()
             shutil.rmtree(target)
 
-    def _take_roles(self, files: Files) -> None:
+    def _take_roles(self, plan: _Plan, files: Files) -> None:
         # By the database we can reach: not every role may connect to `postgres`.
         flags = ["--roles-only", "--no-role-passwords", "--no-password", f"--database={self.reader.name}"]
-        files.take("roles.sql", self._output("pg_dumpall", *flags))
+        files.take("roles.sql", self._output("pg_dumpall", plan, *flags))
 
-    def _flags(self, snapshot: str) -> list[str]:
+    def _flags(self, plan: _Plan) -> list[str]:
         waiting = f"--lock-wait-timeout={_WAIT_FOR_TABLE_LOCKS}"
-        return [f"--format={self.format}", _COMPRESSION, f"--snapshot={snapshot}", "--no-password", waiting]
+        via_root = ["--load-via-partition-root"] if plan.via_root else []
+        return [
+            *(f"--format={self.format}", _COMPRESSION, f"--snapshot={plan.snapshot}", "--no-password", waiting),
+            *via_root,
+        ]
 
-    def _output(self, name: str, *flags: str) -> AbstractContextManager[Any]:
-        return programs.output_of([program(name), *flags], self.reader.environment())
+    def _output(self, name: str, plan: _Plan, *flags: str) -> AbstractContextManager[Any]:
+        return programs.output_of([program(name, plan.server), *flags], self.reader.environment())
 
     @contextmanager
     def _connected(self, to: Database | None = None) -> Iterator[Connection[Any]]:

@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Literal, Protocol
 
 from tasks.backup.files import Files
-from tasks.backup.manifest import Origin, Sentinel
+from tasks.backup.manifest import Application, Origin, Sentinel
 from tasks.environment import Environment
 
 SENTINELS_KEPT = 10
@@ -32,6 +32,8 @@ class Snapshot:
     each table at that moment."""
     still_alone: Callable[[], None]
     """Raises if the lock may have been lost meanwhile."""
+    application: Application | None = None
+    via_root: bool = False
 
 
 class Source(Protocol):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import sqlite3
 from collections.abc import Iterator
@@ -60,6 +61,20 @@ def row_counts(connection: sqlite3.Connection) -> dict[str, int]:
     return {f"main.{name}": _count(connection, name) for (name,) in names}
 
 
+def content_digest(connection: sqlite3.Connection) -> int:
+    """A number that is another one when any row or definition of the application is."""
+    digest = hashlib.sha256()
+    defined = f"SELECT sql FROM sqlite_schema WHERE name NOT LIKE '%{SENTINEL_TABLE}%' ORDER BY name"  # noqa: S608
+    digest.update(repr(connection.execute(defined).fetchall()).encode())
+    for name in sorted(row_counts(connection)):
+        table = name.removeprefix("main.")
+        if not table.startswith(SENTINEL_TABLE):
+            digest.update(f"{table}\0".encode())
+            for row in connection.execute(f"SELECT * FROM {_quoted(table)}"):  # noqa: S608 - quoted
+                digest.update(repr(row).encode())
+    return int.from_bytes(digest.digest()[:8])
+
+
 def schema_level(connection: sqlite3.Connection, query: str | None) -> int | None:
     """What SCHEMA_LEVEL_QUERY says; 0 while its table is missing."""
     if query is None:
@@ -73,5 +88,8 @@ def schema_level(connection: sqlite3.Connection, query: str | None) -> int | Non
 
 
 def _count(connection: sqlite3.Connection, table: str) -> int:
-    quoted = table.replace('"', '""')
-    return connection.execute(f'SELECT count(*) FROM "{quoted}"').fetchone()[0]  # noqa: S608 - quoted above
+    return connection.execute(f"SELECT count(*) FROM {_quoted(table)}").fetchone()[0]  # noqa: S608 - quoted
+
+
+def _quoted(table: str) -> str:
+    return '"' + table.replace('"', '""') + '"'

@@ -9,6 +9,7 @@ from typing import Any
 from tasks.backup import catalog
 from tasks.backup.create import create
 from tasks.backup.manifest import Manifest
+from tasks.backup.postgres import Database
 from tasks.environment import Environment
 from tasks.errors import Refused, TaskError
 from tasks.restore import in_place
@@ -16,9 +17,12 @@ from tasks.restore import restore_test as attempts
 from tasks.restore.fetch import verify
 from tasks.restore.restore_target import RestoreTarget
 from tasks.restore.restore_targets import live_target, test_target
-from tasks.restore.verify import new_half_made, require_worthless, restore
+from tasks.restore.verify import check_release, new_half_made, require_worthless, restore
 from tasks.result import Result
 from tasks.store import Store, open_store
+
+_TEST_SECONDS = 3600
+"""How long a restore test takes at most, where RESTORE_TEST_TIMEOUT_SECONDS is not set."""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -81,6 +85,7 @@ def _test_begin(arguments: argparse.Namespace, environment: Environment) -> Resu
         require_worthless(place)
         found = restore(environment, store, manifest, place, place.live, jobs=jobs, timed=attempt.step, test=True)
         facts["rows"], facts["sentinel"] = found.rows, "found"
+        facts["in_place_needs"] = list(found.needs)
         assert found.integrity
         facts["integrity"] = found.integrity.findings
         if not found.integrity.passed:
@@ -88,12 +93,20 @@ def _test_begin(arguments: argparse.Namespace, environment: Environment) -> Resu
                 "database_damaged", f"backup {manifest.id} restores to a damaged database: {found.integrity.findings}"
             )
 
-    attempt = attempts.begin(store, manifest, environment.scratch, work)
+        facts["release_finds"] = check_release(place, manifest, environment.text("SCHEMA_LEVEL_QUERY"))
+
+    seconds = environment.integer("RESTORE_TEST_TIMEOUT_SECONDS", least=1) or _TEST_SECONDS
+    attempt = attempts.begin(store, manifest, environment.scratch, place.identity, seconds, work)
     return Result(
         {"attempt": attempt.id, "backup": attempt.backup, "steps": attempt.steps, **attempt.facts},
         f"{attempt.backup} is restored: {attempt.facts['rows']['rows']} rows in {attempt.facts['rows']['tables']} "
-        "tables, as backed up. Migrate and smoke it, then `restore test-conclude`",
+        f"tables, as backed up{_needs(attempt.facts['in_place_needs'])}. Migrate and smoke it, then `restore "
+        "test-conclude`",
     )
+
+
+def _needs(found: list[str]) -> str:
+    return f"; a restore in place would not bring back: {'; '.join(found)}" if found else ""
 
 
 def _newest(store: Store, environment: Environment) -> Manifest:
@@ -134,11 +147,19 @@ def _require_own(
 
 
 def _test_conclude(_arguments: argparse.Namespace, environment: Environment) -> Result:
-    record = attempts.conclude(open_store(environment), environment.scratch)
+    store = open_store(environment)
+
+    def check(attempt: attempts.RestoreTest) -> None:
+        manifest = catalog.find(store, attempt.backup)
+        check_release(test_target(environment), manifest, environment.text("SCHEMA_LEVEL_QUERY"), migrated=True)
+
+    record = attempts.conclude(store, environment.scratch, check)
+    if record["result"] != "passed":
+        raise TaskError("not_proven", f"restore test {record['sequence']} has failed: {record['reason']}")
     return Result(
         record,
         f"{record['backup']} is proven (evidence {record['sequence']}): RTO {record['rto_seconds']:.0f} s, "
-        f"RPO {record['rpo_seconds']:.0f} s",
+        f"RPO {record['rpo_seconds']:.0f} s{_needs(record.get('in_place_needs', []))}",
     )
 
 
@@ -153,11 +174,13 @@ def _into(arguments: argparse.Namespace, environment: Environment) -> Result:
                 "database_exists", f"the database {name} exists already; it was not changed. Use another name"
             )
         made = new_half_made(place)
-        rows = restore(environment, store, manifest, place, made, jobs=_jobs(arguments, environment)).rows
+        found = restore(environment, store, manifest, place, made, jobs=_jobs(arguments, environment))
         place.publish(made, name, None)
+    rows, left_out = found.rows, list(found.needs)
+    named = f". Not restored: {'; '.join(left_out)}" if left_out else ""
     return Result(
-        {"backup": manifest.id, "database": name, "url": place.shown(name), **rows},
-        f"{manifest.id} is restored into {place.shown(name)}: {rows['rows']} rows in {rows['tables']} tables",
+        {"backup": manifest.id, "database": name, "url": place.shown(name), **rows, "left_out": left_out},
+        f"{manifest.id} is restored into {place.shown(name)}: {rows['rows']} rows in {rows['tables']} tables{named}",
     )
 
 
@@ -166,8 +189,8 @@ def _prepare(arguments: argparse.Namespace, environment: Environment) -> Result:
     manifest = catalog.find(store, arguments.backup)
     _require_own(arguments, environment, place, manifest)
 
-    def make(name: str) -> None:
-        restore(environment, store, manifest, place, name, jobs=_jobs(arguments, environment))
+    def make(name: str) -> tuple[str, ...]:
+        return restore(environment, store, manifest, place, name, jobs=_jobs(arguments, environment)).needs
 
     return _as_result(in_place.prepare(place, manifest, make, lambda: create(environment, "safety")))
 
@@ -187,7 +210,15 @@ def _finish(_arguments: argparse.Namespace, environment: Environment) -> Result:
         verify(store, manifest)
         return manifest
 
-    return _as_result(in_place.finish(live_target(environment), verified))
+    place = live_target(environment)
+
+    def back_up(name: str) -> Manifest:
+        values = {**environment.values, "DATABASE_URL": place.url(name)}
+        if own := environment.text("BACKUP_DATABASE_URL"):
+            values["BACKUP_DATABASE_URL"] = Database.at(own, "BACKUP_DATABASE_URL").named(name).url
+        return create(Environment(values), "safety")
+
+    return _as_result(in_place.finish(place, verified, back_up))
 
 
 def _state(_arguments: argparse.Namespace, environment: Environment) -> Result:
@@ -196,7 +227,10 @@ def _state(_arguments: argparse.Namespace, environment: Environment) -> Result:
 
 def _as_result(state: in_place.State) -> Result:
     of = f", backup {state.backup}" if state.backup else ""
-    return Result(state.to_json(), f"{state.live}: {state.phase}{of}; {in_place.NEXT[state.phase]}")
+    named = f". Not restored: {'; '.join(state.left_out)}" if state.left_out else ""
+    if state.late_backup:
+        named += f". What was written after the safety backup is in backup {state.late_backup}: {'; '.join(state.late)}"
+    return Result(state.to_json(), f"{state.live}: {state.phase}{of}; {in_place.NEXT[state.phase]}{named}")
 
 
 def _jobs(arguments: argparse.Namespace, environment: Environment) -> int:

@@ -11,6 +11,15 @@ OURS = ("runbook.", f"main.{SENTINEL_TABLE}")
 """The sentinels, which every backup writes: no data of the application."""
 
 
+def by_root(counts: Mapping[str, int], roots: Mapping[str, str]) -> dict[str, int]:
+    """The counts of a manifest that lists partitions by themselves, as every one did before, per root."""
+    found: dict[str, int] = {}
+    for table, rows in counts.items():
+        root = roots.get(table, table)
+        found[root] = found.get(root, 0) + rows
+    return found
+
+
 def differences(promised: Mapping[str, int], found: Mapping[str, int]) -> list[str]:
     """The application's tables with another number of rows, named; the first few and how many more."""
     wrong: list[str] = []
@@ -26,3 +35,24 @@ def differences(promised: Mapping[str, int], found: Mapping[str, int]) -> list[s
     if len(wrong) > SHOWN:
         wrong[SHOWN:] = [f"and {len(wrong) - SHOWN} tables more"]
     return wrong
+
+
+def built_anew(promised: Mapping[str, int], found: Mapping[str, int]) -> str | None:
+    """Most tables of one schema, made a second time in another: what migrations do that start from nothing."""
+    before, now = _by_schema(promised), _by_schema(found)
+    for schema, tables in before.items():
+        for other, there in now.items():
+            twice = tables & (there - before.get(other, set())) & now.get(schema, set())
+            if other != schema and 2 * len(twice) > len(tables) and (len(twice) > 1 or len(promised) < SHOWN):
+                names = ", ".join(sorted(twice)[:SHOWN])
+                return f"{names} are in the schemas {schema} and {other}"
+    return None
+
+
+def _by_schema(tables: Mapping[str, int]) -> dict[str, set[str]]:
+    found: dict[str, set[str]] = {}
+    for name in tables:
+        if not name.startswith(OURS):
+            schema, _, table = name.partition(".")
+            found.setdefault(schema, set()).add(table)
+    return found

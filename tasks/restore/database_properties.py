@@ -1,6 +1,7 @@
-"""Making a database like another one of the same server: locale, owner, privileges, settings.
+"""Making a database like another one of the same server: locale, owner, privileges, settings of roles in it.
 
-pg_dump has these of the database itself only for `pg_restore --create`, which makes it under its old name.
+pg_dump has these of the database itself only for `pg_restore --create`, which makes it under its old name. The settings
+that the dump has are given later (`postgres_load`); a login that came since, by a rotation, has them only here.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ WHERE d.datname = %s AND d.datacl IS NOT NULL AND (a.grantee = 0 OR r.rolname IS
 """
 _SETTINGS = """
 SELECT r.rolname, split_part(setting, '=', 1) AS name, substr(setting, strpos(setting, '=') + 1) AS value
-FROM pg_db_role_setting s JOIN pg_database d ON d.oid = s.setdatabase LEFT JOIN pg_roles r ON r.oid = s.setrole,
+FROM pg_db_role_setting s JOIN pg_database d ON d.oid = s.setdatabase JOIN pg_roles r ON r.oid = s.setrole,
      unnest(s.setconfig) AS setting
 WHERE d.datname = %s
 """
@@ -90,14 +91,12 @@ def _grant(server: Connection[Any], model: str, name: str, owner: str) -> None:
 
 
 def _set(server: Connection[Any], model: str, name: str) -> None:
-    """ALTER DATABASE … SET, of all roles and of single ones.
+    """ALTER ROLE … IN DATABASE … SET.
 
     FROM CURRENT, because a list such as search_path is stored in a form that SET does not take as it is.
     """
     for role, setting, value in server.execute(_SETTINGS, (model,)).fetchall():
-        whose = sql.SQL("ALTER DATABASE {}").format(sql.Identifier(name))
-        if role is not None:
-            whose = sql.SQL("ALTER ROLE {} IN DATABASE {}").format(sql.Identifier(role), sql.Identifier(name))
+        whose = sql.SQL("ALTER ROLE {} IN DATABASE {}").format(sql.Identifier(role), sql.Identifier(name))
         try:
             with server.transaction():
                 server.execute("SELECT set_config(%s, %s, true)", (setting, value))
@@ -107,5 +106,4 @@ def _set(server: Connection[Any], model: str, name: str) -> None:
                     )
                 )
         except Error as error:
-            of = f" of role {role}" if role else ""
-            say(f"warning: the setting {setting}{of} of {model} could not be given to {name}: {error}")
+            say(f"warning: the setting {setting} of role {role} in {model} could not be given to {name}: {error}")

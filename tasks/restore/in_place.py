@@ -11,23 +11,28 @@ phase to the next is a single act of the server:
     undone     the old         <live>_undone_X, the backup's data and what was written to it since the swap
 
 prepare: idle → prepared. swap: prepared → swapped. undo: swapped → undone, prepared → idle.
-finish: swapped → idle, undone → idle; it is the only one that drops data, and only data that a backup has (or that
-the operator undid). A verb whose work is already done does nothing.
+finish: swapped → idle, undone → idle; it is the only one that drops data, and only data that a backup has. A verb
+whose work is already done does nothing.
 
-No client may write to the live database from prepare to swap (maintenance mode): what is written after the safety
-backup would be in the replaced database alone. finish therefore compares it with its safety backup before the drop.
+Maintenance mode keeps customers away from prepare to swap, and nothing relies on it: finish looks for rows that were
+written after the safety backup, and for others than it has. Then it makes another backup of the database that goes,
+reads that one back as well, and names both. After the swap no client finds the replaced database by its name.
+
+The restored copy carries a mark of the restore in itself, and so has the live database from the swap on, until the
+drop is noted in it: a command that was killed in between finds that the restore is done, and does not begin again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
 from typing import Any, Literal
 
 from tasks.backup.manifest import Manifest
 from tasks.errors import Refused
 from tasks.progress import say, step
-from tasks.restore.compare import differences
+from tasks.restore.compare import OURS, SHOWN, by_root, differences
 from tasks.restore.restore_target import RestoreTarget
 from tasks.restore.verify import half_made, new_half_made
 
@@ -35,7 +40,12 @@ Phase = Literal["idle", "preparing", "prepared", "swapped", "undone"]
 COPIES: dict[str, Phase] = {"restored": "prepared", "replaced": "swapped", "undone": "undone"}
 """Role of the copy beside the live database → the phase that it proves."""
 BACKUP, SAFETY = "backup", "safety"
-"""What a copy's note has: ids of backups."""
+"""What a copy's note and mark have: ids of backups."""
+LEFT_OUT, SINCE, READY = "left_out", "since", "ready"
+"""What else a note has: what could not be restored, the server's moments before the safety backup and after the
+restore."""
+FINISHED, LATE, WRITTEN = "finished", "late_backup", "late"
+"""What else a mark has: when the replaced database was dropped, and the backup of what the safety backup lacks."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +61,16 @@ class State:
     restored: str | None = None
     replaced: str | None = None
     undone: str | None = None
+    left_out: Sequence[str] = ()
+    """What the role that restores could not bring back, and why."""
+    since: int | None = None
+    """The moment at the server from which on the database beside the live one may have what no backup has."""
+    last: dict[str, Any] | None = None
+    """Which restore the live database came from, when none is going on: {backup, safety, finished}."""
+    late_backup: str | None = None
+    """Made by finish: of the database that it dropped, which had more than its safety backup."""
+    late: Sequence[str] = ()
+    """What that was."""
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -83,7 +103,10 @@ def state(place: RestoreTarget) -> State:
             # A database that has this name by chance has no such note.
             note = place.note(name) or {}
             if SAFETY in note:
-                found.append(State(phase, note[BACKUP], note[SAFETY], place.live, **{role: name}))
+                of: dict[str, Any] = {role: name}
+                state = State(phase, note[BACKUP], note[SAFETY], place.live, **of)
+                since = note.get(READY if phase == "undone" else SINCE)
+                found.append(replace(state, left_out=note.get(LEFT_OUT, ()), since=since))
     if len(found) > 1:
         raise Refused(
             "restore_ambiguous",
@@ -94,32 +117,42 @@ def state(place: RestoreTarget) -> State:
         return found[0]
     if leftovers := half_made(place):
         return State("preparing", None, None, place.live, restored=leftovers[0])
-    return State("idle", None, None, place.live)
+    mark = place.mark() if place.live in existing else None
+    if mark and FINISHED not in mark:
+        # Killed between the drop of the replaced database and the note of it.
+        late = mark.get(LATE)
+        return State("swapped", mark[BACKUP], mark[SAFETY], place.live, late_backup=late, late=mark.get(WRITTEN, ()))
+    return State("idle", None, None, place.live, last=mark)
 
 
 def prepare(
     place: RestoreTarget,
     manifest: Manifest,
-    make: Callable[[str], None],
+    make: Callable[[str], Sequence[str]],
     back_up: Callable[[], Manifest],
 ) -> State:
-    """`make(name)` restores and checks under a name and leaves nothing when it fails; `back_up` is the safety net."""
+    """`make(name)` restores and checks under a name, says what it left out, and leaves nothing when it fails;
+    `back_up` is the safety net."""
     name = place.copy_name("restored", part_of(manifest.id))
     place.accept(manifest)
     with place.exclusive():
         now = state(place)
         if now.phase in ("swapped", "undone") or (now.phase == "prepared" and now.backup != manifest.id):
             raise _wrong(now, "prepare")
+        since = place.moment(place.live)
         with step("safety backup of the live database"):
             safety = back_up()
-        note = {BACKUP: manifest.id, SAFETY: safety.id}
+        mark = {BACKUP: manifest.id, SAFETY: safety.id}
+        note: dict[str, Any] = {**mark, SINCE: since}
         if now.phase == "prepared":
             say(f"{name} exists already; it has a newer safety backup now")
-            place.set_note(name, note)
+            place.set_mark(name, mark)
+            place.set_note(name, {**(place.note(name) or {}), **note})
         else:
             made = new_half_made(place)
-            make(made)
-            place.publish(made, name, note)
+            left_out = make(made)
+            place.set_mark(made, mark)
+            place.publish(made, name, {**note, LEFT_OUT: list(left_out), READY: place.moment(made)})
         return state(place)
 
 
@@ -138,6 +171,12 @@ def swap(place: RestoreTarget) -> State:
 def undo(place: RestoreTarget) -> State:
     with place.exclusive():
         now = state(place)
+        if now.phase == "swapped" and now.replaced is None:
+            raise Refused(
+                "restore_phase",
+                f"the database that the restore of {now.backup} replaced is dropped already. Its data are in backup "
+                f"{now.safety}: `restore finish` ends this restore, then restore that one",
+            )
         if now.phase == "swapped":
             with step(f"{now.copy} is {place.live} again"):
                 place.swap(now.copy, place.copy_name("undone", now.part))
@@ -148,28 +187,46 @@ def undo(place: RestoreTarget) -> State:
         return state(place)
 
 
-def finish(place: RestoreTarget, verify: Callable[[str], Manifest]) -> State:
-    """`verify(id)` reads a whole backup again and answers its manifest, or raises."""
+def finish(place: RestoreTarget, verify: Callable[[str], Manifest], back_up: Callable[[str], Manifest]) -> State:
+    """`verify(id)` reads a whole backup again and answers its manifest, or raises; `back_up(name)` makes one."""
     with place.exclusive():
         now = state(place)
         if now.phase in ("preparing", "prepared"):
             raise _wrong(now, "finish")
-        if now.phase == "swapped":
-            if now.safety is None:
-                raise AssertionError("a swapped database without a safety backup")
-            with step(f"verifying the safety backup {now.safety}"):
-                safety = verify(now.safety)
-            if missing := differences(safety.tables, place.rows(now.copy)):
-                raise Refused(
-                    "safety_outdated",
-                    f"{now.copy} differs from its safety backup {now.safety} ({'; '.join(missing)}): it was written "
-                    f"to after that backup. Nothing was dropped. Make another backup of it (DATABASE_URL="
-                    f"{place.shown(now.copy)}, backup create --kind manual) and drop it by hand, or `restore undo`",
-                )
-        if now.phase != "idle":
+        if now.phase == "idle":
+            return now
+        mark: dict[str, Any] = {BACKUP: now.backup, SAFETY: now.safety, LATE: now.late_backup, WRITTEN: now.late}
+        finished = {FINISHED: f"{datetime.now(UTC):%FT%TZ}"}
+        if now.replaced or now.undone:
+            if written := _written(place, now, verify):
+                with step(f"another backup, of {now.copy}: {'; '.join(written)}"):
+                    late = back_up(now.copy)
+                    verify(late.id)
+                mark |= {LATE: late.id, WRITTEN: written}
+                # Before the drop: the command that continues after a kill has to name it.
+                place.set_mark(place.live, mark if now.replaced else mark | finished)
             with step(f"dropping {now.copy}"):
                 place.drop(now.copy)
-        return state(place)
+        if now.phase == "swapped":
+            place.set_mark(place.live, mark | finished)
+        return replace(state(place), late_backup=mark[LATE], late=mark[WRITTEN])
+
+
+def _written(place: RestoreTarget, now: State, verify: Callable[[str], Manifest]) -> list[str]:
+    """What the database that goes has and no backup: changed and new rows by table, and other numbers of rows."""
+    found: list[str] = []
+    if now.phase == "swapped":
+        if now.safety is None:
+            raise AssertionError("a swapped database without a safety backup")
+        with step(f"verifying the safety backup {now.safety}"):
+            safety = verify(now.safety)
+        found = differences(by_root(safety.tables, place.roots(now.copy)), place.rows(now.copy))
+    if now.since is None:
+        return [*found, "it is not known what was written to it"]
+    newer = {table: rows for table, rows in place.written_since(now.copy, now.since).items() if rows}
+    newer = {table: rows for table, rows in newer.items() if not table.startswith(OURS)}
+    found += [f"{table}: {rows} rows newer than the backup" for table, rows in sorted(newer.items())]
+    return found if len(found) <= SHOWN else [*found[:SHOWN], f"and {len(found) - SHOWN} tables more"]
 
 
 NEXT: dict[Phase, str] = {

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,23 +11,43 @@ from typing import Any
 from psycopg import Connection, Error, OperationalError, errors, sql
 
 from tasks.backup.manifest import ENCRYPTED, Manifest
-from tasks.backup.postgres import Database, major, program_version, row_counts, server_version, system_identifier
+from tasks.backup.postgres import (
+    Database,
+    major,
+    partition_roots,
+    program_version,
+    row_counts,
+    schema_level,
+    server_version,
+    system_identifier,
+)
 from tasks.errors import Refused, TaskError
-from tasks.progress import say
-from tasks.restore import pg_restore, swap_databases
+from tasks.restore import swap_databases
 from tasks.restore.database_properties import create_like
 from tasks.restore.integrity import Integrity, indexes, page_checksums
+from tasks.restore.postgres_load import Loading
 
 _LONGEST_NAME = 63
 _LOCK = "SELECT pg_try_advisory_lock(hashtextextended(%s, 0))"
-_FASTER = "-c synchronous_commit=off"
-"""Nothing can be lost by it: a restored database gets its name by a commit that waits for all before it."""
+_CHANGED = """
+WITH changed AS (
+  SELECT oid AS relation, relnamespace AS namespace, relname AS name FROM pg_class {}
+  UNION SELECT c.oid, c.relnamespace, c.relname FROM pg_class c WHERE c.oid IN (SELECT attrelid FROM pg_attribute {}))
+SELECT n.nspname || '.' || name, count(*) FROM changed JOIN pg_namespace n ON n.oid = namespace
+WHERE n.nspname <> 'runbook' AND n.nspname !~ '^pg_' GROUP BY 1
+"""
+"""Tables, views, sequences and indexes that were made or altered."""
 
 
 class PostgresTarget:
-    def __init__(self, database: Database, *, throw_away: bool = False) -> None:
+    def __init__(
+        self, database: Database, reader: Database, *, schema: str | None = None, throw_away: bool = False
+    ) -> None:
+        """`reader` is the login that may read all of it."""
         self.live = database.name
         self._database = database
+        self._reader = reader
+        self._schema = schema
         self._throw_away = throw_away
 
     @property
@@ -48,15 +67,17 @@ class PostgresTarget:
             raise Refused(
                 "engine_differs", f"backup {manifest.id} is of {manifest.engine}, this is a PostgreSQL server"
             )
-        for what, version in (
-            (f"the server of {self._database.shown}", self.version()),
-            ("pg_restore here", program_version("pg_restore")),
+        here, dumped = self.version(), major(manifest.tools.get("pg_dump", manifest.server_version))
+        program = program_version("pg_restore", here, least=dumped)
+        for what, version, of in (
+            (f"the server of {self._database.shown}", here, major(manifest.server_version)),
+            ("pg_restore here", program, max(major(manifest.server_version), dumped)),
         ):
-            if major(version) < major(manifest.server_version):
+            if major(version) < of:
                 raise Refused(
                     "server_older_than_dump",
-                    f"backup {manifest.id} is of PostgreSQL {manifest.server_version}, {what} is {version}: "
-                    f"restore with version {major(manifest.server_version)} or newer",
+                    f"backup {manifest.id} is of PostgreSQL {manifest.server_version}, made by pg_dump {dumped}, "
+                    f"{what} is {version}: restore with version {of} or newer",
                 )
 
     def databases(self) -> frozenset[str]:
@@ -91,26 +112,31 @@ class PostgresTarget:
             else:
                 server.execute(sql.SQL("CREATE DATABASE {} TEMPLATE template0").format(sql.Identifier(name)))
 
-    def load(self, name: str, folder: Path, manifest: Manifest, jobs: int) -> None:
-        archive = folder / _archive_name(manifest)
-        if self._throw_away:
-            self._make_roles((folder / "roles.sql").read_text())
-        target = self._database.named(name)
-        environment = target.environment()
-        environment["PGOPTIONS"] = f"{environment.get('PGOPTIONS', '')} {_FASTER}".strip()
-        pg_restore.run(
-            [
-                "--exit-on-error",
-                "--no-password",
-                f"--jobs={jobs}",
-                *self._ownership(name, archive),
-                # A connection string, because a bare name with "=" in it is taken for one.
-                "--dbname=dbname='{}'".format(name.replace("\\", r"\\").replace("'", r"\'")),
-                str(archive),
-            ],
-            environment,
-            f"backup {manifest.id} into {target.shown}",
-        )
+    def load(self, name: str, folder: Path, manifest: Manifest, jobs: int) -> tuple[str, ...]:
+        return Loading(
+            database=self._database.named(name),
+            server=self._server,
+            inside=lambda: self._inside(name),
+            archive=folder / _archive_name(manifest),
+            roles=(folder / "roles.sql").read_text(),
+            manifest=manifest,
+            version=self.version(),
+            jobs=jobs,
+            test=self._throw_away,
+        ).run()
+
+    def find_as_release(self, manifest: Manifest, level_query: str | None) -> dict[str, Any]:
+        application = manifest.application
+        if application and application.schema != self._schema:
+            raise Refused(
+                "environment_invalid",
+                f"the application's URL has schema={application.schema or '(none)'}, RESTORE_DATABASE_URL has "
+                f"{self._schema or '(none)'}: the release of the test would look elsewhere for its tables. Give both "
+                "the same parameter",
+            )
+        with self._translate_errors(self._database.connect("runbook restore")) as connection:
+            role, path = connection.execute("SELECT current_user::text, current_setting('search_path')").fetchall()[0]
+            return {"role": role, "search_path": path, "schema_level": schema_level(connection, level_query)}
 
     def analyze(self, name: str) -> None:
         with self._inside(name) as connection:
@@ -118,8 +144,12 @@ class PostgresTarget:
             connection.execute("ANALYZE")
 
     def rows(self, name: str) -> dict[str, int]:
-        with self._inside(name) as connection:
+        with self._reading(name) as connection:
             return row_counts(connection)
+
+    def roots(self, name: str) -> dict[str, str]:
+        with self._inside(name) as connection:
+            return partition_roots(connection)
 
     def has_sentinel(self, name: str, token: str) -> bool:
         with self._inside(name) as connection:
@@ -161,6 +191,39 @@ class PostgresTarget:
         with self._server() as server:
             swap_databases.comment(server, name, _written(note))
 
+    def mark(self) -> dict[str, Any] | None:
+        with self._inside(self.live) as connection:
+            try:
+                row = connection.execute("SELECT of FROM runbook.restored").fetchone()
+            except (errors.UndefinedTable, errors.InsufficientPrivilege):
+                return None
+            return row and row[0]
+
+    def set_mark(self, name: str, mark: Mapping[str, Any] | None) -> None:
+        with self._inside(name) as connection, connection.transaction():
+            connection.execute("DROP TABLE IF EXISTS runbook.restored")
+            if mark is not None:
+                connection.execute("CREATE TABLE runbook.restored (of jsonb NOT NULL)")
+                connection.execute("INSERT INTO runbook.restored VALUES (%s)", (json.dumps(mark),))
+
+    def moment(self, name: str) -> int:  # noqa: ARG002 - the server's databases have one count of transactions
+        with self._server() as server:
+            return int(server.execute("SELECT pg_snapshot_xmin(pg_current_snapshot())::text").fetchone()[0])  # type: ignore[index]
+
+    def written_since(self, name: str, moment: int) -> dict[str, int]:
+        with self._reading(name) as connection:
+            newer = sql.SQL(" WHERE age(xmin) <= age({}::xid)").format(sql.Literal(str(moment % (1 << 32))))
+            found = row_counts(connection, newer)
+            changed = sql.SQL(_CHANGED).format(newer, newer)
+            definitions = {f"definition of {name}": rows for name, rows in connection.execute(changed).fetchall()}
+            (may_read,) = connection.execute("SELECT has_table_privilege('pg_largeobject', 'SELECT')").fetchall()[0]
+            blobs = sql.Identifier("pg_largeobject" if may_read else "pg_largeobject_metadata")
+            (rows,) = connection.execute(sql.SQL("SELECT count(*) FROM {}{}").format(blobs, newer)).fetchall()[0]
+            return {**found, **definitions, "large objects": rows}
+
+    def url(self, name: str) -> str:
+        return self._database.named(name).url
+
     def swap(self, incoming: str, outgoing: str) -> None:
         swap_databases.swap_databases(self._connect, self.live, incoming, outgoing)
 
@@ -184,8 +247,19 @@ class PostgresTarget:
 
     @contextmanager
     def _inside(self, name: str) -> Iterator[Connection[Any]]:
-        with self._translate_errors(self._database.named(name).connect("runbook restore")) as connection:
+        # A test's database makes its login another role: that is for the release, not for what is done here.
+        options = {"options": "-c role=none"} if self._throw_away else {}
+        with self._translate_errors(self._database.named(name).connect("runbook restore", **options)) as connection:
             yield connection
+
+    @contextmanager
+    def _reading(self, name: str) -> Iterator[Connection[Any]]:
+        if self._reader == self._database:
+            with self._inside(name) as connection:
+                yield connection
+        else:
+            with self._translate_errors(self._reader.named(name).connect("runbook restore")) as connection:
+                yield connection
 
     @contextmanager
     def _translate_errors(self, connection: Connection[Any]) -> Iterator[Connection[Any]]:
@@ -200,37 +274,6 @@ class PostgresTarget:
             raise TaskError(code, f"{self._database.shown} {'went away' if gone else 'refused'}: {why}") from None
         finally:
             connection.close()
-
-    def _make_roles(self, statements: str) -> None:
-        """The names that owners and privileges in the dump go by. Without what they may do here, which is nothing."""
-        with self._server() as server:
-            for statement in re.findall(r"^CREATE ROLE [^;\n]+;$", statements, re.MULTILINE):
-                try:
-                    server.execute(statement.encode())
-                except errors.DuplicateObject:
-                    continue
-
-    def _ownership(self, name: str, archive: Path) -> list[str]:
-        """Flags for what of the dump's owners and privileges can be had here.
-
-        With every owner's role on the server, and this role a member of each (a superuser is), all comes back as it
-        was. Otherwise everything belongs to the database's owner, as which pg_restore then works, and who may do
-        what is left to that owner; this is how a restore goes that has no superuser, or none of the roles.
-        """
-        owners = sorted(pg_restore.owners(archive))
-        # Asked inside: being its owner makes a role a member of pg_database_owner there.
-        with self._inside(name) as connection:
-            row = connection.execute(
-                "SELECT count(*) FILTER (WHERE pg_has_role(r.oid, 'MEMBER')), pg_get_userbyid(min(d.datdba)) "
-                "FROM pg_database d LEFT JOIN pg_roles r ON r.rolname = ANY(%s) WHERE d.datname = current_database()",
-                (owners,),
-            ).fetchone()
-        assert row is not None  # there is always the database itself
-        usable, owner = row
-        if usable == len(owners):
-            return []
-        say(f"not all of the roles {', '.join(owners)} can be used here: {owner} will own all objects")
-        return ["--no-owner", "--no-privileges", f"--role={owner}"]
 
 
 def _archive_name(manifest: Manifest) -> str:

@@ -48,18 +48,28 @@ class RestoreTarget(Protocol):
         ...
 
     def create(self, name: str) -> None:
-        """An empty database with the live one's owner, privileges, settings and locale, where there is a live one."""
+        """An empty database with owner, privileges, locale and roles' settings of the live one, where there is one."""
         ...
 
-    def load(self, name: str, folder: Path, manifest: Manifest, jobs: int) -> None:
-        """Put the fetched backup in `folder` into the empty database."""
+    def load(self, name: str, folder: Path, manifest: Manifest, jobs: int) -> tuple[str, ...]:
+        """Put the fetched backup in `folder` into the empty database; what the role that restores could not."""
+        ...
+
+    def find_as_release(self, manifest: Manifest, level_query: str | None) -> dict[str, Any]:
+        """What a release finds in the live one, by its URL alone: `schema_level`, role and search_path."""
         ...
 
     def analyze(self, name: str) -> None:
         """Make the planner's statistics, which are in no dump."""
         ...
 
-    def rows(self, name: str) -> dict[str, int]: ...
+    def rows(self, name: str) -> dict[str, int]:
+        """Rows of each table; those of partitions count for their root."""
+        ...
+
+    def roots(self, name: str) -> dict[str, str]:
+        """Partition → root."""
+        ...
 
     def has_sentinel(self, name: str, token: str) -> bool: ...
 
@@ -80,6 +90,26 @@ class RestoreTarget(Protocol):
         ...
 
     def set_note(self, name: str, note: Mapping[str, Any]) -> None: ...
+
+    def mark(self) -> dict[str, Any] | None:
+        """What the live database says of the restore that it comes from."""
+        ...
+
+    def set_mark(self, name: str, mark: Mapping[str, Any] | None) -> None:
+        """Write into a database which restore it comes from; it stays in it under every name."""
+        ...
+
+    def moment(self, name: str) -> int:
+        """Now, as the server or the database's content counts: what `written_since` compares with."""
+        ...
+
+    def written_since(self, name: str, moment: int) -> dict[str, int]:
+        """Rows of each table that were inserted or changed since, and of what defines tables."""
+        ...
+
+    def url(self, name: str) -> str:
+        """The database's URL, with its password."""
+        ...
 
     def swap(self, incoming: str, outgoing: str) -> None:
         """The live database becomes `outgoing`, which gets the note, and `incoming` becomes the live one.

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from tasks.backup.postgres import Database
+from tasks.backup.postgres import Database, url_schema
+from tasks.backup.postgres_source import reader_of
 from tasks.backup.sqlite import is_sqlite, path_of
 from tasks.environment import Environment
 from tasks.errors import Refused
@@ -15,15 +16,15 @@ _EXAMPLE = "postgresql://user:password@host:5432/database, or sqlite:///path"
 
 def live_target(environment: Environment) -> RestoreTarget:
     """Where the live database is."""
-    return _place(environment.required("DATABASE_URL", _EXAMPLE), "DATABASE_URL")
+    return _place(environment.required("DATABASE_URL", _EXAMPLE), "DATABASE_URL", environment)
 
 
 def test_target(environment: Environment) -> RestoreTarget:
     """Where restore tests go; refuses the live database."""
     url = environment.required("RESTORE_DATABASE_URL", _EXAMPLE)
-    place = _place(url, "RESTORE_DATABASE_URL", throw_away=True)
+    place = _place(url, "RESTORE_DATABASE_URL", environment, throw_away=True)
     live = environment.text("DATABASE_URL")
-    if live and _place(live, "DATABASE_URL").identity == place.identity:
+    if live and _place(live, "DATABASE_URL", environment).identity == place.identity:
         raise Refused(
             "environment_invalid",
             "RESTORE_DATABASE_URL is the live database: a restore test needs one that may be deleted",
@@ -31,7 +32,9 @@ def test_target(environment: Environment) -> RestoreTarget:
     return place
 
 
-def _place(url: str, variable: str, *, throw_away: bool = False) -> RestoreTarget:
+def _place(url: str, variable: str, environment: Environment, *, throw_away: bool = False) -> RestoreTarget:
     if is_sqlite(url):
         return SqliteTarget(path_of(url))
-    return PostgresTarget(Database.at(url, variable), throw_away=throw_away)
+    database = Database.at(url, variable)
+    reader = database if throw_away else reader_of(url, environment)
+    return PostgresTarget(database, reader, schema=url_schema(url), throw_away=throw_away)

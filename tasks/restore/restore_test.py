@@ -11,11 +11,12 @@ from __future__ import annotations
 import dataclasses
 import json
 import secrets
+import socket
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from tasks.store import Missing, Store
 OPEN = "attempts/"
 """Prefix of attempts that have begun and not ended."""
 FILE = "attempt.json"
+NEVER_CONCLUDED = "never_concluded"
 
 
 @dataclass
@@ -42,10 +44,16 @@ class RestoreTest:
     facts: dict[str, Any] = field(default_factory=dict)
     """What was found: versions, rows, integrity."""
     steps: list[dict[str, Any]] = field(default_factory=list)
+    places: Sequence[str] = ()
+    """Its scratch folder and its database, each with the machine: another test there ends this one."""
+    deadline: str | None = None
+    """When its pod has ended in any case."""
 
     @classmethod
-    def of(cls, manifest: Manifest, began: datetime) -> RestoreTest:
+    def of(cls, manifest: Manifest, began: datetime, places: Sequence[str], seconds: int) -> RestoreTest:
         return cls(
+            places=places,
+            deadline=(began + timedelta(seconds=seconds)).isoformat(),
             id=f"{began:%Y%m%dT%H%M%SZ}-{secrets.token_hex(2)}",
             backup=manifest.id,
             began=began,
@@ -73,10 +81,16 @@ class RestoreTest:
         self.steps.append({"name": name, "seconds": round(time.monotonic() - began, 2)})
 
 
-def begin(store: Store, manifest: Manifest, scratch: Path, work: Callable[[RestoreTest], None]) -> RestoreTest:
-    """Do `work`, which restores and checks; leave an attempt for `conclude`, or a record of the failure."""
-    close_abandoned(store)
-    attempt = RestoreTest.of(manifest, datetime.now(UTC))
+def begin(
+    store: Store, manifest: Manifest, scratch: Path, database: str, seconds: int, work: Callable[[RestoreTest], None]
+) -> RestoreTest:
+    """Do `work`, which restores into `database` and checks; leave an attempt for `conclude`, or a record of the
+    failure. A test takes `seconds` at most."""
+    machine = socket.gethostname()
+    places = [f"{machine}:{scratch}", f"{machine}:{database}"]
+    now = datetime.now(UTC)
+    close_abandoned(store, places, now)
+    attempt = RestoreTest.of(manifest, now, places, seconds)
     store.put(attempt.key, attempt.to_json().encode())
     (scratch / FILE).unlink(missing_ok=True)
     try:
@@ -92,8 +106,11 @@ def begin(store: Store, manifest: Manifest, scratch: Path, work: Callable[[Resto
     return attempt
 
 
-def conclude(store: Store, scratch: Path) -> evidence.Record:
-    """Record that everything after `begin` passed: nothing else may be called here than what follows on it."""
+def conclude(store: Store, scratch: Path, check: Callable[[RestoreTest], None]) -> evidence.Record:
+    """Record that everything after `begin` passed: nothing else may be called here than what follows on it.
+
+    `check` raises if the release did not work on what was restored.
+    """
     file = scratch / FILE
     try:
         attempt = RestoreTest.from_json(file.read_text())
@@ -104,7 +121,12 @@ def conclude(store: Store, scratch: Path) -> evidence.Record:
     except (ValueError, TypeError, KeyError) as error:
         raise Refused("attempt_missing", f"{file} is not what `restore test-begin` writes: {error}") from error
     record = _recorded(store, attempt)
-    if record is None:
+    if record is None or record.get("code") == NEVER_CONCLUDED:
+        try:
+            check(attempt)
+        except TaskError as error:
+            _record_failure(store, attempt, error.code, str(error))
+            raise
         now = datetime.now(UTC)
         rto = round((now - attempt.began).total_seconds(), 1)
         checked = sum(one["seconds"] for one in attempt.steps)
@@ -114,23 +136,24 @@ def conclude(store: Store, scratch: Path) -> evidence.Record:
     return record
 
 
-def close_abandoned(store: Store) -> None:
-    """Record attempts that never ended as failed."""
+def close_abandoned(store: Store, places: Sequence[str], now: datetime) -> None:
+    """Record attempts that never ended as failed: past their deadline, or in a place that is ours now. Others may
+    still conclude."""
     for key in [entry.key for entry in store.entries(OPEN)]:
         try:
             attempt = RestoreTest.from_json(store.get(key))
         except Missing:
             continue
-        if _recorded(store, attempt) is None:
+        if _recorded(store, attempt) is not None:
+            store.delete([key])
+        elif set(places) & set(attempt.places) or attempt.deadline is None or attempt.deadline < now.isoformat():
             say(f"warning: the restore test {attempt.id} of {attempt.backup} never concluded; recorded as failed")
             _record_failure(
                 store,
                 attempt,
-                "never_concluded",
+                NEVER_CONCLUDED,
                 "it began and did not conclude: the pod died, or migrate or smoke failed",
             )
-        else:
-            store.delete([key])
 
 
 def _recorded(store: Store, attempt: RestoreTest) -> evidence.Record | None:

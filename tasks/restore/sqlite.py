@@ -15,13 +15,14 @@ from pathlib import Path
 from typing import Any
 
 from tasks.backup.manifest import ENCRYPTED, Manifest
-from tasks.backup.sqlite import SENTINEL_TABLE, opened, row_counts
+from tasks.backup.sqlite import SENTINEL_TABLE, content_digest, opened, row_counts, schema_level
 from tasks.errors import Refused, TaskError
 from tasks.restore.integrity import Integrity
 
 _CHUNK = 1 << 20
 _PARTS = ("-wal", "-shm", "-journal")
 """What SQLite keeps beside a database's file."""
+_MARK = f"{SENTINEL_TABLE}_restored"
 _COMPANIONS = (*_PARTS, ".note.json", ".note.new", "-lock")
 
 
@@ -84,12 +85,17 @@ class SqliteTarget:
                 if (about.st_uid, about.st_gid) != (os.getuid(), os.getgid()):
                     os.chown(path, about.st_uid, about.st_gid)
 
-    def load(self, name: str, folder: Path, manifest: Manifest, jobs: int) -> None:  # noqa: ARG002 - one file
+    def load(self, name: str, folder: Path, manifest: Manifest, jobs: int) -> tuple[str, ...]:  # noqa: ARG002 - one file
         packed = folder / manifest.dump[0].name.removesuffix(ENCRYPTED)
         with self._translate_errors(), gzip.open(packed) as source, self._path(name).open("r+b") as target:
             shutil.copyfileobj(source, target, _CHUNK)
             target.flush()
             os.fsync(target.fileno())
+        return ()
+
+    def find_as_release(self, manifest: Manifest, level_query: str | None) -> dict[str, Any]:  # noqa: ARG002
+        with opened(self._path(self.live)) as connection:
+            return {"schema_level": schema_level(connection, level_query)}
 
     def analyze(self, name: str) -> None:
         """Nothing to do: the backup is the whole file, with its statistics."""
@@ -97,6 +103,9 @@ class SqliteTarget:
     def rows(self, name: str) -> dict[str, int]:
         with opened(self._path(name)) as connection:
             return row_counts(connection)
+
+    def roots(self, name: str) -> dict[str, str]:  # noqa: ARG002 - SQLite has no partitions
+        return {}
 
     def has_sentinel(self, name: str, token: str) -> bool:
         with opened(self._path(name)) as connection:
@@ -144,6 +153,33 @@ class SqliteTarget:
             written = file.with_suffix(".new")
             written.write_text(json.dumps(note))
             written.replace(file)
+
+    def mark(self) -> dict[str, Any] | None:
+        with opened(self._path(self.live)) as connection:
+            if not connection.execute("SELECT 1 FROM sqlite_schema WHERE name = ?", (_MARK,)).fetchone():
+                return None
+            row = connection.execute(f"SELECT of FROM {_MARK}").fetchone()  # noqa: S608 - the name is ours
+            return row and json.loads(row[0])
+
+    def set_mark(self, name: str, mark: Mapping[str, Any] | None) -> None:
+        with opened(self._path(name)) as connection:
+            connection.execute("BEGIN IMMEDIATE")
+            connection.execute(f"DROP TABLE IF EXISTS {_MARK}")
+            if mark is not None:
+                connection.execute(f"CREATE TABLE {_MARK} (of TEXT NOT NULL)")
+                connection.execute(f"INSERT INTO {_MARK} VALUES (?)", (json.dumps(mark),))  # noqa: S608
+            connection.execute("COMMIT")
+
+    def moment(self, name: str) -> int:
+        with opened(self._path(name)) as connection:
+            return content_digest(connection)
+
+    def written_since(self, name: str, moment: int) -> dict[str, int]:
+        # A file does not say which rows are newer, only that its content is another one.
+        return self.rows(name) if self.moment(name) != moment else {}
+
+    def url(self, name: str) -> str:
+        return self.shown(name)
 
     def swap(self, incoming: str, outgoing: str) -> None:
         """A second name for the live file, then the other file under the live name: both are atomic, and

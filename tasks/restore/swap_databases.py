@@ -22,11 +22,12 @@ from tasks.progress import say
 Connect = Callable[[], Connection[Any]]
 _BETWEEN_SECONDS = 0.05
 _SESSIONS = """
-SELECT pid, concat_ws(' ', usename, nullif(application_name, ''), host(client_addr))
+SELECT pid, concat_ws(' ', coalesce(usename, backend_type), nullif(application_name, ''), host(client_addr))
 FROM pg_stat_activity WHERE datname = ANY(%s) AND pid <> pg_backend_pid()
-  AND coalesce(backend_type, 'hidden') IN ('client backend', 'walsender', 'hidden')
+  AND coalesce(backend_type, 'hidden') <> 'autovacuum worker'
 """
-"""Without pg_read_all_stats another role's session has no type."""
+"""Also workers of extensions, such as pg_cron's; a rename ends the autovacuum by itself. Without pg_read_all_stats
+another role's session has no type."""
 _COMMENT = """
 SELECT shobj_description(oid, 'pg_database') FROM pg_database WHERE datname = %s
 """

@@ -6,7 +6,7 @@ import secrets
 from collections.abc import Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from tasks.backup.encryption import identities
@@ -15,7 +15,7 @@ from tasks.backup.scratch import scratch
 from tasks.environment import Environment
 from tasks.errors import Refused, TaskError
 from tasks.progress import say, step
-from tasks.restore.compare import differences
+from tasks.restore.compare import built_anew, by_root, differences
 from tasks.restore.fetch import fetch
 from tasks.restore.integrity import Integrity
 from tasks.restore.restore_target import RestoreTarget
@@ -32,6 +32,8 @@ class Restored:
 
     rows: dict[str, Any]
     integrity: Integrity | None
+    needs: tuple[str, ...] = ()
+    """What the role that restores could not restore, and why."""
 
 
 def restore(
@@ -60,9 +62,11 @@ def restore(
             created.result()
             place.set_note(name, {HALF_MADE: manifest.id})
             with timed("restore"):
-                place.load(name, folder, manifest, jobs)
+                needs = place.load(name, folder, manifest, jobs)
+                place.set_mark(name, None)  # of a restore before the backup
             with timed("check"):
-                return _checked(place, name, manifest, beside, test=test)
+                found = _checked(place, name, manifest, beside, test=test)
+            return replace(found, needs=needs)
         except BaseException:
             if created.exception() is None:
                 _remove(place, name)  # and end the sessions in it
@@ -115,7 +119,7 @@ def _worthless(place: RestoreTarget, name: str) -> bool:
 def compare(place: RestoreTarget, name: str, manifest: Manifest) -> dict[str, Any]:
     """Rows and sentinel against the manifest."""
     found = place.rows(name)
-    if wrong := differences(manifest.tables, found):
+    if wrong := differences(by_root(manifest.tables, place.roots(name)), found):
         raise TaskError(
             "rows_differ", f"backup {manifest.id} restores with different rows than were backed up: {'; '.join(wrong)}"
         )
@@ -126,6 +130,36 @@ def compare(place: RestoreTarget, name: str, manifest: Manifest) -> dict[str, An
             "restored database: the dump is of another moment, or of another database",
         )
     return {"tables": len(found), "rows": sum(found.values())}
+
+
+def check_release(
+    place: RestoreTarget, manifest: Manifest, level_query: str | None, *, migrated: bool = False
+) -> dict[str, Any]:
+    """What a release finds through its own connection: the manifest's schema level, or after migrations a later one."""
+    found = place.find_as_release(manifest, level_query)
+    promised, level = manifest.schema_level, found["schema_level"]
+    where = f" (as {found['role']}, search_path {found['search_path']})" if "role" in found else ""
+    if promised is not None and level is not None and (level < promised or (level > promised and not migrated)):
+        raise TaskError(
+            "level_differs",
+            f"backup {manifest.id} is of schema level {promised}, and the release finds level {level} in what was "
+            f"restored{where}: it looks in another place than the application did. Check search_path in the settings "
+            "of the database and of its roles, and the parameters of DATABASE_URL",
+        )
+    path = manifest.application and manifest.application.search_path
+    if path is not None and found.get("search_path") != path:
+        raise TaskError(
+            "level_differs",
+            f"backup {manifest.id}: the application looked for its tables along {path!r}, and the release of the test "
+            f"looks along {found.get('search_path')!r}: settings of the database or of its roles did not come back",
+        )
+    if migrated and (anew := built_anew(manifest.tables, place.rows(place.live))):
+        raise TaskError(
+            "level_differs",
+            f"backup {manifest.id}: the release did not find the tables of the backup, it made its own: {anew}. Check "
+            "search_path and the parameters of DATABASE_URL",
+        )
+    return found
 
 
 def _remove(place: RestoreTarget, name: str) -> None:

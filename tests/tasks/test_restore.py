@@ -304,3 +304,28 @@ def test_two_restores_at_once(shop: Shop) -> None:
         into = ("restore", "into", "--backup", backup, "--database", f"{shop.name}_new")
         assert shop.run(*into, expect=1).code == "restore_running"
     shop.run(*into)
+
+
+def test_two_restore_tests_at_once_both_conclude(shop: Shop, tmp_path: Path) -> None:
+    """Two pods: each has a scratch folder and a server of its own; one begins while the other one migrates."""
+    shop.back_up()
+    (tmp_path / "other").mkdir()
+    other = {"SCRATCH": str(tmp_path / "other"), "RESTORE_DATABASE_URL": shop.server.url(f"{shop.name}_test2")}
+    first = shop.run("restore", "test-begin").json
+    second = shop.run("restore", "test-begin", **other).json
+    assert first["attempt"] != second["attempt"]
+    assert shop.run("restore", "test-conclude").json["result"] == "passed"
+    assert shop.run("restore", "test-conclude", **other).json["result"] == "passed"
+    found = shop.run("evidence", "verify").json
+    assert (found["passed"], found["failed"]) == (2, 0)
+
+
+def test_what_never_concluded_elsewhere_is_recorded_after_its_deadline(shop: Shop, tmp_path: Path) -> None:
+    shop.back_up()
+    (tmp_path / "other").mkdir()
+    other = {"SCRATCH": str(tmp_path / "other"), "RESTORE_DATABASE_URL": shop.server.url(f"{shop.name}_test2")}
+    shop.run("restore", "test-begin", RESTORE_TEST_TIMEOUT_SECONDS="1", **other)
+    shop.run("restore", "test-begin")
+    assert shop.newest_test()["result"] == "failed"
+    # It was alive after all, and everything after it passed.
+    assert shop.run("restore", "test-conclude", **other).json["result"] == "passed"

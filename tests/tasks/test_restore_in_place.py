@@ -96,15 +96,49 @@ def test_a_verb_out_of_turn_is_refused_and_says_what_to_do(shop: Shop, backup: s
     assert shop.orders() == NEW
 
 
-def test_finish_keeps_what_the_safety_backup_does_not_have(shop: Shop, backup: str) -> None:
+WRITTEN = {
+    "a new row": ("INSERT INTO orders (what) VALUES ('late')", [*NEW, "late"]),
+    "a changed row": ("UPDATE orders SET what = 'mint, two' WHERE what = 'mint'", ["mint, two", "sage", "rue"]),
+    "a row gone": ("DELETE FROM orders WHERE what = 'mint'", ["sage", "rue"]),
+    "a new column": ("ALTER TABLE orders ADD note text", NEW),
+    "one for another": (
+        "DELETE FROM orders WHERE what = 'rue'; INSERT INTO orders (what) VALUES ('late')",
+        ["mint", "sage", "late"],
+    ),
+}
+
+
+@pytest.mark.parametrize(("statement", "orders"), WRITTEN.values(), ids=WRITTEN.keys())
+def test_what_was_written_after_the_safety_backup_is_kept_and_named(
+    shop: Shop, backup: str, statement: str, orders: list[str]
+) -> None:
+    """No maintenance mode: clients write until the swap."""
+    safety = shop.run("restore", "prepare", "--backup", backup).json["safety"]
+    shop.server.execute(statement, shop.name)
+    shop.run("restore", "swap")
+    done = shop.run("restore", "finish").json
+    assert done["late_backup"] not in (None, safety)
+    assert "public.orders" in " ".join(done["late"])
+    assert shop.databases() == {shop.name}
+    shop.run("restore", "into", "--backup", done["late_backup"], "--database", f"{shop.name}_late")
+    assert sorted(shop.orders(f"{shop.name}_late")) == sorted(orders)
+
+
+def test_nothing_written_after_the_safety_backup_needs_no_other(shop: Shop, backup: str) -> None:
     shop.run("restore", "prepare", "--backup", backup)
-    shop.server.execute("INSERT INTO orders (what) VALUES ('late')", shop.name)  # no maintenance mode
-    replaced = shop.run("restore", "swap").json["replaced"]
-    refused = shop.run("restore", "finish", expect=2)
-    assert refused.code == "safety_outdated"
-    assert "public.orders" in refused.message
-    assert shop.server.password not in refused.err
-    assert shop.orders(replaced) == [*NEW, "late"]
+    shop.run("restore", "swap")
+    assert shop.run("restore", "finish").json["late_backup"] is None
+
+
+def test_what_was_written_between_swap_and_undo_is_kept_and_named(shop: Shop, backup: str) -> None:
+    shop.run("restore", "prepare", "--backup", backup)
+    shop.run("restore", "swap")
+    shop.server.execute("INSERT INTO orders (what) VALUES ('since')", shop.name)
+    shop.run("restore", "undo")
+    late = shop.run("restore", "finish").json["late_backup"]
+    assert shop.orders() == NEW
+    shop.run("restore", "into", "--backup", late, "--database", f"{shop.name}_late")
+    assert shop.orders(f"{shop.name}_late") == [*OLD, "since"]
 
 
 def test_finish_verifies_the_safety_backup_before_it_drops(shop: Shop, backup: str, tmp_path: Path) -> None:

@@ -306,6 +306,7 @@ def test_settings_passed_to_tasks() -> None:
         "BACKUP_RECIPIENTS": "",
         "BACKUP_INTERVAL_SECONDS": "3600",
         "RESTORE_TEST_MAX_AGE_HOURS": "24",
+        "RESTORE_TEST_TIMEOUT_SECONDS": "300",
         "SCHEMA_LEVEL_QUERY": config["runbook:backup"]["schemaLevelQuery"],
     }
 

@@ -1,0 +1,137 @@
+"""A restore in place, killed anywhere, under clients that do not stop writing: nothing acknowledged is gone unnamed."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from tests.support.restore_world import KILLED, Shop, new_shop, run
+from tests.support.servers import Postgres
+
+VERBS = ("prepare", "swap", "finish")
+POINTS = 12
+"""At how many acts the command is killed, evenly over all of them."""
+
+
+@pytest.fixture
+def shop(postgres: Postgres, database: str, tmp_path: Path) -> Iterator[Shop]:
+    shop = new_shop(postgres, database, tmp_path / "store", tmp_path / "scratch")
+    yield shop
+    shop.drop_copies()
+
+
+@contextmanager
+def writing(shop: Shop) -> Iterator[list[str]]:
+    """Two clients that insert orders and reconnect at once; every order that the server acknowledged."""
+    acknowledged: list[str] = []
+    done = threading.Event()
+
+    def client(name: str) -> None:
+        number = 0
+        while not done.is_set():
+            try:
+                with shop.server.connect(shop.name) as connection:
+                    while not done.wait(0.01):
+                        number += 1
+                        connection.execute("INSERT INTO orders (what) VALUES (%s)", (f"{name}{number}",))
+                        acknowledged.append(f"{name}{number}")
+            except psycopg.Error:
+                continue
+
+    clients = [threading.Thread(target=client, args=(name,)) for name in ("a", "b")]
+    for each in clients:
+        each.start()
+    try:
+        yield acknowledged
+    finally:
+        done.set()
+        for each in clients:
+            each.join()
+
+
+class Command:
+    """What the operators' command does, and what it learns: the backups that were named."""
+
+    def __init__(self, shop: Shop, backup: str) -> None:
+        self._shop = shop
+        self._words = {verb: ("--backup", backup) if verb == "prepare" else () for verb in VERBS}
+        self.acts: list[int] = []
+        self.named: set[str] = set()
+
+    def run(self, kill_after: int | None = None) -> bool:
+        """Continue where it stands; whether it got through."""
+        now = self._shop.run("restore", "state").json
+        for verb in VERBS:
+            if verb == "prepare" and now["phase"] in ("prepared", "swapped"):
+                continue
+            done = run(self._shop.environment, "restore", verb, *self._words[verb], kill_after=kill_after)
+            if done.status == KILLED:
+                self._shop.settle()
+                return False
+            assert done.status == 0, done.err
+            self._learn(done.json)
+            self.acts.append(done.acts)
+            if kill_after is not None:
+                kill_after -= done.acts
+        return True
+
+    def _learn(self, state: Any) -> None:
+        last = state["last"] or {}
+        self.named |= {state["safety"], state["late_backup"], last.get("safety"), last.get("late_backup")} - {None}
+
+
+def test_killed_anywhere_nothing_acknowledged_is_gone_unnamed(shop: Shop) -> None:
+    backup = shop.back_up()
+    with writing(shop):
+        measured = Command(shop, backup)
+        assert measured.run()
+    acts = sum(measured.acts)
+    assert acts > POINTS
+    killed = 0
+    for point in sorted({1 + n * (acts - 1) // POINTS for n in range(POINTS)}):
+        command = Command(shop, backup)
+        with writing(shop) as acknowledged:
+            if not command.run(kill_after=point):
+                killed += 1
+                assert command.run(), "the same command again"
+        assert shop.databases() == {shop.name}
+        kept = set(shop.orders())
+        assert {"thyme", "mint", "sage"} <= kept
+        for name in command.named:
+            shop.run("restore", "into", "--backup", name, "--database", f"{shop.name}_named")
+            kept |= set(shop.orders(f"{shop.name}_named"))
+            shop.drop_copies()
+        assert set(acknowledged) <= kept, f"killed at {point} of {acts}"
+        shop.server.execute("DELETE FROM orders WHERE what ~ '[0-9]$'", shop.name)
+    assert killed >= POINTS - 2
+
+
+def test_the_same_command_after_the_drop_restores_nothing_over_new_orders(shop: Shop) -> None:
+    """Killed between the drop of the replaced database and the note of it."""
+    backup = shop.back_up()
+    command = Command(shop, backup)
+    shop.run("restore", "prepare", "--backup", backup)
+    shop.run("restore", "swap")
+    for point in range(1, 100):
+        done = run(shop.environment, "restore", "finish", kill_after=point)
+        assert done.status == KILLED, "finish got through without being killed after the drop"
+        shop.settle()
+        if shop.databases() == {shop.name}:
+            break
+    assert shop.phase() == "swapped"
+    assert shop.run("restore", "undo", expect=2).code == "restore_phase"
+    shop.server.execute("INSERT INTO orders (what) VALUES ('new')", shop.name)
+    assert command.run()
+    assert shop.orders() == ["thyme", "mint", "sage", "new"]
+    state = shop.run("restore", "state").json
+    assert (state["phase"], state["last"]["backup"]) == ("idle", backup)
+    # A restore of it later has no trace of this one.
+    later = shop.back_up()
+    shop.run("restore", "into", "--backup", later, "--database", f"{shop.name}_later")
+    assert shop.query("SELECT to_regclass('runbook.restored')::text", f"{shop.name}_later") == [None]
