@@ -1,4 +1,8 @@
-"""`runbook rollback`: the gate, the question, one update without migrations, and proof that it serves."""
+"""`runbook rollback`: the gate, the question, one update without migrations, and proof that it serves.
+
+`make_plan` says what would be done, or refuses; `carry_out` does it, unless the stack has changed since. The command
+and the rollback controller use both; the command asks between them.
+"""
 
 from __future__ import annotations
 
@@ -7,16 +11,16 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ops.adapters.automation import Run
-from ops.adapters.task_jobs import Tasks
 from ops.commands import health
 from ops.commands.backups import Backup, find_backup, tasks_of
 from ops.commands.deploy import report
 from ops.commands.restore import UNFINISHED, find_pre_release_backup, swap_databases
-from ops.commands.update import LockPolicy, apply, prepare_update
+from ops.commands.update import LockPolicy, apply, prepare_update, require_unlocked
 from ops.decisions.quarantine import find_quarantined, with_quarantined
 from ops.decisions.release_state import next_revision
 from ops.decisions.rollback_target import differences, rollback_changes, rollback_target
 from ops.decisions.schema_gate import Database, exact_database, rollback_gate
+from ops.decisions.standing import Standing, describe_change
 from ops.errors import Refused, Stuck
 from ops.progress import Progress
 from ops.stack.history import RELEASE, Entry
@@ -50,44 +54,65 @@ class Plan:
     changes: Mapping[str, Any]
     differences: list[tuple[str, Any, Any]]
     target: int
+    standing: Standing
+    """What stood when this was decided."""
     restore: Backup | None = None
     """The backup that is restored together with the release."""
 
 
+class Changed(Refused):
+    """The stack is no longer what the plan was made for; nothing was changed."""
+
+
 Confirm = Callable[[Plan, Run | None], bool]
-Judge = Callable[[StackContext], object]
 
 
-def rollback(
-    session: Session, wish: Wish, policy: LockPolicy, confirm: Confirm, judge: Judge = lambda _: None
-) -> dict[str, Any]:
-    """Go back to an earlier release. Returns what to report, or raises an OpsError with the exit code.
-
-    `judge` gets the stack's context before anything is planned, and raises to refuse the rollback.
-    """
+def rollback(session: Session, wish: Wish, policy: LockPolicy, confirm: Confirm) -> dict[str, Any]:
+    """Go back to an earlier release. Returns what to report, or raises an OpsError with the exit code."""
     with exclusive(session.file, "rollback"):
         facts = gather_context(session, decides="release")
-        judge(facts)
         if next(facts.history.updates(), None) is None:
             raise Refused(
                 f"Stack {session.stack} was never deployed: there is nothing to roll back. "
                 "Start with `runbook deploy IMAGE`."
             )
-        tasks = tasks_of(session, facts.cluster) if wish.restore_database else None
-        plan = _with_its_data(facts, wish, tasks) if tasks else _resume(facts, wish) or make_plan(facts, wish)
+        plan = make_plan(session, facts, wish)
         prepare_update(session, facts, policy)
         if not confirm(plan, _preview(session, plan) if wish.preview else None):
             raise Refused("Not confirmed; nothing was changed.")
-        session.say(plan.release.message, "bold")
-        if tasks and plan.restore:
-            run = swap_databases(session, facts, tasks, plan.restore, plan.changes, plan.release.message, policy)
-        else:
-            run = apply(session, facts.text, plan.text, _message(plan, wish), policy)
-        if not run.succeeded:
-            raise Stuck(f"The rollback to revision {plan.target} failed:\n{run.why}", run.causes)
-        if problem := health.verify(facts, plan.release, run.outputs.get("url")):
-            raise Stuck(f"Revision {plan.target} was restored, but it does not serve: {problem}")
-        return {**report(session, plan.release, run), "target": plan.target, "left": plan.leaving.revision}
+        return carry_out(session, facts, plan, wish, policy)
+
+
+def make_plan(session: Session, facts: StackContext, wish: Wish) -> Plan:
+    """Where to go and what to write, or a Refused that says which check failed. Changes nothing."""
+    if wish.restore_database:
+        return _with_its_data(session, facts, wish)
+    return _resume(facts, wish) or _plan(facts, wish)
+
+
+def carry_out(session: Session, facts: StackContext, plan: Plan, wish: Wish, policy: LockPolicy) -> dict[str, Any]:
+    """The update that a plan describes, and the checks after it. Returns what to report.
+
+    Raises Changed when the stack is no longer what the plan was made for.
+    """
+    require_unlocked(session, policy)
+    now = Standing.of(next(session.history().updates(), None))
+    if change := describe_change(plan.standing, now):
+        raise Changed(
+            f"{change} after this rollback was planned, and it would undo that. Nothing was changed. `runbook status` "
+            "shows what runs; decide again."
+        )
+    session.say(plan.release.message, "bold")
+    if plan.restore:
+        tasks = tasks_of(session, facts.cluster)
+        run = swap_databases(session, facts, tasks, plan.restore, plan.changes, plan.release.message, policy)
+    else:
+        run = apply(session, facts.text, plan.text, _message(plan, wish), policy)
+    if not run.succeeded:
+        raise Stuck(f"The rollback to revision {plan.target} failed:\n{run.why}", run.causes)
+    if problem := health.verify(facts, plan.release, run.outputs.get("url")):
+        raise Stuck(f"Revision {plan.target} was restored, but it does not serve: {problem}")
+    return {**report(session, plan.release, run), "target": plan.target, "left": plan.leaving.revision}
 
 
 def _message(plan: Plan, wish: Wish) -> str:
@@ -101,23 +126,21 @@ def _target(facts: StackContext, wish: Wish) -> Entry:
     return rollback_target(facts.history, facts.now, wish.to, allow_quarantined=forced)
 
 
-def _with_its_data(facts: StackContext, wish: Wish, tasks: Tasks) -> Plan:
+def _with_its_data(session: Session, facts: StackContext, wish: Wish) -> Plan:
     """Back to a release together with the data it had: from the backup made before the migrations that came after it,
     or from the one whose restore was interrupted."""
     target = _target(facts, wish)
     if target.release is None:
         raise ValueError("the target of a rollback has a release")
+    tasks = tasks_of(session, facts.cluster)
     now, found = tasks.run("restore", "state"), tasks.run("backup", "list")
     going = now["backup"] if now["phase"] in UNFINISHED else None
     backup = find_backup(found, going) if going else find_pre_release_backup(found, target.release)
     level = backup["schema_level"]
-    return replace(make_plan(facts, wish, exact_database(level), backup["id"]), restore=backup)
+    return replace(_plan(facts, wish, exact_database(level), backup["id"]), restore=backup)
 
 
-def make_plan(
-    facts: StackContext, wish: Wish, database: Database | None = None, restored_from: str | None = None
-) -> Plan:
-    """Where to go and what to write, or a Refused that says which check failed."""
+def _plan(facts: StackContext, wish: Wish, database: Database | None = None, restored_from: str | None = None) -> Plan:
     forced = wish.allow_quarantined
     target = _target(facts, wish)
     leaving = facts.now.release
@@ -140,7 +163,12 @@ def make_plan(
         changes=changes,
         differences=differences(facts.text.config, text.config),
         target=target.release.revision,
+        standing=_standing(facts),
     )
+
+
+def _standing(facts: StackContext) -> Standing:
+    return Standing.of(next(facts.history.updates(), None))
 
 
 def _resume(facts: StackContext, wish: Wish) -> Plan | None:
@@ -151,7 +179,7 @@ def _resume(facts: StackContext, wish: Wish) -> Plan | None:
     if block := rollback_gate(release, facts.database):
         raise block.refusal()
     left = next((entry.release for entry in facts.history.updates() if entry.revision == release.rollback_of), None)
-    return Plan(left or release, release, facts.text, {}, [], release.revision)
+    return Plan(left or release, release, facts.text, {}, [], release.revision, _standing(facts))
 
 
 def _preview(session: Session, plan: Plan) -> Run:

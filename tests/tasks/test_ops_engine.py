@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from ops.commands.deploy import Wish, deploy
 from ops.commands.rollback import Wish as Back
@@ -301,3 +302,28 @@ def test_no_secret_in_anything_kept(session: Session, registry: str) -> None:
     back = [entry.config for entry in session.history()]
     kept = json.dumps([back, session.reader.read_state()])
     assert "canary" not in kept
+
+
+def test_what_was_decided_before_a_prompt_is_not_applied_to_another_release(session: Session, registry: str) -> None:
+    """Between the preview of a rollback and its answer, another checkout takes the release back already."""
+    go(session, f"{registry}:v1")
+    first = read_config(session)["runbook:release"]
+    go(session, f"{registry}:v2")
+    before = session.file.read_text()
+
+    def answer(*_: Any) -> bool:
+        document = yaml.safe_load(before)
+        release = {**first, "revision": 3, "action": "rollback", "rollbackOf": 2, "migrate": False}
+        document["config"]["runbook:release"] = release
+        elsewhere = session.file.with_name("elsewhere.yaml")
+        elsewhere.write_text(yaml.safe_dump(document))
+        options = ("--config-file", str(elsewhere), "--message", "elsewhere", "--stack", session.stack)
+        pulumi(session.reader.folder, "up", "--yes", "--skip-preview", *options)
+        return True
+
+    with pytest.raises(Refused, match=r"Revision 3 was released after this rollback was planned"):
+        rollback(session, Back(preview=False), POLICY, answer)
+    newest = session.history().newest
+    assert newest
+    assert (newest.revision, newest.message) == (3, "elsewhere")
+    assert session.file.read_text() == before

@@ -40,7 +40,8 @@ class Api:
             raise httpx.ConnectError("away")
         path, sent = request.url.path, json.loads(request.content or b"{}")
         if request.method == "POST":
-            return self._keep(f"{path}/{sent['metadata']['name']}", sent)
+            meta = sent["metadata"]
+            return self._keep(f"{path}/{meta.get('name') or meta['generateName'] + str(len(self.objects))}", sent)
         found = self.objects.get(path)
         if found is None:
             return self._refused(404)
@@ -150,6 +151,7 @@ def test_a_holder_that_sees_another_holder_stops_at_once(api: Api, monkeypatch: 
     spec["renewTime"] = "2020-01-01T00:00:00.000001Z"
     api.lease.update(spec)
     assert ended.wait(2)
+    held._thread.join()
     assert held.alive, "it had not waited for its own renewals to be too old"
     assert api.lease["holderIdentity"] == "two"
 
@@ -225,7 +227,7 @@ class Pods:
 def test_only_the_lock_of_a_controller_that_is_gone_is_broken(user: str, host: str, gone: bool) -> None:
     unused: Any = None
     pods: Any = Pods("rollback-controller-1-lives")
-    worker = Worker("shop", unused, pods, unused, unused, unused)
+    worker = Worker(unused, pods, unused, unused, unused, unused)
     lock = EngineLock(user, host, 99, "2026-11-22T12:00:00")
     assert worker._gone([lock]) == gone
     assert not worker._gone([])
