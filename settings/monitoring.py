@@ -43,7 +43,8 @@ class Triggers(Settings):
     health_failures: Annotated[int, Field(ge=1, le=100)] = 3
     """Failed health checks in a row (HEALTH_CHECK_FAILURE.consecutiveFailures)."""
     sql_injection_attempts: Annotated[int, Field(ge=1, le=10_000)] = 10
-    """Requests that try SQL injection, within the window (SECURITY_BREACH.sqlInjectionAttempts)."""
+    """Requests that try SQL injection, within the window (SECURITY_BREACH.sqlInjectionAttempts), from one source where
+    the metric has the label `source`."""
     sql_injection_seconds: Seconds = 300
     """The window, in seconds. The runbook names none. Five minutes are long enough for a slow attack, and too
     short for the stray attempts of a day to add up."""
