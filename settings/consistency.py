@@ -263,7 +263,7 @@ def _monitoring_is_complete(monitoring: Monitoring | None, network: Network, fil
     if monitoring.rollback.controlled and not monitoring.slack.egress:
         why = (
             "is missing: the rollback controller reaches only what it needs, not all of `runbook:network.egress`. Name "
-            "the addresses of Slack's webhooks, or of your proxy"
+            "the addresses of the webhooks. Slack's own change often; those of a relay of yours do not"
         )
         yield _at(file, "monitoring", ("slack", "egress"), why, None, [{"cidr": "10.0.3.4/32", "ports": [443]}])
     if monitoring.mode == "operator":

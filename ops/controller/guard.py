@@ -58,7 +58,7 @@ class Verdict:
     again_seconds: float | None = None
     """Not final: seconds until the alert is judged again, if it still fires."""
     topic: str = ""
-    """What is in the way: people are told once of each."""
+    """What is in the way: it is reported once."""
     mentions: tuple[str, ...] = ()
     """Who has to act, because the controller does not."""
 

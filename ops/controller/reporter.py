@@ -91,7 +91,7 @@ class Reporter:
         log("expired lockdown ended")
 
     def resolved(self, alert: Alert) -> None:
-        """It does not fire any more: there is nothing to decide, and Alertmanager has told people."""
+        """It does not fire any more: there is nothing to decide, and Alertmanager notifies people."""
         log("resolved while it waited", alert=alert.name)
 
     def failed(self, what: str, error: str) -> None:

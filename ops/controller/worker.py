@@ -50,8 +50,8 @@ class _Waiting:
     alert: Alert
     since: float
     due: float
-    told: set[str] = field(default_factory=set[str])
-    """What was in the way, and people know of it."""
+    reported: set[str] = field(default_factory=set[str])
+    """What was in the way and has been reported."""
 
 
 class Worker:
@@ -142,8 +142,8 @@ class Worker:
             if waiting is None:
                 self._reporter.failed(what, str(error) if known else traceback.format_exc())
                 return
-            if what not in waiting.told:
-                waiting.told.add(what)
+            if what not in waiting.reported:
+                waiting.reported.add(what)
                 self._reporter.failed(what, str(error) if known else traceback.format_exc())
             waiting.due = time.monotonic() + guard.AGAIN_SECONDS
         finally:
@@ -187,8 +187,8 @@ class Worker:
         waiting.due = now + min(seconds, _LONGEST_SECONDS)
         # That another update runs is normal, unless it does not end.
         quiet = verdict.topic == "locked" and now - waiting.since < _PATIENCE_SECONDS
-        if verdict.topic not in waiting.told and not quiet:
-            waiting.told.add(verdict.topic)
+        if verdict.topic not in waiting.reported and not quiet:
+            waiting.reported.add(verdict.topic)
             self._reporter.unchanged(waiting.alert, verdict)
         log("waits", alert=waiting.alert.name, why=verdict.why, seconds=round(seconds))
 

@@ -60,14 +60,14 @@ GOOD, BAD, FIX = ("aaaaaaa1", "a"), ("bbbbbbb2", "b"), ("ccccccc3", "c")
 
 @dataclass
 class World:
-    """One stack, what fires, what the application answers, and what Slack was told."""
+    """One stack, what fires, what the application answers, and what Slack received."""
 
     session: Session
     api: Api
     firing: list[dict[str, Any]] = field(default_factory=list)
     health: Any = field(default_factory=lambda: FINE)
     asked: int = 0
-    told: list[str] = field(default_factory=list)
+    messages: list[str] = field(default_factory=list)
     worker: Worker | None = None
 
     # -- other people's updates ------------------------------------------------------------------
@@ -86,7 +86,8 @@ class World:
             "schema": {"min": 1, "max": 2, "level": 1},
         }
         document = yaml.safe_load(self.session.file.read_text())
-        document["config"] |= {"runbook:release": release, **more}
+        changed = {**document["config"], "runbook:release": release, **more}
+        document["config"] = {key: value for key, value in changed.items() if value is not None}
         file = self.folder / f"elsewhere-{revision}.yaml"
         file.write_text(yaml.safe_dump(document))
         words = ("pulumi", "--non-interactive", "up", "--yes", "--skip-preview", "--stack", self.session.stack)
@@ -145,7 +146,7 @@ class World:
         def beside() -> None:
             try:
                 meanwhile()
-                eventually(until, lambda: (self.told, self.firing))
+                eventually(until, lambda: (self.messages, self.firing))
             except BaseException as error:
                 failed.append(error)
             finally:
@@ -233,7 +234,7 @@ def serving(world: World) -> Iterator[None]:
             return self._answer(200 if well else 503, world.health)
 
         def do_POST(self) -> None:
-            world.told.append(json.loads(self.rfile.read(int(self.headers["Content-Length"])))["text"])
+            world.messages.append(json.loads(self.rfile.read(int(self.headers["Content-Length"])))["text"])
             self._answer(200, {})
 
         def _answer(self, status: int, body: Any) -> None:
@@ -263,13 +264,13 @@ def test_an_alert_from_the_time_of_the_bad_release_s_own_update_takes_it_back_in
 
         def meanwhile() -> None:
             eventually(lambda: world.asked >= 2, seconds=20)
-            assert not world.told
+            assert not world.messages
             finish()
 
         world.handle(alert, meanwhile, lambda: alert.hint.key in world.handled())
     assert world.handled() == {alert.hint.key: "rollback"}
     assert world.newest() == (3, "rollback")
-    assert [text.split(" ")[0] for text in world.told] == [":rewind:"]
+    assert [text.split(" ")[0] for text in world.messages] == [":rewind:"]
 
 
 def test_the_fix_is_not_taken_back_for_an_alert_that_waited_while_it_was_deployed(world: World) -> None:
@@ -282,9 +283,9 @@ def test_the_fix_is_not_taken_back_for_an_alert_that_waited_while_it_was_deploye
             eventually(lambda: world.asked >= 2, seconds=20)
             finish()
 
-        world.handle(alert, meanwhile, lambda: world.told)
+        world.handle(alert, meanwhile, lambda: world.messages)
     assert world.newest() == (3, "deploy")
-    (text,) = world.told
+    (text,) = world.messages
     assert f"it is about revision 2 (git {BAD[0]}), and revision 3 (git {FIX[0]}) runs" in text
     assert world.handled() == {alert.hint.key: "reported"}
 
@@ -303,11 +304,11 @@ def test_an_alert_that_was_resolved_while_it_waited_changes_nothing(world: World
 
         world.handle(alert, meanwhile, lambda: not world.knows(alert))
     assert world.newest() == (3, "deploy")
-    assert not world.told
+    assert not world.messages
     assert not world.handled(), "if it fires again, it is judged again"
 
 
-def test_a_payments_provider_that_stops_after_a_release_is_told_and_the_release_stays(world: World) -> None:
+def test_a_payments_provider_that_stops_after_a_release_is_reported_and_the_release_stays(world: World) -> None:
     """M2. When the release itself turns out to be bad, it is taken back all the same."""
     world.released(1, GOOD)
     world.released(2, BAD)
@@ -315,12 +316,12 @@ def test_a_payments_provider_that_stops_after_a_release_is_told_and_the_release_
     alert = world.fire("RollbackHealth")
 
     def meanwhile() -> None:
-        eventually(lambda: world.told)
+        eventually(lambda: world.messages)
         asked = world.asked
         eventually(lambda: world.asked >= asked + 2, seconds=30)
         assert world.newest() == (2, "deploy")
-        assert len(world.told) == 1, "told once"
-        assert "only payments fails, which the release before would miss as well" in world.told[0]
+        assert len(world.messages) == 1, "once"
+        assert "only payments fails, which the release before would miss as well" in world.messages[0]
         assert not world.handled()
         world.health = BROKEN
 
@@ -343,11 +344,11 @@ def test_a_lockdown_that_came_after_the_plan_is_not_undone(world: World, monkeyp
     locked: list[Any] = []
 
     def meanwhile() -> None:
-        eventually(lambda: world.told)
+        eventually(lambda: world.messages)
         locked.append(next(world.session.history().updates()).config.get("runbook:lockdown"))
 
     world.handle(alert, meanwhile, world.handled)
-    assert "The lockdown was begun or changed (by bob@laptop) after this rollback was planned" in world.told[0]
+    assert "The lockdown was begun or changed (by bob@laptop) after this rollback was planned" in world.messages[0]
     newest = next(world.session.history().updates())
     assert (newest.action, newest.config["runbook:lockdown"]) == ("rollback", lockdown), "judged again, with it"
     results = [
@@ -356,6 +357,24 @@ def test_a_lockdown_that_came_after_the_plan_is_not_undone(world: World, monkeyp
         if "/configmaps/incident-rollback-" in path
     ]
     assert results == ["given up", "rollback"]
+
+
+def test_ten_requests_an_hour_do_not_keep_the_shop_locked_down(world: World) -> None:
+    world.released(1, GOOD)
+    first = world.fire("SqlInjection", "lockdown")
+    world.handle(first, lambda: None, world.handled)
+    lockdown = next(world.session.history().updates()).config["runbook:lockdown"]
+    assert lockdown["automatic"] is True, "so that no backup is suspended"
+    assert world.messages[0].startswith(":lock:")
+
+    world.released(1, GOOD, **{"runbook:lockdown": None})
+    world.firing.clear()
+    second = world.fire("SqlInjection", "lockdown")
+    world.handle(second, lambda: None, lambda: len(world.messages) > 1)
+    assert "runbook:lockdown" not in next(world.session.history().updates()).config
+    assert "@security-team @tech-lead" in world.messages[1]
+    assert "Decide: `runbook security lockdown`" in world.messages[1]
+    assert second.hint.key not in world.handled(), "judged again when the cooldown is over"
 
 
 def _lockdown() -> Mapping[str, Any]:
