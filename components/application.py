@@ -34,7 +34,7 @@ from components.ingress import IngressRules
 from components.lockdown import Lockdown
 from components.rehearsal import Rehearsal, RehearsalArgs
 from settings import Application as ApplicationSettings
-from settings import Command, Ingress, Peer, Release
+from settings import Command, Ingress, NetworkPeer, Release
 from settings import Service as ServiceSettings
 
 _SLACK = 60
@@ -53,7 +53,7 @@ class ApplicationArgs:
     """The services."""
     ingress: Ingress
     """The ingress."""
-    ingress_controller: Peer
+    ingress_controller: NetworkPeer
     """The only client from outside the namespace that may call the services."""
     secret_name: str
     """Immutable Secret with every secret variable."""
@@ -112,7 +112,7 @@ class Application(pulumi.ComponentResource):
         self.env_from = self._env_from(main_config)
         self.container = self._container(main, main_config)
         self.internal_url = f"http://{main.name}:{main.port}"
-        contents = [service.to_config() for service in services]
+        contents = [*(service.to_config() for service in services), *self._host_headers()]
         release = args.release
         self.rollout_identity = content_hash(
             release.revision, release.image, release.restored_over, args.secret_name, configs, contents
@@ -252,12 +252,24 @@ class Application(pulumi.ComponentResource):
                 command=args.rehearsal,
                 amounts=args.application.job_resources,
                 env_from=self._env_from(config),
-                identity=content_hash(image, config, args.secret_name, service.to_config(), args.rehearsal.to_config()),
+                identity=content_hash(
+                    image,
+                    config,
+                    args.secret_name,
+                    service.to_config(),
+                    args.rehearsal.to_config(),
+                    *self._host_headers(),
+                ),
             ),
             self._inside,
         )
 
+    def _host_headers(self) -> list[str]:
+        """Part of what pods are made of, where it is set."""
+        return [host] if (host := self._args.application.host_header) else []
+
     def _container(self, service: ServiceSettings, config: str) -> ContainerArgsDict:
+        host = self._args.application.host_header
         more: dict[str, Any] = {}
         if service.port:
             more["ports"] = [{"name": "http", "container_port": service.port, "protocol": "TCP"}]
@@ -270,9 +282,9 @@ class Application(pulumi.ComponentResource):
             amounts=service.resources,
             command=service.argv,
             env_from=self._env_from(config),
-            startup_probe=probe(service.probes.startup, service.port),
-            readiness_probe=probe(service.probes.readiness, service.port),
-            liveness_probe=probe(service.probes.liveness, service.port),
+            startup_probe=probe(service.probes.startup, service.port, host),
+            readiness_probe=probe(service.probes.readiness, service.port, host),
+            liveness_probe=probe(service.probes.liveness, service.port, host),
             **more,
         )
 

@@ -14,8 +14,8 @@ from pulumi_kubernetes.networking.v1 import (
 )
 
 from components.base.names import labels, metadata
-from components.base.network_policies import peer, register_egress_policy
-from settings import Egress, Guards, Peer
+from components.base.network_policies import peers, register_egress_policy
+from settings import Egress, Guards, NetworkPeer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +26,7 @@ class FoundationArgs:
     """Name of the namespace."""
     guards: Guards
     """Quota, and whether data is protected from deletion."""
-    dns: Peer
+    dns: NetworkPeer
     """The cluster's DNS, which every pod may query."""
     egress: Sequence[Egress]
     """What services and Jobs may call outside the cluster."""
@@ -109,7 +109,7 @@ class Foundation(pulumi.ComponentResource):
             spec={
                 "pod_selector": {},
                 "policy_types": ["Egress"],
-                "egress": [{"to": [peer(args.dns)], "ports": ports}],
+                "egress": [{"to": peers(args.dns), "ports": ports}],
             },
             opts=ResourceOptions(parent=self),
         )

@@ -18,10 +18,13 @@ from pulumi_kubernetes.networking.v1 import (
 )
 
 from components.base.names import SERVICE, SKIP_AWAIT, labels, metadata
-from components.base.network_policies import peer, select_clients
+from components.base.network_policies import peers, select_clients
 from components.lockdown import Lockdown
-from settings import Ingress, Peer
+from settings import Ingress, NetworkPeer
 from settings import Service as ServiceSettings
+
+_ISSUERS = ("cert-manager.io/issuer", "cert-manager.io/cluster-issuer")
+"""Annotations that make cert-manager issue the ingress's certificate."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +37,7 @@ class IngressRules:
     """The services behind it."""
     ingress: Ingress
     """Host, class, certificate."""
-    ingress_controller: Peer
+    ingress_controller: NetworkPeer
     """The only client from outside the namespace that may call the services."""
     divert_to: Input[str] | None = None
     """Under maintenance, the Service that the ingress routes to instead of the services."""
@@ -57,8 +60,10 @@ class IngressRules:
         ]
         everyone: LabelSelectorArgsDict = {"match_labels": {"app.kubernetes.io/component": SERVICE}}
         # The gate has an opening of its own, which is there before the ingress leads to it.
-        outside = [] if self.lockdown else [peer(self.ingress_controller)]
+        outside = [] if self.lockdown else peers(self.ingress_controller)
         kind = labels("services", "application")
+        if any(key in self.ingress.annotations for key in _ISSUERS):
+            self._allow_solver(opts)
         NetworkPolicy(
             "allow-to-services",
             metadata=metadata("allow-to-services", self.namespace, kind),
@@ -76,6 +81,19 @@ class IngressRules:
                 "pod_selector": everyone,
                 "policy_types": ["Ingress"],
                 "ingress": [{"from_": [*outside, {"pod_selector": select_clients()}], "ports": ports}],
+            },
+            opts=opts,
+        )
+
+    def _allow_solver(self, opts: ResourceOptions) -> None:
+        """From the ingress controller to the pods that cert-manager starts to answer HTTP-01 challenges."""
+        NetworkPolicy(
+            "allow-into-acme-solver",
+            metadata=metadata("allow-into-acme-solver", self.namespace, labels("services", "application")),
+            spec={
+                "pod_selector": {"match_labels": {"acme.cert-manager.io/http01-solver": "true"}},
+                "policy_types": ["Ingress"],
+                "ingress": [{"from_": peers(self.ingress_controller), "ports": [{"port": 8089, "protocol": "TCP"}]}],
             },
             opts=opts,
         )

@@ -22,11 +22,11 @@ from pulumi_kubernetes.networking.v1 import (
 from pulumi_kubernetes.policy.v1 import PodDisruptionBudget
 
 from components.base.names import LOCKDOWN, SERVICE, SKIP_AWAIT, content_hash, labels, metadata, selector
-from components.base.network_policies import peer, select_parts
+from components.base.network_policies import peers, select_parts
 from components.base.pods import APPLICATION_UID, container, register_service_account, spread, template
 from components.lockdown_gateway import FINISHING, PROBE_PORT, Route, render_haproxy_config
 from settings import Lockdown as LockdownSettings
-from settings import Peer
+from settings import NetworkPeer
 from settings import Service as ServiceSettings
 from settings.lockdown import GATE_RESOURCES
 
@@ -48,7 +48,7 @@ class LockdownArgs:
     """Admitted clients, and the end of the lockdown."""
     services: Sequence[ServiceSettings]
     """The services behind the gate."""
-    ingress_controller: Peer
+    ingress_controller: NetworkPeer
     """The only client of the gate, which trusts the client addresses that it forwards."""
 
 
@@ -153,7 +153,7 @@ class Lockdown(pulumi.ComponentResource):
             "allow-into-lockdown": {
                 "pod_selector": self._here,
                 "policy_types": ["Ingress"],
-                "ingress": [{"from_": [peer(self._args.ingress_controller)], "ports": mine}],
+                "ingress": [{"from_": peers(self._args.ingress_controller), "ports": mine}],
             },
             "allow-lockdown-to-services": {
                 "pod_selector": self._here,

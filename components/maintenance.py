@@ -13,10 +13,10 @@ from pulumi_kubernetes.networking.v1 import NetworkPolicy
 from pulumi_kubernetes.policy.v1 import PodDisruptionBudget
 
 from components.base.names import SKIP_AWAIT, labels, metadata, selector
-from components.base.network_policies import peer
+from components.base.network_policies import peers
 from components.base.pods import APPLICATION_UID, container, register_service_account, spread, template
 from settings import Maintenance as MaintenanceSettings
-from settings import Peer
+from settings import NetworkPeer
 from settings.maintenance import PAGE_RESOURCES
 
 NAME = "maintenance"
@@ -33,7 +33,7 @@ class MaintenanceArgs:
     """The project's own image."""
     maintenance: MaintenanceSettings
     """How long clients should wait (`Retry-After`)."""
-    ingress_controller: Peer
+    ingress_controller: NetworkPeer
     """The only client of the page."""
 
 
@@ -69,7 +69,7 @@ class Maintenance(pulumi.ComponentResource):
             spec={
                 "pod_selector": here,
                 "policy_types": ["Ingress"],
-                "ingress": [{"from_": [peer(args.ingress_controller)], "ports": [{"port": _PORT, "protocol": "TCP"}]}],
+                "ingress": [{"from_": peers(args.ingress_controller), "ports": [{"port": _PORT, "protocol": "TCP"}]}],
             },
             opts=inside,
         )

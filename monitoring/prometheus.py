@@ -117,9 +117,11 @@ def blackbox(watched: MonitoredStack) -> dict[str, Any]:
     asked = {"preferred_ip_protocol": "ip4", "follow_redirects": True}
     host = urlsplit(watched.ingress.url)
     by_name = {"headers": {"Host": host.netloc}} if watched.monitoring.front_door.address else {}
+    known = watched.application.host_header
+    inside = {"headers": {"Host": known}} if known else {}
     return {
         "modules": {
-            HEALTH: {"prober": "http", "http": asked},
+            HEALTH: {"prober": "http", "http": {**asked, **inside}},
             FRONT_DOOR: {
                 "prober": "http",
                 "http": {**asked, **by_name, "tls_config": {"server_name": host.hostname or ""}},

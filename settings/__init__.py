@@ -21,6 +21,7 @@ from settings.platform import (
     Guards,
     Ingress,
     Network,
+    NetworkPeer,
     Peer,
 )
 from settings.problems import Problem, SettingsError
@@ -50,6 +51,7 @@ __all__ = [
     "MigrateCommand",
     "Monitoring",
     "Network",
+    "NetworkPeer",
     "Peer",
     "Policy",
     "Precautions",

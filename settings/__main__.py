@@ -1,72 +1,20 @@
-"""`python -m settings schema` writes the JSON Schema for editors, `python -m settings alerts` writes docs/alerts.md;
-`python -m settings check FILE…` validates stack files."""
+"""`python -m settings schema` writes the JSON Schema for editors; `python -m settings check FILE…` validates stack
+files."""
 
 from __future__ import annotations
 
 import json
 import sys
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
-import yaml
-
-from monitoring.alerts.logs import logs
-from monitoring.alerts.markdown import page
-from monitoring.alerts.rule import within
-from monitoring.alerts.stack import domains
-from settings import (
-    Application,
-    Backup,
-    Credentials,
-    Data,
-    Maintenance,
-    Monitoring,
-    Precautions,
-    RotationSettings,
-    SettingsError,
-    load_stack_file,
-)
-from settings.budget import rollback_budget
-from settings.logs import Logs
-from settings.platform import Egress
-from settings.rotation import find_rotations
+from settings import SettingsError, load_stack_file
 from settings.stack import editor_schema
 
 SCHEMA_FILE = Path(__file__).with_name("stack.schema.json")
-_ROOT = Path(__file__).parents[1]
-ALERTS_FILE = _ROOT / "docs" / "alerts.md"
 
 
 def schema_text() -> str:
     return json.dumps(editor_schema(), indent=2, ensure_ascii=False) + "\n"
-
-
-def alerts_text() -> str:
-    """docs/alerts.md, with production's thresholds. Only some keys of its stack file are read: it has no secrets."""
-    config = yaml.safe_load((_ROOT / "Pulumi.prod.yaml").read_text())["config"]
-
-    def read(key: str) -> dict[str, Any]:
-        return config.get(f"runbook:{key}") or {}
-
-    application, backup = Application.model_validate(read("application")), Backup.model_validate(read("backup"))
-    rotating = find_rotations(
-        application,
-        Data.model_validate(read("data")),
-        Credentials.model_validate(read("credentials")),
-        backup,
-        RotationSettings.model_validate(read("rotation")),
-        {},
-    )
-    monitoring = Monitoring.model_validate(read("monitoring"))
-    namespace = config["runbook:namespace"]
-    # Alerts that exist only in maintenance mode, in a lockdown or with logs link to this page, too.
-    lockdown = Precautions().lockdown("reason", datetime(2026, 1, 1, tzinfo=UTC))
-    alerts = domains(namespace, monitoring, backup, rotating, Maintenance(reason="reason"), lockdown)
-    if not monitoring.logs:
-        example = Logs(api_server=(Egress(cidr="10.0.0.1/32", ports=(6443,)),))
-        alerts = (*alerts, within(logs(monitoring, example), namespace))
-    return page(alerts, monitoring, rollback_budget(monitoring, application))
 
 
 def main(arguments: list[str]) -> int:
@@ -74,10 +22,6 @@ def main(arguments: list[str]) -> int:
         case ["schema"]:
             SCHEMA_FILE.write_text(schema_text())
             print(SCHEMA_FILE.name)
-            return 0
-        case ["alerts"]:
-            ALERTS_FILE.write_text(alerts_text())
-            print(ALERTS_FILE.name)
             return 0
         case ["check", *files] if files:
             return max(_check(Path(file)) for file in files)

@@ -15,6 +15,7 @@ from settings.base import (
     DnsLabel,
     EnvName,
     Finding,
+    HostName,
     ImageRef,
     Path,
     PortNumber,
@@ -229,6 +230,9 @@ class Application(Settings):
     main: DnsLabel | None = None
     """Name of the service that rehearsal, smoke test, restore test and health checks call. Without it: the one with
     the path `/`, or the only one with paths, or the only one with a port."""
+    host_header: HostName | None = None
+    """Host header of the kubelet's probes and of monitoring's health check, for an application that answers 400 to a
+    host it does not know. Without it they name the pod's address, and the Service."""
     secrets: tuple[EnvName, ...] = ()
     """Names of `secrets:*` keys that every service gets as variables."""
     progress_deadline_seconds: Annotated[int, Field(ge=10, le=3600)] = 120

@@ -123,13 +123,40 @@ class Peer(Settings):
     """Ports of its pods that may be called; empty where only it calls us."""
 
 
+class NetworkPeer(Settings):
+    """A neighbour that is pods of the cluster, addresses, or both (a DNS cache on each node, a load balancer that sends
+    requests to pods by address)."""
+
+    namespace: Annotated[DnsLabel | None, Field(examples=["traefik"])] = None
+    """Namespace of its pods."""
+    pod_labels: Annotated[dict[str, str], Field(examples=[{"app.kubernetes.io/name": "traefik"}])] = {}
+    """Labels of its pods."""
+    cidrs: Annotated[tuple[Cidr, ...], Field(examples=[["169.254.20.10/32"]])] = ()
+    """Its addresses, where it is not pods or answers on an address of the node."""
+    ports: tuple[PortNumber, ...] = ()
+    """Its ports that may be called; empty where only it calls us."""
+
+    @model_validator(mode="after")
+    def _somewhere(self) -> Self:
+        found: list[Finding] = []
+        if self.namespace and not self.pod_labels:
+            found.append(Finding(("podLabels",), "name the labels of its pods in that namespace", {}))
+        if self.pod_labels and not self.namespace:
+            found.append(Finding(("namespace",), "name the namespace of the pods with these labels", None))
+        if not (self.namespace or self.cidrs):
+            found.append(Finding((), "give namespace and podLabels of its pods, or cidrs, or both", {}))
+        refuse(found)
+        return self
+
+
 class Network(Settings):
     """Openings of the network policies: everything that is not written here is closed."""
 
-    dns: Peer = Peer(namespace="kube-system", pod_labels={"k8s-app": "kube-dns"}, ports=(53,))
-    """The cluster's DNS."""
-    ingress_controller: Peer
-    """The ingress controller: the only client from outside the namespace that may call the services."""
+    dns: NetworkPeer = NetworkPeer(namespace="kube-system", pod_labels={"k8s-app": "kube-dns"}, ports=(53,))
+    """The cluster's DNS. With NodeLocal DNSCache: also `cidrs: [169.254.20.10/32]`."""
+    ingress_controller: NetworkPeer
+    """The ingress controller: the only client from outside the namespace that may call the services. For a load
+    balancer that sends requests to pods by address (ALB with IP targets): `cidrs` of its subnets."""
     egress: tuple[Egress, ...] = ()
     """What the services may call outside the cluster (payments, mail, error reports)."""
 

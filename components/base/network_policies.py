@@ -16,7 +16,7 @@ from pulumi_kubernetes.networking.v1 import (
 )
 
 from components.base.names import JOB, SERVICE, labels, metadata, selector
-from settings import Egress, Peer
+from settings import Egress, NetworkPeer, Peer
 
 
 def peer(of: Peer) -> NetworkPolicyPeerArgsDict:
@@ -25,6 +25,14 @@ def peer(of: Peer) -> NetworkPolicyPeerArgsDict:
         "namespace_selector": {"match_labels": {"kubernetes.io/metadata.name": of.namespace}},
         "pod_selector": {"match_labels": dict(of.pod_labels)},
     }
+
+
+def peers(of: NetworkPeer) -> list[NetworkPolicyPeerArgsDict]:
+    """A neighbour's pods and addresses as a network policy names them."""
+    found: list[NetworkPolicyPeerArgsDict] = []
+    if of.namespace:
+        found.append(peer(Peer(namespace=of.namespace, pod_labels=of.pod_labels)))
+    return [*found, *({"ip_block": {"cidr": cidr}} for cidr in of.cidrs)]
 
 
 def egress_rules(egress: Sequence[Egress]) -> list[NetworkPolicyEgressRuleArgsDict]:

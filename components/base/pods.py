@@ -139,8 +139,8 @@ def register_service_account(name: str, component: str, namespace: Input[str], o
     )
 
 
-def probe(asked: Probe, port: int | None) -> ProbeArgsDict:
-    """A settings probe as kubelet takes it."""
+def probe(asked: Probe, port: int | None, host: str | None = None) -> ProbeArgsDict:
+    """A settings probe as kubelet takes it; `host`: its Host header, else the pod's address."""
     made: ProbeArgsDict = {
         "period_seconds": asked.period_seconds,
         "timeout_seconds": asked.timeout_seconds,
@@ -148,6 +148,8 @@ def probe(asked: Probe, port: int | None) -> ProbeArgsDict:
     }
     if asked.path is not None and port is not None:
         made["http_get"] = {"path": asked.path, "port": port}
+        if host:
+            made["http_get"]["http_headers"] = [{"name": "Host", "value": host}]
     else:
         made["exec_"] = {"command": shlex.split(asked.command or "")}
     return made

@@ -11,14 +11,13 @@ from pulumi import Input, ResourceOptions
 from pulumi_kubernetes.networking.v1 import NetworkPolicy
 
 from components.base.names import BACKUP_EXPORTER, POSTGRES, REDIS, SERVICE, labels, metadata, selector
-from components.base.network_policies import peer, register_egress_policy, select_parts
+from components.base.network_policies import peer, peers, register_egress_policy, select_parts
 from components.monitoring.workloads import MONITORING
 from monitoring.prometheus import ALERTMANAGER, BLACKBOX, PORTS, POSTGRES_EXPORTER, REDIS_EXPORTER, MonitoredStack
-from settings import Egress, External, Peer
+from settings import Egress, External, NetworkPeer
 from settings.backup import EXPORTER_PORT
+from settings.names import CONTROLLER
 
-CONTROLLER = "rollback-controller"
-"""Name of the rollback controller, and part label of its pods."""
 PROMETHEUS = "prometheus"
 _Peers = Sequence[Mapping[str, Any]]
 
@@ -72,12 +71,12 @@ class MonitoringPolicies:
             to.append(([_controller()], [controller_port]))
         self._out("allow-alertmanager", _pods(ALERTMANAGER), to)
 
-    def http_checks(self, egress: Sequence[Egress], ingress_controller: Peer) -> None:
+    def http_checks(self, egress: Sequence[Egress], ingress_controller: NetworkPeer) -> None:
         """Egress to the services and to the front door: the ingress controller's pods, or its address."""
         to: list[tuple[_Peers, Sequence[int]]] = [
             ([_services()], self._service_ports),
             # Its port depends on the cluster.
-            ([peer(ingress_controller)], []),
+            (peers(ingress_controller), []),
             *(_outside(one) for one in (*egress, *self.watched.monitoring.front_door.egress)),
         ]
         self._out("allow-http-checks", _pods(BLACKBOX), to)

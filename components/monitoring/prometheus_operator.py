@@ -11,12 +11,12 @@ from pulumi import Output
 from pulumi_kubernetes.apiextensions import CustomResource
 
 from components.base.names import BACKUP_EXPORTER, SERVICE, labels, metadata, selector
-from components.monitoring.network_policies import CONTROLLER
 from components.monitoring.workloads import MONITORING, ControllerAddress, Placement
 from monitoring.alertmanager import Places, alertmanager
 from monitoring.alerts.render import prometheus_rule
 from monitoring.alerts.rule import Domain
 from monitoring.prometheus import BLACKBOX, LOG_COUNTER, PORTS, MonitoredStack
+from settings.names import CONTROLLER
 
 _GROUP = "monitoring.coreos.com"
 _MATCHER = re.compile(r'^(?P<name>\w+)(?P<kind>=~|!~|!=|=)"(?P<value>.*)"$')

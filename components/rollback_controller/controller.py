@@ -22,12 +22,13 @@ from pulumi_random import RandomPassword
 from components.base.names import SERVICE, SKIP_AWAIT, content_hash, labels, metadata, selector
 from components.base.network_policies import egress_rules, peer, select_parts
 from components.base.pods import APPLICATION_UID, container, register_service_account, template
-from components.monitoring.network_policies import CONTROLLER, PROMETHEUS
+from components.monitoring.network_policies import PROMETHEUS
 from components.monitoring.workloads import MONITORING
 from components.rollback_controller.rbac import grant_controller_rights
 from monitoring.prometheus import ALERTMANAGER, PORTS
 from settings import Monitoring as MonitoringSettings
 from settings.monitoring import STATE_ACCESS_KEY, STATE_PASSPHRASE, STATE_SECRET_KEY, STATE_SECRETS
+from settings.names import CONTROLLER
 from settings.secret import Secret as SecretValue
 
 PORT = 8080

@@ -9,6 +9,7 @@ from pulumi_kubernetes.core.v1 import ServiceAccount
 from pulumi_kubernetes.rbac.v1 import PolicyRuleArgsDict, RoleBinding
 
 from components.base.rbac import grant_role
+from settings.names import COMMAND_LOCK
 
 _MANAGE = ["get", "list", "watch", "create", "patch", "delete"]
 _READ = ["get", "list", "watch"]
@@ -43,9 +44,9 @@ def grant_controller_rights(
         _rule("discovery.k8s.io", ["endpointslices"], _READ),
         # The database's schema level is read in a pod of the application.
         _rule("", ["pods/exec"], ["get", "create"]),
-        # One controller at a time.
+        # One controller at a time, and one command at a time.
         _rule("coordination.k8s.io", ["leases"], ["create"]),
-        _rule("coordination.k8s.io", ["leases"], ["get", "update"], names=[name]),
+        _rule("coordination.k8s.io", ["leases"], ["get", "list", "watch", "update"], names=[name, COMMAND_LOCK]),
     ]
     return grant_role(name, name, account, namespace, rules, opts)
 

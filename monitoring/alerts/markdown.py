@@ -16,7 +16,7 @@ _ACTIONS = {
 _HEAD = """\
 # Alerts
 
-Generated from the settings by `python -m settings alerts`: change `runbook:monitoring` (`settings/monitoring.py`,
+Generated from the settings by `python -m monitoring`: change `runbook:monitoring` (`settings/monitoring.py`,
 `settings/thresholds.py`), not this page. The numbers are those of `Pulumi.prod.yaml`, or the defaults.
 
 The rules, the promtool cases at each limit (just beyond it, the alert fires; just within it, or just before its time is

@@ -27,6 +27,7 @@ from pulumi.automation import (
 from pulumi.automation.errors import create_command_error
 from pulumi.automation.events import EngineEvent
 
+from ops.errors import Refused
 from ops.stack.locks import Locked, parse_lock_owners
 from ops.stack.pulumi_cli import ENVIRONMENT, PulumiCli
 
@@ -37,6 +38,7 @@ _COLOUR = re.compile(r"<\{%.*?%\}>")
 _NOT_THE_CAUSE = re.compile(r"^(update failed|preview failed|update cancel.*|one or more errors occurred.*)$")
 _ONLY_ONE = re.compile(r"^1 error occurred:\s*\* ")
 OnEvent = Callable[[EngineEvent], object]
+OnProcess = Callable[[int], object]
 
 
 @dataclass(frozen=True)
@@ -146,6 +148,8 @@ class _Cli(PulumiCommand):
 
     running: subprocess.Popen[str] | None = None
     result: CommandResult | None = None
+    on_start: OnProcess = staticmethod(lambda _: None)
+    on_end: OnProcess = staticmethod(lambda _: None)
 
     def run(
         self,
@@ -165,7 +169,10 @@ class _Cli(PulumiCommand):
             text=True,
         ) as process:
             self.running = process
+            self.on_start(process.pid)
             stdout, stderr = process.communicate()
+        if process.returncode >= 0:  # a killed one leaves its lock behind
+            self.on_end(process.pid)
         self.result = CommandResult(stdout=stdout, stderr=stderr, code=process.returncode)
         if process.returncode != 0:
             raise create_command_error(self.result)
@@ -192,11 +199,15 @@ class _Stack(Stack):
 
 
 class Engine:
-    """Updates and previews of one stack."""
+    """Updates and previews of one stack.
 
-    def __init__(self, reader: PulumiCli) -> None:
+    `on_start` is called with the process id of each engine, and `on_end` when it was not killed.
+    """
+
+    def __init__(self, reader: PulumiCli, on_start: OnProcess, on_end: OnProcess) -> None:
         self._reader = reader
         self._cli = _Cli()
+        self._cli.on_start, self._cli.on_end = on_start, on_end
         workspace = _Workspace(work_dir=str(reader.folder), pulumi_command=self._cli, env_vars=dict(ENVIRONMENT))
         self._stack = _Stack.select(reader.stack, workspace)
 
@@ -266,14 +277,18 @@ class Engine:
         """End the update that runs as Ctrl-C does: in order, with the state written."""
         self._cli.interrupt()
 
-    def break_lock(self) -> None:
-        self._reader.run("cancel", "--yes", "--stack", self._reader.stack)
-
     def import_or_forget(self, ids: Mapping[str, str], config_file: Path) -> None:
         """Resolve pending creates: import those with an id, forget the others. Refreshes every resource."""
         pairs = [part for pair in ids.items() for value in pair for part in ("--import-pending-creates", value)]
-        self._reader.run(
+        words = [
             "refresh", "--yes", "--skip-preview", "--clear-pending-creates", *pairs,
             "--config-file", str(config_file), "--message", "resolve what a killed run left pending",
             "--color", "never", "--stack", self._reader.stack,
-        )  # fmt: skip
+        ]  # fmt: skip
+        try:
+            self._cli.run(words, str(self._reader.folder), ENVIRONMENT)
+        except ConcurrentUpdateError as error:
+            raise Locked(parse_lock_owners(str(error))) from None
+        except CommandError:
+            result = self._cli.result
+            raise Refused(self._reader.explain(result.stderr or result.stdout if result else "")) from None

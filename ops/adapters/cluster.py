@@ -20,6 +20,7 @@ from lightkube.core.resource import NamespacedResource
 from lightkube.core.resource_registry import resource_registry
 from lightkube.models.apps_v1 import DeploymentStatus
 from lightkube.resources.apps_v1 import Deployment
+from lightkube.resources.coordination_v1 import Lease
 from lightkube.resources.core_v1 import Pod
 
 from ops.adapters.kubernetes_models import decode_in_threads
@@ -67,6 +68,17 @@ class Cluster:
     def rollouts(self, services: Sequence[Service]) -> list[Rollout]:
         """The Deployments of these services that exist."""
         return [_to_rollout(found) for service in services if (found := self._find_deployment(service.name))]
+
+    def read_workloads(self) -> list[dict[str, Any]]:
+        """The namespace's Deployments and StatefulSets, as the API server returns them."""
+        found: list[dict[str, Any]] = []
+        with self.http() as http:
+            for kind in ("Deployment", "StatefulSet"):
+                answer = http.get(f"/apis/apps/v1/namespaces/{self.namespace}/{kind.lower()}s")
+                if answer.is_error:
+                    raise Refused(f"The API server refused the request ({answer.status_code}): {answer.text[:200]}")
+                found += [{"kind": kind, **item} for item in answer.json()["items"]]
+        return found
 
     def await_settled(self, services: Sequence[Service], seconds: int) -> list[Rollout]:
         """Wait until all Deployments are settled; they are returned as they are when the time is over."""
@@ -176,6 +188,35 @@ class Cluster:
         if not issubclass(resource, NamespacedResource):
             return name if self._get(resource, name, None) else None
         return f"{namespace}/{name}" if self._get(resource, name, namespace) else None
+
+    def read_lease(self, name: str) -> Lease | None:
+        """A Lease of the namespace, or None."""
+        return self.find(Lease, name)
+
+    def write_lease(self, lease: Lease) -> Lease | None:
+        """Create or replace a Lease; None when another one wrote it since it was read, or there is no namespace."""
+        known = bool(lease.metadata and lease.metadata.resourceVersion)
+
+        def write() -> Lease | None:
+            try:
+                return self._client.replace(lease) if known else self._client.create(lease)
+            except ApiError as error:
+                if error.status.code in (404, 409):
+                    return None
+                if error.status.code == 403:
+                    raise Refused(
+                        f"This identity may not hold the stack's lock ({error.status.message}): grant it create, get, "
+                        f"update, list and watch on leases (coordination.k8s.io) in namespace {self.namespace}."
+                    ) from None
+                raise
+
+        return self._call(write)
+
+    def watch_lease(self, name: str, seconds: float) -> Iterator[Lease]:
+        """A Lease as it is, and after each change, until the time is over."""
+        path = f"/apis/coordination.k8s.io/v1/namespaces/{self.namespace}/leases"
+        for kind, found in self.watch_changes(path, seconds, fieldSelector=f"metadata.name={name}"):
+            yield Lease.from_dict(found) if kind != "DELETED" else Lease()
 
     def _find_deployment(self, name: str) -> Deployment | None:
         return self.find(Deployment, name)

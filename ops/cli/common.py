@@ -33,6 +33,7 @@ class Invocation:
     as_json: bool = False
     yes: bool = False
     break_lock: bool = False
+    wait: float = 0
 
     def open_session(self) -> Session:
         from ops.stack import session
@@ -42,7 +43,7 @@ class Invocation:
     def lock_policy(self) -> LockPolicy:
         from ops.commands.update import LockPolicy
 
-        return LockPolicy(self.break_lock, self.confirm)
+        return LockPolicy(self.break_lock, self.confirm, asks=not self.yes, wait_seconds=self.wait)
 
     def confirm(self, question: str) -> bool:
         """The operator's answer; True with --yes. Without a terminal, refused."""
@@ -98,10 +99,14 @@ _OPTIONS: Mapping[str, Any] = {
     "break_lock": Annotated[
         bool, typer.Option("--break-lock", help="Remove the lock of an update elsewhere that is known to be gone.")
     ],
+    "wait": Annotated[
+        float,
+        typer.Option("--wait", metavar="SECONDS", min=0, help="Wait for another command that changes the stack."),
+    ],
 }
 READS = ("stack", "cwd", "as_json")
 ASKS = (*READS, "yes")
-CHANGES = (*ASKS, "break_lock")
+CHANGES = (*ASKS, "break_lock", "wait")
 
 
 def command(

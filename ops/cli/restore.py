@@ -86,7 +86,7 @@ def finish(call: Invocation) -> None:
 
     session = call.open_session()
     call.require_confirmation("Drop the database that the restore left beside the live one?")
-    call.show(camel_keys(restoring.finish(session)), "Only the live database is left.")
+    call.show(camel_keys(restoring.finish(session, call.lock_policy())), "Only the live database is left.")
 
 
 def _confirm(call: Invocation, backup: Any) -> bool:

@@ -11,14 +11,14 @@ from ops.adapters import registry
 from ops.adapters.automation import Run
 from ops.adapters.registry import Image
 from ops.commands import backups, health
-from ops.commands.update import LockPolicy, apply, prepare_update
+from ops.commands.update import LockPolicy, StackLock, apply, prepare_update
 from ops.decisions.quarantine import find_quarantined, quarantine_change, with_quarantined
 from ops.decisions.release_state import find_resumable, last_good, next_revision
 from ops.decisions.rollback_target import rollback_changes
 from ops.decisions.schema_gate import Database, deploy_gate, exact_database, rollback_gate
 from ops.errors import Interrupted, OpsError, Refused, RolledBack, Stuck
 from ops.stack.history import RELEASE, Entry
-from ops.stack.locks import exclusive, whoami
+from ops.stack.locks import whoami
 from ops.stack.session import Session
 from ops.stack.stack_context import StackContext, gather_context
 from ops.stack.stack_file import StackText
@@ -40,7 +40,7 @@ class Wish:
 
 def deploy(session: Session, wish: Wish, policy: LockPolicy) -> dict[str, Any]:
     """Release an image. Returns what to report; raises an OpsError with the exit code otherwise."""
-    with exclusive(session.file, f"deploy {wish.image}"):
+    with StackLock(session, f"deploy {wish.image}", policy):
         with ThreadPoolExecutor(max_workers=1) as pool:
             image = pool.submit(registry.resolve, wish.image)
             facts = gather_context(session, decides="release")
@@ -123,8 +123,10 @@ def _roll_back(
     session.say(f"Revision {failed.revision} failed; restoring revision {good.release.revision}:\n{why}", "red")
     try:
         back = _restore_release(session, facts, text, failed, good, run.gist, policy)
-    except Interrupted:
-        return Interrupted(f"Revision {failed.revision} failed, and its rollback was stopped: run `runbook rollback`.")
+    except Interrupted as error:
+        return Interrupted(
+            f"Revision {failed.revision} failed, and its rollback was stopped: run `runbook rollback`. {error}"
+        )
     except OpsError as error:
         message = f"Revision {failed.revision} failed, and its rollback failed too:\n{error}"
         return Stuck(message, [*run.causes, *error.causes])

@@ -7,11 +7,10 @@ from typing import Any
 
 from ops.adapters.task_jobs import Tasks
 from ops.commands.rotate import RotationRun
-from ops.commands.update import LockPolicy, prepare_update
+from ops.commands.update import LockPolicy, StackLock, prepare_update
 from ops.decisions import rotation
 from ops.errors import Refused, Stuck
 from ops.stack import incidents
-from ops.stack.locks import exclusive
 from ops.stack.session import Session
 
 
@@ -19,7 +18,7 @@ def rotate_at_once(
     session: Session, wanted: Sequence[str], policy: LockPolicy, reason: str, confirm: Callable[[Sequence[str]], bool]
 ) -> dict[str, Any]:
     """Replace every value that can be made here, end all sessions, and check that the servers refuse the old values."""
-    with exclusive(session.file, "rotate emergency"):
+    with StackLock(session, "rotate emergency", policy) as lock:
         run = RotationRun.start(session, policy)
         chosen = rotation.find_secrets(wanted, run.rotations) or list(run.rotations)
         left = [name for name in chosen if rotation.needs_value(run.rotations[name])]
@@ -30,7 +29,9 @@ def rotate_at_once(
                 "`runbook rotate start NAME --no-overlap`."
             )
         prepare_update(session, run.facts, policy)
-        if not confirm(names):
+        with lock.asking():
+            confirmed = confirm(names)
+        if not confirmed:
             raise Refused("Not confirmed; nothing was changed.")
         record = incidents.open_incident(
             run.facts.cluster, "emergency-rotation", {"reason": reason, "secrets": names, "left": left}

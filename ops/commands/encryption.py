@@ -7,10 +7,9 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from ops.commands.update import LockPolicy, require_unlocked
+from ops.commands.update import LockPolicy, StackLock, require_unlocked
 from ops.errors import Refused
 from ops.stack import stack_file
-from ops.stack.locks import exclusive
 from ops.stack.session import Session
 from ops.stack.stack_file import StackText
 
@@ -26,7 +25,7 @@ def change_provider(session: Session, provider: str, passphrase: str | None, pol
         raise Refused(f"{provider} is no secrets provider: give one of {', '.join(PROVIDERS)}. Nothing was changed.")
     if (provider == "passphrase") != (passphrase is not None):
         raise ValueError("a passphrase is for the provider passphrase only")
-    with exclusive(session.file, "secrets provider"):
+    with StackLock(session, "secrets provider", policy):
         require_unlocked(session, policy)
         # The engine writes Pulumi.<stack>.yaml beside Pulumi.yaml, also when the stack file is elsewhere.
         with tempfile.TemporaryDirectory(prefix="runbook-") as name:

@@ -7,10 +7,10 @@ from typing import Any
 
 from lightkube.resources.core_v1 import ConfigMap
 
-from ops.commands.update import LockPolicy, apply, prepare_update
+from ops.commands.update import LockPolicy, StackLock, apply, prepare_update
 from ops.errors import OpsError, Refused, Stuck
 from ops.stack import incidents
-from ops.stack.locks import exclusive, whoami
+from ops.stack.locks import whoami
 from ops.stack.session import Session
 from ops.stack.stack_context import StackContext, gather_context
 from settings import Lockdown
@@ -22,7 +22,7 @@ _TERMINATION_SECONDS = 60
 
 def switch_lockdown(session: Session, policy: LockPolicy, wanted: Lockdown | None) -> dict[str, Any]:
     """Begin, change or end (`wanted` None) a lockdown by one update. Without one, ending changes nothing."""
-    with exclusive(session.file, "lockdown"):
+    with StackLock(session, "lockdown", policy):
         facts = gather_context(session, decides="lockdown")
         if facts.now.release is None:
             raise Refused(f"Stack {session.stack} was never deployed: there is nothing to lock.")

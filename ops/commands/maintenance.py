@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from ops.commands.update import LockPolicy, apply, prepare_update
+from ops.commands.update import LockPolicy, StackLock, apply, prepare_update
 from ops.errors import Refused, Stuck
-from ops.stack.locks import exclusive, whoami
+from ops.stack.locks import whoami
 from ops.stack.session import Session
 from ops.stack.stack_context import StackContext, gather_context, load_settings
 from ops.stack.stack_file import StackText
@@ -16,7 +16,7 @@ from settings.maintenance import MAINTENANCE
 
 def switch_maintenance(session: Session, policy: LockPolicy, wanted: Maintenance | None) -> dict[str, Any]:
     """Turn maintenance mode on (with its reason) or off, by one update."""
-    with exclusive(session.file, "maintenance"):
+    with StackLock(session, "maintenance", policy):
         facts = gather_context(session)
         if facts.now.release is None:
             raise Refused(f"Stack {session.stack} was never deployed: there is nothing to take out of service.")

@@ -2,7 +2,8 @@
 
 In place, the databases on the server show the phase, so that the same command continues a killed run, or `undo` reverts
 it. The old database is dropped only after the release passed its checks on the restored one and the safety backup was
-verified.
+verified. Maintenance mode ends last, by an update of its own: nothing is written to a database that may be replaced,
+and a run that was killed after the old database was dropped only ends maintenance mode when it is run again.
 """
 
 from __future__ import annotations
@@ -16,12 +17,12 @@ from ops.commands import backups
 from ops.commands.backups import Backup, tasks_of
 from ops.commands.maintenance import maintenance_change as maintenance
 from ops.commands.maintenance import turn_on
-from ops.commands.update import LockPolicy, apply, prepare_update
+from ops.commands.update import LockPolicy, StackLock, apply, prepare_update
 from ops.decisions.schema_gate import exact_database, rollback_gate
 from ops.errors import OpsError, Refused, RolledBack, Stuck
 from ops.stack import stack_file
 from ops.stack.history import RELEASE
-from ops.stack.locks import exclusive, whoami
+from ops.stack.locks import whoami
 from ops.stack.session import Session
 from ops.stack.stack_context import StackContext, gather_context
 from settings import Release
@@ -45,12 +46,16 @@ def read_state(session: Session) -> dict[str, Any]:
 
 def restore_in_place(session: Session, wanted: str, policy: LockPolicy, confirm: Confirm) -> dict[str, Any]:
     """Replace the live database by a backup; the release stays."""
-    with exclusive(session.file, f"restore {wanted}"):
+    with StackLock(session, f"restore {wanted}", policy) as lock:
         facts = gather_context(session)
         release = _require_release(session, facts)
         tasks = tasks_of(session, facts.cluster)
         now = tasks.run("restore", "state")
         chosen = backups.find_backup(tasks.run("backup", "list"), wanted)
+        message = f"restore {chosen['id']}"
+        if now["phase"] not in UNFINISHED and only_maintenance_is_left(facts, message):
+            prepare_update(session, facts, policy)
+            return _report(session, chosen, release, end_maintenance(session, facts, message, policy))
         _require_same_backup(now, chosen)
         level = chosen["schema_level"]
         if level is not None and (block := rollback_gate(release, exact_database(level))):
@@ -60,19 +65,23 @@ def restore_in_place(session: Session, wanted: str, policy: LockPolicy, confirm:
                 f"{block.why}"
             )
         prepare_update(session, facts, policy)
-        if not confirm(chosen):
+        with lock.asking():
+            confirmed = confirm(chosen)
+        if not confirmed:
             raise Refused("Not confirmed; nothing was changed.")
         restored = release.model_copy(update={"restored_from": chosen["id"]})
-        run = swap_databases(
-            session, facts, tasks, chosen, {RELEASE: restored.to_config()}, f"restore {chosen['id']}", policy
-        )
-        return {
-            "result": "succeeded",
-            "backup": chosen["id"],
-            "revision": release.revision,
-            "url": run.outputs.get("url"),
-            "seconds": round(session.seconds, 1),
-        }
+        run = swap_databases(session, facts, tasks, chosen, {RELEASE: restored.to_config()}, message, policy)
+        return _report(session, chosen, release, run)
+
+
+def _report(session: Session, backup: Backup, release: Release, run: Run) -> dict[str, Any]:
+    return {
+        "result": "succeeded",
+        "backup": backup["id"],
+        "revision": release.revision,
+        "url": run.outputs.get("url"),
+        "seconds": round(session.seconds, 1),
+    }
 
 
 def swap_databases(
@@ -84,8 +93,8 @@ def swap_databases(
     message: str,
     policy: LockPolicy,
 ) -> Run:
-    """Maintenance on, safety backup and restored copy, swap, and an update with the changes `after` that checks the
-    release and turns maintenance off. When that fails, the old database is restored."""
+    """Maintenance on, safety backup and restored copy, swap, an update with the changes `after` that checks the
+    release, the old database dropped, maintenance off. When a check fails, the old database is restored."""
     before = {key: facts.text.config.get(key) for key in after}
     facts.text = turn_on(session, facts, message, policy)
     if tasks.run("restore", "state")["phase"] not in UNFINISHED:
@@ -93,11 +102,34 @@ def swap_databases(
     swapped = tasks.run("restore", "swap")
     # Part of the release, so that the checks run again even when the same backup is restored twice.
     release = {**after[RELEASE], "restoredOver": swapped["safety"]}
-    new = facts.checked({**after, RELEASE: release, **maintenance(None)})
+    new = facts.checked({**after, RELEASE: release})
     run = apply(session, facts.text, new, f"{message} by {whoami()}", policy)
     if not run.succeeded:
         raise _revert(session, facts, tasks, before, backup, run, policy)
+    facts.text = new
     tasks.run("restore", "finish")
+    return end_maintenance(session, facts, message, policy)
+
+
+def only_maintenance_is_left(facts: StackContext, message: str) -> bool:
+    """Whether a restore with this message was killed after its last check, so that only maintenance mode is left."""
+    newest = next(facts.history.updates(), None)
+    if newest is None:
+        return False
+    checked = newest.message.startswith(f"{message} by ")
+    opening = newest.message.startswith(f"{message}: open by ")
+    return (checked and newest.succeeded) or (opening and not newest.succeeded)
+
+
+def end_maintenance(session: Session, facts: StackContext, message: str, policy: LockPolicy) -> Run:
+    """Open the shop after a restore whose release passed its checks."""
+    run = apply(session, facts.text, facts.checked(maintenance(None)), f"{message}: open by {whoami()}", policy)
+    if not run.succeeded:
+        raise Stuck(
+            f"The data is restored and the release passed its checks on it, but maintenance mode could not be ended: "
+            f"`runbook maintenance off`.\n{run.why}",
+            run.causes,
+        )
     return run
 
 
@@ -116,8 +148,11 @@ def _revert(
     try:
         tasks.run("restore", "undo")
         facts.text = stack_file.read(session.file)
-        text = facts.checked({**before, **maintenance(None)})
+        text = facts.checked(before)
         run = apply(session, facts.text, text, f"restore undone by {whoami()}", policy)
+        if run.succeeded:
+            facts.text = text
+            run = end_maintenance(session, facts, "restore undone", policy)
     except OpsError as error:
         message = f"The restore failed, and undoing it failed too. Maintenance mode is still on.\n{why}\n{error}"
         return Stuck(message, [*failed.causes, *error.causes])
@@ -134,20 +169,20 @@ def _revert(
 
 def undo(session: Session, policy: LockPolicy) -> dict[str, Any]:
     """Put the database from before the restore back, and turn maintenance off."""
-    with exclusive(session.file, "restore undo"):
+    with StackLock(session, "restore undo", policy):
         facts = gather_context(session)
         _require_release(session, facts)
         prepare_update(session, facts, policy)
+        # Nothing is written to either database while they are exchanged.
+        facts.text = turn_on(session, facts, "restore undo", policy)
         undone = tasks_of(session, facts.cluster).run("restore", "undo")
-        run = apply(session, facts.text, facts.checked(maintenance(None)), f"restore undone by {whoami()}", policy)
-        if not run.succeeded:
-            raise Stuck(f"The old database is restored, but maintenance mode is still on:\n{run.why}", run.causes)
+        run = end_maintenance(session, facts, "restore undo", policy)
         return {"result": "succeeded", **undone, "url": run.outputs.get("url"), "seconds": round(session.seconds, 1)}
 
 
-def finish(session: Session) -> dict[str, Any]:
+def finish(session: Session, policy: LockPolicy) -> dict[str, Any]:
     """Drop the database that is left beside the live one, once its backup is verified."""
-    with exclusive(session.file, "restore finish"):
+    with StackLock(session, "restore finish", policy):
         return tasks_of(session).run("restore", "finish")
 
 

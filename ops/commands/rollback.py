@@ -1,7 +1,7 @@
 """`runbook rollback`: the gate, the question, one update without migrations, and proof that it serves.
 
-`make_plan` says what would be done, or refuses; `carry_out` does it, unless the stack has changed since. The command
-and the rollback controller use both; the command asks between them.
+`make_plan` says what would be done, or refuses; `carry_out` does it. The command and the rollback controller use both;
+the command asks between them.
 """
 
 from __future__ import annotations
@@ -15,16 +15,15 @@ from ops.commands import health
 from ops.commands.backups import Backup, find_backup, tasks_of
 from ops.commands.deploy import report
 from ops.commands.restore import UNFINISHED, find_pre_release_backup, swap_databases
-from ops.commands.update import LockPolicy, apply, prepare_update, require_unlocked
+from ops.commands.update import LockPolicy, StackLock, apply, prepare_update
 from ops.decisions.quarantine import find_quarantined, with_quarantined
 from ops.decisions.release_state import next_revision
 from ops.decisions.rollback_target import differences, rollback_changes, rollback_target
 from ops.decisions.schema_gate import Database, exact_database, rollback_gate
-from ops.decisions.standing import Standing, describe_change
 from ops.errors import Refused, Stuck
 from ops.progress import Progress
 from ops.stack.history import RELEASE, Entry
-from ops.stack.locks import exclusive, whoami
+from ops.stack.locks import whoami
 from ops.stack.session import Session
 from ops.stack.stack_context import StackContext, gather_context
 from ops.stack.stack_file import StackText
@@ -54,14 +53,8 @@ class Plan:
     changes: Mapping[str, Any]
     differences: list[tuple[str, Any, Any]]
     target: int
-    standing: Standing
-    """What stood when this was decided."""
     restore: Backup | None = None
     """The backup that is restored together with the release."""
-
-
-class Changed(Refused):
-    """The stack is no longer what the plan was made for; nothing was changed."""
 
 
 Confirm = Callable[[Plan, Run | None], bool]
@@ -69,7 +62,7 @@ Confirm = Callable[[Plan, Run | None], bool]
 
 def rollback(session: Session, wish: Wish, policy: LockPolicy, confirm: Confirm) -> dict[str, Any]:
     """Go back to an earlier release. Returns what to report, or raises an OpsError with the exit code."""
-    with exclusive(session.file, "rollback"):
+    with StackLock(session, "rollback", policy) as lock:
         facts = gather_context(session, decides="release")
         if next(facts.history.updates(), None) is None:
             raise Refused(
@@ -78,7 +71,10 @@ def rollback(session: Session, wish: Wish, policy: LockPolicy, confirm: Confirm)
             )
         plan = make_plan(session, facts, wish)
         prepare_update(session, facts, policy)
-        if not confirm(plan, _preview(session, plan) if wish.preview else None):
+        previewed = _preview(session, plan) if wish.preview else None
+        with lock.asking():
+            confirmed = confirm(plan, previewed)
+        if not confirmed:
             raise Refused("Not confirmed; nothing was changed.")
         return carry_out(session, facts, plan, wish, policy)
 
@@ -93,15 +89,8 @@ def make_plan(session: Session, facts: StackContext, wish: Wish) -> Plan:
 def carry_out(session: Session, facts: StackContext, plan: Plan, wish: Wish, policy: LockPolicy) -> dict[str, Any]:
     """The update that a plan describes, and the checks after it. Returns what to report.
 
-    Raises Changed when the stack is no longer what the plan was made for.
+    Refused when the stack is no longer what the plan was made for.
     """
-    require_unlocked(session, policy)
-    now = Standing.of(next(session.history().updates(), None))
-    if change := describe_change(plan.standing, now):
-        raise Changed(
-            f"{change} after this rollback was planned, and it would undo that. Nothing was changed. `runbook status` "
-            "shows what runs; decide again."
-        )
     session.say(plan.release.message, "bold")
     if plan.restore:
         tasks = tasks_of(session, facts.cluster)
@@ -163,12 +152,7 @@ def _plan(facts: StackContext, wish: Wish, database: Database | None = None, res
         changes=changes,
         differences=differences(facts.text.config, text.config),
         target=target.release.revision,
-        standing=_standing(facts),
     )
-
-
-def _standing(facts: StackContext) -> Standing:
-    return Standing.of(next(facts.history.updates(), None))
 
 
 def _resume(facts: StackContext, wish: Wish) -> Plan | None:
@@ -179,7 +163,7 @@ def _resume(facts: StackContext, wish: Wish) -> Plan | None:
     if block := rollback_gate(release, facts.database):
         raise block.refusal()
     left = next((entry.release for entry in facts.history.updates() if entry.revision == release.rollback_of), None)
-    return Plan(left or release, release, facts.text, {}, [], release.revision, _standing(facts))
+    return Plan(left or release, release, facts.text, {}, [], release.revision)
 
 
 def _preview(session: Session, plan: Plan) -> Run:

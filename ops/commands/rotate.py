@@ -12,12 +12,12 @@ from datetime import UTC, datetime
 from typing import Any
 
 from ops.adapters.automation import Run
-from ops.commands.update import LockPolicy, apply, prepare_update
+from ops.commands.update import LockPolicy, StackLock, apply, prepare_update
 from ops.decisions import rotation
 from ops.decisions.rotation import NEXT, RESTING, Due
 from ops.errors import OpsError, Refused, RolledBack, Stuck
 from ops.stack.history import ROTATED
-from ops.stack.locks import exclusive, whoami
+from ops.stack.locks import whoami
 from ops.stack.secret_values import Values, read_values, remove_retired, store_values
 from ops.stack.session import Session
 from ops.stack.stack_context import StackContext, gather_context
@@ -37,7 +37,7 @@ def rotate(
     session: Session, wanted: Sequence[str], policy: LockPolicy, bring: ReadValues, *, overlap: bool
 ) -> dict[str, Any]:
     """Rotate these secrets together; what was interrupted is finished. Without `overlap` old values go at once."""
-    with exclusive(session.file, "rotate"):
+    with StackLock(session, "rotate", policy):
         run = RotationRun.start(session, policy)
         names = rotation.find_secrets(wanted, run.rotations)
         if overlap:
@@ -53,7 +53,7 @@ def rotate(
 
 def rotate_due(session: Session, policy: LockPolicy) -> dict[str, Any]:
     """Advance everything that is due; `notDue` lists the rest."""
-    with exclusive(session.file, "rotate due"):
+    with StackLock(session, "rotate due", policy):
         run = RotationRun.start(session, policy)
         found = run.list_due()
         now = {action: [item.secret for item in found if item.action == action] for action in AUTOMATIC}

@@ -14,9 +14,11 @@ from rich.table import Table
 
 from ops.cli.formatting import format_levels, history_row, local_time
 from ops.commands import health
+from ops.decisions.drift import Drift, find_drift
 from ops.decisions.release_state import describe_lockdown, read_release_state
 from ops.errors import Refused
 from ops.stack import stack_file
+from ops.stack.command_lock import read_holder
 from ops.stack.history import PAGE
 from ops.stack.session import Session
 from ops.stack.stack_context import load_settings, outputs, pending_creates
@@ -30,16 +32,20 @@ def read_status(session: Session) -> dict[str, Any]:
         past_, state_ = pool.submit(session.reader.read_history, PAGE, 1), pool.submit(session.reader.read_state)
         locks_ = pool.submit(session.locks)
         cluster_ = pool.submit(session.cluster, settings, text.config)
+        command_ = pool.submit(lambda: read_holder(cluster_.result()))
         rollouts_ = pool.submit(lambda: cluster_.result().rollouts(services))
         level_ = pool.submit(
             lambda: cluster_.result().schema_level(settings.application.main_service, settings.commands)
         )
+        workloads_ = pool.submit(lambda: cluster_.result().read_workloads())
         past, state, locks = past_.result(), state_.result(), locks_.result()
         url = outputs(state).get("url")
         report = health.read_health(url, settings.health_path) if isinstance(url, str) else None
         problems: list[str] = []
         rollouts = _or_problem(rollouts_, problems, [])
         level = _or_problem(level_, problems, None)
+        command = _or_problem(command_, problems, None)
+        workloads = _or_problem(workloads_, problems, None)
     updates = [entry for entry in past if entry.kind == "update" and entry.release]
     now = read_release_state(text.config, next(iter(updates), None))
     release = now.release.to_config() if now.release else {}
@@ -60,6 +66,8 @@ def read_status(session: Session) -> dict[str, Any]:
         ],
         "url": url if isinstance(url, str) else None,
         "health": {"status": report.status, "detail": report.detail} if report else None,
+        "drift": None if workloads is None else [vars(item) for item in find_drift(state, workloads)],
+        "command": command,
         "lock": None if locks is None else [str(lock) for lock in locks],
         "pending": [item["urn"] for item in pending_creates(state)],
         "quarantine": [item.to_config() for item in now.quarantine],
@@ -127,7 +135,9 @@ def _running(found: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 def _upkeep(found: Mapping[str, Any]) -> list[tuple[str, str]]:
     locks, last = found["lock"], found["lastUpdate"]
+    command = found["command"]
     rows = [
+        ("in use", "{doing} by {user}@{host}, since {since}".format(**command) if command else "no"),
         (
             "lock",
             "unknown: this backend reports locks only to updates" if locks is None else ", ".join(locks) or "none",
@@ -137,6 +147,10 @@ def _upkeep(found: Mapping[str, Any]) -> list[tuple[str, str]]:
     if last:
         text = f"{last['result']}, {local_time(last['when'])}, {last['seconds']} s, by {last['who'] or 'unknown'}"
         rows.append(("last update", text))
+    drift = found["drift"] or []
+    rows += [("drift", f"[red]{escape(str(Drift(**item)))}[/]") for item in drift]
+    if drift:
+        rows.append(("", "`pulumi up --refresh` restores what the stack says"))
     for item in found["quarantine"]:
         reason = escape(textwrap.shorten(item["reason"], 100, placeholder=" …"))
         rows.append(("quarantine", f"{item['digest'][:19]} revision {item['revision']}: {reason}"))

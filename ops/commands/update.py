@@ -1,8 +1,14 @@
-"""Runs one update safely: locks, what a killed run left pending, and the stack file when nothing was changed."""
+"""Runs updates safely: one lock for the whole command, decisions that are still valid, what a killed run left
+pending, and the stack file when nothing was changed.
+
+Plain `pulumi up` holds no lock between updates. So before each update the newest entry of the history and the stack
+file are compared with what the command judged, and a difference stops the command.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -12,8 +18,9 @@ from ops.causes.watch import FailureWatch
 from ops.errors import Interrupted, Refused
 from ops.progress import Progress
 from ops.stack import incidents, stack_file
-from ops.stack.locks import EngineLock, Locked, all_abandoned
-from ops.stack.session import Session
+from ops.stack.command_lock import CommandLock, Holder
+from ops.stack.locks import EngineLock, Locked, all_abandoned, exclusive
+from ops.stack.session import Judged, Session
 from ops.stack.stack_context import StackContext, load_settings
 from ops.stack.stack_file import StackText
 
@@ -25,15 +32,68 @@ if TYPE_CHECKING:
 
     from ops.adapters.cluster import Cluster
 
+_RECENT = 5
+"""Entries of the history in which an update is looked for right after it ended."""
+
 
 @dataclass(frozen=True)
 class LockPolicy:
-    """Whether to remove another engine's lock: `break_it` asks `confirm` first."""
+    """What to do about locks of others: `break_it` removes an engine's lock, after `confirm`."""
 
     break_it: bool
     confirm: Callable[[str], bool]
-    gone: Callable[[Sequence[EngineLock]], bool] = all_abandoned
-    """Whether the owners are known to be gone."""
+    gone: Callable[[Sequence[EngineLock]], bool] | None = None
+    """Whether the owners are known to have ended; default: by what this machine's local lock recorded."""
+    asks: bool = False
+    """Whether `confirm` waits for an answer of a person."""
+    wait_seconds: float = 0
+    """How long to wait for another command that changes the stack."""
+
+
+class StackLock:
+    """The locks of a stack for a whole command: of its stack file on this machine, and of its namespace everywhere."""
+
+    def __init__(self, session: Session, doing: str, policy: LockPolicy) -> None:
+        self._session, self._doing, self._policy = session, doing, policy
+        self._held = ExitStack()
+
+    def __enter__(self) -> StackLock:
+        session = self._session
+        with ExitStack() as held:
+            session.local_lock = held.enter_context(exclusive(session.file, self._doing))
+            held.callback(setattr, session, "local_lock", None)
+            cluster = session.cluster(load_settings(session.file), stack_file.read(session.file).config)
+            lock = CommandLock(
+                cluster,
+                self._doing,
+                is_gone=self._is_gone,
+                say=session.say,
+                stop=session.stop_engine,
+                patience=self._policy.wait_seconds,
+            )
+            lock.acquire()
+            held.callback(lock.release)
+            session.command_lock = lock
+            held.callback(setattr, session, "command_lock", None)
+            self._held = held.pop_all()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._held.close()
+
+    @contextmanager
+    def asking(self) -> Iterator[None]:
+        """Release the locks while a person is asked: an emergency must not wait for the answer. What changed in the
+        meantime is noticed before the update."""
+        if not self._policy.asks:
+            yield
+            return
+        self._held.close()
+        yield
+        self.__enter__()
+
+    def _is_gone(self, holder: Holder) -> bool:
+        return self._policy.gone([holder.as_lock()]) if self._policy.gone else False
 
 
 def prepare_update(session: Session, facts: StackContext, policy: LockPolicy) -> None:
@@ -45,6 +105,7 @@ def prepare_update(session: Session, facts: StackContext, policy: LockPolicy) ->
         incidents.close_incident(facts.cluster, lockdown.incident, ended, at=lockdown.until)
     if facts.pending:
         _settle_pending(session, facts)
+        session.judged = Judged(session.history().newest)
 
 
 def require_unlocked(session: Session, policy: LockPolicy) -> None:
@@ -55,7 +116,7 @@ def require_unlocked(session: Session, policy: LockPolicy) -> None:
 
 def _break_lock(session: Session, locks: Sequence[EngineLock], policy: LockPolicy) -> None:
     owners = ", ".join(map(str, locks))
-    if policy.gone(locks):
+    if policy.gone(locks) if policy.gone else all_abandoned(locks, session.file):
         session.say(f"Removing the lock of {owners}: that process no longer exists.")
     elif not policy.break_it:
         raise Locked(
@@ -65,7 +126,7 @@ def _break_lock(session: Session, locks: Sequence[EngineLock], policy: LockPolic
         )
     elif not policy.confirm(f"Break the lock of {owners}? If that update still runs, both will write the state."):
         raise Refused("The lock was kept. Nothing was changed.")
-    session.engine.break_lock()
+    session.reader.remove_locks(locks)
 
 
 def _settle_pending(session: Session, facts: StackContext) -> None:
@@ -89,7 +150,11 @@ def _find_object(facts: StackContext, resource: Mapping[str, Any]) -> str | None
 
 
 def apply(session: Session, old: StackText, new: StackText, message: str, policy: LockPolicy) -> Run:
-    """Write the stack file and run the update. If the update changes nothing, the file is restored."""
+    """Write the stack file and run the update. If the update changes nothing, the file is restored.
+
+    Refused when the stack is no longer what this command judged.
+    """
+    _require_unchanged(session, old)
     new.save()
     try:
         run = _up(session, message)
@@ -98,6 +163,7 @@ def apply(session: Session, old: StackText, new: StackText, message: str, policy
         old.save()
         _break_lock(session, taken.locks, policy)
         return apply(session, old, new, message, replace(policy, break_it=False))
+    _record_update(session, new, message)
     if run.succeeded or run.touched:
         if run.interrupted:
             raise Interrupted(
@@ -110,6 +176,39 @@ def apply(session: Session, old: StackText, new: StackText, message: str, policy
     if run.interrupted:
         raise Interrupted(f"The update was stopped before it changed anything: {why}")
     raise Refused(f"The update could not start; nothing was changed.\n{why}", run.causes)
+
+
+def _require_unchanged(session: Session, old: StackText) -> None:
+    """Refuse when another one changed the stack, or its file, since this command decided what to do."""
+    if session.command_lock:
+        session.command_lock.require_held()
+    if (judged := session.judged) is None:
+        raise ValueError("a command updates a stack only after it has read it")
+    newest = session.history().newest
+    if newest is not None and newest != judged.newest:
+        who = f" by {newest.who}" if newest.who and newest.who not in newest.message else ""
+        found = f"another update ran meanwhile ({newest.message or newest.action}{who}, {newest.result})"
+    elif stack_file.read(session.file).text not in (old.text, judged.written):
+        found = f"{session.file.name} was changed meanwhile"
+    else:
+        return
+    if judged.updates:
+        raise Interrupted(
+            f"Stopped between two updates: {found}. `runbook status` shows what runs; run the same command again to "
+            "continue from there, or `runbook rollback` to go back."
+        )
+    raise Refused(
+        f"Stopped: {found}, so what this command decided is no longer valid. Nothing was changed. Run the same command "
+        "again."
+    )
+
+
+def _record_update(session: Session, new: StackText, message: str) -> None:
+    """This command's own update is what its next decision is compared with."""
+    if judged := session.judged:
+        recent = session.reader.read_history(_RECENT, 1)
+        made = next((entry for entry in recent if entry.message == message), judged.newest)
+        session.judged = Judged(made, new.text, judged.updates + 1)
 
 
 def _up(session: Session, message: str) -> Run:
@@ -125,6 +224,8 @@ def _up(session: Session, message: str) -> Run:
             progress(event)
 
         run = session.engine.up(message, session.file, see)
+        if session.command_lock:
+            session.command_lock.require_held()
         if not run.succeeded and not run.interrupted:
             watch.explain(run)
         return run

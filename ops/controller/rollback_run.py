@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from ops.commands.rollback import Plan, Wish, carry_out, make_plan
-from ops.commands.update import LockPolicy, prepare_update, require_unlocked
+from ops.commands.update import LockPolicy, StackLock, prepare_update, require_unlocked
 from ops.controller import guard
 from ops.controller.alerts import Alert
 from ops.controller.evidence import read_health_answers
@@ -17,7 +17,7 @@ from ops.controller.reporter import Reporter
 from ops.decisions.health_checks import blameless
 from ops.errors import Interrupted, OpsError, Refused
 from ops.stack.history import Entry
-from ops.stack.locks import Locked, exclusive
+from ops.stack.locks import Locked
 from ops.stack.session import Session
 from ops.stack.stack_context import StackContext, gather_context
 from settings import Monitoring, StackSettings
@@ -44,13 +44,14 @@ class RollbackRun:
         session = self._fresh()
         try:
             # The rollback begins and ends here: one lock for all of it.
-            with exclusive(session.file, "rollback"):
+            with StackLock(session, "rollback", self._policy):
                 return self._run(session)
         except Locked as taken:
             return guard.wait_for(taken)
 
     def _run(self, session: Session) -> Verdict | None:
-        # An update that runs is not in the history yet: facts that are read now would be of the release before.
+        # Plain `pulumi up` holds the engine's lock only, and is not in the history before its end: facts that are read
+        # now would be of the release before.
         require_unlocked(session, self._policy)
         facts = gather_context(session, decides="release")
         verdict = self._resumed(facts, self._doing) if self._doing else self._judge(facts)

@@ -16,8 +16,9 @@ from ops.stack import stack_file
 from ops.stack.pulumi_cli import PulumiCli
 from ops.stack.session import Session
 from settings import StackSettings
+from settings.names import CONTROLLER
 
-NAME = "rollback-controller"
+NAME = CONTROLLER
 _ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"
 
 

@@ -24,7 +24,22 @@ if TYPE_CHECKING:
 
     from ops.adapters.automation import Engine
     from ops.adapters.cluster import Cluster
+    from ops.stack.command_lock import CommandLock
+    from ops.stack.history import Entry
+    from ops.stack.locks import LocalLock
     from settings import StackSettings
+
+
+@dataclass
+class Judged:
+    """What a command decides on. Its decisions are valid for no later state of the stack."""
+
+    newest: Entry | None
+    """The newest entry of the history that it has seen or made."""
+    written: str | None = None
+    """The stack file as it wrote it last."""
+    updates: int = 0
+    """How many updates it has made."""
 
 
 @dataclass
@@ -35,6 +50,10 @@ class Session:
     file: Path
     """Its stack file."""
     started: float = field(default_factory=time.monotonic)
+    local_lock: LocalLock | None = None
+    command_lock: CommandLock | None = None
+    """Held while a command changes the stack."""
+    judged: Judged | None = None
 
     @property
     def stack(self) -> str:
@@ -48,7 +67,20 @@ class Session:
     def engine(self) -> Engine:
         from ops.adapters.automation import Engine
 
-        return Engine(self.reader)
+        # Recorded in the local lock: an engine's own lock does not say on which machine it runs.
+        def on_start(pid: int) -> None:
+            if self.local_lock:
+                self.local_lock.add_engine(pid)
+
+        def on_end(pid: int) -> None:
+            if self.local_lock:
+                self.local_lock.remove_engine(pid)
+
+        return Engine(self.reader, on_start, on_end)
+
+    def stop_engine(self) -> None:
+        """End the update that runs, if one does, as Ctrl-C does."""
+        self.engine.stop()
 
     @cached_property
     def console(self) -> Console:

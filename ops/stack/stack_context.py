@@ -20,7 +20,7 @@ from ops.decisions.schema_gate import Database, exact_database, recorded_databas
 from ops.errors import Refused
 from ops.stack import stack_file
 from ops.stack.history import Entry, History
-from ops.stack.session import Session
+from ops.stack.session import Judged, Session
 from ops.stack.stack_file import StackText
 from settings import SettingsError, StackFile, StackSettings, parse, read_stack_file
 from settings.lockdown import LOCKDOWN
@@ -81,6 +81,7 @@ def gather_context(session: Session, *, decides: Stale | None = None) -> StackCo
         level_ = pool.submit(lambda: cluster_.result().schema_level(backend, settings.commands))
         engine_.result()
         history, level = history_.result(), level_.result()
+        session.judged = Judged(history.newest)
         newest = next(history.updates(), None)
         if behind := outdated_rotations(text.config, newest):
             raise Refused(

@@ -30,6 +30,10 @@ class StateFiles(Protocol):
         """Their contents, in this order, without those that were deleted in the meantime."""
         ...
 
+    def delete(self, folder: str, name: str) -> None:
+        """Delete one file; nothing where it does not exist."""
+        ...
+
 
 class FolderFiles:
     def __init__(self, url: SplitResult) -> None:
@@ -49,6 +53,9 @@ class FolderFiles:
             except FileNotFoundError:
                 continue
         return found
+
+    def delete(self, folder: str, name: str) -> None:
+        (self._root / folder / name).unlink(missing_ok=True)
 
 
 class BucketFiles:
@@ -80,7 +87,7 @@ class BucketFiles:
         pages = self._client.get_paginator("list_objects_v2").paginate(
             Bucket=self._bucket, Prefix=prefix, Delimiter="/"
         )
-        with self._reading():
+        with self._reaching():
             keys = [entry["Key"] for page in pages for entry in page.get("Contents", [])]
         return sorted(name for key in keys if (name := key.removeprefix(prefix)))
 
@@ -90,21 +97,25 @@ class BucketFiles:
             return [content for content in contents if content is not None]
 
     def _get(self, key: str) -> bytes | None:
-        with self._reading():
+        with self._reaching():
             try:
                 return self._client.get_object(Bucket=self._bucket, Key=key)["Body"].read()
             except self._client.exceptions.NoSuchKey:
                 return None
 
+    def delete(self, folder: str, name: str) -> None:
+        with self._reaching():
+            self._client.delete_object(Bucket=self._bucket, Key=f"{self._prefix}/{folder}/{name}")
+
     @contextmanager
-    def _reading(self) -> Iterator[None]:
+    def _reaching(self) -> Iterator[None]:
         from botocore.exceptions import BotoCoreError, ClientError
 
         try:
             yield
         except (BotoCoreError, ClientError) as error:
             raise Refused(
-                f"The state in s3://{self._bucket} cannot be read: {error}. Check PULUMI_BACKEND_URL and the AWS_* "
+                f"The state in s3://{self._bucket} cannot be reached: {error}. Check PULUMI_BACKEND_URL and the AWS_* "
                 "variables (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_PROFILE)."
             ) from None
 

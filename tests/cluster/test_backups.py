@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import time
 from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 from typing import Any, cast
 
 import boto3
@@ -149,13 +152,24 @@ def smoke_job(stack: Stack) -> str:
     return name
 
 
-def test_in_place_under_traffic(stack: Stack, point: tuple[str, set[str]]) -> None:
+def test_in_place_under_traffic(stack: Stack, point: tuple[str, set[str]], tmp_path: Path) -> None:
+    """Another operator, with a checkout of his own, is refused meanwhile."""
     backup, kept = point
     stack.sql(LATER)
+    other = replace(stack, file=Path(shutil.copy(stack.file, tmp_path)))
     with Traffic(stack.url) as traffic:
-        done = stack.runbook("restore", "start", backup, "--in-place", "--yes", "--json").check().json()
+        restore = stack.start("runbook", "restore", "start", backup, "--in-place", "--yes", "--json")
+        until(lambda: other.runbook("status", "--json").json()["command"], 60)
+        refused = other.runbook("security", "lockdown", "--reason", "an attack", "--yes")
+        out, err = restore.communicate(timeout=600)
         last = time.monotonic()
         until(lambda: any(not answer.failed for answer in traffic.answers if answer.at > last), 30)
+    assert restore.returncode == 0, out + err
+    assert refused.code == REFUSED, refused.text
+    assert f"in use: `restore {backup}` by " in refused.text
+    assert other.file.read_text() != stack.file.read_text()
+    assert "runbook:lockdown" not in other.config, "nothing was changed"
+    done = json.loads(out)
     assert done["backup"] == backup
     assert products(stack) == kept
     assert serving(stack) == stack.release["git"]

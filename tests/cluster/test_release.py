@@ -3,6 +3,9 @@
 
 from __future__ import annotations
 
+import json
+from typing import Any
+
 import pytest
 
 from sandbox.traffic import Traffic, ask, client_for
@@ -76,6 +79,34 @@ def test_a_rollback_under_traffic_is_healthy_on_n_minus_1(stack: Stack, images: 
     assert stack.release["migrate"] is False
     assert rollback.json()["seconds"] < 90
     assert stack.changes() == {}
+
+
+def test_what_kubectl_changed_is_shown_and_stops_no_command(stack: Stack, images: dict[str, str]) -> None:
+    """R3 and R13: fields that another manager owns, and a rollout that was undone outside the stack."""
+
+    def drift() -> dict[str, Any]:
+        return {item["field"]: item["cluster"] for item in stack.runbook("status", "--json").json()["drift"]}
+
+    stack.kubectl("scale", "deployment/backend", "--replicas=3")
+    patch = {"spec": {"template": {"spec": {"terminationGracePeriodSeconds": 47}}}}
+    stack.kubectl("patch", "deployment/backend", "--field-manager=k9s", "--patch", json.dumps(patch))
+    changed = drift()
+    assert changed["spec.replicas"] == 3
+    assert changed["spec.template.spec.terminationGracePeriodSeconds"] == 47
+    stack.runbook("deploy", images["shop:v2"], "--yes", "--allow-quarantined", "the cause was elsewhere").check()
+    assert drift() == {}
+    stack.kubectl("scale", "deployment/backend", "--replicas=3")
+    stack.runbook("rollback", "--yes").check()
+    assert serving(stack) == stack.release["git"]
+    assert stack.release["image"] == images["shop:v1"]
+
+    stack.kubectl("rollout", "undo", "deployment/backend")
+    assert drift()["spec.template.spec.containers[backend].image"] == images["shop:v2"]
+    assert "pulumi up --refresh" in stack.runbook("status").text
+    stack.run(
+        "pulumi", "up", "--refresh", "--stack", stack.name, "--yes", "--non-interactive", "--skip-preview"
+    ).check()
+    assert drift() == {}
 
 
 def test_the_digest_left_behind_cannot_come_back_by_accident(stack: Stack, images: dict[str, str]) -> None:

@@ -185,16 +185,19 @@ def kill_in(stack: Stack, phase: str, period: int) -> None:
     def locks() -> list[EngineLock]:
         return list_locks(files, f"locks/organization/runbook/{stack.name}")
 
+    def is_updating() -> bool:
+        return bool(found := locks()) and not all_abandoned(found, stack.file)
+
     run = stack.start("runbook", "rotate", "start", "DATABASE_URL", "--yes", "--no-overlap")
     deadline = time.monotonic() + 180
     wanted = {"phase": phase, "period": period}
-    while not wanted.items() <= state(stack, "DATABASE_URL").items() or all_abandoned(locks()) or not locks():
+    while not (wanted.items() <= state(stack, "DATABASE_URL").items() and is_updating()):
         assert run.poll() is None, run.communicate()
         assert time.monotonic() < deadline
         time.sleep(0.02)
     os.killpg(run.pid, signal.SIGKILL)
     run.wait()
-    while (left := locks()) and not all_abandoned(left):
+    while (left := locks()) and not all_abandoned(left, stack.file):
         time.sleep(0.02)
 
 

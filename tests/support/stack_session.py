@@ -13,17 +13,19 @@ import yaml
 from ops.adapters.cluster import Rollout, Unreachable
 from ops.commands.update import LockPolicy
 from ops.stack.session import Session, open_session
+from tests.support.lease_store import LeaseStore
 
 ROOT = Path(__file__).resolve().parents[2]
 POLICY = LockPolicy(break_it=False, confirm=lambda _: False)
 
 
-class FakeCluster:
+class FakeCluster(LeaseStore):
     """A cluster whose schema level the test sets, and which runs the image of the stack file."""
 
     level: int | None = None
 
     def __init__(self, file: Path) -> None:
+        super().__init__()
         self._file = file
 
     namespace = "shop"
@@ -70,7 +72,8 @@ def create_session(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, program: str
     pulumi(project, "config", "set-all", "--stack", "dev", *args)
     opened = open_session(project, "dev")
     monkeypatch.setattr(FakeCluster, "level", None)
-    monkeypatch.setattr(Session, "cluster", lambda _self, *_: FakeCluster(file))
+    cluster = FakeCluster(file)
+    monkeypatch.setattr(Session, "cluster", lambda _self, *_: cluster)
     return opened
 
 

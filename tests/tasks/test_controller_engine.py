@@ -216,7 +216,8 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
     pulumi(session.reader.folder, "config", "set-all", "--stack", session.stack, *secrets)
     api = Api()
     monkeypatch.setattr(Cluster, "api", api)
-    monkeypatch.setattr(Session, "cluster", lambda self, *_: Cluster(self.file))
+    cluster = Cluster(session.file)
+    monkeypatch.setattr(Session, "cluster", lambda *_: cluster)
     monkeypatch.setattr(guard, "AGAIN_SECONDS", 1)
     made = World(session, api)
     with serving(made):
@@ -348,7 +349,9 @@ def test_a_lockdown_that_came_after_the_plan_is_not_undone(world: World, monkeyp
         locked.append(next(world.session.history().updates()).config.get("runbook:lockdown"))
 
     world.handle(alert, meanwhile, world.handled)
-    assert "The lockdown was begun or changed (by bob@laptop) after this rollback was planned" in world.messages[0]
+    assert (
+        "another update ran meanwhile (revision 2: deploy (git bbbbbbb2) by bob@laptop, succeeded)" in world.messages[0]
+    )
     newest = next(world.session.history().updates())
     assert (newest.action, newest.config["runbook:lockdown"]) == ("rollback", lockdown), "judged again, with it"
     results = [

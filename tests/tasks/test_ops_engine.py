@@ -18,15 +18,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from ops.commands.deploy import Wish, deploy
 from ops.commands.rollback import Wish as Back
 from ops.commands.rollback import rollback
 from ops.commands.update import LockPolicy
 from ops.errors import Interrupted, Refused, RolledBack, Stuck
+from ops.stack.command_lock import CommandLock
 from ops.stack.history import parse
+from ops.stack.locks import Locked
 from ops.stack.session import Session
+from ops.stack.stack_context import load_settings
 from tests.support.stack_session import POLICY, ROOT, FakeCluster, create_session, preview_changes, pulumi, read_config
 
 PROGRAM = """
@@ -304,26 +306,60 @@ def test_no_secret_in_anything_kept(session: Session, registry: str) -> None:
     assert "canary" not in kept
 
 
-def test_what_was_decided_before_a_prompt_is_not_applied_to_another_release(session: Session, registry: str) -> None:
-    """Between the preview of a rollback and its answer, another checkout takes the release back already."""
-    go(session, f"{registry}:v1")
-    first = read_config(session)["runbook:release"]
-    go(session, f"{registry}:v2")
-    before = session.file.read_text()
+def update_by_hand(session: Session) -> None:
+    pulumi(session.reader.folder, "up", "--yes", "--skip-preview", "--stack", session.stack, "-m", "by hand")
 
-    def answer(*_: Any) -> bool:
-        document = yaml.safe_load(before)
-        release = {**first, "revision": 3, "action": "rollback", "rollbackOf": 2, "migrate": False}
-        document["config"]["runbook:release"] = release
-        elsewhere = session.file.with_name("elsewhere.yaml")
-        elsewhere.write_text(yaml.safe_dump(document))
-        options = ("--config-file", str(elsewhere), "--message", "elsewhere", "--stack", session.stack)
-        pulumi(session.reader.folder, "up", "--yes", "--skip-preview", *options)
+
+def test_what_was_decided_before_a_question_is_not_applied_to_another_state(session: Session, registry: str) -> None:
+    go(session, f"{registry}:v1")
+    go(session, f"{registry}:v2")
+    before = session.file.read_bytes()
+
+    def answer_late(*_: object) -> bool:
+        update_by_hand(session)
         return True
 
-    with pytest.raises(Refused, match=r"Revision 3 was released after this rollback was planned"):
-        rollback(session, Back(preview=False), POLICY, answer)
-    newest = session.history().newest
-    assert newest
-    assert (newest.revision, newest.message) == (3, "elsewhere")
-    assert session.file.read_text() == before
+    with pytest.raises(Refused, match=r"another update ran meanwhile \(by hand.* Nothing was changed"):
+        rollback(session, Back(preview=False), POLICY, answer_late)
+    assert session.file.read_bytes() == before
+
+    def edit(*_: object) -> bool:
+        session.file.write_text(session.file.read_text() + "# a comment\n")
+        return True
+
+    with pytest.raises(Refused, match=r"Pulumi\.dev\.yaml was changed meanwhile"):
+        rollback(session, Back(preview=False), POLICY, edit)
+    assert session.file.read_text().endswith("# a comment\n"), "what another one wrote stays"
+    assert back(session)["target"] == 1, "the same command again decides on what stands now"
+
+
+def test_between_two_updates_of_a_command_another_one_is_noticed(
+    session: Session, registry: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go(session, f"{registry}:v1")
+    asked: list[None] = []
+
+    def measure(_cluster: FakeCluster, *_: object) -> None:
+        asked.append(None)
+        if len(asked) == 2:  # after the failed update, before the one that rolls back
+            monkeypatch.setenv("MENDED", "1")
+            update_by_hand(session)
+
+    monkeypatch.setattr(FakeCluster, "schema_level", measure)
+    # By hand it succeeds: the cause of the failure is outside the program.
+    program = PROGRAM.replace('== "bad":', '== "bad" and not os.environ.get("MENDED"):')
+    session.reader.folder.joinpath("__main__.py").write_text("import os\n" + program)
+    with pytest.raises(Interrupted, match="rollback was stopped"):
+        go(session, f"{registry}:bad")
+
+
+def test_a_command_lock_of_another_machine_is_respected(session: Session, registry: str) -> None:
+    go(session, f"{registry}:v1")
+    elsewhere = CommandLock(session.cluster(load_settings(session.file), {}), "security lockdown")
+    elsewhere.acquire()
+    before = session.file.read_bytes()
+    with pytest.raises(Locked, match="in use: `security lockdown` by alice@"):
+        go(session, f"{registry}:v2")
+    assert session.file.read_bytes() == before
+    elsewhere.release()
+    assert go(session, f"{registry}:v2")["revision"] == 2

@@ -169,17 +169,21 @@ def test_killed_at_every_step_and_run_again(session: Session, monkeypatch: pytes
     assert preview_changes(session) == {}
 
 
+def is_updating(session: Session) -> bool:
+    return bool(found := session.locks()) and not all_abandoned(found, session.file)
+
+
 def kill_in(session: Session, phase: str) -> None:
     """Run the command, which goes on where it was killed before, and kill it in this phase together with its engine."""
     command = [sys.executable, "-c", SCRIPT, str(session.file)]
     deadline = time.monotonic() + 120
     with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, start_new_session=True) as process:
-        while state(session).get("phase") != phase or not session.locks() or all_abandoned(session.locks() or ()):
+        while state(session).get("phase") != phase or not is_updating(session):
             assert process.poll() is None, process.stderr and process.stderr.read()
             assert time.monotonic() < deadline
             time.sleep(0.05)
         os.killpg(process.pid, signal.SIGKILL)
-    while not all_abandoned(session.locks() or ()):
+    while is_updating(session):
         assert time.monotonic() < deadline
         time.sleep(0.05)
 

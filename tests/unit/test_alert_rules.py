@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import typer
 
+from monitoring.__main__ import ALERTS_FILE, alerts_text
 from monitoring.alerts.lockdown import LOCKED
 from monitoring.alerts.render import prometheus_rule, promtool_files, rule_files
 from monitoring.alerts.rule import Alert, Domain, scoped
@@ -22,7 +23,6 @@ from monitoring.alerts.stack import domains
 from ops.cli.main import app
 from sandbox import packages
 from settings import Maintenance, Monitoring, Precautions
-from settings.__main__ import ALERTS_FILE, alerts_text
 from settings.monitoring import CHANNELS
 from tests.support.program import ROOT, stack_config
 from tests.unit.test_settings import judged
@@ -281,4 +281,4 @@ def test_the_operators_object_has_the_same_rules() -> None:
 
 
 def test_the_page_is_current() -> None:
-    assert ALERTS_FILE.read_text() == alerts_text(), "run `python -m settings alerts` and commit the result"
+    assert ALERTS_FILE.read_text() == alerts_text(), "run `python -m monitoring` and commit the result"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -10,7 +11,6 @@ from typing import Any
 import pytest
 
 from ops.causes.cause import Cause
-from ops.commands.rollback import Changed
 from ops.controller import rollback_run
 from ops.controller.guard import LOCKED_SECONDS, Verdict
 from ops.controller.journal import Doing
@@ -48,6 +48,7 @@ class World:
         self.session = SimpleNamespace(file=file)
         doubles = {
             "datetime": SimpleNamespace(now=lambda _: NOW),
+            "StackLock": lambda *_: nullcontext(),
             "require_unlocked": lambda *_: self._raise(self.locked),
             "gather_context": lambda *_, **__: self._facts(),
             "make_plan": lambda *_: self._raise(self.refused) or PLAN,
@@ -144,7 +145,9 @@ def test_while_another_update_runs_nothing_is_judged(world: World) -> None:
     assert not world.log
 
 
-@pytest.mark.parametrize("end", [LOCKED, Changed("The lockdown was begun"), Refused("The update could not start")])
+@pytest.mark.parametrize(
+    "end", [LOCKED, Refused("Stopped: another update ran meanwhile"), Refused("The update could not start")]
+)
 def test_what_changed_nothing_is_given_up_and_judged_again(world: World, end: OpsError) -> None:
     world.end = end
     verdict = world.run()
@@ -226,5 +229,5 @@ def test_another_update_does_not_make_the_next_controller_forget_it(world: World
 
 
 def test_one_that_cannot_go_on_is_reported(world: World) -> None:
-    world.end = Changed("Revision 9 was released")
+    world.end = Refused("Stopped: another update ran meanwhile")
     ends(world, ["begin", "rollback-failed incident"], BEGUN)

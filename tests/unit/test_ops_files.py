@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import base64
+import getpass
 import gzip
 import json
 import os
+import socket
 import subprocess
 import sys
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -124,10 +128,99 @@ LOCK_ERROR = """error: the stack is currently locked by 1 lock(s). Either wait f
 def test_lock_owners_are_parsed_from_the_engines_error() -> None:
     (lock,) = locks.parse_lock_owners(LOCK_ERROR)
     assert str(lock) == "bob@ci-7 (pid 812) since 2026-01-02T03:04:05Z"
-    assert lock.abandoned("bob", "ci-7", lambda _: False)
-    assert not lock.abandoned("bob", "ci-7", lambda _: True), "the process still runs"
-    assert not lock.abandoned("bob", "other", lambda _: False), "processes of another user are not visible"
-    assert not lock.abandoned("eve", "ci-7", lambda _: False)
+    assert lock.file == "1.json"
+
+
+def make_lock(pid: int, since: datetime | None = None) -> locks.EngineLock:
+    at = since or datetime.now(UTC)
+    return locks.EngineLock(getpass.getuser(), socket.gethostname(), pid, f"{at:%Y-%m-%dT%H:%M:%S}", "1.json")
+
+
+@pytest.fixture
+def engine() -> Iterator[subprocess.Popen[bytes]]:
+    process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    yield process
+    process.kill()
+    process.wait()
+
+
+def record(file: Path, pid: int, **changes: str) -> None:
+    """A command starts an engine, and is killed."""
+    with locks.exclusive(file, "deploy x") as lock:
+        lock.add_engine(pid)
+    content = json.loads((file.parent / f"{file.name}.lock").read_text())
+    content["engines"] = [engine | changes for engine in content["engines"]]
+    (file.parent / f"{file.name}.lock").write_text(json.dumps(content))
+
+
+def test_a_lock_is_abandoned_only_when_its_recorded_engine_has_ended(
+    tmp_path: Path, engine: subprocess.Popen[bytes]
+) -> None:
+    file = tmp_path / "Pulumi.x.yaml"
+    lock = make_lock(engine.pid)
+    assert not locks.all_abandoned([lock], file), "no record at all"
+    record(file, engine.pid)
+    assert not locks.all_abandoned([lock], file), "the engine still runs"
+    engine.kill()
+    engine.wait()
+    assert locks.all_abandoned([lock], file)
+    with locks.exclusive(file, "status of the next command"):
+        assert locks.all_abandoned([lock], file), "the next command keeps the record"
+    assert not locks.all_abandoned([lock, make_lock(1)], file), "one of two is unknown"
+    assert not locks.all_abandoned([], file)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"pidNamespace": "pid:[1]"},  # a container with the host's network, and so with its host name
+        {"boot": "00000000-0000-0000-0000-000000000000"},  # another machine with this host name
+    ],
+)
+def test_a_process_of_another_container_or_machine_is_never_known_to_have_ended(
+    tmp_path: Path, engine: subprocess.Popen[bytes], changes: Mapping[str, str]
+) -> None:
+    file = tmp_path / "Pulumi.x.yaml"
+    record(file, engine.pid, **changes)
+    engine.kill()
+    engine.wait()
+    assert not locks.all_abandoned([make_lock(engine.pid)], file)
+
+
+def test_a_later_lock_with_the_process_id_of_a_killed_engine_is_not_its(
+    tmp_path: Path, engine: subprocess.Popen[bytes]
+) -> None:
+    file = tmp_path / "Pulumi.x.yaml"
+    record(file, engine.pid)
+    engine.kill()
+    engine.wait()
+    assert not locks.all_abandoned([make_lock(engine.pid, datetime.now(UTC) + timedelta(hours=1))], file)
+
+
+def test_an_engine_that_ended_in_order_is_no_longer_recorded(tmp_path: Path, engine: subprocess.Popen[bytes]) -> None:
+    file = tmp_path / "Pulumi.x.yaml"
+    with locks.exclusive(file, "deploy x") as lock:
+        lock.add_engine(engine.pid)
+        lock.remove_engine(engine.pid)
+    engine.kill()
+    engine.wait()
+    assert not locks.all_abandoned([make_lock(engine.pid)], file)
+
+
+def test_only_the_judged_lock_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "Pulumi.yaml").write_text("name: runbook\nruntime: python\n")
+    monkeypatch.setenv("PULUMI_BACKEND_URL", f"file://{tmp_path}")
+    cli = PulumiCli(tmp_path, "organization/runbook/dev")
+    folder = tmp_path / ".pulumi" / "locks" / "organization" / "runbook" / "dev"
+    folder.mkdir(parents=True)
+    owner = {"pid": 1, "username": "bob", "hostname": "ci-7", "timestamp": "2026-01-02T03:04:05.123Z"}
+    (folder / "1.json").write_text(json.dumps(owner))
+    judged = cli.read_locks() or []
+    # Another person saw the same lock, removed it, and updates the stack now.
+    (folder / "1.json").unlink()
+    (folder / "2.json").write_text(json.dumps(owner | {"pid": 2}))
+    cli.remove_locks(judged)
+    assert [lock.pid for lock in cli.read_locks() or ()] == [2]
 
 
 def test_a_backend_of_files_shows_its_locks_and_its_history(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,8 @@
+"""Names of objects on which the program and the command `runbook` must agree."""
+
+from __future__ import annotations
+
+CONTROLLER = "rollback-controller"
+"""Deployment of the rollback controller, its ServiceAccount, its leader's Lease, and its user in the engine's locks."""
+COMMAND_LOCK = "runbook-command"
+"""Lease that a command holds while it changes the stack."""
