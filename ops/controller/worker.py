@@ -10,14 +10,13 @@ import traceback
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Protocol
 
 from lightkube.resources.core_v1 import Pod
 
 from ops.adapters.cluster import Cluster
 from ops.commands.update import LockPolicy, require_unlocked
 from ops.controller import guard
-from ops.controller.alerts import Alert, Hint, Unreachable
+from ops.controller.alerts import Alert, AlertSource, Unreachable
 from ops.controller.guard import Verdict
 from ops.controller.journal import Doing, Journal
 from ops.controller.lockdown_run import LockdownRun, end_lockdown
@@ -35,12 +34,6 @@ _LONGEST_SECONDS = 600
 """An alert that waits is looked at again after this time at the latest: it may have been resolved."""
 _UNLOCK_SECONDS = 60
 """From one look for an expired lockdown to the next."""
-
-
-class AlertSource(Protocol):
-    """Confirms that an alert fires."""
-
-    def firing(self, hint: Hint) -> Alert | None: ...
 
 
 @dataclass
