@@ -22,7 +22,7 @@ from settings import Monitoring
 from settings.budget import Budget
 from settings.monitoring import Rollback
 from tests.support.stack_session import POLICY
-from tests.unit.test_controller import ALERT, NOW, release, update
+from tests.unit.test_controller_guard import ALERT, NOW, release, update
 from tests.unit.test_health_checks import BROKEN, FINE, NO_PAYMENTS
 
 PLAN = SimpleNamespace(leaving=release(2), target=1)
