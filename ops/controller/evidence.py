@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -12,6 +14,8 @@ from settings import StackSettings
 
 _SECONDS = 5
 """A health answer waits for its own checks: often three seconds for each."""
+_LONGEST = 1_000_000
+"""Bytes of an answer."""
 _MOST_PODS = 20
 
 
@@ -30,7 +34,14 @@ def read_health_answers(cluster: Cluster, settings: StackSettings) -> list[Any]:
 
 
 def _read(client: httpx.Client, url: str) -> Any:
+    """None without a JSON answer in time and of usual size: a bad release must not keep the controller busy."""
+    deadline, content = time.monotonic() + _SECONDS, b""
     try:
-        return client.get(url).json()
-    except (httpx.HTTPError, ValueError):
+        with client.stream("GET", url) as answer:
+            for part in answer.iter_bytes():
+                content += part
+                if len(content) > _LONGEST or time.monotonic() > deadline:
+                    return None
+        return json.loads(content)
+    except (httpx.HTTPError, ValueError, RecursionError):
         return None
