@@ -33,7 +33,7 @@ def register_backups(inputs: Inputs, foundation: Foundation, data: Data) -> Back
             secrets=inputs.secrets,
             release=settings.release,
             protect=settings.guards.protect_data,
-            paused=settings.lockdown is not None,
+            paused=settings.lockdown is not None and settings.lockdown.suspends,
         ),
         ResourceOptions(depends_on=[data.rotation]),
     )
@@ -77,7 +77,7 @@ def register_restore_test(
             migrate=settings.commands.migrate,
             smoke=settings.commands.rehearsal,
             amounts=settings.application.job_resources,
-            paused=settings.lockdown is not None,
+            paused=settings.lockdown is not None and settings.lockdown.suspends,
         ),
         ResourceOptions(depends_on=[release.application, backup]),
     )

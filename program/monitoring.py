@@ -69,7 +69,7 @@ def _register_controller(inputs: Inputs, foundation: Foundation) -> ControllerAd
             namespace=foundation.namespace,
             stack=pulumi.get_stack(),
             monitoring=monitoring,
-            egress=inputs.settings.network.egress,
+            health_port=inputs.settings.application.main_service.port,
             secrets=inputs.secrets,
         ),
         ResourceOptions(depends_on=[foundation]),

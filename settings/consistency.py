@@ -279,6 +279,12 @@ def _monitoring_is_complete(monitoring: Monitoring | None, network: Network, fil
     if monitoring.image is None:
         why = "is missing: the image of Prometheus, Alertmanager and the exporters (images/monitoring), by digest"
         yield _at(file, "monitoring", ("image",), why, None, f"registry.example.com/monitoring@{EXAMPLE_DIGEST}")
+    if monitoring.rollback.controlled and not monitoring.slack.egress:
+        why = (
+            "is missing: the rollback controller reaches only what it needs, not all of `runbook:network.egress`. Name "
+            "the addresses of the webhooks. Slack's own change often; those of a relay of yours do not"
+        )
+        yield _at(file, "monitoring", ("slack", "egress"), why, None, [{"cidr": "10.0.3.4/32", "ports": [443]}])
     if monitoring.mode == "operator":
         operator = monitoring.operator
         if monitoring.rollback.controlled and operator and operator.alertmanager is None:
@@ -287,9 +293,9 @@ def _monitoring_is_complete(monitoring: Monitoring | None, network: Network, fil
             write = {"url": "http://alertmanager-operated.monitoring.svc:9093", "pods": pods}
             yield _at(file, "monitoring", ("operator", "alertmanager"), why, None, write)
         return
-    if not (network.egress or monitoring.slack.egress):
+    if not (network.egress or monitoring.slack.egress or monitoring.rollback.controlled):
         why = "is missing: no network policy allows egress to the Slack webhooks, so notifications would fail"
-        yield _at(file, "monitoring", ("slack", "egress"), why, None, [{"cidr": "0.0.0.0/0", "ports": [443]}])
+        yield _at(file, "monitoring", ("slack", "egress"), why, None, [{"cidr": "10.0.3.4/32", "ports": [443]}])
     wanted, there = monitoring.infrastructure, monitoring.prometheus
     for name, asked, source in (
         ("kubelet", wanted.kubelet, there.kubelet),

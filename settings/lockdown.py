@@ -47,12 +47,21 @@ class Precautions(Settings):
     """Path prefixes that a lockdown closes for all clients."""
     lockdown_seconds: Annotated[int, Field(ge=60, le=int(LONGEST.total_seconds()))] = 3600
     """Seconds until a lockdown ends automatically, unless the command says how long."""
+    lockdown_cooldown_seconds: Annotated[int, Field(ge=60, le=int(LONGEST.total_seconds()))] = 86_400
+    """Seconds after an automatic lockdown in which no other begins automatically: people are called instead. Otherwise
+    ten requests an hour would close the shop for good."""
     trusted_proxies: Proxies = 0
     """How many proxies of yours (a CDN) forward clients to the ingress controller, each appending the address it saw to
     `X-Forwarded-For`. Nothing else may reach the ingress controller: it could forge any address."""
 
     def lockdown(
-        self, reason: str, now: datetime, *, seconds: int | None = None, allow: Iterable[str] = ()
+        self,
+        reason: str,
+        now: datetime,
+        *,
+        seconds: int | None = None,
+        allow: Iterable[str] = (),
+        automatic: bool = False,
     ) -> Lockdown:
         """A lockdown from now on."""
         since = now.replace(microsecond=0)
@@ -63,11 +72,13 @@ class Precautions(Settings):
             allow=tuple(dict.fromkeys([*self.allow, *allow])),
             closed_paths=self.closed_paths,
             trusted_proxies=self.trusted_proxies,
+            automatic=automatic,
         )
 
 
 class Lockdown(Settings):
-    """Only known clients come in, they read and do not write, some paths are closed, and no CronJob starts."""
+    """Only known clients come in, they read and do not write, and some paths are closed. While one that an operator
+    began lasts, no CronJob starts."""
 
     reason: Annotated[str, Field(min_length=1, examples=["SQL injection from many addresses"])]
     """Why. For the team: clients are not shown it."""
@@ -81,6 +92,9 @@ class Lockdown(Settings):
     """Closed for them, too."""
     trusted_proxies: Proxies = 0
     """Proxies between clients and the ingress controller."""
+    automatic: bool = False
+    """Whether the rollback controller began it. Backups and restore tests continue then: an attacker who provokes a
+    lockdown must not be able to stop them."""
     incident: str | None = None
     """The record of it in the cluster (a ConfigMap)."""
 
@@ -91,5 +105,10 @@ class Lockdown(Settings):
         return []
 
     def over(self, now: datetime) -> bool:
-        """Whether its time is up: the gate lets everything pass, and only CronJobs still wait for `unlock`."""
+        """Whether its time is up: the gate lets everything pass, and suspended CronJobs still wait for `unlock`."""
         return now >= self.until
+
+    @property
+    def suspends(self) -> bool:
+        """Whether backups and restore tests wait for its end."""
+        return not self.automatic

@@ -28,6 +28,9 @@ class LogEvent(Settings):
     pattern: Annotated[str, Field(examples=[_EXAMPLE])]
     """Regular expression (Python's) searched for in the field's value; `^` and `$` anchor it. Only the first 4096
     characters of a value are searched."""
+    source: Annotated[str | None, Field(pattern=r"^[^.\s]+(\.[^.\s]+)*$", examples=["ip"])] = None
+    """Name of the field with the client's address, so that events count for each source: the label `source` is one of
+    32 groups, by a hash of the address. Without it, all clients count together."""
 
     def _findings(self) -> list[Finding]:
         try:

@@ -9,6 +9,7 @@ from pydantic import Field
 from settings.application import resources
 from settings.base import Settings
 
+MAINTENANCE = "runbook:maintenance"
 PAGE_RESOURCES = resources("10m", "32Mi", "8Mi", limits=("200m", "64Mi", "32Mi"))
 """Of each pod that shows the page."""
 

@@ -43,7 +43,8 @@ class Triggers(Settings):
     health_failures: Annotated[int, Field(ge=1, le=100)] = 3
     """Failed health checks in a row (HEALTH_CHECK_FAILURE.consecutiveFailures)."""
     sql_injection_attempts: Annotated[int, Field(ge=1, le=10_000)] = 10
-    """Requests that try SQL injection, within the window (SECURITY_BREACH.sqlInjectionAttempts)."""
+    """Requests that try SQL injection, within the window (SECURITY_BREACH.sqlInjectionAttempts), from one source where
+    the metric has the label `source`."""
     sql_injection_seconds: Seconds = 300
     """The window, in seconds. The runbook names none. Five minutes are long enough for a slow attack, and too
     short for the stray attempts of a day to add up."""
@@ -147,6 +148,13 @@ class Rollback(Settings):
     """Seconds after a release in which failures are blamed on it; later, operators decide."""
     cooldown_seconds: Annotated[int, Field(ge=60, le=_DAY)] = 900
     """Seconds after a rollback in which no other begins."""
+    dependencies: tuple[Annotated[str, Field(min_length=1, max_length=60, examples=["payments"])], ...] = (
+        "payments",
+        "external",
+    )
+    """Checks of the health answer (`monitoring.healthPath`) that fail when a service of others fails. While only these
+    fail, no release is rolled back: the release before would miss the service as well. Every other check counts. A
+    failure of the database or Redis is recognised by their exporters."""
     limit_seconds: Annotated[int, Field(ge=1, le=3600)] = 90
     """Longest time from trigger to healthy (HerbisVeritas "Rollback Automatique (90 secondes)"), without the rule's own
     window. A stack whose worst case exceeds it is refused."""
@@ -173,7 +181,7 @@ class Rollback(Settings):
         why = "is missing: the controller needs its image, the stack's state and the API server's addresses"
         write = {
             "image": f"registry.example.com/controller@{EXAMPLE_DIGEST}",
-            "state": {"url": "s3://state?region=eu-west-3", "egress": [{"cidr": "0.0.0.0/0", "ports": [443]}]},
+            "state": {"url": "s3://state?region=eu-west-3", "egress": [{"cidr": "10.0.2.0/28", "ports": [443]}]},
             "apiServer": [{"cidr": "10.0.0.1/32", "ports": [6443]}],
         }
         return [Finding((name,), why, write[name]) for name, value in here.items() if not value]
@@ -202,7 +210,8 @@ class Slack(Settings):
     repeat_seconds: Annotated[int, Field(ge=300, le=7 * _DAY)] = 4 * _HOUR
     """Seconds until an alert that still fires is sent again."""
     egress: tuple[Egress, ...] = ()
-    """Addresses of the webhooks and the dead man's switch, if not among `runbook:network.egress`."""
+    """Addresses of the webhooks and the dead man's switch, if not among `runbook:network.egress`. Required with a
+    rollback controller, which reaches none of the latter."""
 
     def escalation(self, channel: str) -> tuple[str, ...]:
         """Mentions in critical alerts of this channel."""

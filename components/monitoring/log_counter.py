@@ -61,7 +61,12 @@ class LogCounter(pulumi.ComponentResource):
             self, f"allow-{LOG_COUNTER}", args.namespace, args.logs.api_server, {"match_labels": here}
         )
         looked_for = {
-            name: {"field": event.field, "pattern": event.pattern} for name, event in sorted(args.logs.events.items())
+            name: {
+                "field": event.field,
+                "pattern": event.pattern,
+                **({"source": event.source} if event.source else {}),
+            }
+            for name, event in sorted(args.logs.events.items())
         }
         variables: Sequence[tuple[str, Input[str]]] = (
             ("LOGS_NAMESPACE", args.namespace),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import pulumi
@@ -14,18 +14,18 @@ from pulumi_kubernetes.networking.v1 import (
     NetworkPolicy,
     NetworkPolicyEgressRuleArgsDict,
     NetworkPolicyPeerArgsDict,
+    NetworkPolicyPortArgsDict,
     NetworkPolicySpecArgsDict,
 )
 from pulumi_random import RandomPassword
 
-from components.base.names import SKIP_AWAIT, content_hash, labels, metadata, selector
-from components.base.network_policies import egress_rules, peer
+from components.base.names import SERVICE, SKIP_AWAIT, content_hash, labels, metadata, selector
+from components.base.network_policies import egress_rules, peer, select_parts
 from components.base.pods import APPLICATION_UID, container, register_service_account, template
 from components.monitoring.network_policies import PROMETHEUS
 from components.monitoring.workloads import MONITORING
 from components.rollback_controller.rbac import grant_controller_rights
 from monitoring.prometheus import ALERTMANAGER, PORTS
-from settings import Egress
 from settings import Monitoring as MonitoringSettings
 from settings.monitoring import STATE_ACCESS_KEY, STATE_PASSPHRASE, STATE_SECRET_KEY, STATE_SECRETS
 from settings.names import CONTROLLER
@@ -51,8 +51,8 @@ class RollbackControllerArgs:
     """Name of the stack."""
     monitoring: MonitoringSettings
     """With `rollback.image` and `rollback.state`."""
-    egress: Sequence[Egress]
-    """Where Slack is."""
+    health_port: int | None
+    """Port at which the application's main service answers the health check."""
     secrets: Mapping[str, SecretValue]
     """The `secrets:*` of the stack."""
 
@@ -185,13 +185,23 @@ class RollbackController(pulumi.ComponentResource):
     def _network(self, args: RollbackControllerArgs, here: LabelSelectorArgsDict, opts: ResourceOptions) -> None:
         rollback, slack = args.monitoring.rollback, args.monitoring.slack
         state = rollback.state.egress if rollback.state else ()
-        outside = egress_rules([*rollback.api_server, *state, *args.egress, *slack.egress])
+        outside = egress_rules([*rollback.api_server, *state, *slack.egress])
         servers = _monitoring_servers(args.monitoring)
         alertmanager: NetworkPolicyEgressRuleArgsDict = {
             "to": [servers.alertmanager],
             "ports": [{"port": servers.port, "protocol": "TCP"}],
         }
-        spec: NetworkPolicySpecArgsDict = {
+        policies: dict[str, NetworkPolicySpecArgsDict] = {}
+        health: list[NetworkPolicyEgressRuleArgsDict] = []
+        if args.health_port:
+            port: NetworkPolicyPortArgsDict = {"port": args.health_port, "protocol": "TCP"}
+            health = [{"to": [{"pod_selector": select_parts(SERVICE)}], "ports": [port]}]
+            policies["allow-rollback-controller-into-services"] = {
+                "pod_selector": select_parts(SERVICE),
+                "policy_types": ["Ingress"],
+                "ingress": [{"from_": [{"pod_selector": here}], "ports": [port]}],
+            }
+        policies["allow-rollback-controller"] = {
             "pod_selector": here,
             "policy_types": ["Ingress", "Egress"],
             "ingress": [
@@ -200,14 +210,15 @@ class RollbackController(pulumi.ComponentResource):
                     "ports": [{"port": PORT, "protocol": "TCP"}],
                 }
             ],
-            "egress": [alertmanager, *outside],
+            "egress": [alertmanager, *health, *outside],
         }
-        NetworkPolicy(
-            "allow-rollback-controller",
-            metadata=metadata("allow-rollback-controller", args.namespace, labels(CONTROLLER, CONTROLLER)),
-            spec=spec,
-            opts=opts,
-        )
+        for name, spec in policies.items():
+            NetworkPolicy(
+                name,
+                metadata=metadata(name, args.namespace, labels(CONTROLLER, CONTROLLER)),
+                spec=spec,
+                opts=opts,
+            )
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,14 @@ def happened(monitoring: Monitoring, counter: str, event: str, span: int) -> str
     return f"({own} or sum({exactly(_logged(event), span)}))" if _counts_logs(monitoring, event) else own
 
 
+def happened_from_one_source(monitoring: Monitoring, counter: str, event: str, span: int) -> str:
+    """The events of the worst source within the window, on all pods together. `source` is a label that groups clients;
+    without it, all of them count as one."""
+    own = f"max(sum by (source) ({exactly(counter, span)}))"
+    logged = f"max(sum by (source) ({exactly(_logged(event), span)}))"
+    return f"({own} or {logged})" if _counts_logs(monitoring, event) else own
+
+
 def exactly(counter: str, span: int) -> str:
     """How much a counter rose. increase() extrapolates, and overstates few events on a young pod;
     where a container restarted within the window, its estimate is the best available."""

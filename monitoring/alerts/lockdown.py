@@ -1,4 +1,5 @@
-"""A lockdown explains failing probes of the front door; after its end, CronJobs stay suspended until it is unlocked."""
+"""A lockdown explains failing probes of the front door; after its end, its gate and suspended CronJobs stay as
+they are until it is unlocked."""
 
 from __future__ import annotations
 
@@ -16,6 +17,7 @@ def locked(lockdown: Lockdown) -> tuple[Alert, Alert]:
     end = int(lockdown.until.timestamp())
     known = "a clock: it needs no metrics"
     over = end + _GRACE
+    left = "CronJobs are still suspended: no backups" if lockdown.suspends else "its gate still forwards every request"
     return (
         Alert(
             name=LOCKED,
@@ -39,7 +41,7 @@ def locked(lockdown: Lockdown) -> tuple[Alert, Alert]:
             operator=">=",
             limit=over,
             severity="warning",
-            summary=f"the lockdown ended more than {_GRACE} s ago, and CronJobs are still suspended: no backups",
+            summary=f"the lockdown ended more than {_GRACE} s ago, and {left}",
             about="lockdown",
             channel="alerts",
             chapter=_CHAPTER,

@@ -10,7 +10,7 @@ from __future__ import annotations
 from math import ceil
 from typing import Literal, TypedDict
 
-from monitoring.alerts.events import happened, logged_cases
+from monitoring.alerts.events import happened_from_one_source, logged_cases
 from monitoring.alerts.promtool_cases import Boundary, Case, fires, rising, steady, stepwise
 from monitoring.alerts.requests import (
     ACCUSED,
@@ -191,14 +191,15 @@ def _attack(monitoring: Monitoring) -> Alert:
     )
     counter = 'shop_suspicious_requests_total{kind="sql_injection"}'
     metric = 'shop_suspicious_requests_total{kind="sql_injection",instance="%s"}'
+    sourced = 'shop_suspicious_requests_total{kind="sql_injection",instance="%s",source="%s"}'
     half, rest = attempts // 2, attempts - attempts // 2
     return Alert(
         name="SqlInjection",
-        measure=happened(monitoring, counter, SQL_INJECTION, span),
+        measure=happened_from_one_source(monitoring, counter, SQL_INJECTION, span),
         operator=">=",
         limit=attempts,
         severity="critical",
-        summary=f"{attempts} requests or more tried SQL injection within {span} s",
+        summary=f"{attempts} requests or more from one source tried SQL injection within {span} s",
         about="attack",
         channel="security",
         chapter=f'{_CHAPTER}: SECURITY_BREACH; "Alertes Critiques": SECURITY_INCIDENT',
@@ -225,6 +226,27 @@ def _attack(monitoring: Monitoring) -> Alert:
                 title="so many attempts, and a restart of the container between them",
                 series={metric % "a": stepwise((0, 5), (half, 5), (0, 5), (rest, 1000))},
                 checks=((14 * step, False), (16 * step, True)),
+                step=step,
+                value=str(attempts),
+            ),
+            Case(
+                title="more attempts together, but one fewer from each source",
+                series={
+                    sourced % ("a", 1): stepwise((0, 5), (half, 1000)),
+                    sourced % ("b", 1): stepwise((0, 5), (rest - 1, 1000)),
+                    sourced % ("a", 2): stepwise((0, 5), (attempts - 1, 1000)),
+                },
+                checks=((5 * step, False), (6 * step, False)),
+                step=step,
+            ),
+            Case(
+                title="so many attempts from one source, on two pods",
+                series={
+                    sourced % ("a", 1): stepwise((0, 5), (half, 1000)),
+                    sourced % ("b", 1): stepwise((0, 5), (rest, 1000)),
+                    sourced % ("a", 2): stepwise((0, 5), (attempts - 1, 1000)),
+                },
+                checks=((4 * step, False), (5 * step, True)),
                 step=step,
                 value=str(attempts),
             ),

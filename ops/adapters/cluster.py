@@ -228,6 +228,15 @@ class Cluster:
         labels = deployment.spec.selector.matchLabels or {}
         return self._call(lambda: list(self._client.list(Pod, labels=labels)))
 
+    def pod_addresses(self, service: str) -> list[str]:
+        """Addresses of a service's pods, ready or not, without those that are being deleted; IPv6 in brackets."""
+        found = [
+            pod.status.podIP
+            for pod in self._list_pods(service)
+            if pod.status and pod.status.podIP and not (pod.metadata and pod.metadata.deletionTimestamp)
+        ]
+        return [f"[{address}]" if ":" in address else address for address in found]
+
     def _find_ready_pod(self, service: str) -> str | None:
         for pod in self._list_pods(service):
             conditions = (pod.status and pod.status.conditions) or []

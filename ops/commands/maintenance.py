@@ -11,8 +11,7 @@ from ops.stack.session import Session
 from ops.stack.stack_context import StackContext, gather_context, load_settings
 from ops.stack.stack_file import StackText
 from settings import Maintenance
-
-MAINTENANCE = "runbook:maintenance"
+from settings.maintenance import MAINTENANCE
 
 
 def switch_maintenance(session: Session, policy: LockPolicy, wanted: Maintenance | None) -> dict[str, Any]:

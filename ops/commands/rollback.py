@@ -1,4 +1,8 @@
-"""`runbook rollback`: the gate, the question, one update without migrations, and proof that it serves."""
+"""`runbook rollback`: the gate, the question, one update without migrations, and proof that it serves.
+
+`make_plan` says what would be done, or refuses; `carry_out` does it. The command and the rollback controller use both;
+the command asks between them.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +11,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ops.adapters.automation import Run
-from ops.adapters.task_jobs import Tasks
 from ops.commands import health
 from ops.commands.backups import Backup, find_backup, tasks_of
 from ops.commands.deploy import report
@@ -55,42 +58,50 @@ class Plan:
 
 
 Confirm = Callable[[Plan, Run | None], bool]
-Judge = Callable[[StackContext], object]
 
 
-def rollback(
-    session: Session, wish: Wish, policy: LockPolicy, confirm: Confirm, judge: Judge = lambda _: None
-) -> dict[str, Any]:
-    """Go back to an earlier release. Returns what to report, or raises an OpsError with the exit code.
-
-    `judge` gets the stack's context before anything is planned, and raises to refuse the rollback.
-    """
+def rollback(session: Session, wish: Wish, policy: LockPolicy, confirm: Confirm) -> dict[str, Any]:
+    """Go back to an earlier release. Returns what to report, or raises an OpsError with the exit code."""
     with StackLock(session, "rollback", policy) as lock:
         facts = gather_context(session, decides="release")
-        judge(facts)
         if next(facts.history.updates(), None) is None:
             raise Refused(
                 f"Stack {session.stack} was never deployed: there is nothing to roll back. "
                 "Start with `runbook deploy IMAGE`."
             )
-        tasks = tasks_of(session, facts.cluster) if wish.restore_database else None
-        plan = _with_its_data(facts, wish, tasks) if tasks else _resume(facts, wish) or make_plan(facts, wish)
+        plan = make_plan(session, facts, wish)
         prepare_update(session, facts, policy)
         previewed = _preview(session, plan) if wish.preview else None
         with lock.asking():
             confirmed = confirm(plan, previewed)
         if not confirmed:
             raise Refused("Not confirmed; nothing was changed.")
-        session.say(plan.release.message, "bold")
-        if tasks and plan.restore:
-            run = swap_databases(session, facts, tasks, plan.restore, plan.changes, plan.release.message, policy)
-        else:
-            run = apply(session, facts.text, plan.text, _message(plan, wish), policy)
-        if not run.succeeded:
-            raise Stuck(f"The rollback to revision {plan.target} failed:\n{run.why}", run.causes)
-        if problem := health.verify(facts, plan.release, run.outputs.get("url")):
-            raise Stuck(f"Revision {plan.target} was restored, but it does not serve: {problem}")
-        return {**report(session, plan.release, run), "target": plan.target, "left": plan.leaving.revision}
+        return carry_out(session, facts, plan, wish, policy)
+
+
+def make_plan(session: Session, facts: StackContext, wish: Wish) -> Plan:
+    """Where to go and what to write, or a Refused that says which check failed. Changes nothing."""
+    if wish.restore_database:
+        return _with_its_data(session, facts, wish)
+    return _resume(facts, wish) or _plan(facts, wish)
+
+
+def carry_out(session: Session, facts: StackContext, plan: Plan, wish: Wish, policy: LockPolicy) -> dict[str, Any]:
+    """The update that a plan describes, and the checks after it. Returns what to report.
+
+    Refused when the stack is no longer what the plan was made for.
+    """
+    session.say(plan.release.message, "bold")
+    if plan.restore:
+        tasks = tasks_of(session, facts.cluster)
+        run = swap_databases(session, facts, tasks, plan.restore, plan.changes, plan.release.message, policy)
+    else:
+        run = apply(session, facts.text, plan.text, _message(plan, wish), policy)
+    if not run.succeeded:
+        raise Stuck(f"The rollback to revision {plan.target} failed:\n{run.why}", run.causes)
+    if problem := health.verify(facts, plan.release, run.outputs.get("url")):
+        raise Stuck(f"Revision {plan.target} was restored, but it does not serve: {problem}")
+    return {**report(session, plan.release, run), "target": plan.target, "left": plan.leaving.revision}
 
 
 def _message(plan: Plan, wish: Wish) -> str:
@@ -104,23 +115,21 @@ def _target(facts: StackContext, wish: Wish) -> Entry:
     return rollback_target(facts.history, facts.now, wish.to, allow_quarantined=forced)
 
 
-def _with_its_data(facts: StackContext, wish: Wish, tasks: Tasks) -> Plan:
+def _with_its_data(session: Session, facts: StackContext, wish: Wish) -> Plan:
     """Back to a release together with the data it had: from the backup made before the migrations that came after it,
     or from the one whose restore was interrupted."""
     target = _target(facts, wish)
     if target.release is None:
         raise ValueError("the target of a rollback has a release")
+    tasks = tasks_of(session, facts.cluster)
     now, found = tasks.run("restore", "state"), tasks.run("backup", "list")
     going = now["backup"] if now["phase"] in UNFINISHED else None
     backup = find_backup(found, going) if going else find_pre_release_backup(found, target.release)
     level = backup["schema_level"]
-    return replace(make_plan(facts, wish, exact_database(level), backup["id"]), restore=backup)
+    return replace(_plan(facts, wish, exact_database(level), backup["id"]), restore=backup)
 
 
-def make_plan(
-    facts: StackContext, wish: Wish, database: Database | None = None, restored_from: str | None = None
-) -> Plan:
-    """Where to go and what to write, or a Refused that says which check failed."""
+def _plan(facts: StackContext, wish: Wish, database: Database | None = None, restored_from: str | None = None) -> Plan:
     forced = wish.allow_quarantined
     target = _target(facts, wish)
     leaving = facts.now.release

@@ -16,6 +16,7 @@ from ops.controller.journal import Journal
 from ops.controller.lease import LeaderLease
 from ops.controller.metrics import Metrics
 from ops.controller.notify import Slack, log
+from ops.controller.reporter import Reporter
 from ops.controller.web import Webhook, server
 from ops.controller.worker import Worker
 from ops.controller.workspace import PodEnvironment, Workspace
@@ -27,10 +28,12 @@ def main() -> int:
     place, counts, ready = PodEnvironment.of_the_pod(), Metrics(), threading.Event()
     client = Client(namespace=place.namespace, timeout=httpx.Timeout(5.0))
     stack, lease, journal = Workspace(place, _PROJECT), LeaderLease(client, place.pod), Journal(client)
-    worker = Worker(place.namespace, stack, Cluster(place.namespace, {}), journal, Slack(place.slack, counts), counts)
+    cluster, alertmanager = Cluster(place.namespace, {}), Alertmanager(place.alertmanager)
+    reporter = Reporter(place.namespace, cluster, journal, Slack(place.slack, counts), counts)
+    worker = Worker(stack, cluster, journal, reporter, counts, alertmanager)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, worker.stop)
-    webhook = Webhook(place.token, Alertmanager(place.alertmanager), worker, counts)
+    webhook = Webhook(place.token, alertmanager, worker, counts)
     # Healthy also while it waits for the lease that another controller holds.
     serving = server(place.port, webhook, counts, lambda: not ready.is_set() or lease.alive, ready.is_set)
     threading.Thread(target=serving.serve_forever, name="web", daemon=True).start()

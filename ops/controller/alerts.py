@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Protocol
 
 import httpx
 
@@ -87,6 +87,12 @@ def _moment(text: str) -> datetime:
         raise ValueError("without time zone")
     # Alertmanager's API returns milliseconds, its webhooks send nanoseconds.
     return moment.astimezone(UTC).replace(microsecond=moment.microsecond // 1000 * 1000)
+
+
+class AlertSource(Protocol):
+    """Confirms that an alert fires."""
+
+    def firing(self, hint: Hint) -> Alert | None: ...
 
 
 class Alertmanager:

@@ -1,4 +1,9 @@
-"""Leader election with a Lease. A holder that cannot renew it stops before another controller may take it."""
+"""Leader election with a Lease. A holder that cannot renew it stops before another controller may take it, and one
+that sees another holder stops at once.
+
+As in client-go, no node's clock is compared with another's: a lease has expired when no change of it was observed
+for its duration, by this process's own monotonic clock.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +12,7 @@ import sys
 import threading
 import time
 from datetime import UTC, datetime
+from typing import NoReturn
 
 import httpx
 from lightkube import ApiError, Client
@@ -17,7 +23,7 @@ from lightkube.resources.coordination_v1 import Lease
 from ops.controller.workspace import NAME
 
 SECONDS = 15
-"""Seconds without a renewal after which another may take it."""
+"""Seconds without an observed change after which another may take it."""
 _STOP_SECONDS = 10
 """Seconds without a renewal after which the holder stops, together with its engine."""
 _RENEW_SECONDS = 3
@@ -32,6 +38,9 @@ class LeaderLease:
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._keep, name="lease", daemon=True)
         self.renewed = 0.0
+        self._seen: tuple[str, datetime | None, int] | None = None
+        """Holder, renewal and transitions of the lease at its last observed change."""
+        self._seen_at = 0.0
 
     def acquire(self, stopping: threading.Event) -> bool:
         """Wait for the lease; False when the process is stopped first."""
@@ -69,7 +78,9 @@ class LeaderLease:
             if spec is None:
                 return False
             if spec.holderIdentity != self._me:
-                if spec.holderIdentity and spec.renewTime and (now - spec.renewTime).total_seconds() < SECONDS:
+                if spec.holderIdentity and self._thread.is_alive():
+                    _stop_at_once(f"{spec.holderIdentity} holds it")
+                if spec.holderIdentity and not self._expired(spec):
                     return False
                 spec.holderIdentity, spec.acquireTime = self._me, now
                 spec.leaseTransitions = (spec.leaseTransitions or 0) + 1
@@ -80,6 +91,13 @@ class LeaderLease:
             return False
         self.renewed = began
         return True
+
+    def _expired(self, spec: LeaseSpec) -> bool:
+        """Whether another's lease stayed the same for its whole duration, as observed here."""
+        seen = (spec.holderIdentity or "", spec.renewTime, spec.leaseTransitions or 0)
+        if seen != self._seen:
+            self._seen, self._seen_at = seen, time.monotonic()
+        return time.monotonic() - self._seen_at >= (spec.leaseDurationSeconds or SECONDS)
 
     def _read(self, now: datetime) -> Lease:
         try:
@@ -93,9 +111,13 @@ class LeaderLease:
     def _keep(self) -> None:
         while not self._stop.wait(_RENEW_SECONDS if self.alive else _RETRY_SECONDS):
             if not self._try() and not self.alive:
-                print("lease: lost, stopping at once: another controller may begin", file=sys.stderr)
-                # The engine's process ends with the container, so nothing writes any more.
-                os._exit(70)
+                _stop_at_once("it could not be renewed")
+
+
+def _stop_at_once(why: str) -> NoReturn:
+    """The engine's process ends with the container, so nothing writes any more."""
+    print(f"lease: lost, stopping at once: {why}", file=sys.stderr)
+    os._exit(70)
 
 
 def _code(error: ApiError | httpx.HTTPError) -> str:

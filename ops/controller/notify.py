@@ -26,7 +26,9 @@ class Slack:
 
     def send(self, text: str) -> None:
         try:
-            httpx.post(self._webhook.read_text().strip(), json={"text": text}, timeout=5).raise_for_status()
+            httpx.post(
+                self._webhook.read_text().strip(), json={"text": text, "link_names": 1}, timeout=5
+            ).raise_for_status()
         except (OSError, httpx.HTTPError, httpx.InvalidURL) as error:
             # Not the error's message: it contains the address, which is a secret.
             self._counts.slack_failed()

@@ -1,4 +1,4 @@
-"""One rollback: decided on fresh facts, recorded before it begins, reported when it has ended."""
+"""One rollback: judged on fresh facts, recorded before it begins, reported when it has ended."""
 
 from __future__ import annotations
 
@@ -6,132 +6,138 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
-from ops.adapters.automation import Run
-from ops.commands.rollback import Confirm, Judge, Plan, Wish
+from ops.commands.rollback import Plan, Wish, carry_out, make_plan
+from ops.commands.update import LockPolicy, StackLock, prepare_update, require_unlocked
 from ops.controller import guard
 from ops.controller.alerts import Alert
+from ops.controller.evidence import read_health_answers
 from ops.controller.guard import Verdict
 from ops.controller.journal import Doing
 from ops.controller.reporter import Reporter
-from ops.errors import Interrupted, OpsError
+from ops.decisions.health_checks import blameless
+from ops.errors import Interrupted, OpsError, Refused
 from ops.stack.history import Entry
 from ops.stack.locks import Locked
 from ops.stack.session import Session
-from ops.stack.stack_context import StackContext
-
-RollBack = Callable[[Session, Wish, Confirm, Judge], dict[str, Any]]
-
-
-class NotNeeded(Exception):
-    """Nothing is changed; the verdict says why. `done`: the killed controller had finished it."""
-
-    def __init__(self, verdict: Verdict, *, done: bool = False) -> None:
-        self.verdict, self.done = verdict, done
-        super().__init__(verdict.why)
+from ops.stack.stack_context import StackContext, gather_context
+from settings import Monitoring, StackSettings
+from settings.budget import rollback_budget
 
 
 class RollbackRun:
-    """One rollback, tried until it is done, refused or out of time."""
+    """What an alert asks for, tried once. `doing`: the rollback that a killed controller left."""
 
     def __init__(
         self,
         fresh: Callable[[], Session],
-        roll_back: RollBack,
+        policy: LockPolicy,
         reporter: Reporter,
         alert: Alert,
         doing: Doing | None = None,
     ) -> None:
-        self._fresh, self._roll_back, self._reporter = fresh, roll_back, reporter
+        self._fresh, self._policy, self._reporter = fresh, policy, reporter
         self._alert, self._doing = alert, doing
-        self._facts: StackContext | None = None
-        self._resuming = doing is not None
+        self._wish = Wish(reason=f"automatic rollback: {alert.name}", preview=False, automatic=True)
 
-    def run(self) -> None:
-        alert = self._alert
+    def run(self) -> Verdict | None:
+        """Why nothing was done; None when a rollback was begun and has ended, which is reported then."""
         session = self._fresh()
-        wish = Wish(reason=f"automatic rollback: {alert.name}", preview=False, automatic=True)
         try:
-            done = self._roll_back(session, wish, self._begin, self._judge)
-        except NotNeeded as reason:
-            self._report_not_needed(reason)
-        except Locked:
-            if not self._resuming:
-                self._reporter.given_up()
-            raise
+            # The rollback begins and ends here: one lock for all of it.
+            with StackLock(session, "rollback", self._policy):
+                return self._run(session)
+        except Locked as taken:
+            return guard.wait_for(taken)
+
+    def _run(self, session: Session) -> Verdict | None:
+        # Plain `pulumi up` holds the engine's lock only, and is not in the history before its end: facts that are read
+        # now would be of the release before.
+        require_unlocked(session, self._policy)
+        facts = gather_context(session, decides="release")
+        verdict = self._resumed(facts, self._doing) if self._doing else self._judge(facts)
+        if verdict.act != "rollback":
+            return verdict
+        try:
+            plan = make_plan(session, facts, self._wish)
+        except Refused as refused:
+            if self._doing:
+                return self._failed(self._doing, refused)
+            return Verdict("report", str(refused))
+        monitoring = facts.settings.monitoring
+        if monitoring and monitoring.rollback.dry_run:
+            why = f"dry run: revision {plan.leaving.revision} would go back to the release of {plan.target}"
+            return Verdict("report", why, dry_run=True)
+        prepare_update(session, facts, self._policy)
+        return self._carry_out(session, facts, plan)
+
+    def _carry_out(self, session: Session, facts: StackContext, plan: Plan) -> Verdict | None:
+        alert, incident = self._alert, self._doing.incident if self._doing else None
+        doing = self._reporter.begun(alert, plan.leaving.revision, plan.target, incident)
+        try:
+            done = carry_out(session, facts, plan, self._wish, self._policy)
         except Interrupted:
             raise
+        except Locked as taken:
+            if self._doing is None:
+                self._reporter.given_up(doing.incident, taken.brief)
+            raise
+        except Refused as refused:  # nothing was changed
+            if self._doing:
+                return self._failed(doing, refused)
+            self._reporter.given_up(doing.incident, refused.brief)
+            return guard.wait("refused", str(refused))
         except OpsError as error:
-            self._failed(error)
+            self._failed(doing, error)
         else:
-            doing = self._doing
-            if doing is None:
-                raise RuntimeError("a rollback that was never begun cannot have ended")
-            seconds = done["seconds"]
-            text = (
-                f":rewind: *{alert.namespace}*: {alert.name} took revision {doing.leaving} back: revision "
-                f"{done['revision']} runs the image of revision {done['target']} again, {seconds} s after the call."
-            )
-            self._reporter.ended(alert, doing.incident, "rollback", text, revision=done["revision"], seconds=seconds)
-
-    def _judge(self, facts: StackContext) -> None:
-        self._facts = facts
-        if self._resuming and self._doing:
-            return self._still_so(facts, self._doing)
-        verdict = guard.decide(self._alert, _situation(facts))
-        if verdict.act != "rollback":
-            raise NotNeeded(verdict)
+            self._succeeded(doing, done)
         return None
 
-    def _still_so(self, facts: StackContext, doing: Doing) -> None:
+    # -- judging ---------------------------------------------------------------------------------
+
+    def _judge(self, facts: StackContext) -> Verdict:
+        monitoring = facts.settings.monitoring
+        if monitoring is None:
+            return Verdict("report", "runbook:monitoring is no longer set")
+        verdict = guard.decide(self._alert, _situation(facts, monitoring))
+        if verdict.act != "rollback":
+            return verdict
+        answers = read_health_answers(facts.cluster, facts.settings)
+        if missing := blameless(answers, monitoring.rollback.dependencies):
+            why = (
+                f"of the health checks only {' and '.join(missing)} fail{'s' if len(missing) == 1 else ''}, which "
+                "the release before would miss as well (runbook:monitoring.rollback.dependencies)"
+            )
+            return guard.wait("dependency", why)
+        return verdict
+
+    def _resumed(self, facts: StackContext, doing: Doing) -> Verdict:
         """The decision of a killed controller is valid until another release is deployed."""
         release, newest = facts.now.release, next(facts.history.updates(), None)
         if release is None or newest is None or release.revision == doing.leaving:
-            return
+            return Verdict("rollback")
         if release.action != "rollback" or release.rollback_of != doing.leaving:
-            raise NotNeeded(Verdict("report", f"revision {release.revision} was released in the meantime"))
+            return Verdict("report", f"revision {release.revision} was released in the meantime")
         if newest.succeeded:
-            why = f"the killed controller had finished it: revision {release.revision} runs"
-            raise NotNeeded(Verdict("report", why), done=True)
+            return Verdict("done", f"the killed controller had finished it: revision {release.revision} runs")
+        return Verdict("rollback")
 
-    def _begin(self, plan: Plan, _: Run | None) -> bool:
-        """Record the rollback before anything changes."""
-        monitoring = self._facts.settings.monitoring if self._facts else None
-        if monitoring and monitoring.rollback.dry_run:
-            why = f"dry run: revision {plan.leaving.revision} would go back to the release of {plan.target}"
-            raise NotNeeded(Verdict("report", why, dry_run=True))
-        incident = self._doing.incident if self._doing else None
-        self._doing = self._reporter.begun(self._alert, plan.leaving.revision, plan.target, incident)
-        return True
+    # -- its end ---------------------------------------------------------------------------------
 
-    def _report_not_needed(self, reason: NotNeeded) -> None:
-        if self._doing is None:
-            return self._reporter.unchanged(self._alert, reason.verdict)
-        # An incident record is open: close it with the reason.
-        why, outcome = reason.verdict.why, "rollback" if reason.done else "report"
-        text = f":eyes: *{self._alert.namespace}*: the rollback for {self._alert.name} is no longer needed: {why}."
-        return self._reporter.ended(self._alert, self._doing.incident, outcome, text, how=why)
+    def _succeeded(self, doing: Doing, done: dict[str, Any]) -> None:
+        alert, seconds = self._alert, done["seconds"]
+        text = (
+            f":rewind: *{alert.namespace}*: {alert.name} took revision {doing.leaving} back: revision "
+            f"{done['revision']} runs the image of revision {done['target']} again, {seconds} s after the call."
+        )
+        self._reporter.ended(alert, doing.incident, "rollback", text, revision=done["revision"], seconds=seconds)
 
-    def out_of_time(self, taken: Locked) -> None:
-        """Another update held the lock for too long."""
-        if self._doing is None:
-            raise taken
-        text = f":warning: *{self._alert.namespace}*: {self._alert.name} fires; the rollback could not begin: {taken}"
-        self._reporter.ended(self._alert, self._doing.incident, "failed", text, error=str(taken))
-
-    def _failed(self, error: OpsError) -> None:
-        if self._doing is None:
-            if self._facts is None:
-                raise error  # no facts could be read; Alertmanager repeats the alert, which starts another try
-            return self._reporter.unchanged(self._alert, Verdict("report", str(error)))
+    def _failed(self, doing: Doing, error: OpsError) -> None:
         why = error.brief
         text = f":rotating_light: *{self._alert.namespace}*: the rollback for {self._alert.name} failed: {why}"
-        return self._reporter.ended(self._alert, self._doing.incident, "rollback-failed", text, error=why)
+        self._reporter.ended(self._alert, doing.incident, "rollback-failed", text, error=why)
 
 
-def _situation(facts: StackContext) -> guard.Situation:
-    monitoring = facts.settings.monitoring
-    if monitoring is None:
-        raise NotNeeded(Verdict("report", "runbook:monitoring is no longer set"))
+def _situation(facts: StackContext, monitoring: Monitoring) -> guard.Situation:
     rollback = monitoring.rollback
     return guard.Situation(
         datetime.now(UTC),
@@ -141,7 +147,15 @@ def _situation(facts: StackContext) -> guard.Situation:
         facts.settings.lockdown,
         facts.now.release,
         _recent(facts, rollback.release_window_seconds + rollback.cooldown_seconds),
+        _windows(monitoring, facts.settings),
     )
+
+
+def _windows(monitoring: Monitoring, settings: StackSettings) -> dict[str, float]:
+    """Each alert's own window, and the time until its end is noticed."""
+    noticed = monitoring.scrape_seconds + 2 * monitoring.evaluation_seconds
+    budget = rollback_budget(monitoring, settings.application)
+    return {name: seconds + noticed for name, seconds in budget.windows.items()}
 
 
 def _recent(facts: StackContext, seconds: float) -> list[Entry]:

@@ -10,18 +10,12 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, Protocol
 
-from ops.controller.alerts import Alert, Hint, Malformed, Unreachable, hints
+from ops.controller.alerts import Alert, AlertSource, Hint, Malformed, Unreachable, hints
 from ops.controller.metrics import Metrics
 from ops.controller.notify import log
 
 _LONGEST = 1_000_000
 """Largest body of a webhook, in bytes: Alertmanager's have some thousand."""
-
-
-class AlertSource(Protocol):
-    """Confirms that an alert fires."""
-
-    def firing(self, hint: Hint) -> Alert | None: ...
 
 
 class Inbox(Protocol):

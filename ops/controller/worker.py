@@ -8,45 +8,62 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
-from typing import Any
+from contextlib import suppress
+from dataclasses import dataclass, field
 
 from lightkube.resources.core_v1 import Pod
 
 from ops.adapters.cluster import Cluster
-from ops.commands import lockdown
-from ops.commands.rollback import Confirm, Judge, Wish, rollback
-from ops.commands.update import LockPolicy
+from ops.commands.update import LockPolicy, require_unlocked
 from ops.controller import guard
-from ops.controller.alerts import Alert
+from ops.controller.alerts import Alert, AlertSource, Unreachable
+from ops.controller.guard import Verdict
 from ops.controller.journal import Doing, Journal
+from ops.controller.lockdown_run import LockdownRun, end_lockdown
 from ops.controller.metrics import Metrics
-from ops.controller.notify import Slack, log
+from ops.controller.notify import log
 from ops.controller.reporter import Reporter
 from ops.controller.rollback_run import RollbackRun
 from ops.controller.workspace import NAME, Workspace
 from ops.errors import Interrupted, OpsError
 from ops.stack.locks import EngineLock, Locked, engine_alive
-from ops.stack.session import Session
-from ops.stack.stack_context import load_settings
 
-_WAIT_SECONDS = 600
-"""How long to wait for another update: migrations may take minutes. After that, Slack is notified."""
-_AGAIN_SECONDS = 3
-_IDLE_SECONDS = 60
+_PATIENCE_SECONDS = 600
+"""How long another update may run until Slack is notified: migrations may take minutes."""
+_LONGEST_SECONDS = 600
+"""An alert that waits is looked at again after this time at the latest: it may have been resolved."""
+_UNLOCK_SECONDS = 60
+"""From one look for an expired lockdown to the next."""
+
+
+@dataclass
+class _Waiting:
+    """An alert from its arrival to its final verdict."""
+
+    alert: Alert
+    since: float
+    due: float
+    reported: set[str] = field(default_factory=set[str])
+    """What was in the way and has been reported."""
 
 
 class Worker:
     """Takes alerts from a queue; each decision is made on facts read at that moment."""
 
     def __init__(
-        self, namespace: str, stack: Workspace, cluster: Cluster, journal: Journal, slack: Slack, counts: Metrics
+        self,
+        stack: Workspace,
+        cluster: Cluster,
+        journal: Journal,
+        reporter: Reporter,
+        counts: Metrics,
+        alertmanager: AlertSource,
     ) -> None:
-        self._namespace, self._stack, self._cluster = namespace, stack, cluster
-        self._journal, self._slack, self._counts = journal, slack, counts
-        self._reporter = Reporter(namespace, cluster, journal, slack, counts)
-        self._queue: queue.SimpleQueue[Alert | None] = queue.SimpleQueue()
-        self._waiting: set[str] = set()
+        self._stack, self._cluster, self._journal, self._reporter = stack, cluster, journal, reporter
+        self._counts, self._alertmanager = counts, alertmanager
+        self._woken: queue.SimpleQueue[None] = queue.SimpleQueue()
+        """Wakes the loop; safe in a signal handler, unlike a condition."""
+        self._waiting: dict[str, _Waiting] = {}
         self._lock = threading.Lock()
         self._policy = LockPolicy(break_it=False, confirm=lambda _: False, gone=self._gone)
         self.stopping = threading.Event()
@@ -58,30 +75,45 @@ class Worker:
             return key in self._waiting or self._journal.handled(key)
 
     def put(self, alert: Alert) -> None:
+        now = time.monotonic()
         with self._lock:
             if alert.hint.key in self._waiting:
                 return
-            self._waiting.add(alert.hint.key)
-        self._queue.put(alert)
+            self._waiting[alert.hint.key] = _Waiting(alert, now, now)
+        self._woken.put(None)
 
     def stop(self, *_: object) -> None:
         self.stopping.set()
-        self._queue.put(None)
+        self._woken.put(None)
 
     # -- the loop --------------------------------------------------------------------------------
 
     def run(self) -> None:
         """Run until `stop`, in the main thread: only that one can pass signals on to the engine."""
+        checked = time.monotonic()
         while not self.stopping.is_set():
-            try:
-                alert = self._queue.get(timeout=_IDLE_SECONDS)
-            except queue.Empty:
+            with suppress(queue.Empty):
+                self._woken.get(timeout=self._pause())
+            if self.stopping.is_set():
+                return
+            if waiting := self._next():
+                self._guarded(lambda waiting=waiting: self._handle(waiting), waiting)
+            if time.monotonic() - checked >= _UNLOCK_SECONDS:
                 self._guarded(self._end_lockdown)
-                continue
-            if alert is not None:
-                self._guarded(lambda alert=alert: self._handle(alert))
-                with self._lock:
-                    self._waiting.discard(alert.hint.key)
+                checked = time.monotonic()
+
+    def _pause(self) -> float:
+        """Seconds until there is something to do, if nothing comes."""
+        with self._lock:
+            due = min((waiting.due for waiting in self._waiting.values()), default=float("inf"))
+        return min(_UNLOCK_SECONDS, max(0.0, due - time.monotonic()))
+
+    def _next(self) -> _Waiting | None:
+        """The alert that is due for longest."""
+        now = time.monotonic()
+        with self._lock:
+            due = [waiting for waiting in self._waiting.values() if waiting.due <= now]
+        return min(due, key=lambda waiting: waiting.due, default=None)
 
     def resume(self) -> None:
         """Finish what a killed controller began."""
@@ -90,7 +122,7 @@ class Worker:
             self._guarded(lambda: self._go_on(doing))
         self._guarded(self._end_lockdown)
 
-    def _guarded(self, work: Callable[[], None]) -> None:
+    def _guarded(self, work: Callable[[], None], waiting: _Waiting | None = None) -> None:
         self._counts.gauge("busy", 1)
         try:
             work()
@@ -98,97 +130,90 @@ class Worker:
             log("interrupted: the next controller resumes", error=str(error))
             self.stopping.set()
         except Exception as error:  # a failure with one alert must not stop the next
-            self._counts.action("failed")
-            log("failed", error=str(error) if isinstance(error, OpsError) else traceback.format_exc())
-            self._slack.send(f":warning: *{self._namespace}*: the rollback controller failed: {_first(error)}")
+            known = isinstance(error, OpsError)
+            what = error.brief if isinstance(error, OpsError) else type(error).__name__
+            if waiting is None:
+                self._reporter.failed(what, str(error) if known else traceback.format_exc())
+                return
+            if what not in waiting.reported:
+                waiting.reported.add(what)
+                self._reporter.failed(what, str(error) if known else traceback.format_exc())
+            waiting.due = time.monotonic() + guard.AGAIN_SECONDS
         finally:
             self._counts.gauge("busy", 0)
 
-    def _handle(self, alert: Alert) -> None:
-        if self._journal.handled(alert.hint.key):
-            return
-        log("alert", alert=alert.name, action=alert.action, startsAt=alert.hint.starts_at.isoformat())
-        if alert.action == "lockdown":
-            self._patiently(lambda: self._lock_down(alert))
+    # -- one alert -------------------------------------------------------------------------------
+
+    def _handle(self, waiting: _Waiting) -> None:
+        alert = waiting.alert
+        verdict = self._try(alert)
+        if verdict is None:
+            self._forget(alert)
+        elif verdict.again_seconds is None:
+            self._reporter.unchanged(alert, verdict)
+            self._forget(alert)
         else:
-            self._attempt(self._rollback_run(alert))
+            self._wait(waiting, verdict, verdict.again_seconds)
+
+    def _try(self, alert: Alert) -> Verdict | None:
+        """Why nothing was done; None when nothing is left to be said."""
+        if self._journal.handled(alert.hint.key):
+            return None
+        try:
+            # It may have waited: what was true of it then may be over.
+            if self._alertmanager.firing(alert.hint) is None:
+                self._reporter.resolved(alert)
+                return None
+            require_unlocked(self._stack.session, self._policy)
+        except Unreachable as error:
+            return guard.wait("alertmanager", f"Alertmanager does not say whether it still fires ({error})")
+        except Locked as taken:
+            return guard.wait_for(taken)
+        log("alert", alert=alert.name, action=alert.action, startsAt=alert.hint.starts_at.isoformat())
+        fresh, policy, reporter = self._stack.fresh, self._policy, self._reporter
+        if alert.action == "lockdown":
+            return LockdownRun(fresh, policy, reporter, alert).run()
+        return RollbackRun(fresh, policy, reporter, alert).run()
+
+    def _wait(self, waiting: _Waiting, verdict: Verdict, seconds: float) -> None:
+        now = time.monotonic()
+        waiting.due = now + min(seconds, _LONGEST_SECONDS)
+        # That another update runs is normal, unless it does not end.
+        quiet = verdict.topic == "locked" and now - waiting.since < _PATIENCE_SECONDS
+        if verdict.topic not in waiting.reported and not quiet:
+            waiting.reported.add(verdict.topic)
+            self._reporter.unchanged(waiting.alert, verdict)
+        log("waits", alert=waiting.alert.name, why=verdict.why, seconds=round(seconds))
+
+    def _forget(self, alert: Alert) -> None:
+        with self._lock:
+            self._waiting.pop(alert.hint.key, None)
 
     def _go_on(self, doing: Doing) -> None:
-        self._attempt(self._rollback_run(Alert.from_dict(doing.alert), doing))
-
-    def _rollback_run(self, alert: Alert, doing: Doing | None = None) -> RollbackRun:
-        return RollbackRun(self._stack.fresh, self._roll_back, self._reporter, alert, doing)
-
-    def _attempt(self, attempt: RollbackRun) -> None:
-        try:
-            self._patiently(attempt.run)
-        except Locked as taken:
-            if self.stopping.is_set():
-                raise
-            attempt.out_of_time(taken)
-
-    def _patiently(self, work: Callable[[], None]) -> None:
-        """Retry, on new facts, while another update runs."""
-        deadline, logged = time.monotonic() + _WAIT_SECONDS, ""
+        """The rollback that a killed controller began. Nothing else is handled before it has ended."""
+        alert, deadline = Alert.from_dict(doing.alert), time.monotonic() + _PATIENCE_SECONDS
         while True:
-            try:
-                return work()
-            except Locked as taken:
-                owners = ", ".join(map(str, taken.locks))
-                if time.monotonic() > deadline:
-                    raise
-                if owners != logged:
-                    log("waiting for another update", owners=owners, seconds=_WAIT_SECONDS)
-                    logged = owners
-                if self.stopping.wait(_AGAIN_SECONDS):
-                    raise
-
-    # -- lockdown --------------------------------------------------------------------------------
-
-    def _lock_down(self, alert: Alert) -> None:
-        session = self._stack.fresh()
-        settings = load_settings(session.file)
-        now = datetime.now(UTC)
-        if settings.monitoring is None:
-            return None
-        rollback = settings.monitoring.rollback
-        at = guard.Situation(now, self._namespace, rollback, None, settings.lockdown, settings.release, ())
-        verdict = guard.decide(alert, at)
-        wanted = settings.security.lockdown(f"alert {alert.name}: {alert.annotations.get('summary', '')}", now)
-        if verdict.act == "lockdown" and rollback.dry_run:
-            why = f"dry run: the shop would be locked down until {wanted.until}"
-            verdict = guard.Verdict("report", why, dry_run=True)
-        if verdict.act != "lockdown":
-            return self._reporter.unchanged(alert, verdict)
-        done = lockdown.switch_lockdown(session, self._policy, wanted)
-        self._journal.end(alert.hint.key, "lockdown")
-        self._counts.action("lockdown")
-        until = f"{wanted.until:%H:%M:%S} UTC"
-        log("locked down", alert=alert.name, until=until, seconds=done["seconds"], incident=done["incident"])
-        self._slack.send(
-            f":lock: *{self._namespace}*: {alert.name} locked the shop down until {until} "
-            f"({done['seconds']} s, record {done['incident']}). Sooner: `runbook security unlock`."
-        )
-        return None
+            verdict = RollbackRun(self._stack.fresh, self._policy, self._reporter, alert, doing).run()
+            if verdict is None:
+                return
+            if verdict.again_seconds is None or time.monotonic() > deadline:
+                self._reporter.not_resumed(alert, doing, verdict)
+                return
+            log("waits", alert=alert.name, why=verdict.why)
+            if self.stopping.wait(verdict.again_seconds):
+                return
 
     def _end_lockdown(self) -> None:
-        """After an expired lockdown, resume the CronJobs: unlike the gate, they need an update. Retried each minute."""
+        """Retried each minute."""
         try:
-            session = self._stack.fresh()
-            found = load_settings(session.file).lockdown
-            if found is None or not found.over(datetime.now(UTC)):
-                return
-            lockdown.switch_lockdown(session, self._policy, None)
+            if end_lockdown(self._stack.fresh(), self._policy):
+                self._reporter.unlocked()
         except Interrupted:
             raise
         except OpsError as error:
             log("checking for an expired lockdown failed", error=str(error))
-            return
-        self._counts.action("unlock")
-        log("expired lockdown ended")
 
-    def _roll_back(self, session: Session, wish: Wish, confirm: Confirm, judge: Judge) -> dict[str, Any]:
-        return rollback(session, wish, self._policy, confirm, judge)
+    # -- locks -----------------------------------------------------------------------------------
 
     def _gone(self, locks: Sequence[EngineLock]) -> bool:
         """Whether every lock belongs to a controller that no longer runs. The lease ensures that only one is active."""
@@ -200,7 +225,3 @@ class Worker:
         if lock.host == socket.gethostname():
             return not engine_alive(lock.pid)
         return self._cluster.find(Pod, lock.host) is None
-
-
-def _first(error: Exception) -> str:
-    return error.brief if isinstance(error, OpsError) else type(error).__name__

@@ -5,12 +5,14 @@ JSON objects, as winston writes them; others are counted as `not_json`. Lines wr
 after a restart nothing counts twice, and the alert `MetricsMissing` reports that it was down.
 
 Environment: LOGS_NAMESPACE, LOGS_SELECTOR (which pods, as in `kubectl --selector`), LOGS_EVENTS (the events to count,
-as JSON: `{"sql_injection": {"field": "event", "pattern": "^sql_injection$"}}`); each optional: LOGS_PORT (9189),
+as JSON: `{"sql_injection": {"field": "event", "pattern": "^sql_injection$"}}`, and `"source"`, the field with the
+client's address, where events count for each source); each optional: LOGS_PORT (9189),
 LOGS_HOST (all addresses), LOGS_API_URL and LOGS_IDENTITY (the API server, and the folder with `token` and `ca.crt`; a
 pod has both). From a shell, with `kubectl proxy` running: LOGS_API_URL=http://127.0.0.1:8001.
 Paths: /metrics, /healthz, /readyz (ready after the first list of pods, even if it failed).
 
-    runbook_log_events_total{event,pod}         lines that report an event; 0 as soon as the pod exists
+    runbook_log_events_total{event,pod}         lines that report an event; 0 as soon as the pod exists; with `source`
+                                                also the label source, one of 32 groups of clients
     runbook_log_lines_total{pod,level}          lines by level; level is also other, not_json, too_long
     runbook_log_read_timestamp_seconds{pod}     of a pod that serves: when a line was read, or since when it serves
     runbook_log_watch_up                        1 while the watch on the pods works

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
+import ipaddress
 import json
 import re
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from threading import Lock
 from typing import Any
@@ -22,6 +24,8 @@ _LEVELS = (
     *("notice", "info", "http", "verbose", "debug", "trace", "silly"),
 )
 _MATCHED_CHARACTERS = 4096
+SOURCE_GROUPS = 32
+"""Groups of clients, by a hash of their address."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +34,8 @@ class Event:
 
     field: str
     pattern: re.Pattern[str]
+    source: str | None = None
+    """Field with the client's address."""
 
     def matches(self, record: Mapping[str, Any]) -> bool:
         value = _value(record, self.field)
@@ -37,13 +43,25 @@ class Event:
             value = json.dumps(value)
         return isinstance(value, str) and self.pattern.search(value[:_MATCHED_CHARACTERS]) is not None
 
+    def source_of(self, record: Mapping[str, Any]) -> str:
+        """The client's group: a label for each address would grow without end, and name people."""
+        return _group(_value(record, self.source)) if self.source else ""
+
+    @property
+    def sources(self) -> Sequence[str]:
+        """Every group, so that its counter begins at 0."""
+        return [str(number) for number in range(SOURCE_GROUPS)] if self.source else [""]
+
 
 def events_of(environment: Environment) -> dict[str, Event]:
     """LOGS_EVENTS, parsed."""
     example = '{"sql_injection": {"field": "event", "pattern": "^sql_injection$"}}'
     text = environment.required("LOGS_EVENTS", f"'{example}'")
     try:
-        return {str(name): Event(one["field"], re.compile(one["pattern"])) for name, one in json.loads(text).items()}
+        return {
+            str(name): Event(one["field"], re.compile(one["pattern"]), one.get("source"))
+            for name, one in json.loads(text).items()
+        }
     except (ValueError, TypeError, KeyError, AttributeError, re.error) as error:
         why = f"LOGS_EVENTS has to be an object like {example}; {type(error).__name__}: {error}"
         raise Refused("environment_invalid", why) from None
@@ -56,7 +74,7 @@ class Counts:
         self._events = events
         self._clock = clock
         self._lock = Lock()
-        self._events_seen: Counter[tuple[str, str]] = Counter()
+        self._events_seen: Counter[tuple[str, str, str]] = Counter()
         self._lines: Counter[tuple[str, str]] = Counter()
         self._read: dict[str, float] = {}
         """When a line of the pod was read."""
@@ -74,8 +92,9 @@ class Counts:
         """Start its counters at 0, so that the first event is an increase."""
         with self._lock:
             self._gone.pop(pod, None)
-            for event in self._events:
-                self._events_seen.setdefault((event, pod), 0)
+            for name, event in self._events.items():
+                for source in event.sources:
+                    self._events_seen.setdefault((name, pod, source), 0)
             if not ready:
                 self._serving.pop(pod, None)
             else:
@@ -89,12 +108,12 @@ class Counts:
     def line(self, pod: str, line: bytes | None) -> None:
         """One line of its log; None for one that is too long to be read."""
         level, record = _classify(line)
-        matching = [name for name, event in self._events.items() if event.matches(record)]
+        matching = [(name, event.source_of(record)) for name, event in self._events.items() if event.matches(record)]
         with self._lock:
             self._lines[pod, level] += 1
             self._read[pod] = self._clock()
-            for name in matching:
-                self._events_seen[name, pod] += 1
+            for name, source in matching:
+                self._events_seen[name, pod, source] += 1
 
     def text(self) -> str | None:
         """The metrics text; None before the first list of pods."""
@@ -106,7 +125,7 @@ class Counts:
                 (f'{{pod="{pod}"}}', max(since, self._read.get(pod, 0.0)))
                 for pod, since in sorted(self._serving.items())
             ]
-            seen = [(f'{{event="{event}",pod="{pod}"}}', n) for (event, pod), n in sorted(self._events_seen.items())]
+            seen = [(_labels(*key), count) for key, count in sorted(self._events_seen.items())]
             lines = [(f'{{pod="{pod}",level="{level}"}}', n) for (pod, level), n in sorted(self._lines.items())]
             up = float(self._up)
         metrics = (
@@ -146,6 +165,23 @@ def _classify(line: bytes | None) -> tuple[str, Mapping[str, Any]]:
     # Free text is not used as a label: the number of series would be unbounded, and it might disclose secrets.
     known = isinstance(level, str) and level.lower() in _LEVELS
     return (str(level).lower() if known else "other"), record
+
+
+def _labels(event: str, pod: str, source: str) -> str:
+    group = f',source="{source}"' if source else ""
+    return f'{{event="{event}",pod="{pod}"{group}}}'
+
+
+def _group(address: Any) -> str:
+    """One network is one source: an IPv6 client has all addresses of a /64."""
+    text = str(address).strip()
+    try:
+        found = ipaddress.ip_address(text)
+    except ValueError:
+        found = None
+    if isinstance(found, ipaddress.IPv6Address):
+        text = str(found.ipv4_mapped or ipaddress.ip_network((found, 64), strict=False))
+    return str(hashlib.sha256(text.encode()).digest()[0] % SOURCE_GROUPS)
 
 
 def _value(record: Mapping[str, Any], field: str) -> Any:

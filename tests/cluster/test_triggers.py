@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 
@@ -12,6 +13,7 @@ from sandbox.traffic import Traffic, ask, client_for
 from tests.support.cluster_stack import Stack
 from tests.support.controlled_stack import ControlledStack, over, refresh, watched_stack
 from tests.support.monitored_stack import eventually
+from tests.support.webhook_receiver import run_receiver
 
 pytestmark = pytest.mark.drill
 _CALM_SECONDS = 2
@@ -58,6 +60,35 @@ def test_a_release_that_turns_bad_is_rolled_back(
     healthy = _healthy(traffic, bad["git"]) - fired.timestamp()
     print(f"{alert}: {(called - fired).total_seconds():.1f} s to the decision, {healthy:.1f} s to healthy")
     assert healthy <= _PROMISE_SECONDS
+
+
+def test_a_payments_provider_that_stops_after_a_release_is_no_reason_to_take_it_back(
+    watched: ControlledStack, images: dict[str, str]
+) -> None:
+    """M2: the health check fails, and people are notified, but the release before would miss the provider as well."""
+    stack = watched.stack
+    with run_receiver("payments", images["tasks"]) as provider:
+
+        def pay_there(config: dict[str, Any]) -> None:
+            config["runbook:network"]["egress"] = provider.egress
+            config["runbook:application"]["services"][0]["env"]["PAYMENTS_API_URL"] = provider.url
+
+        stack.edit(pay_there)
+        stack.runbook("deploy", images["shop:v2"], "--yes").check()
+        released = stack.history()[0]
+        eventually(lambda: over(stack), 90)
+        began = time.time()
+        gone = ("delete", "pod", "receiver", "--grace-period=0", "--force")
+        stack.run("kubectl", "--namespace", provider.namespace, *gone).check()
+        message = watched.receiver.wait("/critical", ":eyes:", "RollbackHealth", since=began, seconds=120)
+        assert "only payments fails" in message.text
+        assert stack.history()[0] == released, "the innocent release stays"
+
+        def pay_nowhere(config: dict[str, Any]) -> None:
+            del config["runbook:network"]["egress"]
+            del config["runbook:application"]["services"][0]["env"]["PAYMENTS_API_URL"]
+
+        stack.edit(pay_nowhere)
 
 
 def test_a_release_that_has_served_for_long_is_not_blamed(watched: ControlledStack, images: dict[str, str]) -> None:

@@ -16,7 +16,7 @@ import pytest
 from sandbox import packages
 from settings.logs import EVENTS
 from tasks.environment import Environment
-from tasks.logs.counts import KEPT_SECONDS, Counts, events_of
+from tasks.logs.counts import KEPT_SECONDS, SOURCE_GROUPS, Counts, events_of
 from tasks.logs.follow import LONGEST
 from tests.support.log_counting import ATTACK, LOOKED_FOR, attacks, counting, judging, level
 from tests.support.pod_api import Cluster
@@ -55,6 +55,24 @@ def test_lines_are_classified_and_events_begin_at_zero(cluster: Cluster) -> None
     assert numbers[attacks("b")] == 0
     shown = {name: numbers[level("a", name)] for name in ("warn", "other", "not_json", "too_long", "debug")}
     assert shown == {"warn": 2, "other": 3, "not_json": 4, "too_long": 1, "debug": 1}
+
+
+def test_events_are_counted_for_each_source_without_its_address() -> None:
+    counts = judging(json.dumps({"sql_injection": {"field": "event", "pattern": "^sql", "source": "client.ip"}}))
+    counts.add("a", ready=True)
+    counts.set_watching(True)
+    zeros = parsed(counts.text() or "")
+    series = [name for name in zeros if name.startswith("runbook_log_events_total")]
+    assert len(series) == SOURCE_GROUPS, "each begins at 0, so that the first event is an increase"
+    # The same client; an IPv6 network; one more client; and a line without an address.
+    addresses = ["192.0.2.1", " 192.0.2.1", "::ffff:192.0.2.1", "2001:db8::1", "2001:db8::ffff", "192.0.2.77", None]
+    for address in addresses:
+        counts.line("a", json.dumps({"event": "sql_injection", "client": {"ip": address}}).encode())
+    text = counts.text() or ""
+    numbers = sorted(value for name, value in parsed(text).items() if name in series and value)
+    assert numbers == [1, 1, 2, 3]
+    assert "192.0.2" not in text
+    assert "2001" not in text
 
 
 def test_fields_may_lie_in_others_or_have_a_dot_and_numbers_are_text() -> None:

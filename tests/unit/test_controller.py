@@ -1,12 +1,11 @@
-"""The rollback controller: when it acts, which alerts it accepts, and what it may do in the cluster."""
+"""The rollback controller: which alerts it accepts, and what it may do in the cluster."""
 
 from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterator, Mapping
-from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -14,103 +13,12 @@ import httpx
 import pytest
 
 from ops.controller.alerts import Alert, Hint, Malformed, Unreachable, hints
-from ops.controller.guard import Situation, decide
 from ops.controller.metrics import Metrics
 from ops.controller.web import Webhook, server
 from ops.decisions.release_state import locked_since, released_since
-from ops.stack.history import Entry
-from settings import Lockdown, Maintenance, Release
-from settings.monitoring import Rollback
 from tests.support.program import RELEASE, run_program, stack_config
+from tests.unit.test_controller_guard import ALERT, HINT, NOW, release, update
 from tests.unit.test_settings import refusal
-
-NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
-HINT = Hint("f1", NOW - timedelta(seconds=5))
-ALERT = Alert(
-    HINT, {"alertname": "RollbackErrorRate", "action": "rollback", "namespace": "shop"}, {"summary": "errors"}
-)
-
-
-def release(revision: int, action: str = "deploy", image: str = "b") -> Release:
-    more = {"action": "rollback", "rollbackOf": revision - 1, "migrate": False} if action == "rollback" else {}
-    schema = {"min": 1, "max": 2, "level": 1}
-    reference = f"registry.example.com/shop@sha256:{image * 64}"
-    return Release.model_validate(
-        {"revision": revision, "image": reference, "git": "1a2b3c4", "schema": schema, **more}
-    )
-
-
-def update(
-    of: Release,
-    seconds_ago: float,
-    result: str = "succeeded",
-    message: str | None = None,
-    config: Mapping[str, Any] | None = None,
-) -> Entry:
-    ended = NOW - timedelta(seconds=seconds_ago)
-    said = of.message if message is None else message
-    everything = {"runbook:release": of.to_config(), **(config or {})}
-    return Entry("update", result, ended - timedelta(seconds=40), ended, said, {}, everything, {})
-
-
-def situation(*updates: Entry, **changes: Any) -> Situation:
-    newest = updates[0].release if updates else None
-    return replace(Situation(NOW, "shop", Rollback(), None, None, newest, updates), **changes)
-
-
-FRESH = (update(release(2), 60), update(release(1, image="a"), 5000))
-
-
-def test_a_fresh_release_is_rolled_back() -> None:
-    assert decide(ALERT, situation(*FRESH)).act == "rollback"
-
-
-@pytest.mark.parametrize(
-    ("at", "why"),
-    [
-        (situation(update(release(2), 3601), FRESH[1]), "runs for 60 min"),
-        (situation(update(release(2), 3600), FRESH[1]), None),
-        (situation(update(release(2), 60, "failed"), FRESH[1]), "the last update failed"),
-        (situation(update(release(3, "rollback"), 60), *FRESH), "is a rollback already"),
-        # A rotation later carries the same revision: the release is as old as its own update.
-        (
-            situation(update(release(2), 60, message="rotate x"), update(release(2), 9999)),
-            "runs for 2.8 h",
-        ),
-        (
-            situation(update(release(4), 60), update(release(3, "rollback"), 899), *FRESH),
-            "is within the cooldown: 1 s left",
-        ),
-        (situation(update(release(4), 60), update(release(3, "rollback"), 900), *FRESH), None),
-        (situation(update(release(2), -60), FRESH[1]), "fired before revision 2"),
-        (situation(*FRESH, maintenance=Maintenance(reason="moving house")), "moving house"),
-        (
-            situation(*FRESH, settings=Rollback(enabled=False)),
-            "automatic rollback is off (runbook:monitoring.rollback.enabled)",
-        ),
-        (situation(*FRESH, namespace="other"), "its namespace is shop"),
-        (situation(), "nothing was ever released"),
-    ],
-)
-def test_objections_to_a_rollback(at: Situation, why: str | None) -> None:
-    verdict = decide(ALERT, at)
-    assert verdict.act == ("report" if why else "rollback")
-    assert not why or why in verdict.why
-
-
-def test_an_attack_always_locks_down_and_never_rolls_back() -> None:
-    attack = replace(ALERT, labels={**ALERT.labels, "action": "lockdown"})
-    old = update(release(2), 99_999)
-    assert decide(attack, situation(old)).act == decide(attack, situation(*FRESH)).act == "lockdown"
-    lockdown = Lockdown(reason="x", since=NOW - timedelta(hours=1), until=NOW + timedelta(seconds=1))
-    assert decide(attack, situation(*FRESH, lockdown=lockdown)).act == "report"
-    over = Lockdown(reason="x", since=NOW - timedelta(hours=1), until=NOW)
-    assert decide(attack, situation(*FRESH, lockdown=over)).act == "lockdown"
-
-
-def test_an_alert_without_an_action_is_reported() -> None:
-    assert decide(replace(ALERT, labels={"namespace": "shop"}), situation(*FRESH)).act == "report"
-
 
 # -- the webhook ---------------------------------------------------------------------------------------
 
@@ -300,13 +208,46 @@ def test_its_secrets_are_files_and_no_variables(config: dict[str, Any]) -> None:
 
 
 def test_its_network_policy(config: dict[str, Any]) -> None:
-    spec = run_program(config).one("NetworkPolicy", "allow-rollback-controller").inputs["spec"]
+    # The application's own openings, as wide as production's: they are not the controller's.
+    wide = {
+        **config,
+        "runbook:network": {**config["runbook:network"], "egress": [{"cidr": "0.0.0.0/0", "ports": [443]}]},
+    }
+    program = run_program(wide)
+    spec = program.one("NetworkPolicy", "allow-rollback-controller").inputs["spec"]
     (ingress,) = spec["ingress"]
     callers = {one["podSelector"]["matchLabels"]["app.kubernetes.io/name"] for one in ingress["from"]}
     assert callers == {"alertmanager", "prometheus"}
     ways = [(to, port["port"]) for rule in spec["egress"] for to in rule["to"] for port in rule["ports"]]
     outside = {(to["ipBlock"]["cidr"], port) for to, port in ways if "ipBlock" in to}
     assert outside == {("192.0.2.7/32", 443), ("192.0.2.8/32", 6443), ("192.0.2.9/32", 443)}
+    inside = [(to["podSelector"], port) for to, port in ways if "ipBlock" not in to]
+    services = {"key": "app.kubernetes.io/component", "operator": "In", "values": ["service"]}
+    (alertmanager, asked), (application, health) = inside
+    assert (alertmanager["matchLabels"]["app.kubernetes.io/name"], asked) == ("alertmanager", 9093)
+    assert (application, health) == ({"matchExpressions": [services]}, 3000), "the health check, and nothing else"
+    into = program.one("NetworkPolicy", "allow-rollback-controller-into-services").inputs["spec"]
+    assert into["podSelector"] == application
+    (rule,) = into["ingress"]
+    assert rule == {"from": [{"podSelector": spec["podSelector"]}], "ports": [{"port": 3000, "protocol": "TCP"}]}
+    # No other policy selects the controller's pods.
+    others = [
+        one for one in program.all("NetworkPolicy") if "rollback-controller" in str(one.inputs["spec"]["podSelector"])
+    ]
+    assert [one.object_name for one in others] == ["allow-rollback-controller"]
+
+
+def test_a_controller_needs_the_addresses_of_slack_and_no_example_opens_everything(config: dict[str, Any]) -> None:
+    without = {**MONITORING, "slack": {}}
+    wide = [{"cidr": "0.0.0.0/0", "ports": [443]}]
+    network = {**config["runbook:network"], "egress": wide}
+    message = str(refusal({**config, "runbook:monitoring": without, "runbook:network": network}))
+    assert "runbook:monitoring.slack.egress" in message
+    assert "0.0.0.0/0" not in message
+    half = {"image": MONITORING["rollback"]["image"]}
+    message = str(refusal({**config, "runbook:monitoring": {**MONITORING, "rollback": half}}))
+    assert "cidr: 10.0.2.0/28" in message
+    assert "0.0.0.0/0" not in message
 
 
 def test_with_an_operator_it_is_called_and_asks_in_the_operators_namespace(config: dict[str, Any]) -> None:

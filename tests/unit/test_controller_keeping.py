@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, NoReturn
 
 import httpx
 import pytest
@@ -14,7 +15,7 @@ from lightkube.config.models import Cluster, User
 
 from ops.controller import lease as lease_module
 from ops.controller.journal import Doing, Journal
-from ops.controller.lease import SECONDS, LeaderLease
+from ops.controller.lease import LeaderLease
 from ops.controller.worker import Worker
 from ops.stack.locks import EngineLock
 
@@ -39,7 +40,8 @@ class Api:
             raise httpx.ConnectError("away")
         path, sent = request.url.path, json.loads(request.content or b"{}")
         if request.method == "POST":
-            return self._keep(f"{path}/{sent['metadata']['name']}", sent)
+            meta = sent["metadata"]
+            return self._keep(f"{path}/{meta.get('name') or meta['generateName'] + str(len(self.objects))}", sent)
         found = self.objects.get(path)
         if found is None:
             return self._refused(404)
@@ -89,18 +91,69 @@ def test_one_holder_at_a_time(api: Api) -> None:
     second.release()
 
 
-@pytest.mark.parametrize(("age", "had"), [(SECONDS - 2, False), (SECONDS + 1, True)])
-def test_a_lease_that_is_not_renewed_is_taken(api: Api, age: float, had: bool) -> None:
-    first = taken(api, "killed")
-    assert first
-    first._stop.set()  # as if its process were gone
-    first._thread.join()
-    renewed = datetime.now(UTC) - timedelta(seconds=age)
+def stopped(held: LeaderLease | None) -> None:
+    """As if its process were gone."""
+    assert held
+    held._stop.set()
+    held._thread.join()
+
+
+@pytest.mark.parametrize("skew", [-3600, 0, 3600])
+def test_a_lease_that_is_not_renewed_is_taken_whatever_the_other_node_s_clock_says(
+    api: Api, monkeypatch: pytest.MonkeyPatch, skew: int
+) -> None:
+    monkeypatch.setattr(lease_module, "_RETRY_SECONDS", 0.05)
+    stopped(taken(api, "killed"))
+    api.lease["leaseDurationSeconds"] = 1
+    renewed = datetime.now(UTC) + timedelta(seconds=skew)
     api.lease["renewTime"] = renewed.isoformat().replace("+00:00", "Z")
-    second = taken(api, "next")
-    assert bool(second) == had
-    if second:
-        second.release()
+    waiting, stopping = LeaderLease(api.client(), "next"), threading.Event()
+    began = time.monotonic()
+    threading.Timer(5, stopping.set).start()
+    assert waiting.acquire(stopping)
+    assert 1 <= time.monotonic() - began < 3, "as long as the lease was not seen to change"
+    waiting.release()
+
+
+def test_a_lease_whose_renewals_change_is_not_taken_by_a_node_whose_clock_is_ahead(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lease_module, "_RETRY_SECONDS", 0.05)
+    stopped(taken(api, "one"))
+    api.lease["leaseDurationSeconds"] = 1
+    waiting, stopping = LeaderLease(api.client(), "ahead"), threading.Event()
+
+    def renew() -> None:
+        for turn in range(15):
+            stopping.wait(0.1)
+            behind = datetime.now(UTC) - timedelta(hours=1, seconds=-turn)
+            api.lease["renewTime"] = behind.isoformat().replace("+00:00", "Z")
+        stopping.set()
+
+    threading.Thread(target=renew).start()
+    assert not waiting.acquire(stopping)
+    assert api.lease["holderIdentity"] == "one"
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_holder_that_sees_another_holder_stops_at_once(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lease_module, "_RENEW_SECONDS", 0.05)
+    held, ended = taken(api, "one"), threading.Event()
+    assert held
+
+    def leave(_: int) -> NoReturn:
+        ended.set()
+        raise SystemExit
+
+    monkeypatch.setattr(lease_module.os, "_exit", leave)
+    spec = {**api.lease, "holderIdentity": "two"}
+    # Even one whose renewal is long ago: the holder must not take it back.
+    spec["renewTime"] = "2020-01-01T00:00:00.000001Z"
+    api.lease.update(spec)
+    assert ended.wait(2)
+    held._thread.join()
+    assert held.alive, "it had not waited for its own renewals to be too old"
+    assert api.lease["holderIdentity"] == "two"
 
 
 def test_a_restarted_container_goes_on_at_once(api: Api) -> None:
@@ -113,7 +166,7 @@ def test_a_restarted_container_goes_on_at_once(api: Api) -> None:
 
 
 def test_a_holder_that_cannot_renew_it_stops_before_it_is_free(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert lease_module._STOP_SECONDS + lease_module._RENEW_SECONDS < SECONDS
+    assert lease_module._STOP_SECONDS + lease_module._RENEW_SECONDS < lease_module.SECONDS
     monkeypatch.setattr(lease_module, "_STOP_SECONDS", 0.2)
     monkeypatch.setattr(lease_module, "_RENEW_SECONDS", 0.05)
     monkeypatch.setattr(lease_module, "_RETRY_SECONDS", 0.05)
@@ -174,7 +227,7 @@ class Pods:
 def test_only_the_lock_of_a_controller_that_is_gone_is_broken(user: str, host: str, gone: bool) -> None:
     unused: Any = None
     pods: Any = Pods("rollback-controller-1-lives")
-    worker = Worker("shop", unused, pods, unused, unused, unused)
+    worker = Worker(unused, pods, unused, unused, unused, unused)
     lock = EngineLock(user, host, 99, "2026-11-22T12:00:00")
     assert worker._gone([lock]) == gone
     assert not worker._gone([])

@@ -142,6 +142,19 @@ def test_cronjobs_are_suspended(open_: Program, locked: Program) -> None:
     assert all(made.inputs["spec"]["suspend"] for made in locked.all("CronJob"))
 
 
+def test_an_automatic_lockdown_suspends_no_backup_and_no_restore_test(open_: Program) -> None:
+    """Otherwise whoever provokes it closes the gate for migrations for want of a proof."""
+    automatic = released(lockdown={**GIVEN, "automatic": True})
+
+    def suspended(program: Program) -> dict[str, bool]:
+        return {made.object_name: made.inputs["spec"]["suspend"] for made in program.all("CronJob")}
+
+    assert suspended(automatic) == suspended(open_)
+    assert not suspended(automatic)["backup"]
+    assert not suspended(automatic)["restore-test"]
+    assert automatic.one("Deployment", "lockdown")
+
+
 def test_the_pods_of_the_gate_are_restricted_as_all_others(locked: Program) -> None:
     gate = locked.one("Deployment", "lockdown")
     (container,) = gate.containers

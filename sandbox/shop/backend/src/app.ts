@@ -13,7 +13,7 @@ import { internalRoutes } from "./routes/internal.js";
 import { shopRoutes } from "./routes/shop.js";
 import { systemRoutes } from "./routes/system.js";
 import { webhookRoutes } from "./routes/webhooks.js";
-import { tell } from "./security.js";
+import { sourceOf, tell } from "./security.js";
 import { reportError } from "./sentry.js";
 import type { Services } from "./services.js";
 
@@ -76,7 +76,7 @@ export function answer(request: FastifyRequest, reply: FastifyReply, status: num
 function observe(app: FastifyInstance, { metrics }: Services): void {
   app.addHook("onRequest", (request, _reply, next) => {
     if (SQL_INJECTION.test(safeDecode(request.url))) {
-      metrics.suspicious.inc({ kind: "sql_injection" });
+      metrics.suspicious.inc({ kind: "sql_injection", source: sourceOf(request) });
       tell("sql_injection", request);
     }
     next();

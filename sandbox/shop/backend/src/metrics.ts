@@ -3,6 +3,7 @@
 import { Counter, Histogram, Registry, collectDefaultMetrics } from "prom-client";
 import { ROTATING } from "./config.js";
 import type { Release } from "./release.js";
+import { SOURCES } from "./security.js";
 
 export type Metrics = ReturnType<typeof createMetrics>;
 
@@ -39,7 +40,7 @@ export function createMetrics(release: Release, git: string) {
     suspicious: new Counter({
       name: "shop_suspicious_requests_total",
       help: "Requests that look like an attack",
-      labelNames: ["kind"] as const,
+      labelNames: ["kind", "source"] as const,
       registers,
     }),
   };
@@ -50,6 +51,6 @@ export function createMetrics(release: Release, git: string) {
     for (const endpoint of ["payments", "identity"]) metrics.webhooks.inc({ endpoint, result }, 0);
   }
   for (const secret of ROTATING) for (const which of ["current", "previous"]) metrics.secretUses.inc({ secret, which }, 0);
-  metrics.suspicious.inc({ kind: "sql_injection" }, 0);
+  for (const source of SOURCES) metrics.suspicious.inc({ kind: "sql_injection", source }, 0);
   return metrics;
 }
