@@ -23,6 +23,8 @@ from components.lockdown import Lockdown
 from settings import Ingress, NetworkPeer
 from settings import Service as ServiceSettings
 
+_NO_PODS_HERE = {"kube-score/ignore": "networkpolicy-targets-pod"}
+"""On the policy of the solver, whose pods cert-manager starts: a linter looks for them among this program's."""
 _ISSUERS = ("cert-manager.io/issuer", "cert-manager.io/cluster-issuer")
 """Annotations that make cert-manager issue the ingress's certificate."""
 
@@ -89,7 +91,9 @@ class IngressRules:
         """From the ingress controller to the pods that cert-manager starts to answer HTTP-01 challenges."""
         NetworkPolicy(
             "allow-into-acme-solver",
-            metadata=metadata("allow-into-acme-solver", self.namespace, labels("services", "application")),
+            metadata=metadata(
+                "allow-into-acme-solver", self.namespace, labels("services", "application"), _NO_PODS_HERE
+            ),
             spec={
                 "pod_selector": {"match_labels": {"acme.cert-manager.io/http01-solver": "true"}},
                 "policy_types": ["Ingress"],

@@ -12,7 +12,7 @@ from pulumi_kubernetes.core.v1 import Namespace, Secret  # noqa: E402
 
 from components.application import Application, ApplicationArgs  # noqa: E402
 from settings import Application as ApplicationSettings  # noqa: E402
-from settings import Command, Ingress, Peer, Release  # noqa: E402
+from settings import Command, Ingress, NetworkPeer, Release  # noqa: E402
 
 SERVER = "require('http').createServer((q, s) => s.end('ok')).listen(process.env.PORT)"
 

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import pytest
@@ -310,7 +311,10 @@ def test_two_restore_tests_at_once_both_conclude(shop: Shop, tmp_path: Path) -> 
     """Two pods: each has a scratch folder and a server of its own; one begins while the other one migrates."""
     shop.back_up()
     (tmp_path / "other").mkdir()
-    other = {"SCRATCH": str(tmp_path / "other"), "RESTORE_DATABASE_URL": shop.server.url(f"{shop.name}_test2")}
+    other: dict[str, Any] = {
+        "SCRATCH": str(tmp_path / "other"),
+        "RESTORE_DATABASE_URL": shop.server.url(f"{shop.name}_test2"),
+    }
     first = shop.run("restore", "test-begin").json
     second = shop.run("restore", "test-begin", **other).json
     assert first["attempt"] != second["attempt"]
@@ -323,7 +327,10 @@ def test_two_restore_tests_at_once_both_conclude(shop: Shop, tmp_path: Path) -> 
 def test_what_never_concluded_elsewhere_is_recorded_after_its_deadline(shop: Shop, tmp_path: Path) -> None:
     shop.back_up()
     (tmp_path / "other").mkdir()
-    other = {"SCRATCH": str(tmp_path / "other"), "RESTORE_DATABASE_URL": shop.server.url(f"{shop.name}_test2")}
+    other: dict[str, Any] = {
+        "SCRATCH": str(tmp_path / "other"),
+        "RESTORE_DATABASE_URL": shop.server.url(f"{shop.name}_test2"),
+    }
     shop.run("restore", "test-begin", RESTORE_TEST_TIMEOUT_SECONDS="1", **other)
     shop.run("restore", "test-begin")
     assert shop.newest_test()["result"] == "failed"

@@ -143,7 +143,7 @@ def test_cronjobs_are_suspended(open_: Program, locked: Program) -> None:
 
 
 def test_an_automatic_lockdown_suspends_no_backup_and_no_restore_test(open_: Program) -> None:
-    """Otherwise whoever provokes it closes the gate for migrations for want of a proof."""
+    """Otherwise a client that provokes it closes the gate for migrations for want of a proof."""
     automatic = released(lockdown={**GIVEN, "automatic": True})
 
     def suspended(program: Program) -> dict[str, bool]:
