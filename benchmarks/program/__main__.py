@@ -58,7 +58,7 @@ Application(
             {"services": [{**service, "name": f"web-{number}", "paths": [f"/{number}"]} for number in range(count)]}
         ),
         ingress=Ingress.model_validate({"host": f"{name}.localhost", "className": "traefik"}),
-        ingress_controller=Peer.model_validate(
+        ingress_controller=NetworkPeer.model_validate(
             {"namespace": "traefik", "podLabels": {"app.kubernetes.io/name": "traefik"}}
         ),
         secret_name="secrets",  # noqa: S106 (a name)
