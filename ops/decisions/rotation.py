@@ -150,7 +150,10 @@ def list_left(chosen: Sequence[str], rotations: Mapping[str, SecretRotation], ot
     left: list[Left] = []
     for name in chosen:
         if rotations[name].policy.never:
-            then = f"encrypt the data anew with another key in the application, then replace {name} by hand"
+            then = (
+                f"where the application can encrypt its data anew with {name} and {name}_PREVIOUS, set "
+                f"`rotate: by-schedule` and run `runbook rotate start {name}`"
+            )
             if rotations[name].kind in _SERVERS:
                 then = f"remove `rotate: never`, then `runbook rotate emergency {name}`"
             left.append(Left(name, _why_never(rotations[name]), then))
