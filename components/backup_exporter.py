@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import pulumi
 from pulumi import Input, ResourceOptions
 from pulumi_kubernetes.apps.v1 import Deployment
-from pulumi_kubernetes.core.v1 import ContainerArgsDict, ProbeArgsDict, Secret, Service
+from pulumi_kubernetes.core.v1 import EnvFromSourceArgsDict, EnvVarArgsDict, ProbeArgsDict, Secret, Service
 from pulumi_random import RandomPassword
 
 from components import backup_tasks as tasks
@@ -49,6 +49,16 @@ class BackupExporter(pulumi.ComponentResource):
         self._namespace = args.namespace
         here = selector(BACKUP_EXPORTER, BACKUP_EXPORTER)
         account = tasks.register_account(BACKUP_EXPORTER, BACKUP_EXPORTER, args.backup, args.namespace, inside)
+        ready: list[pulumi.Resource] = []
+        ports = [("metrics", EXPORTER_PORT)]
+        env: list[EnvVarArgsDict] = []
+        env_from: list[EnvFromSourceArgsDict] = []
+        if tasks.has_window(args.backup):
+            # For restore tests, which have no way to the store of their own.
+            ready.append(self._token(inside))
+            ports.append(("store", STORE_PORT))
+            env.append({"name": "STORE_PORT", "value": str(STORE_PORT)})
+            env_from.append({"secret_ref": {"name": tasks.WINDOW}})
         server = tasks.task_container(
             "exporter",
             ["exporter"],
@@ -57,26 +67,21 @@ class BackupExporter(pulumi.ComponentResource):
             env=[
                 {"name": "EXPORTER_PORT", "value": str(EXPORTER_PORT)},
                 {"name": "ROTATION_STATUS", "value": f"{_ROTATION}/{STATUS_FILE}"},
+                *env,
             ],
+            env_from=env_from,
             mounts=[{"name": "rotation", "mount_path": _ROTATION, "read_only": True}],
-            ports=[{"name": "metrics", "container_port": EXPORTER_PORT, "protocol": "TCP"}],
+            ports=[{"name": name, "container_port": port, "protocol": "TCP"} for name, port in ports],
             startup_probe={**_asked("/healthz"), "period_seconds": 2, "failure_threshold": 30},
             readiness_probe={**_asked("/readyz"), "period_seconds": 10},
             liveness_probe={**_asked("/healthz"), "period_seconds": 20},
         )
-        servers = [server]
-        ready: list[pulumi.Resource] = []
-        ports = [("metrics", EXPORTER_PORT)]
-        if tasks.has_window(args.backup):
-            servers.append(_window(args))
-            ready.append(self._token(inside))
-            ports.append(("store", STORE_PORT))
         template = tasks.task_pod(
             BACKUP_EXPORTER,
             BACKUP_EXPORTER,
             backup=args.backup,
             account=account,
-            containers=servers,
+            containers=[server],
             volumes=[{"name": "rotation", "config_map": {"name": args.rotation_status}}],
             # The exporter reads its environment only at start, and the file of rotation states before each answer.
             annotations={"runbook/inputs": args.identity},
@@ -116,21 +121,5 @@ class BackupExporter(pulumi.ComponentResource):
         )
 
 
-def _window(args: BackupExporterArgs) -> ContainerArgsDict:
-    """The store, for restore tests: they can read it, and write their result."""
-    return tasks.task_container(
-        "store",
-        ["backup", "serve"],
-        image=args.image,
-        backup=args.backup,
-        env=[{"name": "STORE_PORT", "value": str(STORE_PORT)}],
-        env_from=[{"secret_ref": {"name": tasks.WINDOW}}],
-        ports=[{"name": "store", "container_port": STORE_PORT, "protocol": "TCP"}],
-        startup_probe={**_asked("/healthz", STORE_PORT), "period_seconds": 2, "failure_threshold": 30},
-        readiness_probe={**_asked("/healthz", STORE_PORT), "period_seconds": 10},
-        liveness_probe={**_asked("/healthz", STORE_PORT), "period_seconds": 20},
-    )
-
-
-def _asked(path: str, port: int = EXPORTER_PORT) -> ProbeArgsDict:
-    return {"http_get": {"path": path, "port": port}, "timeout_seconds": 5}
+def _asked(path: str) -> ProbeArgsDict:
+    return {"http_get": {"path": path, "port": EXPORTER_PORT}, "timeout_seconds": 5}

@@ -13,9 +13,9 @@ from pulumi_random import RandomPassword
 from components.base.names import content_hash
 from components.secret_slots import generate_password, register_external_secret
 from settings import SecretRotation
+from settings.connection_url import parse_postgres, with_login
 from settings.rotation import DATABASE_ADMIN_URL, DATABASE_URL, slot
 from settings.secret import Secret
-from tasks.connection_url import parse_postgres, with_login
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,8 +18,8 @@ from components.base.pods import container, register_service_account
 from components.placeholders import placeholder
 from settings import Backup as BackupSettings
 from settings import BundledPostgres, BundledRedis, Command, MigrateCommand, Release, Resources
+from settings.connection_url import application_parameters
 from settings.secret import Secret as SecretValue
-from tasks.connection_url import application_parameters
 
 _NAME = "restore_test"
 """Role and database of the temporary server; they differ from the live names, which the dump may contain."""
@@ -250,8 +250,7 @@ class RestoreTest(pulumi.ComponentResource):
         return [cast(ContainerArgsDict, service), *smoke]
 
     def _harmless(self, source: EnvFromSourceArgsDict) -> EnvFromSourceArgsDict:
-        reference = source.get("secret_ref")
-        if reference and reference.get("name") == self._args.secret_name:
+        if source.get("secret_ref") == {"name": self._args.secret_name}:
             return {"secret_ref": {"name": _APPLICATION}}
         return source
 

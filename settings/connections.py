@@ -6,11 +6,11 @@ from collections.abc import Iterator, Mapping
 
 from settings.application import Application
 from settings.backup import BACKUP_DATABASE_URL
+from settings.connection_url import SYSTEM_CA, PostgresUrl, Unusable, parse_postgres, parse_redis
 from settings.platform import Data, ExternalPostgres
 from settings.problems import Problem
 from settings.rotation import DATABASE_ADMIN_URL, DATABASE_URL, REDIS_URL, slot_key
 from settings.stack import StackSettings
-from tasks.connection_url import SYSTEM_CA, PostgresUrl, Unusable, parse_postgres, parse_redis
 
 DIRECT_URL = "DIRECT_URL"
 """The usual name of the URL past a pooler."""

@@ -335,9 +335,9 @@ def _fits_the_quota(
     volumes = [store.storage for store in stores]
     if backup:
         # A restore test has its own servers and one pod of the release. Beside it: a scheduled backup, one before
-        # a release, a restore, the exporter and its store; and in it one task or Job at a time.
+        # a release, a restore, the exporter; and in it one task or Job at a time.
         pods += [(store.resources, 1) for store in test_servers(data, backup.restore_test)]
-        pods += [(application.main_service.resources, 1), (application.job_resources, 1), (backup.resources, 6)]
+        pods += [(application.main_service.resources, 1), (application.job_resources, 1), (backup.resources, 5)]
         # One that runs, and what the last Job that went well and the last that failed still hold.
         volumes += [backup.scratch] * (10 if backup.format == "directory" else 5)
         volumes += [backup.destination.size] if isinstance(backup.destination, VolumeDestination) else []

@@ -1,7 +1,7 @@
 """Connection URLs as applications write them, read for libpq and for Redis' client.
 
-Standard library only, and no other module of `tasks`: the program also imports it, to refuse at preview what tasks
-would refuse later (settings/connections.py).
+Standard library only, and no other module of `tasks`: settings/connection_url.py is a link to this file, so that
+preview refuses what tasks would refuse later, and the program loads no task.
 No message contains a URL or a part of one that may be secret.
 """
 

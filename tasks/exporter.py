@@ -33,6 +33,7 @@ import signal
 import threading
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
+from http.server import ThreadingHTTPServer
 from typing import Any, cast
 
 from tasks.backup import catalog, retention
@@ -46,6 +47,7 @@ from tasks.result import Result
 from tasks.rotation_status import rotation
 from tasks.serving import serve
 from tasks.store import Entry, Store, open_store
+from tasks.store.window import serve as serve_store
 
 _REFRESH_SECONDS = 30
 
@@ -62,12 +64,23 @@ def _run(_arguments: argparse.Namespace, environment: Environment) -> Result:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: ended.set())
     server = serve(environment.text("EXPORTER_HOST") or "", port, lambda: exporter.text)
+    window = _serve_store(environment)
     say(f"exporter: listening on port {server.server_port}, reading the store every {seconds} s")
     while not ended.is_set():
         exporter.refresh()
         ended.wait(seconds)
-    server.shutdown()
+    for each in filter(None, (server, window)):
+        each.shutdown()
     return Result({}, "ended")
+
+
+def _serve_store(environment: Environment) -> ThreadingHTTPServer | None:
+    """With STORE_PORT, the store itself, for those with STORE_TOKEN: restore tests have no way to it of their own."""
+    port = environment.integer("STORE_PORT", least=1)
+    if port is None:
+        return None
+    token = environment.required("STORE_TOKEN", "a long random text")
+    return serve_store(open_store(environment), environment.text("EXPORTER_HOST") or "", port, token)
 
 
 class Exporter:

@@ -46,10 +46,10 @@ from monitoring.prometheus import (
     select_pods,
 )
 from settings import BundledPostgres, BundledRedis, External, ExternalPostgres, Network
+from settings.connection_url import parse_postgres, parse_redis
 from settings.monitoring import DEAD_MANS_SWITCH
 from settings.rotation import DATABASE_URL, REDIS_URL
 from settings.secret import Secret as SecretValue
-from tasks.connection_url import parse_postgres, parse_redis
 
 _TOKEN = "/etc/controller"  # noqa: S105 (a folder)
 _KNOWN = {"checkov.io/skip1": "CKV_K8S_38=Kubelets serve metrics only to authenticated clients"}

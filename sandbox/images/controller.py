@@ -16,8 +16,7 @@ from sandbox.toolchain import Toolchain
 HERE = Path(__file__).resolve().parent
 RECIPE = ROOT / "images" / "controller"
 PROGRAM = [
-    ROOT / name
-    for name in ("Pulumi.yaml", "__main__.py", "settings", "tasks", "monitoring", "program", "components", "ops")
+    ROOT / name for name in ("Pulumi.yaml", "__main__.py", "settings", "monitoring", "program", "components", "ops")
 ]
 
 

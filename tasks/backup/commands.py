@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import signal
-import threading
 
 from tasks.backup.cleanup import cleanup
 from tasks.backup.create import create, skip_reason
@@ -14,8 +12,6 @@ from tasks.backup.manifest import KINDS
 from tasks.environment import Environment
 from tasks.progress import say, size
 from tasks.result import Result
-from tasks.store import open_store
-from tasks.store.window import serve
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -38,9 +34,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
     verb = verbs.add_parser("gate", help="fail unless a restore test passed lately")
     _add_gate(verb)
     verb.set_defaults(run=_gate)
-
-    verb = verbs.add_parser("serve", help="let restore tests read the store by HTTP (STORE_PORT, STORE_TOKEN)")
-    verb.set_defaults(run=_serve)
 
     verb = verbs.add_parser("pre-release", help="the gate, and then a backup; nothing if there is nothing to migrate")
     _add_gate(verb)
@@ -90,19 +83,6 @@ def _pre_release(arguments: argparse.Namespace, environment: Environment) -> Res
     arguments.kind = "pre-release"
     made = _create(arguments, environment)
     return Result({"gate": passed.data, "backup": made.data}, made.summary)
-
-
-def _serve(_: argparse.Namespace, environment: Environment) -> Result:
-    port = environment.integer("STORE_PORT", least=1) or environment.refuse("STORE_PORT", "a port")
-    ended = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: ended.set())
-    token = environment.required("STORE_TOKEN", "a long random text")
-    server = serve(open_store(environment), environment.text("STORE_HOST") or "", port, token)
-    say(f"store: listening on port {server.server_port}")
-    ended.wait()
-    server.shutdown()
-    return Result({}, "ended")
 
 
 def _hours(text: str) -> int:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import psycopg
 
 from tasks.backup.postgres import Database
@@ -77,7 +79,7 @@ def _applies(environment: Environment) -> bool:
     return bool(environment.text("EVIDENCE_KEY") and url and not is_sqlite(url))
 
 
-def _connected(environment: Environment) -> psycopg.Connection[tuple[object, ...]]:
+def _connected(environment: Environment) -> psycopg.Connection[Any]:
     return Database.at(environment.values["DATABASE_URL"]).connect("runbook evidence")
 
 

@@ -28,5 +28,5 @@ def open_store(environment: Environment) -> Store:
     if parts.scheme == "http" and parts.hostname and not parts.username:
         from tasks.store.window import WindowStore
 
-        return WindowStore(url, environment.required("STORE_TOKEN", "the token of `backup serve`"))
+        return WindowStore(url, environment.required("STORE_TOKEN", "the exporter's token"))
     raise Refused("environment_invalid", f"BACKUP_STORE is {url!r}; it has to be {_EXAMPLE}")

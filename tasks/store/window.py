@@ -1,6 +1,6 @@
 """A store behind HTTP: for a pod that must not reach the store itself, because it also runs a release.
 
-`serve` runs in a pod of its own, with the store's credentials and its network policy; `WindowStore` is its client. It
+`serve` runs in the exporter's pod, with the store's credentials and its network policy; `WindowStore` is its client. It
 can read everything, add records and attempts of restore tests, and end attempts: no backup can be changed or removed.
 """
 
@@ -160,9 +160,6 @@ def _handler(store: Store, allowed: bytes) -> type[BaseHTTPRequestHandler]:
         timeout = _SECONDS
 
         def do_GET(self) -> None:
-            if self.path == "/healthz":
-                self._send(200, b"ok\n")
-                return
             with self._answering() as asked:
                 if asked is None:
                     return

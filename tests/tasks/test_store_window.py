@@ -13,8 +13,8 @@ from tasks.restore import evidence
 from tasks.store import Store, open_store
 from tasks.store.base import Exists, Missing
 from tasks.store.window import serve
-from tests.support.servers import S3, Postgres
-from tests.support.task_processes import task
+from tests.support.servers import S3, Postgres, free_ports
+from tests.support.task_processes import ended, start, task
 
 TOKEN = "t" * 40
 
@@ -104,6 +104,19 @@ def test_an_answer_that_breaks_off_is_an_error(store: Store, window: Store, monk
     with pytest.raises(TaskError) as caught:
         window.get("backups/a/dump")
     assert caught.value.code == "store_unreachable"
+
+
+def test_the_exporter_serves_it(settings: dict[str, str], store: Store) -> None:
+    store.put("backups/a/manifest.json", b"{}")
+    metrics, port = free_ports(2)
+    local = {"EXPORTER_HOST": "127.0.0.1", "EXPORTER_PORT": str(metrics), "STORE_PORT": str(port), "STORE_TOKEN": TOKEN}
+    exporter = start(settings | local, "exporter")
+    try:
+        seen = {"BACKUP_STORE": f"http://127.0.0.1:{port}", "STORE_TOKEN": TOKEN}
+        assert open_store(Environment(seen)).get("backups/a/manifest.json") == b"{}"
+    finally:
+        exporter.terminate()
+    assert ended(exporter, settings).exit_code == 0
 
 
 def test_a_whole_restore_test_through_the_window(

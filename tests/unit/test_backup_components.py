@@ -96,8 +96,8 @@ def test_a_restore_test_reads_the_store_through_the_exporters_pod(sandbox: Progr
         assert has_token == (item["name"] in ("begin", "conclude")), item["name"]
         if has_token:
             assert variables(item)["BACKUP_STORE"] == "http://backup-exporter:9188"
-    server = container(sandbox.one("Deployment", "backup-exporter"), "store")
-    assert server["command"] == ["python3", "-m", "tasks", "backup", "serve"]
+    server = container(sandbox.one("Deployment", "backup-exporter"), "exporter")
+    assert variables(server)["STORE_PORT"] == "9188"
     assert {"backup-store", "backup-store-token"} <= sources(server)
     (way,) = (p for p in sandbox.all("NetworkPolicy") if p.object_name == "allow-restore-test-into-backup-exporter")
     assert way.inputs["spec"]["ingress"][0]["ports"] == [{"port": 9188, "protocol": "TCP"}]

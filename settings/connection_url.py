@@ -1,0 +1,1 @@
+../tasks/connection_url.py
