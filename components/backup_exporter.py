@@ -127,7 +127,7 @@ def _window(args: BackupExporterArgs) -> ContainerArgsDict:
         env_from=[{"secret_ref": {"name": tasks.WINDOW}}],
         ports=[{"name": "store", "container_port": STORE_PORT, "protocol": "TCP"}],
         startup_probe={**_asked("/healthz", STORE_PORT), "period_seconds": 2, "failure_threshold": 30},
-        readiness_probe={**_asked("/healthz", STORE_PORT), "period_seconds": 10},
+        readiness_probe={**_asked("/readyz", STORE_PORT), "period_seconds": 10},
         liveness_probe={**_asked("/healthz", STORE_PORT), "period_seconds": 20},
     )
 

@@ -15,15 +15,9 @@ _READERS = 8
 def manifests(store: Store) -> list[Manifest]:
     """Every backup, newest first. One whose manifest cannot be read is named on standard error and left out."""
 
-    found = contents(store)
-
     def read(backup: str) -> Manifest | None:
         try:
-            manifest = _read(store, backup)
-            if gone := [file.name for file in manifest.files if manifest.key(file) not in found[backup]]:
-                say(f"warning: backup {backup} is not whole, and left out: {', '.join(gone)} is not in {store.url}")
-                return None
-            return manifest
+            return _read(store, backup)
         except Missing:  # deleted since it was listed
             return None
         except TaskError as error:
@@ -33,8 +27,8 @@ def manifests(store: Store) -> list[Manifest]:
             return None
 
     with ThreadPoolExecutor(_READERS) as pool:
-        whole = pool.map(read, (id_ for id_, keys in found.items() if manifest_key(id_) in keys))
-        return sorted(filter(None, whole), key=lambda manifest: (manifest.created_at, manifest.id), reverse=True)
+        found = pool.map(read, finished(store))
+        return sorted(filter(None, found), key=lambda manifest: (manifest.created_at, manifest.id), reverse=True)
 
 
 def finished(store: Store) -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
@@ -24,8 +24,20 @@ def listing(environment: Environment) -> list[dict[str, Any]]:
     last = {test.backup: test for test in tests if test.backup}
     now = datetime.now(UTC)
     return [
-        _row(manifest, now, proven.get(manifest.id), last.get(manifest.id)) for manifest in catalog.manifests(store)
+        _row(manifest, now, proven.get(manifest.id), last.get(manifest.id))
+        for manifest in _whole(store, catalog.manifests(store))
     ]
+
+
+def _whole(store: Store, manifests: Iterable[Manifest]) -> Iterator[Manifest]:
+    """Those of which every file is there; another one is named on standard error and left out."""
+    contents = catalog.contents(store)
+    for manifest in manifests:
+        there = contents.get(manifest.id, [])
+        if gone := [file.name for file in manifest.files if manifest.key(file) not in there]:
+            say(f"warning: backup {manifest.id} is not whole, and left out: {', '.join(gone)} is not in {store.url}")
+        else:
+            yield manifest
 
 
 def _proofs(store: Store) -> list[Proof]:

@@ -160,7 +160,8 @@ def _handler(store: Store, allowed: bytes) -> type[BaseHTTPRequestHandler]:
         timeout = _SECONDS
 
         def do_GET(self) -> None:
-            if self.path == "/healthz":
+            # Ready as soon as it answers: whether the store does is a metric of the exporter in the same pod.
+            if self.path in ("/healthz", "/readyz"):
                 self._send(200, b"ok\n")
                 return
             with self._answering() as asked:

@@ -419,14 +419,16 @@ def test_networking_is_closed_but_for_what_is_needed(sandbox: Program, prod: Pro
     assert {name for name, _ in openings(sandbox, "egress")} == {
         "allow-dns", "allow-to-postgres", "allow-to-redis", "allow-to-services",
         "allow-backup-store", "allow-backup-to-postgres", "allow-rotation-to-postgres", "allow-rotation-to-redis",
+        "allow-restore-test-to-backup-exporter",
     }  # fmt: skip
     assert {name for name, _ in openings(sandbox, "ingress")} == {
         "allow-into-postgres", "allow-into-redis", "allow-into-services", "allow-backup-into-postgres",
-        "allow-rotation-into-postgres", "allow-rotation-into-redis",
+        "allow-rotation-into-postgres", "allow-rotation-into-redis", "allow-restore-test-into-backup-exporter",
     }  # fmt: skip
     assert {name for name, _ in openings(prod, "egress")} == {
         "allow-dns", "allow-outside", "allow-postgres", "allow-redis", "allow-to-services",
         "allow-backup-store", "allow-backup-postgres", "allow-rotation-postgres", "allow-rotation-redis",
+        "allow-restore-test-to-backup-exporter",
     }  # fmt: skip
     for policy in (*sandbox.all("NetworkPolicy"), *prod.all("NetworkPolicy")):
         for rule in [*policy.inputs["spec"].get("egress", []), *policy.inputs["spec"].get("ingress", [])]:
