@@ -131,9 +131,9 @@ class Postgres:
 
     @contextmanager
     def role(self, database: str) -> Iterator[str]:
-        """A new role without rights; its password is its name. Dropped at the end with what it owns in `database`."""
+        """A new role without rights; its password is `NAME-pw`. Dropped at the end with what it owns in `database`."""
         name = f"role_{secrets.token_hex(3)}"
-        self.execute(f"CREATE ROLE {name} LOGIN PASSWORD '{name}'")
+        self.execute(f"CREATE ROLE {name} LOGIN PASSWORD '{name}-pw'")
         try:
             yield name
         finally:

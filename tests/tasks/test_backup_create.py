@@ -216,7 +216,7 @@ def test_an_encrypted_backup_and_a_rotated_key(settings: dict[str, str], tmp_pat
 
 def test_a_role_that_may_only_read(postgres: Postgres, settings: dict[str, str], database: str) -> None:
     with postgres.role(database) as role:
-        settings = settings | {"DATABASE_URL": postgres.url(database, user=role, password=role)}
+        settings = settings | {"DATABASE_URL": postgres.url(database, user=role, password=f"{role}-pw")}
         postgres.execute(f"GRANT pg_read_all_data TO {role}")
         with pytest.raises(TaskError, match=f"CREATE SCHEMA runbook AUTHORIZATION {role}") as caught:
             backup(settings)

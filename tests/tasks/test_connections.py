@@ -34,7 +34,7 @@ def owner(postgres: Postgres) -> Iterator[tuple[str, str]]:
         role = stack.enter_context(postgres.role(database))
         postgres.execute(f"ALTER DATABASE {database} OWNER TO {role}")
         postgres.execute(f"ALTER SCHEMA public OWNER TO {role}", database)
-        with psycopg.connect(postgres.url(database, role, role), autocommit=True) as connection:
+        with psycopg.connect(postgres.url(database, role, f"{role}-pw"), autocommit=True) as connection:
             connection.execute(TABLES.encode())
         yield database, role
         postgres.execute(f"ALTER DATABASE {database} OWNER TO postgres")
@@ -46,7 +46,7 @@ def settings(postgres: Postgres, owner: tuple[str, str], tmp_path: Path) -> dict
     (tmp_path / "store").mkdir()
     return {
         "BACKUP_STORE": f"file://{tmp_path}/store",
-        "DATABASE_URL": postgres.url(database, role, role),
+        "DATABASE_URL": postgres.url(database, role, f"{role}-pw"),
         "SCHEMA_LEVEL_QUERY": "SELECT max(level) FROM levels",
         "SCRATCH": str(tmp_path),
     }
@@ -57,7 +57,7 @@ def login(postgres: Postgres, owner: tuple[str, str]) -> Iterator[str]:
     """URL of a login for backups, with the rights that the message names."""
     with postgres.role(owner[0]) as role:
         postgres.execute(f"ALTER ROLE {role} BYPASSRLS; GRANT pg_read_all_data TO {role}")
-        yield postgres.url(owner[0], role, role)
+        yield postgres.url(owner[0], role, f"{role}-pw")
 
 
 def run_as_owner(settings: dict[str, str], query: str) -> None:
