@@ -48,6 +48,9 @@ def start(
         str | None, typer.Option("--into", metavar="NEW", help="Into a new database beside the live one.")
     ] = None,
     in_place: Annotated[bool, typer.Option("--in-place", help="Replace the live database.")] = False,
+    of_another: Annotated[
+        bool, typer.Option("--of-another", help="Accept a backup of another stack or server.")
+    ] = False,
 ) -> None:
     """Restore a backup beside the live database (--into), or in its place (--in-place).
 
@@ -61,10 +64,13 @@ def start(
         raise Refused("Choose one: --into NEW restores into a new database, --in-place replaces the live one.")
     session = call.open_session()
     if into:
-        made = restoring.restore_into(session, backup, into)
+        made = restoring.restore_into(session, backup, into, of_another=of_another)
         call.show(camel_keys(made), f"{made['backup']} is in database {made['database']}: {made['url']}")
     else:
-        done = restoring.restore_in_place(session, backup, call.lock_policy(), lambda item: _confirm(call, item))
+        policy = call.lock_policy()
+        done = restoring.restore_in_place(
+            session, backup, policy, lambda item: _confirm(call, item), of_another=of_another
+        )
         call.report(done, f"The database is that of {done['backup']}, {done['seconds']} s later.")
 
 

@@ -28,15 +28,19 @@ from ops.stack.stack_context import StackContext, gather_context
 from settings import Release
 
 Confirm = Callable[[Backup], bool]
+_OF_ANOTHER = "--of-another"
+"""Option of the task: accept a backup of another stack or server."""
 UNFINISHED = ("prepared", "swapped")
 """Phases of a restore in place that the same command continues."""
 
 
-def restore_into(session: Session, backup: str, database: str) -> dict[str, Any]:
-    """Restore into a new database beside the live one, which does not change."""
+def restore_into(session: Session, backup: str, database: str, *, of_another: bool = False) -> dict[str, Any]:
+    """Restore into a new database beside the live one, which does not change. `of_another`: also another stack's."""
     tasks = tasks_of(session)
     chosen = backups.find_backup(tasks.run("backup", "list"), backup)
-    return tasks.run("restore", "into", "--backup", chosen["id"], "--database", database)
+    return tasks.run(
+        "restore", "into", "--backup", chosen["id"], "--database", database, *([_OF_ANOTHER] if of_another else [])
+    )
 
 
 def read_state(session: Session) -> dict[str, Any]:
@@ -44,18 +48,21 @@ def read_state(session: Session) -> dict[str, Any]:
     return tasks_of(session).run("restore", "state")
 
 
-def restore_in_place(session: Session, wanted: str, policy: LockPolicy, confirm: Confirm) -> dict[str, Any]:
-    """Replace the live database by a backup; the release stays."""
+def restore_in_place(
+    session: Session, wanted: str, policy: LockPolicy, confirm: Confirm, *, of_another: bool = False
+) -> dict[str, Any]:
+    """Replace the live database by a backup; the release stays. `of_another`: also by another stack's or server's."""
     with StackLock(session, f"restore {wanted}", policy) as lock:
         facts = gather_context(session)
         release = _require_release(session, facts)
         tasks = tasks_of(session, facts.cluster)
-        now = tasks.run("restore", "state")
         chosen = backups.find_backup(tasks.run("backup", "list"), wanted)
+        now = tasks.run("restore", "state", "--backup", chosen["id"])
         message = f"restore {chosen['id']}"
-        if now["phase"] not in UNFINISHED and only_maintenance_is_left(facts, message):
+        if now["phase"] not in UNFINISHED and only_maintenance_is_left(facts, message, now.get("last")):
             prepare_update(session, facts, policy)
-            return _report(session, chosen, release, end_maintenance(session, facts, message, policy))
+            return _report(session, chosen, release, end_maintenance(session, facts, message, policy), {})
+        require_own(now, chosen, of_another=of_another)
         _require_same_backup(now, chosen)
         level = chosen["schema_level"]
         if level is not None and (block := rollback_gate(release, exact_database(level))):
@@ -70,17 +77,27 @@ def restore_in_place(session: Session, wanted: str, policy: LockPolicy, confirm:
         if not confirmed:
             raise Refused("Not confirmed; nothing was changed.")
         restored = release.model_copy(update={"restored_from": chosen["id"]})
-        run = swap_databases(session, facts, tasks, chosen, {RELEASE: restored.to_config()}, message, policy)
-        return _report(session, chosen, release, run)
+        run, kept = swap_databases(session, facts, tasks, chosen, {RELEASE: restored.to_config()}, message, policy)
+        return _report(session, chosen, release, run, kept)
 
 
-def _report(session: Session, backup: Backup, release: Release, run: Run) -> dict[str, Any]:
+def require_own(now: Mapping[str, Any], chosen: Backup, *, of_another: bool = False) -> None:
+    """Refuse a backup of another stack or server, unless it is asked for."""
+    if (whose := now["of_another"]) and not of_another:
+        raise Refused(
+            f"Backup {chosen['id']} is of {whose}. Nothing was changed. To replace this stack's data by it, also after "
+            f"a server was replaced: `runbook restore start {chosen['id']} --in-place --of-another`."
+        )
+
+
+def _report(session: Session, backup: Backup, release: Release, run: Run, kept: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "result": "succeeded",
         "backup": backup["id"],
         "revision": release.revision,
         "url": run.outputs.get("url"),
         "seconds": round(session.seconds, 1),
+        **kept,
     }
 
 
@@ -92,13 +109,21 @@ def swap_databases(
     after: Mapping[str, Any],
     message: str,
     policy: LockPolicy,
-) -> Run:
+) -> tuple[Run, dict[str, Any]]:
     """Maintenance on, safety backup and restored copy, swap, an update with the changes `after` that checks the
-    release, the old database dropped, maintenance off. When a check fails, the old database is restored."""
+    release, the old database dropped, maintenance off. When a check fails, the old database is restored.
+
+    Returns the last update, and what to know: `leftOut` was not restored, `late` was written after the safety backup
+    and is in the backup `lateBackup`.
+    """
     before = {key: facts.text.config.get(key) for key in after}
     facts.text = turn_on(session, facts, message, policy)
-    if tasks.run("restore", "state")["phase"] not in UNFINISHED:
-        tasks.run("restore", "prepare", "--backup", backup["id"])
+    state = tasks.run("restore", "state")
+    if state["phase"] not in UNFINISHED:
+        # Whose it is was judged before.
+        state = tasks.run("restore", "prepare", "--backup", backup["id"], _OF_ANOTHER)
+    for what in (left_out := state.get("left_out") or []):
+        session.say(f"Not restored: {what}", "yellow")
     swapped = tasks.run("restore", "swap")
     # Part of the release, so that the checks run again even when the same backup is restored twice.
     release = {**after[RELEASE], "restoredOver": swapped["safety"]}
@@ -107,15 +132,26 @@ def swap_databases(
     if not run.succeeded:
         raise _revert(session, facts, tasks, before, backup, run, policy)
     facts.text = new
-    tasks.run("restore", "finish")
-    return end_maintenance(session, facts, message, policy)
+    finished = tasks.run("restore", "finish")
+    late = {"late": finished.get("late") or [], "lateBackup": finished.get("late_backup")}
+    if late["lateBackup"]:
+        session.say(f"Written after the safety backup, and kept in backup {late['lateBackup']}:", "yellow")
+        for what in late["late"]:
+            session.say(f"  {what}", "yellow")
+    return end_maintenance(session, facts, message, policy), {"leftOut": left_out, **late}
 
 
-def only_maintenance_is_left(facts: StackContext, message: str) -> bool:
-    """Whether a restore with this message was killed after its last check, so that only maintenance mode is left."""
-    newest = next(facts.history.updates(), None)
-    if newest is None:
+def only_maintenance_is_left(facts: StackContext, message: str, last: Mapping[str, Any] | None) -> bool:
+    """Whether a restore with this message was killed after its last check, so that only maintenance mode is left.
+
+    `last`: the restore that the database itself says it is of.
+    """
+    newest, release = next(facts.history.updates(), None), facts.now.release
+    if newest is None or release is None:
         return False
+    held = facts.settings.maintenance
+    if held and held.reason == message and last:
+        return (last["backup"], last["safety"]) == (release.restored_from, release.restored_over)
     checked = newest.message.startswith(f"{message} by ")
     opening = newest.message.startswith(f"{message}: open by ")
     return (checked and newest.succeeded) or (opening and not newest.succeeded)

@@ -14,7 +14,14 @@ from ops.adapters.automation import Run
 from ops.commands import health
 from ops.commands.backups import Backup, find_backup, tasks_of
 from ops.commands.deploy import report
-from ops.commands.restore import UNFINISHED, find_pre_release_backup, swap_databases
+from ops.commands.restore import (
+    UNFINISHED,
+    end_maintenance,
+    find_pre_release_backup,
+    only_maintenance_is_left,
+    require_own,
+    swap_databases,
+)
 from ops.commands.update import LockPolicy, StackLock, apply, prepare_update
 from ops.decisions.quarantine import find_quarantined, with_quarantined
 from ops.decisions.release_state import next_revision
@@ -69,6 +76,8 @@ def rollback(session: Session, wish: Wish, policy: LockPolicy, confirm: Confirm)
                 f"Stack {session.stack} was never deployed: there is nothing to roll back. "
                 "Start with `runbook deploy IMAGE`."
             )
+        if wish.restore_database and (done := _finish_interrupted(session, facts, policy)):
+            return done
         plan = make_plan(session, facts, wish)
         prepare_update(session, facts, policy)
         previewed = _preview(session, plan) if wish.preview else None
@@ -77,6 +86,23 @@ def rollback(session: Session, wish: Wish, policy: LockPolicy, confirm: Confirm)
         if not confirmed:
             raise Refused("Not confirmed; nothing was changed.")
         return carry_out(session, facts, plan, wish, policy)
+
+
+def _finish_interrupted(session: Session, facts: StackContext, policy: LockPolicy) -> dict[str, Any] | None:
+    """End the maintenance mode of a rollback with its data that was killed after its last check."""
+    release = facts.now.release
+    if release is None or release.action != "rollback":
+        return None
+    now = tasks_of(session, facts.cluster).run("restore", "state")
+    if now["phase"] in UNFINISHED or not only_maintenance_is_left(facts, release.message, now.get("last")):
+        return None
+    prepare_update(session, facts, policy)
+    run = end_maintenance(session, facts, release.message, policy)
+    earlier = (entry for entry in facts.history.updates() if entry.revision != release.revision)
+    target = next(
+        (entry.revision for entry in earlier if entry.release and entry.release.digest == release.digest), None
+    )
+    return {**report(session, release, run), "target": target, "left": release.rollback_of}
 
 
 def make_plan(session: Session, facts: StackContext, wish: Wish) -> Plan:
@@ -94,14 +120,14 @@ def carry_out(session: Session, facts: StackContext, plan: Plan, wish: Wish, pol
     session.say(plan.release.message, "bold")
     if plan.restore:
         tasks = tasks_of(session, facts.cluster)
-        run = swap_databases(session, facts, tasks, plan.restore, plan.changes, plan.release.message, policy)
+        run, kept = swap_databases(session, facts, tasks, plan.restore, plan.changes, plan.release.message, policy)
     else:
-        run = apply(session, facts.text, plan.text, _message(plan, wish), policy)
+        run, kept = apply(session, facts.text, plan.text, _message(plan, wish), policy), {}
     if not run.succeeded:
         raise Stuck(f"The rollback to revision {plan.target} failed:\n{run.why}", run.causes)
     if problem := health.verify(facts, plan.release, run.outputs.get("url")):
         raise Stuck(f"Revision {plan.target} was restored, but it does not serve: {problem}")
-    return {**report(session, plan.release, run), "target": plan.target, "left": plan.leaving.revision}
+    return {**report(session, plan.release, run), "target": plan.target, "left": plan.leaving.revision, **kept}
 
 
 def _message(plan: Plan, wish: Wish) -> str:
@@ -125,6 +151,8 @@ def _with_its_data(session: Session, facts: StackContext, wish: Wish) -> Plan:
     now, found = tasks.run("restore", "state"), tasks.run("backup", "list")
     going = now["backup"] if now["phase"] in UNFINISHED else None
     backup = find_backup(found, going) if going else find_pre_release_backup(found, target.release)
+    if not going:
+        require_own(tasks.run("restore", "state", "--backup", backup["id"]), backup)
     level = backup["schema_level"]
     return replace(_plan(facts, wish, exact_database(level), backup["id"]), restore=backup)
 

@@ -60,7 +60,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     verb("swap", _swap, "in place, 2: the restored copy takes the live database's place")
     verb("undo", _undo, "in place: the live database is the one from before")
     verb("finish", _finish, "in place, 3: drop the replaced database, after its safety backup was verified")
-    verb("state", _state, "in place: where it stands")
+    backup(verb("state", _state, "in place: where it stands, and of what stack or server a backup is"), required=False)
 
 
 def _verify(arguments: argparse.Namespace, environment: Environment) -> Result:
@@ -126,18 +126,24 @@ def _of_another_stack(manifest: Manifest, stack: str | None) -> bool:
     return bool(stack and found and stack != found)
 
 
+def _name_other_owner(environment: Environment, place: RestoreTarget, manifest: Manifest) -> str | None:
+    """Whose backup it is, when it is not of this stack and of the server of DATABASE_URL."""
+    stack = environment.text("BACKUP_STACK")
+    if manifest.origin is None:
+        return None
+    if _of_another_stack(manifest, stack):
+        return f"stack {manifest.origin.stack}; this is {stack}"
+    if manifest.origin.server and (here := place.server()) and manifest.origin.server != here:
+        return f"another server ({manifest.origin.server}); DATABASE_URL is of {here}"
+    return None
+
+
 def _require_own(
     arguments: argparse.Namespace, environment: Environment, place: RestoreTarget, manifest: Manifest
 ) -> None:
     """`backup_of_another` unless the backup is of this stack and of the server of DATABASE_URL, or is asked for."""
-    stack = environment.text("BACKUP_STACK")
-    if arguments.of_another or manifest.origin is None:
-        return
-    if _of_another_stack(manifest, stack):
-        whose = f"stack {manifest.origin.stack}; this is {stack}"
-    elif manifest.origin.server and (here := place.server()) and manifest.origin.server != here:
-        whose = f"another server ({manifest.origin.server}); DATABASE_URL is of {here}"
-    else:
+    whose = None if arguments.of_another else _name_other_owner(environment, place, manifest)
+    if whose is None:
         return
     raise Refused(
         "backup_of_another",
@@ -221,8 +227,13 @@ def _finish(_arguments: argparse.Namespace, environment: Environment) -> Result:
     return _as_result(in_place.finish(place, verified, back_up))
 
 
-def _state(_arguments: argparse.Namespace, environment: Environment) -> Result:
-    return _as_result(in_place.state(live_target(environment)))
+def _state(arguments: argparse.Namespace, environment: Environment) -> Result:
+    place = live_target(environment)
+    found = _as_result(in_place.state(place))
+    if arguments.backup is None:
+        return found
+    manifest = catalog.find(open_store(environment), arguments.backup)
+    return Result({**found.data, "of_another": _name_other_owner(environment, place, manifest)}, found.summary)
 
 
 def _as_result(state: in_place.State) -> Result:
