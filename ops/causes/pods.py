@@ -100,7 +100,8 @@ def _of_container(pod: Object, spec: Object, found: Object, *, init: bool) -> It
     last = (found.get("lastState") or {}).get("terminated") or {}
     restarts, order = found.get("restartCount", 0), int(init)
     if now:
-        if now.get("exitCode") and not _ended_by_deletion(pod, now):
+        stopped = init and _sidecar(spec, name) and _is_done(pod)
+        if now.get("exitCode") and not _ended_by_deletion(pod, now) and not stopped:
             yield _exit(name, now, spec, 2 + order)
     elif waits and last:
         then = f", restarted {restarts} times, now {waits.get('reason')}" if restarts else ""
@@ -113,6 +114,12 @@ def _of_container(pod: Object, spec: Object, found: Object, *, init: bool) -> It
     elif "running" in state and not _up(found) and not (init and not _sidecar(spec, name)):
         probe = "readiness" if found.get("started") else "startup"
         yield Problem(f"container {name} runs, but its {probe} probe does not succeed", 6 + order, name, ran=True)
+
+
+def _is_done(pod: Object) -> bool:
+    """Whether the main containers succeeded: then the sidecars are stopped, by a signal if need be."""
+    ended = [(found.get("state") or {}).get("terminated") for found in pod["status"].get("containerStatuses") or ()]
+    return bool(ended) and all(state and not state.get("exitCode") for state in ended)
 
 
 def _up(found: Object) -> bool:

@@ -11,6 +11,7 @@ import pytest
 from ops.adapters.automation import Run
 from ops.adapters.cluster import Unreachable
 from ops.causes.cause import Cause
+from ops.causes.pods import problems
 from ops.causes.watch import target_of
 from ops.errors import Stuck
 from tests.support.failing_objects import (
@@ -53,6 +54,13 @@ def test_a_main_container_is_blamed_before_the_sidecar_that_was_ended_for_it() -
     statuses = {"initContainerStatuses": [container(terminated(137), "server")]}
     bad = pod("r-1", container(terminated(3), "smoke"), phase="Failed", status=statuses)
     assert "container smoke exited with code 3" in cause(Kubernetes(job(), bad), "Job", "migrate-1").line
+
+
+@pytest.mark.parametrize(("code", "reported"), [(0, 0), (3, 2)])
+def test_a_sidecar_that_is_stopped_after_the_main_container_succeeded_is_no_problem(code: int, reported: int) -> None:
+    statuses = {"initContainerStatuses": [container(terminated(137), "server")]}
+    spec = {"initContainers": [{"name": "server", "restartPolicy": "Always"}]}
+    assert len(problems(pod("r-1", container(terminated(code), "smoke"), spec=spec, status=statuses))) == reported
 
 
 def test_a_sidecar_that_crashes_is_blamed_when_the_main_container_never_ran() -> None:
