@@ -157,20 +157,14 @@ def task_pod(
     if decrypts and backup.encryption:
         own.append({"name": IDENTITIES, "secret": {"secret_name": IDENTITIES, "default_mode": 0o440}})
     if scratch:
-        own.append(
-            {
-                "name": "scratch",
-                "ephemeral": {
-                    "volume_claim_template": {
-                        "metadata": {"labels": labels(name, component)},
-                        "spec": {
-                            "access_modes": ["ReadWriteOnce"],
-                            "resources": {"requests": {"storage": backup.scratch}},
-                        },
-                    }
-                },
-            }
-        )
+        claim: dict[str, Any] = {
+            "access_modes": ["ReadWriteOnce"],
+            "resources": {"requests": {"storage": backup.scratch}},
+        }
+        if backup.scratch_storage_class:
+            claim["storage_class_name"] = backup.scratch_storage_class
+        wanted = {"metadata": {"labels": labels(name, component)}, "spec": claim}
+        own.append(cast(VolumeArgsDict, {"name": "scratch", "ephemeral": {"volume_claim_template": wanted}}))
     made = template(
         name,
         component,

@@ -190,6 +190,9 @@ class Backup(Settings):
     number of finished migrations."""
     scratch: Bytes = "10Gi"
     """Temporary volume of a restore, and of a dump in the directory format: the dump and the database beside it."""
+    scratch_storage_class: DnsLabel | None = None
+    """Storage class of that volume; without it, the cluster's default, which some clusters lack (EKS): the pod of a
+    restore test then stays Pending, and no migration runs for want of a proof."""
     restore_test: RestoreTest = RestoreTest()
     """The test that proves a backup."""
     resources: Resources = resources("100m", "256Mi", "64Mi", limits=("2", "512Mi", "256Mi"))

@@ -435,7 +435,23 @@ def test_servers_of_a_test_are_as_the_live_ones_and_throw_their_data_away(sandbo
     data = next(mount for mount in server["volumeMounts"] if mount["mountPath"] == "/var/lib/postgresql/data")
     volume = next(v for v in pod(sandbox, "restore-test")["volumes"] if v["name"] == data["name"])
     assert volume["ephemeral"]["volumeClaimTemplate"]["spec"]["resources"] == {"requests": {"storage": "1Gi"}}
+    assert "storageClassName" not in volume["ephemeral"]["volumeClaimTemplate"]["spec"]
     assert "made-up" not in json.dumps(test.inputs)
+
+
+def test_scratch_volumes_have_a_storage_class_of_their_own() -> None:
+    """K4: a cluster without a default one."""
+    config = released()
+    config["runbook:backup"]["scratchStorageClass"] = "gp3"
+    program = run_program(config)
+    claims = [
+        volume["ephemeral"]["volumeClaimTemplate"]["spec"]["storageClassName"]
+        for owner in program.objects
+        for volume in ((owner.pod or {}).get("volumes") or ())
+        if "ephemeral" in volume
+    ]
+    assert claims
+    assert set(claims) == {"gp3"}
 
 
 def test_several_command_lines_are_several_steps() -> None:
