@@ -37,6 +37,8 @@ def wait(node: Node, kubectl: Path, built: Helpers) -> None:
         # Server-side apply: what is there already stays as it is, what differs is put right.
         _kubectl(kubectl, "apply", "--server-side", "--force-conflicts", f"--filename={layout.MANIFESTS}")
         image.result()
+        # Without it the next wait fails at once where the kubelet has not registered its node yet.
+        _kubectl(kubectl, "wait", "--for=create", f"node/{layout.NODE}", f"--timeout={_SECONDS}s")
         waits = [
             ("wait", "--for=condition=Ready", f"node/{layout.NODE}"),
             ("--namespace=kube-system", "rollout", "status", "deployment/coredns"),

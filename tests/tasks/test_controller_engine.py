@@ -349,9 +349,8 @@ def test_a_lockdown_that_came_after_the_plan_is_not_undone(world: World, monkeyp
         locked.append(next(world.session.history().updates()).config.get("runbook:lockdown"))
 
     world.handle(alert, meanwhile, world.handled)
-    assert (
-        "another update ran meanwhile (revision 2: deploy (git bbbbbbb2) by bob@laptop, succeeded)" in world.messages[0]
-    )
+    assert "The stack was changed while this command ran: the stack was locked down" in world.messages[0]
+    assert "by bob@laptop" in world.messages[0]
     newest = next(world.session.history().updates())
     assert (newest.action, newest.config["runbook:lockdown"]) == ("rollback", lockdown), "judged again, with it"
     results = [

@@ -13,7 +13,9 @@ from tests.support.restore_world import new_shop
 from tests.support.servers import Postgres
 
 
-@pytest.mark.parametrize("words", [("test-begin",), ("into", "--database", "new"), ("prepare",)], ids=" ".join)
+@pytest.mark.parametrize(
+    "words", [("test-begin",), ("into", "--of-another", "--database", "new"), ("prepare", "--of-another")], ids=" ".join
+)
 def test_a_dump_of_a_newer_server_is_not_restored_into_an_older_one(
     postgres: Postgres, database: str, tmp_path: Path, words: tuple[str, ...]
 ) -> None:
@@ -39,7 +41,7 @@ def test_a_dump_of_an_older_server_is_restored_into_a_newer_one(
         backup = shop.back_up()
     shop.environment["DATABASE_URL"] = postgres.url(database)
     shop.server = postgres
-    shop.run("restore", "into", "--backup", backup, "--database", f"{database}_new")
+    shop.run("restore", "into", "--backup", backup, "--of-another", "--database", f"{database}_new")
     assert shop.orders(f"{database}_new") == ["thyme", "mint", "sage"]
     shop.drop_copies()
 

@@ -61,7 +61,7 @@ def test_wrong_keys_are_refused_without_showing_them(s3: S3, bucket: str, monkey
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "not-the-secret-key")
     found = open_state_files(address(s3, bucket))
     assert found is not None
-    with pytest.raises(Refused, match=f"s3://{bucket} cannot be read.*PULUMI_BACKEND_URL") as caught:
+    with pytest.raises(Refused, match=f"s3://{bucket} cannot be reached.*PULUMI_BACKEND_URL") as caught:
         found.names(FOLDER)
     assert "not-the-secret-key" not in str(caught.value)
 
