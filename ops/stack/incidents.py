@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import secrets
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -21,7 +22,8 @@ LABEL = "runbook/incident"
 def open_incident(cluster: Cluster, kind: str, facts: Mapping[str, Any]) -> str:
     """Open a record and return its name. An Event shows it to tools that watch the namespace."""
     now = datetime.now(UTC)
-    name = f"incident-{kind}-{now:%Y%m%dt%H%M%Sz}"
+    # Two of a kind may be opened within a second.
+    name = f"incident-{kind}-{now:%Y%m%dt%H%M%Sz}-{secrets.token_hex(2)}"
     record = {"kind": kind, "by": whoami(), "openedAt": now.isoformat(timespec="seconds"), **facts}
     metadata = ObjectMeta(name=name, namespace=cluster.namespace, labels={LABEL: kind})
     with cluster.patient() as client:
