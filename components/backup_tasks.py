@@ -18,6 +18,7 @@ from pulumi_kubernetes.core.v1 import (
     VolumeMountArgsDict,
 )
 
+from components.base.jobs import DISRUPTED
 from components.base.names import BACKUP_EXPORTER, labels, metadata
 from components.base.pods import APPLICATION_UID, container, template
 from settings import Backup, S3Destination, VolumeDestination
@@ -230,26 +231,13 @@ def database(secret_name: Input[str], backup: Backup) -> list[EnvFromSourceArgsD
     return [{"secret_ref": {"name": secret_name}}, *own]
 
 
-_DISRUPTED = {"action": "Ignore", "on_pod_conditions": [{"type": "DisruptionTarget", "status": "True"}]}
-"""A pod evicted by a node drain does not count as failed."""
-
-
-def retry_awaited(retries: int) -> dict[str, Any]:
-    """Tries again after a failure of any kind; for a Job that the engine waits for.
-
-    No rule fails it: the official provider ends its wait only when the Job has failed by its backoff limit or deadline,
-    and waits for its time-out when a pod failure policy has failed it.
-    """
-    return {"backoff_limit": retries, "pod_failure_policy": {"rules": [_DISRUPTED]}}
-
-
 def retry_faults(*, final: Sequence[str]) -> dict[str, Any]:
     """Tries again after a fault; not after a refusal (exit code 2), nor when one of the `final` containers failed."""
     return {
         "backoff_limit": 2,
         "pod_failure_policy": {
             "rules": [
-                _DISRUPTED,
+                DISRUPTED,
                 {"action": "FailJob", "on_exit_codes": {"operator": "In", "values": [2]}},
                 *(
                     {

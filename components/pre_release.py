@@ -12,6 +12,7 @@ from pulumi_kubernetes.core.v1 import ServiceAccount
 
 from components import backup_tasks as tasks
 from components.backup import release_env
+from components.base.jobs import retry_awaited
 from components.base.names import BACKUP, content_hash, labels, metadata
 from settings import Backup as BackupSettings
 from settings import MigrateCommand, Release
@@ -86,7 +87,7 @@ class PreRelease(pulumi.ComponentResource):
             ),
             spec={
                 # A gate that refused is not retried. A failed backup is: nothing has changed yet.
-                **cast(JobSpecArgsDict, tasks.retry_awaited(retries=0)),
+                **cast(JobSpecArgsDict, retry_awaited(retries=0)),
                 "active_deadline_seconds": timeout,
                 "template": template,
             },

@@ -16,7 +16,8 @@ from pulumi import Input, ResourceOptions
 from pulumi_kubernetes.batch.v1 import CronJob, Job, JobSpecArgsDict
 from pulumi_kubernetes.core.v1 import ConfigMap, ContainerArgsDict, PodTemplateSpecArgsDict, Secret, ServiceAccount
 
-from components.backup_tasks import KEYS_IN_ENVIRONMENT, retry_awaited
+from components.backup_tasks import KEYS_IN_ENVIRONMENT
+from components.base.jobs import retry_awaited
 from components.base.names import POSTGRES, REDIS, ROTATION, content_hash, labels, metadata
 from components.base.network_policies import register_data_policies, register_egress_policy, select_parts
 from components.base.pods import APPLICATION_UID, container, register_service_account, template

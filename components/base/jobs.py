@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, cast
 
 import pulumi
 from pulumi import Input, ResourceOptions
-from pulumi_kubernetes.batch.v1 import Job
+from pulumi_kubernetes.batch.v1 import Job, JobSpecArgsDict
 from pulumi_kubernetes.core.v1 import ContainerArgsDict, EnvFromSourceArgsDict, EnvVarArgsDict
 
 from components.base.names import JOB, content_hash, labels, metadata
@@ -16,6 +17,10 @@ from settings import Command, Resources
 
 OUTPUT = "runbook/output"
 """Annotation of pods: `secret` where `runbook` must not show their log."""
+DISRUPTED = {"action": "Ignore", "on_pod_conditions": [{"type": "DisruptionTarget", "status": "True"}]}
+"""A pod evicted by a node drain does not count as failed."""
+KEEP_IN_PLACE = {"karpenter.sh/do-not-disrupt": "true", "cluster-autoscaler.kubernetes.io/safe-to-evict": "false"}
+"""On pods that run to their end: those that consolidate nodes leave them alone meanwhile."""
 _SLACK = 120
 """Seconds beyond the Job's own deadline for images to be pulled and pods to be placed."""
 
@@ -123,7 +128,7 @@ def run_to_end(parent: pulumi.ComponentResource, args: JobArgs, opts: ResourceOp
         uid=APPLICATION_UID,
         containers=steps[-1:],
         init_containers=[*([args.beside] if args.beside else []), *steps[:-1]],
-        annotations={OUTPUT: "secret"} if args.shows_secrets else None,
+        annotations={**KEEP_IN_PLACE, **({OUTPUT: "secret"} if args.shows_secrets else {})},
         restart_policy="OnFailure" if args.beside else "Never",
         # A sidecar serves no requests, so it has nothing to drain.
         termination_grace_period_seconds=1 if args.beside else 30,
@@ -138,7 +143,7 @@ def run_to_end(parent: pulumi.ComponentResource, args: JobArgs, opts: ResourceOp
             {"pulumi.com/replaceUnready": "true", **SECRETS_IN_ENVIRONMENT},
         ),
         spec={
-            "backoff_limit": _backoff_limit(args),
+            **cast(JobSpecArgsDict, _retry(args)),
             "active_deadline_seconds": timeout,
             "template": pod,
         },
@@ -148,11 +153,21 @@ def run_to_end(parent: pulumi.ComponentResource, args: JobArgs, opts: ResourceOp
     )
 
 
-def _backoff_limit(args: JobArgs) -> int:
+def retry_awaited(retries: int) -> dict[str, Any]:
+    """Tries again after a failure of any kind, and as often as its pod is evicted; for a Job that the engine waits for.
+
+    No rule fails it: the official provider ends its wait only when the Job has failed by its backoff limit or deadline,
+    and waits for its time-out when a pod failure policy has failed it.
+    """
+    return {"backoff_limit": retries, "pod_failure_policy": {"rules": [DISRUPTED]}}
+
+
+def _retry(args: JobArgs) -> dict[str, Any]:
     """How many failures the Job bears.
 
-    A sidecar that crashes is started again for ever, and only `OnFailure` makes its restarts count: then the
-    Job fails with the first one instead of at its deadline. There, a limit above 0 is the restart that fails it.
+    A sidecar that crashes is started again for ever, and only `OnFailure` makes its restarts count: then the Job fails
+    with the restart of this number instead of at its deadline. A pod failure policy does not go with it, so that a pod
+    that is evicted counts as a failure there; the first one is borne, because no restart came with it.
     """
     attempts = args.command.attempts
-    return attempts if args.beside and attempts > 1 else attempts - 1
+    return {"backoff_limit": attempts} if args.beside else retry_awaited(attempts - 1)

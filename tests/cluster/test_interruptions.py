@@ -74,6 +74,28 @@ def test_killed_in_the_middle_then_the_same_command_again(stack: Stack, images: 
     assert len(in_state(stack)) == len(set(in_state(stack))), "the state lists an object twice"
 
 
+@pytest.mark.parametrize("kind", ["rehearsal", "smoke"])
+def test_an_evicted_pod_of_a_check_is_no_failure_of_the_release(
+    stack: Stack, images: dict[str, str], kind: str
+) -> None:
+    """R5: a node is drained while the release is checked."""
+    target = images["shop:v1"] if stack.release["image"] == images["shop:v2"] else images["shop:v2"]
+    deploy = stack.start("runbook", "deploy", target, "--yes", "--allow-quarantined", "for the test")
+    selector = f"app.kubernetes.io/name={kind}"
+    watch = ["kubectl", "-n", stack.namespace, "get", "pods", "--selector", selector, "--watch-only", "-o", "name"]
+    with subprocess.Popen(watch, env=stack.environment(), stdout=subprocess.PIPE, text=True) as pods:
+        assert pods.stdout is not None
+        pod = pods.stdout.readline().strip().removeprefix("pod/")
+        pods.terminate()
+    eviction = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": pod, "namespace": stack.namespace}}
+    where = f"/api/v1/namespaces/{stack.namespace}/pods/{pod}/eviction"
+    words = ("kubectl", "create", "--raw", where, "--filename", "-")
+    stack.run(*words, stdin=json.dumps(eviction)).check()
+    out, err = deploy.communicate(timeout=600)
+    assert deploy.returncode == 0, out + err
+    assert stack.release["image"] == target
+
+
 def test_two_deploys_at_once(stack: Stack, images: dict[str, str]) -> None:
     first = stack.start("runbook", "deploy", images["shop:v2"], "--yes")
     second = stack.runbook("deploy", images["shop:v2"], "--yes")

@@ -242,9 +242,9 @@ def test_a_rehearsal_is_the_release_itself_aside_from_traffic(sandbox: Program) 
     assert rehearsal.pod is not None
     sidecar, real = rehearsal.pod["initContainers"][0], deployment.containers[0]
     assert sidecar["restartPolicy"] == "Always"
-    # Only so does a crash of the sidecar fail the Job with the first restart.
+    # Only so does a crash of the sidecar fail the Job with the first restart, and an eviction of its pod does not.
     assert rehearsal.pod["restartPolicy"] == "OnFailure"
-    assert rehearsal.inputs["spec"]["backoffLimit"] == 0
+    assert rehearsal.inputs["spec"]["backoffLimit"] == 1
     for same in ("image", "command", "envFrom", "resources", "securityContext", "startupProbe"):
         assert sidecar[same] == real[same]
     check = rehearsal.pod["containers"][0]
@@ -448,3 +448,15 @@ def test_the_ingress_has_tls(name: str) -> None:
     assert spec["tls"][0]["hosts"] == [spec["rules"][0]["host"]]
     assert spec["tls"][0]["secretName"]
     assert program.outputs["url"].startswith("https://")
+
+
+def test_an_evicted_pod_of_a_release_is_started_again(sandbox: Program) -> None:
+    """R5: a drained node is no fault of the release."""
+    jobs = sandbox.all("Job")
+    assert {made.object_name.rsplit("-", 1)[0] for made in jobs} >= {"migrate", "rehearsal", "cache", "smoke"}
+    ignored = {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]}
+    for made in jobs:
+        assert made.pod is not None
+        rules = made.inputs["spec"].get("podFailurePolicy", {}).get("rules", [])
+        restarts = made.pod["restartPolicy"] == "OnFailure" and made.inputs["spec"]["backoffLimit"] > 0
+        assert ignored in rules or restarts, made.object_name

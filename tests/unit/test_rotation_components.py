@@ -411,7 +411,7 @@ def test_a_check_runs_after_the_smoke_check_while_it_can_still_go_back() -> None
             # Neither the pod's status nor `runbook` repeats what it prints.
             assert check.containers[0]["terminationMessagePolicy"] == "File"
             assert check.template
-            assert check.template["metadata"]["annotations"] == {"runbook/output": "secret"}
+            assert check.template["metadata"]["annotations"]["runbook/output"] == "secret"
 
 
 # -- metrics ---------------------------------------------------------------------------------------------
