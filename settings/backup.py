@@ -10,7 +10,7 @@ from pydantic import AfterValidator, Field, StringConstraints
 
 from settings.application import EnvValue, Resources, resources
 from settings.base import Bytes, DnsLabel, EnvName, Finding, ImageRef, Refused, Seconds, Settings
-from settings.cron import longest_gap
+from settings.cron import longest_gap, longest_gap_in
 from settings.platform import BundledPostgres, BundledRedis, Data, Egress
 
 EXPORTER_PORT = 9187
@@ -205,10 +205,15 @@ class Backup(Settings):
         if self.interval > timedelta(days=self.retention.days):
             why = f"backups come every {_spoken(self.interval)}, and would be deleted after {self.retention.days} days"
             found.append(Finding(("retention", "days"), why, 2 * self.interval.days + 1))
-        proof = longest_gap(self.restore_test.schedule)
+        proof = longest_gap_in(self.restore_test.schedule, self.time_zone)
         if proof > timedelta(hours=self.restore_test.max_age_hours):
+            once = (
+                f", once a year, when the clock of {self.time_zone} skips its time"
+                if proof > longest_gap(self.restore_test.schedule)
+                else ""
+            )
             why = (
-                f"the restore test runs every {_spoken(proof)}, so that between two of them no release "
+                f"the restore test runs every {_spoken(proof)}{once}, so that between two of them no release "
                 f"could migrate (maxAgeHours: {self.restore_test.max_age_hours})"
             )
             found.append(Finding(("restoreTest", "maxAgeHours"), why, 2 * int(proof.total_seconds() // 3600)))

@@ -110,6 +110,31 @@ def longest_gap(schedule: str) -> timedelta:
     return max(_gaps(schedule))
 
 
+def longest_gap_in(schedule: str, zone: str) -> timedelta:
+    """The longest time between two runs of a CronJob on the clock of a zone.
+
+    Kubernetes leaves out a run at a time that the clock skips: 02:30 on the last Sunday of March in Europe/Paris.
+    """
+    wanted, clock, longest = _schedule(schedule), ZoneInfo(zone), longest_gap(schedule)
+    around = longest.days + 2
+    days = (_FIRST + timedelta(days=offset) for offset in range(2 * 366))
+    for changed in (day for day in days if _offset(day, clock) != _offset(day + timedelta(days=1), clock)):
+        near = (changed + timedelta(days=offset) for offset in range(-around, around + 1))
+        runs = [
+            moment
+            for day in near
+            if wanted.runs_on(day)
+            for at in wanted.times
+            if (moment := datetime.combine(day, at, clock).astimezone(UTC)).astimezone(clock).time() == at
+        ]
+        longest = max([longest, *(later - earlier for earlier, later in pairwise(sorted(runs)))])
+    return longest
+
+
+def _offset(day: date, clock: ZoneInfo) -> timedelta | None:
+    return datetime.combine(day, time(), clock).utcoffset()
+
+
 def shortest_gap(schedule: str) -> timedelta:
     """The shortest time between two runs."""
     return min(_gaps(schedule))

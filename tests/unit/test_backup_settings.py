@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from monitoring.alerts.schedules import backups
-from settings.cron import longest_gap
+from settings.cron import longest_gap, longest_gap_in
 from tests.support.program import stack_config
 from tests.unit.test_settings import edited, judged, prod, refusal
 
@@ -35,6 +35,31 @@ RECIPIENT = "age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p"
 )
 def test_how_far_apart_a_schedule_runs(schedule: str, gap: timedelta) -> None:
     assert longest_gap(schedule) == gap
+
+
+@pytest.mark.parametrize(
+    ("schedule", "zone", "gap"),
+    [
+        ("30 2 * * *", "Etc/UTC", timedelta(hours=24)),
+        ("30 2 * * *", "Europe/Paris", timedelta(hours=47)),  # the last Sunday of March has no 02:30
+        ("30 4 * * *", "Europe/Paris", timedelta(hours=25)),  # the last Sunday of October has 25 hours
+        ("30 2 * * 0", "Europe/Paris", timedelta(days=14, hours=-1)),
+        ("30 0 * * *", "America/Santiago", timedelta(hours=47)),  # the clock skips midnight there
+        ("0 12 1 * *", "America/New_York", timedelta(days=31)),
+    ],
+)
+def test_how_far_apart_a_cronjob_runs_where_clocks_change(schedule: str, zone: str, gap: timedelta) -> None:
+    assert longest_gap_in(schedule, zone) == gap
+
+
+def test_a_restore_test_that_the_clock_leaves_out_once_a_year_is_refused() -> None:
+    """M5: the gate would be closed for most of a day in March."""
+    config = edited(prod(), "backup.timeZone", "Europe/Paris")
+    config = edited(config, "backup.restoreTest.schedule", "30 2 * * *")
+    said = str(refusal(edited(config, "backup.restoreTest.maxAgeHours", 26)))
+    assert "maxAgeHours" in said
+    assert "once a year, when the clock of Europe/Paris skips its time" in said
+    assert judged(edited(config, "backup.restoreTest.maxAgeHours", 48)).backup
 
 
 @pytest.mark.parametrize(
