@@ -11,6 +11,7 @@ import pytest
 
 from sandbox.paths import ENV_FILE, STATE
 from tests.support.cluster_stack import Stack
+from tests.support.ordering import put_longest_first
 from tests.support.secret_search import assert_secrets_stay_secret
 
 LONGEST_FIRST = (
@@ -28,15 +29,7 @@ LONGEST_FIRST = (
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Longest modules first; the others, and the tests of each module, stay in their order."""
-
-    def place(item: pytest.Item) -> int:
-        name = item.path.stem.removeprefix("test_")
-        return LONGEST_FIRST.index(name) if name in LONGEST_FIRST else len(LONGEST_FIRST)
-
-    here = Path(__file__).parent
-    ordered = iter(sorted((item for item in items if item.path.parent == here), key=place))
-    items[:] = [next(ordered) if item.path.parent == here else item for item in items]
+    put_longest_first(items, Path(__file__).parent, LONGEST_FIRST)
 
 
 @pytest.fixture(scope="session")

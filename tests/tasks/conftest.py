@@ -8,7 +8,24 @@ from pathlib import Path
 import pytest
 
 from tests.support import servers
+from tests.support.ordering import put_longest_first
 from tests.support.rotation_world import Cache
+
+LONGEST_FIRST = (
+    "ops_rotation",
+    "fresh_machine",
+    "controller_engine",
+    "rotation_output",
+    "ops_engine",
+    "ops_restore",
+    "restore_writers",
+    "rotation_engine",
+)
+"""Modules with a real engine or many servers, in the order in which workers take them."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    put_longest_first(items, Path(__file__).parent, LONGEST_FIRST)
 
 
 @pytest.fixture(scope="session")
