@@ -16,6 +16,7 @@ from tests.support.cluster_stack import Stack
 from tests.support.program import secrets_for
 
 SECRET = "preview-secret-that-must-not-show"
+SCHEMES = {"DATABASE": "postgresql", "REDIS": "redis", "SMTP": "smtp"}
 CONTENT_HASH = re.compile(r"-[0-9a-f]{10}$")
 """What a name of other content ends in: that is a value, not the structure."""
 RELEASE = {
@@ -44,7 +45,8 @@ def preview(name: str, folder: Path) -> tuple[dict[str, Any], str]:
         stack.run("pulumi", "stack", "init", name, "--cwd", str(folder), config_file=False).check()
         words: list[str] = []
         for secret in secrets_for(stack.config):
-            value = f"scheme://role:{SECRET}@host:5432/name" if secret.endswith("_URL") else SECRET
+            scheme = next((found for part, found in SCHEMES.items() if part in secret), "https")
+            value = f"{scheme}://role:{SECRET}@host:5432/name" if secret.endswith("_URL") else SECRET
             words += ["--secret", f"secrets:{secret}={value}"]
         stack.run("pulumi", "config", "set-all", "--stack", name, *words).check()
         yaml = YAML()
