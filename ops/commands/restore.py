@@ -209,9 +209,13 @@ def undo(session: Session, policy: LockPolicy) -> dict[str, Any]:
         facts = gather_context(session)
         _require_release(session, facts)
         prepare_update(session, facts, policy)
+        tasks = tasks_of(session, facts.cluster)
+        now = tasks.run("restore", "state")
+        if now["phase"] == "idle" or (now["phase"] == "swapped" and not now.get("replaced")):
+            raise Refused("There is no database from before a restore to put back. Nothing was changed.")
         # Nothing is written to either database while they are exchanged.
         facts.text = turn_on(session, facts, "restore undo", policy)
-        undone = tasks_of(session, facts.cluster).run("restore", "undo")
+        undone = tasks.run("restore", "undo")
         run = end_maintenance(session, facts, "restore undo", policy)
         return {"result": "succeeded", **undone, "url": run.outputs.get("url"), "seconds": round(session.seconds, 1)}
 

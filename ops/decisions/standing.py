@@ -10,8 +10,8 @@ from typing import Any
 
 from ops.stack.history import QUARANTINE, RELEASE, ROTATED, Entry
 from settings.lockdown import LOCKDOWN
+from settings.maintenance import MAINTENANCE
 
-_MAINTENANCE = "runbook:maintenance"
 _OURS = "runbook:"
 
 
@@ -40,13 +40,13 @@ def _list_changes(judged: Mapping[str, Any], found: Mapping[str, Any]) -> Iterat
         yield f"the quarantine lists {now} digests, not {before}"
     for key, begun, ended in (
         (LOCKDOWN, "the stack was locked down", "the lockdown was ended"),
-        (_MAINTENANCE, "maintenance began", "maintenance ended"),
+        (MAINTENANCE, "maintenance began", "maintenance ended"),
     ):
         if judged.get(key) != found.get(key):
             yield begun if found.get(key) else ended
     if rotated := _differing(judged.get(ROTATED) or {}, found.get(ROTATED) or {}):
         yield f"{', '.join(rotated)} was rotated"
-    named = {RELEASE, QUARANTINE, LOCKDOWN, _MAINTENANCE, ROTATED}
+    named = {RELEASE, QUARANTINE, LOCKDOWN, MAINTENANCE, ROTATED}
     for key in _differing(judged, found):
         if key.startswith(_OURS) and key not in named:
             yield f"{key} was changed"

@@ -45,6 +45,7 @@ class Phases:
         self.maintained: list[bool] = []
         self.session: Session | None = None
         self.of_another: str | None = None
+        self.replaced: str | None = "shop_replaced"
 
     def run(self, *words: str) -> Any:
         if words == ("backup", "list"):
@@ -64,6 +65,7 @@ class Phases:
             self.phase, self.last = "idle", {"backup": BACKUP, "safety": self.safety}
         found: dict[str, Any] = {"phase": self.phase, "backup": None if self.phase == "idle" else BACKUP}
         found |= {"safety": self.safety, "last": self.last, "left_out": ["GRANT to metabase_ro"]}
+        found["replaced"] = self.replaced if self.phase == "swapped" else None
         late = {"late": ["orders: 2 rows changed"], "late_backup": "late-1"} if verb == "finish" else {}
         return {**found, **late, "of_another": self.of_another}
 
@@ -135,6 +137,17 @@ def test_an_undo_is_under_maintenance_too(session: Session, phases: Phases) -> N
     undo(session, POLICY)
     assert (phases.ran, phases.maintained) == (["undo"], [True])
     assert "runbook:maintenance" not in read_config(session)
+
+
+@pytest.mark.parametrize("phase", ["idle", "swapped"])
+def test_an_undo_without_anything_to_put_back_begins_no_maintenance(
+    session: Session, phases: Phases, phase: str
+) -> None:
+    phases.phase, phases.replaced = phase, None
+    before = session.file.read_bytes()
+    with pytest.raises(Refused, match="Nothing was changed"):
+        undo(session, POLICY)
+    assert (session.file.read_bytes(), phases.ran) == (before, [])
 
 
 def test_a_backup_of_another_stack_is_refused_unless_asked_for(session: Session, phases: Phases) -> None:
