@@ -41,7 +41,8 @@ BESIDE = {
     "pyproject.toml": ["*"],
     "sandbox/bootstrap": ["*"],
     "docs/alerts.md": ["monitoring/alerts/markdown.py"],
-    ".github/*": ["settings/__init__.py"],
+    ".github/*": ["ci/__init__.py", "settings/__init__.py"],
+    ".gitlab-ci.yml": ["ci/__init__.py"],
 }
 """Files that are not Python → the modules that read them; any other belongs to the modules of its folder, or of the
 nearest one above that has some. `*`: everything."""

@@ -15,6 +15,7 @@ def install(*, quick: bool = False) -> None:
         packages.ensure(packages.UNIT_TESTS)
         return
     packages.ensure(*cluster.check(), *packages.FOR_TESTS)
+    toolchain.build_actionlint()
     toolchain.build_kube_score()
     operator_servers.build_images()
     for major in postgres_majors.VERSIONS:

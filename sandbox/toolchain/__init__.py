@@ -8,10 +8,18 @@ from __future__ import annotations
 
 from sandbox.toolchain.engine import Toolchain, download_ahead, ensure, install_plugins, list_unbuilt
 from sandbox.toolchain.languages import find_go, find_node
-from sandbox.toolchain.parts import build_cluster_binaries, build_helm, build_kube_score, build_peer, find_peer_file
+from sandbox.toolchain.parts import (
+    build_actionlint,
+    build_cluster_binaries,
+    build_helm,
+    build_kube_score,
+    build_peer,
+    find_peer_file,
+)
 
 __all__ = [
     "Toolchain",
+    "build_actionlint",
     "build_cluster_binaries",
     "build_helm",
     "build_kube_score",

@@ -142,6 +142,12 @@ def build_kube_score() -> Path:
     return build(part) / "kube-score"
 
 
+def build_actionlint() -> Path:
+    """The linter of workflows; only the tests run it."""
+    part = Part(folder=HERE / "actionlint", programs={"actionlint": "github.com/rhysd/actionlint/cmd/actionlint"})
+    return build(part) / "actionlint"
+
+
 PEERS = {
     "flagger": {"flagger": "github.com/fluxcd/flagger/cmd/flagger"},
     "argo-rollouts": {"rollouts-controller": "github.com/argoproj/argo-rollouts/cmd/rollouts-controller"},

@@ -1,0 +1,162 @@
+"""Comments and issues on GitHub or GitLab, by their HTTP interface, from inside one of their pipelines."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Protocol
+from urllib.parse import quote
+
+import httpx
+
+_SECONDS = 30.0
+_LABEL = "drift"
+
+
+class ForgeError(Exception):
+    """The forge refused, or a variable of its pipeline is missing."""
+
+
+class Forge(Protocol):
+    """What a pipeline writes."""
+
+    limit: int
+    """The longest comment, in characters."""
+    details: str
+    """The address of this run."""
+
+    def put_comment(self, marker: str, body: str) -> None:
+        """Replace this pull request's comment that begins with the marker, or write the first one."""
+        ...
+
+    def put_issue(self, marker: str, title: str, body: str) -> None:
+        """Replace the text of the open issue that begins with the marker, or open one."""
+        ...
+
+    def close_issue(self, marker: str, reason: str) -> None:
+        """Close the open issue that begins with the marker, with a comment that says why, if there is one."""
+        ...
+
+
+def find_forge(environment: Mapping[str, str] = os.environ) -> Forge | None:
+    """The forge whose pipeline this is; None on a person's machine."""
+    if environment.get("GITHUB_ACTIONS") == "true":
+        return GitHub(environment)
+    if environment.get("GITLAB_CI") == "true":
+        return GitLab(environment)
+    return None
+
+
+class _Client:
+    """Requests to one forge, page by page."""
+
+    def __init__(self, name: str, base: str, headers: Mapping[str, str], hint: str) -> None:
+        self._name, self._hint = name, hint
+        transport = httpx.HTTPTransport(retries=3)
+        self._http = httpx.Client(base_url=base, headers=dict(headers), timeout=_SECONDS, transport=transport)
+
+    def send(self, method: str, path: str, **body: Any) -> httpx.Response:
+        try:
+            answer = self._http.request(method, path, json=body or None)
+        except httpx.HTTPError as error:
+            raise ForgeError(f"{self._name} cannot be reached: {error}") from None
+        if answer.is_error:
+            hint = f" {self._hint}" if answer.status_code in (401, 403, 404) else ""
+            raise ForgeError(f"{self._name} refused {method} {path}: {answer.status_code} {answer.text[:300]}{hint}")
+        return answer
+
+    def pages(self, path: str) -> Iterator[dict[str, Any]]:
+        following: str | None = path
+        while following:
+            answer = self.send("GET", following)
+            yield from answer.json()
+            following = answer.links.get("next", {}).get("url")
+
+
+class GitHub:
+    """The pull request or repository that a workflow runs for. Needs GH_TOKEN."""
+
+    limit = 60_000  # GitHub takes 65,536
+
+    def __init__(self, environment: Mapping[str, str]) -> None:
+        self._environment = environment
+        repository = _need(environment, "GITHUB_REPOSITORY")
+        self._path = f"/repos/{repository}"
+        server, run = environment.get("GITHUB_SERVER_URL", ""), environment.get("GITHUB_RUN_ID", "")
+        self.details = f"{server}/{repository}/actions/runs/{run}"
+        headers = {"Authorization": f"Bearer {_need(environment, 'GH_TOKEN')}", "Accept": "application/vnd.github+json"}
+        hint = "Give the job the permissions `pull-requests: write` (comments) or `issues: write` (drift)."
+        self._client = _Client("GitHub", _need(environment, "GITHUB_API_URL"), headers, hint)
+
+    def put_comment(self, marker: str, body: str) -> None:
+        event = json.loads(Path(_need(self._environment, "GITHUB_EVENT_PATH")).read_text())
+        comments = f"{self._path}/issues/{event['number']}/comments"
+        known = next((one for one in self._client.pages(f"{comments}?per_page=100") if _begins(one, marker)), None)
+        if known:
+            self._client.send("PATCH", f"{self._path}/issues/comments/{known['id']}", body=body)
+        else:
+            self._client.send("POST", comments, body=body)
+
+    def put_issue(self, marker: str, title: str, body: str) -> None:
+        if known := self._find_issue(marker):
+            self._client.send("PATCH", f"{self._path}/issues/{known['number']}", title=title, body=body)
+        else:
+            self._client.send("POST", f"{self._path}/issues", title=title, body=body, labels=[_LABEL])
+
+    def close_issue(self, marker: str, reason: str) -> None:
+        if known := self._find_issue(marker):
+            self._client.send("POST", f"{self._path}/issues/{known['number']}/comments", body=reason)
+            self._client.send("PATCH", f"{self._path}/issues/{known['number']}", state="closed")
+
+    def _find_issue(self, marker: str) -> dict[str, Any] | None:
+        issues = self._client.pages(f"{self._path}/issues?state=open&labels={_LABEL}&per_page=100")
+        return next((one for one in issues if _begins(one, marker)), None)
+
+
+class GitLab:
+    """The merge request or project that a pipeline runs for. Needs GITLAB_TOKEN with the scope `api`."""
+
+    limit = 500_000  # GitLab takes 1,000,000
+
+    def __init__(self, environment: Mapping[str, str]) -> None:
+        self._environment = environment
+        self._path = f"/projects/{quote(_need(environment, 'CI_PROJECT_ID'), safe='')}"
+        self.details = environment.get("CI_JOB_URL", "")
+        headers = {"PRIVATE-TOKEN": _need(environment, "GITLAB_TOKEN")}
+        hint = "GITLAB_TOKEN has to be a project access token with the scope `api` and the role Reporter or higher."
+        self._client = _Client("GitLab", _need(environment, "CI_API_V4_URL"), headers, hint)
+
+    def put_comment(self, marker: str, body: str) -> None:
+        notes = f"{self._path}/merge_requests/{_need(self._environment, 'CI_MERGE_REQUEST_IID')}/notes"
+        known = next((one for one in self._client.pages(f"{notes}?per_page=100") if _begins(one, marker)), None)
+        if known:
+            self._client.send("PUT", f"{notes}/{known['id']}", body=body)
+        else:
+            self._client.send("POST", notes, body=body)
+
+    def put_issue(self, marker: str, title: str, body: str) -> None:
+        if known := self._find_issue(marker):
+            self._client.send("PUT", f"{self._path}/issues/{known['iid']}", title=title, description=body)
+        else:
+            self._client.send("POST", f"{self._path}/issues", title=title, description=body, labels=_LABEL)
+
+    def close_issue(self, marker: str, reason: str) -> None:
+        if known := self._find_issue(marker):
+            self._client.send("POST", f"{self._path}/issues/{known['iid']}/notes", body=reason)
+            self._client.send("PUT", f"{self._path}/issues/{known['iid']}", state_event="close")
+
+    def _find_issue(self, marker: str) -> dict[str, Any] | None:
+        issues = self._client.pages(f"{self._path}/issues?state=opened&labels={_LABEL}&per_page=100")
+        return next((one for one in issues if _begins(one, marker)), None)
+
+
+def _begins(item: Mapping[str, Any], marker: str) -> bool:
+    return str(item.get("body") or item.get("description") or "").startswith(marker)
+
+
+def _need(environment: Mapping[str, str], name: str) -> str:
+    if value := environment.get(name):
+        return value
+    raise ForgeError(f"{name} is not set: the pipeline has to pass it to this step.")
