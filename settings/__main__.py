@@ -1,5 +1,5 @@
-"""`python -m settings schema` writes the JSON Schema for editors; `python -m settings check FILE…` validates stack
-files."""
+"""`python -m settings schema` writes the JSON Schema for editors and the page docs/settings.md;
+`python -m settings check FILE…` validates stack files."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ import sys
 from pathlib import Path
 
 from settings import SettingsError, load_stack_file
+from settings.reference import render_reference
 from settings.stack import editor_schema
 
 SCHEMA_FILE = Path(__file__).with_name("stack.schema.json")
+PAGE = Path(__file__).parents[1] / "docs" / "settings.md"
 
 
 def schema_text() -> str:
@@ -21,7 +23,8 @@ def main(arguments: list[str]) -> int:
     match arguments:
         case ["schema"]:
             SCHEMA_FILE.write_text(schema_text())
-            print(SCHEMA_FILE.name)
+            PAGE.write_text(render_reference())
+            print(f"{SCHEMA_FILE.name}, {PAGE.name}")
             return 0
         case ["check", *files] if files:
             return max(_check(Path(file)) for file in files)

@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
-from settings.__main__ import SCHEMA_FILE, schema_text
+from settings.__main__ import PAGE, SCHEMA_FILE, schema_text
+from settings.reference import render_reference
 from settings.stack import StackSettings, editor_schema
 from tests.support.program import stack_config
 
 
 def test_the_schema_is_current() -> None:
     assert SCHEMA_FILE.read_text() == schema_text(), "run `python -m settings schema` and commit the result"
+    assert PAGE.read_text() == render_reference(), "run `python -m settings schema` and commit the result"
+
+
+def test_every_key_of_the_schema_is_on_the_page() -> None:
+    schema = editor_schema()
+    page = PAGE.read_text()
+    keys = {key for node in schema["$defs"].values() for key in node.get("properties", {})}
+    assert {key for key in keys if not re.search(rf"^\| `([\w.]+\.)?{key}` \|", page, re.MULTILINE)} == set()
+    assert {key for key in schema["properties"]["config"]["properties"] if f"\n## {key}\n" not in page} == set()
 
 
 def test_every_key_has_a_description() -> None:
