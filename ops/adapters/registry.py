@@ -44,6 +44,8 @@ class Image:
     reference: str
     """`host/path@sha256:…`."""
     labels: Mapping[str, str] = field(default_factory=dict)
+    config: Mapping[str, Any] = field(default_factory=dict)
+    """How the image is run (OCI image configuration: Cmd, Entrypoint, ExposedPorts, …)."""
 
     @property
     def git(self) -> str | None:
@@ -87,11 +89,11 @@ def resolve(reference: str) -> Image:
         manifest: dict[str, Any] = json.loads(body)
         if "manifests" in manifest:
             manifest = json.loads(registry.get(f"manifests/{_find_image(reference, manifest)}", _MANIFESTS))
-        labels: dict[str, str] = {}
+        config: dict[str, Any] = {}
         if "config" in manifest:
             described = json.loads(registry.get(f"blobs/{manifest['config']['digest']}", ("*/*",)))
-            labels = (described.get("config") or {}).get("Labels") or {}
-    return Image(f"{host}/{path}@{digest}", labels)
+            config = described.get("config") or {}
+    return Image(f"{host}/{path}@{digest}", config.get("Labels") or {}, config)
 
 
 def _find_image(reference: str, index: Mapping[str, Any]) -> str:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ops.cli import backup, maintenance, quarantine, restore, rotate, secrets, security
+from ops.cli import init as initializing
 from ops.cli.common import READS, Invocation, command
 from ops.errors import EXIT_CODES
 
@@ -23,7 +24,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-RELEASES, EMERGENCIES, DATA, SECRETS = "Releases", "Emergencies", "Database", "Secrets"
+RELEASES, EMERGENCIES, DATA, SECRETS, SET_UP = "Releases", "Emergencies", "Database", "Secrets", "Set-up"
 
 AllowQuarantined = Annotated[
     str | None,
@@ -217,6 +218,14 @@ for group, name, panel in (
     (secrets.app, "secrets", SECRETS),
 ):
     app.add_typer(group, name=name, rich_help_panel=panel)
+command(
+    app,
+    "init",
+    panel=SET_UP,
+    options=("cwd", "as_json", "yes"),
+    examples=initializing.EXAMPLES,
+    exit_codes="Exit codes: 0 written; 2 refused, nothing was written.",
+)(initializing.init)
 
 
 def _show_plan(plan: Plan, run: Run | None) -> None:

@@ -45,6 +45,7 @@ COMMANDS = [
     ["security", "lockdown"],
     ["security", "unlock"],
     ["security", "status"],
+    ["init"],
 ]
 
 

@@ -1,0 +1,124 @@
+"""`runbook init`: from nothing to a stack file."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ops.cli.common import Invocation
+from ops.errors import Refused
+
+EXAMPLES = """runbook init staging --image registry.example.com/shop:2.4.0
+runbook init staging --yes --dockerfile ../shop/Dockerfile --tasks-image registry.example.com/runbook-tasks:1 \
+--host shop.example.com --health-path /ready --live-path /live --postgres-cidr 10.0.5.0/24 --redis-cidr 10.0.6.0/24"""
+
+Text = str | None
+
+
+def init(
+    call: Invocation,
+    stack: Annotated[str, typer.Argument(help="Name of the new stack, such as staging.")],
+    image: Annotated[Text, typer.Option(help="The application's image: port and command are read from it.")] = None,
+    dockerfile: Annotated[Path, typer.Option(help="Or its Dockerfile.", dir_okay=False)] = Path("Dockerfile"),
+    tasks_image: Annotated[Text, typer.Option(help="This project's image (images/tasks), by tag or digest.")] = None,
+    namespace: Annotated[Text, typer.Option(help="Default: the stack's name.")] = None,
+    environment: Annotated[Text, typer.Option(help="production, staging or sandbox.")] = None,
+    context: Annotated[Text, typer.Option(help="The cluster's context in the kubeconfig.")] = None,
+    service: Annotated[str, typer.Option(help="Name of the service.")] = "backend",
+    command: Annotated[Text, typer.Option(help="Its command line.")] = None,
+    port: Annotated[int | None, typer.Option(min=1, max=65535, help="Its HTTP port.")] = None,
+    health_path: Annotated[Text, typer.Option(help="Answers 2xx when the application can serve.")] = None,
+    live_path: Annotated[Text, typer.Option(help="Answers 2xx while the process lives.")] = None,
+    host: Annotated[Text, typer.Option(help="Host name for customers.")] = None,
+    ingress_class: Annotated[str, typer.Option(help="Ingress class.")] = "nginx",
+    ingress_namespace: Annotated[Text, typer.Option(help="Namespace of the ingress controller.")] = None,
+    ingress_label: Annotated[
+        list[str] | None, typer.Option(metavar="KEY=VALUE", help="Labels of the ingress controller's pods.")
+    ] = None,
+    postgres_cidr: Annotated[Text, typer.Option(help="Address range of an external PostgreSQL.")] = None,
+    postgres_image: Annotated[Text, typer.Option(help="Or an image to run it in the cluster.")] = None,
+    redis_cidr: Annotated[Text, typer.Option(help="Address range of an external Redis.")] = None,
+    redis_image: Annotated[Text, typer.Option(help="Or an image to run it in the cluster.")] = None,
+    secret: Annotated[list[str] | None, typer.Option(metavar="NAME", help="A secret variable; repeat it.")] = None,
+) -> None:
+    """Write the stack file of an application, as short as it can be, and print what to type next.
+
+    Asks for what is not given; with --yes, names all that is missing at once. Images are resolved to digests.
+    """
+    from ops.commands import init as making
+    from ops.decisions.new_stack import DataService, NewStack
+
+    file = making.stack_file(call.cwd, stack)
+    facts, lacks = making.read_facts(image, dockerfile)
+    ask = _Questions(call.yes)
+    answers: dict[str, Any] = {
+        "environment": ask("--environment", environment, "Kind of environment (production, staging)", "staging"),
+        "tasks_image": ask("--tasks-image", tasks_image, "This project's own image (images/tasks)"),
+        "command": ask("--command", command or facts.command, "The application's command line"),
+        "port": int(ask("--port", port or facts.port, "Its HTTP port")),
+        "health_path": ask("--health-path", health_path or facts.health_path, "Path that answers when it can serve"),
+        "live_path": ask(
+            "--live-path", live_path, "Path that answers while the process lives, whatever its database does"
+        ),
+        "host": ask("--host", host, "Host name for customers"),
+    }
+    outside = {
+        name: (cidr if image_of else ask(f"--{name}-cidr or --{name}-image", cidr, f"Address range of {title} (CIDR)"))
+        for name, title, cidr, image_of in (
+            ("postgres", "the database", postgres_cidr, postgres_image),
+            ("redis", "Redis", redis_cidr, redis_image),
+        )
+    }
+    ask.refuse_missing()
+    labels: dict[str, str] = {}
+    for label in ingress_label or [f"app.kubernetes.io/name={_controller(ingress_class)}"]:
+        key, _, value = label.partition("=")
+        labels[key] = value
+    made = NewStack(
+        stack=stack,
+        namespace=namespace or stack,
+        context=context,
+        service=service,
+        ingress_class=ingress_class,
+        ingress_namespace=ingress_namespace or _controller(ingress_class),
+        ingress_labels=labels,
+        postgres=DataService(outside["postgres"], postgres_image and making.resolve_digest(postgres_image)),
+        redis=DataService(outside["redis"], redis_image and making.resolve_digest(redis_image)),
+        secrets=tuple(secret or ()),
+        **{**answers, "tasks_image": making.resolve_digest(answers["tasks_image"])},
+    )
+    making.write_stack_file(file, made)
+    for lack in lacks:
+        typer.secho(lack, fg="yellow", err=True)
+    steps = "\n".join(f"    {step}" for step in making.next_commands(made, image))
+    more = "" if context else "\nName the cluster first: kubernetes:context in the file."
+    call.show(making.describe(made, image, file), f"{file.name} is written.{more} Next:\n{steps}")
+
+
+class _Questions:
+    """Asks for what was not given; with --yes or without a terminal, collects what is missing."""
+
+    def __init__(self, yes: bool) -> None:
+        self._asks = not yes and sys.stdin.isatty()
+        self._missing: list[str] = []
+
+    def __call__(self, option: str, given: object, question: str, default: str | None = None) -> Any:
+        if given is not None:
+            return given
+        if self._asks:
+            return typer.prompt(question, default=default, err=True)
+        if default is None:
+            self._missing.append(f"{option}  {question}")
+        return default or "0"
+
+    def refuse_missing(self) -> None:
+        if self._missing:
+            raise Refused("Missing, and there is no terminal to ask on. Give:\n  " + "\n  ".join(self._missing))
+
+
+def _controller(ingress_class: str) -> str:
+    """Where the controllers' own charts put them."""
+    return {"nginx": "ingress-nginx"}.get(ingress_class, ingress_class)

@@ -1,0 +1,162 @@
+"""The stack file of an application that has none yet: as short as it can be, every line with its reason."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import yaml
+
+
+@dataclass(frozen=True)
+class ImageFacts:
+    """What a Dockerfile or an image says about how it is run."""
+
+    port: int | None = None
+    command: str | None = None
+    health_path: str | None = None
+
+
+@dataclass(frozen=True)
+class DataService:
+    """PostgreSQL or Redis: at an address outside, or in the cluster from an image."""
+
+    cidr: str | None = None
+    image: str | None = None
+
+
+@dataclass(frozen=True)
+class NewStack:
+    """The answers."""
+
+    stack: str
+    namespace: str
+    environment: str
+    context: str | None
+    tasks_image: str
+    """By digest, as the images of `postgres` and `redis`."""
+    service: str
+    command: str
+    port: int
+    health_path: str
+    live_path: str
+    """Answers while the process lives, whatever its database does."""
+    host: str
+    ingress_class: str
+    ingress_namespace: str
+    ingress_labels: Mapping[str, str]
+    postgres: DataService
+    redis: DataService
+    secrets: tuple[str, ...] = ()
+
+    @property
+    def secret_keys(self) -> tuple[str, ...]:
+        """The `secrets:` keys that have to be set before a first release."""
+        external = [
+            name for name, service in (("DATABASE_URL", self.postgres), ("REDIS_URL", self.redis)) if service.cidr
+        ]
+        return (*external, *self.secrets)
+
+
+def render(answers: NewStack) -> str:
+    """The stack file. Keys with a default are left out: docs/settings.md has them all."""
+    context = answers.context or "NAME # of this stack's cluster, from `kubectl config get-contexts -o name`"
+    lines = [
+        "# yaml-language-server: $schema=settings/stack.schema.json",
+        "# Every key and its default: docs/settings.md. `runbook deploy IMAGE` adds runbook:release.",
+        "config:",
+        f"  {'' if answers.context else '# '}kubernetes:context: {context}",
+        f"  runbook:namespace: {answers.namespace}",
+        f"  runbook:environment: {answers.environment}",
+        f"  runbook:image: {answers.tasks_image} # images/tasks: backups and rotations run in it",
+        "  runbook:application:",
+        "    services:",
+        f"      - name: {answers.service}",
+        f"        command: {json.dumps(answers.command)} # no shell runs it",
+        f"        port: {answers.port}",
+        "        paths: [/] # what the ingress sends to it",
+        "        replicas: 2",
+        "        probes:",
+        f"          startup: {{path: {answers.live_path}, failureThreshold: 18}} # 90 s to start",
+        f"          readiness: {{path: {answers.health_path}}} # while it fails, the pod gets no traffic",
+        f"          liveness: {{path: {answers.live_path}}} # when it fails, the pod is restarted: no dependency",
+    ]
+    if answers.secrets:
+        lines += ["    secrets: # variables, set by `pulumi config set --secret secrets:NAME`"]
+        lines += [f"      - {name}" for name in answers.secrets]
+    lines += [
+        "  runbook:data:",
+        *_data_service("postgres", answers.postgres, 5432, "DATABASE_URL"),
+        *_data_service("redis", answers.redis, 6379, "REDIS_URL"),
+        "  runbook:ingress:",
+        f"    host: {answers.host}",
+        f"    className: {answers.ingress_class}",
+        "  runbook:network: # everything else is closed; `egress` opens payments, mail, error reports",
+        "    ingressController:",
+        f"      namespace: {answers.ingress_namespace}",
+        f"      podLabels: {_flow(answers.ingress_labels)}",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _data_service(name: str, service: DataService, port: int, variable: str) -> list[str]:
+    if service.cidr:
+        return [
+            f"    {name}: # reached by secrets:{variable}",
+            "      mode: external",
+            f"      egress: [{{cidr: {service.cidr}, ports: [{port}]}}]",
+        ]
+    return [
+        f"    {name}: # one pod in the cluster: a drained node is an outage",
+        "      mode: bundled",
+        f"      image: {service.image}",
+        "      storage: 10Gi",
+    ]
+
+
+def _flow(value: Mapping[str, str]) -> str:
+    return yaml.safe_dump(dict(value), default_flow_style=True, width=1000).strip()
+
+
+def read_dockerfile(text: str) -> ImageFacts:
+    """What the last stage of a Dockerfile says: EXPOSE, ENTRYPOINT and CMD, and the path of its HEALTHCHECK."""
+    joined = re.sub(r"\\\s*\n", " ", text)
+    words: dict[str, str] = {}
+    for line in joined.splitlines():
+        keyword, _, rest = line.strip().partition(" ")
+        if keyword.upper() == "FROM":
+            words = {}
+        elif keyword.upper() in ("EXPOSE", "CMD", "ENTRYPOINT", "HEALTHCHECK"):
+            words[keyword.upper()] = rest.strip()
+    port = re.match(r"(\d+)", words.get("EXPOSE", ""))
+    parts = [_command_line(words[key]) for key in ("ENTRYPOINT", "CMD") if key in words]
+    path = re.search(r"https?://[^/\s\"']+(/[^\s\"'|)]*)", words.get("HEALTHCHECK", ""))
+    return ImageFacts(int(port[1]) if port else None, " ".join(parts) or None, path[1] if path else None)
+
+
+def read_image_config(config: Mapping[str, object]) -> ImageFacts:
+    """The same from the configuration of a built image (OCI: ExposedPorts, Entrypoint, Cmd, Healthcheck)."""
+    exposed = config.get("ExposedPorts")
+    ports = [int(port.split("/")[0]) for port in exposed if port.endswith("/tcp")] if isinstance(exposed, dict) else []
+    argv = [word for key in ("Entrypoint", "Cmd") for word in _strings(config.get(key))]
+    check = config.get("Healthcheck")
+    test = " ".join(_strings(check.get("Test"))) if isinstance(check, dict) else ""
+    path = re.search(r"https?://[^/\s\"']+(/[^\s\"'|)]*)", test)
+    return ImageFacts(min(ports, default=None), shlex.join(argv) or None, path[1] if path else None)
+
+
+def _strings(value: object) -> list[str]:
+    return [str(item) for item in value] if isinstance(value, list) else []
+
+
+def _command_line(text: str) -> str:
+    """A CMD or ENTRYPOINT in either of its forms, as one command line."""
+    if text.startswith("["):
+        try:
+            return shlex.join(_strings(json.loads(text)))
+        except ValueError:
+            return text
+    return text
