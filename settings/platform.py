@@ -227,6 +227,8 @@ class Guards(Settings):
     """The most the namespace may ask for."""
     protect_data: bool = True
     """Refuse to delete the namespace and the data services until this is false (`pulumi destroy` too)."""
+    promote_after_minutes: Annotated[int, Field(ge=0, le=10_080)] = 30
+    """Minutes that another stack has to have served a release before `runbook promote` takes it to this one."""
 
     @model_validator(mode="after")
     def _order(self) -> Self:

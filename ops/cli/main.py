@@ -9,6 +9,7 @@ import typer
 
 from ops.cli import backup, maintenance, quarantine, restore, rotate, secrets, security
 from ops.cli import init as initializing
+from ops.cli import promote as promoting
 from ops.cli.common import READS, Invocation, command
 from ops.errors import EXIT_CODES
 
@@ -218,6 +219,13 @@ for group, name, panel in (
     (secrets.app, "secrets", SECRETS),
 ):
     app.add_typer(group, name=name, rich_help_panel=panel)
+command(
+    app,
+    "promote",
+    panel=RELEASES,
+    options=("cwd", "as_json", "yes", "break_lock", "wait"),
+    examples=promoting.EXAMPLES,
+)(promoting.promote)
 command(
     app,
     "init",

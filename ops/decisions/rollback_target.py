@@ -103,7 +103,7 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[tuple[st
     ours += ("restoredFrom", "restoredOver")
     ignored = {f"{RELEASE}.{name}" for name in ours}
     before, after = (
-        {k: v for key in (RELEASE, *RESTORED) for k, v in _leaves(key, side.get(key))} for side in (old, new)
+        {k: v for key in (RELEASE, *RESTORED) for k, v in flatten(key, side.get(key))} for side in (old, new)
     )
     paths = [*before, *(path for path in after if path not in before)]
     return [
@@ -113,13 +113,14 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[tuple[st
     ]
 
 
-def _leaves(path: str, value: Any) -> Iterable[tuple[str, Any]]:
+def flatten(path: str, value: Any) -> Iterable[tuple[str, Any]]:
+    """Each leaf of a setting with its path: items of lists by their name, else by their place."""
     if isinstance(value, Mapping) and value:
         for key, item in value.items():
-            yield from _leaves(f"{path}.{key}", item)
+            yield from flatten(f"{path}.{key}", item)
     elif isinstance(value, list) and value:
         for index, item in enumerate(value):
             name = item.get("name", index) if isinstance(item, Mapping) else index
-            yield from _leaves(f"{path}[{name}]", item)
+            yield from flatten(f"{path}[{name}]", item)
     elif value is not None:
         yield path, value

@@ -18,8 +18,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from ops.commands.deploy import Wish, deploy
+from ops.commands.promote import plan_promotion, promote
 from ops.commands.rollback import Wish as Back
 from ops.commands.rollback import rollback
 from ops.commands.update import LockPolicy
@@ -27,7 +29,7 @@ from ops.errors import Interrupted, Refused, RolledBack, Stuck
 from ops.stack.command_lock import CommandLock
 from ops.stack.history import parse
 from ops.stack.locks import Locked
-from ops.stack.session import Session
+from ops.stack.session import Session, open_session
 from ops.stack.stack_context import load_settings
 from tests.support.stack_session import (
     POLICY,
@@ -371,3 +373,33 @@ def test_a_command_lock_of_another_machine_is_respected(session: Session, regist
     assert session.file.read_bytes() == before
     elsewhere.release()
     assert go(session, f"{registry}:v2")["revision"] == 2
+
+
+def test_promote_releases_what_the_other_stack_serves(session: Session, registry: str) -> None:
+    folder = session.reader.folder
+    document = yaml.safe_load(session.file.read_text())
+    pulumi(folder, "stack", "init", "prod")
+    theirs = folder / "Pulumi.prod.yaml"
+    salted = yaml.safe_load(theirs.read_text()) | {"config": document["config"]}
+    salted["config"]["runbook:guards"] = {"promoteAfterMinutes": 30}
+    theirs.write_text(yaml.safe_dump(salted, sort_keys=False))
+    secrets = document["config"]["runbook:application"]["secrets"]
+    pulumi(
+        folder, "config", "set-all", "--stack", "prod", *[p for n in secrets for p in ("--secret", f"secrets:{n}=x")]
+    )
+    prod = open_session(folder, "prod")
+    go(session, f"{registry}:v1")
+
+    with pytest.raises(Refused, match=r"dev serves revision 1 for 0 min; guards\.promoteAfterMinutes asks for 30 min"):
+        plan_promotion(session, prod)
+    theirs.write_text(theirs.read_text().replace("promoteAfterMinutes: 30", "promoteAfterMinutes: 0"))
+    found = plan_promotion(session, prod)
+    assert ("guards.promoteAfterMinutes", None, 0) in found.differences
+    done = promote(prod, found, POLICY, {})
+    assert (done["revision"], done["image"]) == (1, read_config(session)["runbook:release"]["image"])
+
+    with pytest.raises(RolledBack):
+        go(session, f"{registry}:bad")
+    go(session, f"{registry}:v2", allow_downtime=True)
+    prod.judged = None
+    assert plan_promotion(session, prod).candidate.release.git == "12e4567"

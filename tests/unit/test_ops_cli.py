@@ -46,6 +46,7 @@ COMMANDS = [
     ["security", "unlock"],
     ["security", "status"],
     ["init"],
+    ["promote"],
 ]
 
 
