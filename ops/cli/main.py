@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ops.cli import backup, maintenance, quarantine, restore, rotate, secrets, security
+from ops.cli import backup, maintenance, quarantine, restore, rotate, secrets, security, state
 from ops.cli import init as initializing
 from ops.cli import promote as promoting
 from ops.cli.common import READS, Invocation, command
@@ -217,6 +217,7 @@ for group, name, panel in (
     (restore.app, "restore", DATA),
     (rotate.app, "rotate", SECRETS),
     (secrets.app, "secrets", SECRETS),
+    (state.app, "state", SET_UP),
 ):
     app.add_typer(group, name=name, rich_help_panel=panel)
 command(

@@ -85,28 +85,28 @@ class PulumiCli:
 
     def read_locks(self) -> list[EngineLock] | None:
         """The engine's locks on the stack; None when the backend reports them only to an update."""
-        return list_locks(self.files, self._locks) if self.files else None
+        return list_locks(self.files, self.locks_folder) if self.files else None
 
     def remove_locks(self, locks: Sequence[EngineLock]) -> None:
         """Remove these locks of the engine, and where the backend shows its files no lock that came after them."""
         if self.files and all(lock.file for lock in locks):
             for lock in locks:
-                self.files.delete(self._locks, lock.file)
+                self.files.delete(self.locks_folder, lock.file)
         else:
             self.run("cancel", "--yes", "--stack", self.stack)
 
     def read_history(self, size: int, page: int) -> list[history.Entry]:
-        if self.files and (found := history.read_stored(self.files, f"history/{self._place}", size, page)) is not None:
+        if self.files and (found := history.read_stored(self.files, f"history/{self.place}", size, page)) is not None:
             return found
         pages = ("--page-size", str(size), "--page", str(page))
         return history.parse(json.loads(self.run("stack", "history", "--json", *pages, "--stack", self.stack)))
 
     @property
-    def _locks(self) -> str:
-        return f"locks/organization/{self._place}"
+    def locks_folder(self) -> str:
+        return f"locks/organization/{self.place}"
 
     @cached_property
-    def _place(self) -> str:
+    def place(self) -> str:
         """Folder of the stack below the backend's folders of locks and histories."""
         project = yaml.safe_load((self.folder / "Pulumi.yaml").read_text())["name"]
         return f"{project}/{self.stack.rsplit('/', 1)[-1]}"

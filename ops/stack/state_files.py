@@ -10,6 +10,8 @@ import os
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import SplitResult, parse_qsl, urlsplit
@@ -21,6 +23,16 @@ _AT_ONCE = 8
 _YES = ("1", "t", "true", "yes")
 
 
+@dataclass(frozen=True)
+class FileVersion:
+    """An earlier content of a file."""
+
+    identity: str
+    written: datetime
+    size: int
+    """Bytes."""
+
+
 class StateFiles(Protocol):
     def names(self, folder: str) -> list[str]:
         """Names of the files in a folder below `.pulumi`, sorted; empty where there is no such folder."""
@@ -30,8 +42,20 @@ class StateFiles(Protocol):
         """Their contents, in this order, without those that were deleted in the meantime."""
         ...
 
+    def write(self, folder: str, name: str, content: bytes) -> None:
+        """Write one file, whole or not at all."""
+        ...
+
     def delete(self, folder: str, name: str) -> None:
         """Delete one file; nothing where it does not exist."""
+        ...
+
+    def versions(self, folder: str, name: str) -> list[FileVersion]:
+        """Earlier contents of one file that the store keeps, newest first; the present one is not among them."""
+        ...
+
+    def read_version(self, folder: str, name: str, identity: str) -> bytes:
+        """The content of one of them."""
         ...
 
 
@@ -54,31 +78,49 @@ class FolderFiles:
                 continue
         return found
 
+    def write(self, folder: str, name: str, content: bytes) -> None:
+        place = self._root / folder / name
+        place.parent.mkdir(parents=True, exist_ok=True)
+        scratch = place.with_name(f".{name}.{os.getpid()}")
+        scratch.write_bytes(content)
+        scratch.replace(place)
+
     def delete(self, folder: str, name: str) -> None:
         (self._root / folder / name).unlink(missing_ok=True)
+
+    def versions(self, folder: str, name: str) -> list[FileVersion]:  # noqa: ARG002 # a folder keeps none
+        return []
+
+    def read_version(self, folder: str, name: str, identity: str) -> bytes:
+        raise Refused(f"A folder keeps no earlier versions: there is no {identity} of {folder}/{name}.")
+
+
+def connect_bucket(url: SplitResult) -> Any:
+    """A client for S3 from a backend's address, with the parameters that the engine takes."""
+    # Loaded here: a backend of files needs no client.
+    import boto3
+    from botocore.config import Config
+
+    given = dict(parse_qsl(url.query))
+    path_style = given.get("s3ForcePathStyle", given.get("use_path_style", "")).lower() in _YES
+    insecure = given.get("disableSSL", given.get("disable_https", "")).lower() in _YES
+    endpoint = given.get("endpoint")
+    if endpoint and "://" not in endpoint:
+        endpoint = f"{'http' if insecure else 'https'}://{endpoint}"
+    session = boto3.Session(profile_name=given.get("profile"), region_name=given.get("region"))
+    return session.client(
+        "s3",
+        endpoint_url=endpoint,
+        use_ssl=not insecure,
+        config=Config(s3={"addressing_style": "path" if path_style else "auto"}, max_pool_connections=_AT_ONCE),
+    )
 
 
 class BucketFiles:
     """S3, and servers with its protocol; the address's parameters are those that the engine takes."""
 
     def __init__(self, url: SplitResult) -> None:
-        # Loaded here: a backend of files needs no client.
-        import boto3
-        from botocore.config import Config
-
-        given = dict(parse_qsl(url.query))
-        path_style = given.get("s3ForcePathStyle", given.get("use_path_style", "")).lower() in _YES
-        insecure = given.get("disableSSL", given.get("disable_https", "")).lower() in _YES
-        endpoint = given.get("endpoint")
-        if endpoint and "://" not in endpoint:
-            endpoint = f"{'http' if insecure else 'https'}://{endpoint}"
-        session = boto3.Session(profile_name=given.get("profile"), region_name=given.get("region"))
-        self._client: Any = session.client(
-            "s3",
-            endpoint_url=endpoint,
-            use_ssl=not insecure,
-            config=Config(s3={"addressing_style": "path" if path_style else "auto"}, max_pool_connections=_AT_ONCE),
-        )
+        self._client: Any = connect_bucket(url)
         self._bucket = url.netloc
         self._prefix = "/".join(part for part in (url.path.strip("/"), _ROOT) if part)
 
@@ -93,7 +135,7 @@ class BucketFiles:
 
     def read(self, folder: str, names: Iterable[str]) -> list[bytes]:
         with ThreadPoolExecutor(_AT_ONCE) as pool:
-            contents = pool.map(lambda name: self._get(f"{self._prefix}/{folder}/{name}"), names)
+            contents = pool.map(lambda name: self._get(self._key(folder, name)), names)
             return [content for content in contents if content is not None]
 
     def _get(self, key: str) -> bytes | None:
@@ -105,7 +147,31 @@ class BucketFiles:
 
     def delete(self, folder: str, name: str) -> None:
         with self._reaching():
-            self._client.delete_object(Bucket=self._bucket, Key=f"{self._prefix}/{folder}/{name}")
+            self._client.delete_object(Bucket=self._bucket, Key=self._key(folder, name))
+
+    def write(self, folder: str, name: str, content: bytes) -> None:
+        with self._reaching():
+            self._client.put_object(Bucket=self._bucket, Key=self._key(folder, name), Body=content)
+
+    def versions(self, folder: str, name: str) -> list[FileVersion]:
+        key = self._key(folder, name)
+        pages = self._client.get_paginator("list_object_versions").paginate(Bucket=self._bucket, Prefix=key)
+        with self._reaching():
+            found = [item for page in pages for item in page.get("Versions", []) if item["Key"] == key]
+        earlier = [
+            FileVersion(item["VersionId"], item["LastModified"], item["Size"])
+            for item in found
+            if not item["IsLatest"] and item["VersionId"] != "null"
+        ]
+        return sorted(earlier, key=lambda version: version.written, reverse=True)
+
+    def read_version(self, folder: str, name: str, identity: str) -> bytes:
+        with self._reaching():
+            found = self._client.get_object(Bucket=self._bucket, Key=self._key(folder, name), VersionId=identity)
+            return found["Body"].read()
+
+    def _key(self, folder: str, name: str) -> str:
+        return "/".join(part for part in (self._prefix, folder, name) if part)
 
     @contextmanager
     def _reaching(self) -> Iterator[None]:

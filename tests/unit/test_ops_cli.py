@@ -47,6 +47,10 @@ COMMANDS = [
     ["security", "status"],
     ["init"],
     ["promote"],
+    ["state", "init"],
+    ["state", "list"],
+    ["state", "restore"],
+    ["state", "copy"],
 ]
 
 
