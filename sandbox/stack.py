@@ -8,6 +8,7 @@ import secrets
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import yaml
@@ -35,6 +36,8 @@ _IMAGE = re.compile(r"^[^/\s]+/(?P<name>[a-z0-9._-]+)@sha256:[0-9a-f]{64}$")
 _S3_KEY = "python -m sandbox s3-key"
 _ROTATION = {"secrets": {"BACKUP_S3": {"issue": f"{_S3_KEY} issue", "revoke": f"{_S3_KEY} revoke"}}}
 """The sandbox's own S3 server issues the key pairs."""
+_VERSIONS_KEPT = timedelta(days=1)
+"""How long the state's bucket keeps what was replaced or deleted."""
 _NEED_S3 = ("runbook:backup", "runbook:monitoring")
 """What the template has on the sandbox's own node: backups, and a rollback controller that reads the engine's state."""
 _PREFIXES = {
@@ -153,7 +156,7 @@ def _api_server(environment: Mapping[str, str]) -> list[dict[str, Any]]:
 
 
 def _keep_versions(store: ObjectStore) -> None:
-    """Make the bucket of the engine's state, which keeps every version of it.
+    """Make the bucket of the engine's state, which keeps each version of it for a day after it was replaced.
 
     The server also lists a folder that has become empty as an object, which the engine would take for a lock; not in
     a bucket with versions.
@@ -162,6 +165,26 @@ def _keep_versions(store: ObjectStore) -> None:
     if STATE_BUCKET not in {bucket["Name"] for bucket in client.list_buckets()["Buckets"]}:
         client.create_bucket(Bucket=STATE_BUCKET)
     client.put_bucket_versioning(Bucket=STATE_BUCKET, VersioningConfiguration={"Status": "Enabled"})
+    remove_old_versions(client, STATE_BUCKET, datetime.now(UTC) - _VERSIONS_KEPT)
+
+
+def remove_old_versions(client: Any, bucket: str, before: datetime) -> int:
+    """Delete the replaced versions that are older than `before`: the engine writes the state anew at every step of an
+    update. Rollbacks read the history, whose files are objects of their own. Returns how many were deleted.
+
+    The mark of a deletion stays: without it, the server would list the empty folder as an object.
+    """
+    removed = 0
+    for page in client.get_paginator("list_object_versions").paginate(Bucket=bucket):
+        old = [
+            {"Key": version["Key"], "VersionId": version["VersionId"]}
+            for version in page.get("Versions", ())
+            if not version["IsLatest"] and version["LastModified"] < before
+        ]
+        if old:
+            client.delete_objects(Bucket=bucket, Delete={"Objects": old, "Quiet": True})
+        removed += len(old)
+    return removed
 
 
 def _invent_secrets(cluster: Cluster, environment: Mapping[str, str]) -> None:

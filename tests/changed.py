@@ -95,20 +95,28 @@ def _tests() -> list[str]:
 
 def _find_path(test: str, touched: set[str]) -> list[str] | None:
     """The shortest path from a test, over imports, to a module that changed."""
+    before = _reached(test)
+    here = next((module for module in before if module in touched), None)
+    if here is None:
+        return None
+    path = [here]
+    while (step := before[path[-1]]) is not None:
+        path.append(step)
+    return path[::-1]
+
+
+@cache
+def _reached(test: str) -> dict[str, str | None]:
+    """Every module that a test depends on, the nearest first, and the module that leads to it."""
     before: dict[str, str | None] = {test: None}
     queue, words = deque([test]), _words(test)
     while queue:
         here = queue.popleft()
-        if here in touched:
-            path = [here]
-            while (step := before[path[-1]]) is not None:
-                path.append(step)
-            return path[::-1]
         for there in sorted(_needed(here, words if fnmatch(here, "ops/cli/*.py") else None)):
             if there not in before:
                 before[there] = here
                 queue.append(there)
-    return None
+    return before
 
 
 @cache

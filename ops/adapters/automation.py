@@ -24,6 +24,7 @@ from pulumi.automation import (
     Stack,
     UpdateSummary,
 )
+from pulumi.automation._stack import StackInitMode
 from pulumi.automation.errors import create_command_error
 from pulumi.automation.events import EngineEvent
 
@@ -225,7 +226,8 @@ class Engine:
         self._cli = _Cli()
         self._cli.on_start, self._cli.on_end = on_start, on_end
         workspace = _Workspace(work_dir=str(reader.folder), pulumi_command=self._cli, env_vars=dict(ENVIRONMENT))
-        self._stack = _Stack.select(reader.stack, workspace)
+        # Not `_Stack.select`: it makes a plain Stack.
+        self._stack = _Stack(reader.stack, workspace, StackInitMode.SELECT)
 
     def up(self, message: str, config_file: Path, on_event: OnEvent) -> Run:
         def work(see: OnEvent) -> None:

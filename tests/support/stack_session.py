@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import atexit
 import json
+import os
+import shutil
 import subprocess
+import tempfile
+from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -43,43 +49,71 @@ class FakeCluster(LeaseStore):
         return [Rollout(service.name, 2, 2, 2, image, "", settled=True) for service in services]
 
 
-def create_session(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, program: str) -> Session:
-    """A new stack of this program in a backend of files, never deployed."""
-    backend = tmp_path / "backend"
-    backend.mkdir()
+def create_session(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    program: str,
+    changes: Mapping[str, Any] | None = None,
+    secrets: Mapping[str, str] | None = None,
+    *,
+    updated: bool = False,
+) -> Session:
+    """A stack of this program in a backend of files: the sandbox's stack file with `changes`, and with more `secrets`.
+
+    It was never updated, or `updated` once.
+    """
+    made = _make_stack(program, json.dumps(changes or {}), json.dumps(secrets or {}), updated)
+    shutil.copytree(made, tmp_path, dirs_exist_ok=True)
     project = tmp_path / "project"
-    project.mkdir()
-    (project / "Pulumi.yaml").write_text("name: runbook\nruntime: python\n")
-    (project / "__main__.py").write_text(program)
-    for name, value in {
-        "PULUMI_BACKEND_URL": f"file://{backend}",
-        "PULUMI_CONFIG_PASSPHRASE": "right",
-        "RUNBOOK_USER": "alice",
-    }.items():
+    for name, value in {**_environment(tmp_path), "RUNBOOK_USER": "alice"}.items():
         monkeypatch.setenv(name, value)
-    for name in ("PULUMI_OPTION_CONFIG_FILE", "PULUMI_CONFIG_PASSPHRASE_FILE", "PULUMI_STACK"):
+    for name in _UNSET:
         monkeypatch.delenv(name, raising=False)
-    file = project / "Pulumi.dev.yaml"
-    document = yaml.safe_load((ROOT / "Pulumi.sandbox.yaml").read_text())
-    # The backup gate runs a task in a cluster: covered by tests/cluster.
-    del document["config"]["runbook:backup"]
-    for key in ("runbook:rotation", "runbook:monitoring"):
-        document["config"].pop(key, None)
-    file.write_text(yaml.safe_dump(document, sort_keys=False))
-    secrets = document["config"]["runbook:application"]["secrets"]
-    pulumi(project, "stack", "init", "dev")
-    args = [part for name in secrets for part in ("--secret", f"secrets:{name}=canary-{name}")]
-    pulumi(project, "config", "set-all", "--stack", "dev", *args)
     opened = open_session(project, "dev")
     monkeypatch.setattr(FakeCluster, "level", None)
-    cluster = FakeCluster(file)
+    cluster = FakeCluster(opened.file)
     monkeypatch.setattr(Session, "cluster", lambda _self, *_: cluster)
     return opened
 
 
-def pulumi(folder: Path, *args: str) -> str:
+_UNSET = ("PULUMI_OPTION_CONFIG_FILE", "PULUMI_CONFIG_PASSPHRASE_FILE", "PULUMI_STACK")
+
+
+def _environment(folder: Path) -> dict[str, str]:
+    return {"PULUMI_BACKEND_URL": f"file://{folder / 'backend'}", "PULUMI_CONFIG_PASSPHRASE": "right"}
+
+
+@cache
+def _make_stack(program: str, changes: str, secrets: str, updated: bool) -> Path:
+    """A folder with the project and its state, made by the engine once: tests get copies of it."""
+    folder = Path(tempfile.mkdtemp(prefix="runbook-stack-"))
+    atexit.register(shutil.rmtree, folder)
+    project = folder / "project"
+    for each in (folder / "backend", project):
+        each.mkdir()
+    (project / "Pulumi.yaml").write_text("name: runbook\nruntime: python\n")
+    (project / "__main__.py").write_text(program)
+    document = yaml.safe_load((ROOT / "Pulumi.sandbox.yaml").read_text())
+    config = document["config"]
+    # The backup gate runs a task in a cluster: covered by tests/cluster.
+    del config["runbook:backup"]
+    for key in ("runbook:rotation", "runbook:monitoring"):
+        config.pop(key, None)
+    config |= json.loads(changes)
+    wanted = {name: f"canary-{name}" for name in config["runbook:application"]["secrets"]} | json.loads(secrets)
+    (project / "Pulumi.dev.yaml").write_text(yaml.safe_dump(document, sort_keys=False))
+    environment = {key: value for key, value in os.environ.items() if key not in _UNSET} | _environment(folder)
+    pulumi(project, "stack", "init", "dev", environment=environment)
+    words = [part for name, value in wanted.items() for part in ("--secret", f"secrets:{name}={value}")]
+    pulumi(project, "config", "set-all", "--stack", "dev", *words, environment=environment)
+    if updated:
+        pulumi(project, "up", "--yes", "--skip-preview", "--stack", "dev", environment=environment)
+    return folder
+
+
+def pulumi(folder: Path, *args: str, environment: Mapping[str, str] | None = None) -> str:
     done = subprocess.run(
-        ["pulumi", "--non-interactive", *args], cwd=folder, capture_output=True, text=True, check=True
+        ["pulumi", "--non-interactive", *args], cwd=folder, env=environment, capture_output=True, text=True, check=True
     )
     return done.stdout
 

@@ -31,7 +31,7 @@ from ops.controller.notify import Slack
 from ops.controller.reporter import Reporter
 from ops.controller.worker import Worker
 from ops.stack.session import Session
-from tests.support.stack_session import FakeCluster, create_session, pulumi
+from tests.support.stack_session import ROOT, FakeCluster, create_session
 from tests.unit.test_controller_keeping import Api
 from tests.unit.test_health_checks import BROKEN, FINE, NO_PAYMENTS
 
@@ -55,6 +55,14 @@ def hold(_):
 
 made.hex.apply(hold)
 """
+MONITORING = {
+    "image": f"registry.example.com/monitoring@sha256:{'d' * 64}",
+    "infrastructure": {"nodes": False, "kubeState": False, "kubelet": False},
+    "slack": {"egress": [{"cidr": "192.0.2.9/32", "ports": [443]}]},
+    "deadMansSwitch": False,
+}
+CHANNELS = ("CRITICAL", "ALERTS", "SECURITY", "BUSINESS", "PERFORMANCE")
+SLACK = {f"SLACK_WEBHOOK_{channel}": "http://slack" for channel in CHANNELS}
 GOOD, BAD, FIX = ("aaaaaaa1", "a"), ("bbbbbbb2", "b"), ("ccccccc3", "c")
 
 
@@ -200,20 +208,10 @@ def eventually(check: Callable[[], object], seen: Callable[[], object] = lambda:
 
 @pytest.fixture
 def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
-    session = create_session(tmp_path, monkeypatch, PROGRAM)
-    document = yaml.safe_load(session.file.read_text())
-    monitoring = {
-        "image": f"registry.example.com/monitoring@sha256:{'d' * 64}",
-        "infrastructure": {"nodes": False, "kubeState": False, "kubelet": False},
-        "slack": {"egress": [{"cidr": "192.0.2.9/32", "ports": [443]}]},
-        "deadMansSwitch": False,
-    }
-    document["config"]["runbook:monitoring"] = monitoring
-    document["config"]["runbook:guards"]["quota"]["storage"] = "20Gi"
-    session.file.write_text(yaml.safe_dump(document))
-    names = [f"SLACK_WEBHOOK_{channel}" for channel in ("CRITICAL", "ALERTS", "SECURITY", "BUSINESS", "PERFORMANCE")]
-    secrets = [part for name in names for part in ("--secret", f"secrets:{name}=http://slack")]
-    pulumi(session.reader.folder, "config", "set-all", "--stack", session.stack, *secrets)
+    guards = yaml.safe_load((ROOT / "Pulumi.sandbox.yaml").read_text())["config"]["runbook:guards"]
+    guards["quota"]["storage"] = "20Gi"
+    changes = {"runbook:guards": guards, "runbook:monitoring": MONITORING}
+    session = create_session(tmp_path, monkeypatch, PROGRAM, changes, SLACK)
     api = Api()
     monkeypatch.setattr(Cluster, "api", api)
     cluster = Cluster(session.file)

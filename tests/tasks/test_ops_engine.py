@@ -20,6 +20,7 @@ from typing import Any
 import pytest
 import yaml
 
+from ops.adapters import automation
 from ops.commands.deploy import Wish, deploy
 from ops.commands.promote import plan_promotion, promote
 from ops.commands.rollback import Wish as Back
@@ -310,8 +311,17 @@ def test_two_at_once_on_one_checkout(session: Session, registry: str) -> None:
     assert go(session, f"{registry}:v2")["revision"] == 2, "a killed holder lets go"
 
 
-def test_no_secret_in_anything_kept(session: Session, registry: str) -> None:
+def test_no_secret_in_anything_kept(session: Session, registry: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    ran: list[str] = []
+    run = automation._Cli.run
+
+    def record(cli: automation._Cli, words: list[str], *more: Any) -> Any:
+        ran.append(words[0])
+        return run(cli, words, *more)
+
+    monkeypatch.setattr(automation._Cli, "run", record)
     go(session, f"{registry}:v1")
+    assert ran == ["up"], "nothing reads the outputs in plain text after it"
     back = [entry.config for entry in session.history()]
     kept = json.dumps([back, session.reader.read_state()])
     assert "canary" not in kept

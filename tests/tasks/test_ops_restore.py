@@ -11,9 +11,8 @@ import pytest
 from ops.commands import restore, rollback, update
 from ops.commands.restore import restore_in_place, undo
 from ops.errors import Interrupted, OpsError, Refused
-from ops.stack import stack_file
 from ops.stack.session import Session
-from tests.support.stack_session import POLICY, create_session, pulumi, read_config
+from tests.support.stack_session import POLICY, create_session, read_config
 
 PROGRAM = """
 import pulumi
@@ -84,9 +83,7 @@ def phases(monkeypatch: pytest.MonkeyPatch) -> Phases:
 
 @pytest.fixture
 def session(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, phases: Phases) -> Session:
-    opened = create_session(tmp_path, monkeypatch, PROGRAM)
-    stack_file.read(opened.file).edited({"runbook:release": RELEASE}).save()
-    pulumi(opened.reader.folder, "up", "--yes", "--skip-preview", "--stack", "dev")
+    opened = create_session(tmp_path, monkeypatch, PROGRAM, {"runbook:release": RELEASE}, updated=True)
     phases.session = opened
     return opened
 

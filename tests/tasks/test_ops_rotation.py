@@ -88,12 +88,8 @@ pytestmark = pytest.mark.skipif(shutil.which("pulumi") is None, reason="needs th
 @pytest.fixture
 def session(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Session:
     """A stack that was released."""
-    opened = create_session(tmp_path, monkeypatch, PROGRAM)
+    opened = create_session(tmp_path, monkeypatch, PROGRAM, {RELEASE: RELEASED}, updated=True)
     monkeypatch.setattr(FakeCluster, "level", 1)
-    document = yaml.safe_load(opened.file.read_text())
-    document["config"][RELEASE] = RELEASED
-    opened.file.write_text(yaml.safe_dump(document, sort_keys=False))
-    pulumi(opened.reader.folder, "up", "--yes", "--skip-preview", "--stack", "dev")
     return opened
 
 

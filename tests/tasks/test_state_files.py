@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import pytest
 
 from ops.errors import Refused
 from ops.stack.state_files import StateFiles, open_state_files
+from sandbox.stack import remove_old_versions
 from tests.support.servers import S3
 
 FOLDER = "history/shop/prod"
@@ -64,6 +67,29 @@ def test_wrong_keys_are_refused_without_showing_them(s3: S3, bucket: str, monkey
     with pytest.raises(Refused, match=f"s3://{bucket} cannot be reached.*PULUMI_BACKEND_URL") as caught:
         found.names(FOLDER)
     assert "not-the-secret-key" not in str(caught.value)
+
+
+def test_replaced_versions_of_the_sandboxs_state_are_removed_and_nothing_else(s3: S3, bucket: str) -> None:
+    client: Any = s3.client()
+    client.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
+    state, lock, entry = ".pulumi/stacks/shop/prod.json", ".pulumi/locks/shop/prod/1.json", f".pulumi/{FOLDER}/1.json"
+    for number in range(3):
+        client.put_object(Bucket=bucket, Key=state, Body=f"{number}".encode())
+    for key in (lock, entry):
+        client.put_object(Bucket=bucket, Key=key, Body=b"{}")
+    client.delete_object(Bucket=bucket, Key=lock)
+
+    def versions() -> list[str]:
+        return [version["Key"] for version in client.list_object_versions(Bucket=bucket).get("Versions", [])]
+
+    now = datetime.now(UTC)
+    assert remove_old_versions(client, bucket, now - timedelta(hours=1)) == 0
+    assert len(versions()) == 5
+    assert remove_old_versions(client, bucket, now + timedelta(hours=1)) == 3
+    assert sorted(versions()) == sorted([state, entry])
+    assert client.get_object(Bucket=bucket, Key=state)["Body"].read() == b"2"
+    listed = client.list_objects_v2(Bucket=bucket)["Contents"]
+    assert sorted(found["Key"] for found in listed) == sorted([state, entry]), "no empty folder counts as a lock"
 
 
 def test_other_backends_are_left_to_the_engine() -> None:

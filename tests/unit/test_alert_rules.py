@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
@@ -86,7 +88,18 @@ def alerts(which: str = "default") -> list[Alert]:
 
 
 def promtool(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([packages.require("promtool"), *arguments], capture_output=True, text=True)
+    # Less garbage collection: promtool runs for a second or two, and takes a sixth less time.
+    environment = {**os.environ, "GOGC": "400"}
+    return subprocess.run([packages.require("promtool"), *arguments], env=environment, capture_output=True, text=True)
+
+
+def per_alert(each: Domain) -> list[Domain]:
+    """A domain for each alert, with the domain's recordings: promtool evaluates all rules of a file for every case."""
+    names = dict.fromkeys(alert.name for alert in each.alerts)
+    return [
+        replace(each, name=f"{each.name}-{name}", alerts=tuple(alert for alert in each.alerts if alert.name == name))
+        for name in names
+    ]
 
 
 def write(folder: Path, files: Mapping[str, Any]) -> list[Path]:
@@ -101,10 +114,10 @@ def write(folder: Path, files: Mapping[str, Any]) -> list[Path]:
 )
 def test_alerts_fire_at_their_limits_and_not_before(name: str, which: str, tmp_path: Path) -> None:
     each = domain(name, which)
-    rules = write(tmp_path, rule_files([each], SHOP))
-    checked = promtool("check", "rules", "--lint-fatal", *rules)
+    checked = promtool("check", "rules", "--lint-fatal", *write(tmp_path, rule_files([each], SHOP)))
     assert checked.returncode == 0, checked.stdout + checked.stderr
-    tested = promtool("test", "rules", *write(tmp_path, promtool_files([each], SHOP)))
+    write(tmp_path, rule_files(per_alert(each), SHOP))
+    tested = promtool("test", "rules", *write(tmp_path, promtool_files(per_alert(each), SHOP)))
     assert tested.returncode == 0, tested.stdout + tested.stderr
 
 
@@ -113,8 +126,10 @@ def test_alerts_fire_at_their_limits_and_not_before(name: str, which: str, tmp_p
 def test_other_thresholds_fail_every_alerts_cases(name: str, rules: str, tests: str, tmp_path: Path) -> None:
     """The cases are so close to the limits that other rules fail them: what is just beyond the nearer limit is within
     the further one, and what is just within that is beyond the nearer."""
-    write(tmp_path, rule_files([domain(name, rules)], SHOP))
-    files = promtool_files([domain(name, tests)], SHOP)
+    ours = per_alert(domain(name, tests))
+    write(tmp_path, rule_files((replace(each, alerts=()) for each in ours), SHOP))  # some alerts only one of them has
+    write(tmp_path, rule_files(per_alert(domain(name, rules)), SHOP))
+    files = promtool_files(ours, SHOP)
     if rules == "other":
         # What is silent at the nearer limit is silent at the further one.
         for file in files.values():
@@ -131,8 +146,8 @@ def test_other_thresholds_fail_every_alerts_cases(name: str, rules: str, tests: 
 @pytest.mark.parametrize("name", [name for name in NAMES if name not in ("nodes", "watching")])
 def test_what_happens_in_another_namespace_is_another_stacks(name: str, tmp_path: Path) -> None:
     each = domain(name)
-    write(tmp_path, rule_files([each], SHOP))
-    files = promtool_files([each], SHOP)
+    write(tmp_path, rule_files(per_alert(each), SHOP))
+    files = promtool_files(per_alert(each), SHOP)
     absent = {alert.name for alert in each.alerts if alert.on_absence}
     for file in files.values():
         # What is silent here is silent there.
