@@ -72,6 +72,7 @@ def register_release(inputs: Inputs, foundation: Foundation, data: Data, backup:
             exchanged = replace(warm, command=command)
             secret = data.credentials.secret_name
             checks.append(PreviousVerification(rotation.name, exchanged, rotation, secret, after_smoke))
+    _register_go_live(inputs, foundation, data, application)
     pulumi.export("url", application.url)
     pulumi.export("services", application.services)
     pulumi.export("image", release.image)
@@ -117,6 +118,32 @@ def _register_migration(
         ResourceOptions(depends_on=ready),
     )
     return [migration]
+
+
+def _register_go_live(inputs: Inputs, foundation: Foundation, data: Data, application: Application) -> None:
+    settings = inputs.settings
+    if not (settings.checklist and settings.release):
+        return
+    from components.go_live import GoLive, GoLiveArgs
+
+    secrets = settings.application.secrets
+    production = settings.environment == "production"
+    GoLive(
+        "go-live",
+        GoLiveArgs(
+            namespace=foundation.namespace,
+            image=settings.image,
+            release_image=settings.application.main_service.image or settings.release.image,
+            checks=settings.checklist.to_task(settings.health_path, secrets, production=production),
+            amounts=settings.application.job_resources,
+            env_from=application.env_from,
+            database_secret_name=data.credentials.database_secret_name,
+            internal_url=application.internal_url,
+            target_url=settings.checklist.target or application.internal_url,
+            host_header=settings.application.host_header,
+        ),
+        ResourceOptions(depends_on=[foundation, data.credentials]),
+    )
 
 
 def _register_maintenance(inputs: Inputs, foundation: Foundation) -> pulumi.Output[str] | None:

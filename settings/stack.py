@@ -13,6 +13,7 @@ from settings.backup import Backup
 from settings.base import EXAMPLE_DIGEST, DnsLabel, EnvName, ImageRef, Settings
 from settings.commands import Commands
 from settings.consistency import StackFile, across, needed
+from settings.go_live import GoLive
 from settings.lockdown import Lockdown, Precautions
 from settings.maintenance import Maintenance
 from settings.monitoring import HEALTH_PATH, Monitoring
@@ -52,6 +53,8 @@ class StackSettings(Settings):
     """Limits of the namespace."""
     backup: Backup | None = None
     """Backups and restore tests. Without it there are none, and migrations run without a gate."""
+    checklist: GoLive | None = None
+    """The checklist of `runbook go-live`. Without it, that command is refused."""
     maintenance: Maintenance | None = None
     """Maintenance mode; absent in service. Written by `runbook maintenance` and by a restore in place."""
     security: Precautions = Precautions()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -205,6 +206,35 @@ def diff(
     rows = formatting.list_differences(call.open_session(), revision)
     pairs = [(item["path"], item["then"], item["now"]) for item in rows]
     call.show_rows(rows, lambda _: formatting.print_differences(pairs, f"REVISION {revision}", "NOW"))
+
+
+@command(
+    app,
+    "go-live",
+    options=READS,
+    panel=RELEASES,
+    examples="runbook go-live\nrunbook go-live --report reports\nrunbook go-live --json | jq '.lines[] | "
+    'select(.result == "fail")\'',
+    exit_codes="Exit codes: 0 every line passes; 1 a line fails; 2 nothing could be checked.",
+)
+def go_live(
+    call: Invocation,
+    report: Annotated[
+        Path | None,
+        typer.Option("--report", metavar="FOLDER", help="Also write go-live.json and go-live.html there."),
+    ] = None,
+) -> None:
+    """Try the go-live checklist: variables, servers, webhooks, migrations, backup, payments, administrators, smoke.
+
+    The checks run in the application's network. The report is kept in the namespace, as a ConfigMap.
+    """
+    from ops.cli import formatting
+    from ops.commands import go_live as going
+
+    done = going.go_live(call.open_session(), report)
+    call.show_rows(done, formatting.print_report)
+    if done["result"] != "passed":
+        raise typer.Exit(1)
 
 
 for group, name, panel in (

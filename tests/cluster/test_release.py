@@ -154,3 +154,28 @@ def test_history_lists_every_revision(stack: Stack, images: dict[str, str]) -> N
     assert len(set(good)) == len(good), "a revision number belongs to one release"
     assert {entry["result"] for entry in history} == {"succeeded", "failed"}
     assert revisions_with(stack, images["shop:v1"])[-1] == 1
+
+
+def test_a_go_live_is_signed_off_only_when_every_line_passes(stack: Stack) -> None:
+    checklist: dict[str, Any] = {
+        "without": {"smtp": "the sandbox sends no mail", "clamav": "nothing is uploaded", "backup": "has none"},
+        "administrators": {"query": "SELECT 1, true"},
+    }
+    stack.edit(lambda config: config.update({"runbook:checklist": checklist}))
+    stack.run("pulumi", "up", "--stack", stack.name, "--yes", "--non-interactive", "--skip-preview").check()
+    done = stack.runbook("go-live", "--json")
+    assert done.code == 0, done.text
+    report = done.json()
+    results = {line["name"]: line["result"] for line in report["lines"]}
+    assert {name for name, result in results.items() if result == "left out"} == {"smtp", "clamav", "backup"}
+    assert set(results.values()) == {"pass", "left out"}
+    assert report["signedOff"]
+    kept = json.loads(stack.kubectl("get", "configmap", report["keptAs"], "-o", "json"))
+    assert json.loads(kept["data"]["report.json"])["digest"] == report["digest"]
+
+    del checklist["without"]["backup"]
+    stack.edit(lambda config: config.update({"runbook:checklist": checklist}))
+    red = stack.runbook("go-live", "--json")
+    assert red.code == 1, red.text
+    assert [line["name"] for line in red.json()["lines"] if line["result"] == "fail"] == ["backup"]
+    assert red.json()["signedOff"] is None

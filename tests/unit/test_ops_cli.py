@@ -22,6 +22,7 @@ COMMANDS = [
     ["history"],
     ["diff"],
     ["status"],
+    ["go-live"],
     ["quarantine", "list"],
     ["quarantine", "lift"],
     ["backup", "now"],
