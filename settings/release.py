@@ -69,6 +69,9 @@ class Release(Settings):
     without_proof: Annotated[str | None, Field(min_length=1, examples=["restore tests are down, dump checked"])] = None
     """Why migrations run although no backup was proven lately. Absent in every ordinary release."""
 
+    without_checks: Annotated[str | None, Field(min_length=1, examples=["the fix cannot wait for a node"])] = None
+    """Why it was released although a check failed. Absent in every ordinary release."""
+
     def _findings(self) -> list[Finding]:
         found: list[Finding] = []
         if self.action == "rollback":

@@ -147,7 +147,8 @@ def print_report(report: Row) -> None:
     marks = {"pass": ("ok", "green"), "fail": ("FAIL", "red"), "left out": ("-", "bright_black")}
     for line in report["lines"]:
         mark, colour = marks[line["result"]]
-        typer.secho(f"{mark:4}  {line['title'].ljust(width)}  {line['evidence']}", fg=colour)
+        limit = f" (limit {line['limit']})" if line["limit"] else ""
+        typer.secho(f"{mark:4}  {line['title'].ljust(width)}  {line['evidence']}{limit}", fg=colour)
         if line["remedy"]:
             typer.echo(f"      {' ' * width}  remedy: {line['remedy']}")
     failed = sum(line["result"] == "fail" for line in report["lines"])

@@ -78,22 +78,27 @@ def deploy(
         str | None,
         typer.Option("--without-proof", metavar="REASON", help="Migrate although no backup was proven recently."),
     ] = None,
+    without_checks: Annotated[
+        str | None,
+        typer.Option("--without-checks", metavar="REASON", help="Release although the environment is not ready."),
+    ] = None,
 ) -> None:
     """Release an image. When the update fails, the version that served before is restored.
 
     A tag is resolved to its digest once. Checked before anything is changed: the image and its labels, the
     stack file, the quarantine, the schema level of the database against what this and the running release can
-    serve on, the cluster, the lock. The same command finishes a run that was killed.
+    serve on, the environment (`runbook:checks`), the lock. The same command finishes a run that was killed.
     """
     from ops.commands import deploy as deploying
 
     schema = {"min": schema_min, "max": schema_max, "level": schema_level}
-    wish = deploying.Wish(image, git, version, schema, allow_quarantined, allow_downtime, without_proof)
+    wish = deploying.Wish(image, git, version, schema, allow_quarantined, allow_downtime, without_proof, without_checks)
     session = call.open_session()
     overrides = {
         "downtime": allow_downtime,
         "a quarantined image": allow_quarantined,
         "no proven backup": without_proof,
+        "an environment that is not ready": without_checks,
     }
     if accepted := [name for name, given in overrides.items() if given]:
         call.require_confirmation(f"Deploy {image} and accept {' and '.join(accepted)}?")
@@ -206,6 +211,34 @@ def diff(
     rows = formatting.list_differences(call.open_session(), revision)
     pairs = [(item["path"], item["then"], item["now"]) for item in rows]
     call.show_rows(rows, lambda _: formatting.print_differences(pairs, f"REVISION {revision}", "NOW"))
+
+
+@command(
+    app,
+    options=READS,
+    panel=RELEASES,
+    examples="runbook check\nrunbook check registry.example.com/shop:2.4.0 --json",
+    exit_codes="Exit codes: 0 ready; 2 a line fails, or nothing could be checked.",
+)
+def check(
+    call: Invocation,
+    image: Annotated[str | None, typer.Argument(help="Image to be released; default: the one that serves.")] = None,
+    report: Annotated[
+        Path | None,
+        typer.Option("--report", metavar="FOLDER", help="Also write check.json and check.html there."),
+    ] = None,
+) -> None:
+    """Measure whether the environment is ready for a release: nodes, room, quota, image, DNS, certificate, clock.
+
+    `runbook deploy` does the same before it changes anything, where the stack file has `runbook:checks`.
+    """
+    from ops.cli import formatting
+    from ops.commands import check as checking
+
+    done = checking.check(call.open_session(), image, report)
+    call.show_rows(done, formatting.print_report)
+    if done["result"] != "passed":
+        raise typer.Exit(2)
 
 
 @command(

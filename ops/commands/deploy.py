@@ -11,6 +11,7 @@ from ops.adapters import registry
 from ops.adapters.automation import Run
 from ops.adapters.registry import Image
 from ops.commands import backups, health
+from ops.commands.check import require_environment
 from ops.commands.update import LockPolicy, StackLock, apply, prepare_update
 from ops.decisions.quarantine import find_quarantined, quarantine_change, with_quarantined
 from ops.decisions.release_state import find_resumable, last_good, next_revision
@@ -36,6 +37,7 @@ class Wish:
     allow_quarantined: str | None = None
     allow_downtime: bool = False
     without_proof: str | None = None
+    without_checks: str | None = None
 
 
 def deploy(session: Session, wish: Wish, policy: LockPolicy) -> dict[str, Any]:
@@ -47,6 +49,7 @@ def deploy(session: Session, wish: Wish, policy: LockPolicy) -> dict[str, Any]:
         release = plan(facts, wish, image.result())
         if not release.without_proof:
             backups.require_proof(session, facts, release.schema_.level)
+        require_environment(session, facts, release.image, wish.without_checks)
         new = facts.checked({RELEASE: release.to_config(), **quarantine_change(facts.now.quarantine)})
         prepare_update(session, facts, policy)
         session.say(release.message, "bold")
@@ -85,6 +88,7 @@ def plan(facts: StackContext, wish: Wish, image: Image) -> Release:
         schema_=schema,
         allow_quarantined=wish.allow_quarantined if bad else None,
         without_proof=wish.without_proof,
+        without_checks=wish.without_checks,
     )
 
 

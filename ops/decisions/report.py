@@ -23,6 +23,8 @@ class Line:
     """What was found; of a line that is left out, the reason."""
     remedy: str | None = None
     """What to do about a failure."""
+    limit: str | None = None
+    """What was allowed, where that is a number."""
 
 
 @dataclass(frozen=True)
@@ -69,14 +71,15 @@ class Report:
         )
         rows = "".join(
             f'<tr class="{line.result.replace(" ", "-")}"><td>{escape(line.title)}</td><td>{line.result}</td>'
-            f"<td>{escape(line.evidence)}</td><td>{escape(line.remedy or '')}</td></tr>"
+            f"<td>{escape(line.evidence)}</td><td>{escape(line.limit or '')}</td>"
+            f"<td>{escape(line.remedy or '')}</td></tr>"
             for line in self.lines
         )
         signed = f"Signed off by {escape(self.by)}, {escape(self.at)}." if self.passed else "Not signed off."
         return (
             f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{escape(self.kind)}: {word}</title>'
             f"<style>{_STYLE}</style><h1>{escape(self.kind)}: {word}</h1><table>{about}</table>"
-            "<table><tr><th>Line</th><th>Result</th><th>Evidence</th><th>Remedy</th></tr>"
+            "<table><tr><th>Line</th><th>Result</th><th>Evidence</th><th>Limit</th><th>Remedy</th></tr>"
             f"{rows}</table><p>{signed}</p></html>\n"
         )
 

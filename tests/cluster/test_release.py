@@ -179,3 +179,17 @@ def test_a_go_live_is_signed_off_only_when_every_line_passes(stack: Stack) -> No
     assert red.code == 1, red.text
     assert [line["name"] for line in red.json()["lines"] if line["result"] == "fail"] == ["backup"]
     assert red.json()["signedOff"] is None
+
+
+def test_a_deploy_is_refused_where_the_quota_has_no_room_for_its_surge(stack: Stack) -> None:
+    stack.edit(lambda config: config.update({"runbook:checks": {}}))
+    before = stack.release
+    stack.runbook("check", before["image"], "--json").check()
+    stack.kubectl("create", "quota", "tight", "--hard=pods=1")
+    try:
+        refused = stack.runbook("deploy", before["image"], "--yes")
+    finally:
+        stack.kubectl("delete", "quota", "tight")
+    assert refused.code == REFUSED, refused.text
+    assert "Room for the surge in the quota: pods:" in refused.text
+    assert stack.release == before

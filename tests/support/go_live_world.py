@@ -28,7 +28,7 @@ from tests.support.servers import free_ports, running
 PASSWORD = "mail/@'secret-7"
 
 
-def issue_certificate(folder: Path, host: str = "127.0.0.1") -> Path:
+def issue_certificate(folder: Path, host: str = "127.0.0.1", ends: timedelta = timedelta(days=1)) -> Path:
     """A certificate that is its own authority, with its key in the same file."""
     key = ec.generate_private_key(ec.SECP256R1())
     name, now = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "mail")]), datetime.now(UTC)
@@ -39,7 +39,7 @@ def issue_certificate(folder: Path, host: str = "127.0.0.1") -> Path:
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - timedelta(days=1))
-        .not_valid_after(now + timedelta(days=1))
+        .not_valid_after(now + ends)
         .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address(host))]), critical=False)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         .sign(key, hashes.SHA256())

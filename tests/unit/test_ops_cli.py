@@ -22,6 +22,7 @@ COMMANDS = [
     ["history"],
     ["diff"],
     ["status"],
+    ["check"],
     ["go-live"],
     ["quarantine", "list"],
     ["quarantine", "lift"],
