@@ -20,6 +20,7 @@ from components.smoke import Smoke
 from components.verification import PreviousVerification, Verification
 from program.data import Data
 from program.inputs import Inputs
+from settings import Command
 from settings.connections import direct_url
 
 
@@ -62,7 +63,7 @@ def register_release(inputs: Inputs, foundation: Foundation, data: Data, backup:
     )
     cache = Cache("cache", warm, ResourceOptions(depends_on=[application]))
     smoke = Smoke("smoke", replace(warm, command=settings.commands.smoke), ResourceOptions(depends_on=[cache]))
-    checks: list[pulumi.Resource] = [smoke]
+    checks: list[pulumi.Resource] = [smoke, *_register_validation(inputs, warm, smoke)]
     for rotation in inputs.rotations.values():
         if command := rotation.to_verify:
             after_smoke = ResourceOptions(depends_on=[smoke])
@@ -118,6 +119,31 @@ def _register_migration(
         ResourceOptions(depends_on=ready),
     )
     return [migration]
+
+
+def _register_validation(inputs: Inputs, warm: RolloutJobArgs, smoke: Smoke) -> list[pulumi.Resource]:
+    """Requests and the pipeline after a release. A rollback skips them: every second counts, and its release has passed
+    them before."""
+    settings = inputs.settings
+    commands = settings.commands
+    if not (settings.release and settings.release.action == "deploy" and (commands.validation or commands.pipeline)):
+        return []
+    from components.validation import TASK, Pipeline, PipelineArgs, Validation, ValidationArgs
+
+    made: list[pulumi.Resource] = [smoke]
+    if asked := commands.validation:
+        command = Command(run=(TASK,), timeout_seconds=asked.timeout_seconds)
+        args = ValidationArgs(
+            job=replace(warm, image=settings.image, command=command),
+            checks=asked.list_checks(settings.health_path),
+            attempts=asked.attempts,
+            host_header=settings.application.host_header,
+        )
+        made.append(Validation("validation", args, ResourceOptions(depends_on=[made[-1]])))
+    if commands.pipeline:
+        steps = PipelineArgs(job=warm, steps=commands.pipeline)
+        made.append(Pipeline("pipeline", steps, ResourceOptions(depends_on=[made[-1]])))
+    return made[1:]
 
 
 def _register_go_live(inputs: Inputs, foundation: Foundation, data: Data, application: Application) -> None:
