@@ -155,7 +155,7 @@ def print_report(report: Row) -> None:
     signed = f"signed off by {report['by']}" if report["signedOff"] else f"{failed} of {len(report['lines'])} fail"
     typer.echo(f"{report['kind']}: {report['result']}, {signed}, {report['seconds']} s, {report['digest']}")
     if report.get("keptAs"):
-        typer.echo(f"kept as ConfigMap {report['keptAs']}")
+        typer.echo(f"kept as {report['keptAs']}")
 
 
 def print_rotations(rows: Sequence[Row]) -> None:

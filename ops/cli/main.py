@@ -243,6 +243,32 @@ def check(
 
 @command(
     app,
+    "check-code",
+    options=READS,
+    panel=RELEASES,
+    examples="runbook check-code ../shop\nrunbook check-code ../shop --again --json",
+    exit_codes="Exit codes: 0 every step passes; 1 a step fails; 2 nothing could be run.",
+)
+def check_code(
+    call: Invocation,
+    directory: Annotated[Path, typer.Argument(help="Checkout of the release's commit.", exists=True, file_okay=False)],
+    again: Annotated[bool, typer.Option("--again", help="Also the steps that passed with the same code.")] = False,
+) -> None:
+    """Run the checks of the code (lint, types, tests, audits, build), side by side, and keep their report.
+
+    A step that passed is not run again while the code is the same.
+    """
+    from ops.cli import formatting
+    from ops.commands import code_checks
+
+    done = code_checks.check_code(call.open_session(), directory, again=again)
+    call.show_rows(done, formatting.print_report)
+    if done["result"] != "passed":
+        raise typer.Exit(1)
+
+
+@command(
+    app,
     "go-live",
     options=READS,
     panel=RELEASES,

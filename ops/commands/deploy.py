@@ -12,7 +12,9 @@ from ops.adapters.automation import Run
 from ops.adapters.registry import Image
 from ops.commands import backups, health
 from ops.commands.check import require_environment
+from ops.commands.code_checks import require_report
 from ops.commands.update import LockPolicy, StackLock, apply, prepare_update
+from ops.decisions.code_report import LABEL
 from ops.decisions.quarantine import find_quarantined, quarantine_change, with_quarantined
 from ops.decisions.release_state import find_resumable, last_good, next_revision
 from ops.decisions.rollback_target import rollback_changes
@@ -49,6 +51,7 @@ def deploy(session: Session, wish: Wish, policy: LockPolicy) -> dict[str, Any]:
         release = plan(facts, wish, image.result())
         if not release.without_proof:
             backups.require_proof(session, facts, release.schema_.level)
+        release = require_report(session, facts, release, image.result().labels.get(LABEL))
         require_environment(session, facts, release.image, wish.without_checks)
         new = facts.checked({RELEASE: release.to_config(), **quarantine_change(facts.now.quarantine)})
         prepare_update(session, facts, policy)

@@ -23,6 +23,7 @@ COMMANDS = [
     ["diff"],
     ["status"],
     ["check"],
+    ["check-code"],
     ["go-live"],
     ["quarantine", "list"],
     ["quarantine", "lift"],
