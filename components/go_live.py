@@ -42,12 +42,10 @@ class GoLiveArgs:
     """Variables of the main service."""
     database_secret_name: str
     """Secret with `DATABASE_URL` past a pooler."""
-    internal_url: str
-    """URL of the main service inside the namespace."""
     target_url: str
     """URL that the commands call."""
     host_header: str | None
-    """Host header of requests to the main service."""
+    """Host header of requests to the services."""
 
 
 class GoLive(pulumi.ComponentResource):
@@ -65,7 +63,6 @@ class GoLive(pulumi.ComponentResource):
             env_from=[*args.env_from, {"secret_ref": {"name": args.database_secret_name}}],
             env=[
                 {"name": "GO_LIVE", "value": json.dumps(args.checks, sort_keys=True)},
-                {"name": "TARGET_URL", "value": args.internal_url},
                 {"name": "HOST_HEADER", "value": args.host_header or ""},
             ],
         )

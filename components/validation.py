@@ -4,8 +4,9 @@ steps of the pipeline, each as a Job; the first that fails, fails the update."""
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import pulumi
 from pulumi import ResourceOptions
@@ -14,7 +15,6 @@ from components.base.jobs import RolloutJobArgs, run_after_rollout
 from components.base.names import content_hash
 from settings import Command
 from settings.commands import Step
-from settings.http_check import HttpCheck
 
 TASK = "python3 -m tasks validate"
 
@@ -25,8 +25,8 @@ class ValidationArgs:
 
     job: RolloutJobArgs
     """The Job that sends them: in the project's own image."""
-    checks: Sequence[HttpCheck]
-    """The requests and what their answers have to be."""
+    checks: Sequence[Mapping[str, Any]]
+    """The requests, where each is sent, and what the answers have to be."""
     attempts: int
     """How often each is sent until it counts as failed."""
     host_header: str | None
@@ -39,7 +39,7 @@ class Validation(pulumi.ComponentResource):
     def __init__(self, name: str, args: ValidationArgs, opts: ResourceOptions | None = None) -> None:
         super().__init__("runbook:release:Validation", name, None, opts)
         variables = {
-            "CHECKS": json.dumps([check.to_config() for check in args.checks]),
+            "CHECKS": json.dumps(list(args.checks)),
             "ATTEMPTS": str(args.attempts),
             "HOST_HEADER": args.host_header or "",
         }

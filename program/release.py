@@ -135,7 +135,7 @@ def _register_validation(inputs: Inputs, warm: RolloutJobArgs, smoke: Smoke) -> 
         command = Command(run=(TASK,), timeout_seconds=asked.timeout_seconds)
         args = ValidationArgs(
             job=replace(warm, image=settings.image, command=command),
-            checks=asked.list_checks(settings.health_path),
+            checks=asked.to_task(settings.health_path, settings.application.internal_url),
             attempts=asked.attempts,
             host_header=settings.application.host_header,
         )
@@ -160,11 +160,12 @@ def _register_go_live(inputs: Inputs, foundation: Foundation, data: Data, applic
             namespace=foundation.namespace,
             image=settings.image,
             release_image=settings.application.main_service.image or settings.release.image,
-            checks=settings.checklist.to_task(settings.health_path, secrets, production=production),
+            checks=settings.checklist.to_task(
+                settings.health_path, secrets, production=production, url_of=settings.application.internal_url
+            ),
             amounts=settings.application.job_resources,
             env_from=application.env_from,
             database_secret_name=data.credentials.database_secret_name,
-            internal_url=application.internal_url,
             target_url=settings.checklist.target or application.internal_url,
             host_header=settings.application.host_header,
         ),

@@ -300,6 +300,18 @@ class Application(Settings):
         root = [service for service in entered if "/" in service.paths]
         return root or entered or [service for service in self.services if service.port]
 
+    def internal_url(self, path: str) -> str:
+        """URL inside the namespace of the service to which the ingress sends this path; of the main one for others."""
+        path = path.partition("?")[0]
+        found = [
+            (len(prefix), service)
+            for service in self.services
+            for prefix in service.paths
+            if service.port and (path == prefix or path.startswith(prefix.rstrip("/") + "/"))
+        ]
+        service = max(found, key=lambda item: item[0])[1] if found else self.main_service
+        return f"http://{service.name}:{service.port}"
+
     @property
     def main_service(self) -> Service:
         """The service that rehearsal, smoke test, restore test and health checks call; it has a port."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shlex
-from typing import Annotated, Literal, Self
+from collections.abc import Callable
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
@@ -90,8 +91,10 @@ class Validation(Settings):
     timeout_seconds: Seconds = 60
     """Seconds for all of them."""
 
-    def list_checks(self, health_path: str) -> list[HttpCheck]:
-        return list(self.checks or (HttpCheck(path=path) for path in (health_path, "/shop", "/api/auth/status")))
+    def to_task(self, health_path: str, url_of: Callable[[str], str]) -> list[dict[str, Any]]:
+        """The requests as JSON for the task that sends them; `url_of` says where a path is served."""
+        default = (HttpCheck(path=path) for path in (health_path, "/shop", "/api/auth/status"))
+        return [{**check.to_config(), "target": url_of(check.path)} for check in self.checks or default]
 
 
 def _command(*lines: str, timeout_seconds: int = 300) -> Command:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
@@ -207,14 +207,18 @@ class GoLive(Settings):
     """URL that these commands call. Default: the main service inside the namespace; network.egress has to allow any
     other."""
 
-    def to_task(self, health_path: str, secrets: Sequence[str], *, production: bool) -> dict[str, Any]:
-        """What the task in the application's network tries, as JSON; `secrets` are those of the application."""
+    def to_task(
+        self, health_path: str, secrets: Sequence[str], *, production: bool, url_of: Callable[[str], str]
+    ) -> dict[str, Any]:
+        """What the task in the application's network tries, as JSON; `secrets` are those of the application, and
+        `url_of` says where a path is served."""
         parts: dict[str, Any] = {
-            "api": _http(self.api, HttpCheck(path=health_path)),
-            "frontend": _http(self.frontend, HttpCheck(path="/")),
+            "api": _http(self.api, HttpCheck(path=health_path), url_of),
+            "frontend": _http(self.frontend, HttpCheck(path="/"), url_of),
             "stripe": {
                 **self.stripe.to_config(),
                 "live": production if self.stripe.live is None else self.stripe.live,
+                "webhooks": [{**hook.to_config(), "target": url_of(hook.path)} for hook in self.stripe.webhooks],
             },
             "smtp": self.smtp.to_config(),
             "redis": self.redis.to_config(),
@@ -230,8 +234,9 @@ class GoLive(Settings):
         return wanted
 
 
-def _http(line: HttpLine, default: HttpCheck) -> dict[str, Any]:
-    return {"variables": list(line.variables), "check": (line.check or default).to_config()}
+def _http(line: HttpLine, default: HttpCheck, url_of: Callable[[str], str]) -> dict[str, Any]:
+    check = line.check or default
+    return {"variables": list(line.variables), "check": {**check.to_config(), "target": url_of(check.path)}}
 
 
 def _names(part: Any) -> Iterator[str]:

@@ -17,8 +17,8 @@ def _as_list(value: object) -> object:
 
 
 class HttpCheck(Settings):
-    """One request to the main service. In headers and body, `${NAME}` is a variable of the application: a token belongs
-    into `secrets:*`, not here."""
+    """One request to the service that has its path at the ingress, or else to the main one. In headers and body,
+    `${NAME}` is a variable of the application: a token belongs into `secrets:*`, not here."""
 
     name: Annotated[str | None, Field(min_length=1, examples=["shop page"])] = None
     """How reports name it; default: method and path."""

@@ -1,6 +1,7 @@
 """One HTTP request and what its answer has to be: the checks of a go-live and of a release in place.
 
-A check is the JSON of the settings' HttpCheck. In headers and body, `${NAME}` is a variable of this process.
+A check is the JSON of the settings' HttpCheck, with `target`, the service's URL. HOST_HEADER is the Host header. In
+headers and body, `${NAME}` is a variable of this process.
 """
 
 from __future__ import annotations
@@ -28,9 +29,9 @@ class Wrong(TaskError):
         super().__init__("wrong_answer", message)
 
 
-def ask(check: Mapping[str, Any], target: str, environment: Environment, host: str | None = None) -> str:
+def ask(check: Mapping[str, Any], environment: Environment) -> str:
     """Send the request; returns what came back, in one line. Wrong or httpx.HTTPError says what is not as it should."""
-    method, limit = check["method"], check["withinMilliseconds"]
+    method, limit, host = check["method"], check["withinMilliseconds"], environment.text("HOST_HEADER")
     headers = {name: _filled(value, environment) for name, value in check["headers"].items()}
     if host and "host" not in {name.lower() for name in headers}:
         headers["Host"] = host
@@ -38,7 +39,7 @@ def ask(check: Mapping[str, Any], target: str, environment: Environment, host: s
     began = time.monotonic()
     # Not shorter than the limit: an answer that comes too late is reported with its time.
     with httpx.Client(timeout=max(2 * limit / 1000, 5), trust_env=False) as client:
-        answer = client.request(method, f"{target.rstrip('/')}{check['path']}", headers=headers, content=body)
+        answer = client.request(method, f"{check['target']}{check['path']}", headers=headers, content=body)
     took = round((time.monotonic() - began) * 1000)
     found = f"{answer.status_code} in {took} ms"
     if answer.status_code not in check["status"]:

@@ -1,6 +1,6 @@
 """`python -m tasks validate`: requests to a release in place, each of which has to be answered as it should.
 
-Environment: that of the application; CHECKS, a JSON list of requests; ATTEMPTS; TARGET_URL; HOST_HEADER.
+Environment: that of the application; CHECKS, a JSON list of requests; ATTEMPTS; HOST_HEADER.
 """
 
 from __future__ import annotations
@@ -43,8 +43,7 @@ def _try(check: Mapping[str, Any], attempts: int, environment: Environment) -> s
         if attempt > 1:
             time.sleep(_PAUSE_SECONDS)
         try:
-            target = environment.required("TARGET_URL", "http://backend:3000")
-            say(f"ok    {name}: {ask(check, target, environment, environment.text('HOST_HEADER'))}")
+            say(f"ok    {name}: {ask(check, environment)}")
             return None
         except (TaskError, httpx.HTTPError, httpx.InvalidURL) as error:
             why = without(secret_values(environment), str(error) or type(error).__name__)

@@ -83,12 +83,12 @@ class Tasks:
         """A command of the release with the application's environment; the last line that it prints."""
         words = (go_live.TOOLBOX, name, *command.run)
         shape = _keep_only(go_live.COMMAND, command.argvs, command.timeout_seconds)
-        return self._run_job(go_live.TOOLBOX, words, shape).last_line
+        return self._run_job(go_live.TOOLBOX, words, shape, has_result=False).last_line
 
-    def _run_job(self, template: str, words: Sequence[str], shape: Shape) -> Output:
+    def _run_job(self, template: str, words: Sequence[str], shape: Shape, *, has_result: bool = True) -> Output:
         with self._cluster.patient() as client:
             job = self._find_running(client, words) or self._start(client, template, words, shape)
-            result = self._follow(client, job)
+            result = self._follow(client, job, has_result=has_result)
             # Its volume is deleted with it. A failed one is kept for ten minutes.
             with suppress(ApiError):
                 client.delete(Job, job, cascade=CascadeType.BACKGROUND)
@@ -128,7 +128,7 @@ class Tasks:
         client.create(Job.from_dict(job))
         return name
 
-    def _follow(self, client: Client, job: str) -> Output:
+    def _follow(self, client: Client, job: str, *, has_result: bool) -> Output:
         """Print the logs of its containers in the order in which they run; the last one's output."""
         pod = self._await_pod(job)
         name, spec = pod["metadata"]["name"], pod["spec"]
@@ -139,7 +139,8 @@ class Tasks:
             self._await_container(job, container, "running", "terminated")
             result, printed = None, []
             for line in client.log(name, container=container, follow=True, newlines=False):
-                parsed = _parse_result(line)
+                # What an application prints is no result, also where it logs in JSON.
+                parsed = _parse_result(line) if has_result else None
                 if parsed is None:
                     self._say(f"  {line}")
                     printed.append(line)

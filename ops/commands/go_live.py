@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
@@ -84,14 +85,20 @@ def _commands(checklist: GoLive) -> Mapping[str, Command]:
 
 def _run(tasks: Tasks, name: str, command: Command) -> Ran:
     try:
-        return Ran(True, f"exit code 0: {tasks.run_go_live_command(name, command)}")
+        return Ran(True, _plain(f"exit code 0: {tasks.run_go_live_command(name, command)}"))
     except Unreachable:
         raise
     except (TaskFailed, Refused) as error:
-        return Ran(False, " ".join(str(error).split())[-_EVIDENCE:])
+        return Ran(False, _plain(str(error)))
 
 
 _EVIDENCE = 600
+_COLOURS = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
+
+
+def _plain(text: str) -> str:
+    """One line without colours; the end of what is too long, where failures are."""
+    return " ".join(_COLOURS.sub("", text).split())[-_EVIDENCE:]
 
 
 def _or_reason(work: Callable[[], T]) -> T | str:

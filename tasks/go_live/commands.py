@@ -1,6 +1,6 @@
 """`python -m tasks go-live check`.
 
-Environment: that of the application; GO_LIVE, the settings as JSON; TARGET_URL, the main service; HOST_HEADER.
+Environment: that of the application; GO_LIVE, the settings as JSON; HOST_HEADER.
 """
 
 from __future__ import annotations
@@ -31,18 +31,17 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def _check(_arguments: argparse.Namespace, environment: Environment) -> Result:
     settings = json.loads(environment.required("GO_LIVE", '{"variables": ["DATABASE_URL"]}'))
-    target, host = environment.required("TARGET_URL", "http://backend:3000"), environment.text("HOST_HEADER")
 
     def check_http(line: Line, part: Mapping[str, Any]) -> None:
         line.variables(part["variables"])
         check = part["check"]
-        line.step(describe(check), lambda: ask(check, target, line.environment, host))
+        line.step(describe(check), lambda: ask(check, line.environment))
 
     probes: dict[str, Callable[[Line, Any], None]] = {
         "variables": lambda line, names: line.variables(names),
         "api": check_http,
         "frontend": check_http,
-        "stripe": lambda line, part: check_webhooks(line, part, target, host),
+        "stripe": check_webhooks,
         "smtp": check_smtp,
         "redis": check_redis,
         "clamav": check_clamav,

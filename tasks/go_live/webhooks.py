@@ -16,17 +16,17 @@ import httpx
 from tasks.go_live.line import SECONDS, Line, NotThere
 
 
-def check_webhooks(line: Line, settings: Mapping[str, Any], target: str, host: str | None) -> None:
+def check_webhooks(line: Line, settings: Mapping[str, Any]) -> None:
     webhooks: Sequence[Mapping[str, Any]] = settings["webhooks"]
-    key = settings.get("key")
+    key, host = settings.get("key"), line.environment.text("HOST_HEADER")
     line.variables([*([key] if key else ()), *(webhook["secret"] for webhook in webhooks)])
     if key and settings["live"]:
         line.step("key", lambda: _require_live(line.environment.required(key, "sk_live_…"), key))
     for webhook in webhooks:
         path, secret = webhook["path"], line.environment.required(webhook["secret"], "whsec_…")
-        line.step(f"signed event to {path}", lambda w=webhook, s=secret: _accepted(_send(w, s, target, host)))
+        line.step(f"signed event to {path}", lambda w=webhook, s=secret: _accepted(_send(w, s, host)))
         wrong = f"whsec_{secrets.token_hex(16)}"
-        line.step(f"wrong signature to {path}", lambda w=webhook, s=wrong: _refused(_send(w, s, target, host)))
+        line.step(f"wrong signature to {path}", lambda w=webhook, s=wrong: _refused(_send(w, s, host)))
 
 
 def _require_live(value: str, name: str) -> str:
@@ -35,7 +35,7 @@ def _require_live(value: str, name: str) -> str:
     return "not a key of test mode"
 
 
-def _send(webhook: Mapping[str, Any], secret: str, target: str, host: str | None) -> httpx.Response:
+def _send(webhook: Mapping[str, Any], secret: str, host: str | None) -> httpx.Response:
     now = int(time.time())
     event = {
         "id": f"evt_runbook_{secrets.token_hex(8)}",
@@ -55,7 +55,7 @@ def _send(webhook: Mapping[str, Any], secret: str, target: str, host: str | None
         **({"Host": host} if host else {}),
     }
     with httpx.Client(timeout=SECONDS, trust_env=False) as client:
-        return client.post(f"{target.rstrip('/')}{webhook['path']}", headers=headers, content=body)
+        return client.post(f"{webhook['target']}{webhook['path']}", headers=headers, content=body)
 
 
 def _accepted(answer: httpx.Response) -> str:

@@ -32,12 +32,15 @@ class World:
 
     environment: dict[str, str]
     shop: world.Shop
+    url: str
     settings: dict[str, Any] = field(default_factory=dict)
     production: bool = True
 
     def run(self) -> Outcome:
         settings = GoLive.model_validate({"administrators": ADMINISTRATORS, **self.settings})
-        given = json.dumps(settings.to_task("/api/health", SECRETS, production=self.production))
+        given = json.dumps(
+            settings.to_task("/api/health", SECRETS, production=self.production, url_of=lambda _: self.url)
+        )
         outcome = task({**self.environment, "GO_LIVE": given}, "go-live", "check")
         assert outcome.exit_code == 0, outcome
         return outcome
@@ -103,7 +106,6 @@ def ready(
     served, url = shop
     return World(
         {
-            "TARGET_URL": url,
             "SENTRY_DSN": "https://key@sentry.example.com/1",
             "PUBLIC_URL": "https://shop.example.com",
             "DATABASE_URL": postgres.url(database),
@@ -117,6 +119,7 @@ def ready(
             "SSL_CERT_FILE": str(certificate),
         },
         served,
+        url,
     )
 
 

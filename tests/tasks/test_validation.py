@@ -53,8 +53,8 @@ def url() -> Iterator[str]:
 
 
 def validate(url: str, *checks: dict[str, Any], **more: str) -> Outcome:
-    given = json.dumps([HttpCheck.model_validate(check).to_config() for check in checks])
-    return task({"TARGET_URL": url, "CHECKS": given, **more}, "validate")
+    given = json.dumps([{**HttpCheck.model_validate(check).to_config(), "target": url} for check in checks])
+    return task({"CHECKS": given, **more}, "validate")
 
 
 def test_good_answers(url: str) -> None:

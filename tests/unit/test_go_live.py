@@ -5,15 +5,20 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
-from ops.adapters.task_jobs import _keep_only
+from ops.adapters.task_jobs import TaskFailed, _keep_only
+from ops.commands import go_live as going
+from ops.commands.health import Health
 from ops.decisions.go_live import Facts, Ran, judge
 from ops.decisions.report import Line, Report, digest_of
 from ops.decisions.schema_gate import Database, exact_database
-from settings import Release, SettingsError, StackFile, parse
+from ops.errors import Refused
+from settings import Application, Command, Release, SettingsError, StackFile, parse
 from settings.go_live import LINES, GoLive
 from tests.support.program import RELEASE, run_program, secrets_for, stack_config
 
@@ -163,9 +168,9 @@ def test_the_page_escapes_what_servers_answer() -> None:
 
 def test_a_secret_that_another_line_needs_is_missed_there_only() -> None:
     secrets = ("STRIPE_WEBHOOK_SECRET", "SMTP_URL", "SENTRY_DSN")
-    wanted = GoLive(variables=("ANALYTICS_ID",)).to_task("/api/health", secrets, production=True)
+    wanted = GoLive(variables=("ANALYTICS_ID",)).to_task("/api/health", secrets, production=True, url_of=str)
     assert wanted["variables"] == ["ANALYTICS_ID", "SENTRY_DSN"]
-    left = GoLive(without={"smtp": "no mail"}).to_task("/api/health", secrets, production=True)
+    left = GoLive(without={"smtp": "no mail"}).to_task("/api/health", secrets, production=True, url_of=str)
     assert left["variables"] == ["SENTRY_DSN", "SMTP_URL"]
     assert "smtp" not in left
 
@@ -199,9 +204,11 @@ def test_the_template_has_the_applications_environment_and_no_secret_of_its_own(
     assert checks["envFrom"] == [*deployed["envFrom"], {"secretRef": {"name": "database"}}]
     assert command["envFrom"] == deployed["envFrom"]
     env = {item["name"]: item["value"] for item in checks["env"]}
-    assert env["TARGET_URL"] == "http://backend:3000"
     assert env["HOST_HEADER"] == "shop.example.com"
-    assert json.loads(env["GO_LIVE"])["stripe"]["live"] is False
+    given = json.loads(env["GO_LIVE"])
+    assert given["stripe"]["live"] is False
+    assert given["api"]["check"]["target"] == "http://backend:3000"
+    assert {item["name"]: item["value"] for item in command["env"]}["TARGET_URL"] == "http://backend:3000"
 
 
 def test_without_the_setting_there_is_no_template() -> None:
@@ -217,3 +224,81 @@ def test_a_job_runs_one_container_and_its_command_lines_in_order() -> None:
     assert [(it["name"], it["command"]) for it in pod["initContainers"]] == [("command-1", ["npm", "a"])]
     assert pod["containers"] == [{"name": "command", "command": ["npm", "b"], "image": "shop"}]
     assert job["activeDeadlineSeconds"] == 60
+
+
+@pytest.mark.parametrize(
+    ("path", "url"),
+    [
+        ("/", "http://web:8080"),
+        ("/shop", "http://web:8080"),
+        ("/api", "http://api:3000"),
+        ("/api/webhooks/stripe?x=/shop", "http://api:3000"),
+        ("/apis", "http://web:8080"),
+    ],
+)
+def test_a_request_goes_to_the_service_that_has_its_path(path: str, url: str) -> None:
+    probes = {kind: {"path": f"/{kind}"} for kind in ("startup", "readiness", "liveness")}
+    services = [
+        {"name": "web", "port": 8080, "paths": ["/"], "replicas": 2, "probes": probes},
+        {"name": "api", "port": 3000, "paths": ["/api"], "replicas": 2, "probes": probes},
+        {"name": "worker", "replicas": 1, "probes": {kind: {"command": f"{kind}.sh"} for kind in probes}},
+    ]
+    application = Application.model_validate({"services": services})
+    assert application.internal_url(path) == url
+
+
+# -- the command ----------------------------------------------------------------------------------
+
+
+class FakeTasks:
+    """Jobs in the cluster, as they end."""
+
+    def __init__(self, *_: object) -> None: ...
+
+    def check_go_live(self) -> Any:
+        return {"lines": dict.fromkeys(IN_POD, PASSED)}
+
+    def run_go_live_command(self, name: str, command: Command) -> str:
+        if name == "payments":
+            raise TaskFailed(f"go-live-{name} ended with exit code 1 (Error):\n\x1b[31mcard refused\x1b[0m")
+        return f"{command.run[0]} ok"
+
+
+def test_one_report_of_everything_and_no_failure_hides_another(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, good: Facts
+) -> None:
+    found, kept = settings(checklist=CHECKLIST.to_config()), list[Report]()
+    release = Release.model_validate(RELEASE)
+    facts = SimpleNamespace(
+        settings=found,
+        history=[SimpleNamespace(succeeded=True, release=release)],
+        now=SimpleNamespace(finished=True),
+        database=exact_database(0),
+        cluster=None,
+    )
+
+    def no_store(_: object) -> Any:
+        raise TaskFailed("the store cannot be reached")
+
+    monkeypatch.setattr(going, "gather_context", lambda _: facts)
+    monkeypatch.setattr(going, "Tasks", FakeTasks)
+    monkeypatch.setattr(going, "list_backups", no_store)
+    monkeypatch.setattr(going, "keep_report", lambda _, report, revision: kept.append(report) or f"go-live-r{revision}")
+    monkeypatch.setattr(going.health, "read_health", lambda *_: Health(200, "healthy"))
+    session: Any = SimpleNamespace(
+        stack="test", seconds=2.0, say=print, file=Path("x"), reader=SimpleNamespace(read_state=dict)
+    )
+    report = going.go_live(session, tmp_path)
+    failed = {line["name"]: line["evidence"] for line in report["lines"] if line["result"] == "fail"}
+    assert set(failed) == {"migrations", "backup", "payments"}
+    assert failed["payments"].endswith("(Error): card refused")
+    assert failed["backup"] == "the store cannot be reached"
+    assert (report["keptAs"], report["result"], report["revision"]) == ("go-live-r1", "failed", 1)
+    assert json.loads((tmp_path / "go-live.json").read_text())["digest"] == kept[0].to_json()["digest"]
+    assert "card refused" in (tmp_path / "go-live.html").read_text()
+
+
+def test_it_is_refused_without_a_checklist(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(going, "gather_context", lambda _: SimpleNamespace(settings=settings()))
+    with pytest.raises(Refused, match=r"write `runbook:checklist: \{\}`"):
+        going.go_live(cast(Any, SimpleNamespace(file=Path("Pulumi.x.yaml"))), None)
