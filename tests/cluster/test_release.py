@@ -156,13 +156,26 @@ def test_history_lists_every_revision(stack: Stack, images: dict[str, str]) -> N
     assert revisions_with(stack, images["shop:v1"])[-1] == 1
 
 
+def completed_jobs(stack: Stack) -> set[str]:
+    """Names, without their hashes, of the Jobs that succeeded."""
+    jobs = json.loads(stack.kubectl("get", "jobs", "-o", "json"))["items"]
+    return {job["metadata"]["name"].rpartition("-")[0] for job in jobs if job["status"].get("succeeded")}
+
+
 def test_a_go_live_is_signed_off_only_when_every_line_passes(stack: Stack) -> None:
     checklist: dict[str, Any] = {
         "without": {"smtp": "the sandbox sends no mail", "clamav": "nothing is uploaded", "backup": "has none"},
         "administrators": {"query": "SELECT 1, true"},
     }
-    stack.edit(lambda config: config.update({"runbook:checklist": checklist}))
+    step = {"name": "prod", "run": "npm run smoke:all --workspace backend"}
+
+    def add(config: dict[str, Any]) -> None:
+        config["runbook:checklist"] = checklist
+        config["runbook:commands"].update({"validation": {}, "pipeline": [step]})
+
+    stack.edit(add)
     stack.run("pulumi", "up", "--stack", stack.name, "--yes", "--non-interactive", "--skip-preview").check()
+    assert {"validate", "pipeline-prod"} <= completed_jobs(stack)
     done = stack.runbook("go-live", "--json")
     assert done.code == 0, done.text
     report = done.json()

@@ -23,6 +23,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from sandbox import packages
 from tests.support.servers import free_ports, running
 
 PASSWORD = "mail/@'secret-7"
@@ -101,7 +102,7 @@ def clamd(folder: Path, *signatures: bytes) -> Iterator[int]:
         f"Foreground yes\nTCPSocket {port}\nTCPAddr 127.0.0.1\nDatabaseDirectory {database}\n"
         f"TemporaryDirectory {folder}\n"
     )
-    with running(["clamd", "--config-file", configuration], "Self checking"):
+    with running([packages.require("clamd"), "--config-file", configuration], "Self checking"):
         yield port
 
 
