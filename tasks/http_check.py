@@ -1,7 +1,7 @@
 """One HTTP request and what its answer has to be: the checks of a go-live and of a release in place.
 
-A check is the JSON of the settings' HttpCheck, with `target`, the service's URL. HOST_HEADER is the Host header. In
-headers and body, `${NAME}` is a variable of this process.
+A check is the JSON of the settings' HttpCheck, with `target`, the service's URL. HOST_HEADER is the Host header,
+and X-Forwarded-Proto is as in PUBLIC_URL. In headers and body, `${NAME}` is a variable of this process.
 """
 
 from __future__ import annotations
@@ -31,10 +31,9 @@ class Wrong(TaskError):
 
 def ask(check: Mapping[str, Any], environment: Environment) -> str:
     """Send the request; returns what came back, in one line. Wrong or httpx.HTTPError says what is not as it should."""
-    method, limit, host = check["method"], check["withinMilliseconds"], environment.text("HOST_HEADER")
-    headers = {name: _filled(value, environment) for name, value in check["headers"].items()}
-    if host and "host" not in {name.lower() for name in headers}:
-        headers["Host"] = host
+    method, limit = check["method"], check["withinMilliseconds"]
+    headers = httpx.Headers(ingress_headers(environment))
+    headers.update({name: _filled(value, environment) for name, value in check["headers"].items()})
     body = _filled(check["body"], environment).encode() if check.get("body") is not None else None
     began = time.monotonic()
     # Not shorter than the limit: an answer that comes too late is reported with its time.
@@ -57,6 +56,15 @@ def ask(check: Mapping[str, Any], environment: Environment) -> str:
 def describe(check: Mapping[str, Any]) -> str:
     """The check's name, or what it requests."""
     return check.get("name") or f"{check['method']} {check['path']}"
+
+
+def ingress_headers(environment: Environment) -> dict[str, str]:
+    """What the ingress would say: an application that wants https or a known host redirects or refuses others."""
+    host, url = environment.text("HOST_HEADER"), environment.text("PUBLIC_URL")
+    return {
+        **({"Host": host} if host else {}),
+        **({"X-Forwarded-Proto": url.partition("://")[0]} if url and "://" in url else {}),
+    }
 
 
 def _filled(text: str, environment: Environment) -> str:

@@ -14,19 +14,20 @@ from typing import Any
 import httpx
 
 from tasks.go_live.line import SECONDS, Line, NotThere
+from tasks.http_check import ingress_headers
 
 
 def check_webhooks(line: Line, settings: Mapping[str, Any]) -> None:
     webhooks: Sequence[Mapping[str, Any]] = settings["webhooks"]
-    key, host = settings.get("key"), line.environment.text("HOST_HEADER")
+    key, headers = settings.get("key"), ingress_headers(line.environment)
     line.variables([*([key] if key else ()), *(webhook["secret"] for webhook in webhooks)])
     if key and settings["live"]:
         line.step("key", lambda: _require_live(line.environment.required(key, "sk_live_…"), key))
     for webhook in webhooks:
         path, secret = webhook["path"], line.environment.required(webhook["secret"], "whsec_…")
-        line.step(f"signed event to {path}", lambda w=webhook, s=secret: _accepted(_send(w, s, host)))
+        line.step(f"signed event to {path}", lambda w=webhook, s=secret: _accepted(_send(w, s, headers)))
         wrong = f"whsec_{secrets.token_hex(16)}"
-        line.step(f"wrong signature to {path}", lambda w=webhook, s=wrong: _refused(_send(w, s, host)))
+        line.step(f"wrong signature to {path}", lambda w=webhook, s=wrong: _refused(_send(w, s, headers)))
 
 
 def _require_live(value: str, name: str) -> str:
@@ -35,7 +36,7 @@ def _require_live(value: str, name: str) -> str:
     return "not a key of test mode"
 
 
-def _send(webhook: Mapping[str, Any], secret: str, host: str | None) -> httpx.Response:
+def _send(webhook: Mapping[str, Any], secret: str, more: Mapping[str, str]) -> httpx.Response:
     now = int(time.time())
     event = {
         "id": f"evt_runbook_{secrets.token_hex(8)}",
@@ -52,7 +53,7 @@ def _send(webhook: Mapping[str, Any], secret: str, host: str | None) -> httpx.Re
     headers = {
         "Content-Type": "application/json",
         webhook["header"]: webhook["signature"].format(time=now, signature=signature),
-        **({"Host": host} if host else {}),
+        **more,
     }
     with httpx.Client(timeout=SECONDS, trust_env=False) as client:
         return client.post(f"{webhook['target']}{webhook['path']}", headers=headers, content=body)

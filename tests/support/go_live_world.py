@@ -133,6 +133,8 @@ class Shop:
                 body = self.rfile.read(int(self.headers["Content-Length"]))
                 if self.path not in shop.secrets:
                     return self._answer(404, "")
+                if self.headers["X-Forwarded-Proto"] != "https":
+                    return self._answer(301, "")
                 pairs = dict(part.split("=", 1) for part in self.headers["Stripe-Signature"].split(","))
                 signed = f"{pairs['t']}.".encode() + body
                 wanted = hmac.new(shop.secrets[self.path].encode(), signed, hashlib.sha256).hexdigest()

@@ -28,6 +28,8 @@ class Shop(BaseHTTPRequestHandler):
             return self._answer(500, "")
         if self.path == "/slow":
             type(self).slow.wait(0.2)
+        if self.path == "/secure" and self.headers["X-Forwarded-Proto"] != "https":
+            return self._answer(301, "")
         if self.path == "/private" and self.headers["Authorization"] != f"Bearer {TOKEN}":
             return self._answer(401, f"not {self.headers['Authorization']}")
         return self._answer(302 if self.path == "/moved" else 200, json.dumps({"authenticated": False, "host": "h"}))
@@ -87,6 +89,13 @@ def test_one_bad_answer_fails_all(url: str, check: dict[str, Any], words: str) -
     assert (done.exit_code, done.error) == (1, "not_valid")
     assert "1 of 2 checks failed" in done.message
     assert words in done.message
+
+
+def test_an_application_that_wants_https_is_asked_as_the_ingress_asks(url: str) -> None:
+    assert validate(url, {"path": "/secure"}, PUBLIC_URL="https://shop.example.com").exit_code == 0
+    assert validate(url, {"path": "/secure"}, PUBLIC_URL="http://shop.example.com").error == "not_valid"
+    own = {"path": "/secure", "headers": {"x-forwarded-proto": "http"}}
+    assert validate(url, own, PUBLIC_URL="https://shop.example.com").error == "not_valid"
 
 
 def test_it_is_tried_again(url: str) -> None:
