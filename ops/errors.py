@@ -44,6 +44,16 @@ class Refused(OpsError):
     exit_code = 2
 
 
+class NotMeasured(OpsError):
+    """A check's value could not be had. `fails`: that is a failure of the check, and no reason to leave it out."""
+
+    exit_code = 2
+
+    def __init__(self, why: str, *, fails: bool = False) -> None:
+        super().__init__(why)
+        self.why, self.fails = why, fails
+
+
 class Stuck(OpsError):
     """The update failed and no earlier release could be restored: an operator has to act."""
 

@@ -20,6 +20,7 @@ from components.smoke import Smoke
 from components.verification import PreviousVerification, Verification
 from program.data import Data
 from program.inputs import Inputs
+from settings import Command
 from settings.connections import direct_url
 
 
@@ -62,7 +63,7 @@ def register_release(inputs: Inputs, foundation: Foundation, data: Data, backup:
     )
     cache = Cache("cache", warm, ResourceOptions(depends_on=[application]))
     smoke = Smoke("smoke", replace(warm, command=settings.commands.smoke), ResourceOptions(depends_on=[cache]))
-    checks: list[pulumi.Resource] = [smoke]
+    checks: list[pulumi.Resource] = [smoke, *_register_validation(inputs, warm, smoke)]
     for rotation in inputs.rotations.values():
         if command := rotation.to_verify:
             after_smoke = ResourceOptions(depends_on=[smoke])
@@ -72,6 +73,7 @@ def register_release(inputs: Inputs, foundation: Foundation, data: Data, backup:
             exchanged = replace(warm, command=command)
             secret = data.credentials.secret_name
             checks.append(PreviousVerification(rotation.name, exchanged, rotation, secret, after_smoke))
+    _register_go_live(inputs, foundation, data, application)
     pulumi.export("url", application.url)
     pulumi.export("services", application.services)
     pulumi.export("image", release.image)
@@ -117,6 +119,58 @@ def _register_migration(
         ResourceOptions(depends_on=ready),
     )
     return [migration]
+
+
+def _register_validation(inputs: Inputs, warm: RolloutJobArgs, smoke: Smoke) -> list[pulumi.Resource]:
+    """Requests and the pipeline after a release. A rollback skips them: every second counts, and its release has passed
+    them before."""
+    settings = inputs.settings
+    commands = settings.commands
+    if not (settings.release and settings.release.action == "deploy" and (commands.validation or commands.pipeline)):
+        return []
+    from components.validation import TASK, Pipeline, PipelineArgs, Validation, ValidationArgs
+
+    made: list[pulumi.Resource] = [smoke]
+    if asked := commands.validation:
+        command = Command(run=(TASK,), timeout_seconds=asked.timeout_seconds)
+        args = ValidationArgs(
+            job=replace(warm, image=settings.image, command=command),
+            checks=asked.to_task(settings.health_path, settings.application.internal_url),
+            attempts=asked.attempts,
+            host_header=settings.application.host_header,
+        )
+        made.append(Validation("validation", args, ResourceOptions(depends_on=[made[-1]])))
+    if commands.pipeline:
+        steps = PipelineArgs(job=warm, steps=commands.pipeline)
+        made.append(Pipeline("pipeline", steps, ResourceOptions(depends_on=[made[-1]])))
+    return made[1:]
+
+
+def _register_go_live(inputs: Inputs, foundation: Foundation, data: Data, application: Application) -> None:
+    settings = inputs.settings
+    if not (settings.checklist and settings.release):
+        return
+    from components.go_live import GoLive, GoLiveArgs
+
+    secrets = settings.application.secrets
+    production = settings.environment == "production"
+    GoLive(
+        "go-live",
+        GoLiveArgs(
+            namespace=foundation.namespace,
+            image=settings.image,
+            release_image=settings.application.main_service.image or settings.release.image,
+            checks=settings.checklist.to_task(
+                settings.health_path, secrets, production=production, url_of=settings.application.internal_url
+            ),
+            amounts=settings.application.job_resources,
+            env_from=application.env_from,
+            database_secret_name=data.credentials.database_secret_name,
+            target_url=settings.checklist.target or application.internal_url,
+            host_header=settings.application.host_header,
+        ),
+        ResourceOptions(depends_on=[foundation, data.credentials]),
+    )
 
 
 def _register_maintenance(inputs: Inputs, foundation: Foundation) -> pulumi.Output[str] | None:

@@ -44,6 +44,7 @@ TESTS = {
     "postgresql-15": "/usr/lib/postgresql/15/bin/postgres",
     "redis-server": "redis-server",
     "haproxy": "haproxy",
+    "clamav-daemon": "clamd",
     "faketime": "faketime",
     "procps": "ps",
 }

@@ -33,7 +33,7 @@ PROVIDED_ENV = frozenset(
 """Variables the program sets itself; a service's own `env` may not."""
 _TAKEN_NAMES = frozenset(
     {"postgres", "redis", "postgres-pods", "redis-pods", "migrate", "rehearsal", "cache", "smoke"}
-    | {"backup", "backup-exporter", "restore-test", "credentials", "maintenance"}
+    | {"backup", "backup-exporter", "restore-test", "credentials", "maintenance", "go-live", "validate"}
     | {"prometheus", "alertmanager", "blackbox", "postgres-exporter", "redis-exporter"}
 )
 """Names of the program's own Services and accounts."""
@@ -299,6 +299,18 @@ class Application(Settings):
         entered = [service for service in self.services if service.port and service.paths]
         root = [service for service in entered if "/" in service.paths]
         return root or entered or [service for service in self.services if service.port]
+
+    def internal_url(self, path: str) -> str:
+        """URL inside the namespace of the service to which the ingress sends this path; of the main one for others."""
+        path = path.partition("?")[0]
+        found = [
+            (len(prefix), service)
+            for service in self.services
+            for prefix in service.paths
+            if service.port and (path == prefix or path.startswith(prefix.rstrip("/") + "/"))
+        ]
+        service = max(found, key=lambda item: item[0])[1] if found else self.main_service
+        return f"http://{service.name}:{service.port}"
 
     @property
     def main_service(self) -> Service:

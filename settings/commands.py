@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import shlex
-from typing import Annotated, Literal, Self
+from collections.abc import Callable
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from settings.base import CommandLine, Finding, Seconds, Settings, refuse
+from settings.base import CommandLine, DnsLabel, Finding, Seconds, Settings, refuse
+from settings.http_check import HttpCheck
 
 
 def _as_list(value: object) -> object:
@@ -68,6 +70,33 @@ class MigrateCommand(Command):
         return self
 
 
+class Step(Command):
+    """A step of the pipeline after a release: a Job of its own, whose command lines share /tmp (a token that the first
+    leaves there is in no argument list and no log)."""
+
+    name: Annotated[DnsLabel, Field(max_length=40, examples=["staging"])]
+    """Name of its Job."""
+    secret_output: bool = False
+    """Its output may have a secret: then only the pod's own log has it, and no error of an update repeats it."""
+
+
+class Validation(Settings):
+    """Requests to the release in place (HerbisVeritas "Validation Post-Déploiement"). One that is not answered as it
+    should be fails the update."""
+
+    checks: Annotated[tuple[HttpCheck, ...], Field(min_length=1)] | None = None
+    """Requests, in order. Default: the health check, `/shop` and `/api/auth/status`."""
+    attempts: Annotated[int, Field(ge=1, le=20)] = 3
+    """How often each is sent until it counts as failed: a single slow answer is no reason to roll back."""
+    timeout_seconds: Seconds = 60
+    """Seconds for all of them."""
+
+    def to_task(self, health_path: str, url_of: Callable[[str], str]) -> list[dict[str, Any]]:
+        """The requests as JSON for the task that sends them; `url_of` says where a path is served."""
+        default = (HttpCheck(path=path) for path in (health_path, "/shop", "/api/auth/status"))
+        return [{**check.to_config(), "target": url_of(check.path)} for check in self.checks or default]
+
+
 def _command(*lines: str, timeout_seconds: int = 300) -> Command:
     return Command(run=lines, timeout_seconds=timeout_seconds)
 
@@ -92,3 +121,16 @@ class Commands(Settings):
         timeout_seconds=600,
     )
     """Checks of the release in place; when they fail the update fails (runbook-de-production §2, §7)."""
+    validation: Validation | None = None
+    """Requests after the smoke check. None without it. Skipped on a rollback, whose release has passed them before."""
+    pipeline: tuple[Step, ...] = ()
+    """Steps after that (runbook-de-production §7), one after another; the first that fails, fails the update. Skipped
+    on a rollback."""
+
+    def _findings(self) -> list[Finding]:
+        names = [step.name for step in self.pipeline]
+        return [
+            Finding(("pipeline", index, "name"), f"{name} is already the name of another step")
+            for index, name in enumerate(names)
+            if name in names[:index]
+        ]

@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from settings.base import Digest, Finding, ImageRef, Settings, as_text, image_digest, refuse
+from settings.base import EXAMPLE_DIGEST, Digest, Finding, ImageRef, Settings, as_text, image_digest, refuse
 
 Level = Annotated[int, Field(ge=0, examples=[1])]
 
@@ -68,6 +68,11 @@ class Release(Settings):
     """Safety backup of the database which that restore replaced: no two restores have the same one."""
     without_proof: Annotated[str | None, Field(min_length=1, examples=["restore tests are down, dump checked"])] = None
     """Why migrations run although no backup was proven lately. Absent in every ordinary release."""
+
+    report: Annotated[Digest | None, Field(examples=[EXAMPLE_DIGEST])] = None
+    """Digest of the report of the code's checks, where the stack file requires one."""
+    without_checks: Annotated[str | None, Field(min_length=1, examples=["the fix cannot wait for a node"])] = None
+    """Why it was released although a check failed. Absent in every ordinary release."""
 
     def _findings(self) -> list[Finding]:
         found: list[Finding] = []

@@ -11,8 +11,10 @@ from pydantic import Field, TypeAdapter, ValidationError
 from settings.application import Application
 from settings.backup import Backup
 from settings.base import EXAMPLE_DIGEST, DnsLabel, EnvName, ImageRef, Settings
+from settings.checks import Checks
 from settings.commands import Commands
 from settings.consistency import StackFile, across, needed
+from settings.go_live import GoLive
 from settings.lockdown import Lockdown, Precautions
 from settings.maintenance import Maintenance
 from settings.monitoring import HEALTH_PATH, Monitoring
@@ -52,6 +54,11 @@ class StackSettings(Settings):
     """Limits of the namespace."""
     backup: Backup | None = None
     """Backups and restore tests. Without it there are none, and migrations run without a gate."""
+    checks: Checks | None = None
+    """Limits of the environment before a release. Without it, `runbook check` takes the defaults, and `runbook deploy`
+    does not check them."""
+    checklist: GoLive | None = None
+    """The checklist of `runbook go-live`. Without it, that command is refused."""
     maintenance: Maintenance | None = None
     """Maintenance mode; absent in service. Written by `runbook maintenance` and by a restore in place."""
     security: Precautions = Precautions()

@@ -11,6 +11,8 @@ import json
 import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from copy import deepcopy
+from dataclasses import dataclass
 from typing import Any
 
 from lightkube import ApiError, Client
@@ -20,6 +22,7 @@ from lightkube.types import CascadeType
 
 from ops.adapters.cluster import Cluster
 from ops.errors import OpsError, Refused
+from settings import Command, go_live
 
 TOOLBOX = "restore"
 """The suspended CronJob whose template tasks on the backup store and the database use."""
@@ -33,6 +36,18 @@ _START_SECONDS = 120
 _LABEL = "runbook/task"
 _JOB_NAME = "batch.kubernetes.io/job-name"
 Say = Callable[[str], None]
+Shape = Callable[[dict[str, Any]], None]
+"""Changes the Job of a template."""
+
+
+@dataclass(frozen=True)
+class Output:
+    """What the last container of a Job printed."""
+
+    result: Any
+    """A task's result."""
+    last_line: str
+    """Its last line that is no result."""
 
 
 class TaskFailed(OpsError):
@@ -51,17 +66,29 @@ class Tasks:
 
     def run(self, *words: str) -> Any:
         """Run `python -m tasks WORDS --json` in the cluster: its result; progress is passed to `say`."""
-        return self._run_job(CREDENTIALS if words[0] == CREDENTIALS else TOOLBOX, words, {"": words})
+        template = CREDENTIALS if words[0] == CREDENTIALS else TOOLBOX
+        return self._run_job(template, words, _set_commands({"": words})).result
 
     def run_restore_test(self, backup: str | None) -> Any:
         """One restore test, of this backup or of the newest."""
         words = ("restore", "test-begin", *(("--backup", backup) if backup else ()))
-        return self._run_job(RESTORE_TEST, words, {"begin": words})
+        return self._run_job(RESTORE_TEST, words, _set_commands({"begin": words})).result
 
-    def _run_job(self, template: str, words: Sequence[str], commands: Mapping[str, Sequence[str]]) -> Any:
+    def check_go_live(self) -> Any:
+        """What the go-live checklist finds in the application's network."""
+        words = (go_live.TOOLBOX, "check")
+        return self._run_job(go_live.TOOLBOX, words, _keep_only(go_live.CHECKS, [_task_command(words)])).result
+
+    def run_go_live_command(self, name: str, command: Command) -> str:
+        """A command of the release with the application's environment; the last line that it prints."""
+        words = (go_live.TOOLBOX, name, *command.run)
+        shape = _keep_only(go_live.COMMAND, command.argvs, command.timeout_seconds)
+        return self._run_job(go_live.TOOLBOX, words, shape, has_result=False).last_line
+
+    def _run_job(self, template: str, words: Sequence[str], shape: Shape, *, has_result: bool = True) -> Output:
         with self._cluster.patient() as client:
-            job = self._find_running(client, words) or self._start(client, template, words, commands)
-            result = self._follow(client, job)
+            job = self._find_running(client, words) or self._start(client, template, words, shape)
+            result = self._follow(client, job, has_result=has_result)
             # Its volume is deleted with it. A failed one is kept for ten minutes.
             with suppress(ApiError):
                 client.delete(Job, job, cascade=CascadeType.BACKGROUND)
@@ -76,8 +103,8 @@ class Tasks:
                 return job
         return None
 
-    def _start(self, client: Client, template: str, words: Sequence[str], commands: Mapping[str, Sequence[str]]) -> str:
-        """A Job from a CronJob's template, with other commands for some containers ("" is the only one)."""
+    def _start(self, client: Client, template: str, words: Sequence[str], shape: Shape) -> str:
+        """A Job from a CronJob's template."""
         found = self._cluster.find(CronJob, template)
         if found is None:
             raise Refused(
@@ -86,11 +113,7 @@ class Tasks:
             )
         made = found.to_dict()["spec"]["jobTemplate"]
         pod = made["spec"]["template"]["spec"]
-        for container in (*pod.get("initContainers", ()), *pod["containers"]):
-            argv = commands.get(container["name"]) or commands.get("")
-            if argv:
-                container["command"] = ["python3", "-m", "tasks", *argv, "--json"]
-                container.pop("args", None)
+        shape(made["spec"])
         if words[:2] in _WITHOUT_VOLUME:
             for volume in pod["volumes"]:
                 if volume.pop("ephemeral", None):
@@ -105,18 +128,19 @@ class Tasks:
         client.create(Job.from_dict(job))
         return name
 
-    def _follow(self, client: Client, job: str) -> Any:
-        """Print the logs of its containers in the order in which they run; the last one's result."""
+    def _follow(self, client: Client, job: str, *, has_result: bool) -> Output:
+        """Print the logs of its containers in the order in which they run; the last one's output."""
         pod = self._await_pod(job)
         name, spec = pod["metadata"]["name"], pod["spec"]
         steps = [item["name"] for item in spec.get("initContainers", ()) if item.get("restartPolicy") != "Always"]
         result: Any = None
+        printed: list[str] = []
         for container in (*steps, *(item["name"] for item in spec["containers"])):
             self._await_container(job, container, "running", "terminated")
-            result = None
-            printed: list[str] = []
+            result, printed = None, []
             for line in client.log(name, container=container, follow=True, newlines=False):
-                parsed = _parse_result(line)
+                # What an application prints is no result, also where it logs in JSON.
+                parsed = _parse_result(line) if has_result else None
                 if parsed is None:
                     self._say(f"  {line}")
                     printed.append(line)
@@ -125,7 +149,7 @@ class Tasks:
             ended = self._await_container(job, container, "terminated")["terminated"]
             if ended["exitCode"] != 0:
                 raise _to_error(f"{job} ({container})", result, ended, printed)
-        return result
+        return Output(result, next((line.strip() for line in reversed(printed) if line.strip()), ""))
 
     def _await_pod(self, job: str) -> Mapping[str, Any]:
         for kind, pod in self._watch_pods(job, _START_SECONDS):
@@ -163,6 +187,41 @@ class Tasks:
 
 
 _DAY = 86400
+
+
+def _task_command(words: Sequence[str]) -> list[str]:
+    return ["python3", "-m", "tasks", *words, "--json"]
+
+
+def _set_commands(commands: Mapping[str, Sequence[str]]) -> Shape:
+    """Other tasks for some containers ("" is the only one)."""
+
+    def shape(job: dict[str, Any]) -> None:
+        pod = job["template"]["spec"]
+        for container in (*pod.get("initContainers", ()), *pod["containers"]):
+            words = commands.get(container["name"]) or commands.get("")
+            if words:
+                container["command"] = _task_command(words)
+                container.pop("args", None)
+
+    return shape
+
+
+def _keep_only(name: str, argvs: Sequence[list[str]], seconds: int | None = None) -> Shape:
+    """One of the containers, which runs these command lines one after another."""
+
+    def shape(job: dict[str, Any]) -> None:
+        pod = job["template"]["spec"]
+        kept = next(container for container in pod["containers"] if container["name"] == name)
+        *first, last = [
+            {**deepcopy(kept), "name": name if index == len(argvs) else f"{name}-{index}", "command": argv}
+            for index, argv in enumerate(argvs, start=1)
+        ]
+        pod["containers"], pod["initContainers"] = [last], first
+        if seconds:
+            job["activeDeadlineSeconds"] = seconds
+
+    return shape
 
 
 def _has_ended(pod: Pod) -> bool:

@@ -141,6 +141,23 @@ def _backup_cells(item: Row) -> tuple[str, ...]:
     )
 
 
+def print_report(report: Row) -> None:
+    """One line for each check; below it, what to do about a failure."""
+    width = max(len(line["title"]) for line in report["lines"])
+    marks = {"pass": ("ok", "green"), "fail": ("FAIL", "red"), "left out": ("-", "bright_black")}
+    for line in report["lines"]:
+        mark, colour = marks[line["result"]]
+        limit = f" (limit {line['limit']})" if line["limit"] else ""
+        typer.secho(f"{mark:4}  {line['title'].ljust(width)}  {line['evidence']}{limit}", fg=colour)
+        if line["remedy"]:
+            typer.echo(f"      {' ' * width}  remedy: {line['remedy']}")
+    failed = sum(line["result"] == "fail" for line in report["lines"])
+    signed = f"signed off by {report['by']}" if report["signedOff"] else f"{failed} of {len(report['lines'])} fail"
+    typer.echo(f"{report['kind']}: {report['result']}, {signed}, {report['seconds']} s, {report['digest']}")
+    if report.get("keptAs"):
+        typer.echo(f"kept as {report['keptAs']}")
+
+
 def print_rotations(rows: Sequence[Row]) -> None:
     head = ("SECRET", "KIND", "PERIOD", "PHASE", "AGE", "LIMIT", "NEXT", "PREVIOUS USED BY")
     print_table(head, [_rotation_cells(item) for item in rows])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -79,22 +80,27 @@ def deploy(
         str | None,
         typer.Option("--without-proof", metavar="REASON", help="Migrate although no backup was proven recently."),
     ] = None,
+    without_checks: Annotated[
+        str | None,
+        typer.Option("--without-checks", metavar="REASON", help="Release although the environment is not ready."),
+    ] = None,
 ) -> None:
     """Release an image. When the update fails, the version that served before is restored.
 
     A tag is resolved to its digest once. Checked before anything is changed: the image and its labels, the
     stack file, the quarantine, the schema level of the database against what this and the running release can
-    serve on, the cluster, the lock. The same command finishes a run that was killed.
+    serve on, the environment (`runbook:checks`), the lock. The same command finishes a run that was killed.
     """
     from ops.commands import deploy as deploying
 
     schema = {"min": schema_min, "max": schema_max, "level": schema_level}
-    wish = deploying.Wish(image, git, version, schema, allow_quarantined, allow_downtime, without_proof)
+    wish = deploying.Wish(image, git, version, schema, allow_quarantined, allow_downtime, without_proof, without_checks)
     session = call.open_session()
     overrides = {
         "downtime": allow_downtime,
         "a quarantined image": allow_quarantined,
         "no proven backup": without_proof,
+        "an environment that is not ready": without_checks,
     }
     if accepted := [name for name, given in overrides.items() if given]:
         call.require_confirmation(f"Deploy {image} and accept {' and '.join(accepted)}?")
@@ -207,6 +213,89 @@ def diff(
     rows = formatting.list_differences(call.open_session(), revision)
     pairs = [(item["path"], item["then"], item["now"]) for item in rows]
     call.show_rows(rows, lambda _: formatting.print_differences(pairs, f"REVISION {revision}", "NOW"))
+
+
+@command(
+    app,
+    options=READS,
+    panel=RELEASES,
+    examples="runbook check\nrunbook check registry.example.com/shop:2.4.0 --json",
+    exit_codes="Exit codes: 0 ready; 2 a line fails, or nothing could be checked.",
+)
+def check(
+    call: Invocation,
+    image: Annotated[str | None, typer.Argument(help="Image to be released; default: the one that serves.")] = None,
+    report: Annotated[
+        Path | None,
+        typer.Option("--report", metavar="FOLDER", help="Also write check.json and check.html there."),
+    ] = None,
+) -> None:
+    """Measure whether the environment is ready for a release: nodes, room, quota, image, DNS, certificate, clock.
+
+    `runbook deploy` does the same before it changes anything, where the stack file has `runbook:checks`.
+    """
+    from ops.cli import formatting
+    from ops.commands import check as checking
+
+    done = checking.check(call.open_session(), image, report)
+    call.show_rows(done, formatting.print_report)
+    if done["result"] != "passed":
+        raise typer.Exit(2)
+
+
+@command(
+    app,
+    "check-code",
+    options=READS,
+    panel=RELEASES,
+    examples="runbook check-code ../shop\nrunbook check-code ../shop --again --json",
+    exit_codes="Exit codes: 0 every step passes; 1 a step fails; 2 nothing could be run.",
+)
+def check_code(
+    call: Invocation,
+    directory: Annotated[Path, typer.Argument(help="Checkout of the release's commit.", exists=True, file_okay=False)],
+    again: Annotated[bool, typer.Option("--again", help="Also the steps that passed with the same code.")] = False,
+) -> None:
+    """Run the checks of the code (lint, types, tests, audits, build), side by side, and keep their report.
+
+    A step that passed is not run again while the code is the same.
+    """
+    from ops.cli import formatting
+    from ops.commands import code_checks
+
+    done = code_checks.check_code(call.open_session(), directory, again=again)
+    call.show_rows(done, formatting.print_report)
+    if done["result"] != "passed":
+        raise typer.Exit(1)
+
+
+@command(
+    app,
+    "go-live",
+    options=READS,
+    panel=RELEASES,
+    examples="runbook go-live\nrunbook go-live --report reports\nrunbook go-live --json | jq '.lines[] | "
+    'select(.result == "fail")\'',
+    exit_codes="Exit codes: 0 every line passes; 1 a line fails; 2 nothing could be checked.",
+)
+def go_live(
+    call: Invocation,
+    report: Annotated[
+        Path | None,
+        typer.Option("--report", metavar="FOLDER", help="Also write go-live.json and go-live.html there."),
+    ] = None,
+) -> None:
+    """Try the go-live checklist: variables, servers, webhooks, migrations, backup, payments, administrators, smoke.
+
+    The checks run in the application's network. The report is kept in the namespace, as a ConfigMap.
+    """
+    from ops.cli import formatting
+    from ops.commands import go_live as going
+
+    done = going.go_live(call.open_session(), report)
+    call.show_rows(done, formatting.print_report)
+    if done["result"] != "passed":
+        raise typer.Exit(1)
 
 
 for group, name, panel in (

@@ -11,7 +11,10 @@ from ops.adapters import registry
 from ops.adapters.automation import Run
 from ops.adapters.registry import Image
 from ops.commands import backups, health
+from ops.commands.check import require_environment
+from ops.commands.code_checks import require_report
 from ops.commands.update import LockPolicy, StackLock, apply, prepare_update
+from ops.decisions.code_report import LABEL
 from ops.decisions.quarantine import find_quarantined, quarantine_change, with_quarantined
 from ops.decisions.release_state import find_resumable, last_good, next_revision
 from ops.decisions.rollback_target import rollback_changes
@@ -36,6 +39,7 @@ class Wish:
     allow_quarantined: str | None = None
     allow_downtime: bool = False
     without_proof: str | None = None
+    without_checks: str | None = None
 
 
 def deploy(session: Session, wish: Wish, policy: LockPolicy) -> dict[str, Any]:
@@ -47,6 +51,8 @@ def deploy(session: Session, wish: Wish, policy: LockPolicy) -> dict[str, Any]:
         release = plan(facts, wish, image.result())
         if not release.without_proof:
             backups.require_proof(session, facts, release.schema_.level)
+        release = require_report(session, facts, release, image.result().labels.get(LABEL))
+        require_environment(session, facts, release.image, wish.without_checks)
         new = facts.checked({RELEASE: release.to_config(), **quarantine_change(facts.now.quarantine)})
         prepare_update(session, facts, policy)
         session.say(release.message, "bold")
@@ -85,6 +91,7 @@ def plan(facts: StackContext, wish: Wish, image: Image) -> Release:
         schema_=schema,
         allow_quarantined=wish.allow_quarantined if bad else None,
         without_proof=wish.without_proof,
+        without_checks=wish.without_checks,
     )
 
 

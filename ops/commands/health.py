@@ -36,7 +36,7 @@ def read_health(url: str, path: str) -> Health:
     """The report at `path` below the customers' URL, through redirects (an ingress that wants https)."""
     address = f"{url}{path}"
     try:
-        with httpx.Client(timeout=5, verify=_ssl_context()) as client:
+        with httpx.Client(timeout=5, verify=trusted_authorities()) as client:
             answer = _get(client, address)
             for _ in range(_MOST_REDIRECTS):
                 if not answer.has_redirect_location:
@@ -65,7 +65,7 @@ def _get(client: httpx.Client, url: str) -> httpx.Response:
     return client.get(here, headers={"Host": parts.netloc}, extensions={"sni_hostname": parts.hostname})
 
 
-def _ssl_context() -> ssl.SSLContext:
+def trusted_authorities() -> ssl.SSLContext:
     """Trusts the system's authorities and the one in RUNBOOK_CA_FILE (an internal one, or the sandbox's)."""
     context = ssl.create_default_context()
     if extra := os.environ.get("RUNBOOK_CA_FILE"):

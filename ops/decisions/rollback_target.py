@@ -90,6 +90,7 @@ def rollback_changes(
             "rollback_of": leaving.revision,
             "allow_quarantined": allow_quarantined,
             "without_proof": None,
+            "without_checks": None,
             "restored_from": restored_from,
             "restored_over": None,
         }
@@ -99,7 +100,7 @@ def rollback_changes(
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
     """What differs between two releases with their services and commands: (path, old, new), leaf by leaf."""
-    ours = ("revision", "action", "migrate", "rollbackOf", "allowQuarantined", "withoutProof")
+    ours = ("revision", "action", "migrate", "rollbackOf", "allowQuarantined", "withoutProof", "withoutChecks")
     ours += ("restoredFrom", "restoredOver")
     ignored = {f"{RELEASE}.{name}" for name in ours}
     before, after = (

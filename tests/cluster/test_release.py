@@ -154,3 +154,55 @@ def test_history_lists_every_revision(stack: Stack, images: dict[str, str]) -> N
     assert len(set(good)) == len(good), "a revision number belongs to one release"
     assert {entry["result"] for entry in history} == {"succeeded", "failed"}
     assert revisions_with(stack, images["shop:v1"])[-1] == 1
+
+
+def completed_jobs(stack: Stack) -> set[str]:
+    """Names, without their hashes, of the Jobs that succeeded."""
+    jobs = json.loads(stack.kubectl("get", "jobs", "-o", "json"))["items"]
+    return {job["metadata"]["name"].rpartition("-")[0] for job in jobs if job["status"].get("succeeded")}
+
+
+def test_a_go_live_is_signed_off_only_when_every_line_passes(stack: Stack) -> None:
+    checklist: dict[str, Any] = {
+        "without": {"smtp": "the sandbox sends no mail", "clamav": "nothing is uploaded", "backup": "has none"},
+        "administrators": {"query": "SELECT 1, true"},
+    }
+    step = {"name": "prod", "run": "npm run smoke:all --workspace backend"}
+
+    def add(config: dict[str, Any]) -> None:
+        config["runbook:checklist"] = checklist
+        config["runbook:commands"].update({"validation": {}, "pipeline": [step]})
+
+    stack.edit(add)
+    stack.run("pulumi", "up", "--stack", stack.name, "--yes", "--non-interactive", "--skip-preview").check()
+    assert {"validate", "pipeline-prod"} <= completed_jobs(stack)
+    done = stack.runbook("go-live", "--json")
+    assert done.code == 0, done.text
+    report = done.json()
+    results = {line["name"]: line["result"] for line in report["lines"]}
+    assert {name for name, result in results.items() if result == "left out"} == {"smtp", "clamav", "backup"}
+    assert set(results.values()) == {"pass", "left out"}
+    assert report["signedOff"]
+    kept = json.loads(stack.kubectl("get", "configmap", report["keptAs"], "-o", "json"))
+    assert json.loads(kept["data"]["report.json"])["digest"] == report["digest"]
+
+    del checklist["without"]["backup"]
+    stack.edit(lambda config: config.update({"runbook:checklist": checklist}))
+    red = stack.runbook("go-live", "--json")
+    assert red.code == 1, red.text
+    assert [line["name"] for line in red.json()["lines"] if line["result"] == "fail"] == ["backup"]
+    assert red.json()["signedOff"] is None
+
+
+def test_a_deploy_is_refused_where_the_quota_has_no_room_for_its_surge(stack: Stack) -> None:
+    stack.edit(lambda config: config.update({"runbook:checks": {}}))
+    before = stack.release
+    stack.runbook("check", before["image"], "--json").check()
+    stack.kubectl("create", "quota", "tight", "--hard=pods=1")
+    try:
+        refused = stack.runbook("deploy", before["image"], "--yes")
+    finally:
+        stack.kubectl("delete", "quota", "tight")
+    assert refused.code == REFUSED, refused.text
+    assert "Room for the surge in the quota: pods:" in refused.text
+    assert stack.release == before

@@ -249,6 +249,12 @@ def test_a_rollback_restores_image_services_and_commands_and_nothing_else() -> N
     assert changes["runbook:commands"] is None, "a key the target did not have is removed"
 
 
+def test_a_rollback_keeps_the_report_of_its_release_and_no_reason_of_its_deploy() -> None:
+    old = entry(release(1, without_checks="could not wait", without_proof="dump checked", report=digest("c")))
+    made = Release.model_validate(rollback_changes(old, 3, release(2, "b"), ())["runbook:release"])
+    assert (made.without_checks, made.without_proof, made.report) == (None, None, digest("c"))
+
+
 def test_quarantine_keeps_a_digest_once_and_lifts_by_its_first_digits() -> None:
     one = Quarantined(digest=digest("a"), revision=1, reason="old")
     again = Quarantined(digest=digest("a"), revision=3, reason="new")
