@@ -6,6 +6,8 @@ import os
 import sys
 
 from sandbox import cluster, packages, toolchain, ui
+from sandbox.images import shop
+from sandbox.paths import LOGS
 from tests.support import operator_servers, postgres_cron, postgres_majors
 
 
@@ -17,6 +19,7 @@ def install(*, quick: bool = False) -> None:
     packages.ensure(*cluster.check(), *packages.FOR_TESTS)
     toolchain.build_kube_score()
     operator_servers.build_images()
+    shop.application(LOGS / "shop.log")
     for major in postgres_majors.VERSIONS:
         postgres_majors.programs(major)
     postgres_cron.extension()
