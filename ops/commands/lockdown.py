@@ -38,7 +38,7 @@ def switch_lockdown(session: Session, policy: LockPolicy, wanted: Lockdown | Non
             _add_to_record(facts, record, {"result": error.brief})
             raise
         if not run.succeeded:
-            _add_to_record(facts, record, {"result": run.gist})
+            _add_to_record(facts, record, {"result": run.what_failed})
             raise Stuck(f"The lockdown could not be {'begun' if after else 'ended'}:\n{run.why}", run.causes)
         if before and after:
             _await_rules(facts)

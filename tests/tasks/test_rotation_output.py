@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import shutil
 import threading
 from collections.abc import Iterator
@@ -17,12 +16,20 @@ from typer.testing import CliRunner, Result
 from ops.cli.main import app
 from ops.stack.history import RELEASE, ROTATED
 from ops.stack.session import Session
-from tests.support.stack_session import ROOT, FakeCluster, create_session, preview_changes, pulumi, read_config
+from tests.support.stack_session import (
+    CANARY,
+    ROOT,
+    FakeCluster,
+    create_session,
+    places_with,
+    preview_changes,
+    pulumi,
+    read_config,
+)
 from tests.tasks.test_ops_rotation import RELEASED
 
 pytestmark = pytest.mark.skipif(shutil.which("pulumi") is None, reason="needs the engine: . ./.sandbox/env")
 
-CANARY = "sk_live_CANARY-51H"
 NAME = "STRIPE_SECRET_KEY"
 PROGRAM = f"""
 import json, os
@@ -94,19 +101,6 @@ def argument_lists() -> Iterator[set[str]]:
     finally:
         over.set()
         thread.join()
-
-
-def places_with(canary: str, folder: Path) -> list[str]:
-    """Files below the folder that contain it: state, backups of it, history, locks, the stack file."""
-    found = []
-    for file in folder.rglob("*"):
-        if not file.is_file():
-            continue
-        content = file.read_bytes()
-        content = gzip.decompress(content) if content[:2] == b"\x1f\x8b" else content
-        if canary.encode() in content:
-            found.append(str(file.relative_to(folder)))
-    return sorted(found)
 
 
 @pytest.mark.parametrize(("how", "as_json"), [("fails", True), *((how, False) for how in LOUD)])
