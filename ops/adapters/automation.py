@@ -39,6 +39,7 @@ _LOCAL_COMMAND = "command:local:Command"
 _OWN_WORDS = re.compile(r"the ((issue|revoke) command of \w+|migrate command) failed: [^.\n]*\. [^\n]*")
 """What components/secret_slots.py and components/migration.py print instead of the output."""
 _EXIT_CODE = re.compile(r"\A(?:exit status|the \w+ command ended with exit code) (\d+)")
+_TOO_LONG = re.compile(r"longer than the resource's custom timeout|deadline exceeded")
 OnEvent = Callable[[EngineEvent], object]
 OnProcess = Callable[[int], object]
 
@@ -144,6 +145,8 @@ def _hide_output(urn: str, message: str) -> str:
     if not urn or not urn.split("::", 3)[2].endswith(_LOCAL_COMMAND):
         return message
     own = _OWN_WORDS.search(message)
+    if not own and _TOO_LONG.search(message.partition("\n")[0]):
+        return "the command was ended: it took longer than its timeout; its output is not kept"
     code = _EXIT_CODE.search(message)
     return own[0] if own else f"the command failed{f' (exit code {code[1]})' if code else ''}; its output is not kept"
 

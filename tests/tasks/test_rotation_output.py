@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -128,6 +129,30 @@ def test_a_failing_issue_command_leaves_its_output_nowhere(
     assert not [words for words in seen if CANARY in words]
     assert preview_changes(session) == {}, "the previous value is in use, and nothing is left to be done"
     assert not (session.reader.folder / "revoked").exists(), "it is in use"
+
+
+def test_an_issue_command_that_takes_too_long_is_ended_and_leaves_its_output_nowhere(
+    session: Session, tmp_path: Path
+) -> None:
+    """With what it started, also when that ignores the signal."""
+    (session.reader.folder / "slow").write_text(
+        "trap '' TERM; cat key; cat key >&2; sleep 600 & echo $! $$ > pids; wait"
+    )
+    policy = {"issue": "sh slow", "revoke": "touch revoked", "issueSeconds": 2}
+    configure(session, **{"runbook:rotation": {"secrets": {NAME: policy}}})
+    done = rotate(session, "stripe-secret")
+    said = done.stdout + done.stderr
+    assert done.exit_code == 1, said
+    assert "it took longer than its timeout" in said
+    assert CANARY not in said
+    assert read_config(session)[ROTATED][NAME]["failure"] == "Command stripe-secret-key-1 failed"
+    assert places_with(CANARY, tmp_path) == ["project/key"]
+    pids = (session.reader.folder / "pids").read_text().split()
+    assert len(pids) == 2
+    deadline = time.monotonic() + 20
+    while any(Path(f"/proc/{pid}/cmdline").exists() and Path(f"/proc/{pid}/cmdline").read_bytes() for pid in pids):
+        assert time.monotonic() < deadline, "a process of the command still runs"
+        threading.Event().wait(0.05)
 
 
 def test_garbage_of_a_command_that_succeeds_is_kept_nowhere(session: Session, tmp_path: Path) -> None:
