@@ -372,7 +372,12 @@ def test_what_was_decided_before_a_question_is_not_applied_to_another_state(sess
 
     with pytest.raises(Refused, match=r"maintenance began \(by hand.* Nothing was changed"):
         rollback(session, Back(preview=False), POLICY, answer_late)
+    with pytest.raises(Refused, match=r"maintenance mode is on \(the provider.*\), and this file would undo that"):
+        back(session)
     assert session.file.read_bytes() == before
+    document = yaml.safe_load(session.file.read_text())
+    document["config"] |= MAINTENANCE
+    session.file.write_text(yaml.safe_dump(document, sort_keys=False))
 
     def edit(*_: object) -> bool:
         session.file.write_text(session.file.read_text() + "# a comment\n")
