@@ -8,11 +8,23 @@ from dataclasses import dataclass
 import pulumi
 from pulumi import Input, ResourceOptions
 from pulumi_command.local import Command as LocalCommand
+from pulumi_command.local import Logging
 
 from components.base.jobs import JobArgs, run_to_end
 from components.base.names import content_hash
 from settings import MigrateCommand, Release, Resources
 from settings.secret import Secret
+
+# The provider puts the output of a failed command into its error message, and that of another one into the state.
+_MIGRATE = """(eval "$RUNBOOK_MIGRATE") >/dev/null 2>&1
+why="exit code $?"
+[ "$why" = "exit code 0" ] && exit
+echo "the migrate command failed: $why. $RUNBOOK_ADVICE" >&2
+exit 1"""
+_ADVICE = (
+    "What it prints may contain secrets and is not kept. To see it, run the command in a terminal with the same "
+    "DATABASE_URL: it is in the stack file, under runbook:commands.migrate"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,15 +75,23 @@ class Migration(pulumi.ComponentResource):
         else:
             LocalCommand(
                 f"migrate-{identity}",
-                create=" && ".join(shlex.join(argv) for argv in args.command.argvs),
+                create=_MIGRATE,
                 # A rotated password changes the environment; that is no reason to migrate again.
                 update="true",
                 dir=args.command.directory,
-                environment=dict.fromkeys(filter(None, ("DATABASE_URL", args.direct)), args.database_url.value),
+                environment={
+                    **dict.fromkeys(filter(None, ("DATABASE_URL", args.direct)), args.database_url.value),
+                    "RUNBOOK_MIGRATE": " && ".join(shlex.join(argv) for argv in args.command.argvs),
+                    "RUNBOOK_ADVICE": _ADVICE,
+                },
+                logging=Logging.NONE,
                 triggers=[identity],
                 opts=ResourceOptions.merge(
                     inside,
-                    ResourceOptions(custom_timeouts=pulumi.CustomTimeouts(create=f"{args.command.timeout_seconds}s")),
+                    ResourceOptions(
+                        custom_timeouts=pulumi.CustomTimeouts(create=f"{args.command.timeout_seconds}s"),
+                        additional_secret_outputs=["stdout", "stderr"],
+                    ),
                 ),
             )
         self.register_outputs({})

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 
 import pulumi
-from pulumi import Output, ResourceOptions
+from pulumi import CustomTimeouts, Output, ResourceOptions
 from pulumi_command.local import Command as LocalCommand
 from pulumi_command.local import Logging
 from pulumi_random import RandomPassword
@@ -94,6 +94,7 @@ def _command(
     environment: Mapping[str, Output[str]] | None = None,
 ) -> LocalCommand:
     policy = rotating.policy
+    seconds = f"{policy.issue_seconds}s"
     lines = {"RUNBOOK_ISSUE": policy.issue or "", "RUNBOOK_REVOKE": policy.revoke or ""}
     return LocalCommand(
         name,
@@ -109,7 +110,11 @@ def _command(
         },
         logging=Logging.NONE,
         add_previous_output_in_env=True,
-        opts=ResourceOptions(parent=parent, additional_secret_outputs=["stdout", "stderr"]),
+        opts=ResourceOptions(
+            parent=parent,
+            additional_secret_outputs=["stdout", "stderr"],
+            custom_timeouts=CustomTimeouts(create=seconds, update=seconds, delete=seconds),
+        ),
     )
 
 

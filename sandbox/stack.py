@@ -34,7 +34,7 @@ _PROJECT = STATE / "project"
 _LOG = LOGS / "stack.log"
 _IMAGE = re.compile(r"^[^/\s]+/(?P<name>[a-z0-9._-]+)@sha256:[0-9a-f]{64}$")
 _S3_KEY = "python -m sandbox s3-key"
-_ROTATION = {"secrets": {"BACKUP_S3": {"issue": f"{_S3_KEY} issue", "revoke": f"{_S3_KEY} revoke"}}}
+_BACKUP_S3 = {"issue": f"{_S3_KEY} issue", "revoke": f"{_S3_KEY} revoke"}
 """The sandbox's own S3 server issues the key pairs."""
 _VERSIONS_KEPT = timedelta(days=1)
 """How long the state's bucket keeps what was replaced or deleted."""
@@ -201,7 +201,9 @@ def _invent_secrets(cluster: Cluster, environment: Mapping[str, str]) -> None:
     }
     if cluster.s3 and missing("runbook:backup", S3_SECRET_KEY):
         # Not the server's own, which cannot be revoked.
-        stack_file.read(STACK_FILE).edited({"runbook:rotation": _ROTATION}).save()
+        rotation = config.get("runbook:rotation") or {}
+        policies = {**rotation.get("secrets", {}), "BACKUP_S3": _BACKUP_S3}
+        stack_file.read(STACK_FILE).edited({"runbook:rotation": {**rotation, "secrets": policies}}).save()
         pair = s3_server().issue()
         wanted |= {S3_ACCESS_KEY: pair.access_key, S3_SECRET_KEY: pair.secret_key}
     if cluster.s3 and missing("runbook:monitoring", STATE_SECRET_KEY):

@@ -16,7 +16,7 @@ from pydantic import AfterValidator, Field
 
 from settings.application import Application, resources
 from settings.backup import S3_ACCESS_KEY, S3_SECRET_KEY, Backup, Cron, S3Destination, TimeZone
-from settings.base import CommandLine, EnvName, Finding, Refused, Settings
+from settings.base import CommandLine, EnvName, Finding, Refused, Seconds, Settings
 from settings.commands import Command
 from settings.cron import longest_gap
 from settings.platform import BundledPostgres, BundledRedis, Credentials, Data, ExternalPostgres, Generated, Rotate
@@ -66,6 +66,8 @@ class Override(Settings):
     """Makes a new value where `pulumi up` runs, and prints it. Without it, `runbook rotate` asks for one."""
     revoke: CommandLine | None = None
     """Ends a value that `issue` made; it is in PULUMI_COMMAND_STDOUT."""
+    issue_seconds: Seconds = 300
+    """Seconds until `issue` or `revoke` is ended, with all that it started, and counts as failed."""
     rotate: Rotate | None = None
     """`never` for a key that encrypts data: no schedule, command or emergency replaces it."""
     token_seconds: Annotated[int | None, Field(ge=0, le=400 * _DAY, examples=[12 * _HOUR])] = None
@@ -162,6 +164,7 @@ class Policy:
     verify: Command | None
     issue: str | None
     revoke: str | None
+    issue_seconds: int = 300
     never: bool = False
     """Nothing replaces it: it encrypts data."""
     guessed: bool = False
@@ -372,6 +375,7 @@ def _policy(name: str, kind: Kind, override: Override, generated: Generated | No
         verify=override.verify if "verify" in override.model_fields_set else _VERIFIES.get(name),
         issue=override.issue,
         revoke=override.revoke,
+        issue_seconds=override.issue_seconds,
         never=guessed or written == "never",
         guessed=guessed,
         token_seconds=override.token_seconds,

@@ -37,7 +37,7 @@ from http.server import ThreadingHTTPServer
 from typing import Any, cast
 
 from tasks.backup import catalog, retention
-from tasks.backup.manifest import Manifest
+from tasks.backup.manifest import Manifest, name_other_owner
 from tasks.backup.proofs import Proof, newest_passed, trusted_proofs
 from tasks.environment import Environment
 from tasks.errors import Refused, TaskError
@@ -119,8 +119,11 @@ class Exporter:
                 raise
             say(f"warning: {error}")
             tests, intact = [], 0.0
-        yield from _of_backups(backups)
-        yield from _of_tests(tests)
+        # Of others that share the store, retention alone has to know.
+        stack, origins = self._environment.text("BACKUP_STACK"), {backup.id: backup.origin for backup in backups}
+        yield from _of_backups([each for each in backups if not name_other_owner(each.origin, stack, None)])
+        of = {test.sequence: test.origin or origins.get(test.backup or "") for test in tests}
+        yield from _of_tests([test for test in tests if not name_other_owner(of[test.sequence], stack, None)])
         yield Metric.one("runbook_restore_test_evidence_intact", "1 if the chain of records is unbroken.", intact)
         if self._environment.text("BACKUP_RETENTION_DAYS"):
             yield self._retention(backups, tests, now)

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pulumi.automation import (
     CommandError,
@@ -28,21 +28,19 @@ from pulumi.automation._stack import StackInitMode
 from pulumi.automation.errors import create_command_error
 from pulumi.automation.events import EngineEvent
 
-from ops.causes.text import Masker
+from ops.causes.cause import Cause, describe_failure
 from ops.errors import Refused
 from ops.stack.locks import Locked, parse_lock_owners
 from ops.stack.pulumi_cli import ENVIRONMENT, PulumiCli
 
-if TYPE_CHECKING:
-    from ops.causes.cause import Cause
-
 _COLOUR = re.compile(r"<\{%.*?%\}>")
 _NOT_THE_CAUSE = re.compile(r"^(update failed|preview failed|update cancel.*|one or more errors occurred.*)$")
 _ONLY_ONE = re.compile(r"^1 error occurred:\s*\* ")
-_LOCAL_COMMAND, _MIGRATION = "command:local:Command", "runbook:release:Migration$"
-_OWN_WORDS = re.compile(r"the (issue|revoke) command of \w+ failed: [^.\n]*\. [^\n]*")
-"""What components/secret_slots.py prints instead of the output."""
+_LOCAL_COMMAND = "command:local:Command"
+_OWN_WORDS = re.compile(r"the ((issue|revoke) command of \w+|migrate command) failed: [^.\n]*\. [^\n]*")
+"""What components/secret_slots.py and components/migration.py print instead of the output."""
 _EXIT_CODE = re.compile(r"\A(?:exit status|the \w+ command ended with exit code) (\d+)")
+_TOO_LONG = re.compile(r"longer than the resource's custom timeout|deadline exceeded")
 OnEvent = Callable[[EngineEvent], object]
 OnProcess = Callable[[int], object]
 
@@ -101,6 +99,11 @@ class Run:
         why = why.splitlines()[-1] if "Traceback (most recent call last)" in why else why
         return textwrap.shorten(why, 400, placeholder=" …")
 
+    @property
+    def what_failed(self) -> str:
+        """The same for what is kept: `gist` may have what a command or pod printed, and so a secret."""
+        return describe_failure([short_name(each.urn) for each in self.failed], self.causes)
+
     def record(self, event: EngineEvent) -> None:
         if event.resource_pre_event:
             step = event.resource_pre_event.metadata
@@ -142,9 +145,9 @@ def _hide_output(urn: str, message: str) -> str:
     """A message about a local command without what the command printed: that may contain a secret."""
     if not urn or not urn.split("::", 3)[2].endswith(_LOCAL_COMMAND):
         return message
-    if _MIGRATION in urn:
-        return Masker().text(message)
     own = _OWN_WORDS.search(message)
+    if not own and _TOO_LONG.search(message.partition("\n")[0]):
+        return "the command was ended: it took longer than its timeout; its output is not kept"
     code = _EXIT_CODE.search(message)
     return own[0] if own else f"the command failed{f' (exit code {code[1]})' if code else ''}; its output is not kept"
 

@@ -169,8 +169,8 @@ class Cluster:
         level = answer.split()[-1] if answer.split() else ""
         if not level.isdigit():
             raise Refused(
-                "commands.schemaLevel must end with one whole number, the database's schema level; in pod "
-                f"{pod} `{shlex.join(commands.schema_level.argvs[-1])}` printed {answer.strip()[-200:]!r}."
+                "commands.schemaLevel must end with one whole number, the database's schema level, and did not. "
+                f"{self._see_output(pod, commands.schema_level.argvs[-1])}"
             )
         return int(level)
 
@@ -252,9 +252,12 @@ class Cluster:
             )
         )
         if done.exit_code != 0:
-            output = (str(done.stderr or "").strip() or str(done.stdout or "").strip())[-400:]
-            raise Refused(f"`{shlex.join(argv)}` in pod {pod} ended with exit code {done.exit_code}: {output}")
+            raise Refused(f"`{shlex.join(argv)}` ended with exit code {done.exit_code}. {self._see_output(pod, argv)}")
         return str(done.stdout or "")
+
+    def _see_output(self, pod: str, argv: list[str]) -> str:
+        """Instead of the output: the command has the application's secrets, and messages go into records and logs."""
+        return f"See what it prints: `kubectl -n {self.namespace} exec {pod} -- {shlex.join(argv)}`."
 
     def _get(self, kind: Any, name: str, namespace: str | None) -> Any:
         def read() -> Any:

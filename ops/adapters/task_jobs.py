@@ -29,7 +29,10 @@ TOOLBOX = "restore"
 CREDENTIALS = "credentials"
 """The one for tasks that administer the servers' users."""
 RESTORE_TEST = "restore-test"
-_WITHOUT_VOLUME = {("backup", "list"), ("backup", "gate"), ("backup", "cleanup"), ("restore", "state")}
+_WITHOUT_VOLUME = {
+    ("backup", "list"), ("backup", "gate"), ("backup", "cleanup"), ("restore", "state"),
+    ("evidence", "verify"), ("evidence", "begin-anew"),
+}  # fmt: skip
 """Tasks that need no volume: they start sooner without one."""
 _KEEP_SECONDS = 600
 _START_SECONDS = 120

@@ -7,6 +7,15 @@ from dataclasses import dataclass, field
 from typing import Any
 
 
+def describe_failure(failed: Sequence[str], causes: Sequence[Cause]) -> str:
+    """What failed, for stack file, history and records: nothing that a command, pod or program printed."""
+    if causes:
+        first = causes[0]
+        code = f"exit code {first.exit_code}" if first.exit_code is not None else first.reason
+        return f"{first.object} failed{f': {code}' if code else ''}"
+    return f"{' and '.join(failed[:2]) or 'the program'} failed"
+
+
 @dataclass(frozen=True)
 class Cause:
     """One failed object, and what the cluster reports about it. Contains no secret."""

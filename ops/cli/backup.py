@@ -6,9 +6,11 @@ from typing import Annotated
 
 import typer
 
+from ops.cli import evidence
 from ops.cli.common import ASKS, READS, Invocation, camel_keys, command
 
 app = typer.Typer(help="Backups, and the restore tests that prove them.", no_args_is_help=True)
+app.add_typer(evidence.app, name="evidence")
 
 
 @command(app, options=READS, examples="runbook backup now")

@@ -44,14 +44,16 @@ def lockdown(
     """Admit only known clients, for reading; close admin paths; suspend CronJobs. Pods are not changed.
 
     It ends automatically when its time is over. Run again, it replaces the current lockdown: to extend it, or to
-    admit another client.
+    admit another client. An automatic lockdown stays one: CronJobs go on.
     """
     from ops.commands import lockdown as locking
+    from ops.decisions.release_state import extend_lockdown
     from ops.stack.stack_context import load_settings
 
     seconds = _parse_seconds(for_) if for_ else None
     session = call.open_session()
     wanted = _plan(load_settings(session.file).security, reason, seconds, allow or ())
+    wanted = extend_lockdown(wanted, locking.find_standing(session))
     typer.echo(_describe_plan(wanted), err=True)
     call.require_confirmation("Lock down?")
     done = locking.switch_lockdown(session, call.lock_policy(), wanted)
@@ -116,10 +118,15 @@ def _parse_seconds(text: str) -> int:
 
 def _describe_plan(wanted: Lockdown) -> str:
     clients = ", ".join(wanted.allow) or "none: runbook:security.allow is empty, and there is no --allow"
+    jobs = (
+        "CronJobs are suspended, backups too."
+        if wanted.suspends
+        else "CronJobs go on, backups too, because the rollback controller began this lockdown."
+    )
     return (
         f"Clients admitted, for reading only: {clients}\n"
         f"Paths closed to them, too: {', '.join(wanted.closed_paths) or 'none'}\n"
-        f"CronJobs are suspended, backups too. The lockdown ends automatically at {_local_time(wanted.until)}."
+        f"{jobs} The lockdown ends automatically at {_local_time(wanted.until)}."
     )
 
 

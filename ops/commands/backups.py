@@ -9,6 +9,7 @@ from ops.adapters.cluster import Cluster
 from ops.adapters.task_jobs import TaskFailed, Tasks
 from ops.errors import Refused
 from ops.stack import stack_file
+from ops.stack.locks import whoami
 from ops.stack.session import Session
 from ops.stack.stack_context import StackContext, load_settings
 
@@ -46,6 +47,21 @@ def test_restore(session: Session, backup: str | None) -> dict[str, Any]:
 def clean_up(session: Session, *, dry_run: bool) -> dict[str, Any]:
     """What retention deletes, or would."""
     return tasks_of(session).run("backup", "cleanup", *(("--dry-run",) if dry_run else ()))
+
+
+def verify_evidence(session: Session) -> dict[str, Any]:
+    """{intact: true, records, passed, failed, head}, or {intact: false, why}."""
+    try:
+        return {"intact": True, **tasks_of(session).run("evidence", "verify")}
+    except TaskFailed as failed:
+        if failed.code != "evidence_broken":
+            raise
+        return {"intact": False, "why": str(failed)}
+
+
+def begin_evidence_anew(session: Session, reason: str) -> dict[str, Any]:
+    """The record from which restore tests count from now on."""
+    return tasks_of(session).run("evidence", "begin-anew", "--reason", f"{reason} (by {whoami()})")
 
 
 def find_backup(backups: list[dict[str, Any]], wanted: str) -> Backup:

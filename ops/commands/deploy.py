@@ -129,7 +129,7 @@ def _roll_back(
         )
     session.say(f"Revision {failed.revision} failed; restoring revision {good.release.revision}:\n{why}", "red")
     try:
-        back = _restore_release(session, facts, text, failed, good, run.gist, policy)
+        back = _restore_release(session, facts, text, failed, good, run.what_failed, policy)
     except Interrupted as error:
         return Interrupted(
             f"Revision {failed.revision} failed, and its rollback was stopped: run `runbook rollback`. {error}"

@@ -8,8 +8,9 @@ from typing import Any
 from lightkube.resources.core_v1 import ConfigMap
 
 from ops.commands.update import LockPolicy, StackLock, apply, prepare_update
+from ops.decisions.release_state import extend_lockdown, find_lockdown
 from ops.errors import OpsError, Refused, Stuck
-from ops.stack import incidents
+from ops.stack import incidents, stack_file
 from ops.stack.locks import whoami
 from ops.stack.session import Session
 from ops.stack.stack_context import StackContext, gather_context
@@ -27,7 +28,10 @@ def switch_lockdown(session: Session, policy: LockPolicy, wanted: Lockdown | Non
         if facts.now.release is None:
             raise Refused(f"Stack {session.stack} was never deployed: there is nothing to lock.")
         prepare_update(session, facts, policy)
-        before = facts.settings.lockdown
+        now = datetime.now(UTC)
+        standing = find_lockdown(facts.text.config, next(facts.history.updates(), None), now)
+        before = standing or facts.settings.lockdown
+        wanted = extend_lockdown(wanted, standing) if wanted else None
         record = _open_record(facts, before, wanted)
         after = wanted.model_copy(update={"incident": record}) if wanted else None
         new = facts.checked({LOCKDOWN: after.to_config() if after else None})
@@ -38,7 +42,7 @@ def switch_lockdown(session: Session, policy: LockPolicy, wanted: Lockdown | Non
             _add_to_record(facts, record, {"result": error.brief})
             raise
         if not run.succeeded:
-            _add_to_record(facts, record, {"result": run.gist})
+            _add_to_record(facts, record, {"result": run.what_failed})
             raise Stuck(f"The lockdown could not be {'begun' if after else 'ended'}:\n{run.why}", run.causes)
         if before and after:
             _await_rules(facts)
@@ -54,6 +58,12 @@ def switch_lockdown(session: Session, policy: LockPolicy, wanted: Lockdown | Non
         elif record:
             _add_to_record(facts, record, {"result": "locked", "secondsToLock": result["seconds"]})
         return result
+
+
+def find_standing(session: Session) -> Lockdown | None:
+    """The lockdown that stands, also one that the rollback controller began and this stack file does not have."""
+    newest = next(session.history().updates(), None)
+    return find_lockdown(stack_file.read(session.file).config, newest, datetime.now(UTC))
 
 
 def _await_rules(facts: StackContext) -> None:

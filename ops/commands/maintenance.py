@@ -17,7 +17,7 @@ from settings.maintenance import MAINTENANCE
 def switch_maintenance(session: Session, policy: LockPolicy, wanted: Maintenance | None) -> dict[str, Any]:
     """Turn maintenance mode on (with its reason) or off, by one update."""
     with StackLock(session, "maintenance", policy):
-        facts = gather_context(session)
+        facts = gather_context(session, decides="maintenance")
         if facts.now.release is None:
             raise Refused(f"Stack {session.stack} was never deployed: there is nothing to take out of service.")
         new = facts.checked(maintenance_change(wanted))

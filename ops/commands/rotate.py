@@ -11,7 +11,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
-from ops.adapters.automation import Run, short_name
+from ops.adapters.automation import Run
 from ops.commands.update import LockPolicy, StackLock, apply, prepare_update
 from ops.decisions import rotation
 from ops.decisions.rotation import NEXT, RESTING, Due
@@ -208,8 +208,7 @@ class RotationRun:
             self.facts.text = old
             old.save()
         else:
-            what = rotation.describe_failure([short_name(each.urn) for each in failed.failed], causes)
-            back = {name: rotation.fail(state, at, what) for name, state in states.items()}
+            back = {name: rotation.fail(state, at, failed.what_failed) for name, state in states.items()}
         self._session.say(f"{names} failed; returning to the previous values:\n{why}", "red")
         run = self._apply(self.facts.text, back, f"rotate {names} back")
         if not run.succeeded:

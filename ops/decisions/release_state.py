@@ -10,6 +10,7 @@ from typing import Any
 from ops.stack.history import QUARANTINE, RELEASE, ROTATED, Entry
 from settings import Lockdown, Quarantined, Release, SchemaRange
 from settings.lockdown import LOCKDOWN
+from settings.maintenance import MAINTENANCE
 
 
 @dataclass(frozen=True)
@@ -75,6 +76,25 @@ def locked_since(config: Mapping[str, Any], newest: Entry | None, now: datetime)
     if mine and Lockdown.model_validate(mine).since >= Lockdown.model_validate(theirs).since:
         return None
     return f"it is locked down since {theirs['since']} ({theirs['reason']})"
+
+
+def maintained_since(config: Mapping[str, Any], applied: Entry | None) -> str | None:
+    """The maintenance that the stack file lacks, and would end. `applied`: the last update that changed something."""
+    theirs = applied.config.get(MAINTENANCE) if applied else None
+    return f"maintenance mode is on ({theirs['reason']})" if theirs and not config.get(MAINTENANCE) else None
+
+
+def find_lockdown(config: Mapping[str, Any], newest: Entry | None, now: datetime) -> Lockdown | None:
+    """The lockdown that stands: the newer of the stack file's and the last update's, unless it is over."""
+    written = (config.get(LOCKDOWN), newest.config.get(LOCKDOWN) if newest else None)
+    found = [lockdown for each in written if each and not (lockdown := Lockdown.model_validate(each)).over(now)]
+    return max(found, key=lambda lockdown: lockdown.since, default=None)
+
+
+def extend_lockdown(wanted: Lockdown, standing: Lockdown | None) -> Lockdown:
+    """What replaces the one that stands. An automatic one stays automatic: a client that provoked it must not be
+    able to stop backups by having it extended."""
+    return wanted.model_copy(update={"automatic": True}) if standing and standing.automatic else wanted
 
 
 def last_applied(history: Iterable[Entry]) -> Entry | None:

@@ -12,14 +12,11 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from ops.errors import Refused
 from settings.cron import last_run, next_run
 from settings.rotation import DATABASE_ADMIN_URL, RotationState, SecretRotation
-
-if TYPE_CHECKING:
-    from ops.causes.cause import Cause
 
 NEXT: Mapping[str, str] = {
     "pending": "tested",
@@ -80,15 +77,6 @@ def fail(state: RotationState, at: datetime, failure: str) -> RotationState:
     """The state after a failed step: the previous value is used. A value that no pod had is not kept."""
     failed = enter_phase(state, "failed", at, failure)
     return failed.model_copy(update={"unused": state.phase == "pending"})
-
-
-def describe_failure(failed: Sequence[str], causes: Sequence[Cause]) -> str:
-    """What failed, for stack file, history and metrics: nothing that a command, pod or program printed."""
-    if causes:
-        first = causes[0]
-        code = f"exit code {first.exit_code}" if first.exit_code is not None else first.reason
-        return f"{first.object} failed{f': {code}' if code else ''}"
-    return f"{' and '.join(failed[:2]) or 'the program'} failed"
 
 
 def next_period(rotating: SecretRotation) -> int:

@@ -13,6 +13,7 @@ from ops.decisions.release_state import (
     ReleaseState,
     last_applied,
     locked_since,
+    maintained_since,
     outdated_rotations,
     read_release_state,
     released_since,
@@ -20,7 +21,7 @@ from ops.decisions.release_state import (
 from ops.decisions.schema_gate import Database, exact_database, recorded_database
 from ops.errors import Refused
 from ops.stack import stack_file
-from ops.stack.history import Entry, History
+from ops.stack.history import History
 from ops.stack.session import Judged, Session
 from ops.stack.stack_file import StackText
 from settings import SettingsError, StackFile, StackSettings, parse, read_stack_file
@@ -64,7 +65,7 @@ def load_settings(path: Path) -> StackSettings:
     return refuse_invalid(lambda: parse(read_stack_file(path)))
 
 
-Stale = Literal["release", "lockdown"]
+Stale = Literal["release", "lockdown", "maintenance"]
 
 
 def gather_context(session: Session, *, decides: Stale | None = None) -> StackContext:
@@ -89,7 +90,7 @@ def gather_context(session: Session, *, decides: Stale | None = None) -> StackCo
                 f"{session.file.name} is older than the last update: {', '.join(behind)} was rotated since, and this "
                 "file would restore a revoked value. Get the newest stack file (`git pull`). Nothing was changed."
             )
-        if stale := _find_unknown_change(text, newest, decides):
+        if stale := _find_unknown_change(text, history, decides):
             raise Refused(
                 f"{session.file.name} is older than the last update: {stale}, and this file would undo that. Get the "
                 f"newest stack file (`git pull`), or write it from the last update: `pulumi config refresh "
@@ -106,9 +107,14 @@ def gather_context(session: Session, *, decides: Stale | None = None) -> StackCo
         )
 
 
-def _find_unknown_change(text: StackText, newest: Entry | None, decides: Stale | None) -> str | None:
-    release = None if decides == "release" else released_since(text.config, newest)
-    return release or (None if decides == "lockdown" else locked_since(text.config, newest, datetime.now(UTC)))
+def _find_unknown_change(text: StackText, history: History, decides: Stale | None) -> str | None:
+    newest = next(history.updates(), None)
+    found = {
+        "release": released_since(text.config, newest),
+        "lockdown": locked_since(text.config, newest, datetime.now(UTC)),
+        "maintenance": maintained_since(text.config, last_applied(history)),
+    }
+    return next((change for what, change in found.items() if change and what != decides), None)
 
 
 def _read_first_page(session: Session) -> History:

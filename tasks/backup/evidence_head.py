@@ -41,7 +41,7 @@ def check_end(environment: Environment, store: Store, chain: evidence.Chain) -> 
         raise TaskError(
             "evidence_broken",
             f"{store.url}: {evidence.evidence_key(head[0])} was there and is gone or replaced: the newest end of the "
-            "evidence was cut off. Check who can write to the store. When it is known why, `python -m tasks evidence "
+            "evidence was cut off. Check who can write to the store. When it is known why, `runbook backup evidence "
             "begin-anew --reason …` begins a new chain (docs/backups.md)",
         )
     if chain.hashes:

@@ -5,14 +5,16 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from tasks.backup import catalog
 from tasks.backup.evidence_head import check_end
-from tasks.backup.proofs import trusted_proofs
+from tasks.backup.manifest import Origin, name_other_owner
+from tasks.backup.proofs import Proof, trusted_proofs
 from tasks.backup.source import open_source
 from tasks.environment import Environment
 from tasks.errors import TaskError
 from tasks.progress import say
 from tasks.restore import evidence
-from tasks.store import open_store
+from tasks.store import Store, open_store
 
 
 def gate(environment: Environment, *, within_hours: int, without_proof: str | None) -> dict[str, Any]:
@@ -26,10 +28,7 @@ def gate(environment: Environment, *, within_hours: int, without_proof: str | No
     source.require_readable()
     store = open_store(environment)
     check_end(environment, store, evidence.chain(store))
-    passed = [proof for proof in trusted_proofs(store) if proof.passed]
-    if not passed:
-        raise _not_proven("no restore test has ever passed")
-    newest = passed[-1]
+    newest = _newest_passed(store, source.origin(environment.text("BACKUP_STACK"))[0])
     now = datetime.now(UTC)
     if newest.at > now:
         raise TaskError(
@@ -44,6 +43,29 @@ def gate(environment: Environment, *, within_hours: int, without_proof: str | No
             f"{within_hours} are allowed"
         )
     return {"allowed_by": "proof", "sequence": newest.sequence, "backup": newest.backup, "at": newest.at.isoformat()}
+
+
+def _newest_passed(store: Store, here: Origin) -> Proof:
+    """The newest restore test that passed, of a backup of this stack and server: others may share the store."""
+    others: list[str] = []
+    for proof in reversed(trusted_proofs(store)):
+        if proof.passed:
+            whose = name_other_owner(proof.origin or _origin(store, proof), here.stack, here.server)
+            if whose is None:
+                return proof
+            others.append(f"test {proof.sequence} is of {whose}")
+    more = f" with a backup of this stack and server ({others[0]})" if others else ""
+    raise _not_proven(f"no restore test has ever passed{more}")
+
+
+def _origin(store: Store, proof: Proof) -> Origin | None:
+    """What the backup's manifest says, for a record that does not; None when retention has deleted it."""
+    try:
+        return catalog.find(store, proof.backup).origin if proof.backup else None
+    except TaskError as error:
+        if error.code not in ("manifest_missing", "manifest_invalid", "backup_id_invalid"):
+            raise
+        return None
 
 
 def _not_proven(why: str) -> TaskError:

@@ -66,6 +66,17 @@ class Origin:
     """PostgreSQL's system identifier, the same for as long as its data directory lives; SQLite: the file."""
 
 
+def name_other_owner(origin: Origin | None, stack: str | None, server: str | None) -> str | None:
+    """Whose a backup is, when it is not of this stack and server; what is not known on either side is not compared."""
+    if origin is None:
+        return None
+    if stack and origin.stack and origin.stack != stack:
+        return f"stack {origin.stack}; this is {stack}"
+    if server and origin.server and origin.server != server:
+        return f"another server ({origin.server}); DATABASE_URL is of {server}"
+    return None
+
+
 @dataclass(frozen=True)
 class Sentinel:
     """The row written just before the snapshot: a restored database without it is not this backup's."""

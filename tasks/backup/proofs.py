@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from tasks.backup.manifest import Origin
 from tasks.errors import TaskError
 from tasks.restore import evidence
 from tasks.store import Store
@@ -27,6 +28,8 @@ class Proof:
     """Why it failed."""
     rto_seconds: float | None
     rpo_seconds: float | None
+    origin: Origin | None
+    """Where the backup is from; None in a record of an older version."""
 
 
 def proofs(store: Store) -> list[Proof]:
@@ -54,6 +57,7 @@ def _proof(record: Mapping[str, Any]) -> Proof:
             reason=record.get("reason"),
             rto_seconds=record.get("rto_seconds"),
             rpo_seconds=record.get("rpo_seconds"),
+            origin=Origin(**origin) if (origin := record.get("origin")) else None,
         )
     except (ValueError, KeyError, TypeError) as error:
         raise TaskError(

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+from dataclasses import asdict
 from typing import Any
 
 from tasks.backup import catalog
 from tasks.backup.create import create
-from tasks.backup.manifest import Manifest
+from tasks.backup.manifest import Manifest, name_other_owner
 from tasks.backup.postgres import Database
 from tasks.environment import Environment
 from tasks.errors import Refused, TaskError
@@ -80,6 +81,7 @@ def _test_begin(arguments: argparse.Namespace, environment: Environment) -> Resu
 
     def work(attempt: attempts.RestoreTest) -> None:
         facts = attempt.facts
+        facts["origin"] = manifest.origin and asdict(manifest.origin)
         facts["manifest_sha256"] = hashlib.sha256(manifest.to_bytes()).hexdigest()
         facts["server_versions"] = {"backed_up": manifest.server_version, "restored": place.version()}
         require_worthless(place)
@@ -114,35 +116,18 @@ def _newest(store: Store, environment: Environment) -> Manifest:
     stack = environment.text("BACKUP_STACK")
     for backup in sorted(catalog.finished(store), reverse=True):
         manifest = catalog.find(store, backup)
-        if not _of_another_stack(manifest, stack):
+        if not name_other_owner(manifest.origin, stack, None):
             return manifest
     raise TaskError(
         "manifest_missing", f"there is no backup in {store.url} to test; check that the backup schedule has run"
     )
 
 
-def _of_another_stack(manifest: Manifest, stack: str | None) -> bool:
-    found = manifest.origin.stack if manifest.origin else None
-    return bool(stack and found and stack != found)
-
-
-def _name_other_owner(environment: Environment, place: RestoreTarget, manifest: Manifest) -> str | None:
-    """Whose backup it is, when it is not of this stack and of the server of DATABASE_URL."""
-    stack = environment.text("BACKUP_STACK")
-    if manifest.origin is None:
-        return None
-    if _of_another_stack(manifest, stack):
-        return f"stack {manifest.origin.stack}; this is {stack}"
-    if manifest.origin.server and (here := place.server()) and manifest.origin.server != here:
-        return f"another server ({manifest.origin.server}); DATABASE_URL is of {here}"
-    return None
-
-
 def _require_own(
     arguments: argparse.Namespace, environment: Environment, place: RestoreTarget, manifest: Manifest
 ) -> None:
     """`backup_of_another` unless the backup is of this stack and of the server of DATABASE_URL, or is asked for."""
-    whose = None if arguments.of_another else _name_other_owner(environment, place, manifest)
+    whose = None if arguments.of_another else _whose(environment, place, manifest)
     if whose is None:
         return
     raise Refused(
@@ -150,6 +135,10 @@ def _require_own(
         f"backup {manifest.id} is of {whose}. Nothing was changed. To restore it here, also onto a server that took "
         "the other one's place, pass --of-another",
     )
+
+
+def _whose(environment: Environment, place: RestoreTarget, manifest: Manifest) -> str | None:
+    return name_other_owner(manifest.origin, environment.text("BACKUP_STACK"), place.server())
 
 
 def _test_conclude(_arguments: argparse.Namespace, environment: Environment) -> Result:
@@ -233,7 +222,7 @@ def _state(arguments: argparse.Namespace, environment: Environment) -> Result:
     if arguments.backup is None:
         return found
     manifest = catalog.find(open_store(environment), arguments.backup)
-    return Result({**found.data, "of_another": _name_other_owner(environment, place, manifest)}, found.summary)
+    return Result({**found.data, "of_another": _whose(environment, place, manifest)}, found.summary)
 
 
 def _as_result(state: in_place.State) -> Result:

@@ -226,5 +226,5 @@ def _broken(key: str, why: str) -> TaskError:
     return TaskError(
         "evidence_broken",
         f"{key}: {why}. Do not trust this or later records; check who can write to the store. When it is known why, "
-        "`python -m tasks evidence begin-anew --reason …` begins a new chain (docs/backups.md)",
+        "`runbook backup evidence begin-anew --reason …` begins a new chain (docs/backups.md)",
     )

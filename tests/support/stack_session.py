@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import gzip
 import json
 import os
 import shutil
@@ -22,6 +23,7 @@ from ops.stack.session import Session, open_session
 from tests.support.lease_store import LeaseStore
 
 ROOT = Path(__file__).resolve().parents[2]
+CANARY = "sk_live_CANARY-51H"
 POLICY = LockPolicy(break_it=False, confirm=lambda _: False)
 
 
@@ -136,3 +138,16 @@ def change_elsewhere(session: Session, changes: dict[str, Any], message: str) ->
     words = ("up", "--yes", "--skip-preview", "--stack", "dev", "--config-file", str(theirs), "--message", message)
     pulumi(session.reader.folder, *words)
     return theirs
+
+
+def places_with(canary: str, folder: Path) -> list[str]:
+    """Files below the folder that contain it: state, backups of it, history, locks, the stack file."""
+    found = []
+    for file in folder.rglob("*"):
+        if not file.is_file():
+            continue
+        content = file.read_bytes()
+        content = gzip.decompress(content) if content[:2] == b"\x1f\x8b" else content
+        if canary.encode() in content:
+            found.append(str(file.relative_to(folder)))
+    return sorted(found)

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tasks.environment import Environment
+from tasks.store import Store, open_store
 from tests.support import servers
 from tests.support.ordering import put_longest_first
 from tests.support.rotation_world import Cache
@@ -59,3 +61,19 @@ def cache(tmp_path: Path) -> Iterator[Cache]:
     cache = Cache(tmp_path)
     with cache.serving():
         yield cache
+
+
+@pytest.fixture(params=["folder", "s3"])
+def settings(request: pytest.FixtureRequest, tmp_path: Path) -> dict[str, str]:
+    """Where backups are kept: in a folder, and in a bucket."""
+    if request.param == "folder":
+        return {"BACKUP_STORE": f"file://{tmp_path}/store", "SCRATCH": str(tmp_path)}
+    server: servers.S3 = request.getfixturevalue("s3")
+    return {**server.environment(request.getfixturevalue("bucket")), "SCRATCH": str(tmp_path)}
+
+
+@pytest.fixture
+def store(settings: dict[str, str]) -> Store:
+    made = open_store(Environment(settings))
+    made.prepare()
+    return made

@@ -11,25 +11,11 @@ from typing import Any
 
 import pytest
 
-from tasks.environment import Environment
 from tasks.errors import TaskError
 from tasks.restore import evidence
-from tasks.store import Store, open_store
-from tests.support.servers import S3, Postgres
+from tasks.store import Store
+from tests.support.servers import Postgres
 from tests.support.task_processes import task
-
-
-@pytest.fixture(params=["folder", "s3"])
-def settings(request: pytest.FixtureRequest, tmp_path: Path) -> dict[str, str]:
-    if request.param == "folder":
-        return {"BACKUP_STORE": f"file://{tmp_path}"}
-    server: S3 = request.getfixturevalue("s3")
-    return server.environment(request.getfixturevalue("bucket"))
-
-
-@pytest.fixture
-def store(settings: dict[str, str]) -> Store:
-    return open_store(Environment(settings))
 
 
 def record(number: int = 0) -> dict[str, Any]:
@@ -51,6 +37,7 @@ def test_records_are_bound_to_each_other(settings: dict[str, str], store: Store)
     assert done.result == {"records": 3, "passed": 3, "failed": 0, "head": third["sha256"]}
 
 
+@pytest.mark.usefixtures("store")
 def test_no_records_are_no_error(settings: dict[str, str]) -> None:
     assert task(settings, "evidence", "verify").result["records"] == 0
 

@@ -38,7 +38,9 @@ def settings(tmp_path: Path) -> dict[str, str]:
     }
 
 
-def backup(settings: dict[str, str], age: timedelta, size: int = 1000, kind: str = "scheduled") -> str:
+def backup(
+    settings: dict[str, str], age: timedelta, size: int = 1000, kind: str = "scheduled", stack: str | None = None
+) -> str:
     """A backup that is only a manifest, which is all that metrics are made of."""
     at = NOW - age
     made = f"{at:%Y%m%dT%H%M%SZ}-{kind}-{abs(hash(at)) % 0x10000:04x}"
@@ -61,6 +63,7 @@ def backup(settings: dict[str, str], age: timedelta, size: int = 1000, kind: str
         "key_ids": [],
         "tools": {},
         "previous": None,
+        "origin": {"stack": stack, "server": None},
     }
     open_store(Environment(settings)).put(f"backups/{made}/manifest.json", json.dumps(content).encode())
     return made
@@ -118,6 +121,18 @@ def test_backups_and_tests(settings: dict[str, str]) -> None:
 OVERDUE, INVALID, CLOCK = (
     f'runbook_backup_retention_problems{{problem="{name}"}}' for name in ("overdue", "invalid", "clock")
 )
+
+
+def test_what_another_stack_on_the_same_store_has_is_no_backup_and_no_proof_of_this_one(
+    settings: dict[str, str],
+) -> None:
+    old = backup(settings, timedelta(hours=30), stack="shop/prod")
+    record_test(settings, old, "passed", timedelta(hours=29))
+    record_test(settings, backup(settings, timedelta(hours=1), stack="shop/staging"), "passed", timedelta(minutes=5))
+    found = metrics(settings | {"BACKUP_STACK": "shop/prod"})
+    assert found["runbook_backups"] == 1
+    assert found["runbook_backup_last_success_timestamp_seconds"] == (NOW - timedelta(hours=30)).timestamp()
+    assert found["runbook_backup_last_proven_timestamp_seconds"] == (NOW - timedelta(hours=29)).timestamp()
 
 
 def test_retention_that_does_not_work(settings: dict[str, str]) -> None:

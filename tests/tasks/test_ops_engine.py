@@ -6,6 +6,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -33,11 +34,13 @@ from ops.stack.locks import Locked
 from ops.stack.session import Session, open_session
 from ops.stack.stack_context import load_settings
 from tests.support.stack_session import (
+    CANARY,
     POLICY,
     ROOT,
     FakeCluster,
     change_elsewhere,
     create_session,
+    places_with,
     preview_changes,
     pulumi,
     read_config,
@@ -59,6 +62,17 @@ def then(_):
         time.sleep(60)
 
 made.hex.apply(then)
+if release.get("git") in ("leaky", "fine"):
+    from components.migration import Migration, MigrationArgs
+    from settings import config
+    from settings.secret import Secret
+
+    settings, _ = config.read()
+    Migration("migration", MigrationArgs(
+        namespace="shop", release=settings.release, command=settings.commands.migrate,
+        amounts=settings.application.job_resources, database_secret_name="unused",
+        database_url=Secret(pulumi.Output.secret("postgresql://shop:canary@db/shop"), "one"),
+    ))
 if release.get("git") == "unready":
     raise Exception("refused by the program")
 pulumi.export("revision", release.get("revision"))
@@ -97,6 +111,8 @@ def registry() -> Iterator[str]:
     image("bad", labels("bad", 2, 2, 2))
     image("slow", labels("slow", 2, 2, 2))
     image("unready", labels("unready", 2, 2, 2))
+    image("leaky", labels("leaky", 1, 2, 2))
+    image("fine", labels("fine", 1, 2, 2))
     image("bare", {})
 
     class Handler(BaseHTTPRequestHandler):
@@ -184,7 +200,7 @@ def test_a_failing_update_is_rolled_back_and_leaves_nothing_to_do(session: Sessi
         go(session, f"{registry}:bad")
     release = read_config(session)["runbook:release"]
     assert (release["revision"], release["action"], release["rollbackOf"]) == (3, "rollback", 2)
-    assert "smoke check failed" in read_config(session)["runbook:quarantine"][0]["reason"]
+    assert read_config(session)["runbook:quarantine"][0]["reason"] == "the program failed"
     assert preview_changes(session) == {}
     results = [(entry.revision, entry.action, entry.result, entry.who) for entry in session.history()]
     who = results[0][3]
@@ -194,6 +210,32 @@ def test_a_failing_update_is_rolled_back_and_leaves_nothing_to_do(session: Sessi
         (2, "deploy", "failed", who),
         (1, "deploy", "succeeded", who),
     ]
+
+
+def test_what_a_migration_on_this_machine_prints_is_kept_nowhere(
+    session: Session, registry: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """It has DATABASE_URL, and whatever else the machine has. Neither when it fails nor when it succeeds."""
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.setattr(FakeCluster, "level", 1)
+    (session.reader.folder / "key").write_text(f"{CANARY}\n")
+    (session.reader.folder / "status").write_text("exit 3")
+    document = yaml.safe_load(session.file.read_text())
+    loud = "sh -c 'cat key; cat key >&2; echo $DATABASE_URL; . ./status'"
+    document["config"]["runbook:commands"]["migrate"] = {"run": loud, "runner": "command", "directory": "."}
+    session.file.write_text(yaml.safe_dump(document, sort_keys=False))
+    go(session, f"{registry}:v1")
+    with pytest.raises(RolledBack, match="the migrate command failed: exit code 3") as failed:
+        go(session, f"{registry}:leaky")
+    (reason,) = (each["reason"] for each in read_config(session)["runbook:quarantine"])
+    assert re.fullmatch(r"Command migrate-\w+ failed", reason)
+    (session.reader.folder / "status").write_text("exit 0")
+    go(session, f"{registry}:fine")
+    assert places_with(CANARY, tmp_path) == ["project/key"]
+    assert places_with("shop:canary", tmp_path) == ["project/__main__.py"]
+    said = str(failed.value) + "".join(capfd.readouterr())
+    assert CANARY not in said
+    assert "shop:canary" not in said
 
 
 def test_a_first_release_that_fails_cannot_be_rolled_back(session: Session, registry: str) -> None:
@@ -341,7 +383,12 @@ def test_what_was_decided_before_a_question_is_not_applied_to_another_state(sess
 
     with pytest.raises(Refused, match=r"maintenance began \(by hand.* Nothing was changed"):
         rollback(session, Back(preview=False), POLICY, answer_late)
+    with pytest.raises(Refused, match=r"maintenance mode is on \(the provider.*\), and this file would undo that"):
+        back(session)
     assert session.file.read_bytes() == before
+    document = yaml.safe_load(session.file.read_text())
+    document["config"] |= MAINTENANCE
+    session.file.write_text(yaml.safe_dump(document, sort_keys=False))
 
     def edit(*_: object) -> bool:
         session.file.write_text(session.file.read_text() + "# a comment\n")

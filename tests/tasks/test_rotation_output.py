@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import gzip
 import shutil
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,12 +17,20 @@ from typer.testing import CliRunner, Result
 from ops.cli.main import app
 from ops.stack.history import RELEASE, ROTATED
 from ops.stack.session import Session
-from tests.support.stack_session import ROOT, FakeCluster, create_session, preview_changes, pulumi, read_config
+from tests.support.stack_session import (
+    CANARY,
+    ROOT,
+    FakeCluster,
+    create_session,
+    places_with,
+    preview_changes,
+    pulumi,
+    read_config,
+)
 from tests.tasks.test_ops_rotation import RELEASED
 
 pytestmark = pytest.mark.skipif(shutil.which("pulumi") is None, reason="needs the engine: . ./.sandbox/env")
 
-CANARY = "sk_live_CANARY-51H"
 NAME = "STRIPE_SECRET_KEY"
 PROGRAM = f"""
 import json, os
@@ -96,19 +104,6 @@ def argument_lists() -> Iterator[set[str]]:
         thread.join()
 
 
-def places_with(canary: str, folder: Path) -> list[str]:
-    """Files below the folder that contain it: state, backups of it, history, locks, the stack file."""
-    found = []
-    for file in folder.rglob("*"):
-        if not file.is_file():
-            continue
-        content = file.read_bytes()
-        content = gzip.decompress(content) if content[:2] == b"\x1f\x8b" else content
-        if canary.encode() in content:
-            found.append(str(file.relative_to(folder)))
-    return sorted(found)
-
-
 @pytest.mark.parametrize(("how", "as_json"), [("fails", True), *((how, False) for how in LOUD)])
 def test_a_failing_issue_command_leaves_its_output_nowhere(
     session: Session, tmp_path: Path, how: str, as_json: bool
@@ -134,6 +129,30 @@ def test_a_failing_issue_command_leaves_its_output_nowhere(
     assert not [words for words in seen if CANARY in words]
     assert preview_changes(session) == {}, "the previous value is in use, and nothing is left to be done"
     assert not (session.reader.folder / "revoked").exists(), "it is in use"
+
+
+def test_an_issue_command_that_takes_too_long_is_ended_and_leaves_its_output_nowhere(
+    session: Session, tmp_path: Path
+) -> None:
+    """With what it started, also when that ignores the signal."""
+    (session.reader.folder / "slow").write_text(
+        "trap '' TERM; cat key; cat key >&2; sleep 600 & echo $! $$ > pids; wait"
+    )
+    policy = {"issue": "sh slow", "revoke": "touch revoked", "issueSeconds": 2}
+    configure(session, **{"runbook:rotation": {"secrets": {NAME: policy}}})
+    done = rotate(session, "stripe-secret")
+    said = done.stdout + done.stderr
+    assert done.exit_code == 1, said
+    assert "it took longer than its timeout" in said
+    assert CANARY not in said
+    assert read_config(session)[ROTATED][NAME]["failure"] == "Command stripe-secret-key-1 failed"
+    assert places_with(CANARY, tmp_path) == ["project/key"]
+    pids = (session.reader.folder / "pids").read_text().split()
+    assert len(pids) == 2
+    deadline = time.monotonic() + 20
+    while any(Path(f"/proc/{pid}/cmdline").exists() and Path(f"/proc/{pid}/cmdline").read_bytes() for pid in pids):
+        assert time.monotonic() < deadline, "a process of the command still runs"
+        threading.Event().wait(0.05)
 
 
 def test_garbage_of_a_command_that_succeeds_is_kept_nowhere(session: Session, tmp_path: Path) -> None:

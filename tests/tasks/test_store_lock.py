@@ -7,7 +7,7 @@ import os
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -16,28 +16,13 @@ import pytest
 from tasks.backup import catalog, store_lock
 from tasks.backup.manifest import manifest_key
 from tasks.backup.store_lock import FOLDER, Holder, held
-from tasks.environment import Environment
 from tasks.errors import TaskError
-from tasks.store import Store, open_store
-from tests.support.servers import S3, Postgres, postgres
+from tasks.restore import evidence
+from tasks.store import Store
+from tests.support.servers import Postgres, postgres
 from tests.support.task_processes import ended, start, task
 
 HERE, THERE = Holder("shop/prod", "shop", "server 1"), Holder("shop/staging", "shop", "server 2")
-
-
-@pytest.fixture(params=["folder", "s3"])
-def settings(request: pytest.FixtureRequest, tmp_path: Path) -> dict[str, str]:
-    if request.param == "folder":
-        return {"BACKUP_STORE": f"file://{tmp_path}/store", "SCRATCH": str(tmp_path)}
-    server: S3 = request.getfixturevalue("s3")
-    return {**server.environment(request.getfixturevalue("bucket")), "SCRATCH": str(tmp_path)}
-
-
-@pytest.fixture
-def store(settings: dict[str, str]) -> Store:
-    made = open_store(Environment(settings))
-    made.prepare()
-    return made
 
 
 @pytest.fixture(scope="module")
@@ -155,6 +140,32 @@ def test_a_backup_does_not_clear_what_another_is_making(shops: list[dict[str, st
     assert task(there, "backup", "create", "--kind", "scheduled").exit_code == 0
 
 
+def passed(backup: str, **more: Any) -> dict[str, Any]:
+    return {"backup": backup, "result": "passed", "at": datetime.now(UTC).isoformat(), **more}
+
+
+def test_a_restore_test_of_another_stack_or_server_opens_no_gate(
+    shops: list[dict[str, str]], postgres: Postgres, other: Postgres, store: Store
+) -> None:
+    here, there = shops
+    gate = ("backup", "gate", "--within-hours", "1")
+    postgres.execute("CREATE TABLE orders (id int)", here["DATABASE_URL"].rpartition("/")[2])
+    other.execute("CREATE TABLE IF NOT EXISTS orders (id int)")
+    own, its = (task(shop, "backup", "create", "--kind", "manual").result for shop in shops)
+    evidence.append(store, passed(own["id"]))
+    evidence.append(store, passed(its["id"]))  # as of an older version: the manifest alone says whose it is
+    evidence.append(store, passed(its["id"], origin=its["origin"]))
+    assert task(there, *gate).result["sequence"] == 3
+    assert task(here, *gate).result["backup"] == own["id"], "the newest of its own"
+    store.delete([evidence.evidence_key(number) for number in (1, 2)])
+    catalog.remove(store, its["id"])
+    assert task(there, *gate).result["sequence"] == 3
+    for stack, named in (("shop/prod", "is of stack shop/staging"), ("", "is of another server")):
+        done = task(here | {"BACKUP_STACK": stack}, *gate)
+        assert (done.exit_code, done.error) == (1, "not_proven")
+        assert named in done.message
+
+
 def test_a_manifest_says_where_it_is_from(shops: list[dict[str, str]]) -> None:
     made = [task(shop, "backup", "create", "--kind", "manual").result["origin"] for shop in shops]
     assert [origin["stack"] for origin in made] == ["shop/prod", "shop/staging"]
@@ -208,3 +219,6 @@ def test_a_restore_test_proves_the_newest_backup_of_its_own_stack(
         test = {"RESTORE_DATABASE_URL": postgres.url(scratch)}
         without_live = {key: value for key, value in here.items() if key != "DATABASE_URL"}
         assert task(without_live | test, "restore", "test-begin").result["backup"] == own
+        assert (
+            json.loads((Path(here["SCRATCH"]) / "attempt.json").read_text())["facts"]["origin"]["stack"] == "shop/prod"
+        )

@@ -13,25 +13,10 @@ from tasks.restore import evidence
 from tasks.store import Store, open_store
 from tasks.store.base import Exists, Missing
 from tasks.store.window import serve
-from tests.support.servers import S3, Postgres, free_ports
+from tests.support.servers import Postgres, free_ports
 from tests.support.task_processes import ended, start, task
 
 TOKEN = "t" * 40
-
-
-@pytest.fixture(params=["folder", "s3"])
-def settings(request: pytest.FixtureRequest, tmp_path: Path) -> dict[str, str]:
-    if request.param == "folder":
-        return {"BACKUP_STORE": f"file://{tmp_path}/store", "SCRATCH": str(tmp_path)}
-    server: S3 = request.getfixturevalue("s3")
-    return {**server.environment(request.getfixturevalue("bucket")), "SCRATCH": str(tmp_path)}
-
-
-@pytest.fixture
-def store(settings: dict[str, str]) -> Store:
-    made = open_store(Environment(settings))
-    made.prepare()
-    return made
 
 
 @pytest.fixture

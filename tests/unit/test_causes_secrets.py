@@ -9,7 +9,8 @@ from collections.abc import Mapping
 
 import pytest
 
-from ops.adapters.automation import Run
+from ops.adapters.automation import Failed, Run
+from ops.causes.cause import Cause
 from ops.causes.text import WIDTH, Masker
 from tests.support.failing_objects import CANARY, Kubernetes, cause, container, failing, job, pod, terminated
 
@@ -140,6 +141,7 @@ def message(parent: str, text: str) -> str:
     return run.why
 
 
+@pytest.mark.parametrize("parent", ["secrets:Credentials", "release:Migration"])
 @pytest.mark.parametrize(
     "text",
     [
@@ -147,9 +149,9 @@ def message(parent: str, text: str) -> str:
         f"the delete command ended with exit code 7; the last it printed:\n{CANARY}",
     ],
 )
-def test_the_output_of_a_local_command_that_handles_a_secret_is_hidden(text: str) -> None:
+def test_the_output_of_a_local_command_that_handles_a_secret_is_hidden(text: str, parent: str) -> None:
     """A resource of an earlier version runs its command without the shell words that drop the output."""
-    said = message("secrets:Credentials", text)
+    said = message(parent, text)
     assert said == "Command stripe-secret-key-1: the command failed (exit code 7); its output is not kept"
 
 
@@ -159,6 +161,10 @@ def test_our_own_words_about_it_are_shown() -> None:
     assert said == f"Command stripe-secret-key-1: {own}"
 
 
-def test_of_a_migration_on_this_machine_the_output_is_shown_without_passwords() -> None:
-    said = message("release:Migration", f"exit status 1: P1001 at postgresql://shop:{CANARY}@db/shop")
-    assert "P1001 at postgresql://shop:[secret]@db/shop" in said
+def test_what_is_kept_of_a_failed_update_is_names_and_exit_codes() -> None:
+    """The reason of a quarantine is in the stack file, in git, in the history and in records."""
+    run = Run(errors=[f"it printed {CANARY}"], failed=[Failed(URN.format(parent="x"), "command:local:Command", {})])
+    assert CANARY in run.gist
+    assert run.what_failed == "Command stripe-secret-key-1 failed"
+    run.causes = [Cause("Job smoke-1", f"Job smoke-1 failed: {CANARY}", exit_code=3)]
+    assert run.what_failed == "Job smoke-1 failed: exit code 3"

@@ -274,7 +274,7 @@ def test_migrations_by_command_where_the_update_runs() -> None:
     program = run_program(config)
     assert job(program, "migrate") is None
     command = program.one("Command")
-    assert command.inputs["create"] == "npm run db:migrate --workspace backend"
+    assert command.inputs["environment"]["RUNBOOK_MIGRATE"] == "npm run db:migrate --workspace backend"
     assert command.inputs["dir"] == "../shop"
     assert "environment" in command.secret_inputs
     assert command.inputs["update"] == "true", "a rotated password must not migrate again"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ import pytest
 from ops.controller.alerts import Alert, Hint, Malformed, Unreachable, hints
 from ops.controller.metrics import Metrics
 from ops.controller.web import Webhook, server
-from ops.decisions.release_state import locked_since, released_since
+from ops.decisions.release_state import locked_since, maintained_since, released_since
 from tests.support.program import RELEASE, run_program, stack_config
 from tests.unit.test_controller_guard import ALERT, HINT, NOW, release, update
 from tests.unit.test_settings import refusal
@@ -151,6 +152,10 @@ def test_a_release_and_a_lockdown_made_elsewhere_are_noticed() -> None:
     assert "attack" in (locked_since(file, there, NOW) or "")
     assert locked_since(file, there, NOW + timedelta(hours=1)) is None, "over"
     assert locked_since({**file, "runbook:lockdown": locked}, there, NOW) is None, "known"
+    maintained = replace(there, config={**there.config, "runbook:maintenance": {"reason": "a move"}})
+    assert maintained_since(file, maintained) == "maintenance mode is on (a move)"
+    assert maintained_since({**file, "runbook:maintenance": {"reason": "a move"}}, maintained) is None, "known"
+    assert maintained_since(file, None) is maintained_since(file, there) is None
 
 
 # -- in the cluster ------------------------------------------------------------------------------------

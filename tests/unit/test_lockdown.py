@@ -17,8 +17,9 @@ from typer.testing import CliRunner
 
 from ops.adapters.cluster import Cluster
 from ops.cli import main
-from ops.decisions.release_state import describe_lockdown
+from ops.decisions.release_state import describe_lockdown, extend_lockdown, find_lockdown
 from ops.errors import Refused
+from ops.stack.history import Entry, History
 from ops.stack.stack_context import StackContext
 from ops.stack.stack_file import read
 from settings import Lockdown, Precautions
@@ -211,6 +212,22 @@ def test_another_end_is_another_configuration(locked: Program) -> None:
     assert names[0] != names[1]
 
 
+def test_an_automatic_lockdown_that_is_extended_suspends_no_backup() -> None:
+    """Also where only the last update, which the controller made, knows of it."""
+    automatic = Precautions().lockdown("alert SqlInjection", NOW, automatic=True)
+    made = Entry("update", "succeeded", NOW, NOW, "lockdown on", {}, {LOCKDOWN: automatic.to_config()}, {})
+    later = NOW + timedelta(minutes=5)
+    wanted = Precautions().lockdown("more of it", later, seconds=7200)
+    assert wanted.suspends
+    for config, newest in (({LOCKDOWN: automatic.to_config()}, None), ({}, made), (made.config, made)):
+        longer = extend_lockdown(wanted, find_lockdown(config, newest, later))
+        assert (longer.suspends, longer.until, longer.reason) == (False, wanted.until, "more of it")
+    over = automatic.until
+    assert extend_lockdown(wanted, find_lockdown({}, made, over)).suspends, "one that is over is not extended"
+    manual = Precautions().lockdown("a drill", later).to_config()
+    assert extend_lockdown(wanted, find_lockdown({LOCKDOWN: manual}, made, later)).suspends, "the newer one stands"
+
+
 # -- the command ---------------------------------------------------------------------------------------
 
 
@@ -262,6 +279,9 @@ def test_a_lockdown_that_is_not_clear_changes_nothing(given: list[str], said: st
 class _Session:
     def __init__(self, file: Path) -> None:
         self.file = file
+
+    def history(self) -> History:
+        return History(lambda *_: [])
 
 
 class _WithPrecautions:

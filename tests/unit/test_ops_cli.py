@@ -12,6 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from ops import errors
+from ops.adapters.task_jobs import TaskFailed
 from ops.causes.cause import Cause
 from ops.cli import main
 from settings import Maintenance
@@ -31,6 +32,8 @@ COMMANDS = [
     ["backup", "list"],
     ["backup", "verify"],
     ["backup", "cleanup"],
+    ["backup", "evidence", "verify"],
+    ["backup", "evidence", "begin-anew"],
     ["restore", "status"],
     ["restore", "start"],
     ["restore", "undo"],
@@ -86,6 +89,7 @@ def test_version() -> None:
         ["rollback"],
         ["quarantine", "lift"],
         ["backup", "cleanup"],
+        ["backup", "evidence", "begin-anew"],
         ["restore", "start"],
         ["restore", "undo"],
         ["restore", "finish"],
@@ -247,3 +251,44 @@ def test_reading_commands_do_not_load_the_automation_api_or_the_models() -> None
     code = f"import ops.cli.main, ops.cli.formatting, ops.stack.session, sys; print({looked_for})"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+class EvidenceTasks:
+    """The chain in the cluster: broken until it begins anew."""
+
+    def __init__(self, *, broken: bool) -> None:
+        self.broken, self.reasons = broken, list[str]()
+
+    def run(self, *words: str) -> dict[str, object]:
+        if words == ("evidence", "verify"):
+            if self.broken:
+                raise TaskFailed("evidence/00000002.json: a record was removed", "evidence_broken")
+            return {"records": 3, "passed": 3, "failed": 0, "head": "ab"}
+        assert words[:3] == ("evidence", "begin-anew", "--reason")
+        self.reasons.append(words[3])
+        return {"sequence": 4, "result": "begun anew"}
+
+
+@pytest.mark.parametrize("broken", [True, False])
+def test_evidence_begins_anew_only_after_a_break_and_when_it_is_confirmed(
+    broken: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tasks = EvidenceTasks(broken=broken)
+    monkeypatch.setenv("RUNBOOK_USER", "alice")
+    monkeypatch.setattr("ops.stack.session.open_session", lambda *_: SimpleNamespace(stack="dev"))
+    monkeypatch.setattr("ops.commands.backups.tasks_of", lambda _: tasks)
+    shown = CliRunner().invoke(main.app, ["backup", "evidence", "verify", "--json"])
+    assert (shown.exit_code, json.loads(shown.stdout)["intact"]) == (int(broken), not broken)
+    words = ["backup", "evidence", "begin-anew", "--reason", "the bucket was moved", "--json"]
+    asked = CliRunner().invoke(main.app, words)
+    assert asked.exit_code == 2
+    assert ("00000002.json: a record was removed" in asked.stderr) is broken
+    assert ("add --yes" in asked.stderr) is broken
+    assert not tasks.reasons
+    done = CliRunner().invoke(main.app, [*words, "--yes"])
+    if broken:
+        assert json.loads(done.stdout)["sequence"] == 4
+        assert tasks.reasons[0].startswith("the bucket was moved (by alice@")
+    else:
+        assert done.exit_code == 2
+        assert not tasks.reasons

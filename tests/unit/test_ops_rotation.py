@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from ops.causes.cause import Cause
+from ops.causes.cause import Cause, describe_failure
 from ops.cli.formatting import print_rotations
 from ops.commands import repair
 from ops.commands.emergency import find_others
@@ -269,13 +269,11 @@ def test_a_stack_file_at_an_earlier_phase_is_detected(mine: str, theirs: str) ->
 def test_what_is_recorded_of_a_failure_repeats_nothing_that_was_printed() -> None:
     printed = "the new key is sk_live_1"
     cause = Cause("Job verify-x", f"Job verify-x failed: {printed}", "BackoffLimitExceeded", log=[printed])
-    said = rotation.describe_failure(["Job verify-x"], [cause])
+    said = describe_failure(["Job verify-x"], [cause])
     assert said == "Job verify-x failed: BackoffLimitExceeded"
-    assert (
-        rotation.describe_failure(["Job verify-x"], [replace(cause, exit_code=7)]) == "Job verify-x failed: exit code 7"
-    )
-    assert rotation.describe_failure(["Command a", "Command b", "Job c"], []) == "Command a and Command b failed"
-    assert rotation.describe_failure([], []) == "the program failed"
+    assert describe_failure(["Job verify-x"], [replace(cause, exit_code=7)]) == "Job verify-x failed: exit code 7"
+    assert describe_failure(["Command a", "Command b", "Job c"], []) == "Command a and Command b failed"
+    assert describe_failure([], []) == "the program failed"
 
 
 def test_only_a_value_that_no_pod_had_is_discarded() -> None:

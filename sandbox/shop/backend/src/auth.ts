@@ -62,11 +62,9 @@ export class Auth {
     return this.sign(session);
   }
 
-  /** Signed with the current key only, and naming it. */
+  /** Signed with the current key only. */
   async sign(session: string): Promise<string> {
-    const current = this.keys[0]!;
-    const header = { alg: "HS256", ...(current.id ? { kid: current.id } : {}) };
-    return new SignJWT({ sid: session }).setProtectedHeader(header).setIssuedAt().setExpirationTime(`${SESSION_SECONDS}s`).sign(bytes(current));
+    return signToken(session, this.keys[0]!);
   }
 
   /** Whose session the token points at; null for a missing, forged, expired or revoked one. */
@@ -89,6 +87,12 @@ export class Auth {
     const session = randomBytes(8).toString("hex");
     return (await verifiedSession(await this.sign(session), this.keys))?.session === session;
   }
+}
+
+/** A token that points at a session and names the key that signed it. */
+export function signToken(session: string, key: Key): Promise<string> {
+  const header = { alg: "HS256", ...(key.id ? { kid: key.id } : {}) };
+  return new SignJWT({ sid: session }).setProtectedHeader(header).setIssuedAt().setExpirationTime(`${SESSION_SECONDS}s`).sign(bytes(key));
 }
 
 /** Session identifier inside a token that one of the keys signed, and which key that is. */

@@ -2,8 +2,9 @@
 
 import { randomBytes, randomUUID } from "node:crypto";
 import { readFileSync } from "node:fs";
+import { decodeJwt } from "jose";
 import { keys as keysOf, requiredKeys, type Key } from "../config.js";
-import { verifiedSession } from "../auth.js";
+import { signToken, verifiedSession } from "../auth.js";
 import type { Check } from "../health.js";
 import { INTERNAL_KEY_HEADER } from "../routes/internal.js";
 import { until } from "../commands/command.js";
@@ -19,6 +20,7 @@ export const checks: Record<string, (client: Client) => Promise<string>> = {
   latency,
   payments,
   token,
+  tokens,
   webhooks,
 };
 
@@ -133,6 +135,24 @@ async function token(client: Client): Promise<string> {
   const status = await client.json<{ authenticated: boolean; user?: { role: string } }>("GET", "/api/auth/status");
   if (!status.authenticated) throw new Error("the token is not accepted; get a new one with tokens:get:staging");
   return `accepted, role ${status.user?.role}`;
+}
+
+/** A token signed with the JWT_SECRET given here, with which the shop does not sign, is accepted; a forged one is not. */
+async function tokens(client: Client): Promise<string> {
+  const [signer] = requiredKeys(process.env, "JWT_SECRET");
+  return until("the other JWT_SECRET is not accepted", BALANCER_SECONDS, () =>
+    asVisitor(client, async () => {
+      if (await verifiedSession(client.token!, [signer!])) throw new Error("the shop signs with the JWT_SECRET given here");
+      const session = String(decodeJwt(client.token!)["sid"]);
+      for (const [value, accepted] of [[signer!.value, true], [randomBytes(24).toString("hex"), false]] as const) {
+        const holder = new Client(client.target); // without the cookie that the log-in set
+        holder.token = await signToken(session, { ...signer!, value });
+        const { authenticated } = await holder.json<{ authenticated: boolean }>("GET", "/api/auth/status");
+        if (authenticated !== accepted) throw new Error(accepted ? "its token is refused" : "a forged token is accepted");
+      }
+      return `a token of the other JWT_SECRET${signer!.id ? ` (${signer!.id})` : ""} is accepted`;
+    }),
+  );
 }
 
 /** Each endpoint takes what each of our secrets signed, and refuses everything else. */
