@@ -166,18 +166,16 @@ def task_pod(
             claim["storage_class_name"] = backup.scratch_storage_class
         wanted = {"metadata": {"labels": labels(name, component)}, "spec": claim}
         own.append(cast(VolumeArgsDict, {"name": "scratch", "ephemeral": {"volume_claim_template": wanted}}))
-    made = template(
+    return template(
         name,
         component,
         service_account=account.metadata.apply(lambda meta: meta.name or ""),
         uid=APPLICATION_UID,
         containers=containers,
         volumes=own,
+        annotations=annotations,
         **more,
     )
-    if annotations:
-        cast(dict[str, Any], made)["metadata"]["annotations"] = dict(annotations)
-    return made
 
 
 def register_account(

@@ -73,7 +73,7 @@ def test_containers_have_no_privileges_and_limits_on_everything(sandbox: Program
             for side in ("requests", "limits"):
                 assert set(container["resources"][side]) == {"cpu", "memory", "ephemeral-storage"}, where
             assert "@sha256:" in container["image"], where
-            assert container["imagePullPolicy"] == "Always", where
+            assert container["imagePullPolicy"] == "IfNotPresent", where
             assert "/tmp" in [mount["mountPath"] for mount in container["volumeMounts"]], where
 
 
