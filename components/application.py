@@ -37,6 +37,9 @@ from settings import Application as ApplicationSettings
 from settings import Command, Ingress, NetworkPeer, Release
 from settings import Service as ServiceSettings
 
+SCALED = "runbook/scaled-by"
+"""Annotation of a Deployment with an autoscaler. Its removal makes the provider write `replicas` again, also when the
+number is the one that the state had before the autoscaler."""
 _SLACK = 60
 """Seconds beyond the rollout's own deadline until the engine stops waiting."""
 
@@ -215,9 +218,9 @@ class Application(pulumi.ComponentResource):
             "selector": {"match_labels": selector(service.name, SERVICE)},
             "template": pod,
         }
-        # An autoscaler owns the number of pods: the program must not write it as well.
-        if service.autoscaler is None:
-            spec["replicas"] = service.replicas
+        # With an autoscaler, only where the Deployment is new: a field that the program wrote and no longer names goes
+        # back to its default, one pod, until the autoscaler acts.
+        spec["replicas"] = service.least_replicas
         # The deadline starts anew with every pod that becomes ready. The provider does not end with it: `runbook` does.
         rounds = math.ceil(max(service.most_replicas, 1) / self._args.application.surge)
         seconds = self._args.application.progress_deadline_seconds * rounds + _SLACK
@@ -227,12 +230,19 @@ class Application(pulumi.ComponentResource):
                 service.name,
                 self._args.namespace,
                 labels(service.name, SERVICE),
-                {"runbook/revision": str(self._args.release.revision), **SECRETS_IN_ENVIRONMENT},
+                {
+                    "runbook/revision": str(self._args.release.revision),
+                    **({SCALED: "autoscaler"} if service.autoscaler else {}),
+                    **SECRETS_IN_ENVIRONMENT,
+                },
             ),
             spec=spec,
             opts=ResourceOptions.merge(
                 ResourceOptions.merge(self._inside, self._proven),
-                ResourceOptions(custom_timeouts=pulumi.CustomTimeouts(create=f"{seconds}s", update=f"{seconds}s")),
+                ResourceOptions(
+                    custom_timeouts=pulumi.CustomTimeouts(create=f"{seconds}s", update=f"{seconds}s"),
+                    ignore_changes=["spec.replicas"] if service.autoscaler else None,
+                ),
             ),
         )
 

@@ -32,7 +32,7 @@ IMAGE_OWN_USER = {
 }
 """The same on the data services."""
 _BY_DIGEST = {"kube-score/ignore": "container-image-pull-policy"}
-"""On every pod. The linter wants `Always`, which protects tags that move, and makes each start depend on the registry."""
+"""On every pod. The linter wants `Always`: it protects tags that move, and makes each start depend on the registry."""
 
 _SCRATCH: VolumeMountArgsDict = {"name": "tmp", "mount_path": "/tmp"}  # noqa: S108 (a mount point in the pod)
 

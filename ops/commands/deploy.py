@@ -45,8 +45,7 @@ def deploy(session: Session, wish: Wish, policy: LockPolicy) -> dict[str, Any]:
             image = pool.submit(registry.resolve, wish.image)
             facts = gather_context(session, decides="release")
         release = plan(facts, wish, image.result())
-        if not release.without_proof:
-            backups.require_proof(session, facts, release.schema_.level)
+        backups.require_backup(session, facts, release)
         new = facts.checked({RELEASE: release.to_config(), **quarantine_change(facts.now.quarantine)})
         prepare_update(session, facts, policy)
         session.say(release.message, "bold")

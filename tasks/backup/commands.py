@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from tasks.backup.cleanup import cleanup
-from tasks.backup.create import create, skip_reason
+from tasks.backup.create import await_idle, create, skip_reason
 from tasks.backup.gate import gate
 from tasks.backup.listing import listing, table
 from tasks.backup.manifest import KINDS
@@ -33,11 +33,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
     verb = verbs.add_parser("gate", help="fail unless a restore test passed lately")
     _add_gate(verb)
+    what = "also wait until no other backup runs (BACKUP_WAIT_SECONDS)"
+    verb.add_argument("--when-idle", action="store_true", help=what)
     verb.set_defaults(run=_gate)
 
     verb = verbs.add_parser("pre-release", help="the gate, and then a backup; nothing if there is nothing to migrate")
     _add_gate(verb)
-    verb.set_defaults(run=_pre_release)
+    verb.set_defaults(run=_pre_release, when_idle=False)
 
 
 def _add_gate(verb: argparse.ArgumentParser) -> None:
@@ -74,6 +76,8 @@ def _gate(arguments: argparse.Namespace, environment: Environment) -> Result:
         if reason:
             return Result({"allowed_by": "nothing to migrate", "reason": reason}, f"allowed: {reason}")
     passed = gate(environment, within_hours=arguments.within_hours, without_proof=arguments.without_proof)
+    if arguments.when_idle:
+        await_idle(environment)
     return Result(passed, f"allowed by {passed['allowed_by']}")
 
 

@@ -15,11 +15,12 @@ from typing import Any, Literal
 
 import psycopg
 from psycopg import Connection, IsolationLevel
-from psycopg.errors import InsufficientPrivilege
+from psycopg.errors import InsufficientPrivilege, LockNotAvailable
 
 from tasks.backup import programs
 from tasks.backup.files import Files
 from tasks.backup.manifest import Application, Origin, Sentinel
+from tasks.backup.patience import Patience
 from tasks.backup.postgres import (
     Database,
     holds_anything,
@@ -45,6 +46,8 @@ LOCK = 0x52756E626F6F6B
 
 _MOST_CLOCK_SECONDS = 300
 _ANSWER_SECONDS = 2.0
+_WAIT_SECONDS = 30.0
+"""For the lock, in one statement: a longer one would keep VACUUM from removing what was deleted meanwhile."""
 _WAIT_FOR_TABLE_LOCKS = "5min"
 
 # A backup takes as long as it takes: limits meant for the application's requests are not for it.
@@ -138,12 +141,19 @@ class PostgresSource:
             return not holds_anything({f"{schema}.{table}": 0 for schema, table in tables(connection)})
 
     @contextmanager
-    def alone(self) -> Iterator[Callable[[], AbstractContextManager[Snapshot]]]:
+    def alone(self, patience: Patience) -> Iterator[Callable[[], AbstractContextManager[Snapshot]]]:
+        with self.locked(patience) as connection:
+            yield lambda: self._snapshot(connection)
+
+    @contextmanager
+    def locked(self, patience: Patience) -> Iterator[Connection[Any]]:
+        """A connection that holds the lock of backups: of one database there is one at a time."""
         with self._connected() as connection:
             connection.execute(_NO_LIMITS)
-            if not _one(connection, "SELECT pg_try_advisory_lock(%s)", LOCK):
-                raise self._running(connection)
-            yield lambda: self._snapshot(connection)
+            while not _one(connection, "SELECT pg_try_advisory_lock(%s)", LOCK):
+                if _await_lock(connection, patience.spend(self._running(connection), most=_WAIT_SECONDS)):
+                    break
+            yield connection
 
     def origin(self, stack: str | None) -> tuple[Origin, str]:
         with self._connected() as connection:
@@ -354,6 +364,18 @@ def _answers(connection: Connection[Any], pool: Executor) -> bool:
     finally:
         with suppress(OSError, psycopg.Error), socket.socket(fileno=os.dup(connection.fileno())) as line:
             line.shutdown(socket.SHUT_RDWR)
+    return True
+
+
+def _await_lock(connection: Connection[Any], seconds: float) -> bool:
+    """Wait for the lock of backups; False when it was not free within this time."""
+    connection.execute("SELECT set_config('lock_timeout', %s, false)", (str(max(1, round(seconds * 1000))),))
+    try:
+        connection.execute("SELECT pg_advisory_lock(%s)", (LOCK,))
+    except LockNotAvailable:
+        return False
+    finally:
+        connection.execute("SET lock_timeout = 0")
     return True
 
 
