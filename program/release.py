@@ -112,6 +112,8 @@ def _register_migration(
             amounts=settings.application.job_resources,
             database_secret_name=data.credentials.database_secret_name,
             database_url=data.credentials.database,
+            image=settings.image,
+            backup=settings.backup,
             direct=direct_url(settings.data, settings.application),
         ),
         ResourceOptions(depends_on=ready),

@@ -47,8 +47,10 @@ class JobArgs:
     """More variables."""
     beside: ContainerArgsDict | None = None
     """A native sidecar: started before the command, ended with it."""
+    guard: ContainerArgsDict | None = None
+    """A native sidecar that never fails the Job."""
     start_seconds: int = 0
-    """Seconds the sidecar may take to start, beyond the command's own deadline."""
+    """Seconds the sidecars may take to start, beyond the command's own deadline."""
     shows_secrets: bool = False
     """Its output may contain a secret: only the pod's own log has it."""
 
@@ -127,7 +129,7 @@ def run_to_end(parent: pulumi.ComponentResource, args: JobArgs, opts: ResourceOp
         service_account=account.metadata.apply(lambda meta: meta.name or ""),
         uid=APPLICATION_UID,
         containers=steps[-1:],
-        init_containers=[*([args.beside] if args.beside else []), *steps[:-1]],
+        init_containers=[*filter(None, (args.beside, args.guard)), *steps[:-1]],
         annotations={**KEEP_IN_PLACE, **({OUTPUT: "secret"} if args.shows_secrets else {})},
         restart_policy="OnFailure" if args.beside else "Never",
         # A sidecar serves no requests, so it has nothing to drain.

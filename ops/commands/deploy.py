@@ -12,6 +12,7 @@ from ops.adapters.automation import Run
 from ops.adapters.registry import Image
 from ops.commands import backups, health
 from ops.commands.update import LockPolicy, StackLock, apply, prepare_update
+from ops.decisions.blame import find_excuse
 from ops.decisions.quarantine import find_quarantined, quarantine_change, with_quarantined
 from ops.decisions.release_state import find_resumable, last_good, next_revision
 from ops.decisions.rollback_target import rollback_changes
@@ -121,7 +122,8 @@ def _roll_back(
         )
     session.say(f"Revision {failed.revision} failed; restoring revision {good.release.revision}:\n{why}", "red")
     try:
-        back = _restore_release(session, facts, text, failed, good, run.gist, policy)
+        excuse = find_excuse(run.failed, run.causes)
+        back = _restore_release(session, facts, text, failed, good, None if excuse else run.gist, policy)
     except Interrupted as error:
         return Interrupted(
             f"Revision {failed.revision} failed, and its rollback was stopped: run `runbook rollback`. {error}"
@@ -131,9 +133,15 @@ def _roll_back(
         return Stuck(message, [*run.causes, *error.causes])
     return RolledBack(
         f"Revision {failed.revision} failed and was rolled back: revision {back.revision} runs the image of "
-        f"revision {good.release.revision} again ({session.seconds:.1f} s in all).\n{run.gist}",
+        f"revision {good.release.revision} again ({session.seconds:.1f} s in all).\n{run.gist}{_absolve(excuse)}",
         run.causes,
     )
+
+
+def _absolve(excuse: str | None) -> str:
+    if excuse is None:
+        return ""
+    return f"\nThe release is not to blame and not quarantined ({excuse}): remove the cause and run the same command again."
 
 
 def _database_after(facts: StackContext, failed: Release) -> Database:
@@ -154,11 +162,12 @@ def _restore_release(
     text: StackText,
     failed: Release,
     good: Entry,
-    why: str,
+    why: str | None,
     policy: LockPolicy,
 ) -> Release:
+    """`why`: what the failed release is quarantined for; None where it is not to blame."""
     quarantine = facts.now.quarantine
-    if good.release and good.release.digest != failed.digest:
+    if why and good.release and good.release.digest != failed.digest:
         item = Quarantined(digest=failed.digest, revision=failed.revision, reason=why[:300])
         quarantine = with_quarantined(quarantine, item)
     forced = good.release.allow_quarantined if good.release else None

@@ -133,11 +133,11 @@ class PostgresSource:
         return self.database.name
 
     def level(self) -> int | None:
-        with self._connected() as connection:
+        with self.connected() as connection:
             return schema_level(connection, self.level_query)
 
     def is_empty(self) -> bool:
-        with self._connected() as connection:
+        with self.connected() as connection:
             return not holds_anything({f"{schema}.{table}": 0 for schema, table in tables(connection)})
 
     @contextmanager
@@ -148,7 +148,7 @@ class PostgresSource:
     @contextmanager
     def locked(self, patience: Patience) -> Iterator[Connection[Any]]:
         """A connection that holds the lock of backups: of one database there is one at a time."""
-        with self._connected() as connection:
+        with self.connected() as connection:
             connection.execute(_NO_LIMITS)
             while not _one(connection, "SELECT pg_try_advisory_lock(%s)", LOCK):
                 if _await_lock(connection, patience.spend(self._running(connection), most=_WAIT_SECONDS)):
@@ -156,14 +156,14 @@ class PostgresSource:
             yield connection
 
     def origin(self, stack: str | None) -> tuple[Origin, str]:
-        with self._connected() as connection:
+        with self.connected() as connection:
             server = system_identifier(connection)
             started, database = connection.execute(_INSTANCE).fetchone() or ("", "")
         return Origin(stack, server), f"{server}/{started}/{database}"
 
     def require_readable(self) -> None:
         """`database_unreadable` where a backup would miss rows."""
-        with self._connected(self.reader) as connection:
+        with self.connected(self.reader) as connection:
             require_readable(connection, self.reader.shown)
 
     @contextmanager
@@ -172,7 +172,7 @@ class PostgresSource:
         with ExitStack() as stack:
             connection = locked
             if self.reader != self.database:
-                connection = stack.enter_context(self._connected(self.reader))
+                connection = stack.enter_context(self.connected(self.reader))
                 connection.execute(_NO_LIMITS)
                 # SCHEMA_LEVEL_QUERY finds its table where the application does.
                 path = _one(locked, "SELECT current_setting('search_path')")
@@ -270,7 +270,7 @@ class PostgresSource:
         return programs.output_of([program(name, plan.server), *flags], self.reader.environment())
 
     @contextmanager
-    def _connected(self, to: Database | None = None) -> Iterator[Connection[Any]]:
+    def connected(self, to: Database | None = None) -> Iterator[Connection[Any]]:
         connection = (to or self.database).connect("runbook backup")
         try:
             yield connection
