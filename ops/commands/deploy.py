@@ -25,6 +25,10 @@ from ops.stack.stack_context import StackContext, gather_context
 from ops.stack.stack_file import StackText
 from settings import Quarantined, Release
 
+_NOT_TO_BLAME = (
+    "\nThe release is not to blame for this and not quarantined: remove the cause and run the same command again."
+)
+
 
 @dataclass(frozen=True)
 class Wish:
@@ -133,15 +137,9 @@ def _roll_back(
         return Stuck(message, [*run.causes, *error.causes])
     return RolledBack(
         f"Revision {failed.revision} failed and was rolled back: revision {back.revision} runs the image of "
-        f"revision {good.release.revision} again ({session.seconds:.1f} s in all).\n{run.gist}{_absolve(excuse)}",
+        f"revision {good.release.revision} again ({session.seconds:.1f} s in all).\n{run.gist}{_NOT_TO_BLAME if excuse else ''}",
         run.causes,
     )
-
-
-def _absolve(excuse: str | None) -> str:
-    if excuse is None:
-        return ""
-    return f"\nThe release is not to blame and not quarantined ({excuse}): remove the cause and run the same command again."
 
 
 def _database_after(facts: StackContext, failed: Release) -> Database:
