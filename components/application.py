@@ -207,13 +207,15 @@ class Application(pulumi.ComponentResource):
             )
 
     def _deployment(self, service: ServiceSettings, pod: PodTemplateSpecArgsDict) -> Deployment:
+        application = self._args.application
         spec: DeploymentSpecArgsDict = {
             "revision_history_limit": 2,
-            "progress_deadline_seconds": self._args.application.progress_deadline_seconds,
+            # `runbook` ends the update earlier, when a pod that has started is not ready in time.
+            "progress_deadline_seconds": application.placement_seconds + application.progress_deadline_seconds,
             # A new pod must be ready before an old pod stops.
             "strategy": {
                 "type": "RollingUpdate",
-                "rolling_update": {"max_surge": self._args.application.surge, "max_unavailable": 0},
+                "rolling_update": {"max_surge": application.surge, "max_unavailable": 0},
             },
             "selector": {"match_labels": selector(service.name, SERVICE)},
             "template": pod,
@@ -222,8 +224,8 @@ class Application(pulumi.ComponentResource):
         # back to its default, one pod, until the autoscaler acts.
         spec["replicas"] = service.least_replicas
         # The deadline starts anew with every pod that becomes ready. The provider does not end with it: `runbook` does.
-        rounds = math.ceil(max(service.most_replicas, 1) / self._args.application.surge)
-        seconds = self._args.application.progress_deadline_seconds * rounds + _SLACK
+        rounds = math.ceil(max(service.most_replicas, 1) / application.surge)
+        seconds = application.placement_seconds + application.progress_deadline_seconds * rounds + _SLACK
         return Deployment(
             service.name,
             metadata=metadata(
@@ -259,6 +261,7 @@ class Application(pulumi.ComponentResource):
                 service=self._container(service, config),
                 port=service.port,
                 start_seconds=service.probes.startup.period_seconds * service.probes.startup.failure_threshold,
+                placement_seconds=args.application.placement_seconds,
                 command=args.rehearsal,
                 amounts=args.application.job_resources,
                 env_from=self._env_from(config),

@@ -41,6 +41,8 @@ class MigrationArgs:
     """The same, for `runner: command`."""
     image: Input[str]
     """The project's own image, which guards the migration."""
+    placement_seconds: int
+    """Seconds until its pod has a node and the images."""
     backup: Backup | None = None
     """How long a backup that runs is waited for."""
     direct: str | None = None
@@ -72,6 +74,7 @@ class Migration(pulumi.ComponentResource):
                     env_from=[{"secret_ref": {"name": args.database_secret_name}}],
                     guard=_guard(args),
                     start_seconds=args.backup.wait_seconds if args.backup else 0,
+                    placement_seconds=args.placement_seconds,
                 ),
                 inside,
             )

@@ -28,6 +28,8 @@ class RehearsalArgs:
     """Its HTTP port."""
     start_seconds: int
     """Seconds it may take to start."""
+    placement_seconds: int
+    """Seconds until its pod has a node and the image."""
     command: Command
     """Command lines and deadline."""
     amounts: Resources
@@ -63,6 +65,7 @@ class Rehearsal(pulumi.ComponentResource):
                 env=[{"name": "TARGET_URL", "value": f"http://127.0.0.1:{args.port}"}],
                 beside=sidecar,
                 start_seconds=args.start_seconds,
+                placement_seconds=args.placement_seconds,
             ),
             opts or ResourceOptions(),
         )

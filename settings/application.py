@@ -236,7 +236,10 @@ class Application(Settings):
     secrets: tuple[EnvName, ...] = ()
     """Names of `secrets:*` keys that every service gets as variables."""
     progress_deadline_seconds: Annotated[int, Field(ge=10, le=3600)] = 120
-    """Seconds without progress until a rollout counts as failed."""
+    """Seconds from the start of a pod until it is ready; after them its rollout counts as failed."""
+    placement_seconds: Annotated[int, Field(ge=0, le=3600)] = 300
+    """Seconds until a pod has a node and its image there, before any other deadline of it begins: a node may have to be
+    provisioned first. A release is not to blame for them."""
     surge: Annotated[int, Field(ge=1, le=100)] = 1
     """Pods beyond its number that a service may have while it is rolled out: more is faster and needs more quota."""
     job_resources: Resources = resources("100m", "256Mi", "64Mi", limits=("1", "512Mi", "512Mi"))

@@ -43,6 +43,8 @@ class JobArgs:
     """CPU, memory and scratch disk."""
     env_from: Sequence[EnvFromSourceArgsDict]
     """ConfigMaps and Secrets with its variables."""
+    placement_seconds: int
+    """Seconds until its pod has a node and the image there; its deadlines begin after them."""
     env: Sequence[EnvVarArgsDict] = ()
     """More variables."""
     beside: ContainerArgsDict | None = None
@@ -67,6 +69,8 @@ class RolloutJobArgs:
     """Command lines, deadline and attempts."""
     amounts: Resources
     """CPU, memory and scratch disk."""
+    placement_seconds: int
+    """Seconds until its pod has a node and the image there; its deadlines begin after them."""
     env_from: Sequence[EnvFromSourceArgsDict]
     """Variables of the main service."""
     target_url: str
@@ -94,6 +98,7 @@ def run_after_rollout(
             image=args.image,
             command=args.command,
             amounts=args.amounts,
+            placement_seconds=args.placement_seconds,
             env_from=args.env_from,
             env=[{"name": "TARGET_URL", "value": args.target_url}, *env],
             shows_secrets=shows_secrets,
@@ -122,7 +127,7 @@ def run_to_end(parent: pulumi.ComponentResource, args: JobArgs, opts: ResourceOp
         for index, argv in enumerate(args.command.argvs, start=1)
         for last in [index == len(args.command.argvs)]
     ]
-    timeout = args.start_seconds + args.command.timeout_seconds
+    timeout = args.placement_seconds + args.start_seconds + args.command.timeout_seconds
     pod = template(
         args.name,
         JOB,

@@ -50,6 +50,23 @@ def worst(pods: Sequence[Object]) -> tuple[Object, list[Problem]] | None:
     return min(newest, key=lambda item: item[1][0].rank, default=None)
 
 
+def has_begun(pod: Object) -> bool:
+    """Whether it has a node and its images, or one of these cannot be pulled: from then on it has to become ready."""
+    states = [
+        (found.get("state") or {}, found.get("lastState"))
+        for key in ("containerStatuses", "initContainerStatuses")
+        for found in (pod.get("status") or {}).get(key) or ()
+    ]
+    waits = [(state.get("waiting") or {}).get("reason") for state, _ in states]
+    return any(last or (state and "waiting" not in state) for state, last in states) or any(
+        reason and reason not in _STARTING for reason in waits
+    )
+
+
+def is_ready(pod: Object) -> bool:
+    return condition(pod, "Ready").get("status") == "True"
+
+
 def is_blameless(pods: Sequence[Object]) -> bool:
     """Whether what is wrong with all of them came from outside."""
     unwell = [(problems(pod) or [_unfinished(pod)])[0] for pod in pods if not _well(pod)]
@@ -76,23 +93,14 @@ def condition(item: Object, kind: str) -> Object:
 
 
 def _well(pod: Object) -> bool:
-    return (pod.get("status") or {}).get("phase") == "Succeeded" or condition(pod, "Ready").get("status") == "True"
+    return (pod.get("status") or {}).get("phase") == "Succeeded" or is_ready(pod)
 
 
 def _unfinished(pod: Object) -> Problem:
     """It has not started; an event may say why."""
     phase = (pod.get("status") or {}).get("phase", "unknown")
     # None of its containers has run: it is still being placed, or its image pulled.
-    return Problem(f"is not ready yet (phase {phase})", 9, outside=phase == "Pending" and not _has_run(pod))
-
-
-def _has_run(pod: Object) -> bool:
-    status = pod.get("status") or {}
-    return any(
-        "waiting" not in (found.get("state") or {"waiting": {}}) or found.get("lastState")
-        for key in ("containerStatuses", "initContainerStatuses")
-        for found in status.get(key) or ()
-    )
+    return Problem(f"is not ready yet (phase {phase})", 9, outside=phase == "Pending" and not has_begun(pod))
 
 
 def _of_pod(pod: Object) -> Iterator[Problem]:

@@ -137,7 +137,8 @@ def _roll_back(
         return Stuck(message, [*run.causes, *error.causes])
     return RolledBack(
         f"Revision {failed.revision} failed and was rolled back: revision {back.revision} runs the image of "
-        f"revision {good.release.revision} again ({session.seconds:.1f} s in all).\n{run.gist}{_NOT_TO_BLAME if excuse else ''}",
+        f"revision {good.release.revision} again ({session.seconds:.1f} s in all).\n{run.gist}"
+        + (_NOT_TO_BLAME if excuse else ""),
         run.causes,
     )
 
