@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +14,7 @@ from pulumi_kubernetes.core.v1 import (
     ConfigMap,
     ContainerArgsDict,
     EnvFromSourceArgsDict,
+    EnvVarArgsDict,
     PodTemplateSpecArgsDict,
     Service,
 )
@@ -97,7 +98,8 @@ class Application(pulumi.ComponentResource):
         main = args.application.main_service
         main_config = configs[services.index(main)]
         # A rollback skips the rehearsal: its release has served before, and every second counts.
-        rehearsal = self._rehearsal(main, main_config) if args.release.action == "deploy" else None
+        named = {service.name: config for service, config in zip(services, configs, strict=True)}
+        rehearsal = self._rehearsal(named) if args.release.action == "deploy" else None
         self._proven = ResourceOptions(depends_on=[rehearsal] if rehearsal else [])
         for service, config in zip(services, configs, strict=True):
             self._service(service, config)
@@ -248,34 +250,42 @@ class Application(pulumi.ComponentResource):
             ),
         )
 
-    def _rehearsal(self, service: ServiceSettings, config: str) -> Rehearsal | None:
-        if service.port is None:
-            return None
+    def _rehearsal(self, configs: Mapping[str, str]) -> Rehearsal | None:
+        """`configs`: the ConfigMap of each service."""
         args = self._args
-        image = service.image or args.release.image
+        rehearsed = args.application.rehearsed
+        if not rehearsed or rehearsed[0].port is None:
+            return None
+        main, start = rehearsed[0], [service.probes.startup for service in rehearsed]
+        image = main.image or args.release.image
         return Rehearsal(
             "rehearsal",
             RehearsalArgs(
                 namespace=args.namespace,
                 image=image,
-                service=self._container(service, config),
-                port=service.port,
-                start_seconds=service.probes.startup.period_seconds * service.probes.startup.failure_threshold,
+                services=[self._rehearsed(service, configs[service.name]) for service in rehearsed],
+                port=rehearsed[0].port,
+                start_seconds=sum(probe.period_seconds * probe.failure_threshold for probe in start),
                 placement_seconds=args.application.placement_seconds,
                 command=args.rehearsal,
                 amounts=args.application.job_resources,
-                env_from=self._env_from(config),
+                env_from=self._env_from(configs[main.name]),
                 identity=content_hash(
                     image,
-                    config,
+                    [configs[service.name] for service in rehearsed],
                     args.secret_name,
-                    service.to_config(),
+                    [service.to_config() for service in rehearsed],
                     args.rehearsal.to_config(),
                     *self._host_headers(),
                 ),
             ),
             self._inside,
         )
+
+    def _rehearsed(self, service: ServiceSettings, config: str) -> ContainerArgsDict:
+        env: list[EnvVarArgsDict] = [{"name": name, "value": value} for name, value in service.rehearsal_env.items()]
+        made = self._container(service, config)
+        return {**made, "env": env} if env else made
 
     def _host_headers(self) -> list[str]:
         """Part of what pods are made of, where it is set."""

@@ -47,8 +47,8 @@ class JobArgs:
     """Seconds until its pod has a node and the image there; its deadlines begin after them."""
     env: Sequence[EnvVarArgsDict] = ()
     """More variables."""
-    beside: ContainerArgsDict | None = None
-    """A native sidecar: started before the command, ended with it."""
+    beside: Sequence[ContainerArgsDict] = ()
+    """Native sidecars: started before the command, ended with it."""
     guard: ContainerArgsDict | None = None
     """A native sidecar that never fails the Job."""
     start_seconds: int = 0
@@ -134,7 +134,7 @@ def run_to_end(parent: pulumi.ComponentResource, args: JobArgs, opts: ResourceOp
         service_account=account.metadata.apply(lambda meta: meta.name or ""),
         uid=APPLICATION_UID,
         containers=steps[-1:],
-        init_containers=[*filter(None, (args.beside, args.guard)), *steps[:-1]],
+        init_containers=[*args.beside, *([args.guard] if args.guard else []), *steps[:-1]],
         annotations={**KEEP_IN_PLACE, **({OUTPUT: "secret"} if args.shows_secrets else {})},
         restart_policy="OnFailure" if args.beside else "Never",
         # A sidecar serves no requests, so it has nothing to drain.
