@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +14,7 @@ from pulumi_kubernetes.core.v1 import (
     ConfigMap,
     ContainerArgsDict,
     EnvFromSourceArgsDict,
+    EnvVarArgsDict,
     PodTemplateSpecArgsDict,
     Service,
 )
@@ -37,6 +38,9 @@ from settings import Application as ApplicationSettings
 from settings import Command, Ingress, NetworkPeer, Release
 from settings import Service as ServiceSettings
 
+SCALED = "runbook/scaled-by"
+"""Annotation of a Deployment with an autoscaler. Its removal makes the provider write `replicas` again, also when the
+number is the one that the state had before the autoscaler."""
 _SLACK = 60
 """Seconds beyond the rollout's own deadline until the engine stops waiting."""
 
@@ -94,7 +98,8 @@ class Application(pulumi.ComponentResource):
         main = args.application.main_service
         main_config = configs[services.index(main)]
         # A rollback skips the rehearsal: its release has served before, and every second counts.
-        rehearsal = self._rehearsal(main, main_config) if args.release.action == "deploy" else None
+        named = {service.name: config for service, config in zip(services, configs, strict=True)}
+        rehearsal = self._rehearsal(named) if args.release.action == "deploy" else None
         self._proven = ResourceOptions(depends_on=[rehearsal] if rehearsal else [])
         for service, config in zip(services, configs, strict=True):
             self._service(service, config)
@@ -204,65 +209,83 @@ class Application(pulumi.ComponentResource):
             )
 
     def _deployment(self, service: ServiceSettings, pod: PodTemplateSpecArgsDict) -> Deployment:
+        application = self._args.application
         spec: DeploymentSpecArgsDict = {
             "revision_history_limit": 2,
-            "progress_deadline_seconds": self._args.application.progress_deadline_seconds,
+            # `runbook` ends the update earlier, when a pod that has started is not ready in time.
+            "progress_deadline_seconds": application.placement_seconds + application.progress_deadline_seconds,
             # A new pod must be ready before an old pod stops.
             "strategy": {
                 "type": "RollingUpdate",
-                "rolling_update": {"max_surge": self._args.application.surge, "max_unavailable": 0},
+                "rolling_update": {"max_surge": application.surge, "max_unavailable": 0},
             },
             "selector": {"match_labels": selector(service.name, SERVICE)},
             "template": pod,
         }
-        # An autoscaler owns the number of pods: the program must not write it as well.
-        if service.autoscaler is None:
-            spec["replicas"] = service.replicas
+        # With an autoscaler, only where the Deployment is new: a field that the program wrote and no longer names goes
+        # back to its default, one pod, until the autoscaler acts.
+        spec["replicas"] = service.least_replicas
         # The deadline starts anew with every pod that becomes ready. The provider does not end with it: `runbook` does.
-        rounds = math.ceil(max(service.most_replicas, 1) / self._args.application.surge)
-        seconds = self._args.application.progress_deadline_seconds * rounds + _SLACK
+        rounds = math.ceil(max(service.most_replicas, 1) / application.surge)
+        seconds = application.placement_seconds + application.progress_deadline_seconds * rounds + _SLACK
         return Deployment(
             service.name,
             metadata=metadata(
                 service.name,
                 self._args.namespace,
                 labels(service.name, SERVICE),
-                {"runbook/revision": str(self._args.release.revision), **SECRETS_IN_ENVIRONMENT},
+                {
+                    "runbook/revision": str(self._args.release.revision),
+                    **({SCALED: "autoscaler"} if service.autoscaler else {}),
+                    **SECRETS_IN_ENVIRONMENT,
+                },
             ),
             spec=spec,
             opts=ResourceOptions.merge(
                 ResourceOptions.merge(self._inside, self._proven),
-                ResourceOptions(custom_timeouts=pulumi.CustomTimeouts(create=f"{seconds}s", update=f"{seconds}s")),
+                ResourceOptions(
+                    custom_timeouts=pulumi.CustomTimeouts(create=f"{seconds}s", update=f"{seconds}s"),
+                    ignore_changes=["spec.replicas"] if service.autoscaler else None,
+                ),
             ),
         )
 
-    def _rehearsal(self, service: ServiceSettings, config: str) -> Rehearsal | None:
-        if service.port is None:
-            return None
+    def _rehearsal(self, configs: Mapping[str, str]) -> Rehearsal | None:
+        """`configs`: the ConfigMap of each service."""
         args = self._args
-        image = service.image or args.release.image
+        rehearsed = args.application.rehearsed
+        if not rehearsed or rehearsed[0].port is None:
+            return None
+        main, start = rehearsed[0], [service.probes.startup for service in rehearsed]
+        image = main.image or args.release.image
         return Rehearsal(
             "rehearsal",
             RehearsalArgs(
                 namespace=args.namespace,
                 image=image,
-                service=self._container(service, config),
-                port=service.port,
-                start_seconds=service.probes.startup.period_seconds * service.probes.startup.failure_threshold,
+                services=[self._rehearsed(service, configs[service.name]) for service in rehearsed],
+                port=rehearsed[0].port,
+                start_seconds=sum(probe.period_seconds * probe.failure_threshold for probe in start),
+                placement_seconds=args.application.placement_seconds,
                 command=args.rehearsal,
                 amounts=args.application.job_resources,
-                env_from=self._env_from(config),
+                env_from=self._env_from(configs[main.name]),
                 identity=content_hash(
                     image,
-                    config,
+                    [configs[service.name] for service in rehearsed],
                     args.secret_name,
-                    service.to_config(),
+                    [service.to_config() for service in rehearsed],
                     args.rehearsal.to_config(),
                     *self._host_headers(),
                 ),
             ),
             self._inside,
         )
+
+    def _rehearsed(self, service: ServiceSettings, config: str) -> ContainerArgsDict:
+        env: list[EnvVarArgsDict] = [{"name": name, "value": value} for name, value in service.rehearsal_env.items()]
+        made = self._container(service, config)
+        return {**made, "env": env} if env else made
 
     def _host_headers(self) -> list[str]:
         """Part of what pods are made of, where it is set."""

@@ -100,7 +100,7 @@ class Backup(pulumi.ComponentResource):
             annotations=tasks.KEYS_IN_ENVIRONMENT,
             job={
                 **tasks.retry_faults(final=["cleanup"]),
-                "active_deadline_seconds": backup.timeout_seconds,
+                "active_deadline_seconds": backup.wait_seconds + backup.timeout_seconds,
                 "template": tasks.task_pod(
                     "backup",
                     BACKUP,

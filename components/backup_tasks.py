@@ -53,6 +53,7 @@ def settings_data(backup: Backup, namespace: Input[str]) -> dict[str, Input[str]
         "BACKUP_FORMAT": backup.format,
         "BACKUP_JOBS": str(backup.jobs),
         "BACKUP_RECIPIENTS": " ".join(backup.encryption.recipients) if backup.encryption else "",
+        "BACKUP_WAIT_SECONDS": str(backup.wait_seconds),
         "BACKUP_INTERVAL_SECONDS": str(int(backup.interval.total_seconds())),
         "RESTORE_TEST_MAX_AGE_HOURS": str(backup.restore_test.max_age_hours),
         "RESTORE_TEST_TIMEOUT_SECONDS": str(backup.restore_test.timeout_seconds),
@@ -166,18 +167,16 @@ def task_pod(
             claim["storage_class_name"] = backup.scratch_storage_class
         wanted = {"metadata": {"labels": labels(name, component)}, "spec": claim}
         own.append(cast(VolumeArgsDict, {"name": "scratch", "ephemeral": {"volume_claim_template": wanted}}))
-    made = template(
+    return template(
         name,
         component,
         service_account=account.metadata.apply(lambda meta: meta.name or ""),
         uid=APPLICATION_UID,
         containers=containers,
         volumes=own,
+        annotations=annotations,
         **more,
     )
-    if annotations:
-        cast(dict[str, Any], made)["metadata"]["annotations"] = dict(annotations)
-    return made
 
 
 def register_account(

@@ -9,10 +9,14 @@ import pulumi
 from pulumi import Input, ResourceOptions
 from pulumi_command.local import Command as LocalCommand
 from pulumi_command.local import Logging
+from pulumi_kubernetes.core.v1 import ContainerArgsDict, EnvFromSourceArgsDict
 
+from components.backup_tasks import SETTINGS
 from components.base.jobs import JobArgs, run_to_end
 from components.base.names import content_hash
-from settings import MigrateCommand, Release, Resources
+from components.base.pods import container
+from settings import Backup, MigrateCommand, Release, Resources
+from settings.commands import MIGRATION_GUARD
 from settings.secret import Secret
 
 # The provider puts the output of a failed command into its error message, and that of another one into the state.
@@ -25,6 +29,9 @@ _ADVICE = (
     "What it prints may contain secrets and is not kept. To see it, run the command in a terminal with the same "
     "DATABASE_URL: it is in the stack file, under runbook:commands.migrate"
 )
+_READY = "/tmp/migration-may-begin"  # noqa: S108 (a volume of the pod)
+_START_SECONDS = 120
+"""For the guard to start, on a busy node."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +50,12 @@ class MigrationArgs:
     """Secret with `DATABASE_URL`, for the Job."""
     database_url: Secret
     """The same, for `runner: command`."""
+    image: Input[str]
+    """The project's own image, which guards the migration."""
+    placement_seconds: int
+    """Seconds until its pod has a node and the images."""
+    backup: Backup | None = None
+    """How long a backup that runs is waited for."""
     direct: str | None = None
     """Variable with the same URL, where it is the one past a pooler (Prisma's `DIRECT_URL`)."""
 
@@ -58,6 +71,7 @@ class Migration(pulumi.ComponentResource):
         super().__init__("runbook:release:Migration", name, None, opts)
         inside = ResourceOptions(parent=self, depends_on=opts.depends_on if opts else None)
         identity = content_hash(args.release.image, args.release.schema_.to_config(), args.command.to_config())
+        seconds = args.command.lock_timeout_seconds
         if args.command.runner == "job":
             run_to_end(
                 self,
@@ -69,6 +83,9 @@ class Migration(pulumi.ComponentResource):
                     command=args.command,
                     amounts=args.amounts,
                     env_from=[{"secret_ref": {"name": args.database_secret_name}}],
+                    guard=_guard(args),
+                    start_seconds=args.backup.wait_seconds if args.backup else 0,
+                    placement_seconds=args.placement_seconds,
                 ),
                 inside,
             )
@@ -81,6 +98,7 @@ class Migration(pulumi.ComponentResource):
                 dir=args.command.directory,
                 environment={
                     **dict.fromkeys(filter(None, ("DATABASE_URL", args.direct)), args.database_url.value),
+                    **({"PGOPTIONS": f"-c lock_timeout={seconds}s"} if seconds else {}),
                     "RUNBOOK_MIGRATE": " && ".join(shlex.join(argv) for argv in args.command.argvs),
                     "RUNBOOK_ADVICE": _ADVICE,
                 },
@@ -95,3 +113,25 @@ class Migration(pulumi.ComponentResource):
                 ),
             )
         self.register_outputs({})
+
+
+def _guard(args: MigrationArgs) -> ContainerArgsDict:
+    """A native sidecar that keeps backups away, and cancels the migration when it waits for a lock for too long."""
+    level, seconds = str(args.release.schema_.level), str(args.command.lock_timeout_seconds)
+    words = ["--level", level, "--lock-seconds", seconds, "--ready", _READY]
+    sources: list[EnvFromSourceArgsDict] = [{"secret_ref": {"name": args.database_secret_name}}]
+    if args.backup:
+        sources.append({"config_map_ref": {"name": SETTINGS}})
+    return container(
+        MIGRATION_GUARD,
+        image=args.image,
+        amounts=args.amounts,
+        command=["python3", "-m", "tasks", "backup", "guard-migration", *words],
+        env_from=sources,
+        restart_policy="Always",
+        startup_probe={
+            "exec_": {"command": ["test", "-e", _READY]},
+            "period_seconds": 1,
+            "failure_threshold": _START_SECONDS + (args.backup.wait_seconds if args.backup else 0),
+        },
+    )

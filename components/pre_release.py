@@ -56,7 +56,7 @@ class PreRelease(pulumi.ComponentResource):
         words += ["--without-proof", release.without_proof] if release.without_proof else []
         database = tasks.database(args.database_secret_name, backup)
         on_disk = backup.format == "directory"
-        timeout = _GATE_SECONDS + backup.timeout_seconds
+        timeout = _GATE_SECONDS + backup.wait_seconds + backup.timeout_seconds
         template = tasks.task_pod(
             "pre-release",
             BACKUP,

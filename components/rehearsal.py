@@ -22,12 +22,14 @@ class RehearsalArgs:
     """Where it runs."""
     image: Input[str]
     """The release's image, which the command runs in."""
-    service: ContainerArgsDict
-    """The service's container, exactly as the rollout would start it."""
+    services: Sequence[ContainerArgsDict]
+    """Containers of the services, as the rollout would start them; the command calls the first."""
     port: int
-    """Its HTTP port."""
+    """HTTP port of the first."""
     start_seconds: int
     """Seconds it may take to start."""
+    placement_seconds: int
+    """Seconds until its pod has a node and the image."""
     command: Command
     """Command lines and deadline."""
     amounts: Resources
@@ -48,8 +50,10 @@ class Rehearsal(pulumi.ComponentResource):
     def __init__(self, name: str, args: RehearsalArgs, opts: ResourceOptions | None = None) -> None:
         super().__init__("runbook:release:Rehearsal", name, None, opts)
         leaving = ("lifecycle", "readiness_probe", "liveness_probe")
-        staying = {key: value for key, value in args.service.items() if key not in leaving}
-        sidecar = cast(ContainerArgsDict, {**staying, "restart_policy": "Always"})
+        sidecars = [
+            {**{key: value for key, value in service.items() if key not in leaving}, "restart_policy": "Always"}
+            for service in args.services
+        ]
         run_to_end(
             self,
             JobArgs(
@@ -61,8 +65,9 @@ class Rehearsal(pulumi.ComponentResource):
                 amounts=args.amounts,
                 env_from=args.env_from,
                 env=[{"name": "TARGET_URL", "value": f"http://127.0.0.1:{args.port}"}],
-                beside=sidecar,
+                beside=cast(Sequence[ContainerArgsDict], sidecars),
                 start_seconds=args.start_seconds,
+                placement_seconds=args.placement_seconds,
             ),
             opts or ResourceOptions(),
         )

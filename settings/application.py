@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+from collections.abc import Iterator
 from typing import Annotated, Self
 
 from pydantic import BeforeValidator, Field, model_validator
@@ -164,6 +165,11 @@ class Service(Settings):
     """Startup, readiness and liveness."""
     env: dict[EnvName, EnvValue] = {}
     """Plain variables. Secrets do not belong here: see `secrets`."""
+    rehearse: bool | None = None
+    """Whether a rehearsal starts a copy of it, on the live database and queues. Without it, of the main service only: a
+    copy of a worker would take jobs that customers wait for."""
+    rehearsal_env: dict[EnvName, EnvValue] = {}
+    """Variables of that copy instead of its own, such as the switch of a queue that it must not read."""
     pre_stop_seconds: Annotated[int, Field(ge=0, le=300)] = 5
     """Seconds that a terminating pod keeps serving, until every proxy has removed its endpoint."""
     termination_grace_seconds: Seconds = 30
@@ -236,7 +242,10 @@ class Application(Settings):
     secrets: tuple[EnvName, ...] = ()
     """Names of `secrets:*` keys that every service gets as variables."""
     progress_deadline_seconds: Annotated[int, Field(ge=10, le=3600)] = 120
-    """Seconds without progress until a rollout counts as failed."""
+    """Seconds from the start of a pod until it is ready; after them its rollout counts as failed."""
+    placement_seconds: Annotated[int, Field(ge=0, le=3600)] = 300
+    """Seconds until a pod has a node and its image there, before any other deadline of it begins: a node may have to be
+    provisioned first. A release is not to blame for them."""
     surge: Annotated[int, Field(ge=1, le=100)] = 1
     """Pods beyond its number that a service may have while it is rolled out: more is faster and needs more quota."""
     job_resources: Resources = resources("100m", "256Mi", "64Mi", limits=("1", "512Mi", "512Mi"))
@@ -267,7 +276,7 @@ class Application(Settings):
                 found.append(Finding(("progressDeadlineSeconds",), why, slowest + 60))
             clash = sorted(set(service.env) & set(self.secrets))
             found += [Finding((*here, "env", name), f"{name} is also in secrets: remove one") for name in clash]
-        found += self._main_findings()
+        found += self._main_findings() or self._rehearsal_findings()
         for place, name in enumerate(self.secrets):
             if name in PROVIDED_ENV:
                 found.append(Finding(("secrets", place), f"{name} is set by the program itself: remove it"))
@@ -292,6 +301,23 @@ class Application(Settings):
             return [Finding(("main",), why, candidates[0].name)]
         return []
 
+    def _rehearsal_findings(self) -> Iterator[Finding]:
+        """In one pod they share the ports."""
+        main = self.main_service
+        taken: dict[int, str] = {main.port: main.name} if main.port else {}
+        for index, service in enumerate(self.services):
+            if service.name == main.name or not service.rehearse:
+                continue
+            where: Path = ("services", index, "rehearse")
+            if main.rehearse is False:
+                why = f"the rehearsal is off, because {main.name}, which it calls, must not run in it"
+                yield Finding(where, why, False)
+            elif service.port in taken:
+                why = f"in a rehearsal it shares a pod, and port {service.port}, with {taken[service.port]}"
+                yield Finding(where, why, False)
+            elif service.port:
+                taken[service.port] = service.name
+
     def _main_candidates(self) -> list[Service]:
         """Candidates for the service that a release's checks call; more than one only if the file does not name it."""
         if self.main is not None:
@@ -311,6 +337,14 @@ class Application(Settings):
         ]
         service = max(found, key=lambda item: item[0])[1] if found else self.main_service
         return f"http://{service.name}:{service.port}"
+
+    @property
+    def rehearsed(self) -> tuple[Service, ...]:
+        """The services that a rehearsal starts, the main one first; none where the main one must not run in it."""
+        main = self.main_service
+        if main.rehearse is False:
+            return ()
+        return (main, *(service for service in self.services if service.rehearse and service is not main))
 
     @property
     def main_service(self) -> Service:

@@ -170,6 +170,9 @@ class Backup(Settings):
     """Start nothing by schedule."""
     timeout_seconds: Seconds = 3600
     """Seconds until a backup is ended and counts as failed."""
+    wait_seconds: Annotated[int, Field(ge=0, le=86400)] = 600
+    """Seconds that a scheduled backup, a release that has to migrate, or a restore waits for another backup (or for a
+    migration) to end. After it a release is refused, before anything was changed."""
     destination: Annotated[S3Destination | VolumeDestination, Field(discriminator="mode")]
     """Where backups go."""
     retention: Retention = Retention()

@@ -11,6 +11,9 @@ from pydantic import BeforeValidator, Field, model_validator
 from settings.base import CommandLine, DnsLabel, Finding, Seconds, Settings, refuse
 from settings.http_check import HttpCheck
 
+MIGRATION_GUARD = "migration-guard"
+"""Container beside a migration."""
+
 
 def _as_list(value: object) -> object:
     return [value] if isinstance(value, str) else value
@@ -56,6 +59,10 @@ class MigrateCommand(Command):
     """Command line, or a list of them (runbook-de-production §3.1)."""
     timeout_seconds: Seconds = 900
     """Seconds until a migration is ended and the update fails."""
+    lock_timeout_seconds: Annotated[int, Field(ge=0, le=3600)] = 5
+    """Seconds that a migration waits for a lock, while requests wait behind it; then it is cancelled, and the release
+    fails without being quarantined. 0: never. `runner: command`: given to the command as `lock_timeout` in PGOPTIONS,
+    which Prisma does not read."""
     runner: Literal["job", "command"] = "job"
     """`job`: a Job in the cluster. `command`: on the machine where `pulumi up` runs."""
     directory: Annotated[str | None, Field(min_length=1, examples=["../shop"])] = None

@@ -43,12 +43,16 @@ class JobArgs:
     """CPU, memory and scratch disk."""
     env_from: Sequence[EnvFromSourceArgsDict]
     """ConfigMaps and Secrets with its variables."""
+    placement_seconds: int
+    """Seconds until its pod has a node and the image there; its deadlines begin after them."""
     env: Sequence[EnvVarArgsDict] = ()
     """More variables."""
-    beside: ContainerArgsDict | None = None
-    """A native sidecar: started before the command, ended with it."""
+    beside: Sequence[ContainerArgsDict] = ()
+    """Native sidecars: started before the command, ended with it."""
+    guard: ContainerArgsDict | None = None
+    """A native sidecar that never fails the Job."""
     start_seconds: int = 0
-    """Seconds the sidecar may take to start, beyond the command's own deadline."""
+    """Seconds the sidecars may take to start, beyond the command's own deadline."""
     shows_secrets: bool = False
     """Its output may contain a secret: only the pod's own log has it."""
 
@@ -65,6 +69,8 @@ class RolloutJobArgs:
     """Command lines, deadline and attempts."""
     amounts: Resources
     """CPU, memory and scratch disk."""
+    placement_seconds: int
+    """Seconds until its pod has a node and the image there; its deadlines begin after them."""
     env_from: Sequence[EnvFromSourceArgsDict]
     """Variables of the main service."""
     target_url: str
@@ -92,6 +98,7 @@ def run_after_rollout(
             image=args.image,
             command=args.command,
             amounts=args.amounts,
+            placement_seconds=args.placement_seconds,
             env_from=args.env_from,
             env=[{"name": "TARGET_URL", "value": args.target_url}, *env],
             shows_secrets=shows_secrets,
@@ -120,14 +127,14 @@ def run_to_end(parent: pulumi.ComponentResource, args: JobArgs, opts: ResourceOp
         for index, argv in enumerate(args.command.argvs, start=1)
         for last in [index == len(args.command.argvs)]
     ]
-    timeout = args.start_seconds + args.command.timeout_seconds
+    timeout = args.placement_seconds + args.start_seconds + args.command.timeout_seconds
     pod = template(
         args.name,
         JOB,
         service_account=account.metadata.apply(lambda meta: meta.name or ""),
         uid=APPLICATION_UID,
         containers=steps[-1:],
-        init_containers=[*([args.beside] if args.beside else []), *steps[:-1]],
+        init_containers=[*args.beside, *([args.guard] if args.guard else []), *steps[:-1]],
         annotations={**KEEP_IN_PLACE, **({OUTPUT: "secret"} if args.shows_secrets else {})},
         restart_policy="OnFailure" if args.beside else "Never",
         # A sidecar serves no requests, so it has nothing to drain.

@@ -31,6 +31,8 @@ IMAGE_OWN_USER = {
     "kube-score/ignore": "container-security-context-user-group-id",
 }
 """The same on the data services."""
+_BY_DIGEST = {"kube-score/ignore": "container-image-pull-policy"}
+"""On every pod. The linter wants `Always`: it protects tags that move, and makes each start depend on the registry."""
 
 _SCRATCH: VolumeMountArgsDict = {"name": "tmp", "mount_path": "/tmp"}  # noqa: S108 (a mount point in the pod)
 
@@ -55,8 +57,8 @@ def container(
     made = {
         "name": name,
         "image": image,
-        # With a digest this never changes what runs; it makes the registry confirm that we may run it.
-        "image_pull_policy": "Always",
+        # A digest names one content: a pod of an image that its node has, as in a rollback, needs no registry.
+        "image_pull_policy": "IfNotPresent",
         "resources": resources(amounts),
         "security_context": {
             "allow_privilege_escalation": False,
@@ -101,7 +103,7 @@ def template(
         "volumes": [{"name": "tmp", "empty_dir": {}}, *volumes],
         **more,
     }
-    meta = {"labels": labels(name, component), **({"annotations": dict(annotations)} if annotations else {})}
+    meta = {"labels": labels(name, component), "annotations": {**_BY_DIGEST, **(annotations or {})}}
     return cast(PodTemplateSpecArgsDict, {"metadata": meta, "spec": spec})
 
 

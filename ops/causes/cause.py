@@ -35,6 +35,8 @@ class Cause:
     """The last lines of the container's log."""
     events: Sequence[str] = field(default_factory=list)
     """The latest warnings about the object and its pod."""
+    outside: bool = False
+    """The cluster, or another session of the database, is the reason: what the pods run is not to blame."""
 
     def __str__(self) -> str:
         log = ["  last lines of the log:", *(f"    | {line}" for line in self.log)] if self.log else []

@@ -12,7 +12,7 @@ from lightkube.core.resource_registry import resource_registry
 
 from ops.causes.api import Api, selector
 from ops.causes.cause import Cause
-from ops.causes.pods import Object, Problem, condition, worst
+from ops.causes.pods import Object, Problem, condition, is_blameless, worst
 from ops.causes.text import shortened
 
 _REFUSED = re.compile(
@@ -89,7 +89,9 @@ def explain(api: Api, target: Target, kept: Kept | None = None) -> Cause | None:
     if finding.pods is not None and not finding.pods and not refused:
         notes.append("It has no pods any more, so there is no log; only conditions and events remain.")
     line = f"{target} {finding.what}: {why}" if why else f"{target} {finding.what}"
-    return Cause(str(target), line, finding.reason, notes=notes, events=events)
+    created = not refused and finding.reason != "FailedCreate"
+    outside = not created and "admission webhook" not in why
+    return Cause(str(target), line, finding.reason, notes=notes, events=events, outside=outside)
 
 
 def _of_pod(
@@ -113,7 +115,11 @@ def _of_pod(
 def refusal(target: Target, words: str) -> Cause | None:
     """The API server's refusal, found in the engine's message."""
     found = _REFUSED.search(" ".join(words.split()))
-    return Cause(str(target), shortened(f"{target} was refused by the API server: {found[0]}")) if found else None
+    if not found:
+        return None
+    # What a webhook denies may be the image.
+    line = shortened(f"{target} was refused by the API server: {found[0]}")
+    return Cause(str(target), line, outside=not found[0].startswith("admission webhook"))
 
 
 def hides_output(pod: Object) -> bool:
@@ -149,15 +155,19 @@ def _cause(
     # The exit code is enough on the first line; the container's last message follows as a note.
     message = api.masker.line(problem.message, cut_end=True)
     exited = problem.exit_code is not None
-    if message and not exited:
+    if message and (not exited or (problem.outside and not api.masker.blind)):
         what += f": {message}"
+    shown = exited and not problem.outside
     notes = [
         *_status(api, finding),
-        *([f"its last message: {message}"] if message and exited and not api.masker.blind else []),
+        *([f"its last message: {message}"] if message and shown and not api.masker.blind else []),
         *notes,
     ]
     line = f"{target} {finding.what}: {what}"
-    return Cause(str(target), line, finding.reason, pod, problem.container, problem.exit_code, notes, log, events)
+    return Cause(
+        *(str(target), line, finding.reason, pod, problem.container, problem.exit_code, notes, log, events),
+        outside=is_blameless(finding.pods) if finding.pods else problem.outside,
+    )
 
 
 def _status(api: Api, finding: _Finding) -> list[str]:

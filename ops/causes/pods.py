@@ -8,9 +8,13 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
+from settings.commands import MIGRATION_GUARD
+
 Object = Mapping[str, Any]
 
 _STARTING = ("ContainerCreating", "PodInitializing")
+NOT_PULLED = ("ErrImagePull", "ImagePullBackOff", "RegistryUnavailable")
+"""The image could not be pulled."""
 _ENDED_FROM_OUTSIDE = (137, 143)
 """SIGKILL and SIGTERM: how containers end when their pod is deleted."""
 
@@ -30,6 +34,8 @@ class Problem:
     """Read the log of the previous run."""
     message: str = ""
     """What the container or its runtime wrote about it."""
+    outside: bool = False
+    """It came from the cluster or another session of the database: the release is not to blame."""
 
 
 def problems(pod: Object) -> list[Problem]:
@@ -42,6 +48,29 @@ def worst(pods: Sequence[Object]) -> tuple[Object, list[Problem]] | None:
     unwell = [(pod, problems(pod) or [_unfinished(pod)]) for pod in pods if not _well(pod)]
     newest = sorted(unwell, key=lambda item: item[0]["metadata"].get("creationTimestamp", ""), reverse=True)
     return min(newest, key=lambda item: item[1][0].rank, default=None)
+
+
+def has_begun(pod: Object) -> bool:
+    """Whether it has a node and its images, or one of these cannot be pulled: from then on it has to become ready."""
+    states = [
+        (found.get("state") or {}, found.get("lastState"))
+        for key in ("containerStatuses", "initContainerStatuses")
+        for found in (pod.get("status") or {}).get(key) or ()
+    ]
+    waits = [(state.get("waiting") or {}).get("reason") for state, _ in states]
+    return any(last or (state and "waiting" not in state) for state, last in states) or any(
+        reason and reason not in _STARTING for reason in waits
+    )
+
+
+def is_ready(pod: Object) -> bool:
+    return condition(pod, "Ready").get("status") == "True"
+
+
+def is_blameless(pods: Sequence[Object]) -> bool:
+    """Whether what is wrong with all of them came from outside."""
+    unwell = [(problems(pod) or [_unfinished(pod)])[0] for pod in pods if not _well(pod)]
+    return bool(unwell) and all(problem.outside for problem in unwell)
 
 
 def owner(pod: Object) -> tuple[str, str]:
@@ -64,26 +93,34 @@ def condition(item: Object, kind: str) -> Object:
 
 
 def _well(pod: Object) -> bool:
-    return (pod.get("status") or {}).get("phase") == "Succeeded" or condition(pod, "Ready").get("status") == "True"
+    return (pod.get("status") or {}).get("phase") == "Succeeded" or is_ready(pod)
 
 
 def _unfinished(pod: Object) -> Problem:
     """It has not started; an event may say why."""
     phase = (pod.get("status") or {}).get("phase", "unknown")
-    return Problem(f"is not ready yet (phase {phase})", 9)
+    # None of its containers has run: it is still being placed, or its image pulled.
+    return Problem(f"is not ready yet (phase {phase})", 9, outside=phase == "Pending" and not has_begun(pod))
 
 
 def _of_pod(pod: Object) -> Iterator[Problem]:
     status = pod.get("status") or {}
     if status.get("phase") == "Failed" and status.get("reason"):
         word = "was evicted" if status["reason"] == "Evicted" else f"failed: {status['reason']}"
-        yield Problem(word, 0, message=status.get("message", ""))
+        yield Problem(word, 0, message=status.get("message", ""), outside=_evicted(status))
     placed = condition(pod, "PodScheduled")
     if placed.get("status") == "False":
-        yield Problem("cannot be scheduled", 1, message=placed.get("message") or placed.get("reason", ""))
+        why = placed.get("message") or placed.get("reason", "")
+        yield Problem("cannot be scheduled", 1, message=why, outside=True)
     disrupted = condition(pod, "DisruptionTarget")
     if disrupted.get("status") == "True":
-        yield Problem(f"is being removed: {disrupted.get('reason')}", 0, message=disrupted.get("message", ""))
+        what = f"is being removed: {disrupted.get('reason')}"
+        yield Problem(what, 0, message=disrupted.get("message", ""), outside=True)
+
+
+def _evicted(status: Object) -> bool:
+    """Not by the pod's own deadline, nor for more disk than its own limit."""
+    return status["reason"] != "DeadlineExceeded" and " limit" not in str(status.get("message") or "")
 
 
 def _of_containers(pod: Object) -> Iterator[Problem]:
@@ -107,7 +144,9 @@ def _of_container(pod: Object, spec: Object, found: Object, *, init: bool) -> It
         then = f", restarted {restarts} times, now {waits.get('reason')}" if restarts else ""
         yield _exit(name, last, spec, 2 + order, then, previous=True)
     elif waits and waits.get("reason") not in _STARTING:
-        yield Problem(f"container {name} waits: {waits.get('reason')}", 4 + order, name, message=_said(waits))
+        pulling = waits.get("reason") in NOT_PULLED
+        what = f"container {name} waits: {waits.get('reason')}"
+        yield Problem(what, 4 + order, name, message=_said(waits), outside=pulling)
     elif "running" in state and last.get("exitCode") and (spec.get("restartPolicy") != "Always" or not _up(found)):
         # A Job that counts restarts has failed with it already, or will soon.
         yield _exit(name, last, spec, 2 + order, f", restarted {restarts} times", previous=True)
@@ -139,6 +178,10 @@ def _exit(name: str, ended: Object, spec: Object, rank: int, then: str = "", *, 
         why.append(f"its memory limit is {limit}")
     words = ", ".join(filter(None, why))
     text = f"container {name} exited with code {code}{f' ({words})' if words else ''}{then}"
+    if name == MIGRATION_GUARD and code not in _ENDED_FROM_OUTSIDE:
+        # Its last line says why it cancelled the migration, which then failed.
+        last = "".join(_said(ended).strip().splitlines()[-1:]).removeprefix("error: ")
+        return Problem(text, 1, name, code, ran=True, previous=previous, message=last, outside=True)
     return Problem(text, rank, name, code, ran=True, previous=previous, message=_said(ended))
 
 

@@ -3,13 +3,15 @@
 A Job that gives up deletes pods that were to be restarted, and their logs with them: so the log of a failing container
 is read when it fails. It is also shown at once, not only when the engine's wait has timed out.
 
-The official provider waits for a Deployment until its time-out, even when the rollout has failed by its progress
-deadline. The update is ended then.
+The official provider waits for a Deployment until its time-out, for each wave of pods anew. The update is ended when a
+pod that has started is not ready in time. Time without a node or an image does not count: a Deployment's progress
+deadline, which includes it, is longer.
 """
 
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -22,10 +24,12 @@ from ops.causes.api import Api, TimeIsUp
 from ops.causes.cause import Cause
 from ops.causes.lookup import Kept, Target, explain, read_log, refusal
 from ops.causes.pods import Object, condition, owner, problems
+from ops.causes.starting import StartingPods
 from ops.causes.text import Masker
 from ops.errors import OpsError
 
 _WATCH_SECONDS = 10
+_LOOK_SECONDS = 1
 _READ_SECONDS = 5
 _EXPLAIN_SECONDS = 10
 _MOST = 5
@@ -37,8 +41,15 @@ _SHOWN_AT_ONCE = 5
 class FailureWatch:
     """A context around an update; it is called with the engine's events."""
 
-    def __init__(self, connect: Callable[[], Cluster], say: Callable[[str], None], stop: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        connect: Callable[[], Cluster],
+        say: Callable[[str], None],
+        stop: Callable[[], None],
+        start_seconds: float,
+    ) -> None:
         self._connect, self._say, self._stop = connect, say, stop
+        self._starting = StartingPods(start_seconds)
         self._masker = Masker()
         self._changed: set[tuple[str, str]] = set()
         self._awaited: set[str] = set()
@@ -53,6 +64,7 @@ class FailureWatch:
     def __enter__(self) -> FailureWatch:
         for watched in (("/api/v1", "pods", self._keep_log), ("/apis/apps/v1", "deployments", self._end_if_failed)):
             threading.Thread(target=self._watch, args=watched, daemon=True).start()
+        threading.Thread(target=self._end_if_late, daemon=True).start()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -128,10 +140,24 @@ class FailureWatch:
                 for kind, item in cluster.watch_changes(path, _WATCH_SECONDS):
                     if self._over.is_set():
                         return
+                    if plural == "pods":
+                        self._starting.see(item, self._awaited, time.monotonic(), gone=kind == "DELETED")
                     if kind in ("ADDED", "MODIFIED"):
                         look(cluster, item)
             except Exception:  # the update must go on; `explain` reads again
                 self._over.wait(1)
+
+    def _end_if_late(self) -> None:
+        """End the update when a pod that has started is not ready in time."""
+        while not self._over.wait(_LOOK_SECONDS):
+            for name, why in self._starting.find_late(time.monotonic()):
+                self._end(name, why)
+
+    def _end(self, name: str, why: str) -> None:
+        if name in self._awaited:
+            self._awaited.discard(name)
+            self._say(f"  ! Deployment {name} {why}: the update is ended")
+            self._stop()
 
     def _end_if_failed(self, _cluster: Cluster, deployment: Object) -> None:
         """End the update when the rollout it waits for has failed."""
@@ -139,11 +165,8 @@ class FailureWatch:
         # The condition of the version before stays until the new one has made its first step.
         before = self._before.setdefault(name, progress)
         failed = progress.get("status") == "False" and progress.get("reason") == "ProgressDeadlineExceeded"
-        if failed and progress != before and name in self._awaited:
-            self._awaited.discard(name)
-            seconds = deployment["spec"].get("progressDeadlineSeconds")
-            self._say(f"  ! Deployment {name} made no progress for {seconds} s: the update is ended")
-            self._stop()
+        if failed and progress != before:
+            self._end(name, f"made no progress for {deployment['spec'].get('progressDeadlineSeconds')} s")
 
     def _keep_log(self, cluster: Cluster, pod: Object) -> None:
         """Keep what a failing container of something that is being changed has written."""

@@ -12,9 +12,18 @@ from ops.stack import stack_file
 from ops.stack.locks import whoami
 from ops.stack.session import Session
 from ops.stack.stack_context import StackContext, load_settings
+from settings import Release
 
 Backup = Mapping[str, Any]
 """A row of `backup list`."""
+
+
+_REMEDIES = {
+    "not_proven": "Prove a backup with `runbook backup verify`, or migrate without one: --without-proof REASON.",
+    "backup_running": "Run the same command again when that backup has ended; runbook:backup.waitSeconds is how long a "
+    "release waits for it.",
+}
+"""What to do about the errors of the gate."""
 
 
 def tasks_of(session: Session, cluster: Cluster | None = None) -> Tasks:
@@ -74,21 +83,21 @@ def find_backup(backups: list[dict[str, Any]], wanted: str) -> Backup:
     return found[0]
 
 
-def require_proof(session: Session, facts: StackContext, level: int) -> None:
-    """Refuse migrations without a proven backup, as the update's own gate would, before anything is changed.
+def require_backup(session: Session, facts: StackContext, release: Release) -> None:
+    """Before anything is changed: refuse migrations without a proven backup, as the update's own gate would, and wait
+    for a backup that runs.
 
-    `level` is the one the migrations lead to. Without a ready pod the gate in the update decides.
+    Without a ready pod the gate in the update decides.
     """
-    plan = facts.settings.backup
+    plan, level = facts.settings.backup, release.schema_.level
     if plan is None or facts.database.source != "measured" or facts.database.low >= level:
         return
     hours = str(plan.restore_test.max_age_hours)
+    words = ["--within-hours", hours, "--if-behind", str(level), "--when-idle"]
+    words += ["--without-proof", release.without_proof] if release.without_proof else []
     try:
-        tasks_of(session, facts.cluster).run("backup", "gate", "--within-hours", hours, "--if-behind", str(level))
+        tasks_of(session, facts.cluster).run("backup", "gate", *words)
     except TaskFailed as failed:
-        if failed.code != "not_proven":
+        if not (remedy := _REMEDIES.get(failed.code or "")):
             raise
-        raise Refused(
-            f"{failed}\nNothing was changed. Prove a backup with `runbook backup verify`, or migrate without "
-            "one: --without-proof REASON."
-        ) from None
+        raise Refused(f"{failed}\nNothing was changed. {remedy}") from None

@@ -15,6 +15,7 @@ from ops.commands.check import require_environment
 from ops.commands.code_checks import require_report
 from ops.commands.update import LockPolicy, StackLock, apply, prepare_update
 from ops.decisions.code_report import LABEL
+from ops.decisions.blame import find_excuse
 from ops.decisions.quarantine import find_quarantined, quarantine_change, with_quarantined
 from ops.decisions.release_state import find_resumable, last_good, next_revision
 from ops.decisions.rollback_target import rollback_changes
@@ -26,6 +27,10 @@ from ops.stack.session import Session
 from ops.stack.stack_context import StackContext, gather_context
 from ops.stack.stack_file import StackText
 from settings import Quarantined, Release
+
+_NOT_TO_BLAME = (
+    "\nThe release is not to blame for this and not quarantined: remove the cause and run the same command again."
+)
 
 
 @dataclass(frozen=True)
@@ -49,10 +54,9 @@ def deploy(session: Session, wish: Wish, policy: LockPolicy) -> dict[str, Any]:
             image = pool.submit(registry.resolve, wish.image)
             facts = gather_context(session, decides="release")
         release = plan(facts, wish, image.result())
-        if not release.without_proof:
-            backups.require_proof(session, facts, release.schema_.level)
         release = require_report(session, facts, release, image.result().labels.get(LABEL))
         require_environment(session, facts, release.image, wish.without_checks)
+        backups.require_backup(session, facts, release)
         new = facts.checked({RELEASE: release.to_config(), **quarantine_change(facts.now.quarantine)})
         prepare_update(session, facts, policy)
         session.say(release.message, "bold")
@@ -129,7 +133,8 @@ def _roll_back(
         )
     session.say(f"Revision {failed.revision} failed; restoring revision {good.release.revision}:\n{why}", "red")
     try:
-        back = _restore_release(session, facts, text, failed, good, run.what_failed, policy)
+        excuse = find_excuse(run.failed, run.causes)
+        back = _restore_release(session, facts, text, failed, good, None if excuse else run.what_failed, policy)
     except Interrupted as error:
         return Interrupted(
             f"Revision {failed.revision} failed, and its rollback was stopped: run `runbook rollback`. {error}"
@@ -139,7 +144,8 @@ def _roll_back(
         return Stuck(message, [*run.causes, *error.causes])
     return RolledBack(
         f"Revision {failed.revision} failed and was rolled back: revision {back.revision} runs the image of "
-        f"revision {good.release.revision} again ({session.seconds:.1f} s in all).\n{run.gist}",
+        f"revision {good.release.revision} again ({session.seconds:.1f} s in all).\n{run.gist}"
+        + (_NOT_TO_BLAME if excuse else ""),
         run.causes,
     )
 
@@ -162,11 +168,12 @@ def _restore_release(
     text: StackText,
     failed: Release,
     good: Entry,
-    why: str,
+    why: str | None,
     policy: LockPolicy,
 ) -> Release:
+    """`why`: what the failed release is quarantined for; None where it is not to blame."""
     quarantine = facts.now.quarantine
-    if good.release and good.release.digest != failed.digest:
+    if why and good.release and good.release.digest != failed.digest:
         item = Quarantined(digest=failed.digest, revision=failed.revision, reason=why[:300])
         quarantine = with_quarantined(quarantine, item)
     forced = good.release.allow_quarantined if good.release else None

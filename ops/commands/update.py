@@ -219,7 +219,9 @@ def _up(session: Session, message: str) -> Run:
     def connect() -> Cluster:
         return session.cluster(load_settings(session.file), stack_file.read(session.file).config)
 
-    with Progress(session.console) as progress, FailureWatch(connect, session.say, session.engine.stop) as watch:
+    application = load_settings(session.file).application
+    failures = FailureWatch(connect, session.say, session.engine.stop, application.progress_deadline_seconds)
+    with Progress(session.console) as progress, failures as watch:
 
         def see(event: EngineEvent) -> None:
             watch(event)

@@ -34,6 +34,7 @@ def find_drift(state: Mapping[str, Any], live: Sequence[Mapping[str, Any]]) -> l
     `state`: the deployment as the engine stores it. `live`: these objects as the API server returns them.
     """
     found = {(item["kind"], item["metadata"]["name"]): item for item in live}
+    scaled = _find_scaled(state)
     drifts: list[Drift] = []
     for resource in state.get("resources") or ():
         kind = resource["type"].rsplit(":", 1)[-1]
@@ -48,8 +49,19 @@ def find_drift(state: Mapping[str, Any], live: Sequence[Mapping[str, Any]]) -> l
         drifts += (
             Drift(f"{kind} {name}", field, wanted, actual)
             for field, wanted, actual in _differences(inputs["spec"], now["spec"], "spec")
+            if not (field == "spec.replicas" and (kind, name) in scaled)
         )
     return drifts
+
+
+def _find_scaled(state: Mapping[str, Any]) -> set[tuple[str, str]]:
+    """Kind and name of what the stack's autoscalers scale: nothing else decides its number of pods."""
+    specs = [
+        resource["inputs"]["spec"]
+        for resource in state.get("resources") or ()
+        if resource["type"].endswith(":HorizontalPodAutoscaler") and not resource.get("delete")
+    ]
+    return {(spec["scaleTargetRef"]["kind"], spec["scaleTargetRef"]["name"]) for spec in specs}
 
 
 def _differences(wanted: Any, actual: Any, at: str) -> Iterator[tuple[str, Any, Any]]:

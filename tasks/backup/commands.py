@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 from tasks.backup.cleanup import cleanup
-from tasks.backup.create import create, skip_reason
+from tasks.backup.create import await_idle, create, skip_reason
 from tasks.backup.gate import gate
 from tasks.backup.listing import listing, table
 from tasks.backup.manifest import KINDS
+from tasks.backup.migration_guard import guard_migration
 from tasks.environment import Environment
 from tasks.progress import say, size
 from tasks.result import Result
@@ -33,11 +35,20 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
     verb = verbs.add_parser("gate", help="fail unless a restore test passed lately")
     _add_gate(verb)
+    what = "also wait until no other backup runs (BACKUP_WAIT_SECONDS)"
+    verb.add_argument("--when-idle", action="store_true", help=what)
     verb.set_defaults(run=_gate)
 
     verb = verbs.add_parser("pre-release", help="the gate, and then a backup; nothing if there is nothing to migrate")
     _add_gate(verb)
-    verb.set_defaults(run=_pre_release)
+    verb.set_defaults(run=_pre_release, when_idle=False)
+
+    verb = verbs.add_parser("guard-migration", help="until SIGTERM: no backup, and no long wait for a lock")
+    verb.add_argument("--level", type=int, required=True, metavar="LEVEL", help="the level that the migration leads to")
+    what = "cancel a migration that waits so long for a lock; 0: never"
+    verb.add_argument("--lock-seconds", type=int, required=True, metavar="N", help=what)
+    verb.add_argument("--ready", type=Path, required=True, metavar="FILE", help="made when the migration may begin")
+    verb.set_defaults(run=_guard)
 
 
 def _add_gate(verb: argparse.ArgumentParser) -> None:
@@ -74,6 +85,8 @@ def _gate(arguments: argparse.Namespace, environment: Environment) -> Result:
         if reason:
             return Result({"allowed_by": "nothing to migrate", "reason": reason}, f"allowed: {reason}")
     passed = gate(environment, within_hours=arguments.within_hours, without_proof=arguments.without_proof)
+    if arguments.when_idle:
+        await_idle(environment)
     return Result(passed, f"allowed by {passed['allowed_by']}")
 
 
@@ -83,6 +96,11 @@ def _pre_release(arguments: argparse.Namespace, environment: Environment) -> Res
     arguments.kind = "pre-release"
     made = _create(arguments, environment)
     return Result({"gate": passed.data, "backup": made.data}, made.summary)
+
+
+def _guard(arguments: argparse.Namespace, environment: Environment) -> Result:
+    guard_migration(environment, level=arguments.level, lock_seconds=arguments.lock_seconds, ready=arguments.ready)
+    return Result({"cancelled": False}, "the migration waited for no lock")
 
 
 def _hours(text: str) -> int:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
@@ -10,8 +12,9 @@ from tasks.backup.encryption import recipients
 from tasks.backup.evidence_head import check_end
 from tasks.backup.files import Files
 from tasks.backup.manifest import FOLDER, Kind, Manifest, Origin, Release, manifest_key, new_id
+from tasks.backup.patience import Patience
 from tasks.backup.source import Snapshot, Source, open_source
-from tasks.backup.store_lock import Holder, held
+from tasks.backup.store_lock import Holder, StoreLock, held
 from tasks.environment import Environment
 from tasks.errors import Refused, TaskError
 from tasks.progress import say, size, step
@@ -23,10 +26,9 @@ def create(environment: Environment, kind: Kind) -> Manifest:
     """Back up the database of DATABASE_URL into BACKUP_STORE. Nothing is listed unless all of it is there."""
     source, store = open_source(environment), open_store(environment)
     to, release = recipients(environment), _release(environment)
-    store.prepare()
-    origin, instance = source.origin(environment.text("BACKUP_STACK"))
-    holder = Holder(origin.stack, source.name, instance)
-    with source.alone() as take_snapshot, held(store, holder) as lock:
+    # Who asks for a backup now is told at once why there is none.
+    patience = Patience() if kind == "manual" else Patience.from_environment(environment)
+    with _alone(environment, source, store, patience) as (origin, take_snapshot, lock):
         clear_leftovers(store)
         previous = max(catalog.finished(store), default=None)
         with take_snapshot() as snapshot:
@@ -44,6 +46,25 @@ def create(environment: Environment, kind: Kind) -> Manifest:
                 raise
     _see_evidence(environment, store)
     return manifest
+
+
+def await_idle(environment: Environment) -> None:
+    """Wait until a backup could begin; `backup_running` says what prevents it for longer than BACKUP_WAIT_SECONDS."""
+    patience = Patience.from_environment(environment)
+    with _alone(environment, open_source(environment), open_store(environment), patience):
+        pass
+
+
+@contextmanager
+def _alone(
+    environment: Environment, source: Source, store: Store, patience: Patience
+) -> Iterator[tuple[Origin, Callable[[], AbstractContextManager[Snapshot]], StoreLock]]:
+    """Hold the locks of the database and of the store."""
+    store.prepare()
+    origin, instance = source.origin(environment.text("BACKUP_STACK"))
+    holder = Holder(origin.stack, source.name, instance)
+    with source.alone(patience) as take_snapshot, held(store, holder, patience) as lock:
+        yield origin, take_snapshot, lock
 
 
 def _see_evidence(environment: Environment, store: Store) -> None:

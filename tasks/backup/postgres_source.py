@@ -15,11 +15,12 @@ from typing import Any, Literal
 
 import psycopg
 from psycopg import Connection, IsolationLevel
-from psycopg.errors import InsufficientPrivilege
+from psycopg.errors import InsufficientPrivilege, LockNotAvailable
 
 from tasks.backup import programs
 from tasks.backup.files import Files
 from tasks.backup.manifest import Application, Origin, Sentinel
+from tasks.backup.patience import Patience
 from tasks.backup.postgres import (
     Database,
     holds_anything,
@@ -45,6 +46,8 @@ LOCK = 0x52756E626F6F6B
 
 _MOST_CLOCK_SECONDS = 300
 _ANSWER_SECONDS = 2.0
+_WAIT_SECONDS = 30.0
+"""For the lock, in one statement: a longer one would keep VACUUM from removing what was deleted meanwhile."""
 _WAIT_FOR_TABLE_LOCKS = "5min"
 
 # A backup takes as long as it takes: limits meant for the application's requests are not for it.
@@ -130,30 +133,37 @@ class PostgresSource:
         return self.database.name
 
     def level(self) -> int | None:
-        with self._connected() as connection:
+        with self.connected() as connection:
             return schema_level(connection, self.level_query)
 
     def is_empty(self) -> bool:
-        with self._connected() as connection:
+        with self.connected() as connection:
             return not holds_anything({f"{schema}.{table}": 0 for schema, table in tables(connection)})
 
     @contextmanager
-    def alone(self) -> Iterator[Callable[[], AbstractContextManager[Snapshot]]]:
-        with self._connected() as connection:
-            connection.execute(_NO_LIMITS)
-            if not _one(connection, "SELECT pg_try_advisory_lock(%s)", LOCK):
-                raise self._running(connection)
+    def alone(self, patience: Patience) -> Iterator[Callable[[], AbstractContextManager[Snapshot]]]:
+        with self.locked(patience) as connection:
             yield lambda: self._snapshot(connection)
 
+    @contextmanager
+    def locked(self, patience: Patience) -> Iterator[Connection[Any]]:
+        """A connection that holds the lock of backups: of one database there is one at a time."""
+        with self.connected() as connection:
+            connection.execute(_NO_LIMITS)
+            while not _one(connection, "SELECT pg_try_advisory_lock(%s)", LOCK):
+                if _await_lock(connection, patience.spend(self._running(connection), most=_WAIT_SECONDS)):
+                    break
+            yield connection
+
     def origin(self, stack: str | None) -> tuple[Origin, str]:
-        with self._connected() as connection:
+        with self.connected() as connection:
             server = system_identifier(connection)
             started, database = connection.execute(_INSTANCE).fetchone() or ("", "")
         return Origin(stack, server), f"{server}/{started}/{database}"
 
     def require_readable(self) -> None:
         """`database_unreadable` where a backup would miss rows."""
-        with self._connected(self.reader) as connection:
+        with self.connected(self.reader) as connection:
             require_readable(connection, self.reader.shown)
 
     @contextmanager
@@ -162,7 +172,7 @@ class PostgresSource:
         with ExitStack() as stack:
             connection = locked
             if self.reader != self.database:
-                connection = stack.enter_context(self._connected(self.reader))
+                connection = stack.enter_context(self.connected(self.reader))
                 connection.execute(_NO_LIMITS)
                 # SCHEMA_LEVEL_QUERY finds its table where the application does.
                 path = _one(locked, "SELECT current_setting('search_path')")
@@ -260,7 +270,7 @@ class PostgresSource:
         return programs.output_of([program(name, plan.server), *flags], self.reader.environment())
 
     @contextmanager
-    def _connected(self, to: Database | None = None) -> Iterator[Connection[Any]]:
+    def connected(self, to: Database | None = None) -> Iterator[Connection[Any]]:
         connection = (to or self.database).connect("runbook backup")
         try:
             yield connection
@@ -354,6 +364,18 @@ def _answers(connection: Connection[Any], pool: Executor) -> bool:
     finally:
         with suppress(OSError, psycopg.Error), socket.socket(fileno=os.dup(connection.fileno())) as line:
             line.shutdown(socket.SHUT_RDWR)
+    return True
+
+
+def _await_lock(connection: Connection[Any], seconds: float) -> bool:
+    """Wait for the lock of backups; False when it was not free within this time."""
+    connection.execute("SELECT set_config('lock_timeout', %s, false)", (str(max(1, round(seconds * 1000))),))
+    try:
+        connection.execute("SELECT pg_advisory_lock(%s)", (LOCK,))
+    except LockNotAvailable:
+        return False
+    finally:
+        connection.execute("SET lock_timeout = 0")
     return True
 
 

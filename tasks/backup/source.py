@@ -10,6 +10,7 @@ from typing import Literal, Protocol
 
 from tasks.backup.files import Files
 from tasks.backup.manifest import Application, Origin, Sentinel
+from tasks.backup.patience import Patience
 from tasks.environment import Environment
 
 SENTINELS_KEPT = 10
@@ -61,8 +62,8 @@ class Source(Protocol):
         """Raise if a backup would miss what its login may not read."""
         ...
 
-    def alone(self) -> AbstractContextManager[Callable[[], AbstractContextManager[Snapshot]]]:
-        """Hold the lock (`backup_running` if another process has it); the yielded function takes the snapshot."""
+    def alone(self, patience: Patience) -> AbstractContextManager[Callable[[], AbstractContextManager[Snapshot]]]:
+        """Hold the lock (`backup_running` if another process keeps it); the yielded function takes the snapshot."""
         ...
 
 

@@ -7,6 +7,7 @@ import io
 import secrets
 import socket
 import sqlite3
+import time
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, closing, contextmanager
@@ -17,6 +18,7 @@ from typing import Any, BinaryIO, Literal, cast
 
 from tasks.backup.files import Files
 from tasks.backup.manifest import Origin, Sentinel
+from tasks.backup.patience import Patience
 from tasks.backup.scratch import full, scratch
 from tasks.backup.source import SENTINELS_KEPT, Snapshot
 from tasks.backup.sqlite import SENTINEL_TABLE, opened, path_of, row_counts, schema_level
@@ -24,6 +26,7 @@ from tasks.environment import Environment
 from tasks.errors import TaskError
 
 _PIECE = 1 << 20
+_AGAIN_SECONDS = 1.0
 _GZIP = 31  # zlib's window size 15, with gzip's header and sum around it
 
 
@@ -61,25 +64,26 @@ class SqliteSource:
         """A file is read whole or not at all."""
 
     @contextmanager
-    def alone(self) -> Iterator[Callable[[], AbstractContextManager[Snapshot]]]:
-        with opened(self.path) as connection, self._locked():
+    def alone(self, patience: Patience) -> Iterator[Callable[[], AbstractContextManager[Snapshot]]]:
+        with opened(self.path) as connection, self._locked(patience):
             yield lambda: self._snapshot(connection)
 
     @contextmanager
-    def _locked(self) -> Iterator[None]:
+    def _locked(self, patience: Patience) -> Iterator[None]:
         # Not the database file itself: closing any handle of that would drop SQLite's own locks on it.
         name = self.path.with_name(f"{self.path.name}.backup-lock")
         try:
             lock = name.open("a")
         except OSError as error:
             raise TaskError("database_unreachable", f"{name} cannot be made: {error.strerror}") from error
+        running = TaskError("backup_running", f"another backup of {self.path} is running; try again later")
         with lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise TaskError(
-                    "backup_running", f"another backup of {self.path} is running; try again later"
-                ) from None
+            while True:
+                try:
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except BlockingIOError:
+                    time.sleep(patience.spend(running, most=_AGAIN_SECONDS))
             yield
 
     @contextmanager

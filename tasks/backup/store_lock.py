@@ -11,12 +11,14 @@ import json
 import secrets
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from tasks.backup.patience import Patience
 from tasks.errors import TaskError
 from tasks.progress import say
 from tasks.store import Entry, Missing, Store
@@ -27,6 +29,8 @@ EXPIRES = timedelta(seconds=120)
 """Without a sign of its holder for so long, a lock is dead."""
 RENEWED = 20.0
 """Seconds between two signs."""
+_AGAIN_SECONDS = 5.0
+"""Until a lock that another one holds is looked at again: a store tells nobody of a change."""
 
 _LOCK, _SIGN = ".json", ".alive"
 
@@ -85,9 +89,9 @@ class StoreLock:
 
 
 @contextmanager
-def held(store: Store, holder: Holder) -> Iterator[StoreLock]:
-    """Hold the store's lock; `backup_running` says who has it."""
-    lock = _acquire(store, holder)
+def held(store: Store, holder: Holder, patience: Patience | None = None) -> Iterator[StoreLock]:
+    """Hold the store's lock; `backup_running` says who keeps it."""
+    lock = _acquire(store, holder, patience or Patience())
     lock.start()
     try:
         yield lock
@@ -95,7 +99,7 @@ def held(store: Store, holder: Holder) -> Iterator[StoreLock]:
         lock.release()
 
 
-def _acquire(store: Store, holder: Holder) -> StoreLock:
+def _acquire(store: Store, holder: Holder, patience: Patience) -> StoreLock:
     token = secrets.token_hex(16)
     content = {
         "token": token,
@@ -108,8 +112,9 @@ def _acquire(store: Store, holder: Holder) -> StoreLock:
     while True:
         entries = list(store.entries(FOLDER))
         newest = _last(entries)
-        if newest is not None:
-            _require_dead(store, newest, entries, holder)
+        if newest is not None and (busy := _find_living(store, newest, entries, holder)):
+            time.sleep(patience.spend(busy, most=_AGAIN_SECONDS))
+            continue
         number = int(newest.removeprefix(FOLDER).removesuffix(_LOCK)) + 1 if newest else 1
         key = f"{FOLDER}{number:08}{_LOCK}"
         try:
@@ -122,25 +127,27 @@ def _acquire(store: Store, holder: Holder) -> StoreLock:
         return lock
 
 
-def _require_dead(store: Store, key: str, entries: list[Entry], holder: Holder) -> None:
+def _find_living(store: Store, key: str, entries: list[Entry], holder: Holder) -> TaskError | None:
+    """`backup_running` if the holder of this lock lives."""
     found = _read(store, key)
     if not found:
-        return  # released since it was listed
+        return None  # released since it was listed
     modified = {entry.key: entry.modified for entry in entries}
     shown = max(modified[key], modified.get(f"{FOLDER}{found.get('token')}{_SIGN}", modified[key]))
     who = f"of {found.get('database')}" + (f", stack {found['stack']}" if found.get("stack") else "")
     if found.get("instance") == holder.instance:
         say(f"the lock of a backup that was killed is taken over ({who})")
-        return
+        return None
     silent = store.now() - shown
     if silent <= EXPIRES:
-        raise TaskError(
+        return TaskError(
             "backup_running",
             f"another backup is running in {store.url} ({who}, on {found.get('host')} since {found.get('since')}); "
             f"try again later. A lock whose process was killed ends after {EXPIRES.total_seconds():.0f} s. If two "
             "stacks share this store, give each a prefix of its own",
         )
     say(f"warning: the lock of another backup ({who}) gave no sign for {silent.total_seconds():.0f} s: taken over")
+    return None
 
 
 def _newest(store: Store) -> str | None:

@@ -156,7 +156,7 @@ def failing(kubernetes: Any, kind: str, name: str, words: str = "2 errors occurr
     run = Run(exit_code=255, errors=[f"{kind} {name}: {words}"])
     run.failed = [Failed(urn, urn.split("::")[2], inputs)]
     run._words = {urn: [words]}
-    FailureWatch(lambda: kubernetes, lambda _: None, lambda: None).explain(run)
+    FailureWatch(lambda: kubernetes, lambda _: None, lambda: None, 120).explain(run)
     return run
 
 

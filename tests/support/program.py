@@ -45,6 +45,7 @@ class Registered:
     depends_on: frozenset[str]
     protect: bool
     timeouts: Mapping[str, str]
+    ignored: tuple[str, ...]
     secret_inputs: frozenset[str]
 
     @property
@@ -141,6 +142,7 @@ class _Recorder(mocks.MockMonitor):
                     depends_on=frozenset(request.dependencies),
                     protect=request.protect,
                     timeouts={key: getattr(request.customTimeouts, key) for key in ("create", "update")},
+                    ignored=tuple(request.ignoreChanges),
                     secret_inputs=frozenset(secret),
                 )
             )

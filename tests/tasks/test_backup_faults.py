@@ -7,10 +7,12 @@ import os
 import signal
 import sqlite3
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from sandbox.packages import require
@@ -18,6 +20,7 @@ from tasks.backup import catalog
 from tasks.backup.create import create
 from tasks.backup.listing import listing
 from tasks.backup.manifest import manifest_key
+from tasks.backup.postgres_source import LOCK
 from tasks.environment import Environment
 from tasks.errors import TaskError
 from tasks.store import Store, open_store
@@ -155,6 +158,36 @@ def test_two_at_once(postgres: Postgres, settings: dict[str, str]) -> None:
         first.kill()
         first.communicate()
     the_next_one_works(settings)
+
+
+def test_a_release_waits_for_the_backup_that_runs(light: dict[str, str]) -> None:
+    """R1: it makes its own backup when the other one has ended."""
+    words = ["backup", "pre-release", "--within-hours", "1", "--without-proof", "a test"]
+    with psycopg.connect(light["DATABASE_URL"], autocommit=True) as other:
+        pid = other.info.backend_pid
+        other.execute("SELECT pg_advisory_lock(%s)", (LOCK,))
+        waiting = start({**light, "BACKUP_WAIT_SECONDS": "100"}, *words)
+        waited = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+        deadline = time.monotonic() + 60
+        while not other.execute(waited).fetchall()[0][0]:
+            assert time.monotonic() < deadline
+            assert waiting.poll() is None
+        assert nothing_is_listed(light)
+    done = ended(waiting, light)
+    assert done.exit_code == 0, done.progress
+    assert "another backup of" in done.progress
+    assert f"pid {pid}" in done.progress
+
+
+def test_a_release_is_refused_when_the_backup_does_not_end(light: dict[str, str]) -> None:
+    words = ["backup", "gate", "--within-hours", "1", "--without-proof", "a test", "--when-idle"]
+    patient = {**light, "BACKUP_WAIT_SECONDS": "1"}
+    with psycopg.connect(light["DATABASE_URL"], autocommit=True) as other:
+        other.execute("SELECT pg_advisory_lock(%s)", (LOCK,))
+        done = task(patient, *words)
+    assert (done.exit_code, done.error) == (1, "backup_running")
+    assert "did not end within 1 s" in done.message
+    assert task(patient, *words).exit_code == 0
 
 
 def test_two_at_once_of_sqlite(settings: dict[str, str], tmp_path: Path) -> None:

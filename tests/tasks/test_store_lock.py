@@ -6,6 +6,7 @@ import json
 import os
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -15,6 +16,7 @@ import pytest
 
 from tasks.backup import catalog, store_lock
 from tasks.backup.manifest import manifest_key
+from tasks.backup.patience import Patience
 from tasks.backup.store_lock import FOLDER, Holder, held
 from tasks.errors import TaskError
 from tasks.restore import evidence
@@ -222,3 +224,20 @@ def test_a_restore_test_proves_the_newest_backup_of_its_own_stack(
         assert (
             json.loads((Path(here["SCRATCH"]) / "attempt.json").read_text())["facts"]["origin"]["stack"] == "shop/prod"
         )
+
+
+def test_who_may_wait_gets_the_lock_when_it_is_released(store: Store) -> None:
+    """R1: a scheduled backup of another stack runs when a release has to make its own."""
+    with ExitStack() as stack, ThreadPoolExecutor(1) as pool:
+        with held(store, HERE):
+            waiting = pool.submit(lambda: stack.enter_context(held(store, THERE, Patience(30))))
+            with pytest.raises(TimeoutError):
+                waiting.result(0.5)
+        waiting.result(30).require_held()
+
+
+def test_who_has_waited_long_enough_learns_who_has_it_and_how_long_it_was(store: Store) -> None:
+    waiting = held(store, THERE, Patience(1))
+    with held(store, HERE), pytest.raises(TaskError, match="did not end within 1 s") as refused, waiting:
+        pass
+    assert (refused.value.code, "stack shop/prod" in str(refused.value)) == ("backup_running", True)

@@ -35,7 +35,7 @@ def watched(kubernetes: Kubernetes, said: list[str]) -> Run:
     run = Run(exit_code=255, errors=["Job migrate-1: 4 errors occurred"])
     inputs = {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "migrate-1", "namespace": "shop"}}
     run.failed = [Failed("urn", "kubernetes:batch/v1:Job", inputs)]
-    watch = FailureWatch(lambda: kubernetes, said.append, lambda: None)  # pyright: ignore[reportArgumentType]
+    watch = FailureWatch(lambda: kubernetes, said.append, lambda: None, 120)  # pyright: ignore[reportArgumentType]
     watch.begins("kubernetes:batch/v1:Job", inputs)
     with kubernetes.watched_by(watch):
         watch.explain(run)
@@ -101,7 +101,7 @@ def stops(
     ended: list[None] = []
     kubernetes = Kubernetes()
     kubernetes.news = [("MODIFIED", one) for one in news]
-    watch = FailureWatch(lambda: kubernetes, lambda _: None, lambda: ended.append(None))  # pyright: ignore[reportArgumentType]
+    watch = FailureWatch(lambda: kubernetes, lambda _: None, lambda: ended.append(None), 120)  # pyright: ignore[reportArgumentType]
     annotations = {"pulumi.com/skipAwait": "true"} if skip else {}
     metadata = {"name": "backend", "namespace": "shop", "annotations": annotations}
     if awaited:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from components.application import SCALED
 from tests.support.program import RELEASE, Program, Registered, run_program, secrets_for, stack_config
 
 BACKEND_PORT = 3000
@@ -73,7 +74,7 @@ def test_containers_have_no_privileges_and_limits_on_everything(sandbox: Program
             for side in ("requests", "limits"):
                 assert set(container["resources"][side]) == {"cpu", "memory", "ephemeral-storage"}, where
             assert "@sha256:" in container["image"], where
-            assert container["imagePullPolicy"] == "Always", where
+            assert container["imagePullPolicy"] == "IfNotPresent", where
             assert "/tmp" in [mount["mountPath"] for mount in container["volumeMounts"]], where
 
 
@@ -295,8 +296,13 @@ def test_a_rollout_never_has_fewer_pods(sandbox: Program) -> None:
     assert sandbox.one("PodDisruptionBudget", "backend").inputs["spec"]["maxUnavailable"] == 1
 
 
-def test_an_autoscaler_owns_the_number_of_pods(prod: Program) -> None:
-    assert "replicas" not in prod.one("Deployment", "backend").inputs["spec"]
+def test_an_autoscaler_owns_the_number_of_pods(prod: Program, sandbox: Program) -> None:
+    """R7: the number is written where the Deployment is new, and left alone when an autoscaler takes over."""
+    scaled, fixed = prod.one("Deployment", "backend"), sandbox.one("Deployment", "backend")
+    assert scaled.inputs["spec"]["replicas"] == 3
+    assert (scaled.ignored, fixed.ignored) == (("spec.replicas",), ())
+    # And back: the provider writes only what differs from the state, so that something has to differ.
+    assert [SCALED in each.inputs["metadata"]["annotations"] for each in (scaled, fixed)] == [True, False]
     spec = prod.one("HorizontalPodAutoscaler", "backend").inputs["spec"]
     assert (spec["minReplicas"], spec["maxReplicas"]) == (3, 10)
 

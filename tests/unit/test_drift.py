@@ -82,3 +82,17 @@ def test_a_secret_is_never_compared_or_shown() -> None:
         "ciphertext": "v1:abc",
     }
     assert find_drift(state(sealed), [live()]) == []
+
+
+def test_the_number_of_pods_that_an_autoscaler_decides_is_no_drift() -> None:
+    now = live()
+    now["spec"]["replicas"] = 5
+    target = {"apiVersion": "apps/v1", "kind": "Deployment", "name": "backend"}
+    scaler = {
+        "type": "kubernetes:autoscaling/v2:HorizontalPodAutoscaler",
+        "inputs": {"metadata": {"name": "backend"}, "spec": {"scaleTargetRef": target}},
+    }
+    whole = state()
+    assert [drift.field for drift in find_drift(whole, [now])] == ["spec.replicas"]
+    whole["resources"].append(scaler)
+    assert find_drift(whole, [now]) == []

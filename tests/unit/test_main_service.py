@@ -83,3 +83,27 @@ def test_two_that_could_be_it_are_a_setting() -> None:
 def test_one_that_cannot_be_called_is_refused(services: Any, main: str | None, why: str) -> None:
     with pytest.raises(SettingsError, match=why):
         judged(config(*services, main=main))
+
+
+def rehearsal_of(stack: dict[str, Any]) -> list[dict[str, Any]]:
+    """The services that a rehearsal starts, as containers."""
+    found = [job for job in run_program(stack).all("Job") if job.object_name.startswith("rehearsal")]
+    return (found[0].pod or {})["initContainers"] if found else []
+
+
+def test_a_copy_of_a_worker_takes_no_jobs_from_the_live_queue() -> None:
+    """A rehearsal has the live database and queues: what runs in it is a setting."""
+    assert [each["name"] for each in rehearsal_of(config(WORKER, BACKEND))] == ["backend"]
+    willing = {**WORKER, "rehearse": True, "rehearsalEnv": {"QUEUE": ""}}
+    copies = rehearsal_of(config(willing, BACKEND))
+    assert [(each["name"], each["restartPolicy"]) for each in copies] == [("backend", "Always"), ("worker", "Always")]
+    assert [each.get("env", []) for each in copies] == [[], [{"name": "QUEUE", "value": ""}]]
+    assert rehearsal_of(config(WORKER, {**BACKEND, "rehearse": False})) == []
+
+
+def test_services_that_share_a_port_are_not_rehearsed_in_one_pod() -> None:
+    other = {**BACKEND, "name": "other", "paths": ["/other"], "rehearse": True}
+    with pytest.raises(SettingsError, match=r"services\[1\]\.rehearse\n[^\n]*\n[^\n]*port 3000, with backend"):
+        judged(config(BACKEND, other))
+    with pytest.raises(SettingsError, match=r"must not run in it"):
+        judged(config({**BACKEND, "rehearse": False}, {**WORKER, "rehearse": True}))
