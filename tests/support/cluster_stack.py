@@ -8,7 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from sandbox.env import BACKEND
 from sandbox.paths import ROOT, STATE
 from settings.backup import S3_ACCESS_KEY, S3_SECRET_KEY, SECRET_NAMES
 from settings.monitoring import STATE_SECRETS, Monitoring
+from tests.support.terminal import run_at_terminal
 
 
 @dataclass(frozen=True)
@@ -139,10 +140,18 @@ class Stack:
             argv, cwd=ROOT, env=self.environment(config_file=config_file), text=True,
             input=stdin or "", capture_output=True, timeout=900,
         )  # fmt: skip
+        return self._search(argv, Checked(done.returncode, done.stdout, done.stderr))
+
+    def run_at_terminal(self, *argv: str, answers: Mapping[str, str]) -> Checked:
+        """A command that asks for values, typed by an operator."""
+        code, printed = run_at_terminal(argv, answers, cwd=ROOT, environment=self.environment(), seconds=600)
+        return self._search(argv, Checked(code, printed, ""))
+
+    def _search(self, argv: Sequence[str], done: Checked) -> Checked:
         if argv[0] in ("runbook", "pulumi"):
             for value in self.planted:
-                assert value not in done.stdout + done.stderr, f"{' '.join(argv[:3])} … prints a secret"
-        return Checked(done.returncode, done.stdout, done.stderr)
+                assert value not in done.text, f"{' '.join(argv[:3])} … prints a secret"
+        return done
 
     def runbook(self, *arguments: str) -> Checked:
         return self.run("runbook", *arguments)

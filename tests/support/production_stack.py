@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
 from pyrage import x25519
 from ruamel.yaml import YAML
 
@@ -47,6 +49,32 @@ class Production:
         values = {name: invent(name) for name in GIVEN} | {"SMTP_URL": self.servers.smtp_url}
         self.stack.planted.extend(values.values())
         return values
+
+    def rotate_everything(self) -> None:
+        """At a terminal, as an operator who has made the new values at their providers."""
+        self.stack.secret_values()  # those that are replaced have to stay secret, too
+        pair = self.new_pair()
+        answers = {
+            **self.given(),
+            REDIS_URL: self.servers.redis_url(f"shop-{len(self.pairs)}"),
+            S3_ACCESS_KEY: pair["accessKeyId"],
+            S3_SECRET_KEY: pair["secretAccessKey"],
+        }
+        self.stack.run_at_terminal("runbook", "rotate", "start", *self.secrets, "--yes", answers=answers).check()
+
+    @property
+    def secrets(self) -> list[str]:
+        """Every secret of the stack that rotates."""
+        return [row["secret"] for row in self.stack.runbook("rotate", "status", "--json").check().json()]
+
+    def issue_certificate(self) -> None:
+        """Put the ingress's certificate into its Secret, as the cert-manager of the committed annotation does."""
+        name = self.stack.config["runbook:ingress"]["tls"]["secretName"]
+        files = [f"--{kind}={layout.PKI / f'ingress.{end}'}" for kind, end in (("cert", "crt"), ("key", "key"))]
+        self.stack.kubectl("create", "secret", "tls", name, *files)
+
+    def certificate(self) -> bytes:
+        return x509.load_pem_x509_certificate((layout.PKI / "ingress.crt").read_bytes()).public_bytes(Encoding.DER)
 
     def new_pair(self) -> dict[str, str]:
         self.pairs.append(issue_key_pair())
@@ -140,9 +168,3 @@ def _set_secrets(made: Production, identity: str) -> None:
     words = [word for name, value in values.items() for word in ("--secret", f"secrets:{name}={value}")]
     made.stack.run("pulumi", "config", "set-all", "--stack", NAME, *words).check()
 
-
-def issue_certificate(stack: Stack) -> None:
-    """Put the ingress's certificate into its Secret, as the cert-manager of the committed annotation does."""
-    (name,) = (stack.config["runbook:ingress"]["tls"]["secretName"],)
-    files = [f"--{kind}={layout.PKI / f'ingress.{end}'}" for kind, end in (("cert", "crt"), ("key", "key"))]
-    stack.kubectl("create", "secret", "tls", name, *files)
