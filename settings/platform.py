@@ -226,7 +226,8 @@ class Guards(Settings):
     quota: Quota = Quota()
     """The most the namespace may ask for."""
     protect_data: bool = True
-    """Refuse to delete the namespace and the data services until this is false (`pulumi destroy` too)."""
+    """Refuse to delete the namespace and the data services, `pulumi destroy` too, until this is false and `pulumi up`
+    has run."""
 
     @model_validator(mode="after")
     def _order(self) -> Self:
