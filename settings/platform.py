@@ -226,7 +226,8 @@ class Guards(Settings):
     quota: Quota = Quota()
     """The most the namespace may ask for."""
     protect_data: bool = True
-    """Refuse to delete the namespace and the data services until this is false (`pulumi destroy` too)."""
+    """Refuse to delete the namespace and the data services, `pulumi destroy` too, until this is false and `pulumi up`
+    has run."""
     promote_after_minutes: Annotated[int, Field(ge=0, le=10_080)] = 30
     """Minutes that another stack has to have served a release before `runbook promote` takes it to this one."""
 

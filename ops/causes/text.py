@@ -13,6 +13,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 from urllib.parse import quote, unquote, urlsplit
 
+from settings.rotation import NAMES_IN_SECRETS
+
 MASK = "[secret]"
 LINES = 20
 WIDTH = 500
@@ -42,7 +44,9 @@ class Masker:
     def learn(self, secrets: Iterable[Mapping[str, Any]]) -> None:
         """Values of Kubernetes Secrets, in every form in which they may be printed."""
         for secret in secrets:
-            for encoded in (secret.get("data") or {}).values():
+            for key, encoded in (secret.get("data") or {}).items():
+                if key in NAMES_IN_SECRETS:
+                    continue
                 try:
                     value = base64.b64decode(encoded)
                 except (binascii.Error, ValueError):

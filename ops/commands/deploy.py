@@ -14,8 +14,8 @@ from ops.commands import backups, health
 from ops.commands.check import require_environment
 from ops.commands.code_checks import require_report
 from ops.commands.update import LockPolicy, StackLock, apply, prepare_update
-from ops.decisions.code_report import LABEL
 from ops.decisions.blame import find_excuse
+from ops.decisions.code_report import LABEL
 from ops.decisions.quarantine import find_quarantined, quarantine_change, with_quarantined
 from ops.decisions.release_state import find_resumable, last_good, next_revision
 from ops.decisions.rollback_target import rollback_changes

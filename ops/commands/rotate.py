@@ -135,8 +135,10 @@ class RotationRun:
                 self._run_step({name: state})
             elif state.phase in RESTING:
                 begun[name] = rotation.begin_rotation(rotating, datetime.now(UTC))
-                if rotation.needs_value(rotating):
-                    self.facts.text = store_values(self._session, begun[name].period, bring(rotating))
+        # All are read before the first is stored: a missing one must leave the stack file as it was.
+        values = {name: bring(self.rotations[name]) for name in begun if rotation.needs_value(self.rotations[name])}
+        for name, given in values.items():
+            self.facts.text = store_values(self._session, begun[name].period, given)
         if begun:
             self._run_step(begun)
         while unfinished := [

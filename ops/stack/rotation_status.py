@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -16,10 +17,10 @@ def read_rotation_status(session: Session) -> list[dict[str, Any]]:
     """Every secret: its age against the policy, what comes next, and which clients still use a previous value."""
     run = RotationRun.start(session, LockPolicy(break_it=False, confirm=lambda _: False))
     coming = {item.secret: item for item in run.list_due()}
-    overlapping = [
-        r for r in run.rotations.values() if r.state.phase not in RESTING and r.kind in ("database", "redis")
-    ]
-    users = _users(session, run) if overlapping else {}
+    overlapping = {
+        r.kind for r in run.rotations.values() if r.state.phase not in RESTING and r.kind in ("database", "redis")
+    }
+    users = _users(session, run, overlapping) if overlapping else {}
     now = datetime.now(UTC)
     since = min(entry.started for entry in run.facts.history)
     return [
@@ -31,7 +32,7 @@ def read_rotation_status(session: Session) -> list[dict[str, Any]]:
             "ageSeconds": round((now - (rotating.rotated_at or since)).total_seconds()),
             "maxAgeSeconds": round(rotating.max_age.total_seconds()) if rotating.max_age else None,
             "next": {"action": coming[name].action, "when": _format(coming[name].when)},
-            "previousUsedBy": [row for row in users.get(rotating.kind, ()) if row["previous"]] if users else None,
+            "previousUsedBy": _previous(users, rotating.kind),
             "failure": rotating.state.failure,
         }
         for name, rotating in sorted(run.rotations.items())
@@ -42,9 +43,20 @@ def _format(when: datetime | None) -> str | None:
     return when.isoformat(timespec="seconds") if when else None
 
 
-def _users(session: Session, run: RotationRun) -> dict[str, Any]:
+def _previous(users: Mapping[str, Any], kind: str) -> list[Any] | None:
+    """Clients with a previous value; None where that is unknown."""
+    if not users or kind in users.get("unknown", ()):
+        return None
+    return [row for row in users.get(kind, ()) if row["previous"]]
+
+
+def _users(session: Session, run: RotationRun, kinds: Collection[str]) -> dict[str, Any]:
     try:
-        return Tasks(run.facts.cluster, session.say).run("credentials", "sessions")
+        found = Tasks(run.facts.cluster, session.say).run("credentials", "sessions")
     except TaskFailed as failed:
         session.say(f"Which clients use a previous value is unknown: {failed}")
         return {}
+    for kind, why in found.get("unknown", {}).items():
+        if kind in kinds:
+            session.say(f"Which clients use a previous value of {kind} is unknown: {why}")
+    return found

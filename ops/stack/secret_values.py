@@ -28,7 +28,7 @@ def read_values(rotating: SecretRotation) -> Values:
     if not text:
         raise Refused(
             f"{rotating.name} comes from outside: write its new value to standard input (`runbook rotate start "
-            f"{rotating.name} < file`), or use a terminal. Nothing was changed."
+            f"{rotating.name} < file`), or give several values at a terminal. Nothing was changed."
         )
     if rotating.kind != "s3":
         return {rotating.name: text}

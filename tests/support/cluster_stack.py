@@ -8,7 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from sandbox.env import BACKEND
 from sandbox.paths import ROOT, STATE
 from settings.backup import S3_ACCESS_KEY, S3_SECRET_KEY, SECRET_NAMES
 from settings.monitoring import STATE_SECRETS, Monitoring
+from tests.support.terminal import run_at_terminal
 
 
 @dataclass(frozen=True)
@@ -61,9 +62,7 @@ class Stack:
         Without backups a release is quicker, and migrates without the gate. Without monitoring it is quicker, too, and
         the state is in a folder: no pod has to reach it.
         """
-        file = folder / f"Pulumi.{name}.yaml"
-        yaml = YAML()
-        document = yaml.load(STATE / "Pulumi.sandbox.yaml")
+        document = YAML().load(STATE / "Pulumi.sandbox.yaml")
         config = document["config"]
         config["runbook:namespace"] = f"shop-{name}"
         ingress = config["runbook:ingress"]
@@ -83,25 +82,32 @@ class Stack:
                 config.pop(key, None)
             for secret in STATE_SECRETS:
                 config.pop(f"secrets:{secret}", None)
-        yaml.dump(document, file)
-        BACKEND.mkdir(exist_ok=True)
-        stack = cls(name, file, backend=None if monitoring else f"file://{BACKEND}")
-        # The salt in the copied file goes with the sandbox's passphrase: the secrets stay readable.
-        scratch = folder / "project"
-        scratch.mkdir()
-        shutil.copy(ROOT / "Pulumi.yaml", scratch)
-        shutil.copy(file, scratch)
-        stack.forget()  # what an interrupted run left
-        stack.run("kubectl", "wait", "--for=delete", f"namespace/{stack.namespace}", "--timeout=150s").check()
-        stack.run("pulumi", "stack", "init", name, "--cwd", str(scratch), config_file=False).check()
+        stack = cls.begin(name, folder, document, backend=None if monitoring else f"file://{BACKEND}")
         stack.plant("STRIPE_SECRET_KEY", f"canary-{name}-5f0c2e-in-the-coal-mine")
         if backups:
             stack.issue_keys()
         return stack
 
+    @classmethod
+    def begin(cls, name: str, folder: Path, document: Any, *, backend: str | None) -> Stack:
+        """A new stack of this stack file, in whose place nothing is left of an interrupted run."""
+        file = folder / f"Pulumi.{name}.yaml"
+        YAML().dump(document, file)
+        BACKEND.mkdir(exist_ok=True)
+        stack = cls(name, file, backend=backend)
+        # The salt in the copied file goes with the sandbox's passphrase: the secrets stay readable.
+        scratch = folder / "project"
+        scratch.mkdir()
+        shutil.copy(ROOT / "Pulumi.yaml", scratch)
+        shutil.copy(file, scratch)
+        stack.forget()
+        stack.run("kubectl", "wait", "--for=delete", f"namespace/{stack.namespace}", "--timeout=150s").check()
+        stack.run("pulumi", "stack", "init", name, "--cwd", str(scratch), config_file=False).check()
+        return stack
+
     def issue_keys(self) -> None:
         """A key pair of its own for the store of backups: it is revoked together with the stack."""
-        pair = self.run(sys.executable, "-m", "sandbox", "s3-key", "issue").check().json()
+        pair = issue_key_pair()
         self.set_secret(S3_ACCESS_KEY, pair["accessKeyId"])
         self.set_secret(S3_SECRET_KEY, pair["secretAccessKey"])
 
@@ -134,10 +140,18 @@ class Stack:
             argv, cwd=ROOT, env=self.environment(config_file=config_file), text=True,
             input=stdin or "", capture_output=True, timeout=900,
         )  # fmt: skip
+        return self._search(argv, Checked(done.returncode, done.stdout, done.stderr))
+
+    def run_at_terminal(self, *argv: str, answers: Mapping[str, str]) -> Checked:
+        """A command that asks for values, typed by an operator."""
+        code, printed = run_at_terminal(argv, answers, cwd=ROOT, environment=self.environment(), seconds=600)
+        return self._search(argv, Checked(code, printed, ""))
+
+    def _search(self, argv: Sequence[str], done: Checked) -> Checked:
         if argv[0] in ("runbook", "pulumi"):
             for value in self.planted:
-                assert value not in done.stdout + done.stderr, f"{' '.join(argv[:3])} … prints a secret"
-        return Checked(done.returncode, done.stdout, done.stderr)
+                assert value not in done.text, f"{' '.join(argv[:3])} … prints a secret"
+        return done
 
     def runbook(self, *arguments: str) -> Checked:
         return self.run("runbook", *arguments)
@@ -165,7 +179,7 @@ class Stack:
 
     @property
     def namespace(self) -> str:
-        return f"shop-{self.name}"
+        return self.config["runbook:namespace"]
 
     @property
     def config(self) -> dict[str, Any]:
@@ -207,6 +221,17 @@ class Stack:
 
     def kubectl(self, *arguments: str) -> str:
         return self.run("kubectl", "--namespace", self.namespace, *arguments).check().out
+
+
+def issue_key_pair() -> dict[str, str]:
+    """A key pair of the sandbox's store, as `rotate` reads one: `accessKeyId` and `secretAccessKey`."""
+    command = [sys.executable, "-m", "sandbox", "s3-key", "issue"]
+    return json.loads(subprocess.run(command, cwd=ROOT, text=True, capture_output=True, check=True).stdout)
+
+
+def revoke_key_pair(pair: Mapping[str, str]) -> None:
+    command = [sys.executable, "-m", "sandbox", "s3-key", "revoke"]
+    subprocess.run(command, cwd=ROOT, text=True, input=json.dumps(dict(pair)), capture_output=True, check=True)
 
 
 class Checked(Done):

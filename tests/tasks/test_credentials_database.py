@@ -13,6 +13,7 @@ import pytest
 from psycopg import sql
 
 from tests.support.postgres_majors import postgres_of
+from tests.support.rotation_world import Cache
 from tests.support.servers import BIN, Postgres, free_ports, postgres
 from tests.support.task_processes import Outcome, task
 
@@ -118,6 +119,17 @@ def test_an_administrator_without_superuser(external: External) -> None:
     assert external.run(TRY, "_a", "_b").result["database"] == {"old": "refused", "admin_previous": "none"}
     with psycopg.connect(external.url(external.admin)):
         pass  # its password has not changed
+
+
+def test_a_redis_that_shows_no_clients_hides_none_of_the_database(external: External, cache: Cache) -> None:
+    """A managed Redis gives its users no CLIENT LIST: production's status said nothing of the database either."""
+    cache.done("prepare", 1, 0)
+    plain = {"ROTATE_REDIS_ADMIN_URL": cache.url("shop-b", cache.of_period(1)), "ROTATE_REDIS_ADMIN_FIXED": "true"}
+    with psycopg.connect(external.url(external.owner)):
+        found = external.run(["credentials", "sessions"], "_b", "", **plain).result
+    assert [row["role"] for row in found["database"] if row["previous"]] == [external.owner]
+    assert found["redis"] == []
+    assert "client|list" in found["unknown"]["redis"]
 
 
 NAMES = ("shop", 'bi team\'s "own"')

@@ -12,7 +12,7 @@ import pytest
 
 from ops.causes.cause import Cause, describe_failure
 from ops.cli.formatting import print_rotations
-from ops.commands import repair
+from ops.commands import repair, rotate
 from ops.commands.emergency import find_others
 from ops.decisions import rotation
 from ops.decisions.release_state import outdated_rotations
@@ -114,6 +114,23 @@ def test_due(state: dict[str, Any], at: datetime, action: str, when: datetime) -
 
 def test_a_value_from_outside_has_to_be_supplied() -> None:
     assert rotation.due(rotating("STRIPE_SECRET_KEY", "given"), AT, LONG_AGO).action == "give"
+
+
+def test_no_value_is_stored_before_all_have_been_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Standard input has one value: with two secrets the second is missing, and the stack file stays as it was."""
+    stored: list[str] = []
+    monkeypatch.setattr(rotate, "store_values", lambda *_: stored.append("a value"))
+    run = object.__new__(rotate.RotationRun)
+    run.rotations = {name: rotating(name, "given") for name in ("STRIPE_SECRET_KEY", "SMTP_URL")}
+
+    def bring(each: SecretRotation) -> dict[str, str]:
+        if each.name == "SMTP_URL":
+            raise Refused("SMTP_URL comes from outside")
+        return {each.name: "new"}
+
+    with pytest.raises(Refused, match="SMTP_URL"):
+        run.advance(list(run.rotations), bring, overlap=True)
+    assert stored == []
 
 
 def never(name: str, *, guessed: bool = False, kind: str = "key") -> SecretRotation:
