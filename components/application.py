@@ -20,7 +20,7 @@ from pulumi_kubernetes.core.v1 import (
 from pulumi_kubernetes.meta.v1 import LabelSelectorArgsDict
 from pulumi_kubernetes.policy.v1 import PodDisruptionBudget
 
-from components.base.names import SERVICE, SKIP_AWAIT, content_hash, labels, metadata, selector
+from components.base.names import SERVICE, SERVICE_PORT, SKIP_AWAIT, content_hash, labels, metadata, selector
 from components.base.pods import (
     APPLICATION_UID,
     SECRETS_IN_ENVIRONMENT,
@@ -96,8 +96,7 @@ class Application(pulumi.ComponentResource):
         # A rollback skips the rehearsal: its release has served before, and every second counts.
         rehearsal = self._rehearsal(main, main_config) if args.release.action == "deploy" else None
         self._proven = ResourceOptions(depends_on=[rehearsal] if rehearsal else [])
-        for service, config in zip(services, configs, strict=True):
-            self._service(service, config)
+        served_by = [made for each in zip(services, configs, strict=True) for made in self._service(*each)]
         IngressRules(
             namespace=args.namespace,
             services=services,
@@ -105,7 +104,7 @@ class Application(pulumi.ComponentResource):
             ingress_controller=args.ingress_controller,
             divert_to=args.divert_to,
             lockdown=args.lockdown,
-        ).register(self._inside)
+        ).register(self._inside, served_by)
 
         self.url = args.ingress.url
         self.services = [service.name for service in services]
@@ -143,7 +142,8 @@ class Application(pulumi.ComponentResource):
     def _env_from(self, config: str) -> list[EnvFromSourceArgsDict]:
         return [{"config_map_ref": {"name": config}}, {"secret_ref": {"name": self._args.secret_name}}]
 
-    def _service(self, service: ServiceSettings, config: str) -> None:
+    def _service(self, service: ServiceSettings, config: str) -> list[pulumi.Resource]:
+        """What serves: the Deployment, and the Service in front of it."""
         account = register_service_account(service.name, SERVICE, self._args.namespace, self._inside)
         deployment = self._deployment(
             service, self._template(service, config, account.metadata.apply(lambda meta: meta.name or ""))
@@ -160,18 +160,27 @@ class Application(pulumi.ComponentResource):
             },
             opts=self._inside,
         )
+        serving: list[pulumi.Resource] = [deployment]
         if service.port:
-            Service(
+            made = Service(
                 f"{service.name}-service",
                 metadata=metadata(service.name, self._args.namespace, labels(service.name, SERVICE), SKIP_AWAIT),
                 spec={
                     "type": "ClusterIP",
                     "selector": selector(service.name, SERVICE),
-                    "ports": [{"name": "http", "port": service.port, "target_port": "http", "protocol": "TCP"}],
+                    "ports": [
+                        {
+                            "name": SERVICE_PORT,
+                            "port": service.port,
+                            "target_port": SERVICE_PORT,
+                            "protocol": "TCP",
+                        }
+                    ],
                 },
                 # Updated after its pods: a failed rollout does not change the Service.
                 opts=ResourceOptions.merge(self._inside, ResourceOptions(depends_on=[deployment])),
             )
+            serving.append(made)
         if service.autoscaler:
             # Imported only here: the API group loads slowly, and not every stack scales.
             from pulumi_kubernetes.autoscaling.v2 import HorizontalPodAutoscaler
@@ -202,6 +211,7 @@ class Application(pulumi.ComponentResource):
                 },
                 opts=ResourceOptions(parent=self, depends_on=[deployment]),
             )
+        return serving
 
     def _deployment(self, service: ServiceSettings, pod: PodTemplateSpecArgsDict) -> Deployment:
         spec: DeploymentSpecArgsDict = {
@@ -272,7 +282,7 @@ class Application(pulumi.ComponentResource):
         host = self._args.application.host_header
         more: dict[str, Any] = {}
         if service.port:
-            more["ports"] = [{"name": "http", "container_port": service.port, "protocol": "TCP"}]
+            more["ports"] = [{"name": SERVICE_PORT, "container_port": service.port, "protocol": "TCP"}]
         if service.pre_stop_seconds:
             # Every proxy removes the endpoint while the pod still answers.
             more["lifecycle"] = {"pre_stop": {"sleep": {"seconds": service.pre_stop_seconds}}}

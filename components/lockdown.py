@@ -22,7 +22,7 @@ from pulumi_kubernetes.networking.v1 import (
 from pulumi_kubernetes.policy.v1 import PodDisruptionBudget
 
 from components.base.names import LOCKDOWN, SERVICE, SKIP_AWAIT, content_hash, labels, metadata, selector
-from components.base.network_policies import peers, select_parts
+from components.base.network_policies import SERVICE_PORTS, peers, select_parts
 from components.base.pods import APPLICATION_UID, container, register_service_account, spread, template
 from components.lockdown_gateway import FINISHING, PROBE_PORT, Route, render_haproxy_config
 from settings import Lockdown as LockdownSettings
@@ -146,9 +146,6 @@ class Lockdown(pulumi.ComponentResource):
         """Ingress from the ingress controller, egress to the services, and no others."""
         services = select_parts(SERVICE)
         mine: list[NetworkPolicyPortArgsDict] = [{"port": route.port, "protocol": "TCP"} for route in routes]
-        theirs: list[NetworkPolicyPortArgsDict] = [
-            {"port": port, "protocol": "TCP"} for port in sorted({route.target for route in routes})
-        ]
         openings: dict[str, NetworkPolicySpecArgsDict] = {
             "allow-into-lockdown": {
                 "pod_selector": self._here,
@@ -158,12 +155,12 @@ class Lockdown(pulumi.ComponentResource):
             "allow-lockdown-to-services": {
                 "pod_selector": self._here,
                 "policy_types": ["Egress"],
-                "egress": [{"to": [{"pod_selector": services}], "ports": theirs}],
+                "egress": [{"to": [{"pod_selector": services}], "ports": SERVICE_PORTS}],
             },
             "allow-lockdown-into-services": {
                 "pod_selector": services,
                 "policy_types": ["Ingress"],
-                "ingress": [{"from_": [{"pod_selector": self._here}], "ports": theirs}],
+                "ingress": [{"from_": [{"pod_selector": self._here}], "ports": SERVICE_PORTS}],
             },
         }
         return [
