@@ -154,3 +154,28 @@ def test_history_lists_every_revision(stack: Stack, images: dict[str, str]) -> N
     assert len(set(good)) == len(good), "a revision number belongs to one release"
     assert {entry["result"] for entry in history} == {"succeeded", "failed"}
     assert revisions_with(stack, images["shop:v1"])[-1] == 1
+
+
+def test_a_path_that_moves_and_a_port_that_changes_lose_no_request(stack: Stack) -> None:
+    """K3: `/` moves to a service that is new, `backend` listens on another port; then both are taken back."""
+
+    def move(config: dict[str, Any]) -> None:
+        [backend] = config["runbook:application"]["services"]
+        pages = {**backend, "name": "pages", "paths": ["/"]}
+        backend |= {"paths": ["/api"], "port": 8080}
+        config["runbook:application"]["services"].append(pages)
+        config["runbook:application"]["main"] = "backend"
+        config["runbook:guards"]["quota"] |= {"cpu": "4", "memory": "8Gi", "limitsCpu": "40", "limitsMemory": "20Gi"}
+
+    before = stack.file.read_bytes()
+    update = ("pulumi", "up", "--stack", stack.name, "--yes", "--non-interactive", "--skip-preview")
+    with Traffic(stack.url) as traffic:
+        stack.edit(move)
+        stack.run(*update).check()
+        moved = len(traffic.answers)
+        assert "pages" in stack.kubectl("get", "ingress", "ingress", "-o", "jsonpath={.spec.rules[*].http.paths[*]}")
+        stack.file.write_bytes(before)
+        stack.run(*update).check()
+    assert traffic.failures == []
+    assert min(moved, len(traffic.answers) - moved) > 100
+    assert "pages" not in stack.kubectl("get", "services,deployments", "-o", "name")
