@@ -30,6 +30,7 @@ from components.base.pods import (
     spread,
     template,
 )
+from components.base.shapes import mounts
 from components.ingress import IngressRules
 from components.lockdown import Lockdown
 from components.rehearsal import Rehearsal, RehearsalArgs
@@ -144,7 +145,8 @@ class Application(pulumi.ComponentResource):
 
     def _service(self, service: ServiceSettings, config: str) -> list[pulumi.Resource]:
         """What serves: the Deployment, and the Service in front of it."""
-        account = register_service_account(service.name, SERVICE, self._args.namespace, self._inside)
+        known_by = service.shape.service_account_annotations
+        account = register_service_account(service.name, SERVICE, self._args.namespace, self._inside, known_by)
         deployment = self._deployment(
             service, self._template(service, config, account.metadata.apply(lambda meta: meta.name or ""))
         )
@@ -262,6 +264,7 @@ class Application(pulumi.ComponentResource):
                 command=args.rehearsal,
                 amounts=args.application.job_resources,
                 env_from=self._env_from(config),
+                shape=service.shape,
                 identity=content_hash(
                     image,
                     config,
@@ -292,6 +295,7 @@ class Application(pulumi.ComponentResource):
             amounts=service.resources,
             command=service.argv,
             env_from=self._env_from(config),
+            mounts=mounts(service.shape),
             startup_probe=probe(service.probes.startup, service.port, host),
             readiness_probe=probe(service.probes.readiness, service.port, host),
             liveness_probe=probe(service.probes.liveness, service.port, host),
@@ -305,7 +309,8 @@ class Application(pulumi.ComponentResource):
             SERVICE,
             service_account=account,
             uid=APPLICATION_UID,
+            shape=service.shape,
             containers=[self._container(service, config)],
             termination_grace_period_seconds=service.termination_grace_seconds,
-            **spread(here),
+            **spread(here, service.shape),
         )

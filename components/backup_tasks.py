@@ -173,6 +173,7 @@ def task_pod(
         uid=APPLICATION_UID,
         containers=containers,
         volumes=own,
+        **({"priority_class_name": backup.priority_class} if backup.priority_class else {}),
         **more,
     )
     if annotations:

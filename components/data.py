@@ -23,8 +23,9 @@ from components import logins
 from components.base.names import POSTGRES, REDIS, SKIP_AWAIT, labels, metadata, selector
 from components.base.network_policies import register_egress_policy, select_clients
 from components.base.pods import IMAGE_OWN_USER, container, register_service_account, template
+from components.data_volumes import register_volumes
 from components.logins import Logins
-from settings import BundledPostgres, BundledRedis, External, ExternalPostgres, Resources, SecretRotation
+from settings import BundledPostgres, BundledRedis, DataVolume, External, ExternalPostgres, Resources, SecretRotation
 from settings.base import quantity
 from settings.rotation import DATABASE_URL, REDIS_URL
 from settings.secret import Secret as SecretValue
@@ -51,7 +52,9 @@ class DataServicesArgs:
     secrets: Mapping[str, SecretValue]
     """The `secrets:*` of the stack, with the DSNs of the external ones."""
     protect: bool
-    """Refuse to delete the bundled ones."""
+    """Refuse to delete the bundled ones, and the volumes."""
+    volumes: Mapping[str, DataVolume]
+    """Volumes for files of the services."""
     direct: str | None = None
     """Secret with the database's URL past a pooler."""
 
@@ -102,6 +105,9 @@ class DataServices(pulumi.ComponentResource):
         else:
             register_egress_policy(self, "allow-redis", args.namespace, args.redis.egress)
             cache = logins.register_external_logins(self, args.rotations[REDIS_URL], args.secrets)
+        register_volumes(
+            self, args.volumes, args.namespace, ResourceOptions(depends_on=self._after), protect=args.protect
+        )
         self.dsns = {DATABASE_URL: database.dsn, REDIS_URL: cache.dsn}
         self.rotation_environment = {**database.environment, **cache.environment}
         if self.rotation_environment and isinstance(args.postgres, ExternalPostgres) and args.postgres.ca:

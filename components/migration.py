@@ -11,7 +11,7 @@ from pulumi_command.local import Command as LocalCommand
 
 from components.base.jobs import JobArgs, run_to_end
 from components.base.names import content_hash
-from settings import MigrateCommand, Release, Resources
+from settings import MigrateCommand, PodShape, Release, Resources
 from settings.secret import Secret
 
 
@@ -31,6 +31,8 @@ class MigrationArgs:
     """Secret with `DATABASE_URL`, for the Job."""
     database_url: Secret
     """The same, for `runner: command`."""
+    shape: PodShape
+    """The pods of the main service."""
     direct: str | None = None
     """Variable with the same URL, where it is the one past a pooler (Prisma's `DIRECT_URL`)."""
 
@@ -56,6 +58,7 @@ class Migration(pulumi.ComponentResource):
                     image=args.release.image,
                     command=args.command,
                     amounts=args.amounts,
+                    shape=args.shape,
                     env_from=[{"secret_ref": {"name": args.database_secret_name}}],
                 ),
                 inside,

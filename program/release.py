@@ -59,6 +59,7 @@ def register_release(inputs: Inputs, foundation: Foundation, data: Data, backup:
         env_from=application.env_from,
         target_url=application.internal_url,
         rollout_identity=application.rollout_identity,
+        shape=settings.application.main_service.shape,
     )
     cache = Cache("cache", warm, ResourceOptions(depends_on=[application]))
     smoke = Smoke("smoke", replace(warm, command=settings.commands.smoke), ResourceOptions(depends_on=[cache]))
@@ -112,6 +113,7 @@ def _register_migration(
             amounts=settings.application.job_resources,
             database_secret_name=data.credentials.database_secret_name,
             database_url=data.credentials.database,
+            shape=settings.application.main_service.shape,
             direct=direct_url(settings.data, settings.application),
         ),
         ResourceOptions(depends_on=ready),

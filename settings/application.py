@@ -25,6 +25,7 @@ from settings.base import (
     quantity,
     refuse,
 )
+from settings.pods import PodShape
 
 _LOOKS_SECRET = re.compile(r"SECRET|PASSWORD|PASSWD|TOKEN|PRIVATE_KEY|API_KEY|(_|^)DSN$")
 PROVIDED_ENV = frozenset(
@@ -168,6 +169,8 @@ class Service(Settings):
     """Seconds that a terminating pod keeps serving, until every proxy has removed its endpoint."""
     termination_grace_seconds: Seconds = 30
     """Seconds from termination to the kill; includes the pre-stop wait."""
+    pod: PodShape | None = None
+    """User, writable folders, volumes, placement, labels and annotations of its pods."""
 
     def _findings(self) -> list[Finding]:
         found: list[Finding] = []
@@ -210,6 +213,11 @@ class Service(Settings):
     def argv(self) -> list[str]:
         """The command line as a list of words."""
         return shlex.split(self.command)
+
+    @property
+    def shape(self) -> PodShape:
+        """Its pods, where the file says nothing too."""
+        return self.pod or PodShape()
 
     @property
     def least_replicas(self) -> int:

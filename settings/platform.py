@@ -21,6 +21,7 @@ from settings.base import (
     quantity,
     refuse,
 )
+from settings.pods import DataVolume, ObjectName
 
 
 class Egress(Settings):
@@ -105,6 +106,17 @@ class Data(Settings):
     """The database."""
     redis: Annotated[BundledRedis | External, Field(discriminator="mode")]
     """Cache and sessions."""
+    volumes: Annotated[dict[DnsLabel, DataVolume], Field(examples=[{"uploads": {"size": "20Gi"}}])] = {}
+    """Volumes for files of the services, by name; `pod.volumes` of a service mounts them. A rollback leaves them alone.
+    """
+
+
+class Registry(Settings):
+    """A private registry."""
+
+    pull_secrets: Annotated[tuple[ObjectName, ...], Field(examples=[["registry-login"]])] = ()
+    """Secrets of the namespace with the login of the registry, for every pod of the stack. They exist already: `kubectl
+    create secret docker-registry`. Nodes that log in by themselves (ECR, Artifact Registry) need none."""
 
 
 Rotate = Literal["by-schedule", "never"]

@@ -16,7 +16,7 @@ from settings.consistency import StackFile, across, needed
 from settings.lockdown import Lockdown, Precautions
 from settings.maintenance import Maintenance
 from settings.monitoring import HEALTH_PATH, Monitoring
-from settings.platform import Credentials, Data, Guards, Ingress, Network
+from settings.platform import Credentials, Data, Guards, Ingress, Network, Registry
 from settings.problems import Problem, SettingsError, closest, missing, problems_of
 from settings.release import Quarantined, Release
 from settings.rotation import RotationSettings, RotationState, SecretRotation, find_rotations
@@ -32,6 +32,8 @@ class StackSettings(Settings):
     image: Annotated[ImageRef, Field(examples=[f"registry.example.com/runbook-tasks@{EXAMPLE_DIGEST}"])]
     """The project's own image (images/tasks), by digest: backups, rotations and the maintenance page run in it. Its
     PostgreSQL programs have the server's version."""
+    registry: Registry = Registry()
+    """How the cluster's nodes pull images."""
     release: Release | None = None
     """What runs now. Written by `runbook deploy` and `runbook rollback`; absent before the first deploy."""
     quarantine: tuple[Quarantined, ...] = ()
