@@ -14,9 +14,10 @@ from pulumi_random import RandomPassword
 
 from components import backup_tasks as tasks
 from components.base.names import RESTORE_TEST, labels, metadata
-from components.base.pods import APPLICATION_UID, container, register_service_account
+from components.base.pods import APPLICATION_UID, container, memory_volume, register_service_account
 from components.base.shapes import mounts, temporary_volumes
 from components.placeholders import placeholder
+from components.postgres_server import PGDATA, POSTGRES_VOLUME
 from settings import Backup as BackupSettings
 from settings import BundledPostgres, BundledRedis, Command, MigrateCommand, PodShape, Release, Resources
 from settings.connection_url import application_parameters
@@ -126,6 +127,7 @@ class RestoreTest(pulumi.ComponentResource):
                     volumes=[
                         {"name": "password", "secret": {"secret_name": RESTORE_TEST, "default_mode": 0o440}},
                         {"name": "run", "empty_dir": {}},
+                        memory_volume("memory", args.postgres.shared_memory_bytes),
                         *temporary_volumes(args.shape),
                     ],
                 ),
@@ -198,23 +200,23 @@ class RestoreTest(pulumi.ComponentResource):
     def _postgres(self) -> ContainerArgsDict:
         wanted = self._args.postgres
         ask = ["pg_isready", "--host=127.0.0.1", f"--username={_NAME}", f"--dbname={_NAME}"]
-        folder = "/var/lib/postgresql/data"
         return _sidecar(
             "postgres",
             uid=wanted.uid,
             image=wanted.image,
             amounts=wanted.resources,
-            args=["-c", "listen_addresses=127.0.0.1"],
+            args=[*wanted.server_arguments, "-c", "listen_addresses=127.0.0.1"],
             env=[
                 {"name": "POSTGRES_PASSWORD_FILE", "value": _PASSWORD_FILE},
                 {"name": "POSTGRES_USER", "value": _NAME},
                 {"name": "POSTGRES_DB", "value": _NAME},
-                {"name": "PGDATA", "value": f"{folder}/pgdata"},
+                {"name": "PGDATA", "value": PGDATA},
             ],
             mounts=[
-                {"name": "scratch", "mount_path": folder},
+                {"name": "scratch", "mount_path": POSTGRES_VOLUME},
                 {"name": "password", "mount_path": _PASSWORD_FILE.rsplit("/", 1)[0], "read_only": True},
                 {"name": "run", "mount_path": "/var/run/postgresql"},
+                {"name": "memory", "mount_path": "/dev/shm"},  # noqa: S108 (a mount point in the pod)
             ],
             startup_probe={"exec_": {"command": ask}, **_START},
             # However the test ends: a finished pod keeps its volume until the next one. As its image's user, which

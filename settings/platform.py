@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from settings.application import Resources, resources
 from settings.base import (
@@ -17,7 +17,9 @@ from settings.base import (
     HostName,
     ImageRef,
     PortNumber,
+    Seconds,
     Settings,
+    as_text,
     quantity,
     refuse,
 )
@@ -61,15 +63,27 @@ class ExternalPostgres(External):
     `sslrootcert` names in the application's image."""
 
 
+_OWN_PARAMETERS = {"config_file", "data_directory", "hba_file", "listen_addresses", "port", "unix_socket_directories"}
+
+
+def _switch(value: object) -> object:
+    """YAML reads `on` and `off` as a truth value."""
+    return ("on" if value else "off") if isinstance(value, bool) else as_text(value)
+
+
+ParameterValue = Annotated[str, BeforeValidator(_switch)]
+
+
 class BundledPostgres(Settings):
-    """PostgreSQL as a StatefulSet of this program."""
+    """PostgreSQL as a StatefulSet of this program: one replica, which is away while its node is drained."""
 
     mode: Literal["bundled"]
     """`bundled`: a StatefulSet of this program."""
     image: ImageRef
-    """PostgreSQL image, by digest."""
+    """PostgreSQL image, by digest: the official one, or one that takes the same variables."""
     storage: Bytes
-    """Size of the volume."""
+    """Size of the volume. Raised later, the volume grows if its storage class expands volumes; a smaller size is
+    refused."""
     storage_class: DnsLabel | None = None
     """Storage class; without it, the cluster's default."""
     database: Annotated[str, Field(pattern=r"^[a-z_][a-z0-9_]{0,62}$")] = "shop"
@@ -77,26 +91,70 @@ class BundledPostgres(Settings):
     user: Annotated[str, Field(pattern=r"^[a-z_][a-z0-9_]{0,62}$")] = "shop"
     """Role the application uses."""
     uid: Annotated[int, Field(ge=1)] = 999
-    """Numeric user and group the image runs as."""
+    """Numeric user and group the image runs as: 999 in the official image, 70 in its Alpine variant."""
     resources: Resources = resources("100m", "256Mi", "64Mi", limits=("1", "512Mi", "512Mi"))
-    """CPU, memory and scratch disk."""
+    """CPU, memory and scratch disk. Of the memory limit, a quarter is `shared_buffers`, and a quarter at most is
+    `/dev/shm`."""
+    parameters: Annotated[
+        dict[Annotated[str, Field(pattern=r"^[a-z_][a-z0-9_.]*$")], ParameterValue],
+        Field(examples=[{"max_connections": "200"}]),
+    ] = {}
+    """Server parameters, in place of the defaults and of those that follow from the memory limit."""
+    start_seconds: Seconds = 3600
+    """Seconds that a start may take, the recovery after a crash included; then the container is started again."""
+
+    @property
+    def server_arguments(self) -> tuple[str, ...]:
+        """Arguments of the server."""
+        megabytes = int(quantity(self.resources.limits.memory)) // 2**20
+        sizes = {
+            "shared_buffers": megabytes // 4,
+            "effective_cache_size": megabytes // 2,
+            "maintenance_work_mem": megabytes // 16,
+        }
+        computed = {name: f"{max(size, 16)}MB" for name, size in sizes.items()}
+        return tuple(
+            word for name, value in {**computed, **self.parameters}.items() for word in ("-c", f"{name}={value}")
+        )
+
+    @property
+    def shared_memory_bytes(self) -> int:
+        """Size of /dev/shm: parallel queries and index builds exchange their rows there."""
+        return int(quantity(self.resources.limits.memory)) // 4
+
+    def _findings(self) -> list[Finding]:
+        return [
+            Finding(("parameters", name), "the program sets this parameter: remove it")
+            for name in self.parameters
+            if name in _OWN_PARAMETERS
+        ]
 
 
 class BundledRedis(Settings):
-    """Redis as a StatefulSet of this program."""
+    """Redis as a StatefulSet of this program: one replica, which is away while its node is drained."""
 
     mode: Literal["bundled"]
     """`bundled`: a StatefulSet of this program."""
     image: ImageRef
-    """Redis image, by digest."""
+    """Redis image, by digest: the official one, or another one with `redis-server`, `redis-cli` and a shell."""
     storage: Bytes
-    """Size of the volume."""
+    """Size of the volume. Raised later, the volume grows if its storage class expands volumes; a smaller size is
+    refused."""
     storage_class: DnsLabel | None = None
     """Storage class; without it, the cluster's default."""
     uid: Annotated[int, Field(ge=1)] = 999
     """Numeric user and group the image runs as."""
     resources: Resources = resources("50m", "64Mi", "64Mi", limits=("500m", "256Mi", "256Mi"))
     """CPU, memory and scratch disk."""
+    start_seconds: Seconds = 3600
+    """Seconds in which the server has read its data; then the container is started again."""
+
+    @property
+    def server_arguments(self) -> tuple[str, ...]:
+        """Arguments of the server. It counts only its data: the rest of the limit is for buffers and the fork that
+        saves."""
+        most = int(quantity(self.resources.limits.memory) * 6 / 10)
+        return ("--maxmemory", str(most), "--maxmemory-policy", "volatile-lru")
 
 
 class Data(Settings):

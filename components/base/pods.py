@@ -116,6 +116,11 @@ def template(
     return cast(PodTemplateSpecArgsDict, {"metadata": meta, "spec": spec})
 
 
+def memory_volume(name: str, most_bytes: int) -> VolumeArgsDict:
+    """A folder in memory, which counts towards the container's limit."""
+    return {"name": name, "empty_dir": {"medium": "Memory", "size_limit": str(most_bytes)}}
+
+
 def spread(selected: LabelSelectorArgsDict, shape: PodShape | None = None) -> dict[str, Any]:
     """Pods of one Deployment over zones and nodes, as far as there are any, unless the settings want otherwise."""
     required = shape is not None and shape.spread == "required"

@@ -96,7 +96,7 @@ def test_servers_have_three_probes_and_liveness_is_not_readiness(sandbox: Progra
     for where, resource in pods(sandbox, prod):
         if resource.kind in ("Job", "CronJob"):
             continue
-        for container in resource.containers:
+        for container in (resource.pod or {})["containers"]:
             assert {"startupProbe", "readinessProbe", "livenessProbe"} <= set(container), where
             question = ("httpGet", "exec", "tcpSocket")
             liveness, readiness = (
