@@ -23,6 +23,7 @@ from pulumi_kubernetes.policy.v1 import PodDisruptionBudget
 from components.base.names import SERVICE, SERVICE_PORT, SKIP_AWAIT, content_hash, labels, metadata, selector
 from components.base.pods import (
     APPLICATION_UID,
+    OLD_REVISIONS,
     SECRETS_IN_ENVIRONMENT,
     container,
     probe,
@@ -217,7 +218,7 @@ class Application(pulumi.ComponentResource):
 
     def _deployment(self, service: ServiceSettings, pod: PodTemplateSpecArgsDict) -> Deployment:
         spec: DeploymentSpecArgsDict = {
-            "revision_history_limit": 2,
+            "revision_history_limit": OLD_REVISIONS,
             "progress_deadline_seconds": self._args.application.progress_deadline_seconds,
             # A new pod must be ready before an old pod stops.
             "strategy": {

@@ -118,11 +118,10 @@ class IngressRules:
         tls: IngressTLSArgsDict = {"hosts": [wanted.host]}
         if wanted.tls.secret_name:
             tls["secret_name"] = wanted.tls.secret_name
+        annotations = {**SKIP_AWAIT, **wanted.annotations, **wanted.limits}
         return KubernetesIngress(
             "ingress",
-            metadata=metadata(
-                "ingress", self.namespace, labels("ingress", "application"), {**SKIP_AWAIT, **wanted.annotations}
-            ),
+            metadata=metadata("ingress", self.namespace, labels("ingress", "application"), annotations),
             spec={"ingress_class_name": wanted.class_name, "tls": [tls], "rules": [rule]},
             opts=opts,
         )

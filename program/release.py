@@ -13,6 +13,7 @@ from components.base.jobs import RolloutJobArgs
 from components.cache import Cache
 from components.foundation import Foundation
 from components.lockdown import Lockdown, LockdownArgs
+from components.lockdown_gateway import ANSWER_SECONDS
 from components.maintenance import Maintenance, MaintenanceArgs
 from components.migration import Migration, MigrationArgs
 from components.pre_release import PreRelease, PreReleaseArgs
@@ -151,6 +152,7 @@ def _register_lockdown(inputs: Inputs, foundation: Foundation) -> Lockdown | Non
             lockdown=settings.lockdown,
             services=settings.application.services,
             ingress_controller=settings.network.ingress_controller,
+            answer_seconds=max(settings.ingress.timeout_seconds or 0, ANSWER_SECONDS),
         ),
         ResourceOptions(depends_on=[foundation]),
     )

@@ -122,7 +122,7 @@ class Probes(Settings):
 
 
 class Autoscaler(Settings):
-    """Scales a service on CPU; the program then does not set `replicas`."""
+    """Scales a service on CPU; the program then does not set `replicas`. The cluster needs metrics-server for it."""
 
     min_replicas: Annotated[int, Field(ge=1, examples=[2])]
     """Minimum number of pods."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
@@ -253,6 +254,18 @@ class Tls(Settings):
     """Secret with the certificate; without it, the ingress controller's default certificate."""
 
 
+_NGINX, _TRAEFIK = re.compile(r"^nginx(-|$)"), re.compile(r"^traefik(-|$)")
+_TRAEFIK_LIMITS = (
+    "Traefik takes no annotation for it: remove it. Its body limit is a Middleware (buffering.maxRequestBodyBytes), "
+    "named under annotations by traefik.ingress.kubernetes.io/router.middlewares; its time-outs are those of the entry "
+    "point (respondingTimeouts)"
+)
+_UNKNOWN_LIMITS = (
+    "the annotations of ingress class {name} are not known here: remove it, and write those of its controller under "
+    "annotations"
+)
+
+
 class Ingress(Settings):
     """The ingress."""
 
@@ -264,8 +277,36 @@ class Ingress(Settings):
     """Certificate. There is no ingress without TLS."""
     annotations: dict[str, str] = {}
     """For the ingress controller and the issuer of certificates."""
+    max_body: Annotated[Bytes | None, Field(examples=["20Mi"])] = None
+    """Largest body of a request, for uploads; ingress-nginx refuses more than 1 MiB by default. Written as annotations
+    for the class `nginx`; Traefik has no limit by default, other controllers have annotations of their own."""
+    timeout_seconds: Annotated[Seconds | None, Field(examples=[120])] = None
+    """Seconds that the ingress, and the gate of a lockdown, wait for an answer of a service. Written as annotations for
+    the class `nginx`."""
     public_url: Annotated[str | None, Field(pattern=r"^https?://[^/]+$", examples=["https://shop.example.com"])] = None
     """URL customers use, when it is not https://<host>."""
+
+    def _findings(self) -> list[Finding]:
+        wanted = [("maxBody", self.max_body), ("timeoutSeconds", self.timeout_seconds)]
+        if _NGINX.match(self.class_name):
+            taken = sorted(self.limits.keys() & self.annotations.keys())
+            return [Finding(("annotations", key), "follows from maxBody or timeoutSeconds: remove it") for key in taken]
+        why = _TRAEFIK_LIMITS if _TRAEFIK.match(self.class_name) else _UNKNOWN_LIMITS.format(name=self.class_name)
+        return [Finding((key,), why) for key, value in wanted if value is not None]
+
+    @property
+    def limits(self) -> dict[str, str]:
+        """Annotations of ingress-nginx, and of the other controller that is named so (F5 NGINX); each ignores those of
+        the other."""
+        found: dict[str, str] = {}
+        if self.max_body is not None:
+            size = str(int(quantity(self.max_body)))
+            found |= {"nginx.ingress.kubernetes.io/proxy-body-size": size, "nginx.org/client-max-body-size": size}
+        if (seconds := self.timeout_seconds) is not None:
+            for kind in ("read", "send"):
+                found[f"nginx.ingress.kubernetes.io/proxy-{kind}-timeout"] = str(seconds)
+                found[f"nginx.org/proxy-{kind}-timeout"] = f"{seconds}s"
+        return found
 
     @property
     def url(self) -> str:
@@ -295,6 +336,9 @@ class Guards(Settings):
 
     quota: Quota = Quota()
     """The most the namespace may ask for."""
+    pod_security_version: Annotated[str, Field(pattern=r"^(latest|v1\.[0-9]+)$", examples=["v1.34"])] = "v1.34"
+    """Kubernetes version whose Pod Security `restricted` the namespace enforces, so that an upgrade of the cluster
+    refuses no pod of a running stack. What the cluster's own version would refuse is a warning meanwhile."""
     protect_data: bool = True
     """Refuse to delete the namespace and the data services until this is false (`pulumi destroy` too)."""
 

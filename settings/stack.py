@@ -28,7 +28,8 @@ class StackSettings(Settings):
     namespace: DnsLabel
     """Kubernetes namespace of everything this stack makes."""
     environment: Literal["production", "staging", "sandbox"]
-    """Kind of environment; production refuses settings under which losing one pod would cause downtime."""
+    """Kind of environment; production refuses a service with a single pod, because losing it would be downtime. Bundled
+    data services are one pod each: preview says so."""
     image: Annotated[ImageRef, Field(examples=[f"registry.example.com/runbook-tasks@{EXAMPLE_DIGEST}"])]
     """The project's own image (images/tasks), by digest: backups, rotations and the maintenance page run in it. Its
     PostgreSQL programs have the server's version."""

@@ -26,6 +26,10 @@ from settings import PodShape, Probe, Resources
 APPLICATION_UID = 10001
 """User of the application's image."""
 
+OLD_REVISIONS = 0
+"""Old ReplicaSets that a Deployment keeps once its rollout is complete. They would refer to ConfigMaps and Secrets that
+are named by their content and deleted at the end of the update: pods of `kubectl rollout undo` could not start. Until
+then the old ReplicaSet and what it refers to are there, and a rollback makes both again."""
 SECRETS_IN_ENVIRONMENT = {"checkov.io/skip1": "CKV_K8S_35=The application reads its secrets from its environment"}
 """On what runs the application: a linter's default that does not fit, with the reason."""
 IMAGE_OWN_USER = {

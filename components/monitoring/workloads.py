@@ -21,7 +21,7 @@ from pulumi_kubernetes.core.v1 import (
 
 from components.base.claims import DATA, SIZE, claim_spec, register_growth
 from components.base.names import SKIP_AWAIT, content_hash, labels, metadata, selector
-from components.base.pods import APPLICATION_UID, container, register_service_account, template
+from components.base.pods import APPLICATION_UID, OLD_REVISIONS, container, register_service_account, template
 from settings import Resources
 
 MONITORING = "monitoring"
@@ -93,7 +93,7 @@ def register_exporter(ground: Placement, pod: Pod) -> Deployment:
         ),
         spec={
             "replicas": 1,
-            "revision_history_limit": 2,
+            "revision_history_limit": OLD_REVISIONS,
             "strategy": {"type": "RollingUpdate", "rolling_update": {"max_surge": 1, "max_unavailable": 0}},
             "selector": {"match_labels": here},
             "template": _template(ground, pod, register_account(ground, pod.name)),

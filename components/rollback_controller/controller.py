@@ -20,7 +20,7 @@ from pulumi_random import RandomPassword
 
 from components.base.names import SERVICE, SKIP_AWAIT, content_hash, labels, metadata, selector
 from components.base.network_policies import SERVICE_PORTS, egress_rules, peer, select_parts
-from components.base.pods import APPLICATION_UID, container, register_service_account, template
+from components.base.pods import APPLICATION_UID, OLD_REVISIONS, container, register_service_account, template
 from components.monitoring.network_policies import PROMETHEUS
 from components.monitoring.workloads import MONITORING
 from components.rollback_controller.rbac import grant_controller_rights
@@ -120,7 +120,7 @@ class RollbackController(pulumi.ComponentResource):
             metadata=metadata(CONTROLLER, args.namespace, kind, _WAIVED),
             spec={
                 "replicas": 1,
-                "revision_history_limit": 2,
+                "revision_history_limit": OLD_REVISIONS,
                 # The new pod cannot begin before the old one releases the lease.
                 "strategy": {"type": "Recreate"},
                 "selector": here,

@@ -82,7 +82,7 @@ def test_a_rollback_under_traffic_is_healthy_on_n_minus_1(stack: Stack, images: 
 
 
 def test_what_kubectl_changed_is_shown_and_stops_no_command(stack: Stack, images: dict[str, str]) -> None:
-    """R3 and R13: fields that another manager owns, and a rollout that was undone outside the stack."""
+    """R3 and R13: fields that another manager owns, and an image that was changed outside the stack."""
 
     def drift() -> dict[str, Any]:
         return {item["field"]: item["cluster"] for item in stack.runbook("status", "--json").json()["drift"]}
@@ -100,7 +100,9 @@ def test_what_kubectl_changed_is_shown_and_stops_no_command(stack: Stack, images
     assert serving(stack) == stack.release["git"]
     assert stack.release["image"] == images["shop:v1"]
 
-    stack.kubectl("rollout", "undo", "deployment/backend")
+    undo = stack.run("kubectl", "--namespace", stack.namespace, "rollout", "undo", "deployment/backend")
+    assert undo.code != 0, "an old ReplicaSet would refer to a ConfigMap that is gone"
+    stack.kubectl("set", "image", "deployment/backend", f"backend={images['shop:v2']}")
     assert drift()["spec.template.spec.containers[backend].image"] == images["shop:v2"]
     assert "pulumi up --refresh" in stack.runbook("status").text
     stack.run(
