@@ -21,9 +21,10 @@ from pulumi_kubernetes.core.v1 import (
 from pulumi_kubernetes.meta.v1 import LabelSelectorArgsDict
 from pulumi_kubernetes.policy.v1 import PodDisruptionBudget
 
-from components.base.names import SERVICE, SKIP_AWAIT, content_hash, labels, metadata, selector
+from components.base.names import SERVICE, SERVICE_PORT, SKIP_AWAIT, content_hash, labels, metadata, selector
 from components.base.pods import (
     APPLICATION_UID,
+    OLD_REVISIONS,
     SECRETS_IN_ENVIRONMENT,
     container,
     probe,
@@ -31,6 +32,7 @@ from components.base.pods import (
     spread,
     template,
 )
+from components.base.shapes import mounts
 from components.ingress import IngressRules
 from components.lockdown import Lockdown
 from components.rehearsal import Rehearsal, RehearsalArgs
@@ -101,8 +103,7 @@ class Application(pulumi.ComponentResource):
         named = {service.name: config for service, config in zip(services, configs, strict=True)}
         rehearsal = self._rehearsal(named) if args.release.action == "deploy" else None
         self._proven = ResourceOptions(depends_on=[rehearsal] if rehearsal else [])
-        for service, config in zip(services, configs, strict=True):
-            self._service(service, config)
+        served_by = [made for each in zip(services, configs, strict=True) for made in self._service(*each)]
         IngressRules(
             namespace=args.namespace,
             services=services,
@@ -110,7 +111,7 @@ class Application(pulumi.ComponentResource):
             ingress_controller=args.ingress_controller,
             divert_to=args.divert_to,
             lockdown=args.lockdown,
-        ).register(self._inside)
+        ).register(self._inside, served_by)
 
         self.url = args.ingress.url
         self.services = [service.name for service in services]
@@ -148,8 +149,10 @@ class Application(pulumi.ComponentResource):
     def _env_from(self, config: str) -> list[EnvFromSourceArgsDict]:
         return [{"config_map_ref": {"name": config}}, {"secret_ref": {"name": self._args.secret_name}}]
 
-    def _service(self, service: ServiceSettings, config: str) -> None:
-        account = register_service_account(service.name, SERVICE, self._args.namespace, self._inside)
+    def _service(self, service: ServiceSettings, config: str) -> list[pulumi.Resource]:
+        """What serves: the Deployment, and the Service in front of it."""
+        known_by = service.shape.service_account_annotations
+        account = register_service_account(service.name, SERVICE, self._args.namespace, self._inside, known_by)
         deployment = self._deployment(
             service, self._template(service, config, account.metadata.apply(lambda meta: meta.name or ""))
         )
@@ -165,18 +168,27 @@ class Application(pulumi.ComponentResource):
             },
             opts=self._inside,
         )
+        serving: list[pulumi.Resource] = [deployment]
         if service.port:
-            Service(
+            made = Service(
                 f"{service.name}-service",
                 metadata=metadata(service.name, self._args.namespace, labels(service.name, SERVICE), SKIP_AWAIT),
                 spec={
                     "type": "ClusterIP",
                     "selector": selector(service.name, SERVICE),
-                    "ports": [{"name": "http", "port": service.port, "target_port": "http", "protocol": "TCP"}],
+                    "ports": [
+                        {
+                            "name": SERVICE_PORT,
+                            "port": service.port,
+                            "target_port": SERVICE_PORT,
+                            "protocol": "TCP",
+                        }
+                    ],
                 },
                 # Updated after its pods: a failed rollout does not change the Service.
                 opts=ResourceOptions.merge(self._inside, ResourceOptions(depends_on=[deployment])),
             )
+            serving.append(made)
         if service.autoscaler:
             # Imported only here: the API group loads slowly, and not every stack scales.
             from pulumi_kubernetes.autoscaling.v2 import HorizontalPodAutoscaler
@@ -207,11 +219,12 @@ class Application(pulumi.ComponentResource):
                 },
                 opts=ResourceOptions(parent=self, depends_on=[deployment]),
             )
+        return serving
 
     def _deployment(self, service: ServiceSettings, pod: PodTemplateSpecArgsDict) -> Deployment:
         application = self._args.application
         spec: DeploymentSpecArgsDict = {
-            "revision_history_limit": 2,
+            "revision_history_limit": OLD_REVISIONS,
             # `runbook` ends the update earlier, when a pod that has started is not ready in time.
             "progress_deadline_seconds": application.placement_seconds + application.progress_deadline_seconds,
             # A new pod must be ready before an old pod stops.
@@ -270,6 +283,7 @@ class Application(pulumi.ComponentResource):
                 command=args.rehearsal,
                 amounts=args.application.job_resources,
                 env_from=self._env_from(configs[main.name]),
+                shape=main.shape,
                 identity=content_hash(
                     image,
                     [configs[service.name] for service in rehearsed],
@@ -295,7 +309,7 @@ class Application(pulumi.ComponentResource):
         host = self._args.application.host_header
         more: dict[str, Any] = {}
         if service.port:
-            more["ports"] = [{"name": "http", "container_port": service.port, "protocol": "TCP"}]
+            more["ports"] = [{"name": SERVICE_PORT, "container_port": service.port, "protocol": "TCP"}]
         if service.pre_stop_seconds:
             # Every proxy removes the endpoint while the pod still answers.
             more["lifecycle"] = {"pre_stop": {"sleep": {"seconds": service.pre_stop_seconds}}}
@@ -305,6 +319,7 @@ class Application(pulumi.ComponentResource):
             amounts=service.resources,
             command=service.argv,
             env_from=self._env_from(config),
+            mounts=mounts(service.shape),
             startup_probe=probe(service.probes.startup, service.port, host),
             readiness_probe=probe(service.probes.readiness, service.port, host),
             liveness_probe=probe(service.probes.liveness, service.port, host),
@@ -318,7 +333,8 @@ class Application(pulumi.ComponentResource):
             SERVICE,
             service_account=account,
             uid=APPLICATION_UID,
+            shape=service.shape,
             containers=[self._container(service, config)],
             termination_grace_period_seconds=service.termination_grace_seconds,
-            **spread(here),
+            **spread(here, service.shape),
         )

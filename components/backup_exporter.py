@@ -12,6 +12,7 @@ from pulumi_random import RandomPassword
 
 from components import backup_tasks as tasks
 from components.base.names import BACKUP_EXPORTER, SKIP_AWAIT, labels, metadata, selector
+from components.base.pods import OLD_REVISIONS
 from components.rotation import STATUS_FILE
 from settings import Backup as BackupSettings
 from settings.backup import EXPORTER_PORT, STORE_PORT
@@ -91,7 +92,7 @@ class BackupExporter(pulumi.ComponentResource):
             metadata=metadata(BACKUP_EXPORTER, args.namespace, labels(BACKUP_EXPORTER, BACKUP_EXPORTER), _ALONE),
             spec={
                 "replicas": 1,
-                "revision_history_limit": 2,
+                "revision_history_limit": OLD_REVISIONS,
                 # A second pod would need more quota and serve the same metrics.
                 "strategy": {"type": "RollingUpdate", "rolling_update": {"max_surge": 0, "max_unavailable": 1}},
                 "selector": {"match_labels": here},

@@ -175,6 +175,7 @@ def task_pod(
         containers=containers,
         volumes=own,
         annotations=annotations,
+        **({"priority_class_name": backup.priority_class} if backup.priority_class else {}),
         **more,
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -11,26 +12,32 @@ from pulumi import Input, ResourceOptions
 from pulumi_kubernetes.apps.v1 import StatefulSet
 from pulumi_kubernetes.core.v1 import (
     EnvVarArgsDict,
-    PersistentVolumeClaimSpecArgsDict,
     ProbeArgsDict,
     Secret,
     Service,
     ServiceSpecArgsDict,
+    VolumeMountArgsDict,
 )
 from pulumi_kubernetes.networking.v1 import NetworkPolicy, NetworkPolicyPortArgsDict
 
 from components import logins
+from components.base.claims import DATA, SIZE, claim_spec, register_growth
 from components.base.names import POSTGRES, REDIS, SKIP_AWAIT, labels, metadata, selector
 from components.base.network_policies import register_egress_policy, select_clients
-from components.base.pods import IMAGE_OWN_USER, container, register_service_account, template
+from components.base.pods import IMAGE_OWN_USER, container, memory_volume, register_service_account, template
+from components.data_volumes import register_volumes
 from components.logins import Logins
-from settings import BundledPostgres, BundledRedis, External, ExternalPostgres, Resources, SecretRotation
-from settings.base import quantity
+from components.postgres_server import MOVE_TO_PGDATA, PGDATA, POSTGRES_VOLUME
+from components.redis_server import HEALTHY, start_command
+from settings import BundledPostgres, BundledRedis, DataVolume, External, ExternalPostgres, Resources, SecretRotation
 from settings.rotation import DATABASE_URL, REDIS_URL
 from settings.secret import Secret as SecretValue
 
 CA = "DATABASE_CA"
 """Variable with the certificates of the authority that signed the database's, for tasks."""
+_READY_PERIOD = 2
+"""Seconds between two probes of a server that is not ready."""
+_REDIS_VOLUME = "/data"
 _SECRETS = "/run/secrets/{name}"
 REDIS_RULES = "~* &* +@all -@admin -@dangerous +info"
 """What a Redis user of the application may do; tasks/credentials gives it the same."""
@@ -51,7 +58,9 @@ class DataServicesArgs:
     secrets: Mapping[str, SecretValue]
     """The `secrets:*` of the stack, with the DSNs of the external ones."""
     protect: bool
-    """Refuse to delete the bundled ones."""
+    """Refuse to delete the bundled ones, and the volumes."""
+    volumes: Mapping[str, DataVolume]
+    """Volumes for files of the services."""
     direct: str | None = None
     """Secret with the database's URL past a pooler."""
 
@@ -71,8 +80,15 @@ class _Store:
     arguments: Sequence[str]
     environment: Mapping[str, str]
     ready: ProbeArgsDict
+    start_seconds: int
+    command: Sequence[str] | None = None
+    """None: the image's own."""
     run_path: str | None = None
     """Folder of its socket, besides /tmp."""
+    memory_path: tuple[str, int] | None = None
+    """Folder in memory, and the bytes that it may have."""
+    prepares: str | None = None
+    """Script that runs on the volume before the server."""
 
 
 class DataServices(pulumi.ComponentResource):
@@ -102,6 +118,9 @@ class DataServices(pulumi.ComponentResource):
         else:
             register_egress_policy(self, "allow-redis", args.namespace, args.redis.egress)
             cache = logins.register_external_logins(self, args.rotations[REDIS_URL], args.secrets)
+        register_volumes(
+            self, args.volumes, args.namespace, ResourceOptions(depends_on=self._after), protect=args.protect
+        )
         self.dsns = {DATABASE_URL: database.dsn, REDIS_URL: cache.dsn}
         self.rotation_environment = {**database.environment, **cache.environment}
         if self.rotation_environment and isinstance(args.postgres, ExternalPostgres) and args.postgres.ca:
@@ -110,7 +129,8 @@ class DataServices(pulumi.ComponentResource):
         self.register_outputs({})
 
     def _postgres(self, wanted: BundledPostgres) -> Logins:
-        ask = ["pg_isready", "--host=/var/run/postgresql", f"--username={wanted.user}", f"--dbname={wanted.database}"]
+        # Over TCP: while official images initialise the database, a server answers at the socket only.
+        ask = ["pg_isready", "--host=127.0.0.1", f"--username={wanted.user}", f"--dbname={wanted.database}"]
         made = logins.register_bundled_logins(
             self,
             POSTGRES,
@@ -126,13 +146,16 @@ class DataServices(pulumi.ComponentResource):
                 image=wanted.image,
                 port=5432,
                 uid=wanted.uid,
-                data_path="/var/lib/postgresql/data",
+                data_path=POSTGRES_VOLUME,
                 storage=wanted.storage,
                 storage_class=wanted.storage_class,
                 amounts=wanted.resources,
-                arguments=(),
-                environment={"POSTGRES_USER": wanted.user, "POSTGRES_DB": wanted.database},
-                ready={"exec_": {"command": ask}, "period_seconds": 2, "timeout_seconds": 5},
+                arguments=wanted.server_arguments,
+                environment={"POSTGRES_USER": wanted.user, "POSTGRES_DB": wanted.database, "PGDATA": PGDATA},
+                ready={"exec_": {"command": ask}, "period_seconds": _READY_PERIOD, "timeout_seconds": 5},
+                start_seconds=wanted.start_seconds,
+                memory_path=("/dev/shm", wanted.shared_memory_bytes),  # noqa: S108 (a mount point in the pod)
+                prepares=MOVE_TO_PGDATA,
                 run_path="/var/run/postgresql",
             ),
             {"password": made.administrator},
@@ -140,8 +163,6 @@ class DataServices(pulumi.ComponentResource):
         return made
 
     def _redis(self, wanted: BundledRedis) -> Logins:
-        # Redis counts only its data: the rest of the limit is for its buffers and the fork that saves.
-        most = int(quantity(wanted.resources.limits.memory) * 6 / 10)
         made = logins.register_bundled_logins(
             self,
             REDIS,
@@ -157,13 +178,19 @@ class DataServices(pulumi.ComponentResource):
                 image=wanted.image,
                 port=6379,
                 uid=wanted.uid,
-                data_path="/data",
+                data_path=_REDIS_VOLUME,
                 storage=wanted.storage,
                 storage_class=wanted.storage_class,
                 amounts=wanted.resources,
-                arguments=("--maxmemory", str(most), "--maxmemory-policy", "volatile-lru"),
+                command=start_command("--dir", _REDIS_VOLUME),
+                arguments=wanted.server_arguments,
                 environment={"REDIS_USERS_FILE": f"{_SECRETS.format(name=REDIS)}/users"},
-                ready={"exec_": {"command": ["redis-healthy"]}, "period_seconds": 2, "timeout_seconds": 5},
+                ready={
+                    "exec_": {"command": ["sh", "-c", HEALTHY]},
+                    "period_seconds": _READY_PERIOD,
+                    "timeout_seconds": 5,
+                },
+                start_seconds=wanted.start_seconds,
             ),
             {"password": made.administrator, "users": _redis_users(made.roles)},
         )
@@ -182,16 +209,19 @@ class DataServices(pulumi.ComponentResource):
         account = register_service_account(name, name, self._namespace, opts)
         policy = self._opening(store, opts)
         services = [self._service(store, headless=headless, opts=opts) for headless in (True, False)]
-        self._stateful_set(
+        server = self._stateful_set(
             store,
             account=account.metadata.apply(lambda meta: meta.name or ""),
             opts=ResourceOptions(
                 parent=self,
                 depends_on=[secret, policy, services[0]],
                 protect=self._protects_data,
+                ignore_changes=[SIZE],
                 custom_timeouts=pulumi.CustomTimeouts(create="10m", update="10m"),
             ),
         )
+
+        register_growth(server, name, store.storage, namespace=self._namespace, kind=labels(name, name), opts=opts)
 
     def _service(self, store: _Store, *, headless: bool, opts: ResourceOptions) -> Service:
         name = f"{store.name}-pods" if headless else store.name
@@ -238,6 +268,7 @@ class DataServices(pulumi.ComponentResource):
 
     def _stateful_set(self, store: _Store, *, account: Input[str], opts: ResourceOptions) -> StatefulSet:
         secrets = _SECRETS.format(name=store.name)
+        volume: VolumeMountArgsDict = {"name": DATA, "mount_path": store.data_path}
         environment: list[EnvVarArgsDict] = [
             {"name": f"{store.name.upper()}_PASSWORD_FILE", "value": f"{secrets}/password"},
             *({"name": key, "value": value} for key, value in store.environment.items()),
@@ -246,26 +277,36 @@ class DataServices(pulumi.ComponentResource):
             store.name,
             image=store.image,
             amounts=store.amounts,
+            command=store.command,
             mounts=[
-                {"name": "data", "mount_path": store.data_path},
+                volume,
                 {"name": "password", "mount_path": secrets, "read_only": True},
                 *([{"name": "run", "mount_path": store.run_path}] if store.run_path else []),
+                *([{"name": "memory", "mount_path": store.memory_path[0]}] if store.memory_path else []),
             ],
             args=list(store.arguments),
             env=environment,
             ports=[{"name": store.name, "container_port": store.port, "protocol": "TCP"}],
-            # The first start creates the database; after a crash the server replays its log.
-            startup_probe={**store.ready, "failure_threshold": 150},
+            # The first start creates the database; after a crash the server replays its log, and a restart of the
+            # container would make it begin again.
+            startup_probe={**store.ready, "failure_threshold": math.ceil(store.start_seconds / _READY_PERIOD)},
             readiness_probe={**store.ready, "period_seconds": 5, "failure_threshold": 3},
             # Passes while the process accepts connections, even under load.
             liveness_probe={"tcp_socket": {"port": store.port}, "period_seconds": 20, "failure_threshold": 6},
         )
-        claim: PersistentVolumeClaimSpecArgsDict = {
-            "access_modes": ["ReadWriteOnce"],
-            "resources": {"requests": {"storage": store.storage}},
-        }
-        if store.storage_class:
-            claim["storage_class_name"] = store.storage_class
+        before = (
+            [
+                container(
+                    "prepare",
+                    image=store.image,
+                    amounts=store.amounts,
+                    command=["sh", "-c", store.prepares],
+                    mounts=[volume],
+                )
+            ]
+            if store.prepares
+            else []
+        )
         return StatefulSet(
             store.name,
             metadata=metadata(
@@ -283,6 +324,7 @@ class DataServices(pulumi.ComponentResource):
                     store.name,
                     service_account=account,
                     uid=store.uid,
+                    init_containers=before,
                     containers=[server],
                     volumes=[
                         {
@@ -290,10 +332,13 @@ class DataServices(pulumi.ComponentResource):
                             "secret": {"secret_name": f"{store.name}-password", "default_mode": 0o440},
                         },
                         *([{"name": "run", "empty_dir": {}}] if store.run_path else []),
+                        *([memory_volume("memory", store.memory_path[1])] if store.memory_path else []),
                     ],
                     termination_grace_period_seconds=120,
                 ),
-                "volume_claim_templates": [{"metadata": {"name": "data"}, "spec": claim}],
+                "volume_claim_templates": [
+                    {"metadata": {"name": DATA}, "spec": claim_spec(store.storage, store.storage_class)}
+                ],
                 # The volume is kept when the StatefulSet is deleted.
                 "persistent_volume_claim_retention_policy": {"when_deleted": "Retain", "when_scaled": "Retain"},
             },

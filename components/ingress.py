@@ -14,11 +14,10 @@ from pulumi_kubernetes.networking.v1 import (
     IngressServiceBackendArgsDict,
     IngressTLSArgsDict,
     NetworkPolicy,
-    NetworkPolicyPortArgsDict,
 )
 
-from components.base.names import SERVICE, SKIP_AWAIT, labels, metadata
-from components.base.network_policies import peers, select_clients
+from components.base.names import SERVICE, SERVICE_PORT, SKIP_AWAIT, labels, metadata
+from components.base.network_policies import SERVICE_PORTS, peers, select_clients
 from components.lockdown import Lockdown
 from settings import Ingress, NetworkPeer
 from settings import Service as ServiceSettings
@@ -46,20 +45,22 @@ class IngressRules:
     lockdown: Lockdown | None = None
     """Under lockdown, the gate in front of them."""
 
-    def register(self, opts: ResourceOptions) -> None:
-        """Under lockdown, switch the ingress first, then close the policies; on unlock the other way round."""
+    def register(self, opts: ResourceOptions, served_by: Sequence[pulumi.Resource]) -> None:
+        """Under lockdown, switch the ingress first, then close the policies; on unlock the other way round.
+
+        `served_by`: the services' Deployments and Services, which the ingress waits for: a path leads to another
+        service once its pods are ready. A service that is gone is deleted at the end of the update, by the engine.
+        The gate and the maintenance page wait for no service, which may be what is broken.
+        """
         if self.lockdown:
             ingress = self._ingress(opts)
             self._policies(ResourceOptions.merge(opts, ResourceOptions(depends_on=[ingress])))
         else:
-            into = self._policies(opts)
-            self._ingress(ResourceOptions.merge(opts, ResourceOptions(depends_on=[into])))
+            waits = [self._policies(opts), *([] if self.divert_to else served_by)]
+            self._ingress(ResourceOptions.merge(opts, ResourceOptions(depends_on=waits)))
 
     def _policies(self, opts: ResourceOptions) -> pulumi.Resource:
         """From the ingress controller, or the gate, and from one another to the services' ports."""
-        ports: list[NetworkPolicyPortArgsDict] = [
-            {"port": port, "protocol": "TCP"} for port in sorted({s.port for s in self.services if s.port})
-        ]
         everyone: LabelSelectorArgsDict = {"match_labels": {"app.kubernetes.io/component": SERVICE}}
         # The gate has an opening of its own, which is there before the ingress leads to it.
         outside = [] if self.lockdown else peers(self.ingress_controller)
@@ -72,7 +73,7 @@ class IngressRules:
             spec={
                 "pod_selector": select_clients(),
                 "policy_types": ["Egress"],
-                "egress": [{"to": [{"pod_selector": everyone}], "ports": ports}],
+                "egress": [{"to": [{"pod_selector": everyone}], "ports": SERVICE_PORTS}],
             },
             opts=opts,
         )
@@ -82,7 +83,7 @@ class IngressRules:
             spec={
                 "pod_selector": everyone,
                 "policy_types": ["Ingress"],
-                "ingress": [{"from_": [*outside, {"pod_selector": select_clients()}], "ports": ports}],
+                "ingress": [{"from_": [*outside, {"pod_selector": select_clients()}], "ports": SERVICE_PORTS}],
             },
             opts=opts,
         )
@@ -117,11 +118,10 @@ class IngressRules:
         tls: IngressTLSArgsDict = {"hosts": [wanted.host]}
         if wanted.tls.secret_name:
             tls["secret_name"] = wanted.tls.secret_name
+        annotations = {**SKIP_AWAIT, **wanted.annotations, **wanted.limits}
         return KubernetesIngress(
             "ingress",
-            metadata=metadata(
-                "ingress", self.namespace, labels("ingress", "application"), {**SKIP_AWAIT, **wanted.annotations}
-            ),
+            metadata=metadata("ingress", self.namespace, labels("ingress", "application"), annotations),
             spec={"ingress_class_name": wanted.class_name, "tls": [tls], "rules": [rule]},
             opts=opts,
         )
@@ -129,4 +129,4 @@ class IngressRules:
     def _leads_to(self, service: ServiceSettings) -> IngressServiceBackendArgsDict:
         if self.divert_to is None and self.lockdown:
             return {"name": self.lockdown.service_name, "port": {"number": self.lockdown.ports[service.name]}}
-        return {"name": self.divert_to or service.name, "port": {"name": "http"}}
+        return {"name": self.divert_to or service.name, "port": {"name": SERVICE_PORT}}

@@ -22,9 +22,9 @@ from pulumi_kubernetes.networking.v1 import (
 from pulumi_kubernetes.policy.v1 import PodDisruptionBudget
 
 from components.base.names import LOCKDOWN, SERVICE, SKIP_AWAIT, content_hash, labels, metadata, selector
-from components.base.network_policies import peers, select_parts
-from components.base.pods import APPLICATION_UID, container, register_service_account, spread, template
-from components.lockdown_gateway import FINISHING, PROBE_PORT, Route, render_haproxy_config
+from components.base.network_policies import SERVICE_PORTS, peers, select_parts
+from components.base.pods import APPLICATION_UID, OLD_REVISIONS, container, register_service_account, spread, template
+from components.lockdown_gateway import ANSWER_SECONDS, ANY_ADDRESS, FINISHING, PROBE_PORT, Route, render_haproxy_config
 from settings import Lockdown as LockdownSettings
 from settings import NetworkPeer
 from settings import Service as ServiceSettings
@@ -50,6 +50,8 @@ class LockdownArgs:
     """The services behind the gate."""
     ingress_controller: NetworkPeer
     """The only client of the gate, which trusts the client addresses that it forwards."""
+    answer_seconds: int = ANSWER_SECONDS
+    """Seconds that the gate waits for an answer of a service."""
 
 
 class Lockdown(pulumi.ComponentResource):
@@ -87,7 +89,7 @@ class Lockdown(pulumi.ComponentResource):
 
     def _deployment(self, routes: Sequence[Route], openings: Sequence[pulumi.Resource]) -> Deployment:
         args = self._args
-        data = {"haproxy.cfg": render_haproxy_config(args.lockdown, routes)}
+        data = {"haproxy.cfg": render_haproxy_config(args.lockdown, routes, args.answer_seconds)}
         config = f"{LOCKDOWN}-gate-{content_hash(data)}"
         ConfigMap(
             config,
@@ -105,7 +107,7 @@ class Lockdown(pulumi.ComponentResource):
             LOCKDOWN,
             image=args.image,
             amounts=GATE_RESOURCES,
-            command=["sh", "-c", f"{wait}; exec /usr/sbin/haproxy -db -f {_FOLDER}/haproxy.cfg"],
+            command=["sh", "-c", f"{wait}; {ANY_ADDRESS}; exec /usr/sbin/haproxy -db -f {_FOLDER}/haproxy.cfg"],
             mounts=[{"name": "gate", "mount_path": _FOLDER, "read_only": True}],
             ports=[{"name": f"way-{route.port}", "container_port": route.port, "protocol": "TCP"} for route in routes],
             startup_probe={"http_get": alive, "period_seconds": 1, "failure_threshold": 600},
@@ -119,6 +121,7 @@ class Lockdown(pulumi.ComponentResource):
             metadata=self._named,
             spec={
                 "replicas": 2,
+                "revision_history_limit": OLD_REVISIONS,
                 "strategy": {"type": "RollingUpdate", "rolling_update": {"max_surge": 2, "max_unavailable": 0}},
                 "selector": self._here,
                 "template": template(
@@ -146,9 +149,6 @@ class Lockdown(pulumi.ComponentResource):
         """Ingress from the ingress controller, egress to the services, and no others."""
         services = select_parts(SERVICE)
         mine: list[NetworkPolicyPortArgsDict] = [{"port": route.port, "protocol": "TCP"} for route in routes]
-        theirs: list[NetworkPolicyPortArgsDict] = [
-            {"port": port, "protocol": "TCP"} for port in sorted({route.target for route in routes})
-        ]
         openings: dict[str, NetworkPolicySpecArgsDict] = {
             "allow-into-lockdown": {
                 "pod_selector": self._here,
@@ -158,12 +158,12 @@ class Lockdown(pulumi.ComponentResource):
             "allow-lockdown-to-services": {
                 "pod_selector": self._here,
                 "policy_types": ["Egress"],
-                "egress": [{"to": [{"pod_selector": services}], "ports": theirs}],
+                "egress": [{"to": [{"pod_selector": services}], "ports": SERVICE_PORTS}],
             },
             "allow-lockdown-into-services": {
                 "pod_selector": services,
                 "policy_types": ["Ingress"],
-                "ingress": [{"from_": [{"pod_selector": self._here}], "ports": theirs}],
+                "ingress": [{"from_": [{"pod_selector": self._here}], "ports": SERVICE_PORTS}],
             },
         }
         return [

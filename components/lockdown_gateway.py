@@ -14,6 +14,10 @@ from settings import Lockdown
 PROBE_PORT = 9000
 FINISHING = 5
 """Seconds in which a gate finishes open requests after SIGTERM."""
+ANSWER_SECONDS = 60
+"""Seconds that a gate waits for an answer of a service, unless the ingress waits longer."""
+ANY_ADDRESS = "[ ! -e /proc/net/if_inet6 ] || export GATE_ADDRESS=::"
+"""Shell command before the gate: where the kernel has IPv6, it listens on the addresses of both families."""
 _PAGE = (
     '<!doctype html><html lang="en"><head><meta charset="utf-8">'
     '<meta name="viewport" content="width=device-width"><title>Closed for a while</title></head>'
@@ -40,7 +44,7 @@ class Route:
         return f"{self.service}:{self.target}"
 
 
-def render_haproxy_config(lockdown: Lockdown, routes: Sequence[Route]) -> str:
+def render_haproxy_config(lockdown: Lockdown, routes: Sequence[Route], answer_seconds: int = ANSWER_SECONDS) -> str:
     """The configuration file. The reason is not in it: clients are not shown it."""
     until = lockdown.until.astimezone(UTC)
     end = int(until.timestamp())
@@ -67,12 +71,12 @@ def render_haproxy_config(lockdown: Lockdown, routes: Sequence[Route]) -> str:
         "    option redispatch",
         "    retries 3",
         "    timeout connect 2s",
-        "    timeout client 60s",
-        "    timeout server 60s",
+        f"    timeout client {answer_seconds}s",
+        f"    timeout server {answer_seconds}s",
         "    timeout http-request 10s",
         "",
         "frontend gate",
-        *(f"    bind :{route.port}" for route in routes),
+        *(_bind(route.port) for route in routes),
         f"    log-format '{_LINE}'",
         f"    acl over date ge {end}",
         f"    acl known {known}",
@@ -101,12 +105,16 @@ def render_haproxy_config(lockdown: Lockdown, routes: Sequence[Route]) -> str:
         ),
         # For the kubelet's probes: they do not depend on the lockdown or the services.
         "frontend probe",
-        f"    bind :{PROBE_PORT}",
+        _bind(PROBE_PORT),
         "    no log",
         "    http-request return status 200 content-type text/plain string alive",
         "",
     ]
     return "\n".join(lines)
+
+
+def _bind(port: int) -> str:
+    return f'    bind "${{GATE_ADDRESS}}:{port}" v4v6'
 
 
 _AS_READ = 'path,url_dec,regsub("/+","/",g)'

@@ -14,7 +14,7 @@ from pulumi_kubernetes.policy.v1 import PodDisruptionBudget
 
 from components.base.names import SKIP_AWAIT, labels, metadata, selector
 from components.base.network_policies import peers
-from components.base.pods import APPLICATION_UID, container, register_service_account, spread, template
+from components.base.pods import APPLICATION_UID, OLD_REVISIONS, container, register_service_account, spread, template
 from settings import Maintenance as MaintenanceSettings
 from settings import NetworkPeer
 from settings.maintenance import PAGE_RESOURCES
@@ -78,6 +78,7 @@ class Maintenance(pulumi.ComponentResource):
             metadata=named,
             spec={
                 "replicas": 2,
+                "revision_history_limit": OLD_REVISIONS,
                 "selector": here,
                 "template": template(
                     NAME,

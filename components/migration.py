@@ -15,7 +15,7 @@ from components.backup_tasks import SETTINGS
 from components.base.jobs import JobArgs, run_to_end
 from components.base.names import content_hash
 from components.base.pods import container
-from settings import Backup, MigrateCommand, Release, Resources
+from settings import Backup, MigrateCommand, PodShape, Release, Resources
 from settings.commands import MIGRATION_GUARD
 from settings.secret import Secret
 
@@ -56,6 +56,8 @@ class MigrationArgs:
     """Seconds until its pod has a node and the images."""
     backup: Backup | None = None
     """How long a backup that runs is waited for."""
+    shape: PodShape
+    """The pods of the main service."""
     direct: str | None = None
     """Variable with the same URL, where it is the one past a pooler (Prisma's `DIRECT_URL`)."""
 
@@ -82,6 +84,7 @@ class Migration(pulumi.ComponentResource):
                     image=args.release.image,
                     command=args.command,
                     amounts=args.amounts,
+                    shape=args.shape,
                     env_from=[{"secret_ref": {"name": args.database_secret_name}}],
                     guard=_guard(args),
                     start_seconds=args.backup.wait_seconds if args.backup else 0,

@@ -11,7 +11,7 @@ from pulumi import Input, ResourceOptions
 from pulumi_kubernetes.core.v1 import ContainerArgsDict, EnvFromSourceArgsDict
 
 from components.base.jobs import JobArgs, run_to_end
-from settings import Command, Resources
+from settings import Command, PodShape, Resources
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +36,8 @@ class RehearsalArgs:
     """CPU, memory and scratch disk of the command."""
     env_from: Sequence[EnvFromSourceArgsDict]
     """Variables of the service."""
+    shape: PodShape
+    """Its pods."""
     identity: str
     """Hash of everything that makes pods be replaced."""
 
@@ -66,6 +68,7 @@ class Rehearsal(pulumi.ComponentResource):
                 env_from=args.env_from,
                 env=[{"name": "TARGET_URL", "value": f"http://127.0.0.1:{args.port}"}],
                 beside=cast(Sequence[ContainerArgsDict], sidecars),
+                shape=args.shape,
                 start_seconds=args.start_seconds,
                 placement_seconds=args.placement_seconds,
             ),

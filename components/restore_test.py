@@ -14,10 +14,12 @@ from pulumi_random import RandomPassword
 
 from components import backup_tasks as tasks
 from components.base.names import RESTORE_TEST, labels, metadata
-from components.base.pods import container, register_service_account
+from components.base.pods import APPLICATION_UID, container, memory_volume, register_service_account
+from components.base.shapes import mounts, temporary_volumes
 from components.placeholders import placeholder
+from components.postgres_server import PGDATA, POSTGRES_VOLUME
 from settings import Backup as BackupSettings
-from settings import BundledPostgres, BundledRedis, Command, MigrateCommand, Release, Resources
+from settings import BundledPostgres, BundledRedis, Command, MigrateCommand, PodShape, Release, Resources
 from settings.connection_url import application_parameters
 from settings.secret import Secret as SecretValue
 
@@ -62,6 +64,8 @@ class RestoreTestArgs:
     """The main service's container, exactly as it is rolled out."""
     port: int | None
     """Its HTTP port."""
+    shape: PodShape
+    """Its pods. The test has their user and folders to write to, and neither their volumes nor their cloud identity."""
     migrate: MigrateCommand
     """The release's migrations."""
     smoke: Command
@@ -123,6 +127,8 @@ class RestoreTest(pulumi.ComponentResource):
                     volumes=[
                         {"name": "password", "secret": {"secret_name": RESTORE_TEST, "default_mode": 0o440}},
                         {"name": "run", "empty_dir": {}},
+                        memory_volume("memory", args.postgres.shared_memory_bytes),
+                        *temporary_volumes(args.shape),
                     ],
                 ),
             },
@@ -194,23 +200,23 @@ class RestoreTest(pulumi.ComponentResource):
     def _postgres(self) -> ContainerArgsDict:
         wanted = self._args.postgres
         ask = ["pg_isready", "--host=127.0.0.1", f"--username={_NAME}", f"--dbname={_NAME}"]
-        folder = "/var/lib/postgresql/data"
         return _sidecar(
             "postgres",
             uid=wanted.uid,
             image=wanted.image,
             amounts=wanted.resources,
-            args=["-c", "listen_addresses=127.0.0.1"],
+            args=[*wanted.server_arguments, "-c", "listen_addresses=127.0.0.1"],
             env=[
                 {"name": "POSTGRES_PASSWORD_FILE", "value": _PASSWORD_FILE},
                 {"name": "POSTGRES_USER", "value": _NAME},
                 {"name": "POSTGRES_DB", "value": _NAME},
-                {"name": "PGDATA", "value": f"{folder}/pgdata"},
+                {"name": "PGDATA", "value": PGDATA},
             ],
             mounts=[
-                {"name": "scratch", "mount_path": folder},
+                {"name": "scratch", "mount_path": POSTGRES_VOLUME},
                 {"name": "password", "mount_path": _PASSWORD_FILE.rsplit("/", 1)[0], "read_only": True},
                 {"name": "run", "mount_path": "/var/run/postgresql"},
+                {"name": "memory", "mount_path": "/dev/shm"},  # noqa: S108 (a mount point in the pod)
             ],
             startup_probe={"exec_": {"command": ask}, **_START},
             # However the test ends: a finished pod keeps its volume until the next one. As its image's user, which
@@ -247,7 +253,7 @@ class RestoreTest(pulumi.ComponentResource):
         service = {**staying, "restart_policy": "Always", "env": [*(staying.get("env") or []), *env]}
         target: EnvVarArgsDict = {"name": "TARGET_URL", "value": f"http://127.0.0.1:{args.port}"}
         smoke = self._steps("smoke", args.smoke, env=[*env, target], env_from=staying["env_from"])
-        return [cast(ContainerArgsDict, service), *smoke]
+        return [self._as_service(service), *smoke]
 
     def _harmless(self, source: EnvFromSourceArgsDict) -> EnvFromSourceArgsDict:
         if source.get("secret_ref") == {"name": self._args.secret_name}:
@@ -266,20 +272,32 @@ class RestoreTest(pulumi.ComponentResource):
     ) -> list[ContainerArgsDict]:
         argvs = command.argvs
         return [
-            container(
-                name if len(argvs) == 1 else f"{name}-{index}",
-                image=self._args.release.image,
-                amounts=self._args.amounts,
-                command=argv,
-                env=list(env),
-                env_from=list(env_from),
+            self._as_service(
+                container(
+                    name if len(argvs) == 1 else f"{name}-{index}",
+                    image=self._args.release.image,
+                    amounts=self._args.amounts,
+                    command=argv,
+                    mounts=mounts(self._args.shape),
+                    env=list(env),
+                    env_from=list(env_from),
+                )
             )
             for index, argv in enumerate(argvs, start=1)
         ]
 
+    def _as_service(self, made: Mapping[str, Any]) -> ContainerArgsDict:
+        """With the user of the release's image, where it is not that of the tasks."""
+        uid, gid = self._args.shape.uid, self._args.shape.gid
+        return _as_user(made, uid, gid) if uid or gid else cast(ContainerArgsDict, made)
+
 
 def _sidecar(name: str, *, uid: int, **more: Any) -> ContainerArgsDict:
     """A server that has started before the next container begins, and ends with the last; as its image's user."""
-    made = cast(dict[str, Any], container(name, restart_policy="Always", **more))
-    user = {"run_as_user": uid, "run_as_group": uid}
-    return cast(ContainerArgsDict, {**made, "security_context": {**made["security_context"], **user}})
+    return _as_user(cast(dict[str, Any], container(name, restart_policy="Always", **more)), uid, None)
+
+
+def _as_user(made: Mapping[str, Any], uid: int | None, gid: int | None) -> ContainerArgsDict:
+    user = uid or APPLICATION_UID
+    ids = {"run_as_user": user, "run_as_group": gid or user}
+    return cast(ContainerArgsDict, {**made, "security_context": {**made["security_context"], **ids}})

@@ -74,6 +74,7 @@ def register_restore_test(
             release=settings.release,
             service=release.application.container,
             port=settings.application.main_service.port,
+            shape=settings.application.main_service.shape,
             migrate=settings.commands.migrate,
             smoke=settings.commands.rehearsal,
             amounts=settings.application.job_resources,

@@ -35,6 +35,7 @@ def register_data(inputs: Inputs, foundation: Foundation) -> Data:
             rotations=inputs.rotations,
             secrets=inputs.secrets,
             protect=settings.guards.protect_data,
+            volumes=settings.data.volumes,
             direct=direct,
         ),
         ResourceOptions(depends_on=[foundation]),

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pulumi
+from pulumi import ResourceTransformationArgs, ResourceTransformationResult
+from pulumi.runtime import register_stack_transformation
 
 from components.foundation import Foundation, FoundationArgs
 from program.inputs import Inputs
@@ -10,6 +14,8 @@ from program.inputs import Inputs
 
 def register_foundation(inputs: Inputs) -> Foundation:
     settings = inputs.settings
+    if settings.registry.pull_secrets:
+        _add_pull_secrets(settings.registry.pull_secrets)
     foundation = Foundation(
         "foundation",
         FoundationArgs(
@@ -21,3 +27,15 @@ def register_foundation(inputs: Inputs) -> Foundation:
     )
     pulumi.export("namespace", foundation.namespace)
     return foundation
+
+
+def _add_pull_secrets(names: Sequence[str]) -> None:
+    """Adds them to every ServiceAccount of the stack, from which pods take them: no pod is replaced."""
+
+    def add(given: ResourceTransformationArgs) -> ResourceTransformationResult | None:
+        if given.type_ != "kubernetes:core/v1:ServiceAccount":
+            return None
+        secrets = [{"name": name} for name in names]
+        return ResourceTransformationResult({**given.props, "image_pull_secrets": secrets}, given.opts)
+
+    register_stack_transformation(add)

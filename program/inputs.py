@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import pulumi
 
 from settings import config
+from settings.availability import list_outages
 from settings.rotation import SecretRotation
 from settings.rotation_rules import list_warnings
 from settings.secret import Secret
@@ -28,6 +29,6 @@ def read_inputs() -> Inputs:
     """The stack's configuration. A bad stack file is refused here, before any resource is registered."""
     settings, secrets = config.read()
     rotations = settings.rotations()
-    for warning in list_warnings(rotations):
+    for warning in (*list_warnings(rotations), *list_outages(settings.environment, settings.data)):
         pulumi.log.warn(warning)
     return Inputs(settings=settings, secrets=secrets, rotations=rotations)

@@ -13,6 +13,7 @@ from components.base.jobs import RolloutJobArgs
 from components.cache import Cache
 from components.foundation import Foundation
 from components.lockdown import Lockdown, LockdownArgs
+from components.lockdown_gateway import ANSWER_SECONDS
 from components.maintenance import Maintenance, MaintenanceArgs
 from components.migration import Migration, MigrationArgs
 from components.pre_release import PreRelease, PreReleaseArgs
@@ -61,6 +62,7 @@ def register_release(inputs: Inputs, foundation: Foundation, data: Data, backup:
         env_from=application.env_from,
         target_url=application.internal_url,
         rollout_identity=application.rollout_identity,
+        shape=settings.application.main_service.shape,
     )
     cache = Cache("cache", warm, ResourceOptions(depends_on=[application]))
     smoke = Smoke("smoke", replace(warm, command=settings.commands.smoke), ResourceOptions(depends_on=[cache]))
@@ -118,6 +120,7 @@ def _register_migration(
             image=settings.image,
             placement_seconds=settings.application.placement_seconds,
             backup=settings.backup,
+            shape=settings.application.main_service.shape,
             direct=direct_url(settings.data, settings.application),
         ),
         ResourceOptions(depends_on=ready),
@@ -207,6 +210,7 @@ def _register_lockdown(inputs: Inputs, foundation: Foundation) -> Lockdown | Non
             lockdown=settings.lockdown,
             services=settings.application.services,
             ingress_controller=settings.network.ingress_controller,
+            answer_seconds=max(settings.ingress.timeout_seconds or 0, ANSWER_SECONDS),
         ),
         ResourceOptions(depends_on=[foundation]),
     )

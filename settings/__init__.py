@@ -23,7 +23,9 @@ from settings.platform import (
     Network,
     NetworkPeer,
     Peer,
+    Registry,
 )
+from settings.pods import DataVolume, PodShape
 from settings.problems import Problem, SettingsError
 from settings.release import Quarantined, Release, SchemaRange
 from settings.rotation import Policy, RotationSettings, RotationState, SecretRotation
@@ -39,6 +41,7 @@ __all__ = [
     "Commands",
     "Credentials",
     "Data",
+    "DataVolume",
     "Egress",
     "External",
     "ExternalPostgres",
@@ -53,12 +56,14 @@ __all__ = [
     "Network",
     "NetworkPeer",
     "Peer",
+    "PodShape",
     "Policy",
     "Precautions",
     "Probe",
     "Probes",
     "Problem",
     "Quarantined",
+    "Registry",
     "Release",
     "Resources",
     "RotationSettings",

@@ -26,6 +26,7 @@ from settings.base import (
     quantity,
     refuse,
 )
+from settings.pods import PodShape
 
 _LOOKS_SECRET = re.compile(r"SECRET|PASSWORD|PASSWD|TOKEN|PRIVATE_KEY|API_KEY|(_|^)DSN$")
 PROVIDED_ENV = frozenset(
@@ -122,7 +123,7 @@ class Probes(Settings):
 
 
 class Autoscaler(Settings):
-    """Scales a service on CPU; the program then does not set `replicas`."""
+    """Scales a service on CPU; the program then does not set `replicas`. The cluster needs metrics-server for it."""
 
     min_replicas: Annotated[int, Field(ge=1, examples=[2])]
     """Minimum number of pods."""
@@ -174,6 +175,8 @@ class Service(Settings):
     """Seconds that a terminating pod keeps serving, until every proxy has removed its endpoint."""
     termination_grace_seconds: Seconds = 30
     """Seconds from termination to the kill; includes the pre-stop wait."""
+    pod: PodShape | None = None
+    """User, writable folders, volumes, placement, labels and annotations of its pods."""
 
     def _findings(self) -> list[Finding]:
         found: list[Finding] = []
@@ -216,6 +219,11 @@ class Service(Settings):
     def argv(self) -> list[str]:
         """The command line as a list of words."""
         return shlex.split(self.command)
+
+    @property
+    def shape(self) -> PodShape:
+        """Its pods, where the file says nothing too."""
+        return self.pod or PodShape()
 
     @property
     def least_replicas(self) -> int:

@@ -12,6 +12,7 @@ from settings.application import EnvValue, Resources, resources
 from settings.base import Bytes, DnsLabel, EnvName, Finding, ImageRef, Refused, Seconds, Settings
 from settings.cron import longest_gap, longest_gap_in
 from settings.platform import BundledPostgres, BundledRedis, Data, Egress
+from settings.pods import ObjectName
 
 EXPORTER_PORT = 9187
 """The port of the backup exporter's metrics."""
@@ -198,6 +199,8 @@ class Backup(Settings):
     restore test then stays Pending, and no migration runs for want of a proof."""
     restore_test: RestoreTest = RestoreTest()
     """The test that proves a backup."""
+    priority_class: ObjectName | None = None
+    """PriorityClass of the pods of backups, restores and restore tests; it exists already."""
     resources: Resources = resources("100m", "256Mi", "64Mi", limits=("2", "512Mi", "256Mi"))
     """CPU, memory and scratch disk of each task."""
     alerts: Alerts = Alerts()

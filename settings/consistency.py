@@ -27,6 +27,7 @@ from settings.platform import (
     Ingress,
     Network,
 )
+from settings.pods import find_volumes_of_services
 from settings.problems import Problem, missing
 from settings.release import Quarantined, Release
 from settings.rotation import (
@@ -75,6 +76,7 @@ def across(parsed: Mapping[str, Any], file: StackFile, schema: Callable[[], Mapp
 
 
 _rule(find_placeholders)
+_rule(find_volumes_of_services)
 
 
 def _at(file: StackFile, key: str, path: Path, why: str, found: Any, write: Any = None) -> Problem:
@@ -332,7 +334,7 @@ def _fits_the_quota(
     pods.append((TASK_RESOURCES, 2))
     # The lockdown gate during its rollout, and the maintenance page: the quota must not refuse them in an emergency.
     pods += [(GATE_RESOURCES, 4), (PAGE_RESOURCES, 3)]
-    volumes = [store.storage for store in stores]
+    volumes = [*(store.storage for store in stores), *(volume.size for volume in data.volumes.values())]
     if backup:
         # A restore test has its own servers and one pod of the release. Beside it: a scheduled backup, one before
         # a release, a restore, the exporter; and in it one task or Job at a time.

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from settings.application import Resources, resources
 from settings.base import (
@@ -17,10 +18,13 @@ from settings.base import (
     HostName,
     ImageRef,
     PortNumber,
+    Seconds,
     Settings,
+    as_text,
     quantity,
     refuse,
 )
+from settings.pods import DataVolume, ObjectName
 
 
 class Egress(Settings):
@@ -60,15 +64,27 @@ class ExternalPostgres(External):
     `sslrootcert` names in the application's image."""
 
 
+_OWN_PARAMETERS = {"config_file", "data_directory", "hba_file", "listen_addresses", "port", "unix_socket_directories"}
+
+
+def _switch(value: object) -> object:
+    """YAML reads `on` and `off` as a truth value."""
+    return ("on" if value else "off") if isinstance(value, bool) else as_text(value)
+
+
+ParameterValue = Annotated[str, BeforeValidator(_switch)]
+
+
 class BundledPostgres(Settings):
-    """PostgreSQL as a StatefulSet of this program."""
+    """PostgreSQL as a StatefulSet of this program: one replica, which is away while its node is drained."""
 
     mode: Literal["bundled"]
     """`bundled`: a StatefulSet of this program."""
     image: ImageRef
-    """PostgreSQL image, by digest."""
+    """PostgreSQL image, by digest: the official one, or one that takes the same variables."""
     storage: Bytes
-    """Size of the volume."""
+    """Size of the volume. Raised later, the volume grows if its storage class expands volumes; a smaller size is
+    refused."""
     storage_class: DnsLabel | None = None
     """Storage class; without it, the cluster's default."""
     database: Annotated[str, Field(pattern=r"^[a-z_][a-z0-9_]{0,62}$")] = "shop"
@@ -76,26 +92,70 @@ class BundledPostgres(Settings):
     user: Annotated[str, Field(pattern=r"^[a-z_][a-z0-9_]{0,62}$")] = "shop"
     """Role the application uses."""
     uid: Annotated[int, Field(ge=1)] = 999
-    """Numeric user and group the image runs as."""
+    """Numeric user and group the image runs as: 999 in the official image, 70 in its Alpine variant."""
     resources: Resources = resources("100m", "256Mi", "64Mi", limits=("1", "512Mi", "512Mi"))
-    """CPU, memory and scratch disk."""
+    """CPU, memory and scratch disk. Of the memory limit, a quarter is `shared_buffers`, and a quarter at most is
+    `/dev/shm`."""
+    parameters: Annotated[
+        dict[Annotated[str, Field(pattern=r"^[a-z_][a-z0-9_.]*$")], ParameterValue],
+        Field(examples=[{"max_connections": "200"}]),
+    ] = {}
+    """Server parameters, in place of the defaults and of those that follow from the memory limit."""
+    start_seconds: Seconds = 3600
+    """Seconds that a start may take, the recovery after a crash included; then the container is started again."""
+
+    @property
+    def server_arguments(self) -> tuple[str, ...]:
+        """Arguments of the server."""
+        megabytes = int(quantity(self.resources.limits.memory)) // 2**20
+        sizes = {
+            "shared_buffers": megabytes // 4,
+            "effective_cache_size": megabytes // 2,
+            "maintenance_work_mem": megabytes // 16,
+        }
+        computed = {name: f"{max(size, 16)}MB" for name, size in sizes.items()}
+        return tuple(
+            word for name, value in {**computed, **self.parameters}.items() for word in ("-c", f"{name}={value}")
+        )
+
+    @property
+    def shared_memory_bytes(self) -> int:
+        """Size of /dev/shm: parallel queries and index builds exchange their rows there."""
+        return int(quantity(self.resources.limits.memory)) // 4
+
+    def _findings(self) -> list[Finding]:
+        return [
+            Finding(("parameters", name), "the program sets this parameter: remove it")
+            for name in self.parameters
+            if name in _OWN_PARAMETERS
+        ]
 
 
 class BundledRedis(Settings):
-    """Redis as a StatefulSet of this program."""
+    """Redis as a StatefulSet of this program: one replica, which is away while its node is drained."""
 
     mode: Literal["bundled"]
     """`bundled`: a StatefulSet of this program."""
     image: ImageRef
-    """Redis image, by digest."""
+    """Redis image, by digest: the official one, or another one with `redis-server`, `redis-cli` and a shell."""
     storage: Bytes
-    """Size of the volume."""
+    """Size of the volume. Raised later, the volume grows if its storage class expands volumes; a smaller size is
+    refused."""
     storage_class: DnsLabel | None = None
     """Storage class; without it, the cluster's default."""
     uid: Annotated[int, Field(ge=1)] = 999
     """Numeric user and group the image runs as."""
     resources: Resources = resources("50m", "64Mi", "64Mi", limits=("500m", "256Mi", "256Mi"))
     """CPU, memory and scratch disk."""
+    start_seconds: Seconds = 3600
+    """Seconds in which the server has read its data; then the container is started again."""
+
+    @property
+    def server_arguments(self) -> tuple[str, ...]:
+        """Arguments of the server. It counts only its data: the rest of the limit is for buffers and the fork that
+        saves."""
+        most = int(quantity(self.resources.limits.memory) * 6 / 10)
+        return ("--maxmemory", str(most), "--maxmemory-policy", "volatile-lru")
 
 
 class Data(Settings):
@@ -105,6 +165,17 @@ class Data(Settings):
     """The database."""
     redis: Annotated[BundledRedis | External, Field(discriminator="mode")]
     """Cache and sessions."""
+    volumes: Annotated[dict[DnsLabel, DataVolume], Field(examples=[{"uploads": {"size": "20Gi"}}])] = {}
+    """Volumes for files of the services, by name; `pod.volumes` of a service mounts them. A rollback leaves them alone.
+    """
+
+
+class Registry(Settings):
+    """A private registry."""
+
+    pull_secrets: Annotated[tuple[ObjectName, ...], Field(examples=[["registry-login"]])] = ()
+    """Secrets of the namespace with the login of the registry, for every pod of the stack. They exist already: `kubectl
+    create secret docker-registry`. Nodes that log in by themselves (ECR, Artifact Registry) need none."""
 
 
 Rotate = Literal["by-schedule", "never"]
@@ -183,6 +254,18 @@ class Tls(Settings):
     """Secret with the certificate; without it, the ingress controller's default certificate."""
 
 
+_NGINX, _TRAEFIK = re.compile(r"^nginx(-|$)"), re.compile(r"^traefik(-|$)")
+_TRAEFIK_LIMITS = (
+    "Traefik takes no annotation for it: remove it. Its body limit is a Middleware (buffering.maxRequestBodyBytes), "
+    "named under annotations by traefik.ingress.kubernetes.io/router.middlewares; its time-outs are those of the entry "
+    "point (respondingTimeouts)"
+)
+_UNKNOWN_LIMITS = (
+    "the annotations of ingress class {name} are not known here: remove it, and write those of its controller under "
+    "annotations"
+)
+
+
 class Ingress(Settings):
     """The ingress."""
 
@@ -194,8 +277,36 @@ class Ingress(Settings):
     """Certificate. There is no ingress without TLS."""
     annotations: dict[str, str] = {}
     """For the ingress controller and the issuer of certificates."""
+    max_body: Annotated[Bytes | None, Field(examples=["20Mi"])] = None
+    """Largest body of a request, for uploads; ingress-nginx refuses more than 1 MiB by default. Written as annotations
+    for the class `nginx`; Traefik has no limit by default, other controllers have annotations of their own."""
+    timeout_seconds: Annotated[Seconds | None, Field(examples=[120])] = None
+    """Seconds that the ingress, and the gate of a lockdown, wait for an answer of a service. Written as annotations for
+    the class `nginx`."""
     public_url: Annotated[str | None, Field(pattern=r"^https?://[^/]+$", examples=["https://shop.example.com"])] = None
     """URL customers use, when it is not https://<host>."""
+
+    def _findings(self) -> list[Finding]:
+        wanted = [("maxBody", self.max_body), ("timeoutSeconds", self.timeout_seconds)]
+        if _NGINX.match(self.class_name):
+            taken = sorted(self.limits.keys() & self.annotations.keys())
+            return [Finding(("annotations", key), "follows from maxBody or timeoutSeconds: remove it") for key in taken]
+        why = _TRAEFIK_LIMITS if _TRAEFIK.match(self.class_name) else _UNKNOWN_LIMITS.format(name=self.class_name)
+        return [Finding((key,), why) for key, value in wanted if value is not None]
+
+    @property
+    def limits(self) -> dict[str, str]:
+        """Annotations of ingress-nginx, and of the other controller that is named so (F5 NGINX); each ignores those of
+        the other."""
+        found: dict[str, str] = {}
+        if self.max_body is not None:
+            size = str(int(quantity(self.max_body)))
+            found |= {"nginx.ingress.kubernetes.io/proxy-body-size": size, "nginx.org/client-max-body-size": size}
+        if (seconds := self.timeout_seconds) is not None:
+            for kind in ("read", "send"):
+                found[f"nginx.ingress.kubernetes.io/proxy-{kind}-timeout"] = str(seconds)
+                found[f"nginx.org/proxy-{kind}-timeout"] = f"{seconds}s"
+        return found
 
     @property
     def url(self) -> str:
@@ -225,6 +336,9 @@ class Guards(Settings):
 
     quota: Quota = Quota()
     """The most the namespace may ask for."""
+    pod_security_version: Annotated[str, Field(pattern=r"^(latest|v1\.[0-9]+)$", examples=["v1.34"])] = "v1.34"
+    """Kubernetes version whose Pod Security `restricted` the namespace enforces, so that an upgrade of the cluster
+    refuses no pod of a running stack. What the cluster's own version would refuse is a warning meanwhile."""
     protect_data: bool = True
     """Refuse to delete the namespace and the data services, `pulumi destroy` too, until this is false and `pulumi up`
     has run."""

@@ -18,7 +18,7 @@ from settings.go_live import GoLive
 from settings.lockdown import Lockdown, Precautions
 from settings.maintenance import Maintenance
 from settings.monitoring import HEALTH_PATH, Monitoring
-from settings.platform import Credentials, Data, Guards, Ingress, Network
+from settings.platform import Credentials, Data, Guards, Ingress, Network, Registry
 from settings.problems import Problem, SettingsError, closest, missing, problems_of
 from settings.release import Quarantined, Release
 from settings.rotation import RotationSettings, RotationState, SecretRotation, find_rotations
@@ -30,10 +30,13 @@ class StackSettings(Settings):
     namespace: DnsLabel
     """Kubernetes namespace of everything this stack makes."""
     environment: Literal["production", "staging", "sandbox"]
-    """Kind of environment; production refuses settings under which losing one pod would cause downtime."""
+    """Kind of environment; production refuses a service with a single pod, because losing it would be downtime. Bundled
+    data services are one pod each: preview says so."""
     image: Annotated[ImageRef, Field(examples=[f"registry.example.com/runbook-tasks@{EXAMPLE_DIGEST}"])]
     """The project's own image (images/tasks), by digest: backups, rotations and the maintenance page run in it. Its
     PostgreSQL programs have the server's version."""
+    registry: Registry = Registry()
+    """How the cluster's nodes pull images."""
     release: Release | None = None
     """What runs now. Written by `runbook deploy` and `runbook rollback`; absent before the first deploy."""
     quarantine: tuple[Quarantined, ...] = ()

@@ -34,7 +34,7 @@ class Infrastructure(Settings):
     nodes: bool = True
     """node_exporter exists: alerts on CPU, memory, I/O and disks of nodes."""
     kube_state: bool = True
-    """kube-state-metrics exists: alerts on CronJobs and restarts."""
+    """kube-state-metrics exists: alerts on CronJobs, restarts and autoscalers."""
     lasting_seconds: Seconds = 600
     """Seconds a shortage must last: releases and backups are busy for a while."""
     cpu_percent: Percent = 90

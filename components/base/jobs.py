@@ -13,7 +13,8 @@ from pulumi_kubernetes.core.v1 import ContainerArgsDict, EnvFromSourceArgsDict, 
 
 from components.base.names import JOB, content_hash, labels, metadata
 from components.base.pods import APPLICATION_UID, SECRETS_IN_ENVIRONMENT, container, register_service_account, template
-from settings import Command, Resources
+from components.base.shapes import mounts
+from settings import Command, PodShape, Resources
 
 OUTPUT = "runbook/output"
 """Annotation of pods: `secret` where `runbook` must not show their log."""
@@ -45,6 +46,8 @@ class JobArgs:
     """ConfigMaps and Secrets with its variables."""
     placement_seconds: int
     """Seconds until its pod has a node and the image there; its deadlines begin after them."""
+    shape: PodShape
+    """The pods of the service whose image the command runs in."""
     env: Sequence[EnvVarArgsDict] = ()
     """More variables."""
     beside: Sequence[ContainerArgsDict] = ()
@@ -77,6 +80,8 @@ class RolloutJobArgs:
     """URL of the main service inside the namespace."""
     rollout_identity: str
     """Hash of everything that makes pods be replaced."""
+    shape: PodShape
+    """The pods of the main service."""
 
 
 def run_after_rollout(
@@ -101,6 +106,7 @@ def run_after_rollout(
             placement_seconds=args.placement_seconds,
             env_from=args.env_from,
             env=[{"name": "TARGET_URL", "value": args.target_url}, *env],
+            shape=args.shape,
             shows_secrets=shows_secrets,
         ),
         opts or ResourceOptions(),
@@ -110,7 +116,8 @@ def run_after_rollout(
 def run_to_end(parent: pulumi.ComponentResource, args: JobArgs, opts: ResourceOptions) -> Job:
     """A Job that the update waits for and fails with. No TTL: it is in the state, and its logs are read afterwards."""
     inside = ResourceOptions(parent=parent, depends_on=opts.depends_on)
-    account = register_service_account(args.name, JOB, args.namespace, inside)
+    known_by = args.shape.service_account_annotations
+    account = register_service_account(args.name, JOB, args.namespace, inside, known_by)
     full_name = f"{args.name}-{args.identity}"
     # All command lines but the last are init containers: they run in order, and the first failure ends the Job.
     steps = [
@@ -121,6 +128,7 @@ def run_to_end(parent: pulumi.ComponentResource, args: JobArgs, opts: ResourceOp
             command=argv,
             env_from=list(args.env_from),
             env=list(args.env),
+            mounts=mounts(args.shape),
             # Else the end of the log becomes a part of the pod's status.
             termination_message_policy="File" if args.shows_secrets else "FallbackToLogsOnError",
         )
@@ -133,6 +141,7 @@ def run_to_end(parent: pulumi.ComponentResource, args: JobArgs, opts: ResourceOp
         JOB,
         service_account=account.metadata.apply(lambda meta: meta.name or ""),
         uid=APPLICATION_UID,
+        shape=args.shape,
         containers=steps[-1:],
         init_containers=[*args.beside, *([args.guard] if args.guard else []), *steps[:-1]],
         annotations={**KEEP_IN_PLACE, **({OUTPUT: "secret"} if args.shows_secrets else {})},

@@ -70,6 +70,8 @@ def selector(name: str, component: str) -> dict[str, str]:
 
 
 SERVICE = "service"
+SERVICE_PORT = "http"
+"""Name of a service's port, in its pods and in its Service."""
 JOB = "job"
 POSTGRES = "postgres"
 REDIS = "redis"

@@ -15,8 +15,11 @@ from pulumi_kubernetes.networking.v1 import (
     NetworkPolicySpecArgsDict,
 )
 
-from components.base.names import JOB, SERVICE, labels, metadata, selector
+from components.base.names import JOB, SERVICE, SERVICE_PORT, labels, metadata, selector
 from settings import Egress, NetworkPeer, Peer
+
+SERVICE_PORTS: list[NetworkPolicyPortArgsDict] = [{"port": SERVICE_PORT, "protocol": "TCP"}]
+"""Ports of the services, by name: while a port is changed, pods with the old number and with the new are reached."""
 
 
 def peer(of: Peer) -> NetworkPolicyPeerArgsDict:

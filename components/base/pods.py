@@ -19,11 +19,17 @@ from pulumi_kubernetes.core.v1 import (
 from pulumi_kubernetes.meta.v1 import LabelSelectorArgsDict
 
 from components.base.names import labels, metadata
-from settings import Probe, Resources
+from components.base.shapes import placement
+from components.base.shapes import volumes as volumes_of
+from settings import PodShape, Probe, Resources
 
 APPLICATION_UID = 10001
 """User of the application's image."""
 
+OLD_REVISIONS = 0
+"""Old ReplicaSets that a Deployment keeps once its rollout is complete. They would refer to ConfigMaps and Secrets that
+are named by their content and deleted at the end of the update: pods of `kubectl rollout undo` could not start. Until
+then the old ReplicaSet and what it refers to are there, and a rollback makes both again."""
 SECRETS_IN_ENVIRONMENT = {"checkov.io/skip1": "CKV_K8S_35=The application reads its secrets from its environment"}
 """On what runs the application: a linter's default that does not fit, with the reason."""
 IMAGE_OWN_USER = {
@@ -84,43 +90,59 @@ def template(
     containers: Sequence[ContainerArgsDict],
     volumes: Sequence[VolumeArgsDict] = (),
     annotations: Mapping[str, str] | None = None,
+    shape: PodShape | None = None,
     **more: Any,
 ) -> PodTemplateSpecArgsDict:
-    """A pod as Pod Security `restricted` wants it, without a token for the Kubernetes API."""
+    """A pod as Pod Security `restricted` wants it, without a token for the Kubernetes API.
+
+    `shape`: what the settings change for pods that run the release.
+    """
+    shape = shape or PodShape()
+    user = shape.uid or uid
+    group = shape.gid or user
     spec = {
         "service_account_name": service_account,
         "automount_service_account_token": False,
         "enable_service_links": False,
         "security_context": {
             "run_as_non_root": True,
-            "run_as_user": uid,
-            "run_as_group": uid,
-            "fs_group": uid,
+            "run_as_user": user,
+            "run_as_group": group,
+            "fs_group": shape.fs_group or group,
             "fs_group_change_policy": "OnRootMismatch",
             "seccomp_profile": {"type": "RuntimeDefault"},
         },
         "containers": list(containers),
-        "volumes": [{"name": "tmp", "empty_dir": {}}, *volumes],
+        "volumes": [{"name": "tmp", "empty_dir": {}}, *volumes_of(shape), *volumes],
+        **placement(shape),
         **more,
     }
-    meta = {"labels": labels(name, component), "annotations": {**_BY_DIGEST, **(annotations or {})}}
+    notes = {**_BY_DIGEST, **shape.annotations, **(annotations or {})}
+    meta = {"labels": {**shape.labels, **labels(name, component)}, "annotations": notes}
     return cast(PodTemplateSpecArgsDict, {"metadata": meta, "spec": spec})
 
 
-def spread(selected: LabelSelectorArgsDict) -> dict[str, Any]:
-    """Pods of one Deployment over zones and nodes, as far as there are any."""
+def memory_volume(name: str, most_bytes: int) -> VolumeArgsDict:
+    """A folder in memory, which counts towards the container's limit."""
+    return {"name": name, "empty_dir": {"medium": "Memory", "size_limit": str(most_bytes)}}
+
+
+def spread(selected: LabelSelectorArgsDict, shape: PodShape | None = None) -> dict[str, Any]:
+    """Pods of one Deployment over zones and nodes, as far as there are any, unless the settings want otherwise."""
+    required = shape is not None and shape.spread == "required"
     return {
         "topology_spread_constraints": [
             {
                 "max_skew": 1,
                 "topology_key": key,
-                "when_unsatisfiable": "ScheduleAnyway",
+                "when_unsatisfiable": "DoNotSchedule" if required else "ScheduleAnyway",
                 "label_selector": selected,
                 "match_label_keys": ["pod-template-hash"],
             }
             for key in ("topology.kubernetes.io/zone", "kubernetes.io/hostname")
         ],
-        "affinity": {
+        "affinity": (shape and shape.affinity)
+        or {
             "pod_anti_affinity": {
                 "preferred_during_scheduling_ignored_during_execution": [
                     {
@@ -133,11 +155,17 @@ def spread(selected: LabelSelectorArgsDict) -> dict[str, Any]:
     }
 
 
-def register_service_account(name: str, component: str, namespace: Input[str], opts: ResourceOptions) -> ServiceAccount:
+def register_service_account(
+    name: str,
+    component: str,
+    namespace: Input[str],
+    opts: ResourceOptions,
+    annotations: Mapping[str, str] | None = None,
+) -> ServiceAccount:
     """A ServiceAccount without RBAC."""
     return ServiceAccount(
         f"{name}-account",
-        metadata=metadata(name, namespace, labels(name, component)),
+        metadata=metadata(name, namespace, labels(name, component), annotations),
         automount_service_account_token=False,
         opts=opts,
     )

@@ -17,7 +17,7 @@ from pulumi_kubernetes.rbac.v1 import PolicyRuleArgsDict
 
 from components.base.names import SERVICE, labels, metadata, selector
 from components.base.network_policies import register_egress_policy
-from components.base.pods import APPLICATION_UID, container, template
+from components.base.pods import APPLICATION_UID, OLD_REVISIONS, container, template
 from components.base.rbac import grant_role
 from components.monitoring.workloads import MONITORING, WAIT, Placement, register_account, register_service
 from monitoring.prometheus import LOG_COUNTER, PORTS
@@ -90,7 +90,7 @@ class LogCounter(pulumi.ComponentResource):
             metadata=metadata(LOG_COUNTER, args.namespace, labels(LOG_COUNTER, MONITORING), _WAIVED),
             spec={
                 "replicas": 1,
-                "revision_history_limit": 2,
+                "revision_history_limit": OLD_REVISIONS,
                 # Scraped in turn, an old and a new pod would look like a counter that resets repeatedly.
                 "strategy": {"type": "Recreate"},
                 "selector": {"match_labels": here},

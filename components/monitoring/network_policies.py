@@ -10,7 +10,7 @@ import pulumi
 from pulumi import Input, ResourceOptions
 from pulumi_kubernetes.networking.v1 import NetworkPolicy
 
-from components.base.names import BACKUP_EXPORTER, POSTGRES, REDIS, SERVICE, labels, metadata, selector
+from components.base.names import BACKUP_EXPORTER, POSTGRES, REDIS, SERVICE, SERVICE_PORT, labels, metadata, selector
 from components.base.network_policies import peer, peers, register_egress_policy, select_parts
 from components.monitoring.workloads import MONITORING
 from monitoring.prometheus import ALERTMANAGER, BLACKBOX, PORTS, POSTGRES_EXPORTER, REDIS_EXPORTER, MonitoredStack
@@ -20,6 +20,8 @@ from settings.names import CONTROLLER
 
 PROMETHEUS = "prometheus"
 _Peers = Sequence[Mapping[str, Any]]
+_Ports = Sequence[int | str]
+_Way = tuple[_Peers, _Ports]
 
 
 @dataclass(frozen=True)
@@ -34,10 +36,10 @@ class MonitoringPolicies:
     def prometheus(self, controller_port: int | None) -> None:
         """The stack's own Prometheus scrapes the whole stack and sends alerts to Alertmanager."""
         reader, kept = _pods(PROMETHEUS), self.watched.monitoring.prometheus
-        to: list[tuple[_Peers, Sequence[int]]] = [
+        to: list[_Way] = [
             *(([_pods(name)], [PORTS[name]]) for name in self.watched.exporters),
             ([_pods(ALERTMANAGER)], [PORTS[ALERTMANAGER]]),
-            ([_services()], self._service_ports),
+            ([_services()], [SERVICE_PORT]),
         ]
         if self.watched.backup:
             to.append(([_backups()], [EXPORTER_PORT]))
@@ -60,7 +62,7 @@ class MonitoringPolicies:
         """Ingress from readers of metrics to exporters and services."""
         for name in self.watched.exporters:
             self._in(f"allow-into-{name}", _pods(name), [(readers, [PORTS[name]])])
-        self._in("allow-metrics-of-services", _services(), [([*readers, _pods(BLACKBOX)], self._service_ports)])
+        self._in("allow-metrics-of-services", _services(), [([*readers, _pods(BLACKBOX)], [SERVICE_PORT])])
         if self.watched.backup:
             self._in("allow-metrics-of-backups", _backups(), [(readers, [EXPORTER_PORT])])
 
@@ -73,8 +75,8 @@ class MonitoringPolicies:
 
     def http_checks(self, egress: Sequence[Egress], ingress_controller: NetworkPeer) -> None:
         """Egress to the services and to the front door: the ingress controller's pods, or its address."""
-        to: list[tuple[_Peers, Sequence[int]]] = [
-            ([_services()], self._service_ports),
+        to: list[_Way] = [
+            ([_services()], [SERVICE_PORT]),
             # Its port depends on the cluster.
             (peers(ingress_controller), []),
             *(_outside(one) for one in (*egress, *self.watched.monitoring.front_door.egress)),
@@ -102,15 +104,11 @@ class MonitoringPolicies:
                     f"allow-{name}-into-{server}", {"pod_selector": {"match_labels": selector(server, server)}}, way
                 )
 
-    @property
-    def _service_ports(self) -> list[int]:
-        return sorted({one.port for one in self.watched.application.services if one.port})
-
-    def _out(self, name: str, who: Mapping[str, Any], to: Sequence[tuple[_Peers, Sequence[int]]]) -> None:
+    def _out(self, name: str, who: Mapping[str, Any], to: Sequence[_Way]) -> None:
         rules = [{"to": list(peers), **_ports(ports)} for peers, ports in to]
         self._policy(name, {**who, "policy_types": ["Egress"], "egress": rules})
 
-    def _in(self, name: str, who: Mapping[str, Any], from_: Sequence[tuple[_Peers, Sequence[int]]]) -> None:
+    def _in(self, name: str, who: Mapping[str, Any], from_: Sequence[_Way]) -> None:
         rules = [{"from_": list(peers), **_ports(ports)} for peers, ports in from_]
         self._policy(name, {**who, "policy_types": ["Ingress"], "ingress": rules})
 
@@ -139,9 +137,9 @@ def _controller() -> dict[str, Any]:
     return {"pod_selector": {"match_labels": selector(CONTROLLER, CONTROLLER)}}
 
 
-def _outside(to: Egress) -> tuple[_Peers, Sequence[int]]:
+def _outside(to: Egress) -> _Way:
     return [{"ip_block": {"cidr": to.cidr, "except_": list(to.except_)}}], to.ports
 
 
-def _ports(ports: Sequence[int]) -> dict[str, Any]:
+def _ports(ports: _Ports) -> dict[str, Any]:
     return {"ports": [{"port": port, "protocol": "TCP"} for port in ports]} if ports else {}

@@ -13,15 +13,15 @@ from pulumi_kubernetes.apps.v1 import Deployment, StatefulSet
 from pulumi_kubernetes.core.v1 import (
     ConfigMap,
     ContainerArgsDict,
-    PersistentVolumeClaimSpecArgsDict,
     ProbeArgsDict,
     Service,
     ServiceAccount,
     VolumeArgsDict,
 )
 
+from components.base.claims import DATA, SIZE, claim_spec, register_growth
 from components.base.names import SKIP_AWAIT, content_hash, labels, metadata, selector
-from components.base.pods import APPLICATION_UID, container, register_service_account, template
+from components.base.pods import APPLICATION_UID, OLD_REVISIONS, container, register_service_account, template
 from settings import Resources
 
 MONITORING = "monitoring"
@@ -93,7 +93,7 @@ def register_exporter(ground: Placement, pod: Pod) -> Deployment:
         ),
         spec={
             "replicas": 1,
-            "revision_history_limit": 2,
+            "revision_history_limit": OLD_REVISIONS,
             "strategy": {"type": "RollingUpdate", "rolling_update": {"max_surge": 1, "max_unavailable": 0}},
             "selector": {"match_labels": here},
             "template": _template(ground, pod, register_account(ground, pod.name)),
@@ -118,13 +118,7 @@ def register_server(
     """A StatefulSet whose volume outlives its pod."""
     here = selector(pod.name, MONITORING)
     service = _register_address(ground, pod.name, pod.port, here)
-    claim: PersistentVolumeClaimSpecArgsDict = {
-        "access_modes": ["ReadWriteOnce"],
-        "resources": {"requests": {"storage": storage}},
-    }
-    if storage_class:
-        claim["storage_class_name"] = storage_class
-    return StatefulSet(
+    server = StatefulSet(
         pod.name,
         metadata=metadata(pod.name, ground.namespace, labels(pod.name, MONITORING), annotations),
         spec={
@@ -134,11 +128,17 @@ def register_server(
             "pod_management_policy": "Parallel",
             "selector": {"match_labels": here},
             "template": _template(ground, pod, identity, kept_at=kept_at, **more),
-            "volume_claim_templates": [{"metadata": {"name": "data"}, "spec": claim}],
+            "volume_claim_templates": [{"metadata": {"name": DATA}, "spec": claim_spec(storage, storage_class)}],
             "persistent_volume_claim_retention_policy": {"when_deleted": "Retain", "when_scaled": "Retain"},
         },
-        opts=ResourceOptions.merge(ground.opts, ResourceOptions(depends_on=[service], custom_timeouts=WAIT)),
+        opts=ResourceOptions.merge(
+            ground.opts, ResourceOptions(depends_on=[service], ignore_changes=[SIZE], custom_timeouts=WAIT)
+        ),
     )
+    register_growth(
+        server, pod.name, storage, namespace=ground.namespace, kind=labels(pod.name, MONITORING), opts=ground.opts
+    )
+    return server
 
 
 def register_account(ground: Placement, name: str) -> ServiceAccount:
@@ -203,7 +203,7 @@ def _template(ground: Placement, pod: Pod, identity: ServiceAccount, *, kept_at:
     volumes = {f"files-{place}": (path, volume) for place, (path, volume) in enumerate((pod.volumes or {}).items())}
     mounts: list[Any] = [{"name": name, "mount_path": path, "read_only": True} for name, (path, _) in volumes.items()]
     if kept_at:
-        mounts.append({"name": "data", "mount_path": kept_at})
+        mounts.append({"name": DATA, "mount_path": kept_at})
     return template(
         pod.name,
         MONITORING,

@@ -14,14 +14,13 @@ from pulumi_kubernetes.networking.v1 import (
     NetworkPolicy,
     NetworkPolicyEgressRuleArgsDict,
     NetworkPolicyPeerArgsDict,
-    NetworkPolicyPortArgsDict,
     NetworkPolicySpecArgsDict,
 )
 from pulumi_random import RandomPassword
 
 from components.base.names import SERVICE, SKIP_AWAIT, content_hash, labels, metadata, selector
-from components.base.network_policies import egress_rules, peer, select_parts
-from components.base.pods import APPLICATION_UID, container, register_service_account, template
+from components.base.network_policies import SERVICE_PORTS, egress_rules, peer, select_parts
+from components.base.pods import APPLICATION_UID, OLD_REVISIONS, container, register_service_account, template
 from components.monitoring.network_policies import PROMETHEUS
 from components.monitoring.workloads import MONITORING
 from components.rollback_controller.rbac import grant_controller_rights
@@ -51,8 +50,6 @@ class RollbackControllerArgs:
     """Name of the stack."""
     monitoring: MonitoringSettings
     """With `rollback.image` and `rollback.state`."""
-    health_port: int | None
-    """Port at which the application's main service answers the health check."""
     secrets: Mapping[str, SecretValue]
     """The `secrets:*` of the stack."""
 
@@ -123,7 +120,7 @@ class RollbackController(pulumi.ComponentResource):
             metadata=metadata(CONTROLLER, args.namespace, kind, _WAIVED),
             spec={
                 "replicas": 1,
-                "revision_history_limit": 2,
+                "revision_history_limit": OLD_REVISIONS,
                 # The new pod cannot begin before the old one releases the lease.
                 "strategy": {"type": "Recreate"},
                 "selector": here,
@@ -192,15 +189,16 @@ class RollbackController(pulumi.ComponentResource):
             "ports": [{"port": servers.port, "protocol": "TCP"}],
         }
         policies: dict[str, NetworkPolicySpecArgsDict] = {}
-        health: list[NetworkPolicyEgressRuleArgsDict] = []
-        if args.health_port:
-            port: NetworkPolicyPortArgsDict = {"port": args.health_port, "protocol": "TCP"}
-            health = [{"to": [{"pod_selector": select_parts(SERVICE)}], "ports": [port]}]
-            policies["allow-rollback-controller-into-services"] = {
-                "pod_selector": select_parts(SERVICE),
-                "policy_types": ["Ingress"],
-                "ingress": [{"from_": [{"pod_selector": here}], "ports": [port]}],
-            }
+        # It asks the main service for its health.
+        health: NetworkPolicyEgressRuleArgsDict = {
+            "to": [{"pod_selector": select_parts(SERVICE)}],
+            "ports": SERVICE_PORTS,
+        }
+        policies["allow-rollback-controller-into-services"] = {
+            "pod_selector": select_parts(SERVICE),
+            "policy_types": ["Ingress"],
+            "ingress": [{"from_": [{"pod_selector": here}], "ports": SERVICE_PORTS}],
+        }
         policies["allow-rollback-controller"] = {
             "pod_selector": here,
             "policy_types": ["Ingress", "Egress"],
@@ -210,7 +208,7 @@ class RollbackController(pulumi.ComponentResource):
                     "ports": [{"port": PORT, "protocol": "TCP"}],
                 }
             ],
-            "egress": [alertmanager, *health, *outside],
+            "egress": [alertmanager, health, *outside],
         }
         for name, spec in policies.items():
             NetworkPolicy(

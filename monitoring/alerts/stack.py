@@ -10,6 +10,7 @@ from monitoring.alerts.infrastructure import containers, nodes
 from monitoring.alerts.logs import logs
 from monitoring.alerts.release import triggers
 from monitoring.alerts.rule import Domain, within
+from monitoring.alerts.scaling import autoscalers
 from monitoring.alerts.schedules import backups, rotations
 from monitoring.alerts.self_monitoring import watching
 from monitoring.alerts.service import service
@@ -53,6 +54,7 @@ def _domains(
         yield nodes(monitoring)
     if infrastructure.kube_state:
         yield workloads(monitoring)
+        yield autoscalers(monitoring)
     yield certificates(monitoring)
     if backup:
         yield backups(backup)

@@ -82,7 +82,7 @@ def test_a_rollback_under_traffic_is_healthy_on_n_minus_1(stack: Stack, images: 
 
 
 def test_what_kubectl_changed_is_shown_and_stops_no_command(stack: Stack, images: dict[str, str]) -> None:
-    """R3 and R13: fields that another manager owns, and a rollout that was undone outside the stack."""
+    """R3 and R13: fields that another manager owns, and an image that was changed outside the stack."""
 
     def drift() -> dict[str, Any]:
         return {item["field"]: item["cluster"] for item in stack.runbook("status", "--json").json()["drift"]}
@@ -100,7 +100,9 @@ def test_what_kubectl_changed_is_shown_and_stops_no_command(stack: Stack, images
     assert serving(stack) == stack.release["git"]
     assert stack.release["image"] == images["shop:v1"]
 
-    stack.kubectl("rollout", "undo", "deployment/backend")
+    undo = stack.run("kubectl", "--namespace", stack.namespace, "rollout", "undo", "deployment/backend")
+    assert undo.code != 0, "an old ReplicaSet would refer to a ConfigMap that is gone"
+    stack.kubectl("set", "image", "deployment/backend", f"backend={images['shop:v2']}")
     assert drift()["spec.template.spec.containers[backend].image"] == images["shop:v2"]
     assert "pulumi up --refresh" in stack.runbook("status").text
     stack.run(
@@ -206,3 +208,28 @@ def test_a_deploy_is_refused_where_the_quota_has_no_room_for_its_surge(stack: St
     assert refused.code == REFUSED, refused.text
     assert "Room for the surge in the quota: pods:" in refused.text
     assert stack.release == before
+
+
+def test_a_path_that_moves_and_a_port_that_changes_lose_no_request(stack: Stack) -> None:
+    """K3: `/` moves to a service that is new, `backend` listens on another port; then both are taken back."""
+
+    def move(config: dict[str, Any]) -> None:
+        [backend] = config["runbook:application"]["services"]
+        pages = {**backend, "name": "pages", "paths": ["/"]}
+        backend |= {"paths": ["/api"], "port": 8080}
+        config["runbook:application"]["services"].append(pages)
+        config["runbook:application"]["main"] = "backend"
+        config["runbook:guards"]["quota"] |= {"cpu": "4", "memory": "8Gi", "limitsCpu": "40", "limitsMemory": "20Gi"}
+
+    before = stack.file.read_bytes()
+    update = ("pulumi", "up", "--stack", stack.name, "--yes", "--non-interactive", "--skip-preview")
+    with Traffic(stack.url) as traffic:
+        stack.edit(move)
+        stack.run(*update).check()
+        moved = len(traffic.answers)
+        assert "pages" in stack.kubectl("get", "ingress", "ingress", "-o", "jsonpath={.spec.rules[*].http.paths[*]}")
+        stack.file.write_bytes(before)
+        stack.run(*update).check()
+    assert traffic.failures == []
+    assert min(moved, len(traffic.answers) - moved) > 100
+    assert "pages" not in stack.kubectl("get", "services,deployments", "-o", "name")

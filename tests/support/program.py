@@ -44,6 +44,8 @@ class Registered:
     parent: str
     depends_on: frozenset[str]
     protect: bool
+    retained: bool
+    ignored_changes: frozenset[str]
     timeouts: Mapping[str, str]
     ignored: tuple[str, ...]
     secret_inputs: frozenset[str]
@@ -141,6 +143,8 @@ class _Recorder(mocks.MockMonitor):
                     parent=request.parent,
                     depends_on=frozenset(request.dependencies),
                     protect=request.protect,
+                    retained=request.retainOnDelete,
+                    ignored_changes=frozenset(request.ignoreChanges),
                     timeouts={key: getattr(request.customTimeouts, key) for key in ("create", "update")},
                     ignored=tuple(request.ignoreChanges),
                     secret_inputs=frozenset(secret),

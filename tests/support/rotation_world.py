@@ -25,7 +25,7 @@ from redis import Redis, exceptions
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from sandbox.paths import ROOT
+from components.redis_server import start_command
 from tasks.__main__ import main
 from tests.support.proxy import Cut, proxy
 from tests.support.servers import BIN, Postgres, free_ports, running
@@ -187,10 +187,9 @@ class Cache(World):
     def serving(self) -> Iterator[None]:
         files = {"REDIS_PASSWORD_FILE": self.folder / "password", "REDIS_USERS_FILE": self.folder / "users"}
         files["REDIS_PASSWORD_FILE"].write_text(self.admin_password)
-        files["REDIS_USERS_FILE"].write_text(self.users)
+        files["REDIS_USERS_FILE"].write_text(f"# users\n{self.users}")
         environment = {**os.environ, **{name: str(path) for name, path in files.items()}}
-        entrypoint = ROOT / "sandbox" / "images" / "redis" / "entrypoint.sh"
-        command = ["sh", entrypoint, "--bind", "127.0.0.1", "--port", str(self.port), "--dir", self.folder]
+        command = start_command("--bind", "127.0.0.1", "--port", str(self.port), "--dir", str(self.folder))
         with running([*command, "--loglevel", "debug"], "Ready to accept", environment=environment, log=self.log):
             yield
 

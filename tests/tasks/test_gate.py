@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
 import subprocess
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
-from components.lockdown_gateway import PROBE_PORT, Route, render_haproxy_config
+from components.lockdown_gateway import ANY_ADDRESS, PROBE_PORT, Route, render_haproxy_config
 from sandbox import packages
 from settings import Lockdown, Precautions
 from tests.support.servers import free_ports
@@ -31,12 +32,13 @@ class Gate:
     ports: list[int]
     probe: int
     log: Path
+    address: str = "127.0.0.1"
 
     def ask(
         self, path: str = "/shop", method: str = "GET", seen: str = KNOWN, port: int = 0, **headers: str
     ) -> tuple[int, dict[str, str], str]:
         """Status, headers and body of a request that the ingress controller passes on."""
-        connection = http.client.HTTPConnection("127.0.0.1", port or self.ports[0], timeout=10)
+        connection = http.client.HTTPConnection(self.address, port or self.ports[0], timeout=10)
         given = {"X-Forwarded-For": seen, **{name.replace("_", "-"): value for name, value in headers.items()}}
         connection.request(method, path, headers=given)
         answer = connection.getresponse()
@@ -81,16 +83,17 @@ class Gates:
         self._folder, self._target = folder, target
         self._running: list[subprocess.Popen[bytes]] = []
 
-    def start(self, lockdown: Lockdown) -> Gate:
+    def start(self, lockdown: Lockdown, address: str = "127.0.0.1") -> Gate:
         *ports, probe = free_ports(3)
         number = len(self._running)
         file, log = self._folder / f"{number}.cfg", self._folder / f"{number}.log"
         text = render_haproxy_config(lockdown, [Route(port, "localhost", self._target) for port in ports])
-        # A pod listens on all addresses; the test only on the loopback interface.
-        file.write_text(text.replace("bind :", "bind 127.0.0.1:").replace(f":{PROBE_PORT}", f":{probe}"))
+        file.write_text(text.replace(f":{PROBE_PORT}", f":{probe}"))
         command = ["setpriv", "--pdeathsig=KILL", packages.require("haproxy"), "-db", "-f", str(file)]
         with log.open("wb") as sink:
-            self._running.append(subprocess.Popen(command, stdout=sink, stderr=subprocess.STDOUT))
+            # A pod listens on all addresses; the test only on the loopback interface.
+            environment = {**os.environ, "GATE_ADDRESS": address}
+            self._running.append(subprocess.Popen(command, stdout=sink, stderr=subprocess.STDOUT, env=environment))
         gate = Gate(ports, probe, log)
         deadline = time.monotonic() + 10
         while True:
@@ -271,3 +274,25 @@ def test_it_ends_by_the_clock(gates: Gates) -> None:
     assert datetime.now(UTC) >= lockdown.until
     for method, path, seen in (("POST", "/shop", STRANGER), ("GET", "/admin", STRANGER), ("DELETE", "/admin/1", "")):
         assert gate.refused(path, method, seen) is None
+
+
+def test_where_the_kernel_has_ipv6_clients_of_both_families_are_answered(gates: Gates) -> None:
+    """In a cluster with IPv6 services have addresses of that family, alone or beside the other."""
+    shown = subprocess.run(
+        ["sh", "-c", f"{ANY_ADDRESS}; echo $GATE_ADDRESS"], capture_output=True, text=True, check=True
+    )
+    assert shown.stdout.strip() == ("::" if Path("/proc/net/if_inet6").exists() else "")
+    both = gates.start(PRECAUTIONS.lockdown("x", datetime.now(UTC)), shown.stdout.strip())
+    assert both.refused() is None
+    if shown.stdout.strip():
+        sixth = replace(both, address="::1")
+        assert sixth.refused() is None
+        # As a controller that listens on both families writes an IPv4 client.
+        assert sixth.refused(seen=f"::ffff:{KNOWN}") is None
+        assert sixth.refused(seen=f"::ffff:{STRANGER}") == "source"
+
+
+def test_it_waits_for_an_answer_as_long_as_the_ingress() -> None:
+    lockdown = PRECAUTIONS.lockdown("x", datetime.now(UTC))
+    assert "timeout server 60s" in render_haproxy_config(lockdown, [Route(8080, "backend", 3000)])
+    assert "timeout server 180s" in render_haproxy_config(lockdown, [Route(8080, "backend", 3000)], 180)

@@ -97,7 +97,7 @@ def test_servers_have_three_probes_and_liveness_is_not_readiness(sandbox: Progra
     for where, resource in pods(sandbox, prod):
         if resource.kind in ("Job", "CronJob"):
             continue
-        for container in resource.containers:
+        for container in (resource.pod or {})["containers"]:
             assert {"startupProbe", "readinessProbe", "livenessProbe"} <= set(container), where
             question = ("httpGet", "exec", "tcpSocket")
             liveness, readiness = (
@@ -380,7 +380,7 @@ def test_the_name_of_a_secret_depends_on_the_stack() -> None:
 
 def test_passwords_reach_data_services_as_files(sandbox: Program) -> None:
     for name in ("postgres", "redis"):
-        container = sandbox.one("StatefulSet", name).containers[0]
+        container = sandbox.one("StatefulSet", name).containers[-1]
         environment = {entry["name"]: entry["value"] for entry in container["env"]}
         file = environment[f"{name.upper()}_PASSWORD_FILE"]
         assert any(file.startswith(mount["mountPath"]) for mount in container["volumeMounts"])
@@ -391,7 +391,7 @@ def test_the_dsns_are_those_of_the_bundled_services(sandbox: Program) -> None:
     made = {r.object_name: r.inputs["stringData"] for r in sandbox.all("Secret")}
     password = made["postgres-password"]["password"]
     assert made["database"] == {"DATABASE_URL": f"postgresql://shop:{password}@postgres:5432/shop"}
-    environment = {e["name"]: e["value"] for e in sandbox.one("StatefulSet", "postgres").containers[0]["env"]}
+    environment = {e["name"]: e["value"] for e in sandbox.one("StatefulSet", "postgres").containers[-1]["env"]}
     assert (environment["POSTGRES_USER"], environment["POSTGRES_DB"]) == ("shop", "shop")
     assert sandbox.one("Service", "postgres").inputs["spec"]["ports"][0]["port"] == 5432
 

@@ -230,11 +230,11 @@ def test_its_network_policy(config: dict[str, Any]) -> None:
     services = {"key": "app.kubernetes.io/component", "operator": "In", "values": ["service"]}
     (alertmanager, asked), (application, health) = inside
     assert (alertmanager["matchLabels"]["app.kubernetes.io/name"], asked) == ("alertmanager", 9093)
-    assert (application, health) == ({"matchExpressions": [services]}, 3000), "the health check, and nothing else"
+    assert (application, health) == ({"matchExpressions": [services]}, "http"), "the health check, and nothing else"
     into = program.one("NetworkPolicy", "allow-rollback-controller-into-services").inputs["spec"]
     assert into["podSelector"] == application
     (rule,) = into["ingress"]
-    assert rule == {"from": [{"podSelector": spec["podSelector"]}], "ports": [{"port": 3000, "protocol": "TCP"}]}
+    assert rule == {"from": [{"podSelector": spec["podSelector"]}], "ports": [{"port": "http", "protocol": "TCP"}]}
     # No other policy selects the controller's pods.
     others = [
         one for one in program.all("NetworkPolicy") if "rollback-controller" in str(one.inputs["spec"]["podSelector"])

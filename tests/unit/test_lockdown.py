@@ -133,7 +133,7 @@ def test_only_the_gate_may_connect_to_the_services(open_: Program, locked: Progr
     (controller,) = into(locked, "allow-into-lockdown")
     assert controller["namespaceSelector"] == TRAEFIK
     (out,) = locked.one("NetworkPolicy", "allow-lockdown-to-services").inputs["spec"]["egress"]
-    assert out["ports"] == [{"port": 3000, "protocol": "TCP"}]
+    assert out["ports"] == [{"port": "http", "protocol": "TCP"}]
     for opening in ("allow-into-lockdown", "allow-lockdown-to-services", "allow-lockdown-into-services"):
         assert locked.waits_for(locked.one("Deployment", "lockdown"), locked.one("NetworkPolicy", opening))
 

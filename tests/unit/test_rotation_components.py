@@ -228,7 +228,7 @@ def test_redis_makes_both_users_again_while_both_are_accepted() -> None:
     for phase in ("pending", "dual", "failed", "verified"):
         assert users(in_phase(phase)) == ["shop-b"], phase
     assert users(program({"REDIS_URL": state("verified", 2, 1)})) == ["shop-a", "shop-b"]
-    mounted = variables(program().one("StatefulSet", "redis").containers[0])
+    mounted = variables(program().one("StatefulSet", "redis").containers[-1])
     assert mounted["REDIS_USERS_FILE"] == "/run/secrets/redis/users"
 
 

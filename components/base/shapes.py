@@ -1,0 +1,61 @@
+"""What a service's pods have besides the program's defaults, as Kubernetes writes it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pulumi_kubernetes.core.v1 import TolerationArgsDict, VolumeArgsDict, VolumeMountArgsDict
+
+from settings import PodShape
+
+
+def mounts(shape: PodShape) -> list[VolumeMountArgsDict]:
+    """What each container of the release mounts besides /tmp."""
+    return [
+        *({"name": _writable(place), "mount_path": path} for place, path in enumerate(shape.writable_paths)),
+        *(
+            {"name": _volume(place), "mount_path": one.path, "read_only": one.read_only}
+            for place, one in enumerate(shape.volumes)
+        ),
+    ]
+
+
+def volumes(shape: PodShape) -> list[VolumeArgsDict]:
+    """The volumes of these mounts."""
+    return [
+        *({"name": _writable(place), "empty_dir": {}} for place in range(len(shape.writable_paths))),
+        *(
+            {"name": _volume(place), "persistent_volume_claim": {"claim_name": one.name, "read_only": one.read_only}}
+            for place, one in enumerate(shape.volumes)
+        ),
+    ]
+
+
+def temporary_volumes(shape: PodShape) -> list[VolumeArgsDict]:
+    """Empty volumes for the same mounts: a restore test must not touch production's files."""
+    return [{"name": mount["name"], "empty_dir": {}} for mount in mounts(shape)]
+
+
+def placement(shape: PodShape) -> dict[str, Any]:
+    """On which nodes the pods run, and before which others."""
+    found: dict[str, Any] = {}
+    if shape.node_selector:
+        found["node_selector"] = dict(shape.node_selector)
+    if shape.tolerations:
+        found["tolerations"] = [_toleration(one.to_config()) for one in shape.tolerations]
+    if shape.priority_class:
+        found["priority_class_name"] = shape.priority_class
+    return found
+
+
+def _toleration(written: dict[str, Any]) -> TolerationArgsDict:
+    seconds = written.pop("tolerationSeconds", None)
+    return {**written, **({} if seconds is None else {"toleration_seconds": seconds})}  # pyright: ignore[reportReturnType]
+
+
+def _writable(place: int) -> str:
+    return f"writable-{place}"
+
+
+def _volume(place: int) -> str:
+    return f"volume-{place}"
