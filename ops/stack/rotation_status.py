@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from ops.adapters.task_jobs import TaskFailed, Tasks
@@ -20,7 +20,7 @@ def read_rotation_status(session: Session) -> list[dict[str, Any]]:
         r for r in run.rotations.values() if r.state.phase not in RESTING and r.kind in ("database", "redis")
     ]
     users = _users(session, run) if overlapping else {}
-    now = datetime.now(UTC)
+    now = run.facts.clock.now()
     since = min(entry.started for entry in run.facts.history)
     return [
         {
