@@ -95,8 +95,8 @@ def _require_refusals(facts: StackContext, lockdown: Lockdown) -> None:
         )
     if not found:
         raise Stuck(
-            f"The lockdown was written, but no pod of Deployment {GATE} is ready: no client is served, and nothing shows "
-            f"that the gate refuses. `kubectl describe deployment {GATE}`."
+            f"The lockdown was written, but no pod of Deployment {GATE} is ready: no client is served, and whether the "
+            f"gate refuses is unknown. `kubectl describe deployment {GATE}`."
         )
 
 
