@@ -20,7 +20,7 @@ def watching(
     monitoring: Monitoring, maintenance: Maintenance | None, lockdown: Lockdown | None = None, *, backups: bool
 ) -> Domain:
     alerts = [
-        _watchdog(),
+        _watchdog(monitoring),
         _target(monitoring),
         _missing(monitoring, backups=backups),
         _failing(
@@ -106,19 +106,42 @@ def _missing(monitoring: Monitoring, *, backups: bool) -> Alert:
     )
 
 
-def _watchdog() -> Alert:
+def _watchdog(monitoring: Monitoring) -> Alert:
+    # A message that cannot be delivered is tried again, and counted again, every group interval.
+    window = max(120, 3 * monitoring.slack.group_interval_seconds)
+    sent = 'alertmanager_notifications_failed_total{integration="slack"}'
+    failing = f"sum(increase({sent}[{window}s]))"
+    step = window // 4
     return Alert(
         name=WATCHDOG,
-        measure="vector(1)",
+        measure=f"vector(1) unless on () ({failing} > 0 and {failing.replace(']', f'] offset {window}s')} > 0)",
         severity="none",
-        summary="always fires: when it stops, no other alert can be sent",
+        summary="always fires: when it stops, no other alert can be sent, or none reaches Slack",
         about="watchdog",
         channel="critical",
         chapter=_CHAPTER,
         missing="when it stops, the dead man's switch outside the cluster reports it",
-        advice="while it fires: nothing; when it stops: check Prometheus, Alertmanager and their egress",
+        advice="while it fires: nothing; when it stops: check Prometheus, Alertmanager and their egress, then Slack's "
+        "status and webhooks: what fires is on Alertmanager's page",
         on_absence=True,
-        more=(Case(title="always", series={}, checks=((0, True), (600, True)), step=_STEP),),
+        more=(
+            Case(title="always", series={}, checks=((0, True), (600, True)), step=_STEP),
+            Case(
+                title="until messages to Slack fail again and again",
+                series={sent: stepwise((0, 10)) + f" 1+1x20 {steady(21)}"},
+                checks=((12 * step, True), (19 * step, False), (60 * step, True)),
+                step=step,
+            ),
+            Case(
+                title="not for one message, nor for the controller's",
+                series={
+                    sent: stepwise((0, 10), (1, 100)),
+                    sent.replace("slack", "webhook"): rising(1),
+                },
+                checks=tuple((at * step, True) for at in range(8, 24)),
+                step=step,
+            ),
+        ),
     )
 
 

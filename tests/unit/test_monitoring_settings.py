@@ -42,14 +42,41 @@ def test_the_numbers_are_the_runbooks_own() -> None:
     assert monitoring.critical.error_rate_percent == 2
     assert monitoring.critical.payment_failure_percent == 5
     assert monitoring.rollback.limit_seconds == 90
-    assert monitoring.slack.escalation("critical") == ("@tech-lead", "@devops")
-    assert monitoring.slack.escalation("security") == ("@security-team", "@tech-lead")
+    assert monitoring.slack.escalation("critical") == ("<!channel>",)
+    assert monitoring.slack.escalation("security") == ("<!channel>",)
 
 
 def test_without_the_key_there_is_no_monitoring_and_no_secret_is_required() -> None:
     unwatched = judged(prod())
     assert unwatched.monitoring is None
     assert not [name for name in unwatched.secret_names if name.startswith("SLACK")]
+
+
+@pytest.mark.parametrize(
+    "name", ["@tech-lead", "tech-lead", "@U0123ABCD", "#alerts", "<@alice>", "<!subteam^devops>", ""]
+)
+def test_a_name_that_slack_would_notify_no_one_of_is_refused(name: str) -> None:
+    said = str(refusal(watched(slack={**PLAIN["slack"], "escalationCritical": [name]})))
+    assert "escalationCritical" in said
+    assert "<!subteam^ID>" in said
+    assert "Copy group ID" in said
+
+
+@pytest.mark.parametrize(
+    ("written", "mention"),
+    [
+        ("<!subteam^S0123ABCD>", "<!subteam^S0123ABCD>"),
+        ("<!subteam^S0123ABCD|@devops>", "<!subteam^S0123ABCD|@devops>"),
+        ("S0123ABCD", "<!subteam^S0123ABCD>"),
+        ("<@U0123ABCD>", "<@U0123ABCD>"),
+        ("W0123ABCD", "<@W0123ABCD>"),
+        ("<!here>", "<!here>"),
+    ],
+)
+def test_people_are_called_by_their_ids(written: str, mention: str) -> None:
+    monitoring = settings(slack={**PLAIN["slack"], "escalationSecurity": [written]}).monitoring
+    assert monitoring
+    assert monitoring.slack.escalation("security") == (mention,)
 
 
 def test_every_channel_has_its_secret() -> None:
