@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field
 
 from settings.application import Resources, resources
-from settings.base import EXAMPLE_DIGEST, DnsLabel, EnvName, Finding, ImageRef, Refused, Seconds, Settings
+from settings.base import EXAMPLE_DIGEST, DnsLabel, EnvName, Finding, ImageRef, Refused, Seconds, Settings, quantity
 from settings.logs import Logs
 from settings.platform import Egress
 from settings.servers import Alertmanager, FrontDoor, Operator, Prometheus
@@ -214,7 +214,7 @@ def _mention(value: str) -> str:
 
 
 Mention = Annotated[str, AfterValidator(_mention), Field(examples=["<!subteam^S0123ABCDEF>"])]
-"""Whom a Slack message notifies: a user group or a member, by id, or everybody in the channel."""
+"""A user group or a member, by id, or all members of the channel."""
 
 CHANNELS = ("critical", "alerts", "security", "business", "performance")
 
@@ -325,6 +325,13 @@ class Monitoring(Settings):
             why = f"a second rollback could begin before the first is done ({self.rollback.limit_seconds} s)"
             found.append(Finding(("rollback", "cooldownSeconds"), why, 10 * self.rollback.limit_seconds))
         return found
+
+    @property
+    def retention_bytes(self) -> int:
+        """Size of the metrics above which Prometheus deletes the oldest ones: below the limit of VolumeFull, with room
+        for a compaction and for what the file system reserves."""
+        percent = min(self.prometheus.retention_percent, max(self.infrastructure.disk_percent - 15, 5))
+        return int(int(quantity(self.prometheus.storage)) * percent / 100)
 
     @property
     def operated(self) -> Operator | None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from monitoring.alerts.lockdown import locked
 from monitoring.alerts.promtool_cases import Boundary, Case, fires, never, rising, steady, stepwise
-from monitoring.alerts.rule import Alert, Domain
+from monitoring.alerts.rule import PERCENT, Alert, Domain
 from settings.lockdown import Lockdown
 from settings.maintenance import Maintenance
 from settings.monitoring import Monitoring
@@ -23,11 +23,19 @@ def watching(
         _watchdog(monitoring),
         _target(monitoring),
         _missing(monitoring, backups=backups),
+        _near_limit(),
         _failing(
             "RulesFail",
             "prometheus_rule_evaluation_failures_total",
             "rule evaluation fails: alerts of this group cannot fire",
             "Prometheus' log names the rule (`kubectl logs prometheus-0`)",
+        ),
+        _failing(
+            "RulesMissed",
+            "prometheus_rule_group_iterations_missed_total",
+            "rules are evaluated late or not at all: alerts are delayed",
+            "Prometheus has too little CPU or memory, or too many series (`prometheus.resources`, `sampleLimit`)",
+            lasting=300,
         ),
         _failing(
             "AlertsUndelivered",
@@ -181,6 +189,42 @@ def _target(monitoring: Monitoring) -> Alert:
             step=_STEP,
             since=3 * _STEP,
             labels={"job": "backend", "instance": "1"},
+        ),
+    )
+
+
+def _near_limit() -> Alert:
+    limit, target = 80, '{job="backend",instance="1"}'
+    found, most = f"scrape_samples_post_metric_relabeling{target}", f"scrape_sample_limit{target}"
+    return Alert(
+        name="SamplesNearLimit",
+        measure="100 * max by (job, instance) (scrape_samples_post_metric_relabeling{} / (scrape_sample_limit{} > 0))",
+        operator=">",
+        limit=limit,
+        lasting=60,
+        severity="critical",
+        summary="{{ $labels.job }} ({{ $labels.instance }}) has more than "
+        f"{limit} % of the series that one target may have: above 100 % its scrapes are refused",
+        about="samples",
+        channel="alerts",
+        chapter=_CHAPTER,
+        missing="an operator's Prometheus needs its feature extra-scrape-metrics; refused scrapes: `TargetAway`",
+        advice="does the application label by path, user or id? Label by route; `prometheus.sampleLimit` is the limit",
+        value=PERCENT,
+        boundary=Boundary(
+            beyond={found: steady(10 * limit + 1), most: steady(1000)},
+            within={found: steady(10 * limit), most: steady(1000)},
+            step=_STEP,
+            labels={"job": "backend", "instance": "1"},
+            value=f"{limit + 0.1:.1f} %",
+        ),
+        more=(
+            Case(
+                title="a target without a limit",
+                series={found: steady(1e6), most: steady(0)},
+                checks=never(60, since=0, step=_STEP),
+                step=_STEP,
+            ),
         ),
     )
 

@@ -10,6 +10,7 @@ import pytest
 
 from monitoring.alertmanager import Places, alertmanager
 from monitoring.alerts.render import as_yaml
+from monitoring.prometheus import MonitoredStack, prometheus
 from sandbox import packages
 from settings import Monitoring, SettingsError, StackFile, StackSettings, parse
 from settings.budget import rollback_budget
@@ -293,3 +294,30 @@ def test_webhooks_are_read_from_files_and_stand_nowhere() -> None:
         assert receiver["slack_configs"][0]["send_resolved"] is True
     switch = next(one for one in config["receivers"] if one["name"] == "dead-mans-switch")
     assert switch["webhook_configs"][0]["url_file"] == "/secrets/DEAD_MANS_SWITCH_URL"
+
+
+# -- limits of Prometheus itself -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("change", "percent"),
+    [({}, 70), ({"diskPercent": 70}, 55), ({"diskPercent": 95}, 70), ({"diskPercent": 10}, 5)],
+)
+def test_metrics_are_deleted_before_their_volume_counts_as_full(change: dict[str, Any], percent: int) -> None:
+    monitoring = Monitoring.model_validate({"prometheus": {"storage": "100Gi"}, "infrastructure": change})
+    assert monitoring.retention_bytes == 100 * 2**30 * percent // 100
+    assert monitoring.retention_bytes < 0.95 * monitoring.infrastructure.disk_percent / 100 * 100 * 2**30
+
+
+def test_a_target_of_the_application_has_limits() -> None:
+    config = watched(prometheus={"sampleLimit": 5000, "labelLimit": 20, "labelValueLength": 300})
+    made = judged(config)
+    assert made.monitoring
+    stack = MonitoredStack(
+        namespace="shop", monitoring=made.monitoring, application=made.application, ingress=made.ingress, rotations={}
+    )
+    jobs = {job["job_name"]: job for job in prometheus(stack)["scrape_configs"]}
+    service = made.application.main_service.name
+    assert (jobs[service]["sample_limit"], jobs[service]["label_limit"]) == (5000, 20)
+    assert jobs[service]["label_value_length_limit"] == 300
+    assert not [name for name, job in jobs.items() if "sample_limit" in job and name != service]
