@@ -21,15 +21,17 @@ _ONCE = stepwise((0, 12), (1, 100))
 
 def out_of_memory(monitoring: Monitoring) -> Alert:
     found = monitoring.infrastructure
-    counted = f'sum {_BY} (increase({_KILLS}{{container!=""}}[10m])) > 0'
+    counted = f'sum {_BY} (increase({_KILLS}{{container!=""}}[10m]))'
     ended = (
-        f"sum {_BY} (increase({_RESTARTS}{{}}[10m])) > 0 and on (pod, container) "
-        f'max {_BY} ({_REASON}{{reason="OOMKilled"}}) == 1'
+        f"(sum {_BY} (increase({_RESTARTS}{{}}[10m])) and on (pod, container) "
+        f'max {_BY} ({_REASON}{{reason="OOMKilled"}}) == 1)'
     )
-    measures = (*((counted,) if found.kubelet else ()), *((ended,) if found.kube_state else ()))
+    # A count of 0 must not hide the other source.
+    both = f"({counted} != 0 or {ended} or {counted})"
     return Alert(
         name="ContainerOutOfMemory",
-        measure=" or ".join(measures),
+        measure=(both if found.kube_state else counted) if found.kubelet else ended,
+        operator=">",
         severity="critical",
         summary="{{ $labels.pod }} ({{ $labels.container }}) was killed: it reached its memory limit",
         about="memory",

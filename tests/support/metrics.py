@@ -38,6 +38,7 @@ RUNBOOK = {
         for name in (
             "backups",
             "backup_last_success_timestamp_seconds",
+            "backup_last_scheduled_timestamp_seconds",
             "backup_last_proven_timestamp_seconds",
             "backup_size_bytes",
             "backup_previous_size_bytes",
