@@ -25,7 +25,6 @@ def certificates(monitoring: Monitoring) -> Domain:
         return Alert(
             name=name,
             measure=f"({known}{{}} - time()) / {_DAY}",
-            shown=f"(min({expiry}) - time()) / {_DAY}",
             operator="<",
             limit=days,
             severity=severity,

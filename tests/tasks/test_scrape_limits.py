@@ -38,7 +38,7 @@ class Application(BaseHTTPRequestHandler):
     def log_message(self, format: str, *args: Any) -> None: ...
 
 
-def test_a_target_beyond_its_limit_is_refused_and_told(tmp_path: Path) -> None:
+def test_a_target_beyond_its_limit_is_refused_and_reported(tmp_path: Path) -> None:
     server = ThreadingHTTPServer(("127.0.0.1", 0), Application)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     (port,) = free_ports(1)
