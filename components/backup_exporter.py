@@ -67,6 +67,8 @@ class BackupExporter(pulumi.ComponentResource):
             backup=args.backup,
             env=[
                 {"name": "EXPORTER_PORT", "value": str(EXPORTER_PORT)},
+                {"name": "BACKUP_SIZE_RATIO", "value": f"{args.backup.alerts.size_ratio:g}"},
+                {"name": "BACKUP_SIZE_ACCEPTED", "value": args.backup.alerts.accepted_backup or ""},
                 {"name": "ROTATION_STATUS", "value": f"{_ROTATION}/{STATUS_FILE}"},
                 *env,
             ],

@@ -28,9 +28,8 @@ from components.lockdown_gateway import ANSWER_SECONDS, ANY_ADDRESS, FINISHING, 
 from settings import Lockdown as LockdownSettings
 from settings import NetworkPeer
 from settings import Service as ServiceSettings
-from settings.lockdown import GATE_RESOURCES
+from settings.lockdown import GATE_PORT, GATE_RESOURCES
 
-_FIRST_PORT = 8080
 _FOLDER = "/etc/gate"
 _LEAVING = 5
 """preStop delay, so that proxies drop the endpoint first, in seconds."""
@@ -69,7 +68,7 @@ class Lockdown(pulumi.ComponentResource):
         self._named = metadata(LOCKDOWN, args.namespace, labels(LOCKDOWN, LOCKDOWN))
         self._here: LabelSelectorArgsDict = {"match_labels": selector(LOCKDOWN, LOCKDOWN)}
         ported = [(service.name, service.port) for service in args.services if service.port]
-        routes = [Route(_FIRST_PORT + index, service, port) for index, (service, port) in enumerate(ported)]
+        routes = [Route(GATE_PORT + index, service, port) for index, (service, port) in enumerate(ported)]
         self.ports = {route.service: route.port for route in routes}
         openings = self._openings(routes)
         deployment = self._deployment(routes, openings)

@@ -21,10 +21,24 @@ _TEXT = (
     "{{ .Annotations.advice }} · {{ .Annotations.runbook }}\n{{ end }}"
     "{{ range .Alerts.Resolved }}*{{ .Labels.alertname }}* is over: {{ .Annotations.summary }}\n{{ end }}"
 )
-_COLOR = (
-    '{{ if eq .Status "resolved" }}good{{ else if eq .CommonLabels.severity "critical" }}danger'
-    "{{ else }}warning{{ end }}"
+# A message has the alerts of one subject, some of which may be warnings: about another pod, claim or node.
+_WORST = '{{ range .Alerts.Firing }}{{ if eq .Labels.severity "critical" }}{{ $worst = true }}{{ end }}{{ end }}'
+_IF_CRITICAL = f"{{{{ $worst := false }}}}{_WORST}{{{{ if $worst }}}}"
+_COLOR = '{{ if eq .Status "resolved" }}good{{ else }}' + _IF_CRITICAL + "danger{{ else }}warning{{ end }}{{ end }}"
+
+
+THINGS = (
+    "persistentvolumeclaim",
+    "pod",
+    "container",
+    "instance",
+    "mountpoint",
+    "device",
+    "cronjob",
+    "secret",
+    "datname",
 )
+"""Labels that say which of several things an alert is about. Alertmanager takes a label that both lack as equal."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,8 +109,12 @@ def inhibitions() -> list[dict[str, Any]]:
     """Each alert has a subject: alerts without one would mute each other."""
     same = ["namespace", "about"]
     return [
-        # Of one subject, only the most severe.
-        {"source_matchers": ['severity="critical"'], "target_matchers": ['severity="warning"'], "equal": same},
+        # Of one subject and thing, only the most severe: a full volume does not mute another one that fills.
+        {
+            "source_matchers": ['severity="critical"'],
+            "target_matchers": ['severity="warning"'],
+            "equal": [*same, *THINGS],
+        },
         # A rollback trigger replaces the alert for people on the same subject.
         {"source_matchers": ['action="rollback"'], "target_matchers": ['action=""', 'about!=""'], "equal": same},
         # Maintenance mutes what customers notice, not attacks, backups and disks.
@@ -116,11 +134,7 @@ def inhibitions() -> list[dict[str, Any]]:
 
 def _slack(monitoring: Monitoring, channel: str, places: Places) -> dict[str, Any]:
     called = " ".join(monitoring.slack.escalation(channel))
-    escalation = (
-        f'{{{{ if and (eq .Status "firing") (eq .CommonLabels.severity "critical") }}}}{called}{{{{ end }}}}'
-        if called
-        else ""
-    )
+    escalation = f"{_IF_CRITICAL}{called}{{{{ end }}}}" if called else ""
     message = {
         "api_url_file": f"{places.secrets}/{monitoring.slack.secret_names[channel]}",
         "send_resolved": True,

@@ -38,6 +38,15 @@ _BACKUPS, _BACKUP_SECONDS = f"backup-exporter:{EXPORTER_PORT}", 30
 _KUBELET_SECONDS = 15
 """Rates of containers are over two minutes, and every node has many series."""
 _FIND_SECONDS = 5
+OPTIONS = (
+    # After a restart, a pending alert keeps the time it has waited.
+    "--rules.alert.for-grace-period=10s",
+    # If Alertmanager was down, an alert is sent again this soon. Four times as long after the last time, Alertmanager
+    # takes it as over: longer than a restart of Prometheus.
+    "--rules.alert.resend-delay=30s",
+    # `scrape_sample_limit`, for SamplesNearLimit.
+    "--enable-feature=extra-scrape-metrics",
+)
 _IDENTITY = "/var/run/secrets/kubernetes.io/serviceaccount"
 
 
@@ -133,7 +142,11 @@ def blackbox(watched: MonitoredStack) -> dict[str, Any]:
 def _jobs(watched: MonitoredStack) -> Iterator[dict[str, Any]]:
     monitoring = watched.monitoring
     for service in watched.services:
-        yield {"job_name": service.name, **_found(select_pods(service.name), service.port or 0)}
+        yield {
+            "job_name": service.name,
+            **scrape_limits(monitoring),
+            **_found(select_pods(service.name), service.port or 0),
+        }
     for job, url in watched.http_checks.items():
         yield {
             "job_name": job,
@@ -167,6 +180,16 @@ def _jobs(watched: MonitoredStack) -> Iterator[dict[str, Any]]:
             **_source(by.kube_state),
             "metric_relabel_configs": [mine],
         }
+
+
+def scrape_limits(monitoring: Monitoring) -> dict[str, int]:
+    """What one pod of the application may export: its labels may come from what customers send."""
+    by = monitoring.prometheus
+    return {
+        "sample_limit": by.sample_limit,
+        "label_limit": by.label_limit,
+        "label_value_length_limit": by.label_value_length,
+    }
 
 
 def _kubelet(kubelet: Kubelet, namespace: str) -> Iterator[dict[str, Any]]:

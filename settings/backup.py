@@ -152,9 +152,12 @@ class Alerts(Settings):
     """Limits of the backup alerts."""
 
     missed_intervals: Annotated[float, Field(ge=1)] = 2
-    """No successful backup within so many intervals of its schedule."""
+    """No backup of the schedule within so many intervals of it."""
     size_ratio: Annotated[float, Field(gt=0, lt=1)] = 0.5
-    """A backup smaller than this part of the one before."""
+    """A backup of the schedule smaller than this part of the last proven one that had not shrunk itself."""
+    accepted_backup: BackupId | None = None
+    """A backup whose smaller size is right, because rows were deleted on purpose: only this one and later ones are
+    compared."""
 
 
 _DEFAULT_LEVEL = "SELECT count(*) FROM _prisma_migrations WHERE finished_at IS NOT NULL AND rolled_back_at IS NULL"
@@ -208,9 +211,10 @@ class Backup(Settings):
 
     def _findings(self) -> list[Finding]:
         found: list[Finding] = []
-        if self.interval > timedelta(days=self.retention.days):
-            why = f"backups come every {_spoken(self.interval)}, and would be deleted after {self.retention.days} days"
-            found.append(Finding(("retention", "days"), why, 2 * self.interval.days + 1))
+        gap = longest_gap_in(self.schedule, self.time_zone)
+        if gap > timedelta(days=self.retention.days):
+            why = f"backups come every {_spoken(gap)}, and would be deleted after {self.retention.days} days"
+            found.append(Finding(("retention", "days"), why, 2 * gap.days + 1))
         proof = longest_gap_in(self.restore_test.schedule, self.time_zone)
         if proof > timedelta(hours=self.restore_test.max_age_hours):
             once = (
@@ -228,6 +232,14 @@ class Backup(Settings):
             why = f"objects are locked for {locked} days: deleting them sooner would fail"
             found.append(Finding(("retention", "days"), why, locked))
         return found
+
+    @property
+    def missed_seconds(self) -> int:
+        """From which age of the last scheduled backup one was missed; not when the clock skips a run, once a year."""
+        usual = self.interval * self.alerts.missed_intervals
+        skipped = longest_gap_in(self.schedule, self.time_zone)
+        once_a_year = skipped + timedelta(seconds=self.timeout_seconds) if skipped > self.interval else timedelta()
+        return int(max(usual, once_a_year).total_seconds())
 
     @property
     def interval(self) -> timedelta:

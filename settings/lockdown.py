@@ -16,6 +16,8 @@ LOCKDOWN = "runbook:lockdown"
 LONGEST = timedelta(days=7)
 GATE = "lockdown"
 """Name of the gate's Deployment."""
+GATE_PORT = 8080
+"""Port of the gate for the first service with a port; the next ones follow."""
 GATE_RESOURCES = resources("20m", "32Mi", "8Mi", limits=("500m", "128Mi", "32Mi"))
 """Of each pod of the gate."""
 
@@ -103,6 +105,11 @@ class Lockdown(Settings):
             why = f"has to be after `since`, by at most {LONGEST.days} days"
             return [Finding(("until",), why, (self.since + timedelta(hours=1)).isoformat())]
         return []
+
+    def starting(self, now: datetime) -> Lockdown:
+        """The same lockdown, just as long, from now on."""
+        since = now.replace(microsecond=0)
+        return self.model_copy(update={"since": since, "until": since + (self.until - self.since)})
 
     def over(self, now: datetime) -> bool:
         """Whether its time is up: the gate lets everything pass, and suspended CronJobs still wait for `unlock`."""

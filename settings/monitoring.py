@@ -5,12 +5,13 @@ Every threshold is here once. Alert rules, their tests, routes, dashboards and d
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from settings.application import Resources, resources
-from settings.base import EXAMPLE_DIGEST, DnsLabel, EnvName, Finding, ImageRef, Seconds, Settings
+from settings.base import EXAMPLE_DIGEST, DnsLabel, EnvName, Finding, ImageRef, Refused, Seconds, Settings, quantity
 from settings.logs import Logs
 from settings.platform import Egress
 from settings.servers import Alertmanager, FrontDoor, Operator, Prometheus
@@ -192,6 +193,29 @@ class Rollback(Settings):
         return self.enabled and self.image is not None
 
 
+_MEMBER, _GROUP = r"[UW][A-Z0-9]{6,}", r"S[A-Z0-9]{6,}"
+_MENTION = re.compile(rf"<@{_MEMBER}>|<!subteam\^{_GROUP}(\|@?[\w.-]+)?>|<!(channel|here|everyone)>")
+
+
+def _mention(value: str) -> str:
+    written = value.strip()
+    if re.fullmatch(_MEMBER, written):
+        return f"<@{written}>"
+    if re.fullmatch(_GROUP, written):
+        return f"<!subteam^{written}>"
+    if _MENTION.fullmatch(written):
+        return written
+    why = (
+        "is plain text to Slack, which notifies no one of it. Write a user group as <!subteam^ID> (in Slack: "
+        "Directories > User groups > the group > ... > Copy group ID), a member as <@ID> (profile > ... > Copy member "
+        "ID), or <!channel>"
+    )
+    raise Refused([Finding((), why, "<!subteam^S0123ABCDEF>")])
+
+
+Mention = Annotated[str, AfterValidator(_mention), Field(examples=["<!subteam^S0123ABCDEF>"])]
+"""A user group or a member, by id, or all members of the channel."""
+
 CHANNELS = ("critical", "alerts", "security", "business", "performance")
 
 
@@ -199,10 +223,11 @@ class Slack(Settings):
     """The five channels (HerbisVeritas "Alertes Critiques (Slack)", "Continuous Performance Monitoring"). Each one's
     webhook is the secret `secrets:SLACK_WEBHOOK_<CHANNEL>`."""
 
-    escalation_critical: tuple[str, ...] = ("@tech-lead", "@devops")
-    """Mentions in critical alerts of the channels critical and alerts (HEALTH_CHECK_FAILURE.escalation)."""
-    escalation_security: tuple[str, ...] = ("@security-team", "@tech-lead")
-    """Mentions in critical alerts of the channel security (SECURITY_INCIDENT.escalation)."""
+    escalation_critical: tuple[Mention, ...] = ("<!channel>",)
+    """Mentions in critical alerts of the channels critical and alerts (HEALTH_CHECK_FAILURE.escalation: tech-lead,
+    devops). Slack notifies by ids, which only its workspace knows; until they are set, all members of the channel."""
+    escalation_security: tuple[Mention, ...] = ("<!channel>",)
+    """Mentions in critical alerts of the channel security (SECURITY_INCIDENT.escalation: security-team, tech-lead)."""
     group_wait_seconds: Annotated[int, Field(ge=0, le=600)] = 10
     """Seconds in which alerts of one subject are gathered into one message."""
     group_interval_seconds: Annotated[int, Field(ge=5, le=_HOUR)] = 60
@@ -300,6 +325,13 @@ class Monitoring(Settings):
             why = f"a second rollback could begin before the first is done ({self.rollback.limit_seconds} s)"
             found.append(Finding(("rollback", "cooldownSeconds"), why, 10 * self.rollback.limit_seconds))
         return found
+
+    @property
+    def retention_bytes(self) -> int:
+        """Size of the metrics above which Prometheus deletes the oldest ones: below the limit of VolumeFull, with room
+        for a compaction and for what the file system reserves."""
+        percent = min(self.prometheus.retention_percent, max(self.infrastructure.disk_percent - 15, 5))
+        return int(int(quantity(self.prometheus.storage)) * percent / 100)
 
     @property
     def operated(self) -> Operator | None:

@@ -25,7 +25,7 @@ DATABASE_URL, REDIS_URL, BACKUP_S3 = "DATABASE_URL", "REDIS_URL", "BACKUP_S3"
 DATABASE_ADMIN_URL = "DATABASE_ADMIN_URL"
 
 NAMES_IN_SECRETS = frozenset({"ROTATE_DATABASE_OWNER", "SESSION_KEYS"})
-"""Keys of the tasks' Secret with a name and patterns, which are no secrets: the role is often named as the namespace."""
+"""Keys of the tasks' Secret that are no secrets: a name and patterns. The role is often named as the namespace."""
 
 Kind = Literal["key", "database", "redis", "given", "s3"]
 Phase = Literal["pending", "tested", "dual", "rolled-out", "verified", "retired", "failed"]

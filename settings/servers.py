@@ -7,7 +7,7 @@ from typing import Annotated
 from pydantic import Field
 
 from settings.application import Resources, resources
-from settings.base import Bytes, Cidr, DnsLabel, Finding, HostName, PortNumber, Settings, quantity
+from settings.base import Bytes, Cidr, DnsLabel, Finding, HostName, PortNumber, Settings
 from settings.platform import Egress, Peer
 
 
@@ -58,11 +58,21 @@ class Prometheus(Settings):
     """Prometheus."""
 
     storage: Bytes = "10Gi"
-    """Size of the volume. Above nine tenths of it, the oldest data is deleted."""
+    """Size of the volume."""
     storage_class: DnsLabel | None = None
     """Storage class; without it, the cluster's default."""
     retention_days: Annotated[int, Field(ge=1, le=365)] = 31
     """Days of retention: the error budget covers 30."""
+    retention_percent: Annotated[int, Field(ge=5, le=80)] = 70
+    """Part of the volume, in percent, above which the oldest metrics are deleted; at least 15 below
+    `infrastructure.diskPercent`."""
+    sample_limit: Annotated[int, Field(ge=100)] = 20_000
+    """Most series of one pod of a service. Above it the scrape is refused, and SamplesNearLimit fires before: an
+    application that labels raw paths would fill Prometheus' memory."""
+    label_limit: Annotated[int, Field(ge=10)] = 50
+    """Most labels of a series of a service."""
+    label_value_length: Annotated[int, Field(ge=100)] = 2000
+    """Longest value of a label of a service's series."""
     resources: Resources = resources("100m", "256Mi", "64Mi", limits=("1", "1Gi", "256Mi"))
     """CPU, memory and scratch disk."""
     kubelet: Kubelet | None = None
@@ -73,10 +83,6 @@ class Prometheus(Settings):
     """kube-state-metrics (`infrastructure.kubeState`)."""
     readers: tuple[Peer, ...] = ()
     """Pods that may query it, such as Grafana."""
-
-    @property
-    def retention_bytes(self) -> int:
-        return int(quantity(self.storage) * 9 / 10)
 
 
 class Alertmanager(Settings):

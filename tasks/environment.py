@@ -46,6 +46,19 @@ class Environment:
             self.refuse(name, f"a whole number from {least} on", code=code)
         return number
 
+    def fraction(self, name: str) -> float | None:
+        """A number between 0 and 1; None when it is not set."""
+        value = self.text(name)
+        if value is None:
+            return None
+        try:
+            number = float(value)
+        except ValueError:
+            number = 0
+        if not 0 < number < 1:
+            self.refuse(name, "a number between 0 and 1")
+        return number
+
     def flag(self, name: str, *, default: bool = False) -> bool:
         value = (self.text(name) or str(default)).lower()
         if value not in ("true", "false"):

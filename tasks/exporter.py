@@ -7,13 +7,15 @@ known state while the store is away. Times are 0 for what never happened: old be
 
 Environment: BACKUP_STORE and its credentials; EXPORTER_PORT, EXPORTER_HOST (all addresses); what is expected,
 each optional: BACKUP_INTERVAL_SECONDS, RESTORE_TEST_MAX_AGE_HOURS; and, to see whether cleanup does its work, the
-same BACKUP_RETENTION_DAYS, BACKUP_KEEP_… as it has. Paths: /metrics, /healthz, /readyz (ready after the first reading).
+same BACKUP_RETENTION_DAYS, BACKUP_KEEP_… as it has; BACKUP_SIZE_RATIO (0.5), below which a backup is too small to be
+compared with, and BACKUP_SIZE_ACCEPTED, the backup whose size an operator accepted.
+Paths: /metrics, /healthz, /readyz (ready after the first reading).
 
 The alerts, as expressions:
 
     the store cannot be read         runbook_backup_store_up == 0
     the exporter does not read       time() - runbook_backup_store_read_timestamp_seconds > 600
-    no backup within 2 intervals     time() - runbook_backup_last_success_timestamp_seconds
+    no backup within 2 intervals     time() - runbook_backup_last_scheduled_timestamp_seconds
                                        > 2 * runbook_backup_interval_seconds
     the schedule never ran           runbook_backup_last_scheduled_timestamp_seconds == 0   (for: 2 intervals)
     no proven restore in the limit   time() - runbook_backup_last_proven_timestamp_seconds
@@ -31,7 +33,7 @@ from __future__ import annotations
 import argparse
 import signal
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from http.server import ThreadingHTTPServer
 from typing import Any, cast
@@ -89,6 +91,7 @@ class Exporter:
     def __init__(self, environment: Environment, store: Store) -> None:
         self._environment = environment
         self._store = cast(Store, _Remembering(store))
+        self._ratio = environment.fraction("BACKUP_SIZE_RATIO") or 0.5
         self._known: list[Metric] = []
         self._read_at = 0.0
         self.text: str | None = None
@@ -121,12 +124,35 @@ class Exporter:
             tests, intact = [], 0.0
         # Of others that share the store, retention alone has to know.
         stack, origins = self._environment.text("BACKUP_STACK"), {backup.id: backup.origin for backup in backups}
-        yield from _of_backups([each for each in backups if not name_other_owner(each.origin, stack, None)])
+        ours = [each for each in backups if not name_other_owner(each.origin, stack, None)]
         of = {test.sequence: test.origin or origins.get(test.backup or "") for test in tests}
-        yield from _of_tests([test for test in tests if not name_other_owner(of[test.sequence], stack, None)])
+        our_tests = [test for test in tests if not name_other_owner(of[test.sequence], stack, None)]
+        yield from _of_backups(ours)
+        yield from self._sizes(ours, our_tests)
+        yield from _of_tests(our_tests)
         yield Metric.one("runbook_restore_test_evidence_intact", "1 if the chain of records is unbroken.", intact)
         if self._environment.text("BACKUP_RETENTION_DAYS"):
             yield self._retention(backups, tests, now)
+
+    def _sizes(self, backups: Sequence[Manifest], tests: Sequence[Proof]) -> Iterator[Metric]:
+        """Of the newest scheduled backup, and of the one that it is compared with."""
+        proven, accepted = (
+            {test.backup for test in tests if test.passed},
+            self._environment.text("BACKUP_SIZE_ACCEPTED"),
+        )
+        # A backup's id begins with its time, and `backups` has the newest first.
+        scheduled = [each for each in backups if each.kind == "scheduled" and each.id >= (accepted or "")]
+        usual = find_usual(scheduled[1:], proven, self._ratio)
+        yield Metric.one(
+            "runbook_backup_size_bytes",
+            "Size of the newest scheduled backup.",
+            scheduled[0].size_bytes if scheduled else None,
+        )
+        yield Metric.one(
+            "runbook_backup_previous_size_bytes",
+            "Size of the last proven scheduled backup before it that had not shrunk itself.",
+            usual and usual.size_bytes,
+        )
 
     def _retention(self, backups: Sequence[Manifest], tests: Sequence[Proof], now: datetime) -> Metric:
         """Backups that cleanup should have deleted, or why it cannot run."""
@@ -160,7 +186,7 @@ def _expectations(environment: Environment) -> Iterator[Metric]:
 
 def _of_backups(backups: Sequence[Manifest]) -> Iterator[Metric]:
     """`backups` newest first."""
-    newest, previous = (*backups[:2], None, None)[:2]
+    newest = backups[0] if backups else None
     scheduled = next((backup for backup in backups if backup.kind == "scheduled"), None)
     yield Metric.one("runbook_backups", "Backups in the store.", len(backups))
     yield Metric.one(
@@ -173,11 +199,20 @@ def _of_backups(backups: Sequence[Manifest]) -> Iterator[Metric]:
         "The same of the newest one that the schedule made.",
         _seconds(scheduled and scheduled.created_at),
     )
-    yield Metric.one("runbook_backup_size_bytes", "Size of the newest backup.", newest and newest.size_bytes)
-    yield Metric.one(
-        "runbook_backup_previous_size_bytes", "Size of the backup before it.", previous and previous.size_bytes
-    )
     yield Metric.one("runbook_backup_database_bytes", "Size of the database then.", newest and newest.database_bytes)
+
+
+def find_usual(backups: Sequence[Manifest], proven: Collection[str | None], ratio: float) -> Manifest | None:
+    """The backup whose size is the usual one: the newest proven one (without any, the newest) that is not much smaller
+    than the usual one before it. One that shrank does not become usual by a restore test, which compares it with what
+    was backed up. `backups` newest first."""
+    usual: Manifest | None = None
+    for each in reversed(backups):
+        if usual is None or (
+            each.size_bytes >= ratio * usual.size_bytes and (each.id in proven or usual.id not in proven)
+        ):
+            usual = each
+    return usual
 
 
 def _of_tests(tests: Sequence[Proof]) -> Iterator[Metric]:

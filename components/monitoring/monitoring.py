@@ -37,6 +37,7 @@ from monitoring.dashboards.stack import boards
 from monitoring.prometheus import (
     ALERTMANAGER,
     BLACKBOX,
+    OPTIONS,
     PORTS,
     POSTGRES_EXPORTER,
     REDIS_EXPORTER,
@@ -182,11 +183,8 @@ class Monitoring(pulumi.ComponentResource):
                     "--config.file=/etc/prometheus/prometheus.yaml",
                     "--storage.tsdb.path=/prometheus",
                     f"--storage.tsdb.retention.time={wanted.retention_days}d",
-                    f"--storage.tsdb.retention.size={wanted.retention_bytes}B",
-                    # After a restart, a pending alert keeps the time it has waited.
-                    "--rules.alert.for-grace-period=10s",
-                    # If Alertmanager was down, an alert is sent again this soon, not after a minute.
-                    "--rules.alert.resend-delay=15s",
+                    f"--storage.tsdb.retention.size={self._settings.retention_bytes}B",
+                    *OPTIONS,
                 ],
                 amounts=wanted.resources,
                 ready="/-/ready",

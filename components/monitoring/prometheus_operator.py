@@ -15,7 +15,7 @@ from components.monitoring.workloads import MONITORING, ControllerAddress, Place
 from monitoring.alertmanager import Places, alertmanager
 from monitoring.alerts.render import prometheus_rule
 from monitoring.alerts.rule import Domain
-from monitoring.prometheus import BLACKBOX, LOG_COUNTER, PORTS, MonitoredStack
+from monitoring.prometheus import BLACKBOX, LOG_COUNTER, PORTS, MonitoredStack, scrape_limits
 from settings.names import CONTROLLER
 
 _GROUP = "monitoring.coreos.com"
@@ -38,7 +38,8 @@ def register_operator_objects(
     for service in watched.services:
         here = {"matchLabels": selector(service.name, SERVICE)}
         endpoint = {"port": "http", "path": "/metrics", **every}
-        chosen.make("PodMonitor", service.name, {"selector": here, "podMetricsEndpoints": [endpoint]})
+        limits = {_camel(name): limit for name, limit in scrape_limits(watched.monitoring).items()}
+        chosen.make("PodMonitor", service.name, {"selector": here, "podMetricsEndpoints": [endpoint], **limits})
     for name in watched.exporters:
         here = {"matchLabels": selector(name, MONITORING)}
         # Its label `pod` is the pod whose log it counts, not its own pod.

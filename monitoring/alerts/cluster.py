@@ -4,23 +4,27 @@ from __future__ import annotations
 
 from typing import Any
 
+from monitoring.alerts.out_of_memory import out_of_memory
 from monitoring.alerts.promtool_cases import Boundary, Case, steady, stepwise
-from monitoring.alerts.rule import COUNT, Alert, Channel, Domain, Severity
+from monitoring.alerts.rule import COUNT, Alert, Channel, Domain, Recording, Severity
 from settings.monitoring import Monitoring
 
 EVERY, _STEP, _DAY = 60, 60, 86_400
+_WAIT = 300
+"""Steps that the front door stays closed."""
 _BACKUP = {"cronjob": "backup"}
 
 
 def certificates(monitoring: Monitoring) -> Domain:
     limits = monitoring.infrastructure
-    expiry = 'probe_ssl_earliest_cert_expiry{job="front-door"}'
+    expiry, known = 'probe_ssl_earliest_cert_expiry{job="front-door"}', "certificate:expiry:last"
+    works = 'probe_success{job="front-door"}'
 
     def ends(name: str, days: int, severity: Severity, channel: Channel) -> Alert:
         until = days * _DAY + 30 * _STEP
         return Alert(
             name=name,
-            measure=f"min({expiry} - time()) / {_DAY}",
+            measure=f"({known}{{}} - time()) / {_DAY}",
             operator="<",
             limit=days,
             severity=severity,
@@ -38,12 +42,41 @@ def certificates(monitoring: Monitoring) -> Domain:
                 since=31 * _STEP,
                 value=f"{days} days",
             ),
+            more=(
+                Case(
+                    title="it has expired, and the probe fails",
+                    series={
+                        expiry: f"{40 * _STEP}+0x40 stale",
+                        works: f"1+0x40 0+0x{_WAIT}",
+                    },
+                    checks=((60 * _STEP, True), ((_WAIT - 10) * _STEP, True)),
+                    step=_STEP,
+                    value="-0 days",
+                ),
+                Case(
+                    title="it was renewed",
+                    series={expiry: f"{40 * _STEP}+0x40 stale _x20 {2 * days * _DAY}+0x100"},
+                    checks=((60 * _STEP, True), (70 * _STEP, False)),
+                    step=_STEP,
+                    value="-0 days",
+                ),
+                Case(
+                    title="the front door has TLS no longer",
+                    series={expiry: f"{40 * _STEP}+0x20 stale", works: steady(1)},
+                    checks=((20 * _STEP, True), (60 * _STEP, False)),
+                    step=_STEP,
+                    value="0 days",
+                ),
+            ),
         )
 
+    # An expired certificate fails the probe, which then has no expiry: the last one counts while the probe fails.
+    last = f"min({expiry}) or on () max(last_over_time({known}{{}}[1d])) unless on () {works} == 1"
     return Domain(
         name="certificates",
         title="Certificates",
         every=EVERY,
+        recordings=(Recording(record=known, expr=last),),
         alerts=(
             ends("CertificateEndsSoon", limits.certificate_days, "warning", "alerts"),
             ends("CertificateEnds", limits.certificate_critical_days, "critical", "critical"),
@@ -69,17 +102,19 @@ def workloads(monitoring: Monitoring) -> Domain:
     grace = limits.cron_grace_seconds
     late = (grace // _STEP + 20) * _STEP
     restarts = 'kube_pod_container_status_restarts_total{pod="backend-1",container="backend"}'
-    # Of each CronJob, when the newest Job that failed was started.
+    # Of each CronJob, when the newest Job that failed was started. While kube-state-metrics is replaced, both pods have
+    # each series: `max` makes one of them.
     failures = (
-        "max by (cronjob) (label_replace(kube_job_status_start_time{} * on (job_name) group_left (owner_name) "
-        'kube_job_owner{owner_kind="CronJob"} and on (job_name) kube_job_failed{condition="true"} == 1, '
-        '"cronjob", "$1", "owner_name", "(.+)"))'
+        "max by (cronjob) (label_replace(max by (job_name) (kube_job_status_start_time{}) * on (job_name) group_left "
+        '(owner_name) max by (job_name, owner_name) (kube_job_owner{owner_kind="CronJob"}) and on (job_name) '
+        'kube_job_failed{condition="true"} == 1, "cronjob", "$1", "owner_name", "(.+)"))'
     )
     return Domain(
         name="workloads",
         title="CronJobs and pods",
         every=EVERY,
         alerts=(
+            *(() if limits.kubelet else (out_of_memory(monitoring),)),
             Alert(
                 name="CronJobFailed",
                 measure=f"{failures} unless on (cronjob) {failures} < on (cronjob) "
@@ -95,6 +130,17 @@ def workloads(monitoring: Monitoring) -> Domain:
                     labels=_BACKUP,
                 ),
                 more=(
+                    Case(
+                        title="while kube-state-metrics is replaced",
+                        series={
+                            f'{name[:-1]},instance="{pod}"}}': value
+                            for name, value in (failed | {succeeded: steady(999)}).items()
+                            for pod in "ab"
+                        },
+                        checks=((_STEP, True),),
+                        step=_STEP,
+                        labels=_BACKUP,
+                    ),
                     Case(
                         title="it has never succeeded",
                         series=failed,

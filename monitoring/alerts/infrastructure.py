@@ -8,7 +8,8 @@ from __future__ import annotations
 from math import ceil
 from typing import Any
 
-from monitoring.alerts.promtool_cases import Boundary, Case, rising, steady, stepwise
+from monitoring.alerts.out_of_memory import out_of_memory
+from monitoring.alerts.promtool_cases import Boundary, Case, rising, steady
 from monitoring.alerts.rule import PERCENT, Alert, Domain
 from settings.monitoring import Monitoring
 
@@ -17,6 +18,8 @@ EVERY, _STEP = 30, 60
 _ONE = 'pod="backend-1",container="backend"'
 _LABELS = {"pod": "backend-1", "container": "backend"}
 _CLAIM = {"persistentvolumeclaim": "data-postgres-0"}
+_STEADY = 4
+"""How many times more slowly a third of the hours may fill a volume than all of them."""
 _NO_USAGE = "some storage reports no usage: watch such volumes where they are"
 
 
@@ -106,23 +109,7 @@ def containers(monitoring: Monitoring) -> Domain:
                 ),
                 **common,
             ),
-            Alert(
-                name="ContainerOutOfMemory",
-                measure=f"sum by (pod, container) (increase(container_oom_events_total{mine}[10m]))",
-                severity="critical",
-                summary="{{ $labels.pod }} ({{ $labels.container }}) was killed: it reached its memory limit",
-                about="memory",
-                channel="alerts",
-                advice="raise the limit, or find a leak since the last release",
-                boundary=Boundary(
-                    beyond={f"container_oom_events_total{{{_ONE}}}": stepwise((0, 12), (1, 100))},
-                    within={f"container_oom_events_total{{{_ONE}}}": steady(1)},
-                    step=_STEP,
-                    since=900,
-                    labels=_LABELS,
-                ),
-                **common,
-            ),
+            out_of_memory(monitoring),
             _fills(
                 "VolumeFills",
                 "kubelet_volume_stats_available_bytes{}",
@@ -294,7 +281,8 @@ def _fills(
     labels: dict[str, str],
     missing: str,
 ) -> Alert:
-    """Whether the trend of the last hours reaches 0 free bytes within the limit."""
+    """Whether the trend of the last hours reaches 0 free bytes within the limit, and each third of them has a part in
+    it: a backup takes its space at once."""
     limits = monitoring.infrastructure
     lasting = limits.lasting_seconds
     span, ahead = int(limits.disk_trend_hours * 3600), int(limits.disk_full_hours * 3600)
@@ -304,10 +292,16 @@ def _fills(
     def full_at(second: int) -> str:
         return f"1e9-{1e9 * step / second:.12g}x1000"
 
+    third, by = span // 3, f"min by ({', '.join(labels)})"
+    parts = [f"[{third}s]", *(f"[{third}s] offset {times * third}s" for times in (1, 2))]
+    quarters = 3_600 // step
+    writes = f"8e8+0x{6 * quarters} {8e8 - 4e8 / quarters:.0f}-{4e8 / quarters:.0f}x{quarters - 1}"
+    checks = tuple((at * step, False) for at in range(6 * quarters, 30 * quarters))
     return Alert(
         name=name,
-        measure=f"min by ({', '.join(labels)}) (predict_linear({metric}[{span}s], {ahead}))",
+        measure=f"{by} (predict_linear({metric}[{span}s], {ahead}))",
         operator="<",
+        after=" ".join(f"and {by} (predict_linear({metric}{part}, {_STEADY * ahead})) < 0" for part in parts),
         lasting=lasting,
         severity="warning",
         summary=f"{what} will be full within {limits.disk_full_hours:g} h at the present rate",
@@ -324,6 +318,10 @@ def _fills(
             labels=labels,
         ),
         more=(
+            Case(title="a backup is written to it", series={series: f"{writes} 4e8+0x1000"}, checks=checks, step=step),
+            Case(
+                title="a backup needs it for an hour", series={series: f"{writes} 8e8+0x1000"}, checks=checks, step=step
+            ),
             Case(title="it does not fill", series={series: steady(1)}, checks=((since + lasting, False),), step=step),
         ),
     )

@@ -46,7 +46,8 @@ reports when it stops.
 An alert is muted while another one explains it:
 """
     for rule in inhibitions():
-        same = " and ".join(f"`{label}`" for label in rule["equal"])
+        *most, last = (f"`{label}`" for label in rule["equal"])
+        same = f"{', '.join(most)} and {last}" if most else last
         yield f"- {_words(rule['source_matchers'])} mutes {_words(rule['target_matchers'])} of the same {same}"
     yield ""
 

@@ -10,7 +10,7 @@ from typing import Any
 from monitoring.alerts.promtool_cases import Boundary, Case, fires, never, rising, steady
 from monitoring.alerts.rule import Alert, Domain
 from settings.backup import Backup
-from settings.cron import longest_gap
+from settings.cron import longest_gap_in
 from settings.rotation import SecretRotation
 
 EVERY = 60
@@ -33,7 +33,7 @@ def backups(backup: Backup) -> Domain:
 
 def _backups(backup: Backup) -> Iterator[Alert]:
     test, ratio = backup.restore_test, backup.alerts.size_ratio
-    missed = (backup.interval * backup.alerts.missed_intervals).total_seconds()
+    missed = backup.missed_seconds
     unproven = timedelta(hours=test.max_age_hours).total_seconds()
     size, previous = "runbook_backup_size_bytes", "runbook_backup_previous_size_bytes"
     up, read = "runbook_backup_store_up", "runbook_backup_store_read_timestamp_seconds"
@@ -47,10 +47,10 @@ def _backups(backup: Backup) -> Iterator[Alert]:
     security: dict[str, Any] = common | {"channel": "security"}
     absent: dict[str, Any] = common | {"missing": "it fires"}
     yield _older(
-        "runbook_backup_last_success_timestamp_seconds",
+        "runbook_backup_last_scheduled_timestamp_seconds",
         missed,
         name="BackupMissed",
-        summary=f"no backup has succeeded for {missed / _HOUR:g} h",
+        summary=f"no scheduled backup has succeeded for {missed / _HOUR:g} h",
         about="backup",
         advice="`runbook backup list`; the log of the CronJob's last Job shows why; `runbook backup now`",
         **common,
@@ -58,7 +58,7 @@ def _backups(backup: Backup) -> Iterator[Alert]:
     yield _zero(
         "runbook_backup_last_scheduled_timestamp_seconds",
         name="BackupNeverRan",
-        lasting=int(missed),
+        lasting=missed,
         summary=f"the schedule of backups ({backup.schedule} {backup.time_zone}) has never made one",
         about="backup-schedule",
         advice="is the CronJob suspended, or refused by a quota? `runbook backup now`",
@@ -76,7 +76,7 @@ def _backups(backup: Backup) -> Iterator[Alert]:
     yield _zero(
         "runbook_restore_test_last_timestamp_seconds",
         name="RestoreTestNeverRan",
-        lasting=int(longest_gap(test.schedule).total_seconds()) + test.timeout_seconds,
+        lasting=int(longest_gap_in(test.schedule, backup.time_zone).total_seconds()) + test.timeout_seconds,
         summary=f"the schedule of restore tests ({test.schedule} {backup.time_zone}) has never run one",
         about="restore-schedule",
         advice="is the CronJob suspended, or refused by a quota? `runbook backup verify`",
@@ -93,9 +93,10 @@ def _backups(backup: Backup) -> Iterator[Alert]:
     yield Alert(
         name="BackupShrank",
         measure=f"{size}{{}} < {ratio:g} * {previous}{{}}",
-        summary=f"the newest backup has less than {ratio:.0%} of the size of the one before",
+        summary=f"the newest scheduled backup has less than {ratio:.0%} of the usual size",
         about="backup-size",
-        advice="were rows deleted on purpose? If not, keep the older backups (`keep`) until the cause is known",
+        advice="usual is the last proven one that had not shrunk. Were rows deleted on purpose? Then write the id "
+        "(`runbook backup list`) as `backup.alerts.acceptedBackup`; if not, `keep` older ones until the cause is known",
         boundary=Boundary(
             beyond={size: steady(1000 * ratio - 1), previous: steady(1000)},
             within={size: steady(1000 * ratio), previous: steady(1000)},

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from monitoring.alerts.lockdown import locked
 from monitoring.alerts.promtool_cases import Boundary, Case, fires, never, rising, steady, stepwise
-from monitoring.alerts.rule import Alert, Domain
+from monitoring.alerts.rule import PERCENT, Alert, Domain
 from settings.lockdown import Lockdown
 from settings.maintenance import Maintenance
 from settings.monitoring import Monitoring
@@ -20,14 +20,22 @@ def watching(
     monitoring: Monitoring, maintenance: Maintenance | None, lockdown: Lockdown | None = None, *, backups: bool
 ) -> Domain:
     alerts = [
-        _watchdog(),
+        _watchdog(monitoring),
         _target(monitoring),
         _missing(monitoring, backups=backups),
+        _near_limit(),
         _failing(
             "RulesFail",
             "prometheus_rule_evaluation_failures_total",
             "rule evaluation fails: alerts of this group cannot fire",
             "Prometheus' log names the rule (`kubectl logs prometheus-0`)",
+        ),
+        _failing(
+            "RulesMissed",
+            "prometheus_rule_group_iterations_missed_total",
+            "rules are evaluated late or not at all: alerts are delayed",
+            "Prometheus has too little CPU or memory, or too many series (`prometheus.resources`, `sampleLimit`)",
+            lasting=300,
         ),
         _failing(
             "AlertsUndelivered",
@@ -106,19 +114,42 @@ def _missing(monitoring: Monitoring, *, backups: bool) -> Alert:
     )
 
 
-def _watchdog() -> Alert:
+def _watchdog(monitoring: Monitoring) -> Alert:
+    # A message that cannot be delivered is tried again, and counted again, every group interval.
+    window = max(120, 3 * monitoring.slack.group_interval_seconds)
+    sent = 'alertmanager_notifications_failed_total{integration="slack"}'
+    failing = f"sum(increase({sent}[{window}s]))"
+    step = window // 4
     return Alert(
         name=WATCHDOG,
-        measure="vector(1)",
+        measure=f"vector(1) unless on () ({failing} > 0 and {failing.replace(']', f'] offset {window}s')} > 0)",
         severity="none",
-        summary="always fires: when it stops, no other alert can be sent",
+        summary="always fires: when it stops, no other alert can be sent, or none reaches Slack",
         about="watchdog",
         channel="critical",
         chapter=_CHAPTER,
         missing="when it stops, the dead man's switch outside the cluster reports it",
-        advice="while it fires: nothing; when it stops: check Prometheus, Alertmanager and their egress",
+        advice="while it fires: nothing; when it stops: check Prometheus, Alertmanager and their egress, then Slack's "
+        "status and webhooks: what fires is on Alertmanager's page",
         on_absence=True,
-        more=(Case(title="always", series={}, checks=((0, True), (600, True)), step=_STEP),),
+        more=(
+            Case(title="always", series={}, checks=((0, True), (600, True)), step=_STEP),
+            Case(
+                title="until messages to Slack fail again and again",
+                series={sent: stepwise((0, 10)) + f" 1+1x20 {steady(21)}"},
+                checks=((12 * step, True), (19 * step, False), (60 * step, True)),
+                step=step,
+            ),
+            Case(
+                title="not for one message, nor for the controller's",
+                series={
+                    sent: stepwise((0, 10), (1, 100)),
+                    sent.replace("slack", "webhook"): rising(1),
+                },
+                checks=tuple((at * step, True) for at in range(8, 24)),
+                step=step,
+            ),
+        ),
     )
 
 
@@ -158,6 +189,42 @@ def _target(monitoring: Monitoring) -> Alert:
             step=_STEP,
             since=3 * _STEP,
             labels={"job": "backend", "instance": "1"},
+        ),
+    )
+
+
+def _near_limit() -> Alert:
+    limit, target = 80, '{job="backend",instance="1"}'
+    found, most = f"scrape_samples_post_metric_relabeling{target}", f"scrape_sample_limit{target}"
+    return Alert(
+        name="SamplesNearLimit",
+        measure="100 * max by (job, instance) (scrape_samples_post_metric_relabeling{} / (scrape_sample_limit{} > 0))",
+        operator=">",
+        limit=limit,
+        lasting=60,
+        severity="critical",
+        summary="{{ $labels.job }} ({{ $labels.instance }}) has more than "
+        f"{limit} % of the series that one target may have: above 100 % its scrapes are refused",
+        about="samples",
+        channel="alerts",
+        chapter=_CHAPTER,
+        missing="an operator's Prometheus needs its feature extra-scrape-metrics; refused scrapes: `TargetAway`",
+        advice="does the application label by path, user or id? Label by route; `prometheus.sampleLimit` is the limit",
+        value=PERCENT,
+        boundary=Boundary(
+            beyond={found: steady(10 * limit + 1), most: steady(1000)},
+            within={found: steady(10 * limit), most: steady(1000)},
+            step=_STEP,
+            labels={"job": "backend", "instance": "1"},
+            value=f"{limit + 0.1:.1f} %",
+        ),
+        more=(
+            Case(
+                title="a target without a limit",
+                series={found: steady(1e6), most: steady(0)},
+                checks=never(60, since=0, step=_STEP),
+                step=_STEP,
+            ),
         ),
     )
 

@@ -22,7 +22,7 @@ def _backups(backup: Backup) -> tuple[Panel, ...]:
     size, previous = "runbook_backup_size_bytes{}", "runbook_backup_previous_size_bytes{}"
     return (
         number(
-            "Age of the newest backup",
+            "Age of the newest scheduled backup",
             "s",
             Measured("BackupMissed"),
             empty="no backup",
@@ -38,7 +38,7 @@ def _backups(backup: Backup) -> tuple[Panel, ...]:
         ),
         number("Database size at the newest backup", "bytes", "runbook_backup_database_bytes{}", width=8),
         graph(
-            "Age of the newest backup",
+            "Age of the newest scheduled backup",
             "s",
             Measured("BackupMissed", "age"),
             width=12,
@@ -46,8 +46,8 @@ def _backups(backup: Backup) -> tuple[Panel, ...]:
         graph(
             "Size",
             "bytes",
-            Query(size, "newest"),
-            Query(f"{ratio:g} * {previous}", f"{ratio:.0%} of the backup before"),
+            Query(size, "newest scheduled"),
+            Query(f"{ratio:g} * {previous}", f"{ratio:.0%} of the usual size"),
             width=12,
             about="Below the second curve, `BackupShrank` fires.",
         ),

@@ -24,6 +24,7 @@ from lightkube.resources.coordination_v1 import Lease
 from lightkube.resources.core_v1 import Pod
 
 from ops.adapters.kubernetes_models import decode_in_threads
+from ops.adapters.server_clock import ServerClock
 from ops.errors import OpsError, Refused
 from settings import Commands, Service
 
@@ -64,6 +65,11 @@ class Cluster:
             self._client = Client(config=found, namespace=namespace, timeout=_TIMEOUT)
         except (ConfigError, OSError) as error:
             raise Refused(f"There is no usable kubeconfig: {error}. Set KUBECONFIG.") from None
+
+    def read_clock(self) -> ServerClock:
+        """The API server's time."""
+        with self.http() as http:
+            return ServerClock.of_answer(http.get("/version").headers)
 
     def rollouts(self, services: Sequence[Service]) -> list[Rollout]:
         """The Deployments of these services that exist."""
@@ -160,7 +166,7 @@ class Cluster:
 
     def schema_level(self, service: Service, commands: Commands) -> int | None:
         """The database's level, from the command run in a ready pod of the service; None without one."""
-        pod = self._find_ready_pod(service.name)
+        pod = next(self._find_ready_pods(service.name), None)
         if pod is None:
             return None
         answer = ""
@@ -237,13 +243,16 @@ class Cluster:
         ]
         return [f"[{address}]" if ":" in address else address for address in found]
 
-    def _find_ready_pod(self, service: str) -> str | None:
+    def run_in_pods(self, deployment: str, argv: list[str], seconds: int) -> dict[str, str]:
+        """What a command prints in each ready pod of a Deployment."""
+        return {pod: self._run(pod, argv, seconds) for pod in self._find_ready_pods(deployment)}
+
+    def _find_ready_pods(self, service: str) -> Iterator[str]:
         for pod in self._list_pods(service):
             conditions = (pod.status and pod.status.conditions) or []
             ready = any(c.type == "Ready" and c.status == "True" for c in conditions)
             if ready and pod.metadata and not pod.metadata.deletionTimestamp:
-                return pod.metadata.name
-        return None
+                yield pod.metadata.name or ""
 
     def _run(self, pod: str, argv: list[str], seconds: int) -> str:
         done = self._call(

@@ -57,7 +57,8 @@ def lockdown(
     typer.echo(_describe_plan(wanted), err=True)
     call.require_confirmation("Lock down?")
     done = locking.switch_lockdown(session, call.lock_policy(), wanted)
-    line = f"Locked down {done['seconds']} s after the command began, until {_local_time(wanted.until)}"
+    until = datetime.fromisoformat(done["lockdown"]["until"])
+    line = f"Locked down {done['seconds']} s after the command began, until {_local_time(until)}"
     call.report(done, f"{line}: `runbook security unlock` ends it sooner.")
 
 
@@ -90,9 +91,14 @@ def status(call: Invocation) -> None:
 
 def _read_lockdown(session: Session) -> dict[str, Any]:
     from ops.decisions.release_state import describe_lockdown
+    from ops.stack import stack_file
     from ops.stack.stack_context import load_settings
 
-    return describe_lockdown(load_settings(session.file).lockdown, datetime.now(UTC))
+    settings = load_settings(session.file)
+    if settings.lockdown is None:
+        return describe_lockdown(None, datetime.now(UTC))
+    clock = session.cluster(settings, stack_file.read(session.file).config).read_clock()
+    return describe_lockdown(settings.lockdown, clock.now())
 
 
 def _plan(security: Precautions, reason: str, seconds: int | None, allow: Sequence[str]) -> Lockdown:
@@ -126,7 +132,8 @@ def _describe_plan(wanted: Lockdown) -> str:
     return (
         f"Clients admitted, for reading only: {clients}\n"
         f"Paths closed to them, too: {', '.join(wanted.closed_paths) or 'none'}\n"
-        f"{jobs} The lockdown ends automatically at {_local_time(wanted.until)}."
+        f"{jobs} The lockdown ends automatically {wanted.until - wanted.since} after it began, by the clock of the "
+        "cluster."
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime
 from typing import Any
 
@@ -15,23 +16,35 @@ from ops.stack.locks import whoami
 from ops.stack.session import Session
 from ops.stack.stack_context import StackContext, gather_context
 from settings import Lockdown
-from settings.lockdown import GATE, LOCKDOWN
+from settings.lockdown import GATE, GATE_PORT, LOCKDOWN
 
 _TERMINATION_SECONDS = 60
 """Four times the grace period of a gate."""
+_ASK_SECONDS = 15
+_ASK = f"""
+import http.client, json
+gate = http.client.HTTPConnection("127.0.0.1", {GATE_PORT}, timeout=10)
+gate.request("GET", "/")
+answer = gate.getresponse()
+print(json.dumps([answer.status, answer.read(10_000).decode(errors="replace")]))
+"""
+"""Run in a pod of the gate: a request of no known client, which only a gate whose time is up forwards."""
 
 
 def switch_lockdown(session: Session, policy: LockPolicy, wanted: Lockdown | None) -> dict[str, Any]:
-    """Begin, change or end (`wanted` None) a lockdown by one update. Without one, ending changes nothing."""
+    """Begin, change or end (`wanted` None) a lockdown by one update. Without one, ending changes nothing.
+
+    It lasts as long as `wanted` does, from the time in the cluster on.
+    """
     with StackLock(session, "lockdown", policy):
         facts = gather_context(session, decides="lockdown")
         if facts.now.release is None:
             raise Refused(f"Stack {session.stack} was never deployed: there is nothing to lock.")
         prepare_update(session, facts, policy)
-        now = datetime.now(UTC)
+        now = facts.clock.now()
         standing = find_lockdown(facts.text.config, next(facts.history.updates(), None), now)
         before = standing or facts.settings.lockdown
-        wanted = extend_lockdown(wanted, standing) if wanted else None
+        wanted = extend_lockdown(wanted.starting(now), standing) if wanted else None
         record = _open_record(facts, before, wanted)
         after = wanted.model_copy(update={"incident": record}) if wanted else None
         new = facts.checked({LOCKDOWN: after.to_config() if after else None})
@@ -46,6 +59,8 @@ def switch_lockdown(session: Session, policy: LockPolicy, wanted: Lockdown | Non
             raise Stuck(f"The lockdown could not be {'begun' if after else 'ended'}:\n{run.why}", run.causes)
         if before and after:
             _await_rules(facts)
+        if after:
+            _require_refusals(facts, after)
         result = {
             "result": "succeeded",
             "lockdown": after.to_config() if after else None,
@@ -74,6 +89,39 @@ def _await_rules(facts: StackContext) -> None:
             f"The lockdown is on with its new rules, but gates with the earlier ones have not ended within "
             f"{_TERMINATION_SECONDS} s and may still answer: {', '.join(left)}. Check the nodes they run on."
         )
+
+
+def _require_refusals(facts: StackContext, lockdown: Lockdown) -> None:
+    """Ask each pod of the gate. Each compares the clock of its own node with the end of the lockdown."""
+    if lockdown.over(facts.clock.now()):
+        return
+    found = facts.cluster.run_in_pods(GATE, ["python3", "-c", _ASK], _ASK_SECONDS)
+    if open_ := [pod for pod, printed in found.items() if not refuses(printed, lockdown)]:
+        raise Stuck(
+            f"The lockdown was written until {_utc(lockdown.until)}, but {', '.join(sorted(open_))} still forwards "
+            "requests: the clock of its node is ahead. Correct that clock (`kubectl get pod -o wide` shows the node), "
+            "or lock down for longer (`--for`)."
+        )
+    if not found:
+        raise Stuck(
+            f"The lockdown was written, but no pod of Deployment {GATE} is ready: no client is served, and whether the "
+            f"gate refuses is unknown. `kubectl describe deployment {GATE}`."
+        )
+
+
+def refuses(printed: str, lockdown: Lockdown) -> bool:
+    """Whether what `_ASK` printed is the refusal of this lockdown."""
+    status, body = json.loads(printed)
+    try:
+        answer = json.loads(body)
+    except ValueError:
+        return False
+    until = f"{lockdown.until.astimezone(UTC):%Y-%m-%dT%H:%M:%S}Z"
+    return (
+        status == 503
+        and isinstance(answer, dict)
+        and (answer.get("status"), answer.get("until")) == ("lockdown", until)
+    )
 
 
 def _open_record(facts: StackContext, before: Lockdown | None, wanted: Lockdown | None) -> str | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from ops.adapters.automation import Run
@@ -88,7 +88,7 @@ class RotationRun:
 
     def list_due(self) -> list[Due]:
         """The next action for every secret, the urgent ones first."""
-        at = datetime.now(UTC)
+        at = self.facts.clock.now()
         # A secret that was never rotated is as old as the stack.
         since = min(entry.started for entry in self.facts.history)
         found = [
@@ -101,7 +101,7 @@ class RotationRun:
         """A third value would need the slot of one that is still accepted."""
         for name in names:
             now = self.rotations[name]
-            waits = now.state.phase == "verified" and rotation.is_finished(now, datetime.now(UTC), overlap=True)
+            waits = now.state.phase == "verified" and rotation.is_finished(now, self.facts.clock.now(), overlap=True)
             if waits and not self.is_interrupted(name):
                 raise Refused(
                     f"{name} was rotated, and its previous value is accepted until {now.overlap_until}. To end that "
@@ -134,7 +134,7 @@ class RotationRun:
                 self._session.say(f"{name}: continuing period {state.period}, phase {state.phase}")
                 self._run_step({name: state})
             elif state.phase in RESTING:
-                begun[name] = rotation.begin_rotation(rotating, datetime.now(UTC))
+                begun[name] = rotation.begin_rotation(rotating, self.facts.clock.now())
         # All are read before the first is stored: a missing one must leave the stack file as it was.
         values = {name: bring(self.rotations[name]) for name in begun if rotation.needs_value(self.rotations[name])}
         for name, given in values.items():
@@ -142,10 +142,10 @@ class RotationRun:
         if begun:
             self._run_step(begun)
         while unfinished := [
-            n for n in names if not rotation.is_finished(self.rotations[n], datetime.now(UTC), overlap=overlap)
+            n for n in names if not rotation.is_finished(self.rotations[n], self.facts.clock.now(), overlap=overlap)
         ]:
             phase = min((self.rotations[name].state.phase for name in unfinished), key=list(NEXT).index)
-            at = datetime.now(UTC)
+            at = self.facts.clock.now()
             states = {name: self.rotations[name].state for name in unfinished}
             self._run_step(
                 {n: rotation.enter_phase(now, NEXT[phase], at) for n, now in states.items() if now.phase == phase}
@@ -153,7 +153,7 @@ class RotationRun:
 
     def replace_at_once(self, names: Sequence[str]) -> None:
         """Replace values by one update; the old ones are revoked when it ends."""
-        at = datetime.now(UTC)
+        at = self.facts.clock.now()
         self._run_step({name: self._begin_emergency(name, at) for name in names})
 
     def _begin_emergency(self, name: str, at: datetime) -> RotationState:
@@ -202,7 +202,7 @@ class RotationRun:
         names = ", ".join(states)
         if any(state.emergency for state in states.values()):
             return Stuck(f"The emergency rotation of {names} failed; run the same command again.\n{why}", causes)
-        at = datetime.now(UTC)
+        at = self.facts.clock.now()
         retiring = next(iter(states.values())).phase == "retired"
         if retiring:
             back: Mapping[str, RotationState] = before

@@ -38,6 +38,7 @@ def read_status(session: Session) -> dict[str, Any]:
             lambda: cluster_.result().schema_level(settings.application.main_service, settings.commands)
         )
         workloads_ = pool.submit(lambda: cluster_.result().read_workloads())
+        clock_ = pool.submit(lambda: cluster_.result().read_clock()) if settings.lockdown else None
         past, state, locks = past_.result(), state_.result(), locks_.result()
         url = outputs(state).get("url")
         report = health.read_health(url, settings.health_path) if isinstance(url, str) else None
@@ -46,6 +47,7 @@ def read_status(session: Session) -> dict[str, Any]:
         level = _or_problem(level_, problems, None)
         command = _or_problem(command_, problems, None)
         workloads = _or_problem(workloads_, problems, None)
+        clock = _or_problem(clock_, problems, None) if clock_ else None
     updates = [entry for entry in past if entry.kind == "update" and entry.release]
     now = read_release_state(text.config, next(iter(updates), None))
     release = now.release.to_config() if now.release else {}
@@ -71,7 +73,7 @@ def read_status(session: Session) -> dict[str, Any]:
         "lock": None if locks is None else [str(lock) for lock in locks],
         "pending": [item["urn"] for item in pending_creates(state)],
         "quarantine": [item.to_config() for item in now.quarantine],
-        "lockdown": describe_lockdown(settings.lockdown, datetime.now(UTC)),
+        "lockdown": describe_lockdown(settings.lockdown, clock.now() if clock else datetime.now(UTC)),
         "lastUpdate": history_row(past[0]) if past else None,
         "problems": problems,
     }

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -102,7 +101,7 @@ class StackLock:
 def prepare_update(session: Session, facts: StackContext, policy: LockPolicy) -> None:
     """Before anything is changed: require that no engine holds the stack, and resolve what a killed one left."""
     require_unlocked(session, policy)
-    if (lockdown := facts.settings.lockdown) and lockdown.incident and lockdown.over(datetime.now(UTC)):
+    if (lockdown := facts.settings.lockdown) and lockdown.incident and lockdown.over(facts.clock.now()):
         # The update that follows removes it from the stack file.
         ended = {"result": "ended", "endedBy": "the clock"}
         incidents.close_incident(facts.cluster, lockdown.incident, ended, at=lockdown.until)

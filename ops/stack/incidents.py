@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import secrets
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from lightkube import ApiError, Client
 from lightkube.models.core_v1 import ObjectReference
 from lightkube.models.meta_v1 import ObjectMeta
+from lightkube.operators import exists
 from lightkube.resources.core_v1 import ConfigMap, Event
 from lightkube.types import PatchType
 
@@ -17,6 +20,9 @@ from ops.adapters.cluster import Cluster
 from ops.stack.locks import whoami
 
 LABEL = "runbook/incident"
+KEPT_DAYS, _MOST = 365, 200
+"""Records older than this, and the oldest of more than so many, are deleted when another one is opened. Their Events
+are deleted by the API server, after an hour by default."""
 
 
 def open_incident(cluster: Cluster, kind: str, facts: Mapping[str, Any]) -> str:
@@ -27,7 +33,7 @@ def open_incident(cluster: Cluster, kind: str, facts: Mapping[str, Any]) -> str:
     record = {"kind": kind, "by": whoami(), "openedAt": now.isoformat(timespec="seconds"), **facts}
     metadata = ObjectMeta(name=name, namespace=cluster.namespace, labels={LABEL: kind})
     with cluster.patient() as client:
-        client.create(ConfigMap(metadata=metadata, data={"record.json": json.dumps(record, indent=2)}))
+        made = client.create(ConfigMap(metadata=metadata, data={"record.json": json.dumps(record, indent=2)}))
         client.create(
             Event(
                 metadata=ObjectMeta(generateName=f"{name}-", namespace=cluster.namespace),
@@ -42,7 +48,25 @@ def open_incident(cluster: Cluster, kind: str, facts: Mapping[str, Any]) -> str:
                 count=1,
             )
         )
+        _delete_old(client, made)
     return name
+
+
+def _delete_old(client: Client, newest: ConfigMap) -> None:
+    """Delete the records that are too old, or too many, by the API server's own times."""
+    now = newest.metadata and newest.metadata.creationTimestamp
+    if now is None:
+        return
+    found = [
+        (meta.creationTimestamp, meta.name, "closedAt" in (each.data or {}).get("record.json", ""))
+        for each in client.list(ConfigMap, labels={LABEL: exists()})
+        if (meta := each.metadata) and meta.creationTimestamp and meta.name
+    ]
+    for place, (made, name, closed) in enumerate(sorted(found, reverse=True)):
+        if now - made > timedelta(days=KEPT_DAYS) or (closed and place >= _MOST):
+            # Another command may have deleted it, or may not delete: the next record's turn. This one must be opened.
+            with suppress(ApiError):
+                client.delete(ConfigMap, name)
 
 
 def close_incident(cluster: Cluster, name: str, facts: Mapping[str, Any], at: datetime | None = None) -> None:

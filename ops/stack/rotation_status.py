@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from ops.adapters.task_jobs import TaskFailed, Tasks
@@ -21,7 +21,7 @@ def read_rotation_status(session: Session) -> list[dict[str, Any]]:
         r.kind for r in run.rotations.values() if r.state.phase not in RESTING and r.kind in ("database", "redis")
     }
     users = _users(session, run, overlapping) if overlapping else {}
-    now = datetime.now(UTC)
+    now = run.facts.clock.now()
     since = min(entry.started for entry in run.facts.history)
     return [
         {

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -28,7 +27,10 @@ from settings import SettingsError, StackFile, StackSettings, parse, read_stack_
 from settings.lockdown import LOCKDOWN
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from ops.adapters.cluster import Cluster
+    from ops.adapters.server_clock import ServerClock
 
 
 @dataclass
@@ -42,10 +44,12 @@ class StackContext:
     pending: list[Mapping[str, Any]]
     database: Database
     cluster: Cluster
+    clock: ServerClock
+    """The time in the cluster, which its servers compare with what a command writes."""
 
     def checked(self, changes: Mapping[str, Any]) -> StackText:
         """The stack file with these changes, refused when the program would; a lockdown that is over is removed."""
-        if (lockdown := self.settings.lockdown) and lockdown.over(datetime.now(UTC)):
+        if (lockdown := self.settings.lockdown) and lockdown.over(self.clock.now()):
             changes = {LOCKDOWN: None, **changes}
         file = read_stack_file(self.text.path)
         values = {key: value for key, value in {**file.values, **changes}.items() if value is not None}
@@ -79,10 +83,11 @@ def gather_context(session: Session, *, decides: Stale | None = None) -> StackCo
         history_, state_ = pool.submit(_read_first_page, session), pool.submit(session.reader.read_state)
         engine_ = pool.submit(lambda: session.engine)
         cluster_ = pool.submit(session.cluster, settings, text.config)
+        clock_ = pool.submit(lambda: cluster_.result().read_clock())
         backend = settings.application.main_service
         level_ = pool.submit(lambda: cluster_.result().schema_level(backend, settings.commands))
         engine_.result()
-        history, level = history_.result(), level_.result()
+        history, level, clock = history_.result(), level_.result(), clock_.result()
         session.judged = Judged(next(history.updates(), None))
         newest = next(history.updates(), None)
         if behind := outdated_rotations(text.config, last_applied(history)):
@@ -90,7 +95,7 @@ def gather_context(session: Session, *, decides: Stale | None = None) -> StackCo
                 f"{session.file.name} is older than the last update: {', '.join(behind)} was rotated since, and this "
                 "file would restore a revoked value. Get the newest stack file (`git pull`). Nothing was changed."
             )
-        if stale := _find_unknown_change(text, history, decides):
+        if stale := _find_unknown_change(text, history, decides, clock.now()):
             raise Refused(
                 f"{session.file.name} is older than the last update: {stale}, and this file would undo that. Get the "
                 f"newest stack file (`git pull`), or write it from the last update: `pulumi config refresh "
@@ -104,14 +109,15 @@ def gather_context(session: Session, *, decides: Stale | None = None) -> StackCo
             pending=pending_creates(state_.result()),
             database=recorded_database(history) if level is None else exact_database(level),
             cluster=cluster_.result(),
+            clock=clock,
         )
 
 
-def _find_unknown_change(text: StackText, history: History, decides: Stale | None) -> str | None:
+def _find_unknown_change(text: StackText, history: History, decides: Stale | None, now: datetime) -> str | None:
     newest = next(history.updates(), None)
     found = {
         "release": released_since(text.config, newest),
-        "lockdown": locked_since(text.config, newest, datetime.now(UTC)),
+        "lockdown": locked_since(text.config, newest, now),
         "maintenance": maintained_since(text.config, last_applied(history)),
     }
     return next((change for what, change in found.items() if change and what != decides), None)

@@ -38,6 +38,7 @@ RUNBOOK = {
         for name in (
             "backups",
             "backup_last_success_timestamp_seconds",
+            "backup_last_scheduled_timestamp_seconds",
             "backup_last_proven_timestamp_seconds",
             "backup_size_bytes",
             "backup_previous_size_bytes",
@@ -68,6 +69,7 @@ OTHERS = {
     'probe_success{job="health"}': stepwise((1, 100), (0, 200)),
     'probe_success{job="front-door"}': steady(1),
     'probe_ssl_earliest_cert_expiry{job="front-door"}': steady(9_000_000),
+    "certificate:expiry:last": steady(9_000_000),
     "slo:requests:rate1m": steady(10),
     "slo:errors:rate1m": steady(0.01),
     **{name: steady(1) for name in ("pg_up", "redis_up", 'up{job="backend",instance="1"}')},

@@ -33,7 +33,7 @@ GIVEN = {
     "SUPABASE_SERVICE_ROLE_KEY": "supabase_",
     "SENTRY_DSN": "https://{}@sentry.example.com/1",
 }
-"""Secrets under `application.secrets` of Pulumi.prod.yaml, and what their values look like. SMTP_URL is the other one."""
+"""Secrets under `application.secrets` of Pulumi.prod.yaml, and the form of their values. SMTP_URL is the other one."""
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,7 @@ def fit_into_sandbox(
     config["runbook:commands"]["migrate"]["run"] = commands["migrate"]["run"]
     config["runbook:backup"]["schemaLevelQuery"] = backup["schemaLevelQuery"]
 
-    # The sandbox's only node has two CPUs, which other stacks use meanwhile: six pods of 250m would not fit beside them.
+    # The sandbox's only node has two CPUs, which other stacks use too: six pods of 250m would not fit beside them.
     (service,) = config["runbook:application"]["services"]
     service["resources"]["requests"]["cpu"] = "50m"
 

@@ -9,7 +9,9 @@ import os
 import shutil
 import subprocess
 import tempfile
+import time
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 from typing import Any, NoReturn
@@ -18,6 +20,7 @@ import pytest
 import yaml
 
 from ops.adapters.cluster import Rollout, Unreachable
+from ops.adapters.server_clock import ServerClock
 from ops.commands.update import LockPolicy
 from ops.stack.session import Session, open_session
 from tests.support.lease_store import LeaseStore
@@ -42,6 +45,15 @@ class FakeCluster(LeaseStore):
         raise Unreachable("there is no cluster")
 
     http = watch_changes
+
+    def read_clock(self) -> ServerClock:
+        return ServerClock(datetime.now(UTC), time.monotonic())
+
+    def run_in_pods(self, *_: object) -> dict[str, str]:
+        """A gate that refuses, as the stack file says."""
+        until = datetime.fromisoformat(yaml.safe_load(self._file.read_text())["config"]["runbook:lockdown"]["until"])
+        refusal = {"status": "lockdown", "until": f"{until.astimezone(UTC):%Y-%m-%dT%H:%M:%S}Z"}
+        return {"lockdown-1": json.dumps([503, json.dumps(refusal)])}
 
     def schema_level(self, *_: object) -> int | None:
         return self.level

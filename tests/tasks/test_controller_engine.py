@@ -372,7 +372,7 @@ def test_ten_requests_an_hour_do_not_keep_the_shop_locked_down(world: World) -> 
     second = world.fire("SqlInjection", "lockdown")
     world.handle(second, lambda: None, lambda: len(world.messages) > 1)
     assert "runbook:lockdown" not in next(world.session.history().updates()).config
-    assert "@security-team @tech-lead" in world.messages[1]
+    assert "<!channel>" in world.messages[1]
     assert "Decide: `runbook security lockdown`" in world.messages[1]
     assert second.hint.key not in world.handled(), "judged again when the cooldown is over"
 

@@ -110,12 +110,63 @@ def test_backups_and_tests(settings: dict[str, str]) -> None:
     assert found["runbook_backup_last_scheduled_timestamp_seconds"] == pytest.approx(NOW.timestamp() - 3 * 3600, abs=1)
     assert found["runbook_backup_last_proven_timestamp_seconds"] == pytest.approx(NOW.timestamp() - 2 * 3600, abs=1)
     assert found["runbook_restore_test_last_timestamp_seconds"] == pytest.approx(NOW.timestamp() - 300, abs=1)
-    assert (found["runbook_backup_size_bytes"], found["runbook_backup_previous_size_bytes"]) == (400, 900)
+    assert found["runbook_backup_size_bytes"] == 900, "of those that the schedule makes"
+    assert "runbook_backup_previous_size_bytes" not in found
     assert found["runbook_restore_test_passed"] == 0
     assert (found["runbook_restore_test_rto_seconds"], found["runbook_restore_test_rpo_seconds"]) == (12.5, 60)
     assert found['runbook_restore_test_records{result="failed"}'] == 1
     assert found["runbook_backup_interval_seconds"] == 3600
     assert found["runbook_restore_test_max_age_seconds"] == 26 * 3600
+
+
+@pytest.mark.parametrize(
+    ("sizes", "usual"),
+    [
+        # Oldest first; `p` is proven.
+        ("100p 10", 100),
+        ("100p 10 10", 100),
+        ("100p 10p 10", 100),  # a restore test proves that it comes back, not that nothing is missing
+        ("100 10 10", 100),
+        ("100 10p 10p 10p", 100),
+        ("100p 60p 40", 60),  # it shrinks in steps that are no alarm
+        ("100p 1000 100", 100),  # not proven
+        ("100p 1000p 100", 1000),
+        ("100p 10p 90p 90", 90),  # normal again
+        ("100", None),
+        ("", None),
+    ],
+)
+def test_the_newest_backup_is_compared_with_the_usual_size(
+    sizes: str, usual: int | None, settings: dict[str, str]
+) -> None:
+    words = sizes.split()
+    for place, word in enumerate(words):
+        made = backup(settings, timedelta(hours=len(words) - place), int(word.rstrip("p")))
+        if word.endswith("p"):
+            record_test(settings, made, "passed", timedelta(0))
+    backup(settings, timedelta(minutes=1), 1, kind="pre-release")
+    found = metrics(settings)
+    assert found.get("runbook_backup_previous_size_bytes") == usual
+    assert found.get("runbook_backup_size_bytes") == (int(words[-1].rstrip("p")) if words else None)
+
+
+def test_an_accepted_backup_is_the_usual_one(settings: dict[str, str]) -> None:
+    backup(settings, timedelta(hours=3), 100)
+    accepted = backup(settings, timedelta(hours=2), 10)
+    assert metrics(settings)["runbook_backup_previous_size_bytes"] == 100
+    settings["BACKUP_SIZE_ACCEPTED"] = accepted
+    assert "runbook_backup_previous_size_bytes" not in metrics(settings)
+    backup(settings, timedelta(hours=1), 9)
+    assert metrics(settings)["runbook_backup_previous_size_bytes"] == 10
+
+
+def test_the_settings_say_what_is_much_smaller(settings: dict[str, str]) -> None:
+    for hours, size in ((3, 100), (2, 40), (1, 40)):
+        backup(settings, timedelta(hours=hours), size)
+    assert metrics(settings)["runbook_backup_previous_size_bytes"] == 100
+    assert metrics(settings | {"BACKUP_SIZE_RATIO": "0.25"})["runbook_backup_previous_size_bytes"] == 40
+    with pytest.raises(TaskError, match="a number between 0 and 1"):
+        metrics(settings | {"BACKUP_SIZE_RATIO": "50 %"})
 
 
 OVERDUE, INVALID, CLOCK = (
@@ -255,15 +306,18 @@ def test_alerts_fire_on_what_they_are_for(settings: dict[str, str], tmp_path: Pa
     """promtool evaluates the documented expressions over what the exporter says of a good and of a bad store."""
     good = {**settings, "BACKUP_STORE": f"file://{tmp_path}/good"}
     bad = {**settings, "BACKUP_STORE": f"file://{tmp_path}/bad"}
-    for made in (good, bad):
+    idle = {**settings, "BACKUP_STORE": f"file://{tmp_path}/idle"}
+    for made in (good, bad, idle):
         Path(made["BACKUP_STORE"].removeprefix("file://")).mkdir()
     backup(good, timedelta(hours=1, minutes=30), 1000)
     record_test(good, backup(good, timedelta(minutes=30), 900), "passed", timedelta(hours=25))
-    backup(bad, timedelta(days=9), 1000, kind="manual")
-    record_test(bad, backup(bad, timedelta(hours=3), 400, kind="manual"), "passed", timedelta(hours=30))
+    backup(bad, timedelta(days=9), 1000)
+    record_test(bad, backup(bad, timedelta(hours=3), 400), "passed", timedelta(hours=30))
+    record_test(bad, backup(bad, timedelta(minutes=1), 1000, kind="manual"), "passed", timedelta(hours=29))
     record_test(bad, "b", "failed", timedelta(hours=4))
+    backup(idle, timedelta(minutes=1), 1000, kind="pre-release")
     texts = {}
-    for name, made in (("good", good), ("bad", bad)):
+    for name, made in (("good", good), ("bad", bad), ("idle", idle)):
         one = Exporter(Environment(made), open_store(Environment(made)))
         one.refresh()
         texts[name] = one.text or ""
@@ -271,9 +325,14 @@ def test_alerts_fire_on_what_they_are_for(settings: dict[str, str], tmp_path: Pa
 
     fires = expressions()
     assert len(fires) == 11
-    expected = {
+    never = {
         "no backup within 2 intervals",
         "the schedule never ran",
+        "no proven restore in the limit",
+        "the restore test never ran",
+    }
+    expected = {
+        "no backup within 2 intervals",
         "no proven restore in the limit",
         "the restore test failed",
         "size fell by half",
@@ -283,7 +342,7 @@ def test_alerts_fire_on_what_they_are_for(settings: dict[str, str], tmp_path: Pa
     (tmp_path / "rules.json").write_text(json.dumps({"groups": [{"name": "backups", "rules": rules}]}))
     # promtool's clock begins at 0: every time is moved so that now is two days after that.
     began = datetime.now(UTC).timestamp() - timedelta(days=2).total_seconds()
-    for name, firing in (("good", set[str]()), ("bad", expected)):
+    for name, firing in (("good", set[str]()), ("bad", expected), ("idle", never)):
         series = [
             {"series": metric, "values": f"{value - began if value > began / 2 else value}+0x600"}
             for metric, value in parsed(texts[name]).items()

@@ -17,8 +17,10 @@ from pathlib import Path
 import pytest
 
 from components.lockdown_gateway import ANY_ADDRESS, PROBE_PORT, Route, render_haproxy_config
+from ops.commands import lockdown as locking
 from sandbox import packages
 from settings import Lockdown, Precautions
+from settings.lockdown import GATE_PORT
 from tests.support.servers import free_ports
 
 KNOWN, STRANGER = "203.0.113.7", "198.51.100.9"
@@ -296,3 +298,24 @@ def test_it_waits_for_an_answer_as_long_as_the_ingress() -> None:
     lockdown = PRECAUTIONS.lockdown("x", datetime.now(UTC))
     assert "timeout server 60s" in render_haproxy_config(lockdown, [Route(8080, "backend", 3000)])
     assert "timeout server 180s" in render_haproxy_config(lockdown, [Route(8080, "backend", 3000)], 180)
+
+
+@pytest.mark.parametrize(
+    ("began", "allow", "refuses"),
+    [
+        (0, (), True),
+        (0, ("0.0.0.0/0", "::/0", "127.0.0.1"), True),
+        # What an operator's clock that is two hours slow wrote.
+        (-7200, (), False),
+    ],
+)
+def test_a_pod_of_the_gate_says_whether_it_refuses(
+    began: int, allow: tuple[str, ...], refuses: bool, gates: Gates
+) -> None:
+    """The request that `runbook security lockdown` sends from within the pod."""
+    wanted = Precautions(allow=allow).lockdown("x", datetime.now(UTC) + timedelta(seconds=began))
+    gate = gates.start(wanted)
+    script = locking._ASK.replace(f", {GATE_PORT},", f", {gate.ports[0]},")
+    printed = subprocess.run(["python3", "-c", script], capture_output=True, text=True, check=True).stdout
+    assert locking.refuses(printed, wanted) is refuses
+    assert not locking.refuses(printed, wanted.starting(wanted.until)), "another lockdown's"

@@ -170,6 +170,39 @@ def test_secrets_of_backups_are_asked_for_and_no_others() -> None:
     assert "nothing uses this secret" in str(refusal(volume, application | base))
 
 
+@pytest.mark.parametrize(
+    ("zone", "seconds"),
+    [
+        ("Etc/UTC", 24 * 3600),
+        # 02:30 does not exist on the last Sunday of March: 47 hours, and the time of a backup.
+        ("Europe/Paris", 48 * 3600),
+    ],
+)
+def test_no_backup_is_missed_because_the_clock_skips_its_time(zone: str, seconds: int) -> None:
+    config = edited(prod(), "backup.schedule", "30 2 * * *")
+    config = edited(config, "backup.alerts", {"missedIntervals": 1})
+    backup = judged(edited(config, "backup.timeZone", zone)).backup
+    assert backup
+    rules = {rule.name: rule for rule in backups(backup).alerts}
+    assert f"> {seconds} " in rules["BackupMissed"].expr
+    assert rules["BackupNeverRan"].lasting == seconds
+
+
+def test_a_restore_test_that_the_clock_skips_has_not_never_run() -> None:
+    config = edited(prod(), "backup.restoreTest.schedule", "30 2 * * *")
+    backup = judged(edited(config, "backup.timeZone", "Europe/Paris")).backup
+    assert backup
+    (never,) = [rule for rule in backups(backup).alerts if rule.name == "RestoreTestNeverRan"]
+    assert never.lasting == 47 * 3600 + backup.restore_test.timeout_seconds
+
+
+def test_backups_are_kept_until_the_next_one_when_the_clock_skips_its_time() -> None:
+    config = edited(prod(), "backup.retention.days", 1)
+    assert judged(edited(config, "backup.timeZone", "Etc/UTC"))
+    skipped = edited(edited(config, "backup.schedule", "30 2 * * *"), "backup.timeZone", "Europe/Paris")
+    assert "47 h" in str(refusal(skipped))
+
+
 def test_the_alerts_say_what_the_settings_say() -> None:
     config = edited(prod(), "backup.schedule", "0 */6 * * *")
     config = edited(config, "backup.alerts", {"missedIntervals": 3, "sizeRatio": 0.25})

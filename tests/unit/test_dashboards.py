@@ -110,6 +110,7 @@ STATES_AND_TRENDS = {
     "MessagesUndelivered": "a moment", "MetricsMissing": "no data", "NodeDiskFills": "a trend",
     "PostgresAway": "a word", "RedisAway": "a word", "RestoreTestFailed": "a word", "RestoreTestNeverRan": "no data",
     "RotationStatusUnreadable": "no data", "RulesFail": "a moment", "SecretEmergencyRotation": "a moment",
+    "RulesMissed": "a moment", "SamplesNearLimit": "the limit differs by target",
     "SecretNeverRotated": "a word", "SecretNotRetired": "a time that runs", "SecretPreviousUsedAfterOverlap": "any use",
     "SecretRotationOverdue": "each has its own limit: drawn in percent of it", "SecretRotationStuck": "a phase",
     "SecretVerificationFailed": "a word", "TargetAway": "a word", "VolumeFills": "a trend", "Watchdog": "always",

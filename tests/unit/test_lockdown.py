@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
+from contextlib import nullcontext
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,9 +19,12 @@ from pydantic import ValidationError
 from typer.testing import CliRunner
 
 from ops.adapters.cluster import Cluster
+from ops.adapters.server_clock import ServerClock
 from ops.cli import main
+from ops.commands import lockdown as locking
+from ops.commands.update import LockPolicy
 from ops.decisions.release_state import describe_lockdown, extend_lockdown, find_lockdown
-from ops.errors import Refused
+from ops.errors import Refused, Stuck
 from ops.stack.history import Entry, History
 from ops.stack.stack_context import StackContext
 from ops.stack.stack_file import read
@@ -245,6 +251,10 @@ def test_a_lockdown_that_is_over_is_removed_by_the_next_change(tmp_path: Path, l
     assert facts.checked({LOCKDOWN: new}).config[LOCKDOWN] == new, "unless it is what changes"
 
 
+def clock(now: datetime) -> ServerClock:
+    return ServerClock(now, time.monotonic())
+
+
 def _facts(text: Any, lockdown: Lockdown) -> StackContext:
     class _Settings:
         pass
@@ -252,7 +262,7 @@ def _facts(text: Any, lockdown: Lockdown) -> StackContext:
     settings: Any = _Settings()
     settings.lockdown = lockdown
     nothing: Any = None
-    return StackContext(text, settings, nothing, nothing, [], nothing, nothing)
+    return StackContext(text, settings, nothing, nothing, [], nothing, nothing, clock(datetime.now(UTC)))
 
 
 @pytest.mark.parametrize(
@@ -315,3 +325,96 @@ def test_new_rules_are_in_force_when_no_gate_is_terminating(lists: list[list[str
     cluster = Terminating()
     assert cluster.await_terminated(GATE, 1) == left
     assert next(cluster.found, None) is None, "listed again after each change, and no longer than needed"
+
+
+# -- clocks --------------------------------------------------------------------------------------------
+
+
+class World:
+    """A stack that is not locked down, in a cluster with its own time and its gate's answers."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, ahead: timedelta, answer: Any = None) -> None:
+        self.now = datetime.now(UTC) + ahead
+        self.answer, self.asked, self.written = answer, 0, {}
+        release = SimpleNamespace(release=object())
+        cluster = SimpleNamespace(run_in_pods=self._ask)
+        self.facts = SimpleNamespace(
+            now=release, settings=SimpleNamespace(lockdown=None), cluster=cluster, clock=clock(self.now),
+            text=None, checked=self.written.update,
+        )  # fmt: skip
+        self.session = SimpleNamespace(seconds=1.0, stack="shop")
+        succeeded = SimpleNamespace(succeeded=True, outputs={})
+        for name, value in {
+            "StackLock": lambda *_: nullcontext(),
+            "gather_context": lambda *_, **__: self.facts,
+            "prepare_update": lambda *_: None,
+            "apply": lambda *_: succeeded,
+            "_open_record": lambda *_: "incident-1",
+            "_add_to_record": lambda *_: None,
+        }.items():
+            monkeypatch.setattr(locking, name, value)
+
+    def _ask(self, deployment: str, _argv: list[str], _seconds: int) -> dict[str, str]:
+        assert deployment == GATE
+        self.asked += 1
+        return self.answer(self.written[LOCKDOWN]["until"]) if self.answer else {"a": refusal_of(self.until)}
+
+    @property
+    def until(self) -> datetime:
+        return datetime.fromisoformat(self.written[LOCKDOWN]["until"])
+
+    def lock_down(self, seconds: int = 3600) -> dict[str, Any]:
+        wanted = Precautions().lockdown("x", datetime.now(UTC), seconds=seconds)
+        session: Any = self.session
+        return locking.switch_lockdown(session, LockPolicy(break_it=False, confirm=lambda _: False), wanted)
+
+
+def refusal_of(until: datetime, status: int = 503) -> str:
+    body = {"status": "lockdown", "refused": "source", "from": "", "until": f"{until:%Y-%m-%dT%H:%M:%S}Z"}
+    return json.dumps([status, json.dumps(body)])
+
+
+@pytest.mark.parametrize("ahead", [timedelta(hours=2), timedelta(hours=-2), timedelta(0)])
+def test_it_lasts_from_the_time_in_the_cluster_on(monkeypatch: pytest.MonkeyPatch, ahead: timedelta) -> None:
+    """With an operator's clock two hours slow, the end of an hour would be over for the gate."""
+    world = World(monkeypatch, ahead)
+    done = world.lock_down(seconds=3600)
+    assert abs(world.until - (world.now + timedelta(hours=1))) < timedelta(seconds=5)
+    assert datetime.fromisoformat(done["lockdown"]["until"]) == world.until
+    assert world.asked == 1
+
+
+@pytest.mark.parametrize(
+    ("answers", "said"),
+    [
+        ({"a": json.dumps([200, "<html>the shop</html>"])}, "a still forwards requests"),
+        ({"a": json.dumps([503, "no server is available"])}, "a still forwards requests"),
+        ({"a": json.dumps([503, "[]"])}, "a still forwards requests"),
+        ({"a": refusal_of(NOW)}, "a still forwards requests"),  # by earlier rules, which end earlier
+        ({}, "no pod of Deployment lockdown is ready"),
+    ],
+)
+def test_a_gate_that_does_not_refuse_is_no_lockdown(
+    answers: dict[str, str], said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(Stuck, match=said):
+        World(monkeypatch, timedelta(0), lambda _until: answers).lock_down()
+
+
+def test_every_pod_of_the_gate_must_refuse(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The clock of one node is ahead."""
+    world = World(monkeypatch, timedelta(0))
+    world.answer = lambda _: {"a": refusal_of(world.until), "b": json.dumps([200, "{}"])}
+    with pytest.raises(Stuck, match=r"but b still forwards"):
+        world.lock_down()
+
+
+def test_the_servers_time_is_read_from_its_answer() -> None:
+    read = ServerClock.of_answer({"date": "Sun, 22 Nov 2026 10:00:00 GMT"})
+    assert NOW <= read.now() < NOW + timedelta(seconds=5)
+
+
+@pytest.mark.parametrize("headers", [{}, {"date": "soon"}])
+def test_an_answer_without_a_time_is_refused(headers: dict[str, str]) -> None:
+    with pytest.raises(Refused, match=r"Date|date 'soon'"):
+        ServerClock.of_answer(headers)

@@ -10,6 +10,7 @@ import pytest
 
 from monitoring.alertmanager import Places, alertmanager
 from monitoring.alerts.render import as_yaml
+from monitoring.prometheus import MonitoredStack, prometheus
 from sandbox import packages
 from settings import Monitoring, SettingsError, StackFile, StackSettings, parse
 from settings.budget import rollback_budget
@@ -42,14 +43,41 @@ def test_the_numbers_are_the_runbooks_own() -> None:
     assert monitoring.critical.error_rate_percent == 2
     assert monitoring.critical.payment_failure_percent == 5
     assert monitoring.rollback.limit_seconds == 90
-    assert monitoring.slack.escalation("critical") == ("@tech-lead", "@devops")
-    assert monitoring.slack.escalation("security") == ("@security-team", "@tech-lead")
+    assert monitoring.slack.escalation("critical") == ("<!channel>",)
+    assert monitoring.slack.escalation("security") == ("<!channel>",)
 
 
 def test_without_the_key_there_is_no_monitoring_and_no_secret_is_required() -> None:
     unwatched = judged(prod())
     assert unwatched.monitoring is None
     assert not [name for name in unwatched.secret_names if name.startswith("SLACK")]
+
+
+@pytest.mark.parametrize(
+    "name", ["@tech-lead", "tech-lead", "@U0123ABCD", "#alerts", "<@alice>", "<!subteam^devops>", ""]
+)
+def test_a_name_that_slack_would_notify_no_one_of_is_refused(name: str) -> None:
+    said = str(refusal(watched(slack={**PLAIN["slack"], "escalationCritical": [name]})))
+    assert "escalationCritical" in said
+    assert "<!subteam^ID>" in said
+    assert "Copy group ID" in said
+
+
+@pytest.mark.parametrize(
+    ("written", "mention"),
+    [
+        ("<!subteam^S0123ABCD>", "<!subteam^S0123ABCD>"),
+        ("<!subteam^S0123ABCD|@devops>", "<!subteam^S0123ABCD|@devops>"),
+        ("S0123ABCD", "<!subteam^S0123ABCD>"),
+        ("<@U0123ABCD>", "<@U0123ABCD>"),
+        ("W0123ABCD", "<@W0123ABCD>"),
+        ("<!here>", "<!here>"),
+    ],
+)
+def test_people_are_called_by_their_ids(written: str, mention: str) -> None:
+    monitoring = settings(slack={**PLAIN["slack"], "escalationSecurity": [written]}).monitoring
+    assert monitoring
+    assert monitoring.slack.escalation("security") == (mention,)
 
 
 def test_every_channel_has_its_secret() -> None:
@@ -266,3 +294,30 @@ def test_webhooks_are_read_from_files_and_stand_nowhere() -> None:
         assert receiver["slack_configs"][0]["send_resolved"] is True
     switch = next(one for one in config["receivers"] if one["name"] == "dead-mans-switch")
     assert switch["webhook_configs"][0]["url_file"] == "/secrets/DEAD_MANS_SWITCH_URL"
+
+
+# -- limits of Prometheus itself -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("change", "percent"),
+    [({}, 70), ({"diskPercent": 70}, 55), ({"diskPercent": 95}, 70), ({"diskPercent": 10}, 5)],
+)
+def test_metrics_are_deleted_before_their_volume_counts_as_full(change: dict[str, Any], percent: int) -> None:
+    monitoring = Monitoring.model_validate({"prometheus": {"storage": "100Gi"}, "infrastructure": change})
+    assert monitoring.retention_bytes == 100 * 2**30 * percent // 100
+    assert monitoring.retention_bytes < 0.95 * monitoring.infrastructure.disk_percent / 100 * 100 * 2**30
+
+
+def test_a_target_of_the_application_has_limits() -> None:
+    config = watched(prometheus={"sampleLimit": 5000, "labelLimit": 20, "labelValueLength": 300})
+    made = judged(config)
+    assert made.monitoring
+    stack = MonitoredStack(
+        namespace="shop", monitoring=made.monitoring, application=made.application, ingress=made.ingress, rotations={}
+    )
+    jobs = {job["job_name"]: job for job in prometheus(stack)["scrape_configs"]}
+    service = made.application.main_service.name
+    assert (jobs[service]["sample_limit"], jobs[service]["label_limit"]) == (5000, 20)
+    assert jobs[service]["label_value_length_limit"] == 300
+    assert not [name for name, job in jobs.items() if "sample_limit" in job and name != service]
