@@ -40,7 +40,7 @@ def register_growth(
     volumes does the rest without a restart; the API server refuses another one, and a smaller size."""
     PersistentVolumeClaimPatch(
         f"{name}-claim",
-        metadata=metadata(f"{DATA}-{name}-0", namespace, kind, SKIP_AWAIT),
+        metadata=cast(ObjectMetaPatchArgsDict, metadata(f"{DATA}-{name}-0", namespace, kind, SKIP_AWAIT)),
         spec={"resources": {"requests": {"storage": storage}}},
         # The size is a required field, which a patch cannot take back: the claim goes with the namespace.
         opts=ResourceOptions.merge(opts, ResourceOptions(depends_on=[server], retain_on_delete=True)),
