@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import cast
 
 from pulumi import Input, ResourceOptions
 from pulumi_kubernetes.apps.v1 import StatefulSet
 from pulumi_kubernetes.core.v1 import PersistentVolumeClaimPatch, PersistentVolumeClaimSpecArgsDict
+from pulumi_kubernetes.meta.v1 import ObjectMetaPatchArgsDict
 
 from components.base.names import SKIP_AWAIT, metadata
 
