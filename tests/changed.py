@@ -28,6 +28,7 @@ STARTED = {
     "tests/cluster/test_operator.py": ["ops/controller/__main__.py"],
     "tests/cluster/test_triggers.py": ["ops/controller/__main__.py"],
     "tests/tasks/*": ["tasks/__main__.py"],
+    "tests/tasks/test_pipelines.py": ["ci/drift.py", "ci/preview.py"],
     "tests/tasks/test_fresh_machine.py": ["tests/__main__.py"],
 }
 """Tests → what they start as processes or in pods."""

@@ -340,7 +340,8 @@ class World:
         cluster = SimpleNamespace(run_in_pods=self._ask)
         self.facts = SimpleNamespace(
             now=release, settings=SimpleNamespace(lockdown=None), cluster=cluster, clock=clock(self.now),
-            text=None, checked=self.written.update,
+            text=SimpleNamespace(config={}), checked=self.written.update,
+            history=SimpleNamespace(updates=lambda: iter(())),
         )  # fmt: skip
         self.session = SimpleNamespace(seconds=1.0, stack="shop")
         succeeded = SimpleNamespace(succeeded=True, outputs={})

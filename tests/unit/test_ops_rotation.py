@@ -6,7 +6,7 @@ from contextlib import nullcontext
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -122,6 +122,7 @@ def test_no_value_is_stored_before_all_have_been_given(monkeypatch: pytest.Monke
     monkeypatch.setattr(rotate, "store_values", lambda *_: stored.append("a value"))
     run = object.__new__(rotate.RotationRun)
     run.rotations = {name: rotating(name, "given") for name in ("STRIPE_SECRET_KEY", "SMTP_URL")}
+    run.facts = cast(Any, SimpleNamespace(clock=SimpleNamespace(now=lambda: AT)))
 
     def bring(each: SecretRotation) -> dict[str, str]:
         if each.name == "SMTP_URL":

@@ -17,6 +17,9 @@ STAGING = {
 }
 PROD = {"name": "prod", "run": "npm run postdeploy:prod", "timeoutSeconds": 90}
 
+PLACEMENT = 300
+"""Seconds until a pod has a node and the image."""
+
 
 def program(release: dict[str, Any] | None = None, image: str | None = None, **commands: Any) -> Program:
     config = stack_config("Pulumi.sandbox.yaml", release=release or RELEASE)
@@ -45,7 +48,7 @@ def test_requests_follow_the_smoke_check_and_are_the_runbooks_by_default() -> No
     assert {check["target"] for check in json.loads(env["CHECKS"])} == {"http://backend:3000"}
     assert container["command"] == ["python3", "-m", "tasks", "validate"]
     assert container["image"] == stack_config("Pulumi.sandbox.yaml")["runbook:image"]
-    assert job.inputs["spec"]["activeDeadlineSeconds"] == 60
+    assert job.inputs["spec"]["activeDeadlineSeconds"] == PLACEMENT + 60
     assert any("smoke" in name for name in waits_for(made, job)), waits_for(made, job)
 
 
@@ -58,7 +61,7 @@ def test_each_step_is_a_job_that_waits_for_the_one_before() -> None:
     assert [" ".join(line["command"]) for line in lines] == STAGING["run"]
     assert pod["metadata"]["annotations"]["runbook/output"] == "secret"
     assert {line["terminationMessagePolicy"] for line in lines} == {"File"}
-    assert prod.inputs["spec"]["activeDeadlineSeconds"] == 90
+    assert prod.inputs["spec"]["activeDeadlineSeconds"] == PLACEMENT + 90
     assert any("validat" in name for name in waits_for(made, staging)), waits_for(made, staging)
     assert any("pipeline-staging" in name for name in waits_for(made, prod)), waits_for(made, prod)
 
