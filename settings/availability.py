@@ -1,4 +1,4 @@
-"""What production does not promise: an outage that the settings accept is told at preview."""
+"""What production does not promise: an outage that the settings accept is named at preview."""
 
 from __future__ import annotations
 

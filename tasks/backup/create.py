@@ -26,7 +26,7 @@ def create(environment: Environment, kind: Kind) -> Manifest:
     """Back up the database of DATABASE_URL into BACKUP_STORE. Nothing is listed unless all of it is there."""
     source, store = open_source(environment), open_store(environment)
     to, release = recipients(environment), _release(environment)
-    # Who asks for a backup now is told at once why there is none.
+    # A backup that was asked for now fails at once, with the reason.
     patience = Patience() if kind == "manual" else Patience.from_environment(environment)
     with _alone(environment, source, store, patience) as (origin, take_snapshot, lock):
         clear_leftovers(store)

@@ -1,6 +1,6 @@
 """`backup guard-migration`: beside a release's migration, so that neither a backup nor a lock stops the customers.
 
-A migration that changes a table waits for every session that uses it, and whoever comes after waits for the migration.
+A migration that changes a table waits for every session that uses it, and each later one waits for the migration.
 So no backup runs meanwhile, and a migration that waits for a lock for too long is cancelled. Only a session beside it
 can do both for every tool: not all of them pass a `lock_timeout` on, and none says who held the lock.
 """
@@ -32,7 +32,7 @@ WHERE waiting.datname = current_database() AND waiting.pid <> pg_backend_pid()
               AND strong.mode IN ('ShareLock', 'ShareRowExclusiveLock', 'ExclusiveLock', 'AccessExclusiveLock'))
 """
 """Sessions of this pod that wait for a lock while others queue behind them: they ask for, or hold, one that no request
-of an application takes. What `CREATE INDEX CONCURRENTLY` waits for blocks nobody, and may last."""
+of an application takes. What `CREATE INDEX CONCURRENTLY` waits for blocks no client, and may last."""
 _HOLDERS = """
 SELECT pid, usename, nullif(application_name, ''), client_addr, state, coalesce(xact_start, backend_start), backend_type
 FROM pg_stat_activity WHERE pid = ANY(pg_blocking_pids(%s)) ORDER BY 6

@@ -30,7 +30,7 @@ EXPIRES = timedelta(seconds=120)
 RENEWED = 20.0
 """Seconds between two signs."""
 _AGAIN_SECONDS = 5.0
-"""Until a lock that another one holds is looked at again: a store tells nobody of a change."""
+"""Until a lock that another one holds is looked at again: a store reports no changes."""
 
 _LOCK, _SIGN = ".json", ".alive"
 

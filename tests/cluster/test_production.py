@@ -161,5 +161,5 @@ def test_it_is_destroyed_only_after_its_protection_was_taken_off(production: Pro
     stack.run(*destroy).check()
     stack.run("kubectl", "wait", "--for=delete", f"namespace/{stack.namespace}", "--timeout=60s").check()
     assert int(production.servers.sql("SELECT count(*) FROM products")) > 0, (
-        "the external database is nobody's to delete"
+        "the external database is not the stack's to delete"
     )

@@ -1,4 +1,4 @@
-"""A command that asks at a terminal, and somebody who types."""
+"""A command that asks at a terminal, and what is typed there."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def run_at_terminal(
     command: Sequence[str], answers: Mapping[str, str], *, cwd: Path, environment: Mapping[str, str], seconds: float
 ) -> tuple[int, str]:
     """How the command ended and what it printed. It gets each value when it asks for it, after it has turned echo off:
-    what is typed earlier is discarded, so that nobody sees it."""
+    what is typed earlier is discarded, so that it is not shown."""
     keyboard, terminal = pty.openpty()
     process = subprocess.Popen(
         command, cwd=cwd, env=dict(environment), stdin=terminal, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,

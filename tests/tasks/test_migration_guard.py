@@ -73,7 +73,7 @@ def test_a_migration_waits_for_the_backup_that_runs(settings: dict[str, str], tm
     assert ended(process, patient).exit_code == 0
 
 
-def test_a_migration_that_waits_for_a_lock_is_cancelled_and_told_who_held_it(
+def test_a_migration_that_waits_for_a_lock_is_cancelled_and_names_who_held_it(
     settings: dict[str, str], tmp_path: Path
 ) -> None:
     with guard(settings, tmp_path / "ready") as outcomes, connect(settings, "a report") as report:
@@ -92,7 +92,7 @@ def ended_by_its_own_timeout() -> AbstractContextManager[object]:
     return pytest.raises(psycopg.errors.QueryCanceled, match="statement timeout")
 
 
-def test_what_blocks_nobody_may_wait(settings: dict[str, str], tmp_path: Path) -> None:
+def test_what_blocks_no_client_may_wait(settings: dict[str, str], tmp_path: Path) -> None:
     """A row's lock, an index that is built beside the traffic, and a timeout that is switched off."""
     with connect(settings) as other, connect(settings) as session:
         other.execute("BEGIN")

@@ -87,7 +87,7 @@ def test_a_pod_that_crashes_beside_one_that_finds_no_node_does() -> None:
     assert not is_blameless([pod(**UNSCHEDULED), CRASHED])
 
 
-def test_a_cancelled_migration_is_told_by_who_held_the_lock() -> None:
+def test_a_cancelled_migration_is_explained_by_who_held_the_lock() -> None:
     """R2: the tool says only that its statement was cancelled."""
     said = "no backup begins\nthe migration waited\nerror: pid 7 (a report) held the lock\n"
     guard = container(MIGRATION_GUARD, terminated={"exitCode": 1, "reason": "Error", "message": said})
