@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from components.redis_server import HEALTHY, start_command
+
 OWNER, ADMIN, DATABASE = "herbis", "cloud_admin", "herbisveritas"
 REDIS_RULES = "~* &* +@all -@admin -@dangerous +info"
 """What managed servers leave to their users."""
@@ -108,13 +110,13 @@ def run_external_servers(namespace: str, images: Mapping[str, str]) -> Iterator[
 def _objects(images: Mapping[str, str]) -> dict[str, Any]:
     servers = {
         "postgres": ("/var/lib/postgresql/data", ["pg_isready", "--host=/var/run/postgresql"]),
-        "redis": ("/data", ["redis-healthy"]),
+        "redis": ("/data", ["sh", "-c", HEALTHY]),
     }
     secret = {
         "apiVersion": "v1",
         "kind": "Secret",
         "metadata": {"name": "superusers"},
-        "stringData": {name: secrets.token_hex(20) for name in servers},
+        "stringData": {**{name: secrets.token_hex(20) for name in servers}, "users": "# none yet\n"},
     }
     pods = [_data_server(name, images[name], data, ready) for name, (data, ready) in servers.items()]
     mail = {
@@ -130,7 +132,11 @@ def _data_server(name: str, image: str, data: str, ready: list[str]) -> dict[str
     server = {
         "name": name,
         "image": image,
-        "env": [{"name": f"{name.upper()}_PASSWORD_FILE", "value": f"/run/secrets/superusers/{name}"}],
+        "env": [
+            {"name": f"{name.upper()}_PASSWORD_FILE", "value": f"/run/secrets/superusers/{name}"},
+            {"name": "REDIS_USERS_FILE", "value": "/run/secrets/superusers/users"},
+        ],
+        **({"command": start_command()} if name == "redis" else {}),
         "readinessProbe": {"exec": {"command": ready}, "periodSeconds": 1, "timeoutSeconds": 5},
         "volumeMounts": [
             {"name": "data", "mountPath": data},
