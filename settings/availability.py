@@ -1,4 +1,4 @@
-"""What production does not promise: an outage that the settings accept is told at preview."""
+"""What production does not promise: preview reports an outage that the settings accept."""
 
 from __future__ import annotations
 

@@ -69,7 +69,7 @@ def test_no_deployment_keeps_revisions_whose_configuration_is_deleted() -> None:
 
 
 @pytest.mark.parametrize("name", ["nginx", "nginx-internal"])
-def test_nginx_is_told_the_largest_body_and_the_longest_answer(name: str) -> None:
+def test_nginx_gets_the_largest_body_and_the_longest_answer(name: str) -> None:
     program = run_program(with_ingress(className=name, maxBody="20Mi", timeoutSeconds=180))
     annotations = program.one("Ingress", "ingress").inputs["metadata"]["annotations"]
     assert annotations["nginx.ingress.kubernetes.io/proxy-body-size"] == str(20 * 2**20)
@@ -121,13 +121,13 @@ def test_the_gate_of_a_lockdown_waits_as_long_as_the_ingress() -> None:
 
 
 @pytest.mark.parametrize("environment", ["production", "staging"])
-def test_production_is_told_that_a_bundled_server_is_one_replica(environment: str) -> None:
+def test_production_reports_that_a_bundled_server_is_one_replica(environment: str) -> None:
     values = {key: value for key, value in committed("Pulumi.sandbox.yaml").items() if key.startswith("runbook:data")}
     data = values["runbook:data"]
     settings = parse_data(data)
-    told = list(list_outages(environment, settings))
-    assert len(told) == (2 if environment == "production" else 0)
-    assert all("one replica" in line and "outage" in line for line in told)
+    reported = list(list_outages(environment, settings))
+    assert len(reported) == (2 if environment == "production" else 0)
+    assert all("one replica" in line and "outage" in line for line in reported)
     external = parse_data(committed("Pulumi.prod.yaml")["runbook:data"])
     assert list(list_outages(environment, external)) == []
 
