@@ -50,7 +50,7 @@ class Foundation(pulumi.ComponentResource):
                     **labels("namespace", "foundation"),
                     **{f"pod-security.kubernetes.io/{mode}": "restricted" for mode in modes},
                     **{f"pod-security.kubernetes.io/{mode}-version": "latest" for mode in modes},
-                    # Warnings and the audit log report in advance what a newer version would refuse.
+                    # Warnings and the audit log name in advance what a newer version would refuse.
                     "pod-security.kubernetes.io/enforce-version": args.guards.pod_security_version,
                 },
             ),

@@ -1,4 +1,4 @@
-"""What production does not promise: preview reports an outage that the settings accept."""
+"""What production does not promise: an outage that the settings accept is named at preview."""
 
 from __future__ import annotations
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import cast
 
 from pulumi import Input, ResourceOptions
 from pulumi_kubernetes.apps.v1 import StatefulSet
 from pulumi_kubernetes.core.v1 import PersistentVolumeClaimPatch, PersistentVolumeClaimSpecArgsDict
+from pulumi_kubernetes.meta.v1 import ObjectMetaPatchArgsDict
 
 from components.base.names import SKIP_AWAIT, metadata
 
@@ -40,7 +42,7 @@ def register_growth(
     volumes does the rest without a restart; the API server refuses another one, and a smaller size."""
     PersistentVolumeClaimPatch(
         f"{name}-claim",
-        metadata=metadata(f"{DATA}-{name}-0", namespace, kind, SKIP_AWAIT),
+        metadata=cast(ObjectMetaPatchArgsDict, metadata(f"{DATA}-{name}-0", namespace, kind, SKIP_AWAIT)),
         spec={"resources": {"requests": {"storage": storage}}},
         # The size is a required field, which a patch cannot take back: the claim goes with the namespace.
         opts=ResourceOptions.merge(opts, ResourceOptions(depends_on=[server], retain_on_delete=True)),

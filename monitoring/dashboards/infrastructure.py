@@ -16,7 +16,7 @@ def infrastructure(monitoring: Monitoring) -> Board:
         title="Infrastructure",
         about="Containers, nodes, volumes, CronJobs, certificates and scrape targets.",
         since="now-6h",
-        domains=("containers", "nodes", "workloads", "certificates", "watching"),
+        domains=("containers", "nodes", "workloads", "autoscalers", "certificates", "watching"),
         rows=tuple(_rows(monitoring)),
     )
 

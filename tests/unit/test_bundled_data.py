@@ -75,7 +75,7 @@ def test_a_database_in_the_root_of_the_volume_is_moved_and_not_made_anew(sandbox
     assert prepare() == sorted(moved)
 
 
-def test_probes_do_not_take_the_server_that_initialises_the_database_for_ready(sandbox: Program) -> None:
+def test_no_client_connects_to_the_server_that_initialises_the_database(sandbox: Program) -> None:
     """Official images start it at the socket only: a probe there would call it ready."""
     _, container = server(sandbox)
     for kind in ("startupProbe", "readinessProbe"):

@@ -103,6 +103,7 @@ def shown(dashboard: Mapping[str, Any]) -> list[dict[str, Any]]:
 # --- one declaration of thresholds ---
 
 STATES_AND_TRENDS = {
+    "AutoscalerBlind": "a word",
     "BackupEvidenceChanged": "a word", "BackupExporterAway": "no data", "BackupNeverRan": "no data",
     "BackupRetentionFails": "a word", "BackupShrank": "a curve: the limit is part of the backup before",
     "BackupStoreUnreadable": "a word", "CronJobFailed": "a moment", "AlertsUndelivered": "a moment",

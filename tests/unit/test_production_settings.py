@@ -121,13 +121,13 @@ def test_the_gate_of_a_lockdown_waits_as_long_as_the_ingress() -> None:
 
 
 @pytest.mark.parametrize("environment", ["production", "staging"])
-def test_production_reports_that_a_bundled_server_is_one_replica(environment: str) -> None:
+def test_production_learns_that_a_bundled_server_is_one_replica(environment: str) -> None:
     values = {key: value for key, value in committed("Pulumi.sandbox.yaml").items() if key.startswith("runbook:data")}
     data = values["runbook:data"]
     settings = parse_data(data)
-    reported = list(list_outages(environment, settings))
-    assert len(reported) == (2 if environment == "production" else 0)
-    assert all("one replica" in line and "outage" in line for line in reported)
+    found = list(list_outages(environment, settings))
+    assert len(found) == (2 if environment == "production" else 0)
+    assert all("one replica" in line and "outage" in line for line in found)
     external = parse_data(committed("Pulumi.prod.yaml")["runbook:data"])
     assert list(list_outages(environment, external)) == []
 
