@@ -31,7 +31,7 @@ from components.base.pods import (
     spread,
     template,
 )
-from components.base.shapes import mounts
+from components.base.shapes import mounts, waivers
 from components.ingress import IngressRules
 from components.lockdown import Lockdown
 from components.rehearsal import Rehearsal, RehearsalArgs
@@ -240,7 +240,11 @@ class Application(pulumi.ComponentResource):
                 service.name,
                 self._args.namespace,
                 labels(service.name, SERVICE),
-                {"runbook/revision": str(self._args.release.revision), **SECRETS_IN_ENVIRONMENT},
+                {
+                    "runbook/revision": str(self._args.release.revision),
+                    **SECRETS_IN_ENVIRONMENT,
+                    **waivers(service.shape),
+                },
             ),
             spec=spec,
             opts=ResourceOptions.merge(
