@@ -32,7 +32,7 @@ from components.base.pods import (
     spread,
     template,
 )
-from components.base.shapes import mounts
+from components.base.shapes import mounts, waivers
 from components.ingress import IngressRules
 from components.lockdown import Lockdown
 from components.rehearsal import Rehearsal, RehearsalArgs
@@ -251,6 +251,7 @@ class Application(pulumi.ComponentResource):
                     "runbook/revision": str(self._args.release.revision),
                     **({SCALED: "autoscaler"} if service.autoscaler else {}),
                     **SECRETS_IN_ENVIRONMENT,
+                    **waivers(service.shape),
                 },
             ),
             spec=spec,

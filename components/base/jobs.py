@@ -13,7 +13,7 @@ from pulumi_kubernetes.core.v1 import ContainerArgsDict, EnvFromSourceArgsDict, 
 
 from components.base.names import JOB, content_hash, labels, metadata
 from components.base.pods import APPLICATION_UID, SECRETS_IN_ENVIRONMENT, container, register_service_account, template
-from components.base.shapes import mounts
+from components.base.shapes import mounts, waivers
 from settings import Command, PodShape, Resources
 
 OUTPUT = "runbook/output"
@@ -156,7 +156,7 @@ def run_to_end(parent: pulumi.ComponentResource, args: JobArgs, opts: ResourceOp
             full_name,
             args.namespace,
             labels(args.name, JOB),
-            {"pulumi.com/replaceUnready": "true", **SECRETS_IN_ENVIRONMENT},
+            {"pulumi.com/replaceUnready": "true", **SECRETS_IN_ENVIRONMENT, **waivers(args.shape)},
         ),
         spec={
             **cast(JobSpecArgsDict, _retry(args)),

@@ -8,6 +8,8 @@ from pulumi_kubernetes.core.v1 import TolerationArgsDict, VolumeArgsDict, Volume
 
 from settings import PodShape
 
+_LOW = 10_000
+
 
 def mounts(shape: PodShape) -> list[VolumeMountArgsDict]:
     """What each container of the release mounts besides /tmp."""
@@ -46,6 +48,16 @@ def placement(shape: PodShape) -> dict[str, Any]:
     if shape.priority_class:
         found["priority_class_name"] = shape.priority_class
     return found
+
+
+def waivers(shape: PodShape) -> dict[str, str]:
+    """On what runs as a user with a low number, which may be one of the node: linters want 10000 or more."""
+    if all(number is None or number >= _LOW for number in (shape.uid, shape.gid)):
+        return {}
+    return {
+        "checkov.io/skip2": "CKV_K8S_40=The image has a user of its own",
+        "kube-score/ignore": "container-security-context-user-group-id",
+    }
 
 
 def _toleration(written: dict[str, Any]) -> TolerationArgsDict:

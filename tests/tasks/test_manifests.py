@@ -13,6 +13,7 @@ from sandbox import toolchain
 from tests.support.monitored_config import PLAIN, watched
 from tests.support.program import RELEASE, committed, run_program, stack_config
 from tests.unit.test_controller import controlled
+from tests.unit.test_pod_shapes import shaped_config
 
 _MAINTENANCE = {"maintenance": {"reason": "a restore"}}
 _LOCKDOWN = {
@@ -43,6 +44,12 @@ def test_kube_score_finds_nothing(kube_score: Path, file: str, changes: dict[str
     program = run_program(committed(file, release=RELEASE, **changes))
     documents = [dict(resource.inputs) for resource in program.objects]
     assert len(documents) > 20
+    assert lint(kube_score, documents) == (0, "")
+
+
+def test_kube_score_finds_nothing_in_pods_of_another_shape(kube_score: Path) -> None:
+    documents = [dict(resource.inputs) for resource in run_program(shaped_config()).objects]
+    assert {"uploads", "media"} <= {document["metadata"]["name"] for document in documents}
     assert lint(kube_score, documents) == (0, "")
 
 
