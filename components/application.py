@@ -47,6 +47,16 @@ _SLACK = 60
 """Seconds beyond the rollout's own deadline until the engine stops waiting."""
 
 
+def _notes(service: ServiceSettings) -> dict[str, str]:
+    """Annotations of a Deployment that follow from its service. With an autoscaler, the number of pods is written when
+    the Deployment is made, and ignored afterwards: kube-score reads only that it is there."""
+    found = waivers(service.shape)
+    if not service.autoscaler:
+        return found
+    ignored = ["deployment-targeted-by-hpa-does-not-have-replicas-configured", found.get("kube-score/ignore")]
+    return {**found, SCALED: "autoscaler", "kube-score/ignore": ",".join(filter(None, ignored))}
+
+
 @dataclass(frozen=True, kw_only=True)
 class ApplicationArgs:
     """The release, its services and its ingress."""
@@ -249,9 +259,8 @@ class Application(pulumi.ComponentResource):
                 labels(service.name, SERVICE),
                 {
                     "runbook/revision": str(self._args.release.revision),
-                    **({SCALED: "autoscaler"} if service.autoscaler else {}),
                     **SECRETS_IN_ENVIRONMENT,
-                    **waivers(service.shape),
+                    **_notes(service),
                 },
             ),
             spec=spec,

@@ -53,7 +53,7 @@ def restore_in_place(
 ) -> dict[str, Any]:
     """Replace the live database by a backup; the release stays. `of_another`: also by another stack's or server's."""
     with StackLock(session, f"restore {wanted}", policy) as lock:
-        facts = gather_context(session)
+        facts = gather_context(session, decides="maintenance")
         release = _require_release(session, facts)
         tasks = tasks_of(session, facts.cluster)
         chosen = backups.find_backup(tasks.run("backup", "list"), wanted)
@@ -206,7 +206,7 @@ def _revert(
 def undo(session: Session, policy: LockPolicy) -> dict[str, Any]:
     """Put the database from before the restore back, and turn maintenance off."""
     with StackLock(session, "restore undo", policy):
-        facts = gather_context(session)
+        facts = gather_context(session, decides="maintenance")
         _require_release(session, facts)
         prepare_update(session, facts, policy)
         tasks = tasks_of(session, facts.cluster)

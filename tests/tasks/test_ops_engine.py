@@ -64,7 +64,7 @@ def then(_):
 made.hex.apply(then)
 if release.get("git") in ("leaky", "fine"):
     from components.migration import Migration, MigrationArgs
-    from settings import config
+    from settings import PodShape, config
     from settings.secret import Secret
 
     settings, _ = config.read()
@@ -72,6 +72,7 @@ if release.get("git") in ("leaky", "fine"):
         namespace="shop", release=settings.release, command=settings.commands.migrate,
         amounts=settings.application.job_resources, database_secret_name="unused",
         database_url=Secret(pulumi.Output.secret("postgresql://shop:canary@db/shop"), "one"),
+        image="unused", placement_seconds=0, shape=PodShape(),
     ))
 if release.get("git") == "unready":
     raise Exception("refused by the program")
