@@ -106,14 +106,12 @@ class Application(pulumi.ComponentResource):
         self._args = args
         self._inside = ResourceOptions(parent=self, depends_on=opts.depends_on if opts else None)
         services = args.application.services
-        configs = [self._config_map(service) for service in services]
+        configs = {service.name: self._config_map(service) for service in services}
         main = args.application.main_service
-        main_config = configs[services.index(main)]
         # A rollback skips the rehearsal: its release has served before, and every second counts.
-        named = {service.name: config for service, config in zip(services, configs, strict=True)}
-        rehearsal = self._rehearsal(named) if args.release.action == "deploy" else None
+        rehearsal = self._rehearsal(configs) if args.release.action == "deploy" else None
         self._proven = ResourceOptions(depends_on=[rehearsal] if rehearsal else [])
-        served_by = [made for each in zip(services, configs, strict=True) for made in self._service(*each)]
+        served_by = [made for service in services for made in self._service(service, configs[service.name])]
         IngressRules(
             namespace=args.namespace,
             services=services,
@@ -125,13 +123,13 @@ class Application(pulumi.ComponentResource):
 
         self.url = args.ingress.url
         self.services = [service.name for service in services]
-        self.env_from = self._env_from(main_config)
-        self.container = self._container(main, main_config)
+        self.env_from = self._env_from(configs[main.name])
+        self.container = self._container(main, configs[main.name])
         self.internal_url = f"http://{main.name}:{main.port}"
         contents = [*(service.to_config() for service in services), *self._host_headers()]
         release = args.release
         self.rollout_identity = content_hash(
-            release.revision, release.image, release.restored_over, args.secret_name, configs, contents
+            release.revision, release.image, release.restored_over, args.secret_name, list(configs.values()), contents
         )
         self.register_outputs({"url": self.url, "services": list(self.services)})
 
@@ -277,9 +275,9 @@ class Application(pulumi.ComponentResource):
         """`configs`: the ConfigMap of each service."""
         args = self._args
         rehearsed = args.application.rehearsed
-        if not rehearsed or rehearsed[0].port is None:
+        if not rehearsed or (main := rehearsed[0]).port is None:
             return None
-        main, start = rehearsed[0], [service.probes.startup for service in rehearsed]
+        start = [service.probes.startup for service in rehearsed]
         image = main.image or args.release.image
         return Rehearsal(
             "rehearsal",
@@ -287,7 +285,7 @@ class Application(pulumi.ComponentResource):
                 namespace=args.namespace,
                 image=image,
                 services=[self._rehearsed(service, configs[service.name]) for service in rehearsed],
-                port=rehearsed[0].port,
+                port=main.port,
                 start_seconds=sum(probe.period_seconds * probe.failure_threshold for probe in start),
                 placement_seconds=args.application.placement_seconds,
                 command=args.rehearsal,

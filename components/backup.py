@@ -11,13 +11,14 @@ from pulumi_kubernetes.core.v1 import (
     ConfigMap,
     EnvVarArgsDict,
     PersistentVolumeClaim,
-    PersistentVolumeClaimSpecArgsDict,
     Secret,
     ServiceAccount,
 )
 from pulumi_random import RandomPassword
 
 from components import backup_tasks as tasks
+from components.base.claims import claim_spec
+from components.base.jobs import NEVER, register_cron_job
 from components.base.names import (
     BACKUP,
     BACKUP_EXPORTER,
@@ -34,8 +35,6 @@ from settings import Backup as BackupSettings
 from settings import BundledPostgres, External, Release, S3Destination, SecretRotation, VolumeDestination
 from settings.backup import BACKUP_DATABASE_URL, IDENTITIES, STORE_PORT
 from settings.secret import Secret as SecretValue
-
-_NEVER = "0 0 1 1 *"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,11 +89,11 @@ class Backup(pulumi.ComponentResource):
         """`create`, then `cleanup`, which runs only after a successful backup."""
         backup = self._args.backup
         on_disk = backup.format == "directory"
-        tasks.register_cron_job(
+        register_cron_job(
             "backup",
             BACKUP,
             namespace=self._args.namespace,
-            backup=backup,
+            time_zone=backup.time_zone,
             schedule=backup.schedule,
             suspend=backup.suspend or self._args.paused,
             annotations=tasks.KEYS_IN_ENVIRONMENT,
@@ -130,12 +129,12 @@ class Backup(pulumi.ComponentResource):
     def _toolbox(self) -> None:
         """Suspended: `runbook` creates Jobs from it, with other arguments."""
         backup = self._args.backup
-        tasks.register_cron_job(
+        register_cron_job(
             "restore",
             BACKUP,
             namespace=self._args.namespace,
-            backup=backup,
-            schedule=_NEVER,
+            time_zone=backup.time_zone,
+            schedule=NEVER,
             suspend=True,
             annotations=tasks.KEYS_IN_ENVIRONMENT,
             job={
@@ -203,18 +202,12 @@ class Backup(pulumi.ComponentResource):
         return made
 
     def _volume(self, wanted: VolumeDestination) -> PersistentVolumeClaim:
-        spec: PersistentVolumeClaimSpecArgsDict = {
-            "access_modes": [wanted.access_mode],
-            "resources": {"requests": {"storage": wanted.size}},
-        }
-        if wanted.storage_class:
-            spec["storage_class_name"] = wanted.storage_class
         kind = labels(tasks.VOLUME, BACKUP)
         return PersistentVolumeClaim(
             tasks.VOLUME,
             # The storage class may bind it only when a pod mounts it.
             metadata=metadata(tasks.VOLUME, self._args.namespace, kind, SKIP_AWAIT),
-            spec=spec,
+            spec=claim_spec(wanted.size, wanted.storage_class, wanted.access_mode),
             opts=ResourceOptions.merge(self._inside, ResourceOptions(protect=self._args.protect)),
         )
 

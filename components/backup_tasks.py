@@ -7,7 +7,6 @@ from typing import Any, cast
 
 import pulumi
 from pulumi import Input, ResourceOptions
-from pulumi_kubernetes.batch.v1 import CronJob, JobSpecArgsDict
 from pulumi_kubernetes.core.v1 import (
     ContainerArgsDict,
     EnvFromSourceArgsDict,
@@ -18,9 +17,10 @@ from pulumi_kubernetes.core.v1 import (
     VolumeMountArgsDict,
 )
 
+from components.base.claims import claim_spec
 from components.base.jobs import DISRUPTED
-from components.base.names import BACKUP_EXPORTER, labels, metadata
-from components.base.pods import APPLICATION_UID, container, template
+from components.base.names import BACKUP_EXPORTER, labels
+from components.base.pods import APPLICATION_UID, container, register_service_account, template
 from settings import Backup, S3Destination, VolumeDestination
 from settings.backup import STORE_PORT
 
@@ -39,8 +39,6 @@ KEYS_IN_ENVIRONMENT = {"checkov.io/skip1": "CKV_K8S_35=Tasks and what they run t
 _STORE_PATH = "/backups"
 _SCRATCH_PATH = "/scratch"
 _IDENTITIES_PATH = "/run/secrets/backup"
-_START_WITHIN = 600
-"""Seconds after its time that a run still starts, if the cluster could not start it then."""
 
 
 def settings_data(backup: Backup, namespace: Input[str]) -> dict[str, Input[str]]:
@@ -159,12 +157,7 @@ def task_pod(
     if decrypts and backup.encryption:
         own.append({"name": IDENTITIES, "secret": {"secret_name": IDENTITIES, "default_mode": 0o440}})
     if scratch:
-        claim: dict[str, Any] = {
-            "access_modes": ["ReadWriteOnce"],
-            "resources": {"requests": {"storage": backup.scratch}},
-        }
-        if backup.scratch_storage_class:
-            claim["storage_class_name"] = backup.scratch_storage_class
+        claim = claim_spec(backup.scratch, backup.scratch_storage_class)
         wanted = {"metadata": {"labels": labels(name, component)}, "spec": claim}
         own.append(cast(VolumeArgsDict, {"name": "scratch", "ephemeral": {"volume_claim_template": wanted}}))
     return template(
@@ -186,43 +179,7 @@ def register_account(
     """A ServiceAccount without RBAC; its annotations may bind it to a cloud role that may use the store."""
     to = backup.destination
     known_by = to.service_account_annotations if isinstance(to, S3Destination) else {}
-    return ServiceAccount(
-        f"{name}-account",
-        metadata=metadata(name, namespace, labels(name, component), known_by),
-        automount_service_account_token=False,
-        opts=opts,
-    )
-
-
-def register_cron_job(
-    name: str,
-    component: str,
-    *,
-    namespace: Input[str],
-    backup: Backup,
-    schedule: str,
-    suspend: bool,
-    job: Mapping[str, Any],
-    annotations: Mapping[str, str],
-    opts: ResourceOptions,
-) -> CronJob:
-    """A CronJob without concurrent runs, which keeps the Jobs of its last runs."""
-    return CronJob(
-        name,
-        metadata=metadata(name, namespace, labels(name, component), annotations),
-        spec={
-            "schedule": schedule,
-            "time_zone": backup.time_zone,
-            "suspend": suspend,
-            "concurrency_policy": "Forbid",
-            "starting_deadline_seconds": _START_WITHIN,
-            # A finished pod keeps its throw-away volume; the outcome is in the store and in its metrics.
-            "successful_jobs_history_limit": 1,
-            "failed_jobs_history_limit": 1,
-            "job_template": {"metadata": {"labels": labels(name, component)}, "spec": cast(JobSpecArgsDict, job)},
-        },
-        opts=opts,
-    )
+    return register_service_account(name, component, namespace, opts, known_by)
 
 
 def database(secret_name: Input[str], backup: Backup) -> list[EnvFromSourceArgsDict]:

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 
 import pulumi
 from pulumi import Input, ResourceOptions
-from pulumi_kubernetes.core.v1 import PersistentVolumeClaim, PersistentVolumeClaimSpecArgsDict
+from pulumi_kubernetes.core.v1 import PersistentVolumeClaim
 
+from components.base.claims import claim_spec
 from components.base.names import SKIP_AWAIT, labels, metadata
 from settings import DataVolume
 
@@ -22,16 +23,10 @@ def register_volumes(
 ) -> None:
     """A claim for each. Its size may grow in place."""
     for name, wanted in volumes.items():
-        spec: PersistentVolumeClaimSpecArgsDict = {
-            "access_modes": [wanted.access_mode],
-            "resources": {"requests": {"storage": wanted.size}},
-        }
-        if wanted.storage_class:
-            spec["storage_class_name"] = wanted.storage_class
         PersistentVolumeClaim(
             f"{name}-volume",
             # The storage class may bind it only when a pod mounts it.
             metadata=metadata(name, namespace, labels(name, "volume"), SKIP_AWAIT),
-            spec=spec,
+            spec=claim_spec(wanted.size, wanted.storage_class, wanted.access_mode),
             opts=ResourceOptions.merge(opts, ResourceOptions(parent=parent, protect=protect)),
         )

@@ -10,16 +10,15 @@ from typing import Any
 
 import pulumi
 from pulumi import Input, ResourceOptions
-from pulumi_kubernetes.batch.v1 import CronJob
 from pulumi_kubernetes.core.v1 import EnvFromSourceArgsDict
 
-from components.base.names import JOB, labels, metadata
+from components.base.jobs import NEVER, register_cron_job
+from components.base.names import JOB
 from components.base.pods import APPLICATION_UID, SECRETS_IN_ENVIRONMENT, container, register_service_account, template
 from settings import Resources
 from settings.go_live import CHECKS, COMMAND, TOOLBOX
 from settings.rotation import TASK_RESOURCES
 
-_NEVER = "0 0 1 1 *"
 _SECONDS = 900
 """Deadline of a Job that has none of its own."""
 
@@ -74,32 +73,25 @@ class GoLive(pulumi.ComponentResource):
             env_from=list(args.env_from),
             env=[{"name": "TARGET_URL", "value": args.target_url}],
         )
-        CronJob(
+        register_cron_job(
             TOOLBOX,
-            metadata=metadata(TOOLBOX, args.namespace, labels(TOOLBOX, JOB), SECRETS_IN_ENVIRONMENT),
-            spec={
-                "schedule": _NEVER,
-                "suspend": True,
-                "concurrency_policy": "Forbid",
-                "starting_deadline_seconds": 600,
-                "successful_jobs_history_limit": 1,
-                "failed_jobs_history_limit": 1,
-                "job_template": {
-                    "metadata": {"labels": labels(TOOLBOX, JOB)},
-                    "spec": {
-                        "backoff_limit": 0,
-                        "active_deadline_seconds": _SECONDS,
-                        "template": template(
-                            TOOLBOX,
-                            JOB,
-                            service_account=account.metadata.apply(lambda meta: meta.name or ""),
-                            uid=APPLICATION_UID,
-                            # `runbook` keeps one of the two.
-                            containers=[checks, command],
-                            restart_policy="Never",
-                        ),
-                    },
-                },
+            JOB,
+            namespace=args.namespace,
+            schedule=NEVER,
+            suspend=True,
+            annotations=SECRETS_IN_ENVIRONMENT,
+            job={
+                "backoff_limit": 0,
+                "active_deadline_seconds": _SECONDS,
+                "template": template(
+                    TOOLBOX,
+                    JOB,
+                    service_account=account.metadata.apply(lambda meta: meta.name or ""),
+                    uid=APPLICATION_UID,
+                    # `runbook` keeps one of the two.
+                    containers=[checks, command],
+                    restart_policy="Never",
+                ),
             },
             opts=inside,
         )

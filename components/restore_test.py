@@ -13,6 +13,7 @@ from pulumi_kubernetes.core.v1 import ContainerArgsDict, EnvFromSourceArgsDict, 
 from pulumi_random import RandomPassword
 
 from components import backup_tasks as tasks
+from components.base.jobs import register_cron_job
 from components.base.names import RESTORE_TEST, labels, metadata
 from components.base.pods import APPLICATION_UID, container, memory_volume, register_service_account
 from components.base.shapes import mounts, temporary_volumes
@@ -93,11 +94,11 @@ class RestoreTest(pulumi.ComponentResource):
         # Not bound to a cloud role: the release would have its rights.
         account = register_service_account(RESTORE_TEST, RESTORE_TEST, args.namespace, inside)
         ready = [account, self._secret(inside), self._placeholders(inside)]
-        tasks.register_cron_job(
+        register_cron_job(
             RESTORE_TEST,
             RESTORE_TEST,
             namespace=args.namespace,
-            backup=backup,
+            time_zone=backup.time_zone,
             schedule=test.schedule,
             suspend=backup.suspend or args.paused,
             annotations=_ANNOTATIONS,

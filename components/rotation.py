@@ -17,7 +17,7 @@ from pulumi_kubernetes.batch.v1 import CronJob, Job, JobSpecArgsDict
 from pulumi_kubernetes.core.v1 import ConfigMap, ContainerArgsDict, PodTemplateSpecArgsDict, Secret, ServiceAccount
 
 from components.backup_tasks import KEYS_IN_ENVIRONMENT
-from components.base.jobs import retry_awaited
+from components.base.jobs import NEVER, register_cron_job, retry_awaited
 from components.base.names import POSTGRES, REDIS, ROTATION, content_hash, labels, metadata
 from components.base.network_policies import register_data_policies, register_egress_policy, select_parts
 from components.base.pods import APPLICATION_UID, container, register_service_account, template
@@ -28,7 +28,6 @@ STATUS_FILE = "status.json"
 TOOLBOX = "credentials"
 _SECRET, _STATUS = "rotation", "rotation-status"
 _SERVERS = ("database", "redis")
-_NEVER = "0 0 1 1 *"
 _SECONDS = 180
 """Deadline of a task, which normally takes seconds."""
 _SLACK = 120
@@ -175,25 +174,14 @@ def _run(
 def _toolbox(args: RotationArgs, account: ServiceAccount, opts: ResourceOptions) -> CronJob:
     """Suspended: `runbook` creates Jobs from it, with other arguments."""
     task = _task(TOOLBOX, ["credentials", "sessions"], args.image)
-    return CronJob(
+    return register_cron_job(
         TOOLBOX,
-        metadata=metadata(TOOLBOX, args.namespace, labels(TOOLBOX, ROTATION), KEYS_IN_ENVIRONMENT),
-        spec={
-            "schedule": _NEVER,
-            "suspend": True,
-            "concurrency_policy": "Forbid",
-            "starting_deadline_seconds": 600,
-            "successful_jobs_history_limit": 1,
-            "failed_jobs_history_limit": 1,
-            "job_template": {
-                "metadata": {"labels": labels(TOOLBOX, ROTATION)},
-                "spec": {
-                    "backoff_limit": 0,
-                    "active_deadline_seconds": _SECONDS,
-                    "template": _pod(TOOLBOX, account, task),
-                },
-            },
-        },
+        ROTATION,
+        namespace=args.namespace,
+        schedule=NEVER,
+        suspend=True,
+        annotations=KEYS_IN_ENVIRONMENT,
+        job={"backoff_limit": 0, "active_deadline_seconds": _SECONDS, "template": _pod(TOOLBOX, account, task)},
         opts=opts,
     )
 

@@ -18,10 +18,12 @@ SIZE = "spec.volumeClaimTemplates[0].spec.resources.requests.storage"
 """What the StatefulSet ignores: Kubernetes never changes it, and the engine would replace the StatefulSet."""
 
 
-def claim_spec(storage: str, storage_class: str | None) -> PersistentVolumeClaimSpecArgsDict:
-    """A volume that one pod writes."""
+def claim_spec(
+    storage: str, storage_class: str | None, access_mode: str = "ReadWriteOnce"
+) -> PersistentVolumeClaimSpecArgsDict:
+    """A volume of this size; without a class, of the cluster's default."""
     spec: PersistentVolumeClaimSpecArgsDict = {
-        "access_modes": ["ReadWriteOnce"],
+        "access_modes": [access_mode],
         "resources": {"requests": {"storage": storage}},
     }
     if storage_class:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
 import pulumi
 from pulumi import Input, ResourceOptions
-from pulumi_kubernetes.batch.v1 import Job, JobSpecArgsDict
+from pulumi_kubernetes.batch.v1 import CronJob, CronJobSpecArgsDict, Job, JobSpecArgsDict
 from pulumi_kubernetes.core.v1 import ContainerArgsDict, EnvFromSourceArgsDict, EnvVarArgsDict
 
 from components.base.names import JOB, content_hash, labels, metadata
@@ -22,6 +22,10 @@ DISRUPTED = {"action": "Ignore", "on_pod_conditions": [{"type": "DisruptionTarge
 """A pod evicted by a node drain does not count as failed."""
 KEEP_IN_PLACE = {"karpenter.sh/do-not-disrupt": "true", "cluster-autoscaler.kubernetes.io/safe-to-evict": "false"}
 """On pods that run to their end: those that consolidate nodes leave them alone meanwhile."""
+NEVER = "0 0 1 1 *"
+"""Schedule of a CronJob that is suspended for good: `runbook` makes Jobs from its template."""
+_START_WITHIN = 600
+"""Seconds after its time that a run still starts, if the cluster could not start it then."""
 _SLACK = 120
 """Seconds beyond the Job's own deadline for images to be pulled and pods to be placed."""
 
@@ -187,3 +191,31 @@ def _retry(args: JobArgs) -> dict[str, Any]:
     """
     attempts = args.command.attempts
     return {"backoff_limit": attempts} if args.beside else retry_awaited(attempts - 1)
+
+
+def register_cron_job(
+    name: str,
+    component: str,
+    *,
+    namespace: Input[str],
+    schedule: str,
+    suspend: bool,
+    job: Mapping[str, Any],
+    annotations: Mapping[str, str],
+    opts: ResourceOptions,
+    time_zone: str | None = None,
+) -> CronJob:
+    """A CronJob without concurrent runs, which keeps the Jobs of its last runs."""
+    spec: CronJobSpecArgsDict = {
+        "schedule": schedule,
+        "suspend": suspend,
+        "concurrency_policy": "Forbid",
+        "starting_deadline_seconds": _START_WITHIN,
+        # A finished pod keeps its throw-away volume; the outcome is in the store and in its metrics.
+        "successful_jobs_history_limit": 1,
+        "failed_jobs_history_limit": 1,
+        "job_template": {"metadata": {"labels": labels(name, component)}, "spec": cast(JobSpecArgsDict, job)},
+    }
+    if time_zone:
+        spec["time_zone"] = time_zone
+    return CronJob(name, metadata=metadata(name, namespace, labels(name, component), annotations), spec=spec, opts=opts)
