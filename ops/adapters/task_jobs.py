@@ -21,6 +21,8 @@ from lightkube.resources.core_v1 import Pod
 from lightkube.types import CascadeType
 
 from ops.adapters.cluster import Cluster
+from ops.causes.api import Api
+from ops.causes.text import Masker
 from ops.errors import OpsError, Refused
 from settings import Command, go_live
 
@@ -36,6 +38,8 @@ _WITHOUT_VOLUME = {
 """Tasks that need no volume: they start sooner without one."""
 _KEEP_SECONDS = 600
 _START_SECONDS = 120
+_MASK_SECONDS = 10
+HIDDEN = "(not shown: this identity may not read the namespace's Secrets, whose values would have to be masked)"
 _LABEL = "runbook/task"
 _JOB_NAME = "batch.kubernetes.io/job-name"
 Say = Callable[[str], None]
@@ -86,12 +90,16 @@ class Tasks:
         """A command of the release with the application's environment; the last line that it prints."""
         words = (go_live.TOOLBOX, name, *command.run)
         shape = _keep_only(go_live.COMMAND, command.argvs, command.timeout_seconds)
-        return self._run_job(go_live.TOOLBOX, words, shape, has_result=False).last_line
+        with self._cluster.http() as http:
+            api = Api(http, Masker(), _MASK_SECONDS)
+            api.learn_secrets(self._cluster.namespace)
+        return self._run_job(go_live.TOOLBOX, words, shape, api.masker).last_line
 
-    def _run_job(self, template: str, words: Sequence[str], shape: Shape, *, has_result: bool = True) -> Output:
+    def _run_job(self, template: str, words: Sequence[str], shape: Shape, masker: Masker | None = None) -> Output:
+        """`masker`: for what an application prints, which may be its secrets, and is no result where it is JSON."""
         with self._cluster.patient() as client:
             job = self._find_running(client, words) or self._start(client, template, words, shape)
-            result = self._follow(client, job, has_result=has_result)
+            result = self._follow(client, job, masker)
             # Its volume is deleted with it. A failed one is kept for ten minutes.
             with suppress(ApiError):
                 client.delete(Job, job, cascade=CascadeType.BACKGROUND)
@@ -131,7 +139,7 @@ class Tasks:
         client.create(Job.from_dict(job))
         return name
 
-    def _follow(self, client: Client, job: str, *, has_result: bool) -> Output:
+    def _follow(self, client: Client, job: str, masker: Masker | None) -> Output:
         """Print the logs of its containers in the order in which they run; the last one's output."""
         pod = self._await_pod(job)
         name, spec = pod["metadata"]["name"], pod["spec"]
@@ -142,11 +150,11 @@ class Tasks:
             self._await_container(job, container, "running", "terminated")
             result, printed = None, []
             for line in client.log(name, container=container, follow=True, newlines=False):
-                # What an application prints is no result, also where it logs in JSON.
-                parsed = _parse_result(line) if has_result else None
+                parsed = None if masker else _parse_result(line)
                 if parsed is None:
-                    self._say(f"  {line}")
-                    printed.append(line)
+                    shown = _mask(line, masker)
+                    self._say(f"  {shown}")
+                    printed.append(shown)
                 else:
                     result = parsed
             ended = self._await_container(job, container, "terminated")["terminated"]
@@ -225,6 +233,12 @@ def _keep_only(name: str, argvs: Sequence[list[str]], seconds: int | None = None
             job["activeDeadlineSeconds"] = seconds
 
     return shape
+
+
+def _mask(line: str, masker: Masker | None) -> str:
+    if masker is None:
+        return line
+    return HIDDEN if masker.blind else masker.text(line)
 
 
 def _has_ended(pod: Pod) -> bool:

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import base64
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
+from urllib.parse import quote
 
+import httpx
 import pytest
 
-from ops.adapters.task_jobs import TaskFailed, _keep_only
+from ops.adapters.task_jobs import HIDDEN, TaskFailed, Tasks, _keep_only
 from ops.commands import go_live as going
 from ops.commands.health import Health
 from ops.decisions.go_live import Facts, Ran, judge
@@ -19,7 +24,7 @@ from ops.decisions.report import Line, Report, digest_of
 from ops.decisions.schema_gate import Database, exact_database
 from ops.errors import Refused
 from settings import Application, Command, Release, SettingsError, StackFile, parse
-from settings.go_live import LINES, GoLive
+from settings.go_live import COMMAND, LINES, GoLive
 from tests.support.program import RELEASE, run_program, secrets_for, stack_config
 
 NOW = datetime(2026, 8, 16, 12, tzinfo=UTC)
@@ -302,3 +307,71 @@ def test_it_is_refused_without_a_checklist(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(going, "gather_context", lambda _: SimpleNamespace(settings=settings()))
     with pytest.raises(Refused, match=r"write `runbook:checklist: \{\}`"):
         going.go_live(cast(Any, SimpleNamespace(file=Path("Pulumi.x.yaml"))), None)
+
+
+SECRET = "whsec_a+value/of=the shop"
+
+
+class Printing:
+    """A cluster with one Secret, and one Job whose command prints it and fails with `code`."""
+
+    namespace = "shop"
+
+    def __init__(self, code: int, *, may_read: bool = True) -> None:
+        self.code, self.may_read = code, may_read
+
+    @contextmanager
+    def http(self) -> Iterator[httpx.Client]:
+        secrets = {"items": [{"data": {"STRIPE_WEBHOOK_SECRET": base64.b64encode(SECRET.encode()).decode()}}]}
+
+        def answer(request: httpx.Request) -> httpx.Response:
+            assert request.url.path == "/api/v1/namespaces/shop/secrets"
+            return httpx.Response(200, json=secrets) if self.may_read else httpx.Response(403)
+
+        with httpx.Client(transport=httpx.MockTransport(answer), base_url="http://api") as client:
+            yield client
+
+    @contextmanager
+    def patient(self) -> Iterator[Any]:
+        lines = ['{"level": "info"}', f"signing with {SECRET}", f"url {quote(SECRET, safe='')}"]
+        yield SimpleNamespace(
+            list=lambda *_, **__: [], create=lambda _: None, delete=lambda *_, **__: None, log=lambda *_, **__: lines
+        )
+
+    def find(self, _kind: object, name: str) -> Any:
+        pod = {"containers": [{"name": COMMAND, "command": ["true"]}], "volumes": []}
+        job = {"spec": {"template": {"metadata": {"labels": {}}, "spec": pod}}}
+        return SimpleNamespace(to_dict=lambda: {"spec": {"jobTemplate": job}, "metadata": {"name": name, "uid": "1"}})
+
+    def watch_changes(self, *_: object, **__: object) -> Iterator[tuple[str, Any]]:
+        state = {"name": COMMAND, "state": {"terminated": {"exitCode": self.code}}}
+        spec = {"containers": [{"name": COMMAND}]}
+        yield "ADDED", {"metadata": {"name": "p"}, "spec": spec, "status": {"containerStatuses": [state]}}
+
+
+def run_command(cluster: Printing) -> tuple[list[str], str]:
+    """What is printed meanwhile, and what is kept as evidence."""
+    said: list[str] = []
+    tasks = Tasks(cast(Any, cluster), said.append)
+    try:
+        kept = tasks.run_go_live_command("smoke", Command(run=("npm run smoke",), timeout_seconds=60))
+    except TaskFailed as failed:
+        kept = str(failed)
+    return said, kept
+
+
+@pytest.mark.parametrize("code", [0, 1])
+def test_secrets_that_a_command_of_the_release_prints_are_neither_shown_nor_kept(code: int) -> None:
+    said, kept = run_command(Printing(code))
+    assert "signing with [secret]" in "\n".join(said)
+    assert "url [secret]" in kept
+    for text in (*said, kept):
+        assert SECRET not in text
+        assert quote(SECRET, safe="") not in text
+
+
+@pytest.mark.parametrize("code", [0, 1])
+def test_where_secrets_cannot_be_masked_nothing_that_it_prints_is_shown(code: int) -> None:
+    said, kept = run_command(Printing(code, may_read=False))
+    assert {line.strip() for line in said if "go-live-" not in line} == {HIDDEN}
+    assert "signing with" not in kept
