@@ -153,16 +153,22 @@ CommandLine = Annotated[
 Cidr = Annotated[str, StringConstraints(pattern=r"^[0-9a-f.:]+/[0-9]{1,3}$"), Field(examples=["10.20.0.0/16"])]
 
 _QUANTITY = r"^[0-9]+(\.[0-9]+)?(m|k|M|G|T|Ki|Mi|Gi|Ti)?$"
-_FACTORS = {
-    "m": Decimal("0.001"), "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12,
-    "Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40,
-}  # fmt: skip
+_ANY_QUANTITY = re.compile(r"([+-]?[0-9.]+)([eE][+-]?\d+|[numkMGTPE]|[KMGTPE]i)?")
+_DECIMAL = {"n": -9, "u": -6, "m": -3, "k": 3, "M": 6, "G": 9, "T": 12, "P": 15, "E": 18}
+_BINARY = {"Ki": 10, "Mi": 20, "Gi": 30, "Ti": 40, "Pi": 50, "Ei": 60}
 
 
 def quantity(text: str) -> Decimal:
-    """A Kubernetes quantity as a number, to compare two of them."""
-    number = text.rstrip("mkMGTKi")
-    return Decimal(number) * Decimal(_FACTORS.get(text[len(number) :], 1))
+    """A Kubernetes quantity as a number, in any form in which the API server writes it."""
+    found = _ANY_QUANTITY.fullmatch(text)
+    if not found:
+        raise ValueError(f"{text!r} is no quantity")
+    number, suffix = Decimal(found[1]), found[2] or ""
+    if suffix in _BINARY:
+        return number * 2 ** _BINARY[suffix]
+    if suffix[:1] in ("e", "E") and len(suffix) > 1:
+        return Decimal(text)
+    return number.scaleb(_DECIMAL.get(suffix, 0))
 
 
 def as_text(value: object) -> object:

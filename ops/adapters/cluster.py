@@ -69,7 +69,7 @@ class Cluster:
     def read_clock(self) -> ServerClock:
         """The API server's time."""
         with self.http() as http:
-            return ServerClock.of_answer(http.get("/version").headers)
+            return ServerClock.ask(http)
 
     def rollouts(self, services: Sequence[Service]) -> list[Rollout]:
         """The Deployments of these services that exist."""

@@ -5,12 +5,12 @@ from __future__ import annotations
 import socket
 import ssl
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import urlsplit
 
 from ops.adapters.cluster import Cluster
-from ops.errors import NotMeasured
+from ops.adapters.server_clock import ServerClock
+from ops.errors import NotMeasured, Refused
 
 _SECONDS = 5
 _PAGE = 500
@@ -35,12 +35,12 @@ def read_objects(cluster: Cluster, path: str, **query: str) -> list[dict[str, An
 
 def read_clock(cluster: Cluster) -> float:
     """Seconds that this machine's clock is ahead of the API server's."""
-    with cluster.http() as http:
-        answer = http.get("/version")
-        here = datetime.now(UTC)
-    if not (date := answer.headers.get("Date")):
-        raise NotMeasured("the API server's answers have no date")
-    return (here - parsedate_to_datetime(date)).total_seconds()
+    try:
+        with cluster.http() as http:
+            clock = ServerClock.ask(http)
+    except Refused:
+        raise NotMeasured("the API server's answers have no date") from None
+    return (datetime.now(UTC) - clock.now()).total_seconds()
 
 
 def resolve_host(url: str) -> list[str]:

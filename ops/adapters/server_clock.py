@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 
+import httpx
+
 from ops.errors import Refused
 
 
@@ -19,6 +21,11 @@ class ServerClock:
     at: datetime
     read: float
     """`time.monotonic()` then."""
+
+    @classmethod
+    def ask(cls, http: httpx.Client) -> ServerClock:
+        """Ask the API server."""
+        return cls.of_answer(http.get("/version").headers)
 
     @classmethod
     def of_answer(cls, headers: Mapping[str, str]) -> ServerClock:

@@ -9,6 +9,7 @@ from typing import Any
 
 import typer
 
+from ops.cli.common import Invocation
 from ops.errors import Refused
 from ops.stack.history import Entry
 from ops.stack.session import Session
@@ -141,7 +142,14 @@ def _backup_cells(item: Row) -> tuple[str, ...]:
     )
 
 
-def print_report(report: Row) -> None:
+def show_report(call: Invocation, report: Row, *, failed: int) -> None:
+    """Show a report; one with a failure ends the command with the exit code `failed`."""
+    call.show_rows(report, _print_report)
+    if report["result"] != "passed":
+        raise typer.Exit(failed)
+
+
+def _print_report(report: Row) -> None:
     """One line for each check; below it, what to do about a failure."""
     width = max(len(line["title"]) for line in report["lines"])
     marks = {"pass": ("ok", "green"), "fail": ("FAIL", "red"), "left out": ("-", "bright_black")}

@@ -238,9 +238,7 @@ def check(
     from ops.commands import check as checking
 
     done = checking.check(call.open_session(), image, report)
-    call.show_rows(done, formatting.print_report)
-    if done["result"] != "passed":
-        raise typer.Exit(2)
+    formatting.show_report(call, done, failed=2)
 
 
 @command(
@@ -264,9 +262,7 @@ def check_code(
     from ops.commands import code_checks
 
     done = code_checks.check_code(call.open_session(), directory, again=again)
-    call.show_rows(done, formatting.print_report)
-    if done["result"] != "passed":
-        raise typer.Exit(1)
+    formatting.show_report(call, done, failed=1)
 
 
 @command(
@@ -293,9 +289,7 @@ def go_live(
     from ops.commands import go_live as going
 
     done = going.go_live(call.open_session(), report)
-    call.show_rows(done, formatting.print_report)
-    if done["result"] != "passed":
-        raise typer.Exit(1)
+    formatting.show_report(call, done, failed=1)
 
 
 for group, name, panel in (

@@ -12,10 +12,9 @@ from ops.adapters import environment, registry
 from ops.commands.health import trusted_authorities
 from ops.decisions.environment import Measured, judge_environment
 from ops.decisions.release_state import last_good
-from ops.decisions.report import Line, Report
+from ops.decisions.report import Line
 from ops.errors import NotMeasured, Refused
-from ops.stack.locks import whoami
-from ops.stack.reports import write_report
+from ops.stack.reports import make_report, write_report
 from ops.stack.session import Session
 from ops.stack.stack_context import StackContext, gather_context
 from settings import read_stack_file
@@ -28,9 +27,8 @@ def check(session: Session, image: str | None, folder: Path | None) -> dict[str,
     """Measure what a release of this image, or of the one that serves, needs; the report."""
     facts = gather_context(session, decides="release")
     lines = check_environment(session, facts, image)
-    at = datetime.now(UTC).isoformat(timespec="seconds")
     subject = {"stack": session.stack, "image": image or (facts.now.release.image if facts.now.release else None)}
-    report = Report("check", subject, whoami(), at, round(session.seconds, 1), lines)
+    report = make_report(session, "check", subject, lines)
     if folder:
         write_report(report, folder)
     return report.to_json()
@@ -40,7 +38,7 @@ def require_environment(session: Session, facts: StackContext, image: str, reaso
     """Refuse a release when a line fails, where the stack file asks for that; `reason` overrides it."""
     if facts.settings.checks is None:
         return
-    failed = [line for line in check_environment(session, facts, image) if line.result == "fail"]
+    failed = [line for line in check_environment(session, facts, image, found=True) if line.result == "fail"]
     if not failed:
         return
     shown = "\n".join(f"{line.title}: {_with_limit(line)}. Remedy: {line.remedy}" for line in failed)
@@ -56,8 +54,8 @@ def _with_limit(line: Line) -> str:
     return f"{line.evidence} (limit {line.limit})" if line.limit else line.evidence
 
 
-def check_environment(session: Session, facts: StackContext, image: str | None) -> list[Line]:
-    """Every line, from what is measured now. The image was looked at before where `facts` are of a release."""
+def check_environment(session: Session, facts: StackContext, image: str | None, *, found: bool = False) -> list[Line]:
+    """Every line, from what is measured now. `found`: its registry has just said that it has the image."""
     settings, cluster = facts.settings, facts.cluster
     namespaced = f"/api/v1/namespaces/{cluster.namespace}"
     url = settings.ingress.url
@@ -71,6 +69,8 @@ def check_environment(session: Session, facts: StackContext, image: str | None) 
         wanted = image or (facts.now.release.image if facts.now.release else None)
         if wanted is None:
             raise NotMeasured("none is given")
+        if found:
+            return f"{wanted} is there"
         try:
             return f"{registry.resolve(wanted).reference} is there"
         except Refused as error:
@@ -96,7 +96,7 @@ def check_environment(session: Session, facts: StackContext, image: str | None) 
         pods = read("/api/v1/pods", fieldSelector="status.phase!=Succeeded,status.phase!=Failed")
         quotas, claims = read(f"{namespaced}/resourcequotas"), read(f"{namespaced}/persistentvolumeclaims")
         clock = measure(lambda: environment.read_clock(cluster))
-        found, addresses, ends = measure(look_at_image), measure(resolve_host), measure(read_certificate_end)
+        registered, addresses, ends = measure(look_at_image), measure(resolve_host), measure(read_certificate_end)
         rollouts = pool.submit(cluster.rollouts, settings.application.services)
         sealed = read_stack_file(session.file).sealed
         return judge_environment(
@@ -109,7 +109,7 @@ def check_environment(session: Session, facts: StackContext, image: str | None) 
                 pods=pods.result(),
                 quotas=quotas.result(),
                 claims=claims.result(),
-                image=found.result(),
+                image=registered.result(),
                 addresses=addresses.result(),
                 certificate_ends=ends.result(),
                 secrets=len(settings.secret_names),

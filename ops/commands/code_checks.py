@@ -19,9 +19,9 @@ from typing import Any
 
 from ops.adapters.checkout import Checkout
 from ops.decisions.code_report import explain_refusal, find_report
-from ops.decisions.report import Line, Report
+from ops.decisions.report import Line
 from ops.errors import Refused
-from ops.stack.locks import whoami
+from ops.stack.reports import make_report, write_report
 from ops.stack.session import Session
 from ops.stack.stack_context import StackContext, load_settings
 from settings import Release, StackSettings
@@ -43,13 +43,8 @@ def check_code(session: Session, directory: Path, *, again: bool) -> dict[str, A
         lines.append(
             Line("checkout", "Checkout unchanged", "fail", why, "`git status` names them; commit or ignore them")
         )
-    at = datetime.now(UTC).isoformat(timespec="seconds")
-    subject = {"commit": commit, "changed": changed, "tree": tree}
-    report = Report("code", subject, whoami(), at, round(session.seconds, 1), lines)
-    folder.mkdir(parents=True, exist_ok=True)
-    file = folder / f"code-{commit or tree.removeprefix('sha256:')[:12]}.json"
-    file.write_text(json.dumps(report.to_json(), indent=2) + "\n")
-    file.with_suffix(".html").write_text(report.to_html())
+    report = make_report(session, "code", {"commit": commit, "changed": changed, "tree": tree}, lines)
+    file = write_report(report, folder, f"code-{commit or tree.removeprefix('sha256:')[:12]}")
     return {**report.to_json(), "keptAs": str(file)}
 
 

@@ -15,10 +15,8 @@ from ops.commands import health
 from ops.commands.backups import list_backups
 from ops.decisions.go_live import Facts, Ran, judge
 from ops.decisions.release_state import last_good
-from ops.decisions.report import Report
 from ops.errors import OpsError, Refused
-from ops.stack.locks import whoami
-from ops.stack.reports import keep_report, write_report
+from ops.stack.reports import keep_report, make_report, write_report
 from ops.stack.session import Session
 from ops.stack.stack_context import StackContext, gather_context, outputs
 from settings import Command, Release
@@ -45,8 +43,7 @@ def go_live(session: Session, folder: Path | None) -> dict[str, Any]:
         "stack": session.stack,
         **{key: release.to_config().get(key) for key in ("revision", "image", "git", "version")},
     }
-    at = datetime.now(UTC).isoformat(timespec="seconds")
-    report = Report("go-live", subject, whoami(), at, round(session.seconds, 1), lines)
+    report = make_report(session, "go-live", subject, lines)
     kept = keep_report(facts.cluster, report, release.revision)
     if folder:
         write_report(report, folder)

@@ -14,9 +14,8 @@ from typing import Any
 from ops.errors import Refused
 from ops.stack.locks import Locked, exclusive
 from ops.stack.session import Session
-from ops.stack.state_files import StateFiles, open_state_files
+from ops.stack.state_files import StateFiles, open_state_files, unpack
 
-_GZIP = b"\x1f\x8b"
 _CHECKPOINT = re.compile(r"(?P<stack>.+)-(?P<nanoseconds>\d{16,20})\.checkpoint\.json(\.gz)?$")
 
 
@@ -121,7 +120,7 @@ def restore_saved(session: Session, identity: str) -> dict[str, Any]:
         if state.checkpoint:
             kept = f"{state.stack}.replaced-{datetime.now(UTC):%Y%m%dT%H%M%S%f}.json"
             state.files.write(f"backups/{state.place}", kept, state.read(state.folder, name))
-        plain = gzip.decompress(content) if content[:2] == _GZIP else content
+        plain = unpack(content)
         state.files.write(state.folder, name, gzip.compress(plain) if name.endswith(".gz") else plain)
     return {"restored": identity, "resources": resources, "kept": kept}
 
@@ -194,8 +193,7 @@ def _digest(content: bytes) -> str:
 def _count_resources(content: bytes) -> int | None:
     """How many resources a state has; None when it is damaged."""
     try:
-        plain = gzip.decompress(content) if content[:2] == _GZIP else content
-        latest = json.loads(plain)["checkpoint"]["latest"]
+        latest = json.loads(unpack(content))["checkpoint"]["latest"]
         return len(latest.get("resources") or []) if latest else 0
     except (ValueError, KeyError, TypeError, OSError, EOFError):
         return None

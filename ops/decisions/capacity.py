@@ -2,36 +2,18 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
 from settings.application import Application, Resources
+from settings.base import quantity
 
 Amounts = dict[str, Decimal]
 """Amounts by resource: `cpu`, `memory`, `pods`, …"""
 Object = Mapping[str, Any]
-_QUANTITY = re.compile(r"([+-]?[0-9.]+)([eE][+-]?\d+|[numkMGTPE]|[KMGTPE]i)?")
-_DECIMAL = {"n": -9, "u": -6, "m": -3, "k": 3, "M": 6, "G": 9, "T": 12, "P": 15, "E": 18}
-_BINARY = {"Ki": 10, "Mi": 20, "Gi": 30, "Ti": 40, "Pi": 50, "Ei": 60}
 _REPELLING = ("NoSchedule", "NoExecute")
-
-
-def parse_quantity(text: str) -> Decimal:
-    """A quantity in any form in which the API server writes it."""
-    found = _QUANTITY.fullmatch(text)
-    if not found:
-        raise ValueError(f"{text!r} is no quantity")
-    number, suffix = Decimal(found[1]), found[2] or ""
-    if suffix in _BINARY:
-        return number * 2 ** _BINARY[suffix]
-    return (
-        Decimal(f"{found[1]}{suffix}")
-        if suffix[:1] in "eE" and len(suffix) > 1
-        else number.scaleb(_DECIMAL.get(suffix, 0))
-    )
 
 
 @dataclass(frozen=True)
@@ -60,9 +42,9 @@ def _pod(name: str, *containers: Resources) -> NewPod:
     def total(side: str) -> Amounts:
         parts = [getattr(each, side) for each in containers]
         return {
-            "cpu": sum((parse_quantity(part.cpu) for part in parts), Decimal()),
-            "memory": sum((parse_quantity(part.memory) for part in parts), Decimal()),
-            "ephemeral-storage": sum((parse_quantity(part.ephemeral_storage) for part in parts), Decimal()),
+            "cpu": sum((quantity(part.cpu) for part in parts), Decimal()),
+            "memory": sum((quantity(part.memory) for part in parts), Decimal()),
+            "ephemeral-storage": sum((quantity(part.ephemeral_storage) for part in parts), Decimal()),
         }
 
     return NewPod(name, total("requests"), total("limits"))
@@ -110,7 +92,7 @@ def _condition(node: Object, kind: str) -> str | None:
 
 
 def _allocatable(node: Object) -> Amounts:
-    found = {name: parse_quantity(text) for name, text in node["status"].get("allocatable", {}).items()}
+    found = {name: quantity(text) for name, text in node["status"].get("allocatable", {}).items()}
     return {name: found.get(name, Decimal()) for name in ("cpu", "memory", "ephemeral-storage", "pods")}
 
 
@@ -128,7 +110,7 @@ def requests_of(pod: Object) -> Amounts:
 
     def amounts(container: Object) -> Amounts:
         asked = container.get("resources", {}).get("requests") or {}
-        return {name: parse_quantity(str(asked.get(name, "0"))) for name in names}
+        return {name: quantity(str(asked.get(name, "0"))) for name in names}
 
     for container in spec.get("initContainers") or ():
         asked = amounts(container)
@@ -141,7 +123,7 @@ def requests_of(pod: Object) -> Amounts:
     for container in spec["containers"]:
         asked = amounts(container)
         total = {name: total[name] + asked[name] for name in names}
-    overhead = {name: parse_quantity(str((spec.get("overhead") or {}).get(name, "0"))) for name in names}
+    overhead = {name: quantity(str((spec.get("overhead") or {}).get(name, "0"))) for name in names}
     return {name: max(total[name], peak[name]) + overhead[name] for name in names}
 
 
@@ -157,6 +139,6 @@ def find_short_quotas(new: Sequence[NewPod], quotas: Sequence[Object]) -> Iterat
         if spec.get("scopes") or spec.get("scopeSelector"):
             continue
         for name, hard in (status.get("hard") or spec.get("hard") or {}).items():
-            free = parse_quantity(hard) - parse_quantity((status.get("used") or {}).get(name, "0"))
+            free = quantity(hard) - quantity((status.get("used") or {}).get(name, "0"))
             if name in need and need[name] > free:
                 yield name, need[name], free

@@ -9,7 +9,7 @@ from typing import Any
 
 from ops.decisions.quarantine import find_quarantined
 from ops.decisions.release_state import read_release_state
-from ops.decisions.rollback_target import flatten
+from ops.decisions.rollback_target import compare_leaves, flatten
 from ops.errors import Refused
 from ops.stack.history import QUARANTINE, RELEASE, ROTATED, Entry
 from settings import Quarantined, Release
@@ -90,9 +90,7 @@ def refuse_quarantined(stack: str, release: Release, quarantine: Sequence[Quaran
 
 def compare_stacks(source: Mapping[str, Any], target: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
     """What differs beside the release, (path, value there, value here); secrets by name only."""
-    there, here = dict(_settings(source)), dict(_settings(target))
-    paths = [*there, *(path for path in here if path not in there)]
-    return [(path, there.get(path), here.get(path)) for path in paths if there.get(path) != here.get(path)]
+    return compare_leaves(_settings(source), _settings(target))
 
 
 def _settings(config: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
@@ -102,4 +100,4 @@ def _settings(config: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
         if isinstance(value, Mapping) and "secure" in value:
             yield key, "set"
         else:
-            yield from ((path.removeprefix("runbook:"), leaf) for path, leaf in flatten(key, value))
+            yield from flatten(key, value)

@@ -104,13 +104,20 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[tuple[st
     ours += ("restoredFrom", "restoredOver")
     ignored = {f"{RELEASE}.{name}" for name in ours}
     before, after = (
-        {k: v for key in (RELEASE, *RESTORED) for k, v in flatten(key, side.get(key))} for side in (old, new)
+        [(k, v) for key in (RELEASE, *RESTORED) for k, v in flatten(key, side.get(key)) if k not in ignored]
+        for side in (old, new)
     )
+    return compare_leaves(before, after)
+
+
+def compare_leaves(old: Iterable[tuple[str, Any]], new: Iterable[tuple[str, Any]]) -> list[tuple[str, Any, Any]]:
+    """The leaves that differ: (path, old, new), those of the old side first."""
+    before, after = dict(old), dict(new)
     paths = [*before, *(path for path in after if path not in before)]
     return [
         (path.removeprefix("runbook:"), before.get(path), after.get(path))
         for path in paths
-        if path not in ignored and before.get(path) != after.get(path)
+        if before.get(path) != after.get(path)
     ]
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -11,8 +10,9 @@ from datetime import UTC, datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from ops.stack.state_files import StateFiles, unpack
+
 if TYPE_CHECKING:
-    from ops.stack.state_files import StateFiles
     from settings import Release
 
 RELEASE = "runbook:release"
@@ -23,7 +23,6 @@ RESTORED = ("runbook:application", "runbook:commands")
 
 PAGE = 50
 _STORED = (".history.json", ".history.json.gz")
-_GZIP = b"\x1f\x8b"
 _BY = re.compile(r" by (?P<who>\S+)$")
 
 
@@ -127,7 +126,7 @@ def read_stored(files: StateFiles, folder: str, size: int, page: int) -> list[En
 
 
 def _read_stored(content: bytes) -> Mapping[str, Any]:
-    return json.loads(gzip.decompress(content) if content[:2] == _GZIP else content)
+    return json.loads(unpack(content))
 
 
 def _is_secret(item: Any) -> bool:

@@ -4,18 +4,28 @@ from __future__ import annotations
 
 import json
 import secrets
-from datetime import datetime
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from lightkube.models.meta_v1 import ObjectMeta
 from lightkube.resources.core_v1 import ConfigMap
 
 from ops.adapters.cluster import Cluster
-from ops.decisions.report import Report
+from ops.decisions.report import Line, Report
+from ops.stack.locks import whoami
+from ops.stack.session import Session
 
 LABEL = "runbook/report"
 _KEPT = 20
 """Reports of each kind that are kept; older ones are deleted."""
+
+
+def make_report(session: Session, kind: str, subject: Mapping[str, Any], lines: Sequence[Line]) -> Report:
+    """The report of a command that ends now."""
+    at = datetime.now(UTC).isoformat(timespec="seconds")
+    return Report(kind, subject, whoami(), at, round(session.seconds, 1), lines)
 
 
 def keep_report(cluster: Cluster, report: Report, revision: int) -> str:
@@ -34,10 +44,10 @@ def keep_report(cluster: Cluster, report: Report, revision: int) -> str:
     return name
 
 
-def write_report(report: Report, folder: Path) -> Path:
-    """Write the report as JSON and HTML; the path of the JSON."""
+def write_report(report: Report, folder: Path, name: str | None = None) -> Path:
+    """Write the report as JSON and HTML, named by its kind or as given; the path of the JSON."""
     folder.mkdir(parents=True, exist_ok=True)
-    file = folder / f"{report.kind}.json"
+    file = folder / f"{name or report.kind}.json"
     file.write_text(json.dumps(report.to_json(), indent=2) + "\n")
     file.with_suffix(".html").write_text(report.to_html())
     return file

@@ -6,6 +6,7 @@ The engine reads every file of a history to show one page of it, and has no comm
 
 from __future__ import annotations
 
+import gzip
 import os
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -19,8 +20,14 @@ from urllib.parse import SplitResult, parse_qsl, urlsplit
 from ops.errors import Refused
 
 _ROOT = ".pulumi"
+_GZIP = b"\x1f\x8b"
 _AT_ONCE = 8
 _YES = ("1", "t", "true", "yes")
+
+
+def unpack(content: bytes) -> bytes:
+    """A file's text, whether the engine compressed it or not."""
+    return gzip.decompress(content) if content[:2] == _GZIP else content
 
 
 @dataclass(frozen=True)

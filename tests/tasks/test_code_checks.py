@@ -16,6 +16,7 @@ from ops.adapters.checkout import Checkout
 from ops.commands import code_checks
 from ops.decisions.code_report import explain_refusal
 from ops.errors import Refused
+from ops.stack import reports
 from settings import Release, SettingsError, StackFile, parse
 from settings.checks import Checks
 from settings.commands import Commands
@@ -48,7 +49,7 @@ class World:
         self.checks = Checks()
         self.file = folder / "Pulumi.test.yaml"
         monkeypatch.setattr(code_checks, "load_settings", lambda _: self.settings)
-        monkeypatch.setattr(code_checks, "whoami", lambda: "ann@desk")
+        monkeypatch.setattr(reports, "whoami", lambda: "ann@desk")
 
     @property
     def settings(self) -> Any:

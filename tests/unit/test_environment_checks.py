@@ -11,12 +11,13 @@ from typing import Any, cast
 import pytest
 
 from ops.commands import check as checking
-from ops.decisions.capacity import find_short_quotas, find_unplaceable, parse_quantity, pods_of_rollout, requests_of
+from ops.decisions.capacity import find_short_quotas, find_unplaceable, pods_of_rollout, requests_of
 from ops.decisions.environment import Measured, judge_environment
 from ops.decisions.report import Line
 from ops.decisions.schema_gate import Database, exact_database
 from ops.errors import NotMeasured, Refused
 from settings import StackFile, parse
+from settings.base import quantity as parse_quantity
 from settings.checks import LINES, Checks
 from tests.support.program import RELEASE, secrets_for, stack_config
 
@@ -207,7 +208,7 @@ def test_pods_are_placed_on_several_nodes() -> None:
 
 def gate(monkeypatch: pytest.MonkeyPatch, found: Measured, reason: str | None, checks: Checks | None) -> list[str]:
     said: list[str] = []
-    monkeypatch.setattr(checking, "check_environment", lambda *_: judge_environment(checks or Checks(), found))
+    monkeypatch.setattr(checking, "check_environment", lambda *_, **__: judge_environment(checks or Checks(), found))
     session = cast(Any, SimpleNamespace(say=lambda text, *_: said.append(text)))
     facts = cast(Any, SimpleNamespace(settings=SimpleNamespace(checks=checks)))
     checking.require_environment(session, facts, "shop", reason)
