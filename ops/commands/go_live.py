@@ -31,7 +31,7 @@ def go_live(session: Session, folder: Path | None) -> dict[str, Any]:
     checklist = facts.settings.checklist
     if checklist is None:
         raise Refused(
-            f"{session.file.name} has no {CHECKLIST}: write `{CHECKLIST}: {{}}` (docs/go-live.md), then deploy. "
+            f"{session.file.name} has no {CHECKLIST}: write `{CHECKLIST}: {{}}` (docs/gates.md), then deploy. "
             "Nothing was checked."
         )
     good = last_good(facts.history)
