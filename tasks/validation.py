@@ -9,13 +9,14 @@ import argparse
 import json
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 import httpx
 
 from tasks.environment import Environment
 from tasks.errors import TaskError, without
-from tasks.go_live.line import secret_values
+from tasks.go_live.line import reach, secret_values
 from tasks.http_check import ask, describe
 from tasks.progress import say
 from tasks.result import Result
@@ -30,6 +31,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def _validate(_arguments: argparse.Namespace, environment: Environment) -> Result:
     checks = json.loads(environment.required("CHECKS", '[{"path": "/api/health", "status": [200]}]'))
     attempts = environment.integer("ATTEMPTS", least=1) or 1
+    for target in {check["target"] for check in checks}:
+        with suppress(TaskError):  # the checks say what is wrong
+            reach(target)
     failures = [failure for check in checks if (failure := _try(check, attempts, environment))]
     if failures:
         raise TaskError("not_valid", f"{len(failures)} of {len(checks)} checks failed: {'; '.join(failures)}")

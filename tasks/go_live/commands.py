@@ -35,7 +35,7 @@ def _check(_arguments: argparse.Namespace, environment: Environment) -> Result:
     def check_http(line: Line, part: Mapping[str, Any]) -> None:
         line.variables(part["variables"])
         check = part["check"]
-        line.step(describe(check), lambda: ask(check, line.environment))
+        line.request(describe(check), check["target"], lambda: ask(check, line.environment))
 
     probes: dict[str, Callable[[Line, Any], None]] = {
         "variables": lambda line, names: line.variables(names),

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 import psycopg
@@ -68,6 +69,15 @@ class Line:
     def connect(self, host: str, port: int) -> None:
         self.step("connect", lambda: _connect(host, port))
 
+    def request(self, name: str, url: str, work: Callable[[], str]) -> None:
+        """A step that sends an HTTP request to this URL."""
+
+        def when_reached() -> str:
+            reach(url)
+            return work()
+
+        self.step(name, when_reached)
+
 
 def require_variables(environment: Environment, names: Sequence[str]) -> str:
     unset = [name for name in names if environment.text(name) is None]
@@ -79,6 +89,12 @@ def require_variables(environment: Environment, names: Sequence[str]) -> str:
             )
         )
     return f"{', '.join(names)} set"
+
+
+def reach(url: str) -> None:
+    """Wait until the server of this URL accepts connections."""
+    parts = urlsplit(url)
+    _connect(parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80))
 
 
 def _connect(host: str, port: int) -> str:

@@ -25,7 +25,8 @@ def check_webhooks(line: Line, settings: Mapping[str, Any]) -> None:
         line.step("key", lambda: _require_live(line.environment.required(key, "sk_live_…"), key))
     for webhook in webhooks:
         path, secret = webhook["path"], line.environment.required(webhook["secret"], "whsec_…")
-        line.step(f"signed event to {path}", lambda w=webhook, s=secret: _accepted(_send(w, s, headers)))
+        name, target = f"signed event to {path}", webhook["target"]
+        line.request(name, target, lambda w=webhook, s=secret: _accepted(_send(w, s, headers)))
         wrong = f"whsec_{secrets.token_hex(16)}"
         line.step(f"wrong signature to {path}", lambda w=webhook, s=wrong: _refused(_send(w, s, headers)))
 

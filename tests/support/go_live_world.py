@@ -120,7 +120,8 @@ class Shop:
     port: int = 0
 
     @contextmanager
-    def serving(self) -> Iterator[str]:
+    def serving(self, after: float = 0) -> Iterator[str]:
+        """`after`: connections are refused for so many seconds, as in a new pod."""
         shop = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -150,14 +151,25 @@ class Shop:
             def log_message(self, format: str, *args: Any) -> None:
                 """Nothing on the console."""
 
-        with closing_server(ThreadingHTTPServer(("127.0.0.1", 0), Handler)) as port:
+        with closing_server(ThreadingHTTPServer(("127.0.0.1", 0), Handler, bind_and_activate=False), after) as port:
             yield f"http://127.0.0.1:{port}"
 
 
 @contextmanager
-def closing_server(server: ThreadingHTTPServer) -> Iterator[int]:
-    """Serves until the block ends; its port."""
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
+def closing_server(server: ThreadingHTTPServer, after: float = 0) -> Iterator[int]:
+    """Serves until the block ends; its port. `after`: of one that was not activated, it refuses so many seconds."""
+    if server.server_address[1] == 0:
+        server.server_bind()
+        if not after:
+            server.server_activate()
+
+    def serve() -> None:
+        if after:
+            server.server_activate()
+        server.serve_forever(poll_interval=0.05)
+
+    thread = threading.Timer(after, serve)
+    thread.daemon = True
     thread.start()
     with closing(server.socket):
         try:

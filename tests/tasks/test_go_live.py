@@ -347,3 +347,10 @@ def test_the_repository_does_not_have_the_test_virus_in_one_piece() -> None:
 
     for file in Path(tasks.__path__[0]).rglob("*"):
         assert file.is_dir() or EICAR not in file.read_bytes(), file
+
+
+def test_a_network_that_refuses_at_first_is_waited_for(ready: World) -> None:
+    """As that of a new pod does, until its policies are in place."""
+    with ready.shop.serving(after=3) as url:
+        ready.url = url
+        assert ready.failed() == {}

@@ -12,6 +12,7 @@ import pytest
 
 from settings.http_check import HttpCheck
 from tests.support.go_live_world import closing_server
+from tests.support.servers import free_ports
 from tests.support.task_processes import Outcome, task
 
 TOKEN = "token-9f31ab77"
@@ -107,3 +108,17 @@ def test_it_is_tried_again(url: str) -> None:
 
 def test_nothing_that_answers(url: str) -> None:
     assert "checks failed" in validate("http://127.0.0.1:9", {"path": "/shop"}).message
+
+
+def test_a_network_that_refuses_at_first_is_waited_for() -> None:
+    """As that of a new pod does, until its policies are in place."""
+    with closing_server(ThreadingHTTPServer(("127.0.0.1", 0), Shop, bind_and_activate=False), after=3) as port:
+        done = validate(f"http://127.0.0.1:{port}", {"path": "/shop"}, ATTEMPTS="2")
+    assert done.exit_code == 0, done
+    assert "FAIL" not in done.progress
+
+
+def test_a_service_that_is_not_there_fails_with_the_reason() -> None:
+    done = validate(f"http://127.0.0.1:{free_ports(1)[0]}", {"path": "/shop"})
+    assert done.exit_code != 0
+    assert "Connection refused" in done.progress
