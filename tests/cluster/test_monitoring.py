@@ -11,6 +11,7 @@ from sandbox.traffic import Traffic, client_for
 from tests.support.cluster_stack import Stack
 from tests.support.customers import webhook
 from tests.support.monitored_stack import Observed, enable_monitoring, eventually
+from tests.support.secret_search import assert_secrets_stay_secret
 from tests.support.webhook_receiver import Receiver, run_receiver
 
 JOBS = {
@@ -39,6 +40,7 @@ def watched(images: dict[str, str], receiver: Receiver, tmp_path_factory: pytest
         enable_monitoring(made, receiver, enabled=False)
         made.runbook("deploy", images["shop:v2"], "--yes").check()
         yield made
+        assert_secrets_stay_secret(made)
     finally:
         made.remove()
 

@@ -15,6 +15,7 @@ import pytest
 
 from tests.support.cluster_stack import Stack
 from tests.support.monitored_stack import enable_monitoring
+from tests.support.secret_search import assert_secrets_stay_secret
 from tests.support.webhook_receiver import Receiver, run_receiver
 
 _POD = "app.kubernetes.io/name=rollback-controller"
@@ -95,6 +96,7 @@ def watched_stack(
             made.runbook("deploy", images["shop:v1"], "--yes").check()
             made.runbook("deploy", images["shop:v2"], "--yes").check()
             yield ControlledStack(made, receiver)
+            assert_secrets_stay_secret(made)
         finally:
             made.remove()
 

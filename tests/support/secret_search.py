@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from sandbox.paths import STATE
+from ops.stack.state_files import open_state_files, unpack
 from tests.support.cluster_stack import Stack
 
 _COMMANDS = (
@@ -33,12 +33,7 @@ def assert_secrets_stay_secret(stack: Stack) -> None:
 
 def _read_places(stack: Stack) -> Iterator[tuple[str, str]]:
     yield "stack export", stack.run("pulumi", "stack", "export", "--stack", stack.name, config_file=False).check().out
-    # Other stacks use it meanwhile: objects that disappear are skipped.
-    every = (Path(folder, name) for folder, _, names in os.walk(STATE / "backend") for name in names)
-    kept = [path for path in every if stack.name in path.as_posix()]
-    assert any("history" in path.as_posix() for path in kept)
-    for path in kept:
-        yield str(path), path.read_text(errors="replace")
+    yield from _read_state(stack)
     for command in _COMMANDS:
         of_stack = ["--stack", stack.name] if command[0] == "pulumi" else []
         yield " ".join(command), stack.run(*command, *of_stack).check().text
@@ -52,3 +47,17 @@ def _read_places(stack: Stack) -> Iterator[tuple[str, str]]:
             yield str(path), path.read_text(errors="replace")
         except OSError:  # ended meanwhile
             continue
+
+
+def _read_state(stack: Stack) -> Iterator[tuple[str, str]]:
+    """Checkpoint, backups of it and every update of the history, in a folder or on S3, as the engine wrote them."""
+    files = open_state_files(stack.backend or os.environ["PULUMI_BACKEND_URL"])
+    assert files is not None
+    of_stack = {
+        "stacks/runbook": [name for name in files.names("stacks/runbook") if name.startswith(f"{stack.name}.json")],
+        **{folder: files.names(folder) for folder in (f"{kind}/runbook/{stack.name}" for kind in ("history", "backups"))},
+    }
+    for folder, names in of_stack.items():
+        assert names, f"the state has no {folder}"
+        for content in files.read(folder, names):
+            yield f"state: {folder}", unpack(content).decode(errors="replace")
