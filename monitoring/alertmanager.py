@@ -18,7 +18,7 @@ _TITLE = (
 _TEXT = (
     "{{ range .Alerts.Firing }}*{{ .Labels.alertname }}*: {{ .Annotations.summary }}"
     "{{ if .Annotations.value }} (now {{ .Annotations.value }}){{ end }}\n"
-    "{{ .Annotations.advice }} · {{ .Annotations.runbook }}\n{{ end }}"
+    "{{ .Annotations.advice }} · {{ .Annotations.runbook_url }}\n{{ end }}"
     "{{ range .Alerts.Resolved }}*{{ .Labels.alertname }}* is over: {{ .Annotations.summary }}\n{{ end }}"
 )
 # A message has the alerts of one subject, some of which may be warnings: about another pod, claim or node.

@@ -299,6 +299,12 @@ class Monitoring(Settings):
     """Cache and sessions."""
     rollback: Rollback = Rollback()
     """Automatic rollback."""
+    documents_url: Annotated[
+        str | None,
+        Field(pattern=r"^https?://\S+[^\s/]$", examples=["https://git.example.com/ops/runbook/blob/main/docs"]),
+    ] = None
+    """Where people read this project's folder `docs/`: each alert's `runbook_url` leads to its section there.
+    Without it, messages name the file."""
     slack: Slack = Slack()
     """Slack channels and mentions."""
     dead_mans_switch: bool = True

@@ -76,6 +76,8 @@ class Alert:
     """Whether missing metrics make it fire."""
     labels: Mapping[str, str] = field(default_factory=dict[str, str])
     """Labels that distinguish it from another alert of the same name."""
+    documents: str = "docs"
+    """Where the folder `docs/` is readable: the message leads to the alert's section in alerts.md."""
     boundary: Boundary | None = None
     more: tuple[Case, ...] = ()
     """Cases besides the two of the boundary."""
@@ -97,7 +99,7 @@ class Alert:
         annotations = {
             "summary": self.summary,
             "advice": self.advice,
-            "runbook": f"docs/alerts.md#{self.name.lower()}",
+            "runbook_url": f"{self.documents}/alerts.md#{self.name.lower()}",
             "chapter": self.chapter,
         }
         annotations |= {"value": self.value} if self.value else {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 
 from monitoring.alerts.cluster import certificates, workloads
 from monitoring.alerts.data import postgres, redis
@@ -32,7 +33,13 @@ def domains(
 ) -> tuple[Domain, ...]:
     """The alerts of a stack, by subject, narrowed to its namespace."""
     found = _domains(monitoring, backup, rotating, maintenance, lockdown)
-    return tuple(within(domain, namespace) for domain in found)
+    return tuple(_with_links(within(domain, namespace), monitoring.documents_url) for domain in found)
+
+
+def _with_links(domain: Domain, documents: str | None) -> Domain:
+    if not documents:
+        return domain
+    return replace(domain, alerts=tuple(replace(alert, documents=documents) for alert in domain.alerts))
 
 
 def _domains(

@@ -55,7 +55,10 @@ def _read_state(stack: Stack) -> Iterator[tuple[str, str]]:
     assert files is not None
     of_stack = {
         "stacks/runbook": [name for name in files.names("stacks/runbook") if name.startswith(f"{stack.name}.json")],
-        **{folder: files.names(folder) for folder in (f"{kind}/runbook/{stack.name}" for kind in ("history", "backups"))},
+        **{
+            folder: files.names(folder)
+            for folder in (f"{kind}/runbook/{stack.name}" for kind in ("history", "backups"))
+        },
     }
     for folder, names in of_stack.items():
         assert names, f"the state has no {folder}"

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import typer
 
 from monitoring.__main__ import ALERTS_FILE, alerts_text
 from monitoring.alerts.lockdown import LOCKED
@@ -22,10 +21,10 @@ from monitoring.alerts.render import prometheus_rule, promtool_files, rule_files
 from monitoring.alerts.rule import Alert, Domain, scoped
 from monitoring.alerts.self_monitoring import IN_MAINTENANCE, WATCHDOG
 from monitoring.alerts.stack import domains
-from ops.cli.main import app
 from sandbox import packages
 from settings import Maintenance, Monitoring, Precautions
 from settings.monitoring import CHANNELS
+from tests.support.command_line import unknown_words
 from tests.support.program import ROOT, stack_config
 from tests.unit.test_settings import judged
 
@@ -214,23 +213,17 @@ def test_every_command_that_an_alert_names_exists() -> None:
         rule = alert.to_prometheus()["annotations"]
         for named in re.findall(r"`runbook ([^`]+)`", f"{rule['summary']} {rule['advice']} {alert.missing}"):
             assert unknown_words(named) == [], f"{alert.name}: runbook {named}"
-        file, anchor = rule["runbook"].split("#")
+        file, anchor = rule["runbook_url"].split("#")
         assert ROOT / file == ALERTS_FILE
-        assert f"### {anchor}\n" in page.lower(), f"{rule['runbook']} is no section"
+        assert f"### {anchor}\n" in page.lower(), f"{rule['runbook_url']} is no section"
 
 
-def unknown_words(line: str) -> list[str]:
-    """Words of a `runbook` command line that are no command, subcommand or option."""
-    command: Any = typer.main.get_command(app)
-    for word in (words := line.split()):
-        subcommands = getattr(command, "commands", None)
-        if subcommands is None or word.startswith("-"):
-            break
-        if word not in subcommands:
-            return [word]
-        command = subcommands[word]
-    options = {option for parameter in command.params for option in parameter.opts}
-    return [word for word in words if word.startswith("-") and word not in options]
+def test_messages_lead_to_where_the_documents_are() -> None:
+    monitoring = Monitoring.model_validate({"documentsUrl": "https://git.example.com/ops/docs"})
+    found = [alert for domain in domains("shop", monitoring, None, {}) for alert in domain.alerts]
+    urls = {alert.name: alert.to_prometheus()["annotations"]["runbook_url"] for alert in found}
+    assert urls["PostgresAway"] == "https://git.example.com/ops/docs/alerts.md#postgresaway"
+    assert all(url.startswith("https://git.example.com/ops/docs/alerts.md#") for url in urls.values())
 
 
 @pytest.mark.parametrize(
