@@ -32,7 +32,7 @@ def test_two_alerts_at_once_and_a_flapping_one_are_one_rollback(
     for thread in threads:
         thread.join()
     message = watched.receiver.wait("/critical", ":rewind:", since=began, seconds=120)
-    eventually(lambda: watched.done("report") == 1, 30)
+    eventually(lambda: watched.done("report") == 1, 90)
     assert watched.done("rollback") == 1
     newest = stack.history()[0]
     assert (newest["action"], newest["rollbackOf"], newest["result"]) == ("rollback", 2, "succeeded"), newest
@@ -46,7 +46,7 @@ def test_two_alerts_at_once_and_a_flapping_one_are_one_rollback(
 
     # The same again, as flapping alerts come: each is reported, and nothing changes.
     watched.fire("RollbackResponseTime")
-    eventually(lambda: watched.done("report") == 2, 30)
+    eventually(lambda: watched.done("report") == 2, 90)
     assert stack.history()[0]["revision"] == newest["revision"]
 
 
