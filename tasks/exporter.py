@@ -33,17 +33,19 @@ from __future__ import annotations
 import argparse
 import signal
 import threading
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from http.server import ThreadingHTTPServer
 from typing import Any, cast
+
+from prometheus_client import Metric
+from prometheus_client.core import GaugeMetricFamily
 
 from tasks.backup import catalog, retention
 from tasks.backup.manifest import Manifest, name_other_owner
 from tasks.backup.proofs import Proof, newest_passed, trusted_proofs
 from tasks.environment import Environment
 from tasks.errors import Refused, TaskError
-from tasks.metrics import Metric
 from tasks.progress import say
 from tasks.result import Result
 from tasks.rotation_status import rotation
@@ -65,7 +67,7 @@ def _run(_arguments: argparse.Namespace, environment: Environment) -> Result:
     ended = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: ended.set())
-    server = serve(environment.text("EXPORTER_HOST") or "", port, lambda: exporter.text)
+    server = serve(environment.text("EXPORTER_HOST") or "", port, exporter)
     window = _serve_store(environment)
     say(f"exporter: listening on port {server.server_port}, reading the store every {seconds} s")
     while not ended.is_set():
@@ -86,7 +88,7 @@ def _serve_store(environment: Environment) -> ThreadingHTTPServer | None:
 
 
 class Exporter:
-    """The newest known state, as text."""
+    """The newest known state, as metrics."""
 
     def __init__(self, environment: Environment, store: Store) -> None:
         self._environment = environment
@@ -94,8 +96,15 @@ class Exporter:
         self._ratio = environment.fraction("BACKUP_SIZE_RATIO") or 0.5
         self._known: list[Metric] = []
         self._read_at = 0.0
-        self.text: str | None = None
-        """None until the first read of the store."""
+        self._metrics: list[Metric] = []
+
+    @property
+    def ready(self) -> bool:
+        """False until the first read of the store."""
+        return bool(self._metrics)
+
+    def collect(self) -> Sequence[Metric]:
+        return self._metrics
 
     def refresh(self) -> None:
         now = datetime.now(UTC)
@@ -107,11 +116,10 @@ class Exporter:
             say(f"warning: the store cannot be read: {error}")
             up = 0.0
         about = [
-            Metric.one("runbook_backup_store_up", "1 if the store could be read the last time.", up),
-            Metric.one("runbook_backup_store_read_timestamp_seconds", "When it could be read.", self._read_at),
+            GaugeMetricFamily("runbook_backup_store_up", "1 if the store could be read the last time.", up),
+            GaugeMetricFamily("runbook_backup_store_read_timestamp_seconds", "When it could be read.", self._read_at),
         ]
-        metrics = [*about, *_expectations(self._environment), *rotation(self._environment), *self._known]
-        self.text = "".join(map(str, metrics))
+        self._metrics = [*about, *_expectations(self._environment), *rotation(self._environment), *self._known]
 
     def _state(self, now: datetime) -> Iterator[Metric]:
         backups = catalog.manifests(self._store)
@@ -130,7 +138,9 @@ class Exporter:
         yield from _of_backups(ours)
         yield from self._sizes(ours, our_tests)
         yield from _of_tests(our_tests)
-        yield Metric.one("runbook_restore_test_evidence_intact", "1 if the chain of records is unbroken.", intact)
+        yield GaugeMetricFamily(
+            "runbook_restore_test_evidence_intact", "1 if the chain of records is unbroken.", intact
+        )
         if self._environment.text("BACKUP_RETENTION_DAYS"):
             yield self._retention(backups, tests, now)
 
@@ -143,12 +153,12 @@ class Exporter:
         # A backup's id begins with its time, and `backups` has the newest first.
         scheduled = [each for each in backups if each.kind == "scheduled" and each.id >= (accepted or "")]
         usual = find_usual(scheduled[1:], proven, self._ratio)
-        yield Metric.one(
+        yield GaugeMetricFamily(
             "runbook_backup_size_bytes",
             "Size of the newest scheduled backup.",
             scheduled[0].size_bytes if scheduled else None,
         )
-        yield Metric.one(
+        yield GaugeMetricFamily(
             "runbook_backup_previous_size_bytes",
             "Size of the last proven scheduled backup before it that had not shrunk itself.",
             usual and usual.size_bytes,
@@ -168,18 +178,19 @@ class Exporter:
         except Refused as error:
             say(f"warning: {error}")
             problems["clock" if error.code == "clock_wrong" else "invalid"] = 1
-        return Metric(
+        return _by_label(
             "runbook_backup_retention_problems",
             "Backups that cleanup should have deleted (overdue), or 1 if it cannot work (invalid, clock).",
-            [(f'{{problem="{problem}"}}', float(count)) for problem, count in problems.items()],
+            "problem",
+            problems,
         )
 
 
 def _expectations(environment: Environment) -> Iterator[Metric]:
     interval = environment.integer("BACKUP_INTERVAL_SECONDS", least=1)
-    yield Metric.one("runbook_backup_interval_seconds", "How often a backup is scheduled.", interval)
+    yield GaugeMetricFamily("runbook_backup_interval_seconds", "How often a backup is scheduled.", interval)
     hours = environment.integer("RESTORE_TEST_MAX_AGE_HOURS", least=1)
-    yield Metric.one(
+    yield GaugeMetricFamily(
         "runbook_restore_test_max_age_seconds", "How old the last proven restore may be.", hours and hours * 3600
     )
 
@@ -188,18 +199,20 @@ def _of_backups(backups: Sequence[Manifest]) -> Iterator[Metric]:
     """`backups` newest first."""
     newest = backups[0] if backups else None
     scheduled = next((backup for backup in backups if backup.kind == "scheduled"), None)
-    yield Metric.one("runbook_backups", "Backups in the store.", len(backups))
-    yield Metric.one(
+    yield GaugeMetricFamily("runbook_backups", "Backups in the store.", len(backups))
+    yield GaugeMetricFamily(
         "runbook_backup_last_success_timestamp_seconds",
         "The moment of which the newest backup is; 0 if there is none.",
         _seconds(newest and newest.created_at),
     )
-    yield Metric.one(
+    yield GaugeMetricFamily(
         "runbook_backup_last_scheduled_timestamp_seconds",
         "The same of the newest one that the schedule made.",
         _seconds(scheduled and scheduled.created_at),
     )
-    yield Metric.one("runbook_backup_database_bytes", "Size of the database then.", newest and newest.database_bytes)
+    yield GaugeMetricFamily(
+        "runbook_backup_database_bytes", "Size of the database then.", newest and newest.database_bytes
+    )
 
 
 def find_usual(backups: Sequence[Manifest], proven: Collection[str | None], ratio: float) -> Manifest | None:
@@ -219,34 +232,39 @@ def _of_tests(tests: Sequence[Proof]) -> Iterator[Metric]:
     """`tests` oldest first."""
     last = tests[-1] if tests else None
     passed = next((test for test in reversed(tests) if test.passed), None)
-    yield Metric.one(
+    yield GaugeMetricFamily(
         "runbook_backup_last_proven_timestamp_seconds",
         "When a restore test last passed; 0 if none ever did.",
         _seconds(passed and passed.at),
     )
-    yield Metric.one(
+    yield GaugeMetricFamily(
         "runbook_restore_test_last_timestamp_seconds",
         "When the last restore test ended, however it did; 0 if there was none.",
         _seconds(last and last.at),
     )
-    yield Metric.one("runbook_restore_test_passed", "1 if the last restore test passed.", last and float(last.passed))
-    yield Metric.one(
+    yield GaugeMetricFamily(
+        "runbook_restore_test_passed", "1 if the last restore test passed.", last and float(last.passed)
+    )
+    yield GaugeMetricFamily(
         "runbook_restore_test_rto_seconds",
         "From the start of fetching to a smoked release, in the last test that passed.",
         passed and passed.rto_seconds,
     )
-    yield Metric.one(
+    yield GaugeMetricFamily(
         "runbook_restore_test_rpo_seconds",
         "Age of the newest backup at the start of it.",
         passed and passed.rpo_seconds,
     )
     results = {"passed": sum(test.passed for test in tests)}
     results["failed"] = len(tests) - results["passed"]
-    yield Metric(
-        "runbook_restore_test_records",
-        "Restore tests on record.",
-        [(f'{{result="{result}"}}', float(count)) for result, count in results.items()],
-    )
+    yield _by_label("runbook_restore_test_records", "Restore tests on record.", "result", results)
+
+
+def _by_label(name: str, help_: str, label: str, values: Mapping[str, float]) -> Metric:
+    made = GaugeMetricFamily(name, help_, labels=[label])
+    for value, number in values.items():
+        made.add_metric([value], number)
+    return made
 
 
 def _seconds(at: datetime | None) -> float:

@@ -16,8 +16,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from prometheus_client import Metric
+from prometheus_client.core import GaugeMetricFamily
+
 from tasks.environment import Environment
-from tasks.metrics import Metric
 from tasks.progress import say
 
 
@@ -56,11 +58,14 @@ def rotation(environment: Environment) -> Iterator[Metric]:
         say(f"warning: ROTATION_STATUS={file}: {type(error).__name__}: {error}")
         known = None
     help_ = "1 if what ROTATION_STATUS names could be read the last time."
-    yield Metric.one("runbook_rotation_status_readable", help_, float(known is not None))
+    yield GaugeMetricFamily("runbook_rotation_status_readable", help_, float(known is not None))
 
     def each(name: str, help_: str, value: Callable[[Status], float | None]) -> Metric:
-        measured = [(one, value(one)) for one in known or ()]
-        return Metric(name, help_, [(f'{{secret="{one.secret}"}}', is_) for one, is_ in measured if is_ is not None])
+        made = GaugeMetricFamily(name, help_, labels=["secret"])
+        for one in known or ():
+            if (number := value(one)) is not None:
+                made.add_metric([one.secret], number)
+        return made
 
     yield each(
         "runbook_secret_rotated_timestamp_seconds",
@@ -84,8 +89,11 @@ def rotation(environment: Environment) -> Iterator[Metric]:
         "When it was replaced in an emergency; 0 if it was not.",
         lambda one: one.emergency_at,
     )
-    phases = [(f'{{secret="{one.secret}",phase="{one.phase}"}}', 1.0) for one in known or ()]
-    yield Metric("runbook_secret_phase", "1 for the phase that its rotation is in.", phases)
+    help_ = "1 for the phase that its rotation is in."
+    phases = GaugeMetricFamily("runbook_secret_phase", help_, labels=["secret", "phase"])
+    for one in known or ():
+        phases.add_metric([one.secret, one.phase], 1.0)
+    yield phases
 
 
 def _seconds(at: str | None) -> float:

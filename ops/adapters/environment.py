@@ -9,6 +9,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from ops.adapters.cluster import Cluster
+from ops.adapters.host_names import find_address
 from ops.adapters.server_clock import ServerClock
 from ops.errors import NotMeasured, Refused
 
@@ -46,10 +47,9 @@ def read_clock(cluster: Cluster) -> float:
 def resolve_host(url: str) -> list[str]:
     """Addresses of the URL's host."""
     host = urlsplit(url).hostname or ""
-    if host == "localhost" or host.endswith(".localhost"):
-        return ["127.0.0.1"]  # RFC 6761, which not every resolver implements
     try:
-        return sorted({str(item[4][0]) for item in socket.getaddrinfo(host, None, proto=socket.IPPROTO_TCP)})
+        found = socket.getaddrinfo(find_address(host), None, proto=socket.IPPROTO_TCP)
+        return sorted({str(item[4][0]) for item in found})
     except OSError as error:
         raise NotMeasured(f"{host} has no address: {error}", fails=True) from None
 
@@ -60,10 +60,9 @@ def read_certificate_end(url: str, context: ssl.SSLContext) -> datetime:
     if parts.scheme != "https":
         raise NotMeasured(f"{url} has no TLS")
     host, port = parts.hostname or "", parts.port or 443
-    address = "127.0.0.1" if host.endswith(".localhost") else host
     try:
         with (
-            socket.create_connection((address, port), timeout=_SECONDS) as connection,
+            socket.create_connection((find_address(host), port), timeout=_SECONDS) as connection,
             context.wrap_socket(connection, server_hostname=host) as secure,
         ):
             found = secure.getpeercert() or {}

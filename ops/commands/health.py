@@ -11,6 +11,7 @@ from urllib.parse import urljoin, urlsplit
 
 import httpx
 
+from ops.adapters.host_names import find_address
 from ops.stack.stack_context import StackContext
 from settings import Release
 
@@ -56,13 +57,13 @@ def read_health(url: str, path: str) -> Health:
 
 
 def _get(client: httpx.Client, url: str) -> httpx.Response:
-    """Names under `.localhost` are this machine (RFC 6761), which not every resolver implements."""
     parts = urlsplit(url)
-    if not (parts.hostname or "").endswith(".localhost"):
+    host = parts.hostname or ""
+    if (address := find_address(host)) == host:
         return client.get(url)
     port = parts.port or (443 if parts.scheme == "https" else 80)
-    here = parts._replace(netloc=f"127.0.0.1:{port}").geturl()
-    return client.get(here, headers={"Host": parts.netloc}, extensions={"sni_hostname": parts.hostname})
+    here = parts._replace(netloc=f"{address}:{port}").geturl()
+    return client.get(here, headers={"Host": parts.netloc}, extensions={"sni_hostname": host})
 
 
 def trusted_authorities() -> ssl.SSLContext:

@@ -6,9 +6,11 @@ import hmac
 import json
 from collections.abc import Callable
 from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, Protocol
+
+from prometheus_client import MetricsHandler
 
 from ops.controller.alerts import Alert, AlertSource, Hint, Malformed, Unreachable, hints
 from ops.controller.metrics import Metrics
@@ -77,7 +79,8 @@ class Webhook:
 def server(
     port: int, webhook: Webhook, counts: Metrics, healthy: Callable[[], bool], ready: Callable[[], bool]
 ) -> ThreadingHTTPServer:
-    class Handler(BaseHTTPRequestHandler):
+    class Handler(MetricsHandler):
+        registry = counts.registry
         timeout = 10
 
         def do_POST(self) -> None:
@@ -100,7 +103,7 @@ def server(
                 well = check()
                 self._answer(HTTPStatus.OK if well else HTTPStatus.SERVICE_UNAVAILABLE, b"ok\n" if well else b"no\n")
             elif self.path == "/metrics":
-                self._answer(HTTPStatus.OK, counts.text().encode(), "text/plain; version=0.0.4")
+                super().do_GET()
             else:
                 self._answer(HTTPStatus.NOT_FOUND, b"")
 
@@ -110,9 +113,6 @@ def server(
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
             self.wfile.write(body)
-
-        def log_message(self, format: str, *args: object) -> None:
-            pass
 
     made = ThreadingHTTPServer(("", port), Handler)
     made.daemon_threads = True

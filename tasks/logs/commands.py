@@ -53,7 +53,7 @@ def _run(_arguments: argparse.Namespace, environment: Environment) -> Result:
         if not counting.cancelled():
             counting.result()
 
-    server = serve(environment.text("LOGS_HOST") or "", port, counts.text)
+    server = serve(environment.text("LOGS_HOST") or "", port, counts)
     say(f"logs: listening on port {server.server_port}")
     try:
         asyncio.run(count())

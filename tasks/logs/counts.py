@@ -13,9 +13,11 @@ from dataclasses import dataclass
 from threading import Lock
 from typing import Any
 
+from prometheus_client import Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+
 from tasks.environment import Environment
 from tasks.errors import Refused
-from tasks.metrics import Metric
 
 KEPT_SECONDS = 300
 """A pod that is gone keeps its numbers until Prometheus has certainly read the last."""
@@ -115,30 +117,34 @@ class Counts:
             for name, source in matching:
                 self._events_seen[name, pod, source] += 1
 
-    def text(self) -> str | None:
-        """The metrics text; None before the first list of pods."""
-        with self._lock:
-            if self._up is None:
-                return None
-            self._forget()
-            read = [
-                (f'{{pod="{pod}"}}', max(since, self._read.get(pod, 0.0)))
-                for pod, since in sorted(self._serving.items())
-            ]
-            seen = [(_labels(*key), count) for key, count in sorted(self._events_seen.items())]
-            lines = [(f'{{pod="{pod}",level="{level}"}}', n) for (pod, level), n in sorted(self._lines.items())]
-            up = float(self._up)
-        metrics = (
-            Metric.one("runbook_log_watch_up", "1 while the watch on the pods works.", up),
-            Metric("runbook_log_events_total", "Lines that report a security event.", seen, "counter"),
-            Metric("runbook_log_lines_total", "Lines that were read, by what they are.", lines, "counter"),
-            Metric(
-                "runbook_log_read_timestamp_seconds",
-                "When a line of a pod that serves was read, or since when it serves.",
-                read,
-            ),
+    @property
+    def ready(self) -> bool:
+        """False before the first list of pods."""
+        return self._up is not None
+
+    def collect(self) -> Sequence[Metric]:
+        if not self.ready:
+            return []
+        watching = GaugeMetricFamily("runbook_log_watch_up", "1 while the watch on the pods works.")
+        seen = CounterMetricFamily("runbook_log_events", "Lines that report a security event.")
+        lines = CounterMetricFamily(
+            "runbook_log_lines", "Lines that were read, by what they are.", labels=["pod", "level"]
         )
-        return "".join(map(str, metrics))
+        read = GaugeMetricFamily(
+            "runbook_log_read_timestamp_seconds",
+            "When a line of a pod that serves was read, or since when it serves.",
+            labels=["pod"],
+        )
+        with self._lock:
+            self._forget()
+            watching.add_metric([], float(self._up or 0))
+            for key, count in sorted(self._events_seen.items()):
+                seen.add_sample("runbook_log_events_total", _labels(*key), count)
+            for key, count in sorted(self._lines.items()):
+                lines.add_metric(key, count)
+            for pod, since in sorted(self._serving.items()):
+                read.add_metric([pod], max(since, self._read.get(pod, 0.0)))
+        return [watching, seen, lines, read]
 
     def _forget(self) -> None:
         over = {pod for pod, since in self._gone.items() if self._clock() - since > KEPT_SECONDS}
@@ -167,9 +173,8 @@ def _classify(line: bytes | None) -> tuple[str, Mapping[str, Any]]:
     return (str(level).lower() if known else "other"), record
 
 
-def _labels(event: str, pod: str, source: str) -> str:
-    group = f',source="{source}"' if source else ""
-    return f'{{event="{event}",pod="{pod}"{group}}}'
+def _labels(event: str, pod: str, source: str) -> dict[str, str]:
+    return {"event": event, "pod": pod, **({"source": source} if source else {})}
 
 
 def _group(address: Any) -> str:

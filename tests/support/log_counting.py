@@ -15,8 +15,8 @@ from tasks.environment import Environment
 from tasks.logs.api import Api
 from tasks.logs.counts import Counts, events_of
 from tasks.logs.pods import count_pods
+from tests.support.exposition import read_samples
 from tests.support.pod_api import Cluster
-from tests.tasks.test_exporter import parsed
 
 ATTACK = {"level": "warn", "event": "sql_injection", "message": "suspicious request"}
 LOGS = Logs(api_server=(Egress(cidr="10.0.0.1/32", ports=(6443,)),))
@@ -28,7 +28,7 @@ def attacks(pod: str) -> str:
 
 
 def level(pod: str, which: str) -> str:
-    return f'runbook_log_lines_total{{pod="{pod}",level="{which}"}}'
+    return f'runbook_log_lines_total{{level="{which}",pod="{pod}"}}'
 
 
 def judging(events: str = LOOKED_FOR) -> Counts:
@@ -43,7 +43,7 @@ class Counting:
 
     @property
     def numbers(self) -> dict[str, float]:
-        return parsed(self.counts.text() or "")
+        return read_samples(self.counts)
 
     def until(self, condition: Callable[[dict[str, float]], bool], seconds: float = 20) -> dict[str, float]:
         deadline = time.monotonic() + seconds

@@ -27,6 +27,7 @@ from tests.support.lease_store import LeaseStore
 
 ROOT = Path(__file__).resolve().parents[2]
 CANARY = "sk_live_CANARY-51H"
+needs_engine = pytest.mark.skipif(shutil.which("pulumi") is None, reason="needs the engine: . ./.sandbox/env")
 POLICY = LockPolicy(break_it=False, confirm=lambda _: False)
 
 

@@ -26,6 +26,7 @@ from tasks.errors import TaskError
 from tasks.store import Store, open_store
 from tests.support.proxy import After, Proxy, Stall, cut, proxy
 from tests.support.servers import S3, Postgres
+from tests.support.small_disk import as_root, tiny
 from tests.support.task_processes import ended, start, task
 
 MIB = 1 << 20
@@ -308,18 +309,9 @@ def test_a_server_newer_than_our_programs(postgres: Postgres, light: dict[str, s
     assert _keys(light) == []
 
 
-def tiny(folder: str) -> list[str]:
-    """A prefix for a command that limits this folder to 4 MiB."""
-    mount = f'mount -t tmpfs -o size=4m none "{folder}" && exec "$@"'
-    return ["unshare", "--mount", "--propagation=private", "sh", "-c", mount, "sh"]
-
-
-as_root = pytest.mark.skipif(os.geteuid() != 0, reason="mounts a small disk")
-
-
 @as_root
 def test_scratch_is_full(settings: dict[str, str], tmp_path: Path) -> None:
-    done = task(settings | {"BACKUP_FORMAT": "directory"}, *CREATE, before=tiny(str(tmp_path)))
+    done = task(settings | {"BACKUP_FORMAT": "directory"}, *CREATE, before=tiny(tmp_path, 4))
     assert (done.exit_code, done.error) == (1, "disk_full")
     assert "SCRATCH" in done.message
     assert _keys(settings) == []
@@ -327,7 +319,7 @@ def test_scratch_is_full(settings: dict[str, str], tmp_path: Path) -> None:
 
 @as_root
 def test_the_volume_is_full(settings: dict[str, str], tmp_path: Path) -> None:
-    done = task(settings | {"BACKUP_STORE": f"file://{tmp_path}/backups"}, *CREATE, before=tiny(str(tmp_path)))
+    done = task(settings | {"BACKUP_STORE": f"file://{tmp_path}/backups"}, *CREATE, before=tiny(tmp_path, 4))
     assert (done.exit_code, done.error) == (1, "disk_full")
 
 
@@ -338,7 +330,7 @@ def test_scratch_is_full_for_sqlite(settings: dict[str, str], tmp_path: Path) ->
     scratch = tmp_path / "scratch"
     scratch.mkdir()
     settings = settings | {"DATABASE_URL": f"sqlite:///{tmp_path}/live.db", "SCRATCH": str(scratch)}
-    done = task(settings, *CREATE, before=tiny(str(scratch)))
+    done = task(settings, *CREATE, before=tiny(scratch, 4))
     assert (done.exit_code, done.error) == (1, "disk_full")
     assert _keys(settings) == []
 

@@ -6,7 +6,6 @@ Alertmanager, Slack and the application's health answer are HTTP servers of this
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
 import threading
 import time
@@ -31,12 +30,12 @@ from ops.controller.notify import Slack
 from ops.controller.reporter import Reporter
 from ops.controller.worker import Worker
 from ops.stack.session import Session
-from tests.support.stack_session import ROOT, FakeCluster, create_session
+from tests.support.stack_session import ROOT, FakeCluster, create_session, needs_engine
 from tests.unit.test_controller_keeping import Api
 from tests.unit.test_health_checks import BROKEN, FINE, NO_PAYMENTS
 
 pytestmark = [
-    pytest.mark.skipif(shutil.which("pulumi") is None, reason="needs the engine: . ./.sandbox/env"),
+    needs_engine,
     pytest.mark.filterwarnings("ignore:Error in event stream"),
 ]
 HOST = "127.77.0.1"

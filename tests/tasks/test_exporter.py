@@ -20,6 +20,7 @@ from tasks.errors import TaskError
 from tasks.exporter import Exporter
 from tasks.restore import evidence
 from tasks.store import open_store
+from tests.support.exposition import expose, parse_samples, read_samples
 from tests.support.restore_world import Shop, new_shop
 from tests.support.servers import S3, Postgres, free_ports
 from tests.support.task_processes import start
@@ -77,12 +78,7 @@ def record_test(settings: dict[str, str], name: str, result: str, age: timedelta
 def metrics(settings: dict[str, str]) -> dict[str, float]:
     made = Exporter(Environment(settings), open_store(Environment(settings)))
     made.refresh()
-    return parsed(made.text or "")
-
-
-def parsed(text: str) -> dict[str, float]:
-    lines = [line.rpartition(" ") for line in text.splitlines() if not line.startswith("#")]
-    return {name: float(value) for name, _, value in lines}
+    return read_samples(made)
 
 
 def test_an_empty_store(settings: dict[str, str]) -> None:
@@ -203,11 +199,11 @@ def test_changed_evidence_proves_nothing(settings: dict[str, str], tmp_path: Pat
     record_test(settings, name, "passed", timedelta(0))
     made = Exporter(Environment(settings), open_store(Environment(settings)))
     made.refresh()
-    assert parsed(made.text or "")["runbook_restore_test_evidence_intact"] == 1
+    assert read_samples(made)["runbook_restore_test_evidence_intact"] == 1
     file = tmp_path / "evidence" / "00000001.json"
     file.write_text(file.read_text().replace("12.5", "11.5"))
     made.refresh()
-    found = parsed(made.text or "")
+    found = read_samples(made)
     assert found["runbook_restore_test_evidence_intact"] == 0, "what was read before is read again when it changed"
     assert found["runbook_backup_last_proven_timestamp_seconds"] == 0
 
@@ -216,13 +212,13 @@ def test_a_store_that_goes_away_leaves_the_last_state(settings: dict[str, str], 
     backup(settings, timedelta(hours=1))
     made = Exporter(Environment(settings), open_store(Environment(settings)))
     made.refresh()
-    before = parsed(made.text or "")
+    before = read_samples(made)
     tmp_path.rename(tmp_path.with_name("away"))
     try:
         made.refresh()
     finally:
         tmp_path.with_name("away").rename(tmp_path)
-    after = parsed(made.text or "")
+    after = read_samples(made)
     assert (before["runbook_backup_store_up"], after["runbook_backup_store_up"]) == (1, 0)
     assert after | {"runbook_backup_store_up": 1} == before
 
@@ -240,7 +236,7 @@ def test_an_object_is_read_once(s3: S3, bucket: str, settings: dict[str, str], m
     assert len(read) == 6
     made.refresh()
     assert len(read) == 6
-    assert parsed(made.text or "")["runbook_backups"] == 3
+    assert read_samples(made)["runbook_backups"] == 3
 
 
 @contextmanager
@@ -272,12 +268,12 @@ def test_over_http_with_real_backups(postgres: Postgres, database: str, tmp_path
             assert client.get("/healthz").status_code == 200
             assert client.get("/other").status_code == 404
             answer = client.get("/metrics")
-            found = parsed(answer.text)
+            found = parse_samples(answer.text)
             assert answer.headers["content-type"].startswith("text/plain; version=0.0.4")
             assert answer.elapsed < timedelta(seconds=0.5)
             assert found["runbook_restore_test_passed"] == 1
             shop.back_up()
-            while parsed(client.get("/metrics").text)["runbook_backups"] < 2:
+            while parse_samples(client.get("/metrics").text)["runbook_backups"] < 2:
                 pass
     finally:
         shop.drop_copies()
@@ -287,7 +283,7 @@ def test_without_a_store_it_is_alive_and_says_so(settings: dict[str, str], tmp_p
     with serving(settings | {"BACKUP_STORE": f"file://{tmp_path}/none/none"}) as url:
         while httpx.get(f"{url}/readyz").status_code == 503:
             pass
-        assert parsed(httpx.get(f"{url}/metrics").text)["runbook_backup_store_up"] == 0
+        assert parse_samples(httpx.get(f"{url}/metrics").text)["runbook_backup_store_up"] == 0
 
 
 def expressions() -> dict[str, str]:
@@ -320,7 +316,7 @@ def test_alerts_fire_on_what_they_are_for(settings: dict[str, str], tmp_path: Pa
     for name, made in (("good", good), ("bad", bad), ("idle", idle)):
         one = Exporter(Environment(made), open_store(Environment(made)))
         one.refresh()
-        texts[name] = one.text or ""
+        texts[name] = expose(one)
     assert subprocess.run(["promtool", "check", "metrics"], input=texts["good"], text=True).returncode == 0
 
     fires = expressions()
@@ -345,7 +341,7 @@ def test_alerts_fire_on_what_they_are_for(settings: dict[str, str], tmp_path: Pa
     for name, firing in (("good", set[str]()), ("bad", expected), ("idle", never)):
         series = [
             {"series": metric, "values": f"{value - began if value > began / 2 else value}+0x600"}
-            for metric, value in parsed(texts[name]).items()
+            for metric, value in parse_samples(texts[name]).items()
         ]
         alerts = [
             {"eval_time": "48h", "alertname": title, "exp_alerts": labels(title) if title in firing else []}

@@ -18,11 +18,11 @@ from settings.logs import EVENTS
 from tasks.environment import Environment
 from tasks.logs.counts import KEPT_SECONDS, SOURCE_GROUPS, Counts, events_of
 from tasks.logs.follow import LONGEST
+from tests.support.exposition import expose, parse_samples, read_samples
 from tests.support.log_counting import ATTACK, LOOKED_FOR, attacks, counting, judging, level
 from tests.support.pod_api import Cluster
 from tests.support.servers import free_ports
 from tests.support.task_processes import ended, start, task
-from tests.tasks.test_exporter import parsed
 
 
 @pytest.fixture
@@ -61,15 +61,15 @@ def test_events_are_counted_for_each_source_without_its_address() -> None:
     counts = judging(json.dumps({"sql_injection": {"field": "event", "pattern": "^sql", "source": "client.ip"}}))
     counts.add("a", ready=True)
     counts.set_watching(True)
-    zeros = parsed(counts.text() or "")
+    zeros = read_samples(counts)
     series = [name for name in zeros if name.startswith("runbook_log_events_total")]
     assert len(series) == SOURCE_GROUPS, "each begins at 0, so that the first event is an increase"
     # The same client; an IPv6 network; one more client; and a line without an address.
     addresses = ["192.0.2.1", " 192.0.2.1", "::ffff:192.0.2.1", "2001:db8::1", "2001:db8::ffff", "192.0.2.77", None]
     for address in addresses:
         counts.line("a", json.dumps({"event": "sql_injection", "client": {"ip": address}}).encode())
-    text = counts.text() or ""
-    numbers = sorted(value for name, value in parsed(text).items() if name in series and value)
+    text = expose(counts)
+    numbers = sorted(value for name, value in parse_samples(text).items() if name in series and value)
     assert numbers == [1, 1, 2, 3]
     assert "192.0.2" not in text
     assert "2001" not in text
@@ -94,7 +94,7 @@ def test_fields_may_lie_in_others_or_have_a_dot_and_numbers_are_text() -> None:
     ):
         counts.line("a", json.dumps(record).encode())
     counts.set_watching(True)
-    numbers = parsed(counts.text() or "")
+    numbers = read_samples(counts)
     counted = {event: numbers[f'runbook_log_events_total{{event="{event}",pod="a"}}'] for event in EVENTS}
     assert counted == {"sql_injection": 2, "refused_login": 1, "refused_webhook": 1}
 
@@ -135,10 +135,10 @@ def test_the_numbers_of_a_pod_that_is_gone_are_forgotten_after_a_while() -> None
         counts.line(pod, json.dumps(ATTACK).encode())
     counts.remove("a")
     now[0] += KEPT_SECONDS
-    assert 'pod="a"' in (counts.text() or "")
+    assert 'pod="a"' in expose(counts)
     now[0] += 1
-    assert 'pod="a"' not in (counts.text() or "")
-    assert parsed(counts.text() or "")[attacks("b")] == 1
+    assert 'pod="a"' not in expose(counts)
+    assert read_samples(counts)[attacks("b")] == 1
 
 
 def test_a_container_that_restarts_is_read_on_with_what_it_said_last(cluster: Cluster) -> None:
@@ -363,7 +363,7 @@ def test_it_serves_metrics_ends_on_a_signal_and_prints_no_line(cluster: Cluster,
         command = [packages.require("promtool"), "check", "metrics"]
         checked = subprocess.run(command, input=text, capture_output=True, text=True)
         assert checked.returncode == 0, checked.stdout + checked.stderr
-        assert parsed(text)[attacks("a")] == 1
+        assert parse_samples(text)[attacks("a")] == 1
     finally:
         process.send_signal(signal.SIGTERM)
         outcome = ended(process, environment)
@@ -374,7 +374,7 @@ def test_it_serves_metrics_ends_on_a_signal_and_prints_no_line(cluster: Cluster,
 
 def test_it_is_ready_also_without_an_api_server(cluster: Cluster, environment: dict[str, str]) -> None:
     """Otherwise a release would wait for it, and Prometheus could not scrape `runbook_log_watch_up 0`."""
-    assert judging().text() is None
+    assert not judging().ready
     cluster.status["list"] = 500
     process = start(environment, "logs")
     try:
@@ -384,9 +384,9 @@ def test_it_is_ready_also_without_an_api_server(cluster: Cluster, environment: d
         while client.get("/readyz").status_code != 200:
             assert time.monotonic() < deadline
             time.sleep(0.02)
-        assert parsed(client.get("/metrics").text)["runbook_log_watch_up"] == 0
+        assert parse_samples(client.get("/metrics").text)["runbook_log_watch_up"] == 0
         cluster.status.clear()
-        while parsed(client.get("/metrics").text)["runbook_log_watch_up"] == 0:
+        while parse_samples(client.get("/metrics").text)["runbook_log_watch_up"] == 0:
             assert time.monotonic() < deadline
             time.sleep(0.02)
     finally:

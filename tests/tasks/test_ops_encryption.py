@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -13,7 +12,7 @@ import yaml
 from ops.commands import encryption
 from ops.errors import Refused
 from ops.stack.session import Session
-from tests.support.stack_session import POLICY, create_session, pulumi
+from tests.support.stack_session import POLICY, create_session, needs_engine, pulumi
 
 PROGRAM = """
 import pulumi
@@ -23,7 +22,7 @@ pulumi.export("made", random.RandomPassword("made", length=20).result)
 """
 NAME = "secrets:STRIPE_SECRET_KEY"
 
-pytestmark = pytest.mark.skipif(shutil.which("pulumi") is None, reason="needs the engine: . ./.sandbox/env")
+pytestmark = needs_engine
 
 
 @pytest.fixture

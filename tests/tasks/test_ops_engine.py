@@ -7,7 +7,6 @@ import hashlib
 import json
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -40,6 +39,7 @@ from tests.support.stack_session import (
     FakeCluster,
     change_elsewhere,
     create_session,
+    needs_engine,
     places_with,
     preview_changes,
     pulumi,
@@ -81,7 +81,7 @@ pulumi.export("password", pulumi.Output.secret("canary-in-the-state"))
 """
 
 pytestmark = [
-    pytest.mark.skipif(shutil.which("pulumi") is None, reason="needs the engine: . ./.sandbox/env"),
+    needs_engine,
     pytest.mark.filterwarnings("ignore:Error in event stream"),
 ]
 

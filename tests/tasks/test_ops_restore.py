@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ from ops.commands import restore, rollback, update
 from ops.commands.restore import restore_in_place, undo
 from ops.errors import Interrupted, OpsError, Refused
 from ops.stack.session import Session
-from tests.support.stack_session import POLICY, create_session, read_config
+from tests.support.stack_session import POLICY, create_session, needs_engine, read_config
 
 PROGRAM = """
 import pulumi
@@ -31,7 +30,7 @@ RELEASE = {
 }
 BACKUP = "20260816T020000Z-scheduled-4f1a"
 
-pytestmark = pytest.mark.skipif(shutil.which("pulumi") is None, reason="needs the engine: . ./.sandbox/env")
+pytestmark = needs_engine
 
 
 class Phases:

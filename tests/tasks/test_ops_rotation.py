@@ -7,7 +7,6 @@ tests/cluster.
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -31,6 +30,7 @@ from tests.support.stack_session import (
     FakeCluster,
     change_elsewhere,
     create_session,
+    needs_engine,
     preview_changes,
     pulumi,
     read_config,
@@ -82,7 +82,7 @@ RELEASED = {
     "schema": {"min": 1, "max": 1, "level": 1},
 }
 
-pytestmark = pytest.mark.skipif(shutil.which("pulumi") is None, reason="needs the engine: . ./.sandbox/env")
+pytestmark = needs_engine
 
 
 @pytest.fixture

@@ -18,6 +18,7 @@ from tasks.restore.integrity import indexes, page_checksums
 from tests.support.proxy import After, Stall, cut, proxy
 from tests.support.restore_world import Shop, flip, new_shop
 from tests.support.servers import Postgres, postgres
+from tests.support.small_disk import as_root, tiny
 from tests.support.task_processes import ended, start
 
 ORDERS = ["thyme", "mint", "sage"]
@@ -146,15 +147,6 @@ def test_a_restore_test_gives_owners_back(shop: Shop, owner: str) -> None:
     shop.back_up()
     shop.run("restore", "test-begin")
     assert shop.query(OWNERS, f"{shop.name}_test") == [owner]
-
-
-def tiny(folder: Path, mebibytes: int) -> list[str]:
-    """A prefix for a command that limits the space in this folder."""
-    mount = f'mount -t tmpfs -o size={mebibytes}m none "{folder}" && exec "$@"'
-    return ["unshare", "--mount", "--propagation=private", "sh", "-c", mount, "sh"]
-
-
-as_root = pytest.mark.skipif(os.geteuid() != 0, reason="mounts a small disk")
 
 
 @as_root

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -11,10 +10,10 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.support.stack_session import ROOT, create_session, pulumi
+from tests.support.stack_session import ROOT, create_session, needs_engine, pulumi
 from tests.unit.test_settings_rotation import state
 
-pytestmark = pytest.mark.skipif(shutil.which("pulumi") is None, reason="needs the engine: . ./.sandbox/env")
+pytestmark = needs_engine
 
 PROGRAM = """
 import pulumi

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import threading
 import time
 from collections.abc import Iterator
@@ -22,6 +21,7 @@ from tests.support.stack_session import (
     ROOT,
     FakeCluster,
     create_session,
+    needs_engine,
     places_with,
     preview_changes,
     pulumi,
@@ -29,7 +29,7 @@ from tests.support.stack_session import (
 )
 from tests.tasks.test_ops_rotation import RELEASED
 
-pytestmark = pytest.mark.skipif(shutil.which("pulumi") is None, reason="needs the engine: . ./.sandbox/env")
+pytestmark = needs_engine
 
 NAME = "STRIPE_SECRET_KEY"
 PROGRAM = f"""

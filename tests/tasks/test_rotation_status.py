@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from prometheus_client import Metric
 
 from tasks.environment import Environment
 from tasks.exporter import Exporter
 from tasks.rotation_status import rotation
 from tasks.store import open_store
+from tests.support.exposition import expose, parse_samples, read_samples
 
 RETIRED = {
     "secret": "JWT_SECRET",
@@ -41,18 +44,23 @@ def file(tmp_path: Path) -> Path:
     return tmp_path / "status.json"
 
 
+class Rotation:
+    """Only the metrics of the rotation."""
+
+    def __init__(self, file: Path) -> None:
+        self._environment = Environment({"ROTATION_STATUS": str(file)})
+
+    def collect(self) -> Iterator[Metric]:
+        return rotation(self._environment)
+
+
 def metrics(file: Path) -> str:
-    return "".join(map(str, rotation(Environment({"ROTATION_STATUS": str(file)}))))
-
-
-def values(text: str) -> dict[str, float]:
-    lines = [line.rpartition(" ") for line in text.splitlines() if not line.startswith("#")]
-    return {name: float(value) for name, _, value in lines}
+    return expose(Rotation(file))
 
 
 def test_a_secret_that_is_never_rotated_has_no_maximum_age(file: Path) -> None:
     file.write_text(json.dumps([RETIRED, NEVER | {"max_age_seconds": None}]))
-    found = values(metrics(file))
+    found = parse_samples(metrics(file))
     assert found["runbook_rotation_status_readable"] == 1
     assert [name for name in found if "max_age" in name] == ['runbook_secret_max_age_seconds{secret="JWT_SECRET"}']
     assert found['runbook_secret_rotated_timestamp_seconds{secret="SMTP_PASSWORD"}'] == 0
@@ -63,8 +71,8 @@ def test_the_metrics_of_each_secret(file: Path) -> None:
     text = metrics(file)
     assert subprocess.run(["promtool", "check", "metrics"], input=text, text=True).returncode == 0
     jwt, smtp, stripe = (f'{{secret="{entry["secret"]}"}}' for entry in (RETIRED, NEVER, FAILED))
-    stripe_phase, jwt_phase = stripe[:-1] + ',phase="failed"}', jwt[:-1] + ',phase="retired"}'
-    found = values(text)
+    stripe_phase, jwt_phase = '{phase="failed",' + stripe[1:], '{phase="retired",' + jwt[1:]
+    found = parse_samples(text)
     expected = {
         "runbook_rotation_status_readable": 1,
         f"runbook_secret_rotated_timestamp_seconds{jwt}": 1794700804,
@@ -102,7 +110,7 @@ def test_a_file_that_cannot_be_read_says_so_and_nothing_else(
 ) -> None:
     if content is not None:
         file.write_text(content)
-    assert values(metrics(file)) == {"runbook_rotation_status_readable": 0}
+    assert parse_samples(metrics(file)) == {"runbook_rotation_status_readable": 0}
     assert f"ROTATION_STATUS={file}" in capsys.readouterr().err
 
 
@@ -110,14 +118,14 @@ def test_it_is_read_again_each_time_also_while_the_store_is_away(file: Path, tmp
     def scrape(**changed: Any) -> dict[str, float]:
         file.write_text(json.dumps([RETIRED | changed]))
         exporter.refresh()
-        return values(exporter.text or "")
+        return read_samples(exporter)
 
     environment = Environment({"BACKUP_STORE": f"file://{tmp_path}/none/none", "ROTATION_STATUS": str(file)})
     exporter = Exporter(environment, open_store(environment))
-    assert scrape()['runbook_secret_phase{secret="JWT_SECRET",phase="retired"}'] == 1
+    assert scrape()['runbook_secret_phase{phase="retired",secret="JWT_SECRET"}'] == 1
     found = scrape(phase="pending")
     assert found["runbook_backup_store_up"] == 0
-    assert [name for name in found if "phase" in name] == ['runbook_secret_phase{secret="JWT_SECRET",phase="pending"}']
+    assert [name for name in found if "phase" in name] == ['runbook_secret_phase{phase="pending",secret="JWT_SECRET"}']
 
 
 def test_nothing_without_the_variable() -> None:

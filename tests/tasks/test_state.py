@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -15,9 +14,9 @@ from ops.errors import Refused
 from ops.stack.session import Session, open_session
 from ops.stack.state_bucket import prepare_bucket
 from tests.support import servers
-from tests.support.stack_session import pulumi
+from tests.support.stack_session import needs_engine, pulumi
 
-pytestmark = pytest.mark.skipif(shutil.which("pulumi") is None, reason="needs the engine: . ./.sandbox/env")
+pytestmark = needs_engine
 PROGRAM = """
 import pulumi, pulumi_random as random
 for index in range(int(pulumi.Config().require("count"))):

@@ -219,8 +219,7 @@ def installer(state: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> P
         """)
     )
     (tmp_path / "sitecustomize.py").write_text(
-        f"import shutil\nfrom pulumi.automation import _cmd\n"
-        f"_cmd._download_to_file = lambda url, path: shutil.copyfile({str(script)!r}, path)\n"
+        f"import urllib.request\nurllib.request.urlopen = lambda url: open({str(script)!r}, 'rb')\n"
     )
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     monkeypatch.setattr(engine, "_DOWNLOADED", tmp_path / "official-engine")

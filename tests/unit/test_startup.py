@@ -19,6 +19,7 @@ _FOR_OTHERS = {
     "httpx": "the command",
     "lightkube": "the command",
     "ops": "the command",
+    "prometheus_client": "tasks and the rollback controller",
     "psycopg": "tasks",
     "pyrage": "tasks",
     "redis": "tasks",
