@@ -11,6 +11,7 @@ import shutil
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -174,9 +175,13 @@ class SqliteTarget:
         with opened(self._path(name)) as connection:
             return content_digest(connection)
 
-    def written_since(self, name: str, moment: int) -> dict[str, int]:
-        # A file does not say which rows are newer, only that its content is another one.
-        return self.rows(name) if self.moment(name) != moment else {}
+    @contextmanager
+    def closed(self, name: str) -> Iterator[ClosedSqlite]:
+        """A file cannot refuse programs; what they wrote until it is looked at is seen."""
+        yield ClosedSqlite(self, name)
+
+    def reopen(self, name: str) -> None:
+        """Nothing to do: it was not closed."""
 
     def url(self, name: str) -> str:
         return self.shown(name)
@@ -219,6 +224,25 @@ class SqliteTarget:
         except OSError as error:
             code = "disk_full" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "database_refused"
             raise TaskError(code, f"{self._folder}: {error.strerror or error}") from error
+
+
+@dataclass(frozen=True)
+class ClosedSqlite:
+    target: SqliteTarget
+    name: str
+
+    def rows(self) -> dict[str, int]:
+        return self.target.rows(self.name)
+
+    def roots(self) -> dict[str, str]:
+        return {}
+
+    def moment(self) -> int:
+        return self.target.moment(self.name)
+
+    def written_since(self, moment: int) -> dict[str, int]:
+        # A file does not say which rows are newer, only that its content is another one.
+        return self.rows() if self.moment() != moment else {}
 
 
 @contextmanager
