@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from tests.support.postgres_majors import postgres_of
+from tests.support.postgres_majors import HAS_CLIENTS, clients, postgres_of
 from tests.support.restore_world import Shop, new_shop
 from tests.support.servers import Postgres, postgres
 from tests.support.task_processes import task
@@ -51,7 +52,10 @@ class Managed:
             self.shop.run("restore", *words, **more)
 
 
-@pytest.fixture(scope="module", params=SERVERS)
+needs_clients = pytest.mark.skipif(not HAS_CLIENTS, reason="there are no programs of version 17 for this machine")
+
+
+@pytest.fixture(scope="module", params=["14", "15", pytest.param("16", marks=needs_clients)])
 def server(request: pytest.FixtureRequest) -> Iterator[Postgres]:
     with SERVERS[request.param]() as server:
         server.execute("CREATE ROLE owner LOGIN CREATEDB PASSWORD 'pw'; CREATE ROLE dba LOGIN CREATEROLE PASSWORD 'pw'")
@@ -71,6 +75,8 @@ def managed(server: Postgres, tmp_path: Path) -> Iterator[Managed]:
             name,
         )
         shop.environment["DATABASE_URL"] = server.url(name, "owner", "pw")
+        if HAS_CLIENTS:
+            shop.environment["PATH"] = f"{clients()}:{os.defpath}"
         made = Managed(shop, server)
         yield made
         shop.drop_copies()
