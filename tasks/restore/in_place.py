@@ -140,6 +140,7 @@ def prepare(
         now = state(place)
         if now.phase in ("swapped", "undone") or (now.phase == "prepared" and now.backup != manifest.id):
             raise _wrong(now, "prepare")
+        place.require_swappable()
         since = place.moment(place.live)
         with step("safety backup of the live database"):
             safety = back_up()
@@ -160,13 +161,15 @@ def prepare(
 def swap(place: RestoreTarget) -> State:
     with place.exclusive():
         now = state(place)
-        if now.phase == "swapped":
-            return now
-        if now.phase != "prepared":
+        if now.phase not in ("prepared", "swapped"):
             raise _wrong(now, "swap")
-        with step(f"{now.copy} takes the place of {place.live}"):
-            place.swap(now.copy, _new_name(place, "replaced"))
-        return state(place)
+        if now.phase == "prepared":
+            with step(f"{now.copy} takes the place of {place.live}"):
+                place.swap(now.copy, _new_name(place, "replaced"))
+            now = state(place)
+        if now.replaced:
+            place.keep_jobs(now.replaced)
+        return now
 
 
 def undo(place: RestoreTarget) -> State:
@@ -198,6 +201,8 @@ def finish(place: RestoreTarget, verify: Callable[[str], Manifest], back_up: Cal
             return now
         mark: dict[str, Any] = {BACKUP: now.backup, SAFETY: now.safety, LATE: now.late_backup, WRITTEN: now.late}
         finished = {FINISHED: f"{datetime.now(UTC):%FT%TZ}"}
+        if now.replaced:
+            place.keep_jobs(now.replaced)
         if now.replaced or now.undone:
             for late, written in _close(place, now, verify, back_up):
                 mark |= {LATE: late.id, WRITTEN: [*mark[WRITTEN], *written]}

@@ -22,7 +22,8 @@ from tasks.backup.postgres import (
     system_identifier,
 )
 from tasks.errors import Refused, TaskError
-from tasks.restore import swap_databases
+from tasks.progress import say
+from tasks.restore import cron_jobs, swap_databases
 from tasks.restore.closed_database import ClosedPostgres
 from tasks.restore.database_properties import create_like
 from tasks.restore.integrity import Integrity, indexes, page_checksums
@@ -125,7 +126,14 @@ class PostgresTarget:
             version=self.version(),
             jobs=jobs,
             test=self._throw_away,
+            jobs_stay=self._has_jobs(),
         ).run()
+
+    def _has_jobs(self) -> bool:
+        if self._throw_away or self.live not in self.databases():
+            return False
+        with self._inside(self.live) as live:
+            return cron_jobs.has_jobs(live)
 
     def find_as_release(self, manifest: Manifest, level_query: str | None) -> dict[str, Any]:
         application = manifest.application
@@ -234,6 +242,20 @@ class PostgresTarget:
 
     def swap(self, incoming: str, outgoing: str) -> None:
         swap_databases.swap_databases(self._sessions, self.live, incoming, outgoing)
+
+    def require_swappable(self) -> None:
+        if self.live in self.databases():
+            with self._inside(self.live) as connection:
+                cron_jobs.require_movable(connection, self.live)
+
+    def keep_jobs(self, replaced: str) -> None:
+        with self._inside(self.live) as live:
+            if cron_jobs.has_jobs(live) or not cron_jobs.may_have_jobs(live):
+                return
+            self.reopen(replaced)  # a killed command left it closed
+            with self._inside(replaced) as old:
+                if jobs := cron_jobs.move_jobs(old, live):
+                    say(f"{jobs} jobs of pg_cron are those of {replaced}")
 
     def shown(self, name: str) -> str:
         return self._database.named(name).without_password

@@ -146,6 +146,15 @@ class RestoreTarget(Protocol):
         """
         ...
 
+    def require_swappable(self) -> None:
+        """Refuse where this role cannot put another database in the live one's place."""
+        ...
+
+    def keep_jobs(self, replaced: str) -> None:
+        """Give the live database the jobs that the server runs in it, from the one that it replaced; does nothing
+        the second time."""
+        ...
+
     def shown(self, name: str) -> str:
         """The database's URL without a password."""
         ...

@@ -201,6 +201,12 @@ class SqliteTarget:
             with opened(out) as connection:
                 connection.execute("PRAGMA journal_mode = WAL")
 
+    def require_swappable(self) -> None:
+        """A file can always be replaced."""
+
+    def keep_jobs(self, replaced: str) -> None:
+        """SQLite runs no jobs."""
+
     def shown(self, name: str) -> str:
         return f"sqlite:///{self._path(name).absolute().as_posix().lstrip('/')}"
 

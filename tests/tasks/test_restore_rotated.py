@@ -46,11 +46,6 @@ class Managed:
         assert done.exit_code == 0, done.message
         self.shop.environment["DATABASE_URL"] = self.url(new)
 
-    def restore_in_place(self, backup: str, **more: str) -> None:
-        """Every login has sessions when a step begins."""
-        for words in (("prepare", "--backup", backup), ("swap",), ("finish",)):
-            self.shop.run("restore", *words, **more)
-
 
 needs_clients = pytest.mark.skipif(not HAS_CLIENTS, reason="there are no programs of version 17 for this machine")
 
@@ -117,14 +112,14 @@ def test_sessions_of_the_login_before(managed: Managed) -> None:
     managed.rotate("owner_a", "owner_b")
     backup = managed.shop.back_up()
     with ExitStack() as stack:
-        admin = {"DATABASE_ADMIN_URL": managed.url("dba")}
-        managed.shop.run("restore", "prepare", "--backup", backup, **admin)
+        managed.shop.environment["DATABASE_ADMIN_URL"] = managed.url("dba")
+        managed.shop.run("restore", "prepare", "--backup", backup)
         connected(managed, stack, "owner", "owner_b", "owner_a")
-        replaced = managed.shop.run("restore", "swap", **admin).json["replaced"]
+        replaced = managed.shop.run("restore", "swap").json["replaced"]
         connected(managed, stack, "owner_b", "owner_a", database=replaced)
-        managed.shop.run("restore", "undo", **admin)
+        managed.shop.run("restore", "undo")
         connected(managed, stack, "owner_b", "owner_a")
-        managed.shop.run("restore", "finish", **admin)
+        managed.shop.run("restore", "finish")
     assert managed.shop.databases() == {managed.shop.name}
     # Nothing of what it took remains.
     memberships = "SELECT count(*) FROM pg_auth_members WHERE member = 'dba'::regrole AND roleid <> 'owner'::regrole"
