@@ -26,7 +26,6 @@ drop is noted in it: a command that was killed in between finds that the restore
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
@@ -165,7 +164,7 @@ def swap(place: RestoreTarget) -> State:
             raise _wrong(now, "swap")
         if now.phase == "prepared":
             with step(f"{now.copy} takes the place of {place.live}"):
-                place.swap(now.copy, _new_name(place, "replaced"))
+                place.swap(now.copy, _retired_name(place, "replaced", now))
             now = state(place)
         if now.replaced:
             place.keep_jobs(now.replaced)
@@ -183,7 +182,7 @@ def undo(place: RestoreTarget) -> State:
             )
         if now.phase == "swapped":
             with step(f"{now.copy} is {place.live} again"):
-                place.swap(now.copy, _new_name(place, "undone"))
+                place.swap(now.copy, _retired_name(place, "undone", now))
         elif now.phase in ("preparing", "prepared"):
             # Copies of a backup that never served: the backup has all of it.
             for name in (now.copy, *half_made(place)):
@@ -259,9 +258,10 @@ def _written(closed: ClosedDatabase, kept: Manifest | None, since: int | None) -
     return found if len(found) <= SHOWN else [*found[:SHOWN], f"and {len(found) - SHOWN} tables more"]
 
 
-def _new_name(place: RestoreTarget, role: str) -> str:
-    """A name that no client has ever used."""
-    return place.copy_name(role, secrets.token_hex(8))
+def _retired_name(place: RestoreTarget, role: str, now: State) -> str:
+    if now.backup is None:
+        raise AssertionError(f"phase {now.phase} has no backup")
+    return place.retired_name(role, part_of(now.backup))
 
 
 NEXT: dict[Phase, str] = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import secrets
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -91,6 +92,9 @@ class PostgresTarget:
         name = f"{self.live}_{role}_{part}"
         self.check_name(name)
         return name
+
+    def retired_name(self, role: str, part: str) -> str:  # noqa: ARG002 - the note has the backup
+        return self.copy_name(role, secrets.token_hex(8))
 
     def check_name(self, name: str) -> None:
         if not name or len(name.encode()) > _LONGEST_NAME:

@@ -59,6 +59,10 @@ class RestoreTarget(Protocol):
         """The name of a copy beside the live database; refuses one that the engine would cut."""
         ...
 
+    def retired_name(self, role: str, part: str) -> str:
+        """The name of one that goes out of service: where clients connect by names, one that none of them knows."""
+        ...
+
     def check_name(self, name: str) -> None:
         """Refuse what cannot be the name of a database here."""
         ...

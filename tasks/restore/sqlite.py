@@ -61,6 +61,10 @@ class SqliteTarget:
     def copy_name(self, role: str, part: str) -> str:
         return f"{self.live}_{role}_{part}"
 
+    def retired_name(self, role: str, part: str) -> str:
+        # The same each time: a swap that was cut short has given it already.
+        return self.copy_name(role, part)
+
     def check_name(self, name: str) -> None:
         if Path(name).name != name or name.startswith("."):
             raise Refused("name_invalid", f"{name!r} has to be a file name in the folder of {self.live}")

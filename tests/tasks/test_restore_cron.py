@@ -22,13 +22,13 @@ _RUN_SECONDS = 130
 @contextmanager
 def shop_with_cron(tmp_path: Path, of: str) -> Iterator[Shop]:
     """A shop on a server that runs the jobs of database `of` in sessions of its own."""
-    with postgres_with_cron(of, "cron.use_background_workers=on", "max_worker_processes=20") as server:
-        with server.database("shop"):
-            shop = new_shop(server, "shop", tmp_path / "store", tmp_path / "scratch")
-            server.execute("CREATE TABLE runs (at timestamptz DEFAULT now(), by int DEFAULT pg_backend_pid())", "shop")
-            server.execute("CREATE EXTENSION pg_cron", of)
-            yield shop
-            shop.drop_copies()
+    options = ("cron.use_background_workers=on", "max_worker_processes=20")
+    with postgres_with_cron(of, *options) as server, server.database("shop"):
+        shop = new_shop(server, "shop", tmp_path / "store", tmp_path / "scratch")
+        server.execute("CREATE TABLE runs (at timestamptz DEFAULT now(), by int DEFAULT pg_backend_pid())", "shop")
+        server.execute("CREATE EXTENSION pg_cron", of)
+        yield shop
+        shop.drop_copies()
 
 
 @pytest.fixture
