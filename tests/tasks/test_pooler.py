@@ -18,8 +18,10 @@ ORDERS = ["thyme", "mint", "sage"]
 LEFT = """
 SELECT (SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'),
        (SELECT count(*) FROM pg_prepared_statements),
-       (SELECT string_agg(name, ' ') FROM pg_settings WHERE source = 'session')
+       (SELECT string_agg(name, ' ') FROM pg_settings WHERE source = 'session' AND name <> ALL(%s))
 """
+OF_PGBOUNCER = ["application_name", "client_encoding", "DateStyle", "TimeZone", "standard_conforming_strings"]
+"""Settings that it gives each client anew."""
 
 
 @pytest.fixture
@@ -58,7 +60,7 @@ class sessions(ExitStack):
     def __init__(self, pooler: Pooler, shop: Shop) -> None:
         super().__init__()
         clients = [self.enter_context(psycopg.connect(through(pooler, shop))) for _ in range(3)]
-        self.left = [client.execute(LEFT.encode(), prepare=False).fetchall()[0] for client in clients]
+        self.left = [client.execute(LEFT.encode(), [OF_PGBOUNCER], prepare=False).fetchall()[0] for client in clients]
         for client in clients:
             client.rollback()
 
