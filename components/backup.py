@@ -32,7 +32,15 @@ from components.base.names import (
 from components.base.network_policies import register_data_policies, register_egress_policy, select_parts
 from components.secret_slots import register_external_secret
 from settings import Backup as BackupSettings
-from settings import BundledPostgres, External, ExternalPostgres, Release, S3Destination, SecretRotation, VolumeDestination
+from settings import (
+    BundledPostgres,
+    External,
+    ExternalPostgres,
+    Release,
+    S3Destination,
+    SecretRotation,
+    VolumeDestination,
+)
 from settings.backup import BACKUP_DATABASE_URL, IDENTITIES, STORE_PORT
 from settings.rotation import DATABASE_ADMIN_URL
 from settings.secret import Secret as SecretValue

@@ -2,7 +2,7 @@
 
 PostgreSQL lets a role end the sessions of its own login and of roles whose rights it has. A login that rotation made
 acts as the owner (ALTER ROLE … SET role): the owner may not end sessions of a login that is a member of it, not even
-its own. So each session is ended as the first who may: the login itself, the role that its connections get, the
+its own. So each session is ended as the first of these that may: the login itself, the role that its connections get, the
 session's own role if the login may become it, and the administrator of DATABASE_ADMIN_URL.
 """
 
@@ -79,7 +79,7 @@ class Sessions:
         self.connect = connect
         self._administrator = administrator
         self._stay: set[int] = set()
-        """Processes whose sessions nobody may end, as far as it was tried."""
+        """Processes whose sessions could not be ended: none of the roles may."""
 
     @contextmanager
     def ended(self, names: Iterable[str]) -> Iterator[None]:
@@ -161,7 +161,7 @@ def list_sessions(server: Connection[Any], names: Iterable[str], ours: Collectio
 
 
 class _Ender:
-    """Ends sessions as whoever may; `stay` gets those that nobody may end."""
+    """Ends sessions as the first role that may; `stay` gets those that none may end."""
 
     def __init__(self, server: Connection[Any], administrator: Connect | None, stay: set[int]) -> None:
         self._server = server

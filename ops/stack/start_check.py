@@ -23,7 +23,7 @@ class StartCheck:
     def __init__(self, find_change: Callable[[], str | None]) -> None:
         self._find_change = find_change
         self.change: str | None = None
-        """Why the program was told not to go on."""
+        """Why the program was not let go on."""
 
     @contextmanager
     def answering(self) -> Iterator[Mapping[str, str]]:

@@ -1,4 +1,4 @@
-"""A PostgreSQL database that nobody else is connected to, or can be.
+"""A PostgreSQL database that no other client is connected to, or can be.
 
 What is found in it stays true until it is dropped.
 """
@@ -34,7 +34,7 @@ class ClosedPostgres:
         return partition_roots(self._connection)
 
     def moment(self) -> int:
-        # Nobody's transaction is open here, so that no later one of this database has an earlier number.
+        # No other transaction is open here, so that no later one of this database has an earlier number.
         row = self._connection.execute("SELECT pg_snapshot_xmax(pg_current_snapshot())::text").fetchall()[0]
         return int(row[0])
 

@@ -12,7 +12,7 @@ from tasks.restore.integrity import Integrity
 
 
 class ClosedDatabase(Protocol):
-    """A database that nobody else writes to."""
+    """A database that no other client writes to."""
 
     def rows(self) -> dict[str, int]:
         """Rows of each table; those of partitions count for their root."""

@@ -57,7 +57,7 @@ def drop(sessions: Sessions, name: str) -> None:
 
 
 def allow_connections(server: Connection[Any], name: str, *, allow: bool) -> None:
-    """Whether anybody, superusers included, may begin a session in the database."""
+    """Whether clients, superusers' too, may begin a session in the database."""
     server.execute(sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS {}").format(sql.Identifier(name), allow))
 
 

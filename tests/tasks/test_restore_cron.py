@@ -111,7 +111,7 @@ def test_killed_anywhere_no_job_is_lost_or_doubled(shop: Shop) -> None:
     assert without, "it was never killed between the swap and the jobs"
 
 
-def test_a_role_that_cannot_move_them_is_told_before_anything_changes(shop: Shop) -> None:
+def test_a_role_that_cannot_move_them_is_refused_before_anything_changes(shop: Shop) -> None:
     shop.server.execute("CREATE ROLE owner LOGIN CREATEDB PASSWORD 'pw'; ALTER DATABASE shop OWNER TO owner")
     shop.server.execute(
         "ALTER TABLE orders OWNER TO owner; ALTER TABLE runs OWNER TO owner; ALTER SCHEMA people OWNER TO owner;"

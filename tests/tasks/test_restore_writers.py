@@ -172,7 +172,7 @@ def writing_to_the_replaced(shop: Shop, sessions: int) -> Iterator[list[str]]:
 
 
 def test_what_is_written_to_the_replaced_database_until_it_is_dropped(shop: Shop) -> None:
-    """By somebody who looks for its name, and comes again while it is backed up."""
+    """By a client that looks for its name, and comes again while it is backed up."""
     backup = shop.back_up()
     shop.run("restore", "prepare", "--backup", backup)
     shop.run("restore", "swap")
