@@ -2,8 +2,8 @@
 
 PostgreSQL lets a role end the sessions of its own login and of roles whose rights it has. A login that rotation made
 acts as the owner (ALTER ROLE … SET role): the owner may not end sessions of a login that is a member of it, not even
-its own. So each session is ended as the first of these that may: the login itself, the role that its connections get, the
-session's own role if the login may become it, and the administrator of DATABASE_ADMIN_URL.
+its own. So each session is ended as the first of these that may: the login itself, the role that its connections get,
+the session's own role if the login may become it, and the administrator of DATABASE_ADMIN_URL.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Whether a connection goes through a pooler in transaction mode, which gives each statement any session of the server.
 
-There a lock is taken in one session and released in another, and a setting reaches the client that gets the session next.
-Nothing here leaves either: it only reads.
+There a lock is taken in one session and released in another, and a setting reaches the client that gets the session
+next. Nothing here leaves either: it only reads.
 """
 
 from __future__ import annotations

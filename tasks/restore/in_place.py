@@ -17,8 +17,8 @@ whose work is already done does nothing.
 Maintenance mode keeps customers away from prepare to swap, and nothing relies on it: finish looks for rows that were
 written after the safety backup, and for others than it has. Then it makes another backup of the database that goes,
 reads that one back as well, and names both. After the swap no client finds the replaced database by its name, which
-is random. Finish looks only after the server refuses every connection to it, and drops it closed: a client that found it
-in another way has written before, which is found, or not at all.
+is random. Finish looks only after the server refuses every connection to it, and drops it closed: a client that found
+it in another way has written before, which is found, or not at all.
 
 The restored copy carries a mark of the restore in itself, and so has the live database from the swap on, until the
 drop is noted in it: a command that was killed in between finds that the restore is done, and does not begin again.
