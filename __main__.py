@@ -11,9 +11,11 @@ from program.inputs import read_inputs  # noqa: E402
 from program.monitoring import register_monitoring  # noqa: E402
 from program.release import register_release  # noqa: E402
 from program.retirement import register_retirement  # noqa: E402
+from program.start_check import await_start  # noqa: E402
 
 gc.freeze()  # At exit, Python collects even when disabled; frozen objects are left out.
 
+await_start()
 inputs = read_inputs()
 foundation = register_foundation(inputs)
 data = register_data(inputs, foundation)

@@ -32,8 +32,17 @@ from components.base.names import (
 from components.base.network_policies import register_data_policies, register_egress_policy, select_parts
 from components.secret_slots import register_external_secret
 from settings import Backup as BackupSettings
-from settings import BundledPostgres, External, Release, S3Destination, SecretRotation, VolumeDestination
+from settings import (
+    BundledPostgres,
+    External,
+    ExternalPostgres,
+    Release,
+    S3Destination,
+    SecretRotation,
+    VolumeDestination,
+)
 from settings.backup import BACKUP_DATABASE_URL, IDENTITIES, STORE_PORT
+from settings.rotation import DATABASE_ADMIN_URL
 from settings.secret import Secret as SecretValue
 
 
@@ -157,13 +166,20 @@ class Backup(pulumi.ComponentResource):
                             decrypts=True,
                             scratch=True,
                             env=release_env(self._args.release),
-                            env_from=tasks.database(self._args.database_secret_name, backup),
+                            env_from=[
+                                *tasks.database(self._args.database_secret_name, backup),
+                                *([{"secret_ref": {"name": tasks.ADMINISTRATOR}}] if self._has_administrator else []),
+                            ],
                         )
                     ],
                 ),
             },
             opts=self._then,
         )
+
+    @property
+    def _has_administrator(self) -> bool:
+        return isinstance(self._args.database, ExternalPostgres) and self._args.database.admin
 
     def _store(self) -> list[pulumi.Resource]:
         """The ConfigMap that describes the store to tasks, and the Secret with its keys."""
@@ -197,6 +213,8 @@ class Backup(pulumi.ComponentResource):
             made.append(secret(tasks.IDENTITIES, {"identities": args.secrets[IDENTITIES].value}))
         if args.backup.own_login:
             made.append(secret(tasks.LOGIN, {BACKUP_DATABASE_URL: args.secrets[BACKUP_DATABASE_URL].value}))
+        if self._has_administrator:
+            made.append(secret(tasks.ADMINISTRATOR, {DATABASE_ADMIN_URL: args.secrets[DATABASE_ADMIN_URL].value}))
         if isinstance(args.backup.destination, VolumeDestination):
             made.append(self._volume(args.backup.destination))
         return made

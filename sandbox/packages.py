@@ -42,6 +42,7 @@ TESTS = {
     "prometheus-postgres-exporter": "prometheus-postgres-exporter",
     "prometheus-redis-exporter": "prometheus-redis-exporter",
     "postgresql-15": "/usr/lib/postgresql/15/bin/postgres",
+    "pgbouncer": "pgbouncer",
     "redis-server": "redis-server",
     "haproxy": "haproxy",
     "clamav-daemon": "clamd",

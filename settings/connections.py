@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 
 from settings.application import Application
 from settings.backup import BACKUP_DATABASE_URL
-from settings.connection_url import SYSTEM_CA, PostgresUrl, Unusable, parse_postgres, parse_redis
+from settings.connection_url import PAST_A_POOLER, SYSTEM_CA, PostgresUrl, Unusable, parse_postgres, parse_redis
 from settings.platform import Data, ExternalPostgres
 from settings.problems import Problem
 from settings.rotation import DATABASE_ADMIN_URL, DATABASE_URL, REDIS_URL, slot_key
@@ -48,19 +48,15 @@ def find_warnings(settings: StackSettings, secrets: Mapping[str, str]) -> Iterat
             if parse_postgres(url).looks_pooled:
                 yield (
                     f"secrets:{name} looks like the address of a pooler in transaction mode, through which backups and "
-                    f"migrations fail. {_REMEDY}"
+                    f"migrations fail. {PAST_A_POOLER}"
                 )
         except Unusable:
             continue
 
 
-_REMEDY = (
-    f"Set the URL past the pooler (`pulumi config set --secret secrets:{DIRECT_URL}`) and add {DIRECT_URL} to "
-    "runbook:application.secrets (or another name, in runbook:data.postgres.directUrl)"
-)
 _POOLED = (
     "pgbouncer=true: through a pooler in transaction mode, locks and settings of backups and migrations reach other "
-    f"sessions. {_REMEDY}"
+    f"sessions. {PAST_A_POOLER}"
 )
 
 

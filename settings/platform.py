@@ -51,8 +51,9 @@ class ExternalPostgres(External):
     """An external database."""
 
     admin: bool = False
-    """`secrets:DATABASE_ADMIN_URL` is a DSN whose role may make others: passwords then rotate by themselves. Its own
-    password is left alone. Without it, `runbook rotate` asks for a whole new DSN."""
+    """`secrets:DATABASE_ADMIN_URL` is a DSN whose role may make others: passwords then rotate by themselves, and a
+    restore in place ends the sessions of all these roles. Its own password is left alone. Without it, `runbook rotate`
+    asks for a whole new DSN."""
     direct_url: EnvName | None = None
     """Secret among `runbook:application.secrets` with the database's URL past a pooler such as PgBouncer, for
     migrations, backups, restores and rotations. Without it, `DIRECT_URL` where that is among them."""

@@ -42,7 +42,13 @@ _FILES = ("sslcert", "sslkey", "sslcrl", "sslcrldir", "passfile", "service")
 _SEARCH_PATH = re.compile(r"(?:-c\s*|--)search_path=((?:\\.|\S)+)")
 _YES, _NO = ("true", "1", "on", "yes"), ("false", "0", "off", "no")
 _SECURITY = re.compile(r"ssl|tls|gss|krb", re.IGNORECASE)
-_POOLER_PORT = "6543"
+_POOLER_PORTS = (":6432", ":6543")
+"""Of PgBouncer, and of Supabase's pooler."""
+PAST_A_POOLER = (
+    "Set the URL past the pooler (`pulumi config set --secret secrets:DIRECT_URL`) and add DIRECT_URL to "
+    "runbook:application.secrets (or another name, in runbook:data.postgres.directUrl)"
+)
+"""What to write where the application's URL leads to a pooler."""
 
 
 class Unusable(ValueError):
@@ -70,9 +76,9 @@ class PostgresUrl:
 
     @property
     def looks_pooled(self) -> bool:
-        """Whether it has the address of a provider's pooler in transaction mode (Supabase, Neon)."""
+        """Whether it has the usual address of a pooler in transaction mode (PgBouncer, Supabase, Neon)."""
         hosts = urlsplit(self.url).netloc.rpartition("@")[2].split(",")
-        return any(host.endswith(f":{_POOLER_PORT}") or "-pooler." in host for host in hosts)
+        return any(host.endswith(_POOLER_PORTS) or "-pooler." in host for host in hosts)
 
     def with_ca(self, file: str | None) -> str:
         """The URL that verifies the server by the certificates in a file."""

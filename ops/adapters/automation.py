@@ -170,6 +170,8 @@ class _Cli(PulumiCommand):
 
     running: subprocess.Popen[str] | None = None
     result: CommandResult | None = None
+    environment: Mapping[str, str] = {}
+    """What the engine and the program get besides."""
     on_start: OnProcess = staticmethod(lambda _: None)
     on_end: OnProcess = staticmethod(lambda _: None)
 
@@ -184,7 +186,7 @@ class _Cli(PulumiCommand):
         with subprocess.Popen(
             [self.command, "--non-interactive", *args],
             cwd=cwd,
-            env={**os.environ, **additional_env, "PULUMI_AUTOMATION_API": "true"},
+            env={**os.environ, **additional_env, **self.environment, "PULUMI_AUTOMATION_API": "true"},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -237,7 +239,9 @@ class Engine:
         self._stack = Stack.select(reader.stack, workspace)
         self._stack.info = _read_nothing
 
-    def up(self, message: str, config_file: Path, on_event: OnEvent) -> Run:
+    def up(
+        self, message: str, config_file: Path, on_event: OnEvent, environment: Mapping[str, str] | None = None
+    ) -> Run:
         def work(see: OnEvent) -> None:
             self._stack.up(
                 message=message,
@@ -249,7 +253,11 @@ class Engine:
                 suppress_progress=True,
             )
 
-        return self._run(work, on_event)
+        self._cli.environment = environment or {}
+        try:
+            return self._run(work, on_event)
+        finally:
+            self._cli.environment = {}
 
     def preview(self, config_file: Path, on_event: OnEvent) -> Run:
         def work(see: OnEvent) -> None:

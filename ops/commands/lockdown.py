@@ -9,7 +9,7 @@ from typing import Any
 from lightkube.resources.core_v1 import ConfigMap
 
 from ops.commands.update import LockPolicy, StackLock, apply, prepare_update
-from ops.decisions.release_state import extend_lockdown, find_lockdown
+from ops.decisions.release_state import extend_lockdown, find_lockdown, last_applied
 from ops.errors import OpsError, Refused, Stuck
 from ops.stack import incidents, stack_file
 from ops.stack.locks import whoami
@@ -42,7 +42,7 @@ def switch_lockdown(session: Session, policy: LockPolicy, wanted: Lockdown | Non
             raise Refused(f"Stack {session.stack} was never deployed: there is nothing to lock.")
         prepare_update(session, facts, policy)
         now = facts.clock.now()
-        standing = find_lockdown(facts.text.config, next(facts.history.updates(), None), now)
+        standing = find_lockdown(facts.text.config, last_applied(facts.history), now)
         before = standing or facts.settings.lockdown
         wanted = extend_lockdown(wanted.starting(now), standing) if wanted else None
         record = _open_record(facts, before, wanted)
@@ -77,8 +77,8 @@ def switch_lockdown(session: Session, policy: LockPolicy, wanted: Lockdown | Non
 
 def find_standing(session: Session) -> Lockdown | None:
     """The lockdown that stands, also one that the rollback controller began and this stack file does not have."""
-    newest = next(session.history().updates(), None)
-    return find_lockdown(stack_file.read(session.file).config, newest, datetime.now(UTC))
+    applied = last_applied(session.history())
+    return find_lockdown(stack_file.read(session.file).config, applied, datetime.now(UTC))
 
 
 def _await_rules(facts: StackContext) -> None:

@@ -2,7 +2,8 @@
 pending, and the stack file when nothing was changed.
 
 Plain `pulumi up` holds no lock between updates. So before each update the newest entry of the history and the stack
-file are compared with what the command judged, and a difference stops the command.
+file are compared with what the command judged, and a difference stops the command. The history is compared once more
+when the engine holds its lock, before the program registers a resource.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING
 from ops.adapters.automation import Run
 from ops.causes.watch import FailureWatch
 from ops.decisions.standing import describe_change
-from ops.errors import Interrupted, Refused
+from ops.errors import Interrupted, OpsError, Refused
 from ops.progress import Progress
 from ops.stack import incidents, stack_file
 from ops.stack.command_lock import CommandLock, Holder
@@ -25,6 +26,7 @@ from ops.stack.locks import EngineLock, Locked, all_abandoned, exclusive
 from ops.stack.session import Judged, Session
 from ops.stack.stack_context import StackContext, load_settings
 from ops.stack.stack_file import StackText
+from ops.stack.start_check import StartCheck
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -158,13 +160,17 @@ def apply(session: Session, old: StackText, new: StackText, message: str, policy
     """
     _require_unchanged(session, old, message)
     new.save()
+    check = StartCheck(lambda: describe_change(_judged(session).newest, next(_read_updates(session), None)))
     try:
-        run = _up(session, message)
+        run = _up(session, message, check)
     except Locked as taken:
         # Backends other than files report a lock only now.
         old.save()
         _break_lock(session, taken.locks, policy)
         return apply(session, old, new, message, replace(policy, break_it=False))
+    if check.change and not run.touched:
+        old.save()
+        raise _stopped(session, message, _changed_stack(session, check.change))
     _record_update(session, new, message)
     if run.succeeded or run.touched:
         if run.interrupted:
@@ -184,20 +190,34 @@ def _require_unchanged(session: Session, old: StackText, message: str) -> None:
     """Refuse when another one changed the stack, or its file, since this command decided what to do."""
     if session.command_lock:
         session.command_lock.require_held()
-    if (judged := session.judged) is None:
-        raise ValueError("a command updates a stack only after it has read it")
+    judged = _judged(session)
     if change := describe_change(judged.newest, next(_read_updates(session), None)):
-        found = (
-            f"The stack was changed while this command ran: {change}. Get the newest stack file (`git pull`, or `pulumi"
-            f" config refresh --force --stack {session.stack}`), check `git diff`, and run the same command again"
-        )
+        found = _changed_stack(session, change)
     elif stack_file.read(session.file).text not in (old.text, judged.written):
         found = f"{session.file.name} was changed while this command ran. Check it, and run the same command again"
     else:
         return
-    if judged.updates:
-        raise Interrupted(f"Stopped before `{message.partition(' by ')[0]}`. {found}: it continues from there.")
-    raise Refused(f"{found}. Nothing was changed.")
+    raise _stopped(session, message, found)
+
+
+def _judged(session: Session) -> Judged:
+    if session.judged is None:
+        raise ValueError("a command updates a stack only after it has read it")
+    return session.judged
+
+
+def _changed_stack(session: Session, change: str) -> str:
+    return (
+        f"The stack was changed while this command ran: {change}. Get the newest stack file (`git pull`, or `pulumi"
+        f" config refresh --force --stack {session.stack}`), check `git diff`, and run the same command again"
+    )
+
+
+def _stopped(session: Session, message: str, found: str) -> OpsError:
+    """The error of a command that goes no further, because what it judged no longer stands."""
+    if _judged(session).updates:
+        return Interrupted(f"Stopped before `{message.partition(' by ')[0]}`. {found}: it continues from there.")
+    return Refused(f"{found}. Nothing was changed.")
 
 
 def _read_updates(session: Session) -> Iterator[Entry]:
@@ -212,7 +232,7 @@ def _record_update(session: Session, new: StackText, message: str) -> None:
         session.judged = Judged(made, new.text, judged.updates + 1)
 
 
-def _up(session: Session, message: str) -> Run:
+def _up(session: Session, message: str, check: StartCheck) -> Run:
     """One update; when it fails, `errors` and `causes` say why."""
 
     def connect() -> Cluster:
@@ -226,7 +246,8 @@ def _up(session: Session, message: str) -> Run:
             watch(event)
             progress(event)
 
-        run = session.engine.up(message, session.file, see)
+        with check.answering() as environment:
+            run = session.engine.up(message, session.file, see, environment)
         if session.command_lock:
             session.command_lock.require_held()
         if not run.succeeded and not run.interrupted:

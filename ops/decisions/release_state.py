@@ -67,9 +67,9 @@ def released_since(config: Mapping[str, Any], newest: Entry | None) -> str | Non
     return f"revision {newest.revision} ({how}) was released since, and the last update was by {who}"
 
 
-def locked_since(config: Mapping[str, Any], newest: Entry | None, now: datetime) -> str | None:
-    """The lockdown that the stack file lacks, and would end."""
-    theirs = newest.config.get(LOCKDOWN) if newest else None
+def locked_since(config: Mapping[str, Any], applied: Entry | None, now: datetime) -> str | None:
+    """The lockdown that the stack file lacks, and would end. `applied`: the last update that changed something."""
+    theirs = applied.config.get(LOCKDOWN) if applied else None
     if not theirs or Lockdown.model_validate(theirs).over(now):
         return None
     mine = config.get(LOCKDOWN)

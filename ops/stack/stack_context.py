@@ -117,7 +117,7 @@ def _find_unknown_change(text: StackText, history: History, decides: Stale | Non
     newest = next(history.updates(), None)
     found = {
         "release": released_since(text.config, newest),
-        "lockdown": locked_since(text.config, newest, now),
+        "lockdown": locked_since(text.config, last_applied(history), now),
         "maintenance": maintained_since(text.config, last_applied(history)),
     }
     return next((change for what, change in found.items() if change and what != decides), None)

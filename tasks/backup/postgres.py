@@ -20,7 +20,8 @@ from psycopg import Connection, pq, sql
 from psycopg.errors import InsufficientPrivilege, UndefinedTable
 
 from tasks.backup.connection import for_libpq
-from tasks.connection_url import joined, parse_postgres
+from tasks.backup.pooler import require_direct
+from tasks.connection_url import PAST_A_POOLER, joined, parse_postgres
 from tasks.errors import Refused, TaskError
 
 _CONNECT_SECONDS = 10
@@ -99,19 +100,38 @@ class Database:
         return {**inherited, "PGCONNECT_TIMEOUT": str(_CONNECT_SECONDS), **ours}
 
     def connect(self, application: str = "runbook", **options: Any) -> Connection[Any]:
-        """A connection in autocommit mode; `database_unreachable` says why there is none."""
+        """A connection in autocommit mode; `database_unreachable` says why there is none, `database_pooled` that it
+        shares sessions of the server with others."""
         given = {"connect_timeout": _CONNECT_SECONDS, "keepalives_idle": 30, "application_name": application}
         given = {key: value for key, value in given.items() if self.option(key) is None}
+
+        def begin() -> Connection[Any]:
+            return psycopg.connect(self.url, autocommit=True, **given, **options)
+
         deadline = time.monotonic() + int(self.option("connect_timeout") or _CONNECT_SECONDS)
         while True:
             try:
-                return psycopg.connect(self.url, autocommit=True, **given, **options)
+                connection = begin()
+                break
             except psycopg.OperationalError as error:
                 # Retry: a restarting server refuses connections, and so does the network of a new pod.
                 if "Connection refused" not in str(error) or time.monotonic() > deadline:
-                    why = " ".join(str(error).split())
-                    raise TaskError("database_unreachable", f"{self.shown} cannot be reached: {why}") from None
+                    raise self._unreachable(error) from None
             time.sleep(_RETRY_SECONDS)
+        try:
+            require_direct(connection, begin, self.shown)
+        except BaseException as error:
+            connection.close()
+            if isinstance(error, psycopg.OperationalError):
+                raise self._unreachable(error) from None
+            raise
+        return connection
+
+    def _unreachable(self, error: psycopg.Error) -> TaskError:
+        why = " ".join(str(error).split())
+        # So says PgBouncer of `options`, which a schema in the URL becomes.
+        remedy = f". {PAST_A_POOLER}" if "unsupported startup parameter" in why else ""
+        return TaskError("database_unreachable", f"{self.shown} cannot be reached: {why}{remedy}")
 
 
 def _libpq_variables() -> set[str]:

@@ -16,6 +16,7 @@ from tasks.backup.postgres import Database
 from tasks.credentials.server import Account, Use
 from tasks.errors import Refused, TaskError
 from tasks.progress import say
+from tasks.sessions import may_signal
 
 _APPLICATION = "runbook credentials"
 # libpq does not report the SQLSTATE of a failed login. A message in another language than English is not classified.
@@ -137,7 +138,7 @@ class PostgresServer:
             ]
 
     def end_sessions(self, role: str) -> int:
-        with _translate_errors(), _may_signal(self._admin, role):
+        with _translate_errors(), may_signal(self._admin, role):
             ended = self._admin.execute(
                 f"SELECT pg_terminate_backend(pid, {_END_MILLISECONDS}) {_SESSIONS}".encode(), {"role": role}
             ).fetchall()
@@ -181,23 +182,6 @@ SELECT rolsuper, rolcreaterole, coalesce((
     WHERE owner.rolname = %(owner)s), false)
 FROM pg_roles AS me WHERE me.rolname = current_user
 """
-_MAY_SIGNAL = "SELECT pg_has_role('pg_signal_backend', 'USAGE') OR pg_has_role(%s::name, 'USAGE')"
-
-
-@contextmanager
-def _may_signal(admin: Connection[Any], role: str) -> Iterator[None]:
-    """Make the administrator a member of the role for as long as the block lasts, where it may not end its sessions.
-
-    In a transaction that is rolled back: no other session sees it, and it does not outlive a killed task.
-    """
-    row = admin.execute(_MAY_SIGNAL, [role]).fetchone() if _exists(admin, role) else (True,)
-    if row == (True,):
-        yield
-        return
-    inherits = sql.SQL(" WITH INHERIT TRUE" if admin.info.server_version >= 160_000 else "")
-    with admin.transaction(force_rollback=True):
-        admin.execute(sql.SQL("GRANT {} TO CURRENT_USER{}").format(sql.Identifier(role), inherits))
-        yield
 
 
 def _exists(admin: Connection[Any], role: str) -> bool:

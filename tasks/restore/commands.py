@@ -61,7 +61,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     verb("swap", _swap, "in place, 2: the restored copy takes the live database's place")
     verb("undo", _undo, "in place: the live database is the one from before")
     verb("finish", _finish, "in place, 3: drop the replaced database, after its safety backup was verified")
-    backup(verb("state", _state, "in place: where it stands, and of what stack or server a backup is"), required=False)
+    backup(verb("state", _state, "in place: where it stands, and whether a backup may be restored"), required=False)
 
 
 def _verify(arguments: argparse.Namespace, environment: Environment) -> Result:
@@ -218,9 +218,12 @@ def _finish(_arguments: argparse.Namespace, environment: Environment) -> Result:
 
 def _state(arguments: argparse.Namespace, environment: Environment) -> Result:
     place = live_target(environment)
-    found = _as_result(in_place.state(place))
+    now = in_place.state(place)
+    found = _as_result(now)
     if arguments.backup is None:
         return found
+    if now.phase in ("idle", "preparing"):
+        place.require_swappable()
     manifest = catalog.find(open_store(environment), arguments.backup)
     return Result({**found.data, "of_another": _whose(environment, place, manifest)}, found.summary)
 

@@ -3,12 +3,12 @@
 The phase follows from the databases beside the live one; nothing else is stored, and every step from one
 phase to the next is a single act of the server:
 
-    phase      live database   copy beside it (X: of the backup's id)
+    phase      live database   copy beside it (X: of the backup's id, R: random)
     idle       the old
     preparing  the old         <live>_restoring_…, half-made, worthless
     prepared   the old         <live>_restored_X, the backup's data, checked
-    swapped    the backup's    <live>_replaced_X, the old, with all its data
-    undone     the old         <live>_undone_X, the backup's data and what was written to it since the swap
+    swapped    the backup's    <live>_replaced_R, the old, with all its data
+    undone     the old         <live>_undone_R, the backup's data and what was written to it since the swap
 
 prepare: idle → prepared. swap: prepared → swapped. undo: swapped → undone, prepared → idle.
 finish: swapped → idle, undone → idle; it is the only one that drops data, and only data that a backup has. A verb
@@ -16,7 +16,9 @@ whose work is already done does nothing.
 
 Maintenance mode keeps customers away from prepare to swap, and nothing relies on it: finish looks for rows that were
 written after the safety backup, and for others than it has. Then it makes another backup of the database that goes,
-reads that one back as well, and names both. After the swap no client finds the replaced database by its name.
+reads that one back as well, and names both. After the swap no client finds the replaced database by its name, which
+is random. Finish looks only after the server refuses every connection to it, and drops it closed: a client that found
+it in another way has written before, which is found, or not at all.
 
 The restored copy carries a mark of the restore in itself, and so has the live database from the swap on, until the
 drop is noted in it: a command that was killed in between finds that the restore is done, and does not begin again.
@@ -24,16 +26,16 @@ drop is noted in it: a command that was killed in between finds that the restore
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Literal
 
 from tasks.backup.manifest import Manifest
-from tasks.errors import Refused
+from tasks.errors import Refused, TaskError
 from tasks.progress import say, step
 from tasks.restore.compare import OURS, SHOWN, by_root, differences
-from tasks.restore.restore_target import RestoreTarget
+from tasks.restore.restore_target import ClosedDatabase, RestoreTarget
 from tasks.restore.verify import half_made, new_half_made
 
 Phase = Literal["idle", "preparing", "prepared", "swapped", "undone"]
@@ -46,6 +48,8 @@ LEFT_OUT, SINCE, READY = "left_out", "since", "ready"
 restore."""
 FINISHED, LATE, WRITTEN = "finished", "late_backup", "late"
 """What else a mark has: when the replaced database was dropped, and the backup of what the safety backup lacks."""
+_LATE_BACKUPS = 3
+"""How many backups finish makes of a database that a client goes on writing to."""
 
 
 @dataclass(frozen=True)
@@ -82,10 +86,6 @@ class State:
         if found is None:
             raise AssertionError(f"phase {self.phase} has no copy")
         return found
-
-    @property
-    def part(self) -> str:
-        return self.copy.rsplit("_", 1)[1]
 
 
 def part_of(backup: str) -> str:
@@ -139,6 +139,7 @@ def prepare(
         now = state(place)
         if now.phase in ("swapped", "undone") or (now.phase == "prepared" and now.backup != manifest.id):
             raise _wrong(now, "prepare")
+        place.require_swappable()
         since = place.moment(place.live)
         with step("safety backup of the live database"):
             safety = back_up()
@@ -159,13 +160,15 @@ def prepare(
 def swap(place: RestoreTarget) -> State:
     with place.exclusive():
         now = state(place)
-        if now.phase == "swapped":
-            return now
-        if now.phase != "prepared":
+        if now.phase not in ("prepared", "swapped"):
             raise _wrong(now, "swap")
-        with step(f"{now.copy} takes the place of {place.live}"):
-            place.swap(now.copy, place.copy_name("replaced", now.part))
-        return state(place)
+        if now.phase == "prepared":
+            with step(f"{now.copy} takes the place of {place.live}"):
+                place.swap(now.copy, _retired_name(place, "replaced", now))
+            now = state(place)
+        if now.replaced:
+            place.keep_jobs(now.replaced)
+        return now
 
 
 def undo(place: RestoreTarget) -> State:
@@ -179,7 +182,7 @@ def undo(place: RestoreTarget) -> State:
             )
         if now.phase == "swapped":
             with step(f"{now.copy} is {place.live} again"):
-                place.swap(now.copy, place.copy_name("undone", now.part))
+                place.swap(now.copy, _retired_name(place, "undone", now))
         elif now.phase in ("preparing", "prepared"):
             # Copies of a backup that never served: the backup has all of it.
             for name in (now.copy, *half_made(place)):
@@ -197,12 +200,11 @@ def finish(place: RestoreTarget, verify: Callable[[str], Manifest], back_up: Cal
             return now
         mark: dict[str, Any] = {BACKUP: now.backup, SAFETY: now.safety, LATE: now.late_backup, WRITTEN: now.late}
         finished = {FINISHED: f"{datetime.now(UTC):%FT%TZ}"}
+        if now.replaced:
+            place.keep_jobs(now.replaced)
         if now.replaced or now.undone:
-            if written := _written(place, now, verify):
-                with step(f"another backup, of {now.copy}: {'; '.join(written)}"):
-                    late = back_up(now.copy)
-                    verify(late.id)
-                mark |= {LATE: late.id, WRITTEN: written}
+            for late, written in _close(place, now, verify, back_up):
+                mark |= {LATE: late.id, WRITTEN: [*mark[WRITTEN], *written]}
                 # Before the drop: the command that continues after a kill has to name it.
                 place.set_mark(place.live, mark if now.replaced else mark | finished)
             with step(f"dropping {now.copy}"):
@@ -212,21 +214,54 @@ def finish(place: RestoreTarget, verify: Callable[[str], Manifest], back_up: Cal
         return replace(state(place), late_backup=mark[LATE], late=mark[WRITTEN])
 
 
-def _written(place: RestoreTarget, now: State, verify: Callable[[str], Manifest]) -> list[str]:
-    """What the database that goes has and no backup: changed and new rows by table, and other numbers of rows."""
-    found: list[str] = []
+def _close(
+    place: RestoreTarget, now: State, verify: Callable[[str], Manifest], back_up: Callable[[str], Manifest]
+) -> Iterator[tuple[Manifest, list[str]]]:
+    """Close the database that goes, and back it up until it has nothing that no backup has; each backup, and why."""
+    kept, since = None, now.since
     if now.phase == "swapped":
         if now.safety is None:
             raise AssertionError("a swapped database without a safety backup")
         with step(f"verifying the safety backup {now.safety}"):
-            safety = verify(now.safety)
-        found = differences(by_root(safety.tables, place.roots(now.copy)), place.rows(now.copy))
-    if now.since is None:
+            kept = verify(now.safety)
+    made = 0
+    while True:
+        with place.closed(now.copy) as closed:
+            if not (written := _written(closed, kept, since)):
+                return
+            since = closed.moment()
+        # A backup is made by connections of its own.
+        place.reopen(now.copy)
+        if made == _LATE_BACKUPS:
+            break
+        made += 1
+        with step(f"another backup, of {now.copy}: {'; '.join(written)}"):
+            kept = back_up(now.copy)
+            verify(kept.id)
+        yield kept, written
+    raise TaskError(
+        "database_in_use",
+        f"{now.copy} was written to during each of {_LATE_BACKUPS} backups ({'; '.join(written)}), and is not dropped. "
+        "Stop the client that connects to it by this name, and run `restore finish` again",
+    )
+
+
+def _written(closed: ClosedDatabase, kept: Manifest | None, since: int | None) -> list[str]:
+    """What a database has that its backup `kept`, or none, has not: changed and new rows by table, and other numbers
+    of rows."""
+    found = differences(by_root(kept.tables, closed.roots()), closed.rows()) if kept else []
+    if since is None:
         return [*found, "it is not known what was written to it"]
-    newer = {table: rows for table, rows in place.written_since(now.copy, now.since).items() if rows}
+    newer = {table: rows for table, rows in closed.written_since(since).items() if rows}
     newer = {table: rows for table, rows in newer.items() if not table.startswith(OURS)}
     found += [f"{table}: {rows} rows newer than the backup" for table, rows in sorted(newer.items())]
     return found if len(found) <= SHOWN else [*found[:SHOWN], f"and {len(found) - SHOWN} tables more"]
+
+
+def _retired_name(place: RestoreTarget, role: str, now: State) -> str:
+    if now.backup is None:
+        raise AssertionError(f"phase {now.phase} has no backup")
+    return place.retired_name(role, part_of(now.backup))
 
 
 NEXT: dict[Phase, str] = {

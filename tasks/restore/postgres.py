@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import secrets
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,33 +23,36 @@ from tasks.backup.postgres import (
     system_identifier,
 )
 from tasks.errors import Refused, TaskError
-from tasks.restore import swap_databases
+from tasks.progress import say
+from tasks.restore import cron_jobs, swap_databases
+from tasks.restore.closed_database import ClosedPostgres
 from tasks.restore.database_properties import create_like
 from tasks.restore.integrity import Integrity, indexes, page_checksums
 from tasks.restore.postgres_load import Loading
+from tasks.sessions import Sessions
 
 _LONGEST_NAME = 63
 _LOCK = "SELECT pg_try_advisory_lock(hashtextextended(%s, 0))"
-_CHANGED = """
-WITH changed AS (
-  SELECT oid AS relation, relnamespace AS namespace, relname AS name FROM pg_class {}
-  UNION SELECT c.oid, c.relnamespace, c.relname FROM pg_class c WHERE c.oid IN (SELECT attrelid FROM pg_attribute {}))
-SELECT n.nspname || '.' || name, count(*) FROM changed JOIN pg_namespace n ON n.oid = namespace
-WHERE n.nspname <> 'runbook' AND n.nspname !~ '^pg_' GROUP BY 1
-"""
-"""Tables, views, sequences and indexes that were made or altered."""
 
 
 class PostgresTarget:
     def __init__(
-        self, database: Database, reader: Database, *, schema: str | None = None, throw_away: bool = False
+        self,
+        database: Database,
+        reader: Database,
+        *,
+        schema: str | None = None,
+        throw_away: bool = False,
+        administrator: Database | None = None,
     ) -> None:
-        """`reader` is the login that may read all of it."""
+        """`reader` is the login that may read all of it; `administrator` may end sessions of other logins."""
         self.live = database.name
         self._database = database
         self._reader = reader
         self._schema = schema
         self._throw_away = throw_away
+        administer = administrator and (lambda: self._connect(administrator))
+        self._sessions = Sessions(lambda: self._connect(database), administer)
 
     @property
     def identity(self) -> str:
@@ -89,6 +93,9 @@ class PostgresTarget:
         self.check_name(name)
         return name
 
+    def retired_name(self, role: str, part: str) -> str:  # noqa: ARG002 - the note has the backup
+        return self.copy_name(role, secrets.token_hex(8))
+
     def check_name(self, name: str) -> None:
         if not name or len(name.encode()) > _LONGEST_NAME:
             raise Refused(
@@ -123,7 +130,14 @@ class PostgresTarget:
             version=self.version(),
             jobs=jobs,
             test=self._throw_away,
+            jobs_stay=self._has_jobs(),
         ).run()
+
+    def _has_jobs(self) -> bool:
+        if self._throw_away or self.live not in self.databases():
+            return False
+        with self._inside(self.live) as live:
+            return cron_jobs.has_jobs(live)
 
     def find_as_release(self, manifest: Manifest, level_query: str | None) -> dict[str, Any]:
         application = manifest.application
@@ -170,16 +184,28 @@ class PostgresTarget:
             )
 
     def publish(self, half_made: str, name: str, note: Mapping[str, Any] | None) -> None:
-        swap_databases.rename(self._connect, half_made, name, None if note is None else _written(note))
+        swap_databases.rename(self._sessions, half_made, name, None if note is None else _written(note))
 
     def drop(self, name: str) -> None:
+        with self._naming_errors():
+            swap_databases.drop(self._sessions, name)
+
+    @contextmanager
+    def closed(self, name: str) -> Iterator[ClosedPostgres]:
         with self._server() as server:
-            drop = sql.SQL("DROP DATABASE IF EXISTS {}").format(sql.Identifier(name))
-            try:
-                server.execute(drop + sql.SQL(" WITH (FORCE)"))
-            except errors.InsufficientPrivilege:
-                # PostgreSQL 14 lets only a superuser end an autovacuum worker by force; without force it is cancelled.
-                server.execute(drop)
+            swap_databases.allow_connections(server, name, allow=True)  # a killed command left it closed
+            with self._reading(name) as inside:
+                swap_databases.allow_connections(server, name, allow=False)
+                try:
+                    self._sessions.clear(name, [inside.info.backend_pid])
+                except TaskError:
+                    swap_databases.allow_connections(server, name, allow=True)
+                    raise
+                yield ClosedPostgres(inside)
+
+    def reopen(self, name: str) -> None:
+        with self._server() as server:
+            swap_databases.allow_connections(server, name, allow=True)
 
     def note(self, name: str) -> dict[str, Any] | None:
         with self._server() as server:
@@ -215,39 +241,42 @@ class PostgresTarget:
         with self._server() as server:
             return int(server.execute("SELECT pg_snapshot_xmin(pg_current_snapshot())::text").fetchone()[0])  # type: ignore[index]
 
-    def written_since(self, name: str, moment: int) -> dict[str, int]:
-        with self._reading(name) as connection:
-            newer = sql.SQL(" WHERE age(xmin) <= age({}::xid)").format(sql.Literal(str(moment % (1 << 32))))
-            found = row_counts(connection, newer)
-            changed = sql.SQL(_CHANGED).format(newer, newer)
-            definitions = {f"definition of {name}": rows for name, rows in connection.execute(changed).fetchall()}
-            (may_read,) = connection.execute("SELECT has_table_privilege('pg_largeobject', 'SELECT')").fetchall()[0]
-            blobs = sql.Identifier("pg_largeobject" if may_read else "pg_largeobject_metadata")
-            (rows,) = connection.execute(sql.SQL("SELECT count(*) FROM {}{}").format(blobs, newer)).fetchall()[0]
-            return {**found, **definitions, "large objects": rows}
-
     def url(self, name: str) -> str:
         return self._database.named(name).url
 
     def swap(self, incoming: str, outgoing: str) -> None:
-        swap_databases.swap_databases(self._connect, self.live, incoming, outgoing)
+        swap_databases.swap_databases(self._sessions, self.live, incoming, outgoing)
+
+    def require_swappable(self) -> None:
+        if self.live in self.databases():
+            with self._inside(self.live) as connection:
+                cron_jobs.require_movable(connection, self.live)
+
+    def keep_jobs(self, replaced: str) -> None:
+        with self._inside(self.live) as live:
+            if cron_jobs.has_jobs(live) or not cron_jobs.may_have_jobs(live):
+                return
+            self.reopen(replaced)  # a killed command left it closed
+            with self._inside(replaced) as old:
+                if jobs := cron_jobs.move_jobs(old, live):
+                    say(f"{jobs} jobs of pg_cron are those of {replaced}")
 
     def shown(self, name: str) -> str:
         return self._database.named(name).without_password
 
-    def _connect(self) -> Connection[Any]:
+    def _connect(self, database: Database) -> Connection[Any]:
         """A connection outside the databases that are worked on: one cannot be renamed from inside."""
         if self.live != "postgres":
             try:
-                return self._database.named("postgres").connect("runbook restore")
+                return database.named("postgres").connect("runbook restore")
             except TaskError as error:
                 if "does not exist" not in str(error):  # as with some providers
                     raise
-        return self._database.named("template1").connect("runbook restore")
+        return database.named("template1").connect("runbook restore")
 
     @contextmanager
     def _server(self) -> Iterator[Connection[Any]]:
-        with self._translate_errors(self._connect()) as server:
+        with self._translate_errors(self._connect(self._database)) as server:
             yield server
 
     @contextmanager
@@ -268,8 +297,13 @@ class PostgresTarget:
 
     @contextmanager
     def _translate_errors(self, connection: Connection[Any]) -> Iterator[Connection[Any]]:
-        try:
+        with closing(connection), self._naming_errors():
             yield connection
+
+    @contextmanager
+    def _naming_errors(self) -> Iterator[None]:
+        try:
+            yield
         except Error as error:
             why = " ".join(str(error).split())
             if isinstance(error, errors.DiskFull):
@@ -277,8 +311,6 @@ class PostgresTarget:
             gone = isinstance(error, OperationalError)
             code = "database_unreachable" if gone else "database_refused"
             raise TaskError(code, f"{self._database.shown} {'went away' if gone else 'refused'}: {why}") from None
-        finally:
-            connection.close()
 
 
 def _archive_name(manifest: Manifest) -> str:

@@ -37,6 +37,10 @@ _FOR_SUPERUSERS = ("EXTENSION", "EVENT TRIGGER", "PUBLICATION", "COMMENT - EXTEN
 """Entries that a role which owns the database may be refused, and without which its tables are what they were."""
 _IN_ONE_DATABASE = "EXTENSION - pg_cron"
 """This extension can be made only in the database that the server's configuration names."""
+_OF_CRON = re.compile(
+    r"^(?:EXTENSION - pg_cron|COMMENT - EXTENSION pg_cron|ACL - SCHEMA cron)\b|^(?:ACL|TABLE DATA|SEQUENCE SET) cron "
+)
+"""What belongs to it."""
 _NOT_IN_A_COPY = ("SUBSCRIPTION", "COMMENT - SUBSCRIPTION")
 """A copy with it would share its replication slot with the original, and could not be dropped."""
 _NOT_IN_A_TEST = ("USER MAPPING", "TABLE DATA cron job")
@@ -62,12 +66,17 @@ class Loading:
     """The server's."""
     jobs: int
     test: bool
+    jobs_stay: bool = False
+    """pg_cron runs in the live database beside it."""
 
     def run(self) -> tuple[str, ...]:
         """Restore; what could not be restored as the role that restores, with the reason, for people."""
         skipped = [one for one in self._entries if one.what.startswith(_NOT_IN_A_COPY)]
         named = [f"{one.what}: no copy gets it; make it anew" for one in skipped]
         skipped += [one for one in self._entries if self.test and one.what.startswith(_NOT_IN_A_TEST)]
+        if self.jobs_stay and (of_cron := [one for one in self._entries if _OF_CRON.search(one.what)]):
+            skipped += of_cron
+            named.append("EXTENSION - pg_cron: the live database keeps it, with its jobs; no copy gets them")
         done = {one.id for one in skipped}
         role = self._become() if self.test else None
         named += self._rights_beside(role) if role else []

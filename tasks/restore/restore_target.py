@@ -11,6 +11,26 @@ from tasks.backup.manifest import Manifest
 from tasks.restore.integrity import Integrity
 
 
+class ClosedDatabase(Protocol):
+    """A database that no other client writes to."""
+
+    def rows(self) -> dict[str, int]:
+        """Rows of each table; those of partitions count for their root."""
+        ...
+
+    def roots(self) -> dict[str, str]:
+        """Partition → root."""
+        ...
+
+    def moment(self) -> int:
+        """Now: what is written from here on is newer."""
+        ...
+
+    def written_since(self, moment: int) -> dict[str, int]:
+        """Rows of each table that were inserted or changed since, and of what defines tables."""
+        ...
+
+
 class RestoreTarget(Protocol):
     """Databases by name. `live` is the one that the application uses."""
 
@@ -37,6 +57,10 @@ class RestoreTarget(Protocol):
 
     def copy_name(self, role: str, part: str) -> str:
         """The name of a copy beside the live database; refuses one that the engine would cut."""
+        ...
+
+    def retired_name(self, role: str, part: str) -> str:
+        """The name of one that goes out of service: where clients connect by names, one that none of them knows."""
         ...
 
     def check_name(self, name: str) -> None:
@@ -100,11 +124,18 @@ class RestoreTarget(Protocol):
         ...
 
     def moment(self, name: str) -> int:
-        """Now, as the server or the database's content counts: what `written_since` compares with."""
+        """Now, as the server or the database's content counts: what `ClosedDatabase.written_since` compares with."""
         ...
 
-    def written_since(self, name: str, moment: int) -> dict[str, int]:
-        """Rows of each table that were inserted or changed since, and of what defines tables."""
+    def closed(self, name: str) -> AbstractContextManager[ClosedDatabase]:
+        """End all sessions in a database and refuse new ones, superusers' too; it stays closed after the block.
+
+        `database_in_use`, and it is open again, when a session cannot be ended.
+        """
+        ...
+
+    def reopen(self, name: str) -> None:
+        """Let clients connect to it again."""
         ...
 
     def url(self, name: str) -> str:
@@ -112,10 +143,20 @@ class RestoreTarget(Protocol):
         ...
 
     def swap(self, incoming: str, outgoing: str) -> None:
-        """The live database becomes `outgoing`, which gets the note, and `incoming` becomes the live one.
+        """The live database becomes `outgoing`, which gets the note, and `incoming` becomes the live one,
+        also when it is closed.
 
         All of it or nothing, at whatever moment the process or the server dies.
         """
+        ...
+
+    def require_swappable(self) -> None:
+        """Refuse where this role cannot put another database in the live one's place."""
+        ...
+
+    def keep_jobs(self, replaced: str) -> None:
+        """Give the live database the jobs that the server runs in it, from the one that it replaced; does nothing
+        the second time."""
         ...
 
     def shown(self, name: str) -> str:

@@ -12,6 +12,8 @@ from tasks.restore.restore_target import RestoreTarget
 from tasks.restore.sqlite import SqliteTarget
 
 _EXAMPLE = "postgresql://user:password@host:5432/database, or sqlite:///path"
+_ADMIN = "DATABASE_ADMIN_URL"
+"""Who made the application's logins, where rotation does: ends their sessions."""
 
 
 def live_target(environment: Environment) -> RestoreTarget:
@@ -36,5 +38,8 @@ def _place(url: str, variable: str, environment: Environment, *, throw_away: boo
     if is_sqlite(url):
         return SqliteTarget(path_of(url))
     database = Database.at(url, variable)
-    reader = database if throw_away else reader_of(url, environment)
-    return PostgresTarget(database, reader, schema=url_schema(url), throw_away=throw_away)
+    if throw_away:
+        return PostgresTarget(database, database, schema=url_schema(url), throw_away=True)
+    admin = environment.text(_ADMIN)
+    administrator = Database.at(admin, _ADMIN) if admin else None
+    return PostgresTarget(database, reader_of(url, environment), schema=url_schema(url), administrator=administrator)

@@ -11,6 +11,7 @@ import shutil
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,10 @@ class SqliteTarget:
 
     def copy_name(self, role: str, part: str) -> str:
         return f"{self.live}_{role}_{part}"
+
+    def retired_name(self, role: str, part: str) -> str:
+        # The same each time: a swap that was cut short has given it already.
+        return self.copy_name(role, part)
 
     def check_name(self, name: str) -> None:
         if Path(name).name != name or name.startswith("."):
@@ -174,9 +179,13 @@ class SqliteTarget:
         with opened(self._path(name)) as connection:
             return content_digest(connection)
 
-    def written_since(self, name: str, moment: int) -> dict[str, int]:
-        # A file does not say which rows are newer, only that its content is another one.
-        return self.rows(name) if self.moment(name) != moment else {}
+    @contextmanager
+    def closed(self, name: str) -> Iterator[ClosedSqlite]:
+        """A file cannot refuse programs; what they wrote until it is looked at is seen."""
+        yield ClosedSqlite(self, name)
+
+    def reopen(self, name: str) -> None:
+        """Nothing to do: it was not closed."""
 
     def url(self, name: str) -> str:
         return self.shown(name)
@@ -195,6 +204,12 @@ class SqliteTarget:
         if journal == "wal":
             with opened(out) as connection:
                 connection.execute("PRAGMA journal_mode = WAL")
+
+    def require_swappable(self) -> None:
+        """A file can always be replaced."""
+
+    def keep_jobs(self, replaced: str) -> None:
+        """SQLite runs no jobs."""
 
     def shown(self, name: str) -> str:
         return f"sqlite:///{self._path(name).absolute().as_posix().lstrip('/')}"
@@ -219,6 +234,25 @@ class SqliteTarget:
         except OSError as error:
             code = "disk_full" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "database_refused"
             raise TaskError(code, f"{self._folder}: {error.strerror or error}") from error
+
+
+@dataclass(frozen=True)
+class ClosedSqlite:
+    target: SqliteTarget
+    name: str
+
+    def rows(self) -> dict[str, int]:
+        return self.target.rows(self.name)
+
+    def roots(self) -> dict[str, str]:
+        return {}
+
+    def moment(self) -> int:
+        return self.target.moment(self.name)
+
+    def written_since(self, moment: int) -> dict[str, int]:
+        # A file does not say which rows are newer, only that its content is another one.
+        return self.rows() if self.moment() != moment else {}
 
 
 @contextmanager

@@ -23,8 +23,8 @@ def extension() -> Path:
 
 
 @contextmanager
-def postgres_with_cron(database: str) -> Iterator[Postgres]:
-    """A new server that runs the jobs of one database."""
+def postgres_with_cron(database: str, *more: str) -> Iterator[Postgres]:
+    """A new server that runs the jobs of one database; `more` are options such as `cron.log_run=off`."""
     with tempfile.TemporaryDirectory(prefix="runbook-postgres-programs-") as name:
         root = Path(name)
         # A server finds its extensions by the place of its program: so it is a copy that has one more.
@@ -32,7 +32,7 @@ def postgres_with_cron(database: str) -> Iterator[Postgres]:
         shutil.copytree(_SHARED, root / _SHARED.relative_to("/usr"))
         shutil.copytree(extension() / "usr", root, dirs_exist_ok=True)
         root.chmod(0o755)
-        options = ("shared_preload_libraries=pg_cron", f"cron.database_name={database}", "cron.host=127.0.0.1")
+        options = ("shared_preload_libraries=pg_cron", f"cron.database_name={database}", "cron.host=127.0.0.1", *more)
         flags = [word for option in options for word in ("-c", option)]
         with postgres(*flags, programs=root / BIN.relative_to("/usr")) as server:
             yield server

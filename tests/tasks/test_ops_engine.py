@@ -51,6 +51,9 @@ import time
 import pulumi
 import pulumi_random as random
 
+from program.start_check import await_start
+
+await_start()
 release = pulumi.Config("runbook").get_object("release") or {}
 keepers = {key: release.get(key, "") for key in ("image", "git")}
 made = random.RandomId("release", byte_length=4, keepers=keepers)
@@ -419,6 +422,32 @@ def test_between_two_updates_of_a_command_another_one_is_noticed(
     session.reader.folder.joinpath("__main__.py").write_text("import os\n" + program)
     with pytest.raises(Interrupted, match=r"rollback was stopped.* maintenance began \(by hand"):
         go(session, f"{registry}:bad")
+
+
+def test_an_update_that_ends_just_before_the_engines_lock_is_noticed(
+    session: Session, registry: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Plain `pulumi up`, after the last comparison and before the engine of the command holds the lock."""
+    go(session, f"{registry}:v1")
+    go(session, f"{registry}:v2")
+    before = session.file.read_bytes()
+    up = automation.Engine.up
+
+    def up_after_another(self: automation.Engine, *given: Any) -> automation.Run:
+        monkeypatch.setattr(automation.Engine, "up", up)
+        # In the file of this checkout are already this command's changes.
+        now = session.file.read_bytes()
+        session.file.write_bytes(before)
+        change_elsewhere(session, MAINTENANCE, "by hand")
+        session.file.write_bytes(now)
+        return up(self, *given)
+
+    monkeypatch.setattr(automation.Engine, "up", up_after_another)
+    with pytest.raises(Refused, match=r"maintenance began \(by hand.* Nothing was changed"):
+        back(session)
+    assert session.file.read_bytes() == before
+    with pytest.raises(Refused, match=r"maintenance mode is on \(the provider.*\), and this file would undo that"):
+        back(session)
 
 
 def test_a_command_lock_of_another_machine_is_respected(session: Session, registry: str) -> None:

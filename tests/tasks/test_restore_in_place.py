@@ -226,9 +226,10 @@ def test_swap_keeps_owner_privileges_settings_comment_and_limit(shop: Shop) -> N
         )
 
 
-def kill_points(shop: Shop, *words: str, again: Callable[[], object]) -> Iterator[int]:
-    """Kill the verb after its 1st, 2nd … act; hand each killed moment to the test; until it gets through unkilled."""
-    for point in range(1, 1000):
+def kill_points(shop: Shop, *words: str, again: Callable[[], object], every: int = 1) -> Iterator[int]:
+    """Kill the verb after its 1st, 2nd … act, or after each `every`th; hand each killed moment to the test; until it
+    gets through unkilled."""
+    for point in range(1, 1000, every):
         done = run(shop.environment, *words, kill_after=point)
         if done.status == 0:
             assert point > 2, "the verb did hardly anything"
@@ -323,3 +324,29 @@ def test_finish_killed_anywhere_can_be_done_again(shop: Shop, backup: str) -> No
         assert shop.databases() == {shop.name}
         assert shop.orders() == OLD
     assert phases == {"swapped", "idle"}
+
+
+def test_finish_killed_anywhere_can_be_undone_until_the_drop(shop: Shop, backup: str) -> None:
+    def swapped() -> None:
+        if shop.phase() == "undone":
+            shop.run("restore", "finish")
+        shop.run("restore", "prepare", "--backup", backup)
+        shop.run("restore", "swap")
+        # A late backup is due.
+        replaced = shop.run("restore", "state").json["replaced"]
+        shop.server.execute("INSERT INTO orders (what) VALUES ('late')", replaced)
+
+    swapped()
+    undone = 0
+    for _point in kill_points(shop, "restore", "finish", again=swapped, every=4):
+        if shop.run("restore", "state").json["replaced"]:
+            assert shop.run("restore", "undo").json["phase"] == "undone"
+            assert allowed(shop)
+            assert shop.orders() == [*NEW, "late"]
+            undone += 1
+        else:
+            shop.run("restore", "finish")
+        shop.server.execute(
+            "DELETE FROM orders; INSERT INTO orders (what) VALUES ('mint'), ('sage'), ('rue')", shop.name
+        )
+    assert undone > 3

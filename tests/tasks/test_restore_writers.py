@@ -135,3 +135,65 @@ def test_the_same_command_after_the_drop_restores_nothing_over_new_orders(shop: 
     later = shop.back_up()
     shop.run("restore", "into", "--backup", later, "--database", f"{shop.name}_later")
     assert shop.query("SELECT to_regclass('runbook.restored')::text", f"{shop.name}_later") == [None]
+
+
+@contextmanager
+def writing_to_the_replaced(shop: Shop, sessions: int) -> Iterator[list[str]]:
+    """A client that looks for the replaced database and writes to it, in this many sessions, one after the other;
+    every order that the server acknowledged."""
+    acknowledged: list[str] = []
+    done, begun = threading.Event(), threading.Event()
+
+    def client() -> None:
+        ended = 0
+        while not done.is_set() and ended < sessions:
+            try:
+                (name,) = (name for name in shop.databases() if "_replaced_" in name)
+                with shop.server.connect(name) as connection:
+                    try:
+                        while not done.is_set():
+                            order = f"r{len(acknowledged)}"
+                            connection.execute("INSERT INTO orders (what) VALUES (%s)", (order,))
+                            acknowledged.append(order)
+                            begun.set()
+                    except psycopg.Error:
+                        ended += 1
+            except (psycopg.Error, ValueError):
+                done.wait(0.005)
+
+    thread = threading.Thread(target=client)
+    thread.start()
+    try:
+        assert begun.wait(30)
+        yield acknowledged
+    finally:
+        done.set()
+        thread.join()
+
+
+def test_what_is_written_to_the_replaced_database_until_it_is_dropped(shop: Shop) -> None:
+    """By a client that looks for its name, and comes again while it is backed up."""
+    backup = shop.back_up()
+    shop.run("restore", "prepare", "--backup", backup)
+    shop.run("restore", "swap")
+    with writing_to_the_replaced(shop, sessions=2) as acknowledged:
+        finished = shop.run("restore", "finish").json
+    assert shop.databases() == {shop.name}
+    shop.run("restore", "into", "--backup", finished["late_backup"], "--database", f"{shop.name}_late")
+    assert set(acknowledged) <= set(shop.orders(f"{shop.name}_late"))
+
+
+def test_a_replaced_database_that_a_client_goes_on_writing_to_is_kept(shop: Shop) -> None:
+    backup = shop.back_up()
+    shop.run("restore", "prepare", "--backup", backup)
+    replaced = shop.run("restore", "swap").json["replaced"]
+    with writing_to_the_replaced(shop, sessions=1000) as acknowledged:
+        failed = shop.run("restore", "finish", expect=1)
+    assert failed.code == "database_in_use"
+    assert "public.orders" in failed.message
+    assert replaced in failed.message
+    assert set(acknowledged) <= set(shop.orders(replaced))
+    late = shop.run("restore", "finish").json["late_backup"]
+    assert shop.databases() == {shop.name}
+    shop.run("restore", "into", "--backup", late, "--database", f"{shop.name}_late")
+    assert set(acknowledged) <= set(shop.orders(f"{shop.name}_late"))

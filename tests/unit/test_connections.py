@@ -16,6 +16,7 @@ from settings.stack import StackSettings, parse
 from tests.support.program import RELEASE, Program, run_program, secrets_for, stack_config
 
 URL = "postgresql://shop:s3cret@db.example.com:5432/shop"
+ADMIN = "postgresql://dba:s3cret@db.example.com:5432/shop"
 POOLED = "postgresql://shop:s3cret@pool.example.com:6432/shop?pgbouncer=true&connection_limit=1"
 PEM = "-----BEGIN CERTIFICATE-----\nx\n-----END CERTIFICATE-----"
 
@@ -129,13 +130,18 @@ def test_tasks_and_migrations_go_past_the_pooler(past_the_pooler: Program) -> No
 
 def test_only_backups_get_the_backups_own_login(past_the_pooler: Program) -> None:
     assert past_the_pooler.one("Secret", "backup-login").inputs["stringData"] == {"BACKUP_DATABASE_URL": URL}
-    holders = {
+    assert holders_of(past_the_pooler, "backup-login") == {"backup", "restore", "pre-release"}
+    assert not holders_of(past_the_pooler, "restore-administrator")
+
+
+def holders_of(program: Program, secret: str) -> set[str]:
+    """The objects whose pods get all of a Secret as their environment."""
+    return {
         resource.object_name.rsplit("-", 1)[0] if resource.kind == "Job" else resource.object_name
-        for resource in past_the_pooler.objects
+        for resource in program.objects
         for item in (resource.containers if resource.pod else [])
-        if {"secretRef": {"name": "backup-login"}} in item.get("envFrom", [])
+        if {"secretRef": {"name": secret}} in item.get("envFrom", [])
     }
-    assert holders == {"backup", "restore", "pre-release"}
 
 
 def test_a_restored_copy_is_served_in_the_schema_of_the_live_one(past_the_pooler: Program) -> None:
@@ -149,8 +155,11 @@ def test_roles_that_take_turns_log_in_past_the_pooler_too() -> None:
     at = "2026-11-22T10:00:00Z"
     state = {"period": 1, "previous": 0, "phase": "rolled-out", "startedAt": at, "phaseAt": at}
     config["runbook:rotated"] = {"DATABASE_URL": state}
-    given = {"DATABASE_URL": POOLED, "DIRECT_URL": URL, "DATABASE_ADMIN_URL": URL}
+    given = {"DATABASE_URL": POOLED, "DIRECT_URL": URL, "DATABASE_ADMIN_URL": ADMIN}
     program = run_program(config, secrets_for(config) | given)
+    # It ends their sessions in a restore in place.
+    assert program.one("Secret", "restore-administrator").inputs["stringData"] == {"DATABASE_ADMIN_URL": ADMIN}
+    assert holders_of(program, "restore-administrator") == {"restore"}
     direct = program.one("Secret", "database").inputs["stringData"]["DIRECT_URL"]
     assert direct.startswith("postgresql://shop_b:")
     assert direct.endswith("@db.example.com:5432/shop")
