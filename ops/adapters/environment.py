@@ -12,6 +12,7 @@ from ops.adapters.cluster import Cluster
 from ops.adapters.server_clock import ServerClock
 from ops.errors import NotMeasured, Refused
 
+NODES = "/api/v1/nodes"
 _SECONDS = 5
 _PAGE = 500
 

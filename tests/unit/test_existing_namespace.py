@@ -60,7 +60,7 @@ def test_a_new_one_needs_no_word(said: list[str]) -> None:
     assert said == []
 
 
-def test_a_cluster_that_does_not_say_is_told(said: list[str]) -> None:
+def test_a_cluster_that_does_not_say_is_a_warning(said: list[str]) -> None:
     def unknown() -> None:
         raise Unknown("the API server refuses to show it (403)")
 
