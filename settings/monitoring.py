@@ -165,7 +165,7 @@ class Rollback(Settings):
     """Seconds from a call of the controller until the new pods are in the cluster: reading state and history, the
     gates, the update up to the services."""
     unfinished: Literal["report", "rollback"] = "report"
-    """What the controller does about a `pulumi up` that failed and that nobody followed up: say the exact command, or
+    """What the controller does about a `pulumi up` that failed and was not followed up: say the exact command, or
     restore the release before it. (`runbook deploy` restores it by itself.)"""
     unfinished_seconds: Annotated[int, Field(ge=60, le=_DAY)] = 900
     """Seconds after an update that failed in which people follow it up."""

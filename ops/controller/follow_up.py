@@ -1,4 +1,4 @@
-"""An update that failed and that nobody followed up. `runbook deploy` restores the release before by itself; a plain
+"""An update that failed and was not followed up. `runbook deploy` restores the release before by itself; a plain
 `pulumi up` leaves the stack half-way."""
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def decide(facts: StackContext, newest: Entry, settings: Rollback) -> Verdict:
     """Restore, or report with the exact command."""
     stack, file = facts.text.path.name.removeprefix("Pulumi.").removesuffix(".yaml"), facts.text.path.name
     what = f"the last update ({newest.message.strip() or newest.action}, {newest.started:%H:%M} UTC) {newest.result}"
-    half_way = f"{what}, and nobody followed it up: the stack is half-way"
+    half_way = f"{what}, and was not followed up: the stack is half-way"
     if newest.action not in _RELEASING:
         return Verdict("report", f"{half_way}. Run the command of that update ({newest.action}) again")
     good = last_good(facts.history)

@@ -126,17 +126,6 @@ def test_a_rollback_within_the_overlap_keeps_what_was_rotated(stack: Stack, imag
     assert {name: secret(stack, name) for name in IN_PODS} == used
 
 
-def test_an_encrypted_backup_is_restored_in_place(production: Production, stack: Stack) -> None:
-    backup = stack.runbook("backup", "now", "--json").check().json()["id"]
-    kept = production.servers.sql("SELECT count(*) FROM products")
-    production.servers.sql(f"SET ROLE {OWNER}; {LATER}")
-    with Traffic(stack.url) as traffic:
-        stack.runbook("restore", "start", backup, "--in-place", "--yes").check()
-    assert {answer.status for answer in traffic.failures} == {503}, "the maintenance page and nothing else"
-    assert production.servers.sql("SELECT count(*) FROM products") == kept
-    assert serving(stack) == stack.release["git"]
-
-
 def test_a_lockdown_and_its_end(stack: Stack) -> None:
     locked(stack, "--for", "10m")
     assert asked(stack, "GET", "/shop").status_code == 503
@@ -148,6 +137,17 @@ def test_a_lockdown_and_its_end(stack: Stack) -> None:
         assert stack.changes() == {}
     assert traffic.failures == []
     assert not suspended(stack) & SCHEDULED
+
+
+def test_an_encrypted_backup_is_restored_in_place(production: Production, stack: Stack) -> None:
+    backup = stack.runbook("backup", "now", "--json").check().json()["id"]
+    kept = production.servers.sql("SELECT count(*) FROM products")
+    production.servers.sql(f"SET ROLE {OWNER}; {LATER}")
+    with Traffic(stack.url) as traffic:
+        stack.runbook("restore", "start", backup, "--in-place", "--yes").check()
+    assert {answer.status for answer in traffic.failures} == {503}, "the maintenance page and nothing else"
+    assert production.servers.sql("SELECT count(*) FROM products") == kept
+    assert serving(stack) == stack.release["git"]
 
 
 def test_it_is_destroyed_only_after_its_protection_was_taken_off(production: Production, stack: Stack) -> None:

@@ -1,4 +1,4 @@
-"""An update that failed and that nobody followed up: restored, or the exact command is said, once."""
+"""An update that failed and that was not followed up: restored, or the exact command is said, once."""
 
 from __future__ import annotations
 
@@ -179,7 +179,7 @@ def test_an_update_in_the_meantime_ends_it(world: World, monkeypatch: pytest.Mon
 
 
 def test_a_release_that_was_changed_under_its_number_goes_back_to_what_it_was() -> None:
-    """A plain `pulumi up` with another image, whose revision nobody raised."""
+    """A plain `pulumi up` with another image, whose revision was not raised."""
     served, before = update(release(2, image="a"), 3000), update(release(1, image="c"), 5000)
     failed = plain(update(release(2, image="b"), 60, "failed"))
     history = History(lambda size, page: [failed, served, before] if page == 1 else [])
