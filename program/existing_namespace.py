@@ -4,31 +4,24 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-import httpx
 import pulumi
 from pulumi import ResourceHook, ResourceHookArgs, ResourceHookBinding, ResourceHookOptions
 
-
-class Unknown(Exception):
-    """The cluster does not say whether the namespace exists."""
+from program.api_server import ApiServer, Unknown
 
 
 class NamespaceTaken(Exception):
     """The namespace is not this stack's to create."""
 
 
-Read = Callable[[], Mapping[str, Any] | None]
-"""Returns the namespace as the API server has it, or None; raises `Unknown` if that cannot be found out."""
-
-
-def watch_creation(name: str, *, adopt: bool, read: Read) -> ResourceHookBinding:
+def watch_creation(name: str, *, adopt: bool, api: ApiServer) -> ResourceHookBinding:
     """Hooks that the engine calls when it is about to create the namespace: when the stack's state does not have it."""
 
     async def judge(_: ResourceHookArgs) -> None:
-        await require_free(name, adopt=adopt, read=read)
+        await require_free(name, adopt=adopt, api=api)
 
     # In a preview, too: it would say "create".
     return ResourceHookBinding(
@@ -36,10 +29,10 @@ def watch_creation(name: str, *, adopt: bool, read: Read) -> ResourceHookBinding
     )
 
 
-async def require_free(name: str, *, adopt: bool, read: Read) -> None:
+async def require_free(name: str, *, adopt: bool, api: ApiServer) -> None:
     """Raises `NamespaceTaken` for one that exists and is not adopted; says what is not known, and what is adopted."""
     try:
-        found = await asyncio.to_thread(read)
+        found = await asyncio.to_thread(api.get, f"/api/v1/namespaces/{name}")
     except Unknown as error:
         pulumi.log.warn(f"whether namespace {name} exists already is not known: {error}")
         return
@@ -72,29 +65,3 @@ def _find_problem(name: str, found: Mapping[str, Any], *, adopt: bool) -> str | 
         "write `runbook:guards: {adoptNamespace: true}`: `pulumi destroy` then leaves it. If the stack is to own and "
         "delete it, remove that line after the first update"
     )
-
-
-def reader(name: str, context: str | None) -> Read:
-    """Asks the cluster that the kubeconfig's context names."""
-
-    def read() -> Mapping[str, Any] | None:
-        # Imported only here: a stack has its namespace after the first update.
-        from lightkube import KubeConfig
-        from lightkube.config.client_adapter import Client, ConnectionParams
-        from lightkube.core.exceptions import ConfigError
-
-        try:
-            found = KubeConfig.from_env().get(context_name=context)
-            if found is None:
-                raise ConfigError("the kubeconfig has no current context")
-            with Client(found, ConnectionParams(timeout=httpx.Timeout(10, connect=5))) as http:
-                answer = http.get(f"/api/v1/namespaces/{name}")
-        except (ConfigError, OSError, httpx.HTTPError) as error:
-            raise Unknown(f"{error or type(error).__name__}") from None
-        if answer.status_code == httpx.codes.NOT_FOUND:
-            return None
-        if answer.is_error:
-            raise Unknown(f"the API server refuses to show it ({answer.status_code})")
-        return answer.json()
-
-    return read

@@ -9,7 +9,7 @@ from pulumi import ResourceTransformationArgs, ResourceTransformationResult
 from pulumi.runtime import register_stack_transformation
 
 from components.foundation import Foundation, FoundationArgs
-from program.existing_namespace import reader, watch_creation
+from program.existing_namespace import watch_creation
 from program.inputs import Inputs
 
 
@@ -27,7 +27,7 @@ def register_foundation(inputs: Inputs) -> Foundation:
             hooks=watch_creation(
                 settings.namespace,
                 adopt=settings.guards.adopt_namespace,
-                read=reader(settings.namespace, pulumi.Config("kubernetes").get("context")),
+                api=inputs.api,
             ),
         ),
     )

@@ -108,6 +108,8 @@ def fit_into_sandbox(
 
     # Addresses: of the cluster, of its ingress and of the servers. Pulumi.prod.yaml has examples of them.
     config["kubernetes:context"] = context
+    # Another test previews the committed file meanwhile: to that one, the namespace must be free.
+    config["runbook:namespace"] = f"shop-{NAME}"
     public = urlsplit(cluster_url())
     ingress = config["runbook:ingress"]
     ingress["host"] = f"{NAME}.localhost"

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import json
-import threading
-from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
+from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pulumi
 import pytest
-import yaml
 
-from program.existing_namespace import NamespaceTaken, Unknown, reader, require_free
+from program.api_server import Unknown
+from program.existing_namespace import NamespaceTaken, require_free
 from tests.support.program import RELEASE, Program, run_program, stack_config
 from tests.unit.test_settings import edited
 
@@ -32,7 +29,12 @@ def said(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def judge(found: Any, *, adopt: bool) -> None:
-    asyncio.run(require_free("shop", adopt=adopt, read=lambda: found))
+    asyncio.run(require_free("shop", adopt=adopt, api=answering(lambda _: found)))
+
+
+def answering(get: Callable[[str], Any]) -> Any:
+    """In place of the API server."""
+    return SimpleNamespace(get=get)
 
 
 @pytest.mark.parametrize(
@@ -61,11 +63,14 @@ def test_a_new_one_needs_no_word(said: list[str]) -> None:
 
 
 def test_a_cluster_that_does_not_say_is_a_warning(said: list[str]) -> None:
-    def unknown() -> None:
-        raise Unknown("the API server refuses to show it (403)")
+    def unknown(path: str) -> None:
+        raise Unknown(f"the API server refuses GET {path} (403)")
 
-    asyncio.run(require_free("shop", adopt=False, read=unknown))
-    assert said == ["warn: whether namespace shop exists already is not known: the API server refuses to show it (403)"]
+    asyncio.run(require_free("shop", adopt=False, api=answering(unknown)))
+    assert said == [
+        "warn: whether namespace shop exists already is not known: the API server refuses GET "
+        "/api/v1/namespaces/shop (403)"
+    ]
 
 
 def namespace(program: Program) -> Any:
@@ -81,57 +86,3 @@ def test_only_an_adopted_one_is_left_when_the_stack_is_destroyed() -> None:
         hook = program.hooks["existing-namespace"]
         assert hook.opts
         assert hook.opts.on_dry_run, "a preview says it"
-
-
-@pytest.fixture
-def api_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, int]]:
-    """Answers for each namespace with the status that the dictionary has for it."""
-    statuses: dict[str, int] = {}
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            name = self.path.removeprefix("/api/v1/namespaces/")
-            body = json.dumps({"metadata": {"name": name}}).encode()
-            self.send_response(statuses[name])
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, format: str, *args: Any) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    kubeconfig = tmp_path / "kubeconfig"
-    kubeconfig.write_text(
-        yaml.safe_dump(
-            {
-                "current-context": "elsewhere",
-                "clusters": [
-                    {"name": "here", "cluster": {"server": f"http://127.0.0.1:{server.server_port}"}},
-                    {"name": "elsewhere", "cluster": {"server": "http://127.0.0.1:9"}},
-                ],
-                "contexts": [
-                    {"name": name, "context": {"cluster": name, "user": "me"}} for name in ("here", "elsewhere")
-                ],
-                "users": [{"name": "me", "user": {}}],
-            }
-        )
-    )
-    monkeypatch.setenv("KUBECONFIG", str(kubeconfig))
-    yield statuses
-    server.shutdown()
-    server.server_close()
-
-
-def test_the_cluster_of_the_context_is_asked(api_server: dict[str, int]) -> None:
-    api_server |= {"there": 200, "free": 404, "hidden": 403}
-    found = reader("there", "here")()
-    assert found
-    assert found["metadata"]["name"] == "there"
-    assert reader("free", "here")() is None
-    with pytest.raises(Unknown, match="403"):
-        reader("hidden", "here")()
-    for context in (None, "no-such-context"):
-        with pytest.raises(Unknown):
-            reader("there", context)()
