@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import pulumi
-from pulumi import Input, ResourceOptions
+from pulumi import Input, ResourceHookBinding, ResourceOptions
 from pulumi_kubernetes.apps.v1 import Deployment, DeploymentSpecArgsDict
 from pulumi_kubernetes.core.v1 import (
     ConfigMap,
@@ -79,6 +79,8 @@ class ApplicationArgs:
     """Under maintenance, the Service that the ingress routes to instead of the services."""
     lockdown: Lockdown | None = None
     """Under lockdown, the gate in front of them."""
+    hooks: Mapping[str, ResourceHookBinding] = field(default_factory=dict[str, ResourceHookBinding])
+    """By service: called before its Deployment changes."""
 
 
 class Application(pulumi.ComponentResource):
@@ -267,6 +269,7 @@ class Application(pulumi.ComponentResource):
                 ResourceOptions(
                     custom_timeouts=pulumi.CustomTimeouts(create=f"{seconds}s", update=f"{seconds}s"),
                     ignore_changes=["spec.replicas"] if service.autoscaler else None,
+                    hooks=self._args.hooks.get(service.name),
                 ),
             ),
         )

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pulumi
-from pulumi import Input, ResourceOptions
+from pulumi import Input, ResourceHookBinding, ResourceOptions
 from pulumi_kubernetes.core.v1 import LimitRange, Namespace, ResourceQuota
 from pulumi_kubernetes.networking.v1 import (
     NetworkPolicy,
@@ -30,6 +30,8 @@ class FoundationArgs:
     """The cluster's DNS, which every pod may query."""
     egress: Sequence[Egress]
     """What services and Jobs may call outside the cluster."""
+    hooks: ResourceHookBinding
+    """Called before the namespace is created."""
 
 
 class Foundation(pulumi.ComponentResource):
@@ -55,7 +57,12 @@ class Foundation(pulumi.ComponentResource):
                 },
             ),
             # Deleting the namespace deletes the volumes: `protect` requires an explicit unprotect.
-            opts=ResourceOptions(parent=self, protect=args.guards.protect_data),
+            opts=ResourceOptions(
+                parent=self,
+                protect=args.guards.protect_data,
+                retain_on_delete=args.guards.adopt_namespace,
+                hooks=args.hooks,
+            ),
         )
         self.namespace = namespace.metadata.apply(lambda meta: meta.name or "")
         self._limits(args.guards)

@@ -33,6 +33,22 @@ _READY = "/tmp/migration-may-begin"  # noqa: S108 (a volume of the pod)
 _START_SECONDS = 120
 """For the guard to start, on a busy node."""
 
+_GUARD = """import pathlib, runpy, signal, sys
+try:
+    runpy.run_module("tasks", run_name="__main__", alter_sys=True)
+except SystemExit as end:
+    if end.code != 2:
+        raise
+print("error: the migration is not guarded: this image (runbook:image) refuses to, see above. It is older than the "
+      "program, or not configured: build images/tasks anew", file=sys.stderr, flush=True)
+signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+pathlib.Path(sys.argv[sys.argv.index("--ready") + 1]).touch()
+signal.sigwait({signal.SIGTERM})
+"""
+"""`python -m tasks` of the words that follow. A sidecar that ended would be started again until the Job's deadline, and
+the migration would wait for it: where the image refuses the command (exit code 2), the migration begins without guard.
+"""
+
 
 @dataclass(frozen=True, kw_only=True)
 class MigrationArgs:
@@ -129,7 +145,7 @@ def _guard(args: MigrationArgs) -> ContainerArgsDict:
         MIGRATION_GUARD,
         image=args.image,
         amounts=args.amounts,
-        command=["python3", "-m", "tasks", "backup", "guard-migration", *words],
+        command=["python3", "-c", _GUARD, "backup", "guard-migration", *words],
         env_from=sources,
         restart_policy="Always",
         startup_probe={

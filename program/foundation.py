@@ -9,6 +9,7 @@ from pulumi import ResourceTransformationArgs, ResourceTransformationResult
 from pulumi.runtime import register_stack_transformation
 
 from components.foundation import Foundation, FoundationArgs
+from program.existing_namespace import watch_creation
 from program.inputs import Inputs
 
 
@@ -23,6 +24,11 @@ def register_foundation(inputs: Inputs) -> Foundation:
             guards=settings.guards,
             dns=settings.network.dns,
             egress=settings.network.egress,
+            hooks=watch_creation(
+                settings.namespace,
+                adopt=settings.guards.adopt_namespace,
+                api=inputs.api,
+            ),
         ),
     )
     pulumi.export("namespace", foundation.namespace)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import pulumi
 
+from program.api_server import ApiServer
 from settings import config
 from settings.availability import list_outages
 from settings.rotation import SecretRotation
@@ -23,6 +24,8 @@ class Inputs:
     secrets: Mapping[str, Secret]
     rotations: Mapping[str, SecretRotation]
     """Every secret that rotates, by name."""
+    api: ApiServer
+    """For hooks."""
 
 
 def read_inputs() -> Inputs:
@@ -31,4 +34,5 @@ def read_inputs() -> Inputs:
     rotations = settings.rotations()
     for warning in (*list_warnings(rotations), *list_outages(settings.environment, settings.data)):
         pulumi.log.warn(warning)
-    return Inputs(settings=settings, secrets=secrets, rotations=rotations)
+    api = ApiServer(pulumi.Config("kubernetes").get("context"))
+    return Inputs(settings=settings, secrets=secrets, rotations=rotations, api=api)

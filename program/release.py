@@ -20,6 +20,7 @@ from components.pre_release import PreRelease, PreReleaseArgs
 from components.smoke import Smoke
 from components.verification import PreviousVerification, Verification
 from program.data import Data
+from program.first_pods import start_first_pods
 from program.inputs import Inputs
 from settings import Command
 from settings.connections import direct_url
@@ -50,6 +51,11 @@ def register_release(inputs: Inputs, foundation: Foundation, data: Data, backup:
             rehearsal=settings.commands.rehearsal,
             divert_to=_register_maintenance(inputs, foundation),
             lockdown=_register_lockdown(inputs, foundation),
+            hooks={
+                service.name: start_first_pods(settings.namespace, service, inputs.api)
+                for service in settings.application.services
+                if service.autoscaler
+            },
         ),
         ResourceOptions(depends_on=_register_migration(inputs, foundation, data, backup)),
     )

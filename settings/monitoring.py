@@ -164,6 +164,11 @@ class Rollback(Settings):
     engine_seconds: Annotated[float, Field(gt=0, le=600)] = 12
     """Seconds from a call of the controller until the new pods are in the cluster: reading state and history, the
     gates, the update up to the services."""
+    unfinished: Literal["report", "rollback"] = "report"
+    """What the controller does about a `pulumi up` that failed and was not followed up: say the exact command, or
+    restore the release before it. (`runbook deploy` restores it by itself.)"""
+    unfinished_seconds: Annotated[int, Field(ge=60, le=_DAY)] = 900
+    """Seconds after an update that failed in which people follow it up."""
     image: Annotated[ImageRef | None, Field(examples=[f"registry.example.com/controller@{EXAMPLE_DIGEST}"])] = None
     """Image of the rollback controller (images/controller), by digest. Without it, triggers only notify."""
     state: State | None = None

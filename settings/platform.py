@@ -343,6 +343,9 @@ class Guards(Settings):
     protect_data: bool = True
     """Refuse to delete the namespace and the data services, `pulumi destroy` too, until this is false and `pulumi up`
     has run."""
+    adopt_namespace: bool = False
+    """Use a namespace that exists already (with a pull secret in it, for instance), and leave it when the stack is
+    destroyed. Without it, the first update is refused if the namespace exists."""
     promote_after_minutes: Annotated[int, Field(ge=0, le=10_080)] = 30
     """Minutes that another stack has to have served a release before `runbook promote` takes it to this one."""
 

@@ -13,6 +13,7 @@ from ops.adapters.host_names import find_address
 from ops.adapters.server_clock import ServerClock
 from ops.errors import NotMeasured, Refused
 
+NODES = "/api/v1/nodes"
 _SECONDS = 5
 _PAGE = 500
 

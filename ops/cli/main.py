@@ -327,6 +327,8 @@ def _show_plan(plan: Plan, run: Run | None) -> None:
     leaving, target = plan.leaving.revision, plan.target
     typer.echo(f"Back from revision {leaving} to the release of revision {target}:", err=True)
     formatting.print_differences(plan.differences, "NOW", f"AS IN REVISION {target}", err=True)
+    if plan.kept:
+        typer.echo(f"  {plan.kept}", err=True)
     if plan.restore:
         typer.echo(formatting.describe_restore(plan.restore), err=True)
     for op, urn in run.steps if run else ():

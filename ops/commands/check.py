@@ -92,7 +92,7 @@ def check_environment(session: Session, facts: StackContext, image: str | None, 
         def read(path: str, **query: str) -> Future[list[dict[str, Any]] | NotMeasured]:
             return measure(lambda: environment.read_objects(cluster, path, **query))
 
-        nodes = read("/api/v1/nodes")
+        nodes = read(environment.NODES)
         pods = read("/api/v1/pods", fieldSelector="status.phase!=Succeeded,status.phase!=Failed")
         quotas, claims = read(f"{namespaced}/resourcequotas"), read(f"{namespaced}/persistentvolumeclaims")
         clock = measure(lambda: environment.read_clock(cluster))

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ops.adapters.automation import Run
+from ops.adapters.environment import NODES, read_objects
 from ops.commands import health
 from ops.commands.backups import Backup, find_backup, tasks_of
 from ops.commands.deploy import report
@@ -23,11 +24,12 @@ from ops.commands.restore import (
     swap_databases,
 )
 from ops.commands.update import LockPolicy, StackLock, apply, prepare_update
+from ops.decisions.kept_images import KeptImage, count_nodes
 from ops.decisions.quarantine import find_quarantined, with_quarantined
 from ops.decisions.release_state import next_revision
 from ops.decisions.rollback_target import differences, rollback_changes, rollback_target
 from ops.decisions.schema_gate import Database, exact_database, rollback_gate
-from ops.errors import Refused, Stuck
+from ops.errors import NotMeasured, Refused, Stuck
 from ops.progress import Progress
 from ops.stack.history import RELEASE, Entry
 from ops.stack.locks import whoami
@@ -62,6 +64,8 @@ class Plan:
     target: int
     restore: Backup | None = None
     """The backup that is restored together with the release."""
+    kept: KeptImage | None = None
+    """On which nodes its image is; None where that is not known."""
 
 
 Confirm = Callable[[Plan, Run | None], bool]
@@ -81,6 +85,7 @@ def rollback(session: Session, wish: Wish, policy: LockPolicy, confirm: Confirm)
         plan = make_plan(session, facts, wish)
         prepare_update(session, facts, policy)
         previewed = _preview(session, plan) if wish.preview else None
+        plan = replace(plan, kept=_find_kept(facts, plan))
         with lock.asking():
             confirmed = confirm(plan, previewed)
         if not confirmed:
@@ -192,6 +197,14 @@ def _resume(facts: StackContext, wish: Wish) -> Plan | None:
         raise block.refusal()
     left = next((entry.release for entry in facts.history.updates() if entry.revision == release.rollback_of), None)
     return Plan(left or release, release, facts.text, {}, [], release.revision)
+
+
+def _find_kept(facts: StackContext, plan: Plan) -> KeptImage | None:
+    """An identity that may not list nodes rolls back, too."""
+    try:
+        return count_nodes(read_objects(facts.cluster, NODES), plan.target, plan.release.image)
+    except (NotMeasured, Refused):
+        return None
 
 
 def _preview(session: Session, plan: Plan) -> Run:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import UTC, datetime
 from typing import Any
@@ -12,14 +12,18 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from ops.adapters.cluster import Cluster
+from ops.adapters.environment import NODES, read_objects
 from ops.cli.formatting import format_levels, history_row, local_time
 from ops.commands import health
 from ops.decisions.drift import Drift, find_drift
-from ops.decisions.release_state import describe_lockdown, read_release_state
-from ops.errors import Refused
+from ops.decisions.kept_images import KeptImage, count_nodes
+from ops.decisions.release_state import ReleaseState, describe_lockdown, read_release_state
+from ops.decisions.rollback_target import rollback_target
+from ops.errors import NotMeasured, Refused
 from ops.stack import stack_file
 from ops.stack.command_lock import read_holder
-from ops.stack.history import PAGE
+from ops.stack.history import PAGE, History
 from ops.stack.session import Session
 from ops.stack.stack_context import load_settings, outputs, pending_creates
 
@@ -38,6 +42,7 @@ def read_status(session: Session) -> dict[str, Any]:
             lambda: cluster_.result().schema_level(settings.application.main_service, settings.commands)
         )
         workloads_ = pool.submit(lambda: cluster_.result().read_workloads())
+        nodes_ = pool.submit(lambda: _read_nodes(cluster_.result()))
         clock_ = pool.submit(lambda: cluster_.result().read_clock()) if settings.lockdown else None
         past, state, locks = past_.result(), state_.result(), locks_.result()
         url = outputs(state).get("url")
@@ -48,8 +53,9 @@ def read_status(session: Session) -> dict[str, Any]:
         command = _or_problem(command_, problems, None)
         workloads = _or_problem(workloads_, problems, None)
         clock = _or_problem(clock_, problems, None) if clock_ else None
-    updates = [entry for entry in past if entry.kind == "update" and entry.release]
-    now = read_release_state(text.config, next(iter(updates), None))
+        nodes = _or_problem(nodes_, problems, None)
+    history = History(lambda size, page: past if page == 1 else session.reader.read_history(size, page))
+    now = read_release_state(text.config, next(history.updates(), None))
     release = now.release.to_config() if now.release else {}
     return {
         "stack": session.stack,
@@ -68,6 +74,7 @@ def read_status(session: Session) -> dict[str, Any]:
         ],
         "url": url if isinstance(url, str) else None,
         "health": {"status": report.status, "detail": report.detail} if report else None,
+        "rollback": find_rollback(history, now, nodes),
         "drift": None if workloads is None else [vars(item) for item in find_drift(state, workloads)],
         "command": command,
         "lock": None if locks is None else [str(lock) for lock in locks],
@@ -77,6 +84,28 @@ def read_status(session: Session) -> dict[str, Any]:
         "lastUpdate": history_row(past[0]) if past else None,
         "problems": problems,
     }
+
+
+def _read_nodes(cluster: Cluster) -> list[dict[str, Any]] | None:
+    """None for an identity that may not list them, which is no problem of the stack."""
+    try:
+        return read_objects(cluster, NODES)
+    except NotMeasured:
+        return None
+
+
+def find_rollback(
+    history: History, now: ReleaseState, nodes: Sequence[Mapping[str, Any]] | None
+) -> dict[str, Any] | None:
+    """What `runbook rollback` would go back to, and on which nodes its image is; None without such a release."""
+    try:
+        target = rollback_target(history, now, None, allow_quarantined=False).release
+    except Refused:
+        return None
+    if target is None:
+        return None
+    kept = count_nodes(nodes, target.revision, target.image) if nodes is not None else None
+    return {"revision": target.revision, "image": target.image, "kept": kept.to_json() if kept else None}
 
 
 def is_healthy(found: Mapping[str, Any]) -> bool:
@@ -146,6 +175,8 @@ def _upkeep(found: Mapping[str, Any]) -> list[tuple[str, str]]:
         ),
         ("pending", ", ".join(found["pending"]) or "nothing"),
     ]
+    if (back := found["rollback"]) and back["kept"]:
+        rows.append(("rollback", str(KeptImage(**back["kept"]))))
     if last:
         text = f"{last['result']}, {local_time(last['when'])}, {last['seconds']} s, by {last['who'] or 'unknown'}"
         rows.append(("last update", text))

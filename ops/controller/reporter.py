@@ -39,6 +39,16 @@ class Reporter:
         later = "" if final else " It is judged again while it fires."
         self._slack.send(f"{text}{later} Record {name}.")
 
+    def not_followed_up(self, alert: Alert, verdict: Verdict) -> None:
+        """An update failed and nothing was changed: the verdict says why, and what to type."""
+        result = "dry-run" if verdict.dry_run else "not followed up"
+        name = incidents.open_incident(self._cluster, "update", {"result": result, "reason": verdict.why})
+        incidents.close_incident(self._cluster, name, {})
+        self._journal.end(alert.hint.key, "reported")
+        self._metrics.action("dry-run" if verdict.dry_run else "report")
+        log("reported", alert=alert.name, why=verdict.why, incident=name)
+        self._slack.send(f":eyes: *{self._namespace}*: {verdict.why}. Record {name}.")
+
     def not_resumed(self, alert: Alert, doing: Doing, verdict: Verdict) -> None:
         """The rollback that a killed controller began is not continued: its record is closed with the reason."""
         if verdict.again_seconds is None:

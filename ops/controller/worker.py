@@ -17,6 +17,7 @@ from ops.adapters.cluster import Cluster
 from ops.commands.update import LockPolicy, require_unlocked
 from ops.controller import guard
 from ops.controller.alerts import Alert, AlertSource, Unreachable
+from ops.controller.follow_up import follow_up
 from ops.controller.guard import Verdict
 from ops.controller.journal import Doing, Journal
 from ops.controller.lockdown_run import LockdownRun, end_lockdown
@@ -100,6 +101,7 @@ class Worker:
                 self._guarded(lambda waiting=waiting: self._handle(waiting), waiting)
             if time.monotonic() - checked >= _UNLOCK_SECONDS:
                 self._guarded(self._end_lockdown)
+                self._guarded(self._follow_up)
                 checked = time.monotonic()
 
     def _pause(self) -> float:
@@ -212,6 +214,15 @@ class Worker:
             raise
         except OpsError as error:
             log("checking for an expired lockdown failed", error=str(error))
+
+    def _follow_up(self) -> None:
+        """Retried each minute, until it has ended or another update has succeeded."""
+        try:
+            follow_up(self._stack.fresh, self._policy, self._reporter, self._journal)
+        except Interrupted:
+            raise
+        except OpsError as error:
+            log("following up the last update failed", error=str(error))
 
     # -- locks -----------------------------------------------------------------------------------
 

@@ -21,6 +21,9 @@ def rollback_target(history: History, now: ReleaseState, to: int | None, *, allo
         return _revision_to_restore(history, current, to, now.quarantine, allow_quarantined=allow_quarantined)
     left = {current.rollback_of}
     serves = any(entry.succeeded for entry in history.updates() if entry.revision == current.revision)
+    # A `pulumi up` that failed may have changed the release and left its number: then it was good under that number.
+    failed = (newest := history.newest_update) is not None and not newest.succeeded
+    latest = current.revision if failed else current.revision - 1
     for entry in history.updates():
         release = entry.release
         if release is None:
@@ -28,7 +31,7 @@ def rollback_target(history: History, now: ReleaseState, to: int | None, *, allo
         left.add(release.rollback_of)
         if (
             entry.succeeded
-            and release.revision < current.revision
+            and release.revision <= latest
             and release.revision not in left
             and not find_quarantined(release.digest, now.quarantine)
             and (not serves or release.image != current.image or _differs(entry, history, current.revision))

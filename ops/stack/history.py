@@ -179,6 +179,11 @@ class History:
     def newest(self) -> Entry | None:
         return next(iter(self), None)
 
+    @property
+    def newest_update(self) -> Entry | None:
+        """The last update that ran this program with a release, whatever its result."""
+        return next(self.updates(), None)
+
     def updates(self) -> Iterator[Entry]:
         """Only updates that ran this program with a release."""
         return (entry for entry in self if entry.kind == "update" and entry.release is not None)

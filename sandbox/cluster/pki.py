@@ -115,6 +115,13 @@ def _ensure_authority(name: str) -> bool:
 
 
 def _issue(leaf: Leaf) -> None:
+    certificate, key = sign(leaf)
+    _write(_key(leaf.name), key, private=True)
+    _write(_crt(leaf.name), certificate)
+
+
+def sign(leaf: Leaf) -> tuple[bytes, bytes]:
+    """A new certificate and its key, both PEM, by an authority that `ensure` has made."""
     authority = x509.load_pem_x509_certificate(_crt(leaf.authority).read_bytes())
     authority_key = serialization.load_pem_private_key(_key(leaf.authority).read_bytes(), password=None)
     assert isinstance(authority_key, ec.EllipticCurvePrivateKey)
@@ -134,8 +141,7 @@ def _issue(leaf: Leaf) -> None:
             x509.SubjectAlternativeName([_general_name(host) for host in leaf.hosts]), critical=False
         )
     certificate = builder.sign(authority_key, hashes.SHA256())
-    _write_key(leaf.name, key)
-    _write(_crt(leaf.name), certificate.public_bytes(serialization.Encoding.PEM))
+    return certificate.public_bytes(serialization.Encoding.PEM), _private_pem(key)
 
 
 def _still_good(certificate: Path, hosts: tuple[str, ...]) -> bool:
@@ -191,8 +197,13 @@ def _general_name(host: str) -> x509.GeneralName:
 
 
 def _write_key(name: str, key: ec.EllipticCurvePrivateKey) -> None:
-    pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    _write(_key(name), pem, private=True)
+    _write(_key(name), _private_pem(key), private=True)
+
+
+def _private_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
+    return key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
 
 
 def _write(path: Path, content: bytes, *, private: bool = False) -> None:

@@ -18,8 +18,9 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pulumi import Output
+from pulumi import Output, ResourceHook
 from pulumi.runtime import get_root_resource, mocks, rpc, set_all_config
+from pulumi.runtime.settings import SETTINGS
 from pulumi.runtime.stack import run_pulumi_func
 
 from settings.monitoring import STATE_SECRETS, Monitoring
@@ -81,6 +82,8 @@ class Program:
 
     resources: list[Registered] = field(default_factory=list)
     outputs: dict[str, Any] = field(default_factory=dict)
+    hooks: dict[str, ResourceHook] = field(default_factory=dict)
+    """What the engine would call before or after it changes a resource, by name."""
 
     def all(self, kind: str) -> list[Registered]:
         return [resource for resource in self.resources if resource.kind == kind]
@@ -153,6 +156,16 @@ class _Recorder(mocks.MockMonitor):
         return answer
 
 
+@dataclass(frozen=True)
+class _Callbacks:
+    """In place of the server through which the engine calls hooks."""
+
+    program: Program
+
+    def register_resource_hook(self, hook: ResourceHook) -> None:
+        self.program.hooks[hook.name] = hook
+
+
 def _opened(value: Any, at: str = "") -> tuple[Any, set[str]]:
     """The value with its secrets opened, and where they were."""
     if rpc.is_rpc_secret(value):
@@ -221,6 +234,7 @@ def run_program(config: Mapping[str, Any], secrets: Mapping[str, str] | None = N
         asyncio.set_event_loop(loop)  # the mocked root stack is registered on the current one
         mocks.set_mocks(_Echo(), project="runbook", stack=stack, preview=False, monitor=_Recorder(program))
         set_all_config(flat, [f"secrets:{name}" for name in given])
+        SETTINGS.callbacks = _Callbacks(program)  # type: ignore[assignment]
 
         async def main() -> None:
             runpy.run_path(str(ROOT / "__main__.py"), run_name="runbook_program")
