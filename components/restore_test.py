@@ -51,8 +51,8 @@ class RestoreTestArgs:
     """The store and the test's schedule."""
     postgres: BundledPostgres
     """The server to restore into: image, user, resources."""
-    redis: BundledRedis
-    """A cache for the release."""
+    redis: BundledRedis | None
+    """A cache for the release, where it has one."""
     secrets: Mapping[str, SecretValue]
     """Every variable of the services that is secret."""
     secret_name: str
@@ -118,7 +118,7 @@ class RestoreTest(pulumi.ComponentResource):
                     termination_grace_period_seconds=_WIPE_SECONDS,
                     init_containers=[
                         self._postgres(),
-                        self._redis(),
+                        *([_redis(args.redis)] if args.redis else []),
                         self._task("begin", ["restore", "test-begin"]),
                         *self._migrate(),
                         *self._serve_and_smoke(),
@@ -225,17 +225,6 @@ class RestoreTest(pulumi.ComponentResource):
             lifecycle={"pre_stop": {"exec_": {"command": ["sh", "-c", 'rm -rf "$PGDATA"']}}},
         )
 
-    def _redis(self) -> ContainerArgsDict:
-        wanted = self._args.redis
-        return _sidecar(
-            "redis",
-            uid=wanted.uid,
-            image=wanted.image,
-            amounts=wanted.resources,
-            command=["redis-server", "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", "/tmp"],  # noqa: S108
-            startup_probe={"exec_": {"command": ["redis-cli", "ping"]}, **_START},
-        )
-
     def _migrate(self) -> list[ContainerArgsDict]:
         args = self._args
         if args.migrate.runner != "job":
@@ -266,7 +255,8 @@ class RestoreTest(pulumi.ComponentResource):
         given: Mapping[str, str] = self._args.backup.restore_test.env
         own: list[EnvVarArgsDict] = [{"name": key, "value": value} for key, value in given.items()]
         databases = [self._database(name) for name in ("DATABASE_URL", self._args.direct) if name]
-        return [*own, {"name": "REDIS_URL", "value": _REDIS_URL}, *databases]
+        cache: list[EnvVarArgsDict] = [{"name": "REDIS_URL", "value": _REDIS_URL}] if self._args.redis else []
+        return [*own, *cache, *databases]
 
     def _steps(
         self, name: str, command: Command, *, env: Sequence[EnvVarArgsDict], env_from: Any = ()
@@ -291,6 +281,17 @@ class RestoreTest(pulumi.ComponentResource):
         """With the user of the release's image, where it is not that of the tasks."""
         uid, gid = self._args.shape.uid, self._args.shape.gid
         return _as_user(made, uid, gid) if uid or gid else cast(ContainerArgsDict, made)
+
+
+def _redis(wanted: BundledRedis) -> ContainerArgsDict:
+    return _sidecar(
+        "redis",
+        uid=wanted.uid,
+        image=wanted.image,
+        amounts=wanted.resources,
+        command=["redis-server", "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", "/tmp"],  # noqa: S108
+        startup_probe={"exec_": {"command": ["redis-cli", "ping"]}, **_START},
+    )
 
 
 def _sidecar(name: str, *, uid: int, **more: Any) -> ContainerArgsDict:

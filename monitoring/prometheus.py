@@ -78,7 +78,8 @@ class MonitoredStack:
     @property
     def exporters(self) -> tuple[str, ...]:
         """Exporters, except that of backups."""
-        return (BLACKBOX, POSTGRES_EXPORTER, REDIS_EXPORTER, *((LOG_COUNTER,) if self.monitoring.logs else ()))
+        cache = (REDIS_EXPORTER,) if self.monitoring.redis else ()
+        return (BLACKBOX, POSTGRES_EXPORTER, *cache, *((LOG_COUNTER,) if self.monitoring.logs else ()))
 
     @property
     def health_url(self) -> str:
@@ -158,7 +159,8 @@ def _jobs(watched: MonitoredStack) -> Iterator[dict[str, Any]]:
             "relabel_configs": [_labelled("instance", url)],
         }
     yield {"job_name": "postgres", **_fixed(_at(POSTGRES_EXPORTER))}
-    yield {"job_name": "redis", **_fixed(_at(REDIS_EXPORTER))}
+    if monitoring.redis:
+        yield {"job_name": "redis", **_fixed(_at(REDIS_EXPORTER))}
     yield {"job_name": "prometheus", **_fixed(f"localhost:{PORTS['prometheus']}")}
     yield {"job_name": "alertmanager", **_fixed(_at(ALERTMANAGER))}
     if watched.backup:

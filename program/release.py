@@ -56,7 +56,7 @@ def register_release(inputs: Inputs, foundation: Foundation, data: Data, backup:
     warm = RolloutJobArgs(
         namespace=foundation.namespace,
         image=release.image,
-        command=settings.commands.cache,
+        command=settings.commands.smoke,
         amounts=settings.application.job_resources,
         placement_seconds=settings.application.placement_seconds,
         env_from=application.env_from,
@@ -64,8 +64,10 @@ def register_release(inputs: Inputs, foundation: Foundation, data: Data, backup:
         rollout_identity=application.rollout_identity,
         shape=settings.application.main_service.shape,
     )
-    cache = Cache("cache", warm, ResourceOptions(depends_on=[application]))
-    smoke = Smoke("smoke", replace(warm, command=settings.commands.smoke), ResourceOptions(depends_on=[cache]))
+    rolled_out: pulumi.Resource = application
+    if command := settings.commands.cache:
+        rolled_out = Cache("cache", replace(warm, command=command), ResourceOptions(depends_on=[application]))
+    smoke = Smoke("smoke", warm, ResourceOptions(depends_on=[rolled_out]))
     checks: list[pulumi.Resource] = [smoke, *_register_validation(inputs, warm, smoke)]
     for rotation in inputs.rotations.values():
         if command := rotation.to_verify:

@@ -247,6 +247,9 @@ class Application(Settings):
     host_header: HostName | None = None
     """Host header of the kubelet's probes and of monitoring's health check, for an application that answers 400 to a
     host it does not know. Without it they name the pod's address, and the Service."""
+    health_path: Annotated[str | None, Field(pattern=r"^/[A-Za-z0-9._~:/@*-]*$", examples=["/healthz"])] = None
+    """Path of the health check that commands and monitoring request. Without it `monitoring.healthPath`, which without
+    monitoring is `/api/health`."""
     secrets: tuple[EnvName, ...] = ()
     """Names of `secrets:*` keys that every service gets as variables."""
     progress_deadline_seconds: Annotated[int, Field(ge=10, le=3600)] = 120

@@ -338,7 +338,7 @@ def _fits_the_quota(
     if backup:
         # A restore test has its own servers and one pod of the release. Beside it: a scheduled backup, one before
         # a release, a restore, the exporter; and in it one task or Job at a time.
-        pods += [(store.resources, 1) for store in test_servers(data, backup.restore_test)]
+        pods += [(store.resources, 1) for store in test_servers(data, backup.restore_test) if store]
         pods += [(application.main_service.resources, 1), (application.job_resources, 1), (backup.resources, 5)]
         # One that runs, and what the last Job that went well and the last that failed still hold.
         volumes += [backup.scratch] * (10 if backup.format == "directory" else 5)

@@ -295,8 +295,8 @@ class Monitoring(Settings):
     """Containers, volumes, nodes and CronJobs."""
     postgres: Postgres = Postgres()
     """The database."""
-    redis: Redis = Redis()
-    """Cache and sessions."""
+    redis: Redis | None = Redis()
+    """Cache and sessions. Without a Redis (`runbook:data.redis`), nothing of it is watched."""
     rollback: Rollback = Rollback()
     """Automatic rollback."""
     slack: Slack = Slack()

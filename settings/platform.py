@@ -163,8 +163,8 @@ class Data(Settings):
 
     postgres: Annotated[BundledPostgres | ExternalPostgres, Field(discriminator="mode")]
     """The database."""
-    redis: Annotated[BundledRedis | External, Field(discriminator="mode")]
-    """Cache and sessions."""
+    redis: Annotated[BundledRedis | External, Field(discriminator="mode")] | None = None
+    """Cache and sessions. Without it there is no Redis: no `REDIS_URL`, no exporter, no alerts on it."""
     volumes: Annotated[dict[DnsLabel, DataVolume], Field(examples=[{"uploads": {"size": "20Gi"}}])] = {}
     """Volumes for files of the services, by name; `pod.volumes` of a service mounts them. A rollback leaves them alone.
     """

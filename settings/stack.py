@@ -82,7 +82,7 @@ class StackSettings(Settings):
     @property
     def health_path(self) -> str:
         """Path below the customers' URL of the application's health check."""
-        return self.monitoring.health_path if self.monitoring else HEALTH_PATH
+        return self.application.health_path or (self.monitoring.health_path if self.monitoring else HEALTH_PATH)
 
     @property
     def secret_names(self) -> tuple[str, ...]:
@@ -112,7 +112,21 @@ def parse(file: StackFile) -> StackSettings:
     problems += across(parsed, file, json_schema)
     if problems:
         raise SettingsError(file.name, problems)
-    return StackSettings.model_construct(**parsed)
+    return StackSettings.model_construct(**_completed(parsed))
+
+
+def _completed(parsed: dict[str, Any]) -> dict[str, Any]:
+    """What a stack does not have is neither watched nor part of its checklist; its health check has one path."""
+    monitoring, checklist = parsed["monitoring"], parsed["checklist"]
+    watched: dict[str, Any] = {}
+    if path := parsed["application"].health_path:
+        watched["health_path"] = path
+    if parsed["data"].redis is None:
+        watched["redis"] = None
+        if checklist:
+            without = {"redis": "the stack has no Redis", **checklist.without}
+            parsed = {**parsed, "checklist": checklist.model_copy(update={"without": without})}
+    return {**parsed, "monitoring": monitoring.model_copy(update=watched)} if monitoring and watched else parsed
 
 
 @cache

@@ -83,12 +83,14 @@ class MonitoringPolicies:
         ]
         self._out("allow-http-checks", _pods(BLACKBOX), to)
 
-    def data(self, postgres: External | object, redis: External | object) -> None:
-        """Egress of each exporter to its server."""
+    def data(self, postgres: External | object, redis: External | object | None) -> None:
+        """Egress of each exporter to its server, if there is one."""
         for name, server, port, store in (
             (POSTGRES_EXPORTER, POSTGRES, 5432, postgres),
             (REDIS_EXPORTER, REDIS, 6379, redis),
         ):
+            if store is None:
+                continue
             if isinstance(store, External):
                 register_egress_policy(
                     self.parent, f"allow-{name}", self.namespace, store.egress, _pods(name)["pod_selector"]
