@@ -19,7 +19,7 @@ _RECIPE = [SOURCE / "Dockerfile", SOURCE / "requirements.txt"]
 
 
 def layout(stand: Path, log: Path) -> Path:
-    """OCI layout with one image for each file in releases/: Python with the packages, and the code with what differs."""
+    """OCI layout with one image for each file in releases/: the same packages, and the code with what differs."""
     below = _python(stand, log)
 
     def build(target: Path) -> None:

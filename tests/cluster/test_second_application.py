@@ -55,7 +55,7 @@ class Guests:
     def __exit__(self, *_: object) -> None:
         self._threads.stop()
 
-    def _read(self, number: int, pause: Pause) -> None:  # noqa: ARG002
+    def _read(self, number: int, pause: Pause) -> None:
         with client_for(self._url) as client:
             while pause(0.05):
                 try:

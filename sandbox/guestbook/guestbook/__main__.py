@@ -33,8 +33,8 @@ def migrate() -> None:
 
 def level() -> None:
     """The schema level: how many of its migrations the database has."""
-    from django.db.migrations.recorder import MigrationRecorder
     from django.db import connection
+    from django.db.migrations.recorder import MigrationRecorder
 
     print(sum(1 for app, _ in MigrationRecorder(connection).applied_migrations() if app == "guestbook"))
 

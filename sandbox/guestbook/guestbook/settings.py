@@ -31,9 +31,7 @@ DATABASES = {
         "OPTIONS": {"options": f"-c search_path={SCHEMA}", "connect_timeout": 5},
     }
 }
-CACHES = {
-    "default": {"BACKEND": "django.core.cache.backends.filebased.FileBasedCache", "LOCATION": BASE_DIR / "cache"}
-}
+CACHES = {"default": {"BACKEND": "django.core.cache.backends.filebased.FileBasedCache", "LOCATION": BASE_DIR / "cache"}}
 UPLOADS = BASE_DIR / "uploads"
 # Migrations of this release; the application's code is the same in each.
 MIGRATION_MODULES = {"guestbook": "guestbook.migrations"}
