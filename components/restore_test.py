@@ -59,9 +59,9 @@ class RestoreTestArgs:
     """Their Secret, which no container of the test gets."""
     database: SecretValue
     """URL of the live database: where in it the release has its tables."""
-    release: Release
-    """The release whose image migrates and serves."""
-    service: ContainerArgsDict
+    release: Release | None
+    """The release whose image migrates and serves; None where the stack has no application."""
+    service: ContainerArgsDict | None
     """The main service's container, exactly as it is rolled out."""
     port: int | None
     """Its HTTP port."""
@@ -227,14 +227,14 @@ class RestoreTest(pulumi.ComponentResource):
 
     def _migrate(self) -> list[ContainerArgsDict]:
         args = self._args
-        if args.migrate.runner != "job":
+        if args.migrate.runner != "job" or args.release is None:
             return []  # the release has no migrations
         names = filter(None, (_DATABASE_URL, args.direct))
         return self._steps("migrate", args.migrate, env=[self._database(name) for name in names])
 
     def _serve_and_smoke(self) -> list[ContainerArgsDict]:
         args = self._args
-        if args.port is None:
+        if args.port is None or args.service is None:
             return []
         leaving = ("lifecycle", "readiness_probe", "liveness_probe")
         staying: dict[str, Any] = {key: value for key, value in args.service.items() if key not in leaving}
@@ -261,12 +261,13 @@ class RestoreTest(pulumi.ComponentResource):
     def _steps(
         self, name: str, command: Command, *, env: Sequence[EnvVarArgsDict], env_from: Any = ()
     ) -> list[ContainerArgsDict]:
-        argvs = command.argvs
+        argvs, release = command.argvs, self._args.release
+        assert release is not None, "only a release has commands"
         return [
             self._as_service(
                 container(
                     name if len(argvs) == 1 else f"{name}-{index}",
-                    image=self._args.release.image,
+                    image=release.image,
                     amounts=self._args.amounts,
                     command=argv,
                     mounts=mounts(self._args.shape),

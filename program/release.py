@@ -183,9 +183,11 @@ def _register_go_live(inputs: Inputs, foundation: Foundation, data: Data, applic
 
 
 def _register_maintenance(inputs: Inputs, foundation: Foundation) -> pulumi.Output[str] | None:
-    """Name of the Service that answers instead of the application. None outside maintenance."""
+    """Name of the Service that answers instead of the application. None outside maintenance, and without an ingress
+    that could lead to it."""
     settings = inputs.settings
-    if not settings.maintenance:
+    controller = settings.network.ingress_controller
+    if not (settings.maintenance and settings.ingress and controller):
         return None
     return Maintenance(
         "maintenance",
@@ -193,16 +195,17 @@ def _register_maintenance(inputs: Inputs, foundation: Foundation) -> pulumi.Outp
             namespace=foundation.namespace,
             image=settings.image,
             maintenance=settings.maintenance,
-            ingress_controller=settings.network.ingress_controller,
+            ingress_controller=controller,
         ),
         ResourceOptions(depends_on=[foundation]),
     ).service_name
 
 
 def _register_lockdown(inputs: Inputs, foundation: Foundation) -> Lockdown | None:
-    """None outside a lockdown."""
+    """None outside a lockdown, and without an ingress: nobody outside the cluster calls the services then."""
     settings = inputs.settings
-    if not settings.lockdown:
+    controller = settings.network.ingress_controller
+    if not (settings.lockdown and settings.ingress and controller):
         return None
     return Lockdown(
         "lockdown",
@@ -211,7 +214,7 @@ def _register_lockdown(inputs: Inputs, foundation: Foundation) -> Lockdown | Non
             image=settings.image,
             lockdown=settings.lockdown,
             services=settings.application.services,
-            ingress_controller=settings.network.ingress_controller,
+            ingress_controller=controller,
             answer_seconds=max(settings.ingress.timeout_seconds or 0, ANSWER_SECONDS),
         ),
         ResourceOptions(depends_on=[foundation]),

@@ -262,6 +262,11 @@ class Application(Settings):
     job_resources: Resources = resources("100m", "256Mi", "64Mi", limits=("1", "512Mi", "512Mi"))
     """CPU, memory and scratch disk of the migration, cache and smoke Jobs."""
 
+    @classmethod
+    def none(cls) -> Application:
+        """That of a stack that only backs a database up: no services, and no secrets."""
+        return cls.model_construct(services=())
+
     def _findings(self) -> list[Finding]:
         found: list[Finding] = []
         seen: set[str] = set()

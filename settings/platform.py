@@ -240,9 +240,10 @@ class Network(Settings):
 
     dns: NetworkPeer = NetworkPeer(namespace="kube-system", pod_labels={"k8s-app": "kube-dns"}, ports=(53,))
     """The cluster's DNS. With NodeLocal DNSCache: also `cidrs: [169.254.20.10/32]`."""
-    ingress_controller: NetworkPeer
-    """The ingress controller: the only client from outside the namespace that may call the services. For a load
-    balancer that sends requests to pods by address (ALB with IP targets): `cidrs` of its subnets."""
+    ingress_controller: NetworkPeer | None = None
+    """The ingress controller, required with `runbook:ingress`: the only client from outside the namespace that may call
+    the services. For a load balancer that sends requests to pods by address (ALB with IP targets): `cidrs` of its
+    subnets."""
     egress: tuple[Egress, ...] = ()
     """What the services may call outside the cluster (payments, mail, error reports)."""
 

@@ -73,12 +73,12 @@ class MonitoringPolicies:
             to.append(([_controller()], [controller_port]))
         self._out("allow-alertmanager", _pods(ALERTMANAGER), to)
 
-    def http_checks(self, egress: Sequence[Egress], ingress_controller: NetworkPeer) -> None:
+    def http_checks(self, egress: Sequence[Egress], ingress_controller: NetworkPeer | None) -> None:
         """Egress to the services and to the front door: the ingress controller's pods, or its address."""
         to: list[_Way] = [
             ([_services()], [SERVICE_PORT]),
             # Its port depends on the cluster.
-            (peers(ingress_controller), []),
+            *([(peers(ingress_controller), [])] if ingress_controller else []),
             *(_outside(one) for one in (*egress, *self.watched.monitoring.front_door.egress)),
         ]
         self._out("allow-http-checks", _pods(BLACKBOX), to)

@@ -204,6 +204,8 @@ class Doctor:
         return judging.judge_storage(judging.list_storage_classes(self._settings), classes)
 
     def _look_at_ingress(self) -> Outcome:
+        if self._settings.ingress is None:
+            raise NotMeasured("the stack has no ingress")
         classes = environment.read_objects(self._cluster, "/apis/networking.k8s.io/v1/ingressclasses")
         return judging.judge_ingress_class(self._settings.ingress.class_name, classes)
 
@@ -264,6 +266,8 @@ class Doctor:
         return f"{len(images)} are in their registries"
 
     def _look_at_release(self) -> Outcome:
+        if not self._settings.application.services:
+            raise NotMeasured("the stack has no application")
         if self._release is None:
             raise NotMeasured("no image is given: `runbook doctor IMAGE` also looks at its labels and its user")
         return judging.judge_release_image(self._settings, registry.resolve(self._release))
