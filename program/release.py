@@ -56,6 +56,7 @@ def register_release(inputs: Inputs, foundation: Foundation, data: Data, backup:
     warm = RolloutJobArgs(
         namespace=foundation.namespace,
         image=release.image,
+        tasks_image=settings.image,
         command=settings.commands.smoke,
         amounts=settings.application.job_resources,
         placement_seconds=settings.application.placement_seconds,
