@@ -46,3 +46,6 @@ lock: .venv ## update requirements.lock and the requirements of `pulumi install`
 	.venv/bin/uv pip compile pyproject.toml --constraint requirements.lock --python-platform linux \
 	    --generate-hashes --no-header --no-annotate --no-emit-index-url --python-version 3.11 \
 	    -o images/controller/requirements.txt -q
+	.venv/bin/uv pip compile sandbox/guestbook/requirements.in --constraint requirements.lock --python-platform linux \
+	    --generate-hashes --no-header --no-annotate --no-emit-index-url --python-version 3.11 \
+	    -o sandbox/guestbook/requirements.txt -q

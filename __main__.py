@@ -21,8 +21,9 @@ foundation = register_foundation(inputs)
 data = register_data(inputs, foundation)
 backup = register_backups(inputs, foundation, data)
 release = register_release(inputs, foundation, data, backup)
-if release:
+if release or not inputs.settings.application.services:
     register_restore_test(inputs, foundation, data, backup, release)
+if release:
     register_monitoring(inputs, foundation, data, release)
 checks = release.checks if release else [data.rotation, *([backup] if backup else [])]
 register_retirement(inputs, foundation, data, after=checks)

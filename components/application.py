@@ -67,9 +67,9 @@ class ApplicationArgs:
     """The release: image, schema range, commit, revision."""
     application: ApplicationSettings
     """The services."""
-    ingress: Ingress
-    """The ingress."""
-    ingress_controller: NetworkPeer
+    ingress: Ingress | None
+    """The ingress, if there is one."""
+    ingress_controller: NetworkPeer | None
     """The only client from outside the namespace that may call the services."""
     secret_name: str
     """Immutable Secret with every secret variable."""
@@ -91,7 +91,7 @@ class Application(pulumi.ComponentResource):
     """
 
     url: str
-    """URL customers use."""
+    """URL customers use; without an ingress, that of the main service inside the namespace."""
     services: Sequence[str]
     """Names of the Deployments."""
     env_from: Sequence[EnvFromSourceArgsDict]
@@ -123,7 +123,7 @@ class Application(pulumi.ComponentResource):
             lockdown=args.lockdown,
         ).register(self._inside, served_by)
 
-        self.url = args.ingress.url
+        self.url = self._url
         self.services = [service.name for service in services]
         self.env_from = self._env_from(configs[main.name])
         self.container = self._container(main, configs[main.name])
@@ -135,12 +135,17 @@ class Application(pulumi.ComponentResource):
         )
         self.register_outputs({"url": self.url, "services": list(self.services)})
 
+    @property
+    def _url(self) -> str:
+        main = self._args.application.main_service
+        return self._args.ingress.url if self._args.ingress else f"http://{main.name}:{main.port}"
+
     def _config_map(self, service: ServiceSettings) -> str:
         release = self._args.release
         data = {
             "NODE_ENV": "production",
             **({"PORT": str(service.port)} if service.port else {}),
-            "PUBLIC_URL": self._args.ingress.url,
+            "PUBLIC_URL": self._url,
             "RELEASE_GIT": release.git,
             "SCHEMA_MIN": str(release.schema_.min),
             "SCHEMA_MAX": str(release.schema_.max),

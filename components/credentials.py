@@ -32,7 +32,7 @@ class CredentialsArgs:
     secrets: Mapping[str, SecretValue]
     """The `secrets:*` of the stack."""
     dsns: Mapping[str, SecretValue]
-    """`DATABASE_URL` and `REDIS_URL`."""
+    """`DATABASE_URL`, and `REDIS_URL` where there is a Redis."""
     direct: str | None = None
     """Secret with the database's URL past a pooler."""
     role: tuple[str, Output[str]] | None = None

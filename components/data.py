@@ -51,7 +51,7 @@ class DataServicesArgs:
     """Namespace of the bundled ones."""
     postgres: BundledPostgres | External
     """The database."""
-    redis: BundledRedis | External
+    redis: BundledRedis | External | None
     """Cache and sessions."""
     rotations: Mapping[str, SecretRotation]
     """Which of their passwords are used now, by the variable of the DSN."""
@@ -95,7 +95,7 @@ class DataServices(pulumi.ComponentResource):
     """The database and the cache, and their DSNs."""
 
     dsns: Mapping[str, SecretValue]
-    """`DATABASE_URL` and `REDIS_URL`."""
+    """`DATABASE_URL`, and `REDIS_URL` where there is a Redis."""
     rotation_environment: Mapping[str, pulumi.Output[str]]
     """Environment of the rotation tasks."""
     role: tuple[str, pulumi.Output[str]] | None
@@ -113,16 +113,18 @@ class DataServices(pulumi.ComponentResource):
             register_egress_policy(self, "allow-postgres", args.namespace, args.postgres.egress)
             direct = args.rotations[args.direct] if args.direct else None
             database = logins.register_external_logins(self, args.rotations[DATABASE_URL], args.secrets, direct)
-        if isinstance(args.redis, BundledRedis):
-            cache: Logins = self._redis(args.redis)
+        if args.redis is None:
+            cache = None
+        elif isinstance(args.redis, BundledRedis):
+            cache = self._redis(args.redis)
         else:
             register_egress_policy(self, "allow-redis", args.namespace, args.redis.egress)
             cache = logins.register_external_logins(self, args.rotations[REDIS_URL], args.secrets)
         register_volumes(
             self, args.volumes, args.namespace, ResourceOptions(depends_on=self._after), protect=args.protect
         )
-        self.dsns = {DATABASE_URL: database.dsn, REDIS_URL: cache.dsn}
-        self.rotation_environment = {**database.environment, **cache.environment}
+        self.dsns = {DATABASE_URL: database.dsn, **({REDIS_URL: cache.dsn} if cache else {})}
+        self.rotation_environment = {**database.environment, **(cache.environment if cache else {})}
         if self.rotation_environment and isinstance(args.postgres, ExternalPostgres) and args.postgres.ca:
             self.rotation_environment[CA] = pulumi.Output.from_input(args.postgres.ca)
         self.role = database.role

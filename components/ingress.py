@@ -36,9 +36,9 @@ class IngressRules:
     """Where it is."""
     services: Sequence[ServiceSettings]
     """The services behind it."""
-    ingress: Ingress
-    """Host, class, certificate."""
-    ingress_controller: NetworkPeer
+    ingress: Ingress | None
+    """Host, class, certificate. Without one, only the services call one another."""
+    ingress_controller: NetworkPeer | None
     """The only client from outside the namespace that may call the services."""
     divert_to: Input[str] | None = None
     """Under maintenance, the Service that the ingress routes to instead of the services."""
@@ -52,21 +52,23 @@ class IngressRules:
         service once its pods are ready. A service that is gone is deleted at the end of the update, by the engine.
         The gate and the maintenance page wait for no service, which may be what is broken.
         """
-        if self.lockdown:
-            ingress = self._ingress(opts)
+        if self.ingress is None:
+            self._policies(opts)
+        elif self.lockdown:
+            ingress = self._ingress(self.ingress, opts)
             self._policies(ResourceOptions.merge(opts, ResourceOptions(depends_on=[ingress])))
         else:
             waits = [self._policies(opts), *([] if self.divert_to else served_by)]
-            self._ingress(ResourceOptions.merge(opts, ResourceOptions(depends_on=waits)))
+            self._ingress(self.ingress, ResourceOptions.merge(opts, ResourceOptions(depends_on=waits)))
 
     def _policies(self, opts: ResourceOptions) -> pulumi.Resource:
         """From the ingress controller, or the gate, and from one another to the services' ports."""
         everyone: LabelSelectorArgsDict = {"match_labels": {"app.kubernetes.io/component": SERVICE}}
         # The gate has an opening of its own, which is there before the ingress leads to it.
-        outside = [] if self.lockdown else peers(self.ingress_controller)
+        outside = [] if self.lockdown or not self.ingress_controller else peers(self.ingress_controller)
         kind = labels("services", "application")
-        if any(key in self.ingress.annotations for key in _ISSUERS):
-            self._allow_solver(opts)
+        if self.ingress and self.ingress_controller and any(key in self.ingress.annotations for key in _ISSUERS):
+            self._allow_solver(self.ingress_controller, opts)
         NetworkPolicy(
             "allow-to-services",
             metadata=metadata("allow-to-services", self.namespace, kind),
@@ -88,7 +90,7 @@ class IngressRules:
             opts=opts,
         )
 
-    def _allow_solver(self, opts: ResourceOptions) -> None:
+    def _allow_solver(self, ingress_controller: NetworkPeer, opts: ResourceOptions) -> None:
         """From the ingress controller to the pods that cert-manager starts to answer HTTP-01 challenges."""
         NetworkPolicy(
             "allow-into-acme-solver",
@@ -98,13 +100,12 @@ class IngressRules:
             spec={
                 "pod_selector": {"match_labels": {"acme.cert-manager.io/http01-solver": "true"}},
                 "policy_types": ["Ingress"],
-                "ingress": [{"from_": peers(self.ingress_controller), "ports": [{"port": 8089, "protocol": "TCP"}]}],
+                "ingress": [{"from_": peers(ingress_controller), "ports": [{"port": 8089, "protocol": "TCP"}]}],
             },
             opts=opts,
         )
 
-    def _ingress(self, opts: ResourceOptions) -> pulumi.Resource:
-        wanted = self.ingress
+    def _ingress(self, wanted: Ingress, opts: ResourceOptions) -> pulumi.Resource:
         rule: IngressRuleArgsDict = {
             "host": wanted.host,
             "http": {

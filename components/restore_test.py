@@ -51,17 +51,17 @@ class RestoreTestArgs:
     """The store and the test's schedule."""
     postgres: BundledPostgres
     """The server to restore into: image, user, resources."""
-    redis: BundledRedis
-    """A cache for the release."""
+    redis: BundledRedis | None
+    """A cache for the release, where it has one."""
     secrets: Mapping[str, SecretValue]
     """Every variable of the services that is secret."""
     secret_name: str
     """Their Secret, which no container of the test gets."""
     database: SecretValue
     """URL of the live database: where in it the release has its tables."""
-    release: Release
-    """The release whose image migrates and serves."""
-    service: ContainerArgsDict
+    release: Release | None
+    """The release whose image migrates and serves; None where the stack has no application."""
+    service: ContainerArgsDict | None
     """The main service's container, exactly as it is rolled out."""
     port: int | None
     """Its HTTP port."""
@@ -118,7 +118,7 @@ class RestoreTest(pulumi.ComponentResource):
                     termination_grace_period_seconds=_WIPE_SECONDS,
                     init_containers=[
                         self._postgres(),
-                        self._redis(),
+                        *([_redis(args.redis)] if args.redis else []),
                         self._task("begin", ["restore", "test-begin"]),
                         *self._migrate(),
                         *self._serve_and_smoke(),
@@ -225,27 +225,16 @@ class RestoreTest(pulumi.ComponentResource):
             lifecycle={"pre_stop": {"exec_": {"command": ["sh", "-c", 'rm -rf "$PGDATA"']}}},
         )
 
-    def _redis(self) -> ContainerArgsDict:
-        wanted = self._args.redis
-        return _sidecar(
-            "redis",
-            uid=wanted.uid,
-            image=wanted.image,
-            amounts=wanted.resources,
-            command=["redis-server", "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", "/tmp"],  # noqa: S108
-            startup_probe={"exec_": {"command": ["redis-cli", "ping"]}, **_START},
-        )
-
     def _migrate(self) -> list[ContainerArgsDict]:
         args = self._args
-        if args.migrate.runner != "job":
+        if args.migrate.runner != "job" or args.release is None:
             return []  # the release has no migrations
         names = filter(None, (_DATABASE_URL, args.direct))
         return self._steps("migrate", args.migrate, env=[self._database(name) for name in names])
 
     def _serve_and_smoke(self) -> list[ContainerArgsDict]:
         args = self._args
-        if args.port is None:
+        if args.port is None or args.service is None:
             return []
         leaving = ("lifecycle", "readiness_probe", "liveness_probe")
         staying: dict[str, Any] = {key: value for key, value in args.service.items() if key not in leaving}
@@ -266,17 +255,19 @@ class RestoreTest(pulumi.ComponentResource):
         given: Mapping[str, str] = self._args.backup.restore_test.env
         own: list[EnvVarArgsDict] = [{"name": key, "value": value} for key, value in given.items()]
         databases = [self._database(name) for name in ("DATABASE_URL", self._args.direct) if name]
-        return [*own, {"name": "REDIS_URL", "value": _REDIS_URL}, *databases]
+        cache: list[EnvVarArgsDict] = [{"name": "REDIS_URL", "value": _REDIS_URL}] if self._args.redis else []
+        return [*own, *cache, *databases]
 
     def _steps(
         self, name: str, command: Command, *, env: Sequence[EnvVarArgsDict], env_from: Any = ()
     ) -> list[ContainerArgsDict]:
-        argvs = command.argvs
+        argvs, release = command.argvs, self._args.release
+        assert release is not None, "only a release has commands"
         return [
             self._as_service(
                 container(
                     name if len(argvs) == 1 else f"{name}-{index}",
-                    image=self._args.release.image,
+                    image=release.image,
                     amounts=self._args.amounts,
                     command=argv,
                     mounts=mounts(self._args.shape),
@@ -291,6 +282,17 @@ class RestoreTest(pulumi.ComponentResource):
         """With the user of the release's image, where it is not that of the tasks."""
         uid, gid = self._args.shape.uid, self._args.shape.gid
         return _as_user(made, uid, gid) if uid or gid else cast(ContainerArgsDict, made)
+
+
+def _redis(wanted: BundledRedis) -> ContainerArgsDict:
+    return _sidecar(
+        "redis",
+        uid=wanted.uid,
+        image=wanted.image,
+        amounts=wanted.resources,
+        command=["redis-server", "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", "/tmp"],  # noqa: S108
+        startup_probe={"exec_": {"command": ["redis-cli", "ping"]}, **_START},
+    )
 
 
 def _sidecar(name: str, *, uid: int, **more: Any) -> ContainerArgsDict:

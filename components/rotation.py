@@ -50,7 +50,7 @@ class RotationArgs:
     """Patterns of the sessions' keys in Redis."""
     postgres: BundledPostgres | External
     """The database, for the network policies."""
-    redis: BundledRedis | External
+    redis: BundledRedis | External | None
     """The cache, for the network policies."""
 
 
@@ -211,6 +211,8 @@ def _openings(parent: Rotation, args: RotationArgs, opts: ResourceOptions) -> li
     """Egress to the data services only."""
     made: list[pulumi.Resource] = []
     for server, port, store in ((POSTGRES, 5432, args.postgres), (REDIS, 6379, args.redis)):
+        if store is None:
+            continue
         if not isinstance(store, External):
             made += register_data_policies(parent, ROTATION, server, port, args.namespace, opts)
         elif way := register_egress_policy(

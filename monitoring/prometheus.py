@@ -57,7 +57,7 @@ class MonitoredStack:
     namespace: str
     monitoring: Monitoring
     application: Application
-    ingress: Ingress
+    ingress: Ingress | None
     backup: Backup | None = None
     """Backups have an exporter of their own."""
     rotations: Mapping[str, SecretRotation]
@@ -78,7 +78,8 @@ class MonitoredStack:
     @property
     def exporters(self) -> tuple[str, ...]:
         """Exporters, except that of backups."""
-        return (BLACKBOX, POSTGRES_EXPORTER, REDIS_EXPORTER, *((LOG_COUNTER,) if self.monitoring.logs else ()))
+        cache = (REDIS_EXPORTER,) if self.monitoring.redis else ()
+        return (BLACKBOX, POSTGRES_EXPORTER, *cache, *((LOG_COUNTER,) if self.monitoring.logs else ()))
 
     @property
     def health_url(self) -> str:
@@ -89,7 +90,12 @@ class MonitoredStack:
     def front_door_url(self) -> str:
         wanted = self.monitoring.front_door
         path = wanted.path or self.application.main_service.probes.liveness.path or "/"
-        return f"{wanted.address or self.ingress.url}{path}"
+        return f"{wanted.address or self.public_url}{path}"
+
+    @property
+    def public_url(self) -> str:
+        """The URL customers use."""
+        return self.ingress.url if self.ingress else self.monitoring.front_door.address or ""
 
     @property
     def http_checks(self) -> Mapping[str, str]:
@@ -124,7 +130,7 @@ def prometheus(watched: MonitoredStack) -> dict[str, Any]:
 def blackbox(watched: MonitoredStack) -> dict[str, Any]:
     """Configuration of the HTTP checks."""
     asked = {"preferred_ip_protocol": "ip4", "follow_redirects": True}
-    host = urlsplit(watched.ingress.url)
+    host = urlsplit(watched.public_url)
     by_name = {"headers": {"Host": host.netloc}} if watched.monitoring.front_door.address else {}
     known = watched.application.host_header
     inside = {"headers": {"Host": known}} if known else {}
@@ -158,7 +164,8 @@ def _jobs(watched: MonitoredStack) -> Iterator[dict[str, Any]]:
             "relabel_configs": [_labelled("instance", url)],
         }
     yield {"job_name": "postgres", **_fixed(_at(POSTGRES_EXPORTER))}
-    yield {"job_name": "redis", **_fixed(_at(REDIS_EXPORTER))}
+    if monitoring.redis:
+        yield {"job_name": "redis", **_fixed(_at(REDIS_EXPORTER))}
     yield {"job_name": "prometheus", **_fixed(f"localhost:{PORTS['prometheus']}")}
     yield {"job_name": "alertmanager", **_fixed(_at(ALERTMANAGER))}
     if watched.backup:

@@ -11,6 +11,7 @@ from components.restore_test import RestoreTest, RestoreTestArgs
 from program.data import Data
 from program.inputs import Inputs
 from program.release import Release
+from settings import PodShape
 from settings.backup import test_servers
 from settings.connections import direct_url
 from settings.rotation import BACKUP_S3
@@ -52,12 +53,14 @@ def register_backups(inputs: Inputs, foundation: Foundation, data: Data) -> Back
 
 
 def register_restore_test(
-    inputs: Inputs, foundation: Foundation, data: Data, backup: Backup | None, release: Release
+    inputs: Inputs, foundation: Foundation, data: Data, backup: Backup | None, release: Release | None
 ) -> None:
-    """The restored copy is served by the release that runs now, so the test follows the application."""
+    """The restored copy is served by the release that runs now, so the test follows the application; without one, it
+    ends with the comparison of every table."""
     settings = inputs.settings
-    if not (settings.backup and backup and settings.release):
+    if not (settings.backup and backup):
         return
+    main = settings.application.main_service if release else None
     postgres, redis = test_servers(settings.data, settings.backup.restore_test)
     RestoreTest(
         "restore-test",
@@ -72,13 +75,13 @@ def register_restore_test(
             database=data.credentials.database,
             direct=direct_url(settings.data, settings.application),
             release=settings.release,
-            service=release.application.container,
-            port=settings.application.main_service.port,
-            shape=settings.application.main_service.shape,
+            service=release.application.container if release else None,
+            port=main.port if main else None,
+            shape=main.shape if main else PodShape(),
             migrate=settings.commands.migrate,
             smoke=settings.commands.rehearsal,
             amounts=settings.application.job_resources,
             paused=settings.lockdown is not None and settings.lockdown.suspends,
         ),
-        ResourceOptions(depends_on=[release.application, backup]),
+        ResourceOptions(depends_on=[release.application, backup] if release else [backup]),
     )

@@ -62,7 +62,8 @@ def register_release(inputs: Inputs, foundation: Foundation, data: Data, backup:
     warm = RolloutJobArgs(
         namespace=foundation.namespace,
         image=release.image,
-        command=settings.commands.cache,
+        tasks_image=settings.image,
+        command=settings.commands.smoke,
         amounts=settings.application.job_resources,
         placement_seconds=settings.application.placement_seconds,
         env_from=application.env_from,
@@ -70,8 +71,10 @@ def register_release(inputs: Inputs, foundation: Foundation, data: Data, backup:
         rollout_identity=application.rollout_identity,
         shape=settings.application.main_service.shape,
     )
-    cache = Cache("cache", warm, ResourceOptions(depends_on=[application]))
-    smoke = Smoke("smoke", replace(warm, command=settings.commands.smoke), ResourceOptions(depends_on=[cache]))
+    rolled_out: pulumi.Resource = application
+    if command := settings.commands.cache:
+        rolled_out = Cache("cache", replace(warm, command=command), ResourceOptions(depends_on=[application]))
+    smoke = Smoke("smoke", warm, ResourceOptions(depends_on=[rolled_out]))
     checks: list[pulumi.Resource] = [smoke, *_register_validation(inputs, warm, smoke)]
     for rotation in inputs.rotations.values():
         if command := rotation.to_verify:
@@ -187,9 +190,11 @@ def _register_go_live(inputs: Inputs, foundation: Foundation, data: Data, applic
 
 
 def _register_maintenance(inputs: Inputs, foundation: Foundation) -> pulumi.Output[str] | None:
-    """Name of the Service that answers instead of the application. None outside maintenance."""
+    """Name of the Service that answers instead of the application. None outside maintenance, and without an ingress
+    that could lead to it."""
     settings = inputs.settings
-    if not settings.maintenance:
+    controller = settings.network.ingress_controller
+    if not (settings.maintenance and settings.ingress and controller):
         return None
     return Maintenance(
         "maintenance",
@@ -197,16 +202,17 @@ def _register_maintenance(inputs: Inputs, foundation: Foundation) -> pulumi.Outp
             namespace=foundation.namespace,
             image=settings.image,
             maintenance=settings.maintenance,
-            ingress_controller=settings.network.ingress_controller,
+            ingress_controller=controller,
         ),
         ResourceOptions(depends_on=[foundation]),
     ).service_name
 
 
 def _register_lockdown(inputs: Inputs, foundation: Foundation) -> Lockdown | None:
-    """None outside a lockdown."""
+    """None outside a lockdown, and without an ingress: nobody outside the cluster calls the services then."""
     settings = inputs.settings
-    if not settings.lockdown:
+    controller = settings.network.ingress_controller
+    if not (settings.lockdown and settings.ingress and controller):
         return None
     return Lockdown(
         "lockdown",
@@ -215,7 +221,7 @@ def _register_lockdown(inputs: Inputs, foundation: Foundation) -> Lockdown | Non
             image=settings.image,
             lockdown=settings.lockdown,
             services=settings.application.services,
-            ingress_controller=settings.network.ingress_controller,
+            ingress_controller=controller,
             answer_seconds=max(settings.ingress.timeout_seconds or 0, ANSWER_SECONDS),
         ),
         ResourceOptions(depends_on=[foundation]),

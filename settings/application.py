@@ -247,6 +247,9 @@ class Application(Settings):
     host_header: HostName | None = None
     """Host header of the kubelet's probes and of monitoring's health check, for an application that answers 400 to a
     host it does not know. Without it they name the pod's address, and the Service."""
+    health_path: Annotated[str | None, Field(pattern=r"^/[A-Za-z0-9._~:/@*-]*$", examples=["/healthz"])] = None
+    """Path of the health check that commands and monitoring request. Without it `monitoring.healthPath`, which without
+    monitoring is `/api/health`."""
     secrets: tuple[EnvName, ...] = ()
     """Names of `secrets:*` keys that every service gets as variables."""
     progress_deadline_seconds: Annotated[int, Field(ge=10, le=3600)] = 120
@@ -258,6 +261,11 @@ class Application(Settings):
     """Pods beyond its number that a service may have while it is rolled out: more is faster and needs more quota."""
     job_resources: Resources = resources("100m", "256Mi", "64Mi", limits=("1", "512Mi", "512Mi"))
     """CPU, memory and scratch disk of the migration, cache and smoke Jobs."""
+
+    @classmethod
+    def none(cls) -> Application:
+        """That of a stack that only backs a database up: no services, and no secrets."""
+        return cls.model_construct(services=())
 
     def _findings(self) -> list[Finding]:
         found: list[Finding] = []

@@ -117,8 +117,8 @@ class Commands(Settings):
     """Schema migrations (runbook-de-production §3.1)."""
     schema_level: Command = _command("npm run --silent db:level --workspace backend", timeout_seconds=60)
     """Prints the database's schema level as one integer; the rollback gate asks it."""
-    cache: Command = _command("npm run ops:wait --workspace backend")
-    """Purges and warms the caches after the rollout (runbook-de-production §3.2)."""
+    cache: Command | None = _command("npm run ops:wait --workspace backend")
+    """Purges and warms the caches after the rollout (runbook-de-production §3.2). `null` for an application without."""
     rehearsal: Command = _command("npm run smoke:all --workspace backend", timeout_seconds=120)
     """Has to pass in a pod without traffic before the rollout begins; `TARGET_URL` is the new release
     (runbook-de-production §2: smoke before any go-live)."""

@@ -252,7 +252,7 @@ def _servers_for_restore_tests(data: Data, backup: Backup | None, file: StackFil
 
 @_rule
 def _rollback_in_time(application: Application, monitoring: Monitoring | None, file: StackFile) -> Iterator[Problem]:
-    for found in budget.findings(monitoring, application) if monitoring else ():
+    for found in budget.findings(monitoring, application) if monitoring and application.services else ():
         yield _at(
             file, "monitoring", found.path, found.why, monitoring and monitoring.rollback.limit_seconds, found.write
         )
@@ -310,8 +310,35 @@ def _monitoring_is_complete(monitoring: Monitoring | None, network: Network, fil
 
 
 @_rule
-def _ingress_paths(application: Application, ingress: Ingress, file: StackFile) -> Iterator[Problem]:
-    if not any(service.paths for service in application.services):
+def _chapters(
+    application: Application,
+    ingress: Ingress | None,
+    network: Network,
+    monitoring: Monitoring | None,
+    release: Release | None,
+    file: StackFile,
+    schema: Callable[[], Mapping[str, Any]],
+) -> Iterator[Problem]:
+    """Chapters are optional, but some need another."""
+    paths = [path for service in application.services for path in service.paths]
+    if ingress is None and paths:
+        yield missing("ingress", schema())
+    if ingress is not None and network.ingress_controller is None:
+        why = "is missing: without it, the network policies would close the services to the ingress"
+        write = {"namespace": "ingress-nginx", "podLabels": {"app.kubernetes.io/name": "ingress-nginx"}}
+        yield _at(file, "network", ("ingressController",), why, None, write)
+    if not application.services:
+        for key, there in (("ingress", ingress), ("monitoring", monitoring), ("release", release)):
+            if there is not None:
+                yield Problem((f"runbook:{key}",), "there is no runbook:application that it could be of: remove it")
+    if monitoring is not None and ingress is None and monitoring.front_door.address is None and application.services:
+        why = "is missing: without an ingress, monitoring needs the address at which customers reach the application"
+        yield _at(file, "monitoring", ("frontDoor", "address"), why, None, "https://shop.example.com")
+
+
+@_rule
+def _ingress_paths(application: Application, ingress: Ingress | None, file: StackFile) -> Iterator[Problem]:
+    if ingress and application.services and not any(service.paths for service in application.services):
         why = f"no service has paths, so the ingress of {ingress.host} would route no request"
         yield _at(file, "application", ("services", 0, "paths"), why, [], ["/"])
 
@@ -338,8 +365,9 @@ def _fits_the_quota(
     if backup:
         # A restore test has its own servers and one pod of the release. Beside it: a scheduled backup, one before
         # a release, a restore, the exporter; and in it one task or Job at a time.
-        pods += [(store.resources, 1) for store in test_servers(data, backup.restore_test)]
-        pods += [(application.main_service.resources, 1), (application.job_resources, 1), (backup.resources, 5)]
+        pods += [(store.resources, 1) for store in test_servers(data, backup.restore_test) if store]
+        pods += [(application.main_service.resources, 1)] if application.services else []
+        pods += [(application.job_resources, 1), (backup.resources, 5)]
         # One that runs, and what the last Job that went well and the last that failed still hold.
         volumes += [backup.scratch] * (10 if backup.format == "directory" else 5)
         volumes += [backup.destination.size] if isinstance(backup.destination, VolumeDestination) else []

@@ -300,8 +300,8 @@ class Monitoring(Settings):
     """Containers, volumes, nodes and CronJobs."""
     postgres: Postgres = Postgres()
     """The database."""
-    redis: Redis = Redis()
-    """Cache and sessions."""
+    redis: Redis | None = Redis()
+    """Cache and sessions. Without a Redis (`runbook:data.redis`), nothing of it is watched."""
     rollback: Rollback = Rollback()
     """Automatic rollback."""
     documents_url: Annotated[

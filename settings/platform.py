@@ -164,8 +164,8 @@ class Data(Settings):
 
     postgres: Annotated[BundledPostgres | ExternalPostgres, Field(discriminator="mode")]
     """The database."""
-    redis: Annotated[BundledRedis | External, Field(discriminator="mode")]
-    """Cache and sessions."""
+    redis: Annotated[BundledRedis | External, Field(discriminator="mode")] | None = None
+    """Cache and sessions. Without it there is no Redis: no `REDIS_URL`, no exporter, no alerts on it."""
     volumes: Annotated[dict[DnsLabel, DataVolume], Field(examples=[{"uploads": {"size": "20Gi"}}])] = {}
     """Volumes for files of the services, by name; `pod.volumes` of a service mounts them. A rollback leaves them alone.
     """
@@ -241,9 +241,10 @@ class Network(Settings):
 
     dns: NetworkPeer = NetworkPeer(namespace="kube-system", pod_labels={"k8s-app": "kube-dns"}, ports=(53,))
     """The cluster's DNS. With NodeLocal DNSCache: also `cidrs: [169.254.20.10/32]`."""
-    ingress_controller: NetworkPeer
-    """The ingress controller: the only client from outside the namespace that may call the services. For a load
-    balancer that sends requests to pods by address (ALB with IP targets): `cidrs` of its subnets."""
+    ingress_controller: NetworkPeer | None = None
+    """The ingress controller, required with `runbook:ingress`: the only client from outside the namespace that may call
+    the services. For a load balancer that sends requests to pods by address (ALB with IP targets): `cidrs` of its
+    subnets."""
     egress: tuple[Egress, ...] = ()
     """What the services may call outside the cluster (payments, mail, error reports)."""
 

@@ -360,7 +360,8 @@ def _kinds(
     own = isinstance(data.postgres, BundledPostgres)
     by_admin = isinstance(data.postgres, ExternalPostgres) and data.postgres.admin
     yield DATABASE_URL, "database" if own or by_admin else "given"
-    yield REDIS_URL, "redis" if isinstance(data.redis, BundledRedis) else "given"
+    if data.redis is not None:
+        yield REDIS_URL, "redis" if isinstance(data.redis, BundledRedis) else "given"
     for name in application.secrets:
         yield name, "given"
     if backup and isinstance(backup.destination, S3Destination) and backup.destination.credentials == "secret":

@@ -41,18 +41,18 @@ class StackSettings(Settings):
     """What runs now. Written by `runbook deploy` and `runbook rollback`; absent before the first deploy."""
     quarantine: tuple[Quarantined, ...] = ()
     """Digests that must not come back by accident. Written by `runbook`."""
-    application: Application
-    """The services and the secrets they get."""
+    application: Application = Field(default_factory=Application.none)
+    """The services and the secrets they get. Without it, the stack backs a database up and proves its backups."""
     commands: Commands = Commands()
     """The runbooks' command lines."""
     data: Data
     """PostgreSQL and Redis."""
     credentials: Credentials = Credentials()
     """Secrets the program generates."""
-    network: Network
+    network: Network = Network()
     """Allowed traffic in the network policies."""
-    ingress: Ingress
-    """The ingress."""
+    ingress: Ingress | None = None
+    """The ingress. Without it, no service is reached from outside the cluster."""
     guards: Guards = Guards()
     """Limits of the namespace."""
     backup: Backup | None = None
@@ -82,7 +82,12 @@ class StackSettings(Settings):
     @property
     def health_path(self) -> str:
         """Path below the customers' URL of the application's health check."""
-        return self.monitoring.health_path if self.monitoring else HEALTH_PATH
+        return self.application.health_path or (self.monitoring.health_path if self.monitoring else HEALTH_PATH)
+
+    @property
+    def url(self) -> str | None:
+        """The URL customers use; None without an ingress."""
+        return self.ingress.url if self.ingress else None
 
     @property
     def secret_names(self) -> tuple[str, ...]:
@@ -112,7 +117,24 @@ def parse(file: StackFile) -> StackSettings:
     problems += across(parsed, file, json_schema)
     if problems:
         raise SettingsError(file.name, problems)
-    return StackSettings.model_construct(**parsed)
+    return StackSettings.model_construct(**_completed(parsed))
+
+
+def _completed(parsed: dict[str, Any]) -> dict[str, Any]:
+    """What a stack does not have is neither watched nor part of its checklist; its health check has one path. Without
+    an application, no secret is generated for one."""
+    monitoring, checklist = parsed["monitoring"], parsed["checklist"]
+    if not parsed["application"].services:
+        parsed = {**parsed, "credentials": Credentials(generated={})}
+    watched: dict[str, Any] = {}
+    if path := parsed["application"].health_path:
+        watched["health_path"] = path
+    if parsed["data"].redis is None:
+        watched["redis"] = None
+        if checklist:
+            without = {"redis": "the stack has no Redis", **checklist.without}
+            parsed = {**parsed, "checklist": checklist.model_copy(update={"without": without})}
+    return {**parsed, "monitoring": monitoring.model_copy(update=watched)} if monitoring and watched else parsed
 
 
 @cache

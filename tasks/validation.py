@@ -16,9 +16,10 @@ import httpx
 
 from tasks.environment import Environment
 from tasks.errors import TaskError, without
-from tasks.go_live.line import reach, secret_values
+from tasks.go_live.line import secret_values
 from tasks.http_check import ask, describe
 from tasks.progress import say
+from tasks.reach import reach
 from tasks.result import Result
 
 _PAUSE_SECONDS = 0.5

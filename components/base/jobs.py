@@ -15,6 +15,7 @@ from components.base.names import JOB, content_hash, labels, metadata
 from components.base.pods import APPLICATION_UID, SECRETS_IN_ENVIRONMENT, container, register_service_account, template
 from components.base.shapes import mounts, waivers
 from settings import Command, PodShape, Resources
+from settings.rotation import TASK_RESOURCES
 
 OUTPUT = "runbook/output"
 """Annotation of pods: `secret` where `runbook` must not show their log."""
@@ -56,6 +57,8 @@ class JobArgs:
     """More variables."""
     beside: Sequence[ContainerArgsDict] = ()
     """Native sidecars: started before the command, ended with it."""
+    before: Sequence[ContainerArgsDict] = ()
+    """Run to their end before the command."""
     guard: ContainerArgsDict | None = None
     """A native sidecar that never fails the Job."""
     start_seconds: int = 0
@@ -72,6 +75,8 @@ class RolloutJobArgs:
     """Where it runs."""
     image: Input[str]
     """The release's image."""
+    tasks_image: Input[str]
+    """The project's own image, which waits for the network."""
     command: Command
     """Command lines, deadline and attempts."""
     amounts: Resources
@@ -110,10 +115,21 @@ def run_after_rollout(
             placement_seconds=args.placement_seconds,
             env_from=args.env_from,
             env=[{"name": "TARGET_URL", "value": args.target_url}, *env],
+            before=[_reach(args)],
             shape=args.shape,
             shows_secrets=shows_secrets,
         ),
         opts or ResourceOptions(),
+    )
+
+
+def _reach(args: RolloutJobArgs) -> ContainerArgsDict:
+    """The network of a new pod refuses connections until its policies are in place: the release is not to blame."""
+    return container(
+        "reach",
+        image=args.tasks_image,
+        amounts=TASK_RESOURCES,
+        command=["python3", "-m", "tasks", "reach", args.target_url],
     )
 
 
@@ -147,7 +163,7 @@ def run_to_end(parent: pulumi.ComponentResource, args: JobArgs, opts: ResourceOp
         uid=APPLICATION_UID,
         shape=args.shape,
         containers=steps[-1:],
-        init_containers=[*args.beside, *([args.guard] if args.guard else []), *steps[:-1]],
+        init_containers=[*args.beside, *([args.guard] if args.guard else []), *args.before, *steps[:-1]],
         annotations={**KEEP_IN_PLACE, **({OUTPUT: "secret"} if args.shows_secrets else {})},
         restart_policy="OnFailure" if args.beside else "Never",
         # A sidecar serves no requests, so it has nothing to drain.

@@ -72,10 +72,10 @@ class MonitoringArgs:
     """Egress to addresses outside the cluster."""
     postgres: BundledPostgres | External
     """The database, for its network policy."""
-    redis: BundledRedis | External
-    """The cache, for its network policy."""
+    redis: BundledRedis | External | None
+    """The cache, for its network policy; None where there is none."""
     dsns: Mapping[str, SecretValue]
-    """`DATABASE_URL` and `REDIS_URL` as services have them."""
+    """`DATABASE_URL`, and `REDIS_URL` where there is a Redis, as services have them."""
     secrets: Mapping[str, SecretValue]
     """The `secrets:*` of the stack, with the webhooks."""
     begins_after: Sequence[pulumi.Resource] = ()
@@ -129,7 +129,7 @@ class Monitoring(pulumi.ComponentResource):
                 volumes={"/etc/blackbox": {"config_map": {"name": checks}}},
             ),
         )
-        database, cache = args.dsns[DATABASE_URL], args.dsns[REDIS_URL]
+        database = args.dsns[DATABASE_URL]
         tls = isinstance(args.postgres, External)
         ca = args.postgres.ca if isinstance(args.postgres, ExternalPostgres) else None
         source = {"DATA_SOURCE_NAME": database.value.apply(lambda dsn: for_lib_pq(dsn, tls=tls, ca=ca))}
@@ -144,6 +144,9 @@ class Monitoring(pulumi.ComponentResource):
                 login=self._login(POSTGRES_EXPORTER, database, source),
             ),
         )
+        if args.redis is None:
+            return
+        cache = args.dsns[REDIS_URL]
         register_exporter(
             self._ground,
             Pod(

@@ -73,22 +73,24 @@ class MonitoringPolicies:
             to.append(([_controller()], [controller_port]))
         self._out("allow-alertmanager", _pods(ALERTMANAGER), to)
 
-    def http_checks(self, egress: Sequence[Egress], ingress_controller: NetworkPeer) -> None:
+    def http_checks(self, egress: Sequence[Egress], ingress_controller: NetworkPeer | None) -> None:
         """Egress to the services and to the front door: the ingress controller's pods, or its address."""
         to: list[_Way] = [
             ([_services()], [SERVICE_PORT]),
             # Its port depends on the cluster.
-            (peers(ingress_controller), []),
+            *([(peers(ingress_controller), [])] if ingress_controller else []),
             *(_outside(one) for one in (*egress, *self.watched.monitoring.front_door.egress)),
         ]
         self._out("allow-http-checks", _pods(BLACKBOX), to)
 
-    def data(self, postgres: External | object, redis: External | object) -> None:
-        """Egress of each exporter to its server."""
+    def data(self, postgres: External | object, redis: External | object | None) -> None:
+        """Egress of each exporter to its server, if there is one."""
         for name, server, port, store in (
             (POSTGRES_EXPORTER, POSTGRES, 5432, postgres),
             (REDIS_EXPORTER, REDIS, 6379, redis),
         ):
+            if store is None:
+                continue
             if isinstance(store, External):
                 register_egress_policy(
                     self.parent, f"allow-{name}", self.namespace, store.egress, _pods(name)["pod_selector"]

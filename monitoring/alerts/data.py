@@ -8,6 +8,7 @@ from typing import Any
 from monitoring.alerts.promtool_cases import Boundary, Case, steady, stepwise
 from monitoring.alerts.rule import COUNT, PERCENT, SECONDS, Alert, Domain
 from settings.monitoring import Monitoring
+from settings.thresholds import Redis
 
 _CHAPTER = "Runbook de Production §6: base (locks, connexions)"
 EVERY, _STEP = 15, 30
@@ -161,8 +162,7 @@ def _replication(monitoring: Monitoring) -> tuple[Alert, Alert]:
     )
 
 
-def redis(monitoring: Monitoring) -> Domain:
-    limits = monitoring.redis
+def redis(limits: Redis) -> Domain:
     percent = limits.memory_percent
     common: dict[str, Any] = {
         "operator": ">",

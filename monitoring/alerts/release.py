@@ -29,6 +29,7 @@ from settings.monitoring import Monitoring
 _CHAPTER = 'HerbisVeritas "Triggers Rollback Automatique"'
 _CONTROLLER = "`runbook history` shows what the rollback controller did; if it did nothing: `runbook rollback`"
 _UP = {"pg_up": steady(1), "redis_up": steady(1)}
+"""Where a stack has no Redis, its series are there and nothing asks for them."""
 
 
 def triggers(monitoring: Monitoring) -> Domain:
@@ -261,9 +262,15 @@ def _not_the_data(monitoring: Monitoring) -> str:
     # If a server drops every packet, its exporter reports nothing. The third failed check comes later.
     silence = f"{2 * monitoring.scrape_seconds}s"
     down = " or ".join(
-        f"min_over_time({up}[{span}]) == 0 or absent_over_time({up}[{silence}])" for up in ("pg_up{}", "redis_up{}")
+        f"min_over_time({up}{{}}[{span}]) == 0 or absent_over_time({up}{{}}[{silence}])"
+        for _, up in _data_services(monitoring)
     )
     return f"unless on () ({down})"
+
+
+def _data_services(monitoring: Monitoring) -> tuple[tuple[str, str], ...]:
+    """What no older release repairs, and the series that says whether it is up."""
+    return (("the database", "pg_up"), *([("Redis", "redis_up")] if monitoring.redis else []))
 
 
 def _blameless(
@@ -279,7 +286,7 @@ def _blameless(
     step = step or monitoring.scrape_seconds
     back = ceil((since + lasting) / step + 10) * step
     settled = back - step + monitoring.triggers.data_grace_seconds + 2 * monitoring.scrape_seconds
-    services = (("the database", "pg_up"), ("Redis", "redis_up"))
+    services = _data_services(monitoring)
     away = (
         Case(
             title=f"{name} was down: the release is not blamed until the grace period has passed",

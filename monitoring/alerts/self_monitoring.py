@@ -71,7 +71,7 @@ def sources(monitoring: Monitoring, *, backups: bool) -> Mapping[str, str]:
         "front-door": 'probe_success{job="front-door"}',
         "health": 'probe_success{job="health"}',
         "postgres": "pg_up{}",
-        "redis": "redis_up{}",
+        **({"redis": "redis_up{}"} if monitoring.redis else {}),
         **({"kubelet": "container_memory_working_set_bytes{}"} if infrastructure.kubelet else {}),
         **({"logs": "runbook_log_watch_up{}"} if monitoring.logs else {}),
         **({"backups": "runbook_backup_store_up{}"} if backups else {}),

@@ -54,7 +54,8 @@ def _domains(
     yield service(monitoring)
     yield slo(monitoring)
     yield postgres(monitoring)
-    yield redis(monitoring)
+    if monitoring.redis:
+        yield redis(monitoring.redis)
     if infrastructure.kubelet:
         yield containers(monitoring)
     if infrastructure.nodes:

@@ -10,11 +10,13 @@ def database(monitoring: Monitoring) -> Board:
     rows = [Row("PostgreSQL", _postgres()), Row("Transactions and locks", _work())]
     if monitoring.postgres.replicas:
         rows.append(Row("Replicas", _replicas()))
-    rows.append(Row("Redis", _redis()))
+    about = "Locks, connections and transactions of PostgreSQL"
+    if monitoring.redis:
+        rows.append(Row("Redis", _redis()))
     return Board(
         slug="database",
-        title="Database and Redis",
-        about="Locks, connections and transactions of PostgreSQL; memory and evictions of Redis.",
+        title="Database and Redis" if monitoring.redis else "Database",
+        about=f"{about}; memory and evictions of Redis." if monitoring.redis else f"{about}.",
         since="now-6h",
         domains=("postgres", "redis"),
         rows=tuple(rows),

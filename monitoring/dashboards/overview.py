@@ -48,9 +48,9 @@ def _serving(monitoring: Monitoring) -> tuple[Panel, ...]:
         ),
         number("Requests", "reqps", requests),
         number(
-            "Database and Redis",
+            "Database and Redis" if monitoring.redis else "Database",
             "short",
-            "min(pg_up{}) * min(redis_up{})",
+            "min(pg_up{}) * min(redis_up{})" if monitoring.redis else "min(pg_up{})",
             words={0: Word(text="down", color="red"), 1: Word(text="up", color="green")},
             about="While one of them is down, and shortly after, failures do not trigger a rollback.",
         ),

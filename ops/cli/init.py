@@ -42,6 +42,15 @@ def init(
     postgres_image: Annotated[Text, typer.Option(help="Or an image to run it in the cluster.")] = None,
     redis_cidr: Annotated[Text, typer.Option(help="Address range of an external Redis.")] = None,
     redis_image: Annotated[Text, typer.Option(help="Or an image to run it in the cluster.")] = None,
+    without_redis: Annotated[bool, typer.Option("--without-redis", help="The application has no Redis.")] = False,
+    uid: Annotated[int | None, typer.Option(min=1, help="Number of the image's user.")] = None,
+    migrate: Annotated[
+        list[str] | None, typer.Option(metavar="COMMAND", help="Command line of the migrations; repeat it.")
+    ] = None,
+    schema_level: Annotated[
+        Text, typer.Option("--schema-level", metavar="COMMAND", help="Prints the database's schema level.")
+    ] = None,
+    smoke: Annotated[Text, typer.Option(metavar="COMMAND", help="Checks the release at TARGET_URL.")] = None,
     secret: Annotated[list[str] | None, typer.Option(metavar="NAME", help="A secret variable; repeat it.")] = None,
 ) -> None:
     """Write the stack file of an application, as short as it can be, and print what to type next.
@@ -65,12 +74,12 @@ def init(
         ),
         "host": ask("--host", host, "Host name for customers"),
     }
+    stores = [("postgres", "the database", postgres_cidr, postgres_image, "")]
+    if not without_redis:
+        stores.append(("redis", "Redis", redis_cidr, redis_image, " or --without-redis"))
     outside = {
-        name: (cidr if image_of else ask(f"--{name}-cidr or --{name}-image", cidr, f"Address range of {title} (CIDR)"))
-        for name, title, cidr, image_of in (
-            ("postgres", "the database", postgres_cidr, postgres_image),
-            ("redis", "Redis", redis_cidr, redis_image),
-        )
+        name: cidr if of else ask(f"--{name}-cidr or --{name}-image{more}", cidr, f"Address range of {title} (CIDR)")
+        for name, title, cidr, of, more in stores
     }
     ask.refuse_missing()
     labels: dict[str, str] = {}
@@ -86,7 +95,13 @@ def init(
         ingress_namespace=ingress_namespace or _controller(ingress_class),
         ingress_labels=labels,
         postgres=DataService(outside["postgres"], postgres_image and making.resolve_digest(postgres_image)),
-        redis=DataService(outside["redis"], redis_image and making.resolve_digest(redis_image)),
+        redis=None
+        if without_redis
+        else DataService(outside["redis"], redis_image and making.resolve_digest(redis_image)),
+        uid=uid or facts.uid,
+        migrate=tuple(migrate or ()),
+        schema_level=schema_level,
+        smoke=smoke,
         secrets=tuple(secret or ()),
         **{**answers, "tasks_image": making.resolve_digest(answers["tasks_image"])},
     )

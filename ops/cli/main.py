@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ops.cli import backup, maintenance, quarantine, restore, rotate, secrets, security, state
+from ops.cli import doctor as examining
 from ops.cli import init as initializing
 from ops.cli import promote as promoting
 from ops.cli.common import READS, Invocation, command
@@ -318,6 +319,14 @@ command(
     examples=initializing.EXAMPLES,
     exit_codes="Exit codes: 0 written; 2 refused, nothing was written.",
 )(initializing.init)
+command(
+    app,
+    "doctor",
+    panel=SET_UP,
+    options=READS,
+    examples=examining.EXAMPLES,
+    exit_codes="Exit codes: 0 a first release can work; 2 a line fails.",
+)(examining.doctor)
 
 
 def _show_plan(plan: Plan, run: Run | None) -> None:

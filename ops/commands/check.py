@@ -58,12 +58,17 @@ def check_environment(session: Session, facts: StackContext, image: str | None, 
     """Every line, from what is measured now. `found`: its registry has just said that it has the image."""
     settings, cluster = facts.settings, facts.cluster
     namespaced = f"/api/v1/namespaces/{cluster.namespace}"
-    url = settings.ingress.url
+    url = settings.url
     served = last_good(facts.history) is not None
 
     def require_served() -> None:
         if not served:
             raise NotMeasured("no release has served yet, and the ingress comes with the first")
+
+    def require_url() -> str:
+        if url is None:
+            raise NotMeasured("the stack has no ingress")
+        return url
 
     def look_at_image() -> str:
         wanted = image or (facts.now.release.image if facts.now.release else None)
@@ -78,11 +83,11 @@ def check_environment(session: Session, facts: StackContext, image: str | None, 
 
     def resolve_host() -> list[str]:
         require_served()
-        return environment.resolve_host(url)
+        return environment.resolve_host(require_url())
 
     def read_certificate_end() -> datetime:
         require_served()
-        return environment.read_certificate_end(url, trusted_authorities())
+        return environment.read_certificate_end(require_url(), trusted_authorities())
 
     with ThreadPoolExecutor(max_workers=8) as pool:
 

@@ -56,7 +56,7 @@ def _gather(session: Session, facts: StackContext, checklist: GoLive, release: R
         steps_ = pool.submit(_or_reason, lambda: tasks.check_go_live()["lines"])
         wanted = settings.backup and "backup" not in checklist.without
         backups_ = pool.submit(_or_reason, lambda: list_backups(session) if wanted else [])
-        url = outputs(session.reader.read_state()).get("url", settings.ingress.url)
+        url = outputs(session.reader.read_state()).get("url") or settings.url or settings.application.internal_url("/")
         front = health.read_health(url, settings.health_path)
         # One after the other: the namespace's quota has room for a rollout, not for every Job at once.
         commands = {name: _run(tasks, name, command) for name, command in _commands(checklist).items()}

@@ -63,7 +63,8 @@ def next_commands(answers: NewStack, image: str | None) -> list[str]:
     """What to type next, in order."""
     stack = answers.stack
     secrets = [f"pulumi config set --secret secrets:{name} --stack {stack}" for name in answers.secret_keys]
-    return [f"pulumi stack init {stack}", *secrets, f"runbook deploy {image or 'IMAGE'} --stack {stack}"]
+    deploying = [f"runbook {verb} {image or 'IMAGE'} --stack {stack}" for verb in ("doctor", "deploy")]
+    return [f"pulumi stack init {stack}", *secrets, *deploying]
 
 
 def describe(answers: NewStack, image: str | None, file: Path) -> Mapping[str, object]:

@@ -39,7 +39,11 @@ def read_status(session: Session) -> dict[str, Any]:
         command_ = pool.submit(lambda: read_holder(cluster_.result()))
         rollouts_ = pool.submit(lambda: cluster_.result().rollouts(services))
         level_ = pool.submit(
-            lambda: cluster_.result().schema_level(settings.application.main_service, settings.commands)
+            lambda: (
+                cluster_.result().schema_level(settings.application.main_service, settings.commands)
+                if services
+                else None
+            )
         )
         workloads_ = pool.submit(lambda: cluster_.result().read_workloads())
         nodes_ = pool.submit(lambda: _read_nodes(cluster_.result()))

@@ -27,7 +27,8 @@ def read_health_answers(cluster: Cluster, settings: StackSettings) -> list[Any]:
     if not urls:
         return []
     # As the ingress asks: some applications refuse other hosts, or plain HTTP.
-    headers = {"Host": settings.application.host_header or settings.ingress.host, "X-Forwarded-Proto": "https"}
+    host = settings.application.host_header or (settings.ingress.host if settings.ingress else None)
+    headers = {**({"Host": host} if host else {}), "X-Forwarded-Proto": "https"}
     with httpx.Client(timeout=_SECONDS, headers=headers) as client, ThreadPoolExecutor(len(urls)) as pool:
         answers = pool.map(lambda url: _read(client, url), urls)
         return [answer for answer in answers if answer is not None]

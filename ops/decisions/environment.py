@@ -81,6 +81,7 @@ _REMEDIES = {
     "certificate": "renew it, or look at what its issuer says: `kubectl describe certificate`",
     "clock": "look at the API server",
 }
+CLOCK_REMEDY = "set this machine's clock (`timedatectl set-ntp true`): backups and proofs are judged by it"
 
 
 def _judge_nodes(checks: Checks, found: Measured) -> _Verdict | NotMeasured:
@@ -188,8 +189,7 @@ def _judge_clock(checks: Checks, found: Measured) -> _Verdict | NotMeasured:
         return found.clock_ahead
     ahead = found.clock_ahead
     measured = f"{abs(ahead):.0f} s {'ahead of' if ahead >= 0 else 'behind'} the API server's"
-    remedy = "set this machine's clock (`timedatectl set-ntp true`): backups and proofs are judged by it"
-    return _Verdict(abs(ahead) <= checks.clock_seconds, measured, remedy, f"{checks.clock_seconds} s")
+    return _Verdict(abs(ahead) <= checks.clock_seconds, measured, CLOCK_REMEDY, f"{checks.clock_seconds} s")
 
 
 _JUDGES: Mapping[str, Callable[[Checks, Measured], _Verdict | NotMeasured]] = {

@@ -10,6 +10,9 @@ from dataclasses import dataclass
 
 import yaml
 
+_UID = 10001
+"""User of the pods where the stack file names none."""
+
 
 @dataclass(frozen=True)
 class ImageFacts:
@@ -18,6 +21,7 @@ class ImageFacts:
     port: int | None = None
     command: str | None = None
     health_path: str | None = None
+    uid: int | None = None
 
 
 @dataclass(frozen=True)
@@ -49,14 +53,24 @@ class NewStack:
     ingress_namespace: str
     ingress_labels: Mapping[str, str]
     postgres: DataService
-    redis: DataService
+    redis: DataService | None
+    """None without Redis."""
+    uid: int | None = None
+    """Number of the image's user."""
+    migrate: tuple[str, ...] = ()
+    """Command lines of the migrations; empty where they are the runbook's."""
+    schema_level: str | None = None
+    smoke: str | None = None
+    """The check of a release, in rehearsal and in place; None where it is the runbook's."""
     secrets: tuple[str, ...] = ()
 
     @property
     def secret_keys(self) -> tuple[str, ...]:
         """The `secrets:` keys that have to be set before a first release."""
         external = [
-            name for name, service in (("DATABASE_URL", self.postgres), ("REDIS_URL", self.redis)) if service.cidr
+            name
+            for name, service in (("DATABASE_URL", self.postgres), ("REDIS_URL", self.redis))
+            if service and service.cidr
         ]
         return (*external, *self.secrets)
 
@@ -73,6 +87,7 @@ def render(answers: NewStack) -> str:
         f"  runbook:environment: {answers.environment}",
         f"  runbook:image: {answers.tasks_image} # images/tasks: backups and rotations run in it",
         "  runbook:application:",
+        f"    healthPath: {answers.health_path} # what `runbook status` and monitoring request",
         "    services:",
         f"      - name: {answers.service}",
         f"        command: {json.dumps(answers.command)} # no shell runs it",
@@ -84,13 +99,16 @@ def render(answers: NewStack) -> str:
         f"          readiness: {{path: {answers.health_path}}} # while it fails, the pod gets no traffic",
         f"          liveness: {{path: {answers.live_path}}} # when it fails, the pod is restarted: no dependency",
     ]
+    if answers.uid and answers.uid != _UID:
+        lines.append(f"        pod: {{uid: {answers.uid}}} # the image's user")
     if answers.secrets:
         lines += ["    secrets: # variables, set by `pulumi config set --secret secrets:NAME`"]
         lines += [f"      - {name}" for name in answers.secrets]
     lines += [
+        *_commands(answers),
         "  runbook:data:",
         *_data_service("postgres", answers.postgres, 5432, "DATABASE_URL"),
-        *_data_service("redis", answers.redis, 6379, "REDIS_URL"),
+        *(_data_service("redis", answers.redis, 6379, "REDIS_URL") if answers.redis else []),
         "  runbook:ingress:",
         f"    host: {answers.host}",
         f"    className: {answers.ingress_class}",
@@ -100,6 +118,21 @@ def render(answers: NewStack) -> str:
         f"      podLabels: {_flow(answers.ingress_labels)}",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _commands(answers: NewStack) -> list[str]:
+    """Command lines that are not the runbook's."""
+    lines: list[str] = []
+    if answers.migrate:
+        lines.append(f"    migrate: {{run: {json.dumps(list(answers.migrate))}}}")
+    if answers.schema_level:
+        lines.append(f"    schemaLevel: {{run: {json.dumps(answers.schema_level)}}} # prints one whole number")
+    if answers.smoke:
+        lines.append(f"    rehearsal: {{run: {json.dumps(answers.smoke)}}} # before the rollout, without traffic")
+        lines.append(f"    smoke: {{run: {json.dumps(answers.smoke)}}} # after it; TARGET_URL is the release")
+    if not lines:
+        return []
+    return ["  runbook:commands: # in the release's image", *lines, "    cache: null # nothing to warm after a rollout"]
 
 
 def _data_service(name: str, service: DataService, port: int, variable: str) -> list[str]:
@@ -129,12 +162,18 @@ def read_dockerfile(text: str) -> ImageFacts:
         keyword, _, rest = line.strip().partition(" ")
         if keyword.upper() == "FROM":
             words = {}
-        elif keyword.upper() in ("EXPOSE", "CMD", "ENTRYPOINT", "HEALTHCHECK"):
+        elif keyword.upper() in ("EXPOSE", "CMD", "ENTRYPOINT", "HEALTHCHECK", "USER"):
             words[keyword.upper()] = rest.strip()
     port = re.match(r"(\d+)", words.get("EXPOSE", ""))
     parts = [_command_line(words[key]) for key in ("ENTRYPOINT", "CMD") if key in words]
     path = re.search(r"https?://[^/\s\"']+(/[^\s\"'|)]*)", words.get("HEALTHCHECK", ""))
-    return ImageFacts(int(port[1]) if port else None, " ".join(parts) or None, path[1] if path else None)
+    user = re.match(r"[1-9]\d*", words.get("USER", ""))
+    return ImageFacts(
+        int(port[1]) if port else None,
+        " ".join(parts) or None,
+        path[1] if path else None,
+        int(user[0]) if user else None,
+    )
 
 
 def read_image_config(config: Mapping[str, object]) -> ImageFacts:
@@ -145,7 +184,9 @@ def read_image_config(config: Mapping[str, object]) -> ImageFacts:
     check = config.get("Healthcheck")
     test = " ".join(_strings(check.get("Test"))) if isinstance(check, dict) else ""
     path = re.search(r"https?://[^/\s\"']+(/[^\s\"'|)]*)", test)
-    return ImageFacts(min(ports, default=None), shlex.join(argv) or None, path[1] if path else None)
+    user = str(config.get("User") or "").partition(":")[0]
+    uid = int(user) if user.isdigit() and int(user) else None
+    return ImageFacts(min(ports, default=None), shlex.join(argv) or None, path[1] if path else None, uid)
 
 
 def _strings(value: object) -> list[str]:

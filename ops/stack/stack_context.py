@@ -84,8 +84,14 @@ def gather_context(session: Session, *, decides: Stale | None = None) -> StackCo
         engine_ = pool.submit(lambda: session.engine)
         cluster_ = pool.submit(session.cluster, settings, text.config)
         clock_ = pool.submit(lambda: cluster_.result().read_clock())
-        backend = settings.application.main_service
-        level_ = pool.submit(lambda: cluster_.result().schema_level(backend, settings.commands))
+        services = settings.application.services
+        level_ = pool.submit(
+            lambda: (
+                cluster_.result().schema_level(settings.application.main_service, settings.commands)
+                if services
+                else None
+            )
+        )
         engine_.result()
         history, level, clock = history_.result(), level_.result(), clock_.result()
         session.judged = Judged(next(history.updates(), None))

@@ -1,5 +1,5 @@
-"""The images the sandbox runs: data services, tasks, monitoring, the rollback controller and every release of the shop,
-built with no image hub."""
+"""The images the sandbox runs: data services, tasks, monitoring, the rollback controller and every release of the shop
+and of the guestbook, built with no image hub."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 from sandbox import ui
 from sandbox.cache import artifact
-from sandbox.images import base, controller, monitoring, oci, shop, tasks
+from sandbox.images import base, controller, guestbook, monitoring, oci, shop, tasks
 from sandbox.images.buildah import Builder
 from sandbox.images.registry import push
 from sandbox.paths import CACHE, LOGS
@@ -24,6 +24,8 @@ ALL = (
     "image-node",
     "shop-application",
     "image-shop",
+    "image-guestbook-python",
+    "image-guestbook",
     "image-tasks-programs",
     "image-tasks",
     "image-monitoring",
@@ -40,7 +42,8 @@ def build_all(running: Callable[[], str], tools: Callable[[], Toolchain] | None)
     `running` gives the registry's address, and is asked once everything is built: most of the building waits for
     downloads, and so begins before there is a cluster.
 
-    Names are `postgres`, `redis`, `tasks`, `monitoring`, `controller` and `shop:v1` … `shop:v10-late-unhealthy`.
+    Names are `postgres`, `redis`, `tasks`, `monitoring`, `controller`, `shop:v1` … `shop:v10-late-unhealthy` and
+    `guestbook:v1` ….
     `tools` is asked for the engine that the controller's image contains, once every other image is built; without it,
     there are no images of monitoring and controller.
     """
@@ -53,7 +56,8 @@ def build_all(running: Callable[[], str], tools: Callable[[], Toolchain] | None)
         data = build_data(stand)
         layouts = [(data, tag) for tag in oci.digests(data)]
         layouts.append((tasks.layout(stand, LOG), "tasks"))
-        releases = shop.layout(stand, application.result(), LOG)
+        second = pool.submit(guestbook.layout, stand, LOG)
+        releases = {"shop": shop.layout(stand, application.result(), LOG), "guestbook": second.result()}
         if tools and watching and below:
             layouts.append((watching.result(), "monitoring"))
             layouts.append((controller.layout(below.result(), tools(), LOG), "controller"))
@@ -62,8 +66,9 @@ def build_all(running: Callable[[], str], tools: Callable[[], Toolchain] | None)
     with ui.step(f"push images to {registry}"):
         for layout, tag in layouts:
             images[tag] = push(layout, tag, registry, repository=tag, name="latest", log=LOG)
-        for tag in oci.digests(releases):
-            images[f"shop:{tag}"] = push(releases, tag, registry, repository="shop", name=tag, log=LOG)
+        for name, layout in releases.items():
+            for tag in oci.digests(layout):
+                images[f"{name}:{tag}"] = push(layout, tag, registry, repository=name, name=tag, log=LOG)
     return images
 
 

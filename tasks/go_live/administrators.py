@@ -8,7 +8,8 @@ from typing import Any
 from psycopg import sql
 
 from tasks.backup.postgres import Database, url_schema
-from tasks.go_live.line import Line, NotThere
+from tasks.go_live.line import Line
+from tasks.reach import NotThere
 
 _SHOWN = 5
 

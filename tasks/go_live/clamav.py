@@ -10,7 +10,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from tasks.environment import Environment
-from tasks.go_live.line import SECONDS, Line, NotThere
+from tasks.go_live.line import Line
+from tasks.reach import SECONDS, NotThere
 
 _PORT = 3310
 _MOST = 65536

@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import re
-import socket
-import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import urlsplit
 
 import httpx
 import psycopg
@@ -18,10 +14,8 @@ from redis import RedisError
 from tasks.connection_url import passwords
 from tasks.environment import Environment
 from tasks.errors import TaskError, without
+from tasks.reach import NotThere, connect, reach
 
-SECONDS = 10
-"""For a connection, and for each answer."""
-_RETRY_SECONDS = 0.3
 _LONGEST = 300
 _FAULTS = (OSError, httpx.HTTPError, httpx.InvalidURL, psycopg.Error, RedisError, TaskError, ValueError)
 """What servers and networks do wrong; smtplib's and ssl's errors are OSErrors. Anything else is our own defect."""
@@ -31,13 +25,6 @@ _PLACEHOLDER = re.compile(
     re.IGNORECASE,
 )
 _LOOKS_SECRET = re.compile(r"SECRET|PASS(WORD|WD|$)|_PW$|TOKEN|KEY|DSN$|CREDENTIAL", re.IGNORECASE)
-
-
-class NotThere(TaskError):
-    """A step that did not find what it has to find."""
-
-    def __init__(self, message: str) -> None:
-        super().__init__("not_there", message)
 
 
 class Ended(Exception):
@@ -67,7 +54,7 @@ class Line:
             self.step("variables", lambda: require_variables(self.environment, names))
 
     def connect(self, host: str, port: int) -> None:
-        self.step("connect", lambda: _connect(host, port))
+        self.step("connect", lambda: connect(host, port))
 
     def request(self, name: str, url: str, work: Callable[[], str]) -> None:
         """A step that sends an HTTP request to this URL."""
@@ -89,27 +76,6 @@ def require_variables(environment: Environment, names: Sequence[str]) -> str:
             )
         )
     return f"{', '.join(names)} set"
-
-
-def reach(url: str) -> None:
-    """Wait until the server of this URL accepts connections."""
-    parts = urlsplit(url)
-    _connect(parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80))
-
-
-def _connect(host: str, port: int) -> str:
-    """A restarting server refuses connections for a moment, and so does the network of a new pod."""
-    deadline = time.monotonic() + SECONDS
-    while True:
-        try:
-            with closing(socket.create_connection((host, port), timeout=SECONDS)):
-                return f"{host}:{port} accepts connections"
-        except ConnectionRefusedError as error:
-            if time.monotonic() > deadline:
-                raise NotThere(f"{host}:{port} cannot be reached: {error}") from None
-        except OSError as error:
-            raise NotThere(f"{host}:{port} cannot be reached: {error}") from None
-        time.sleep(_RETRY_SECONDS)
 
 
 def secret_values(environment: Environment) -> set[str]:

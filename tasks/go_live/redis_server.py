@@ -13,7 +13,8 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from tasks.connection_url import joined, parse_redis
-from tasks.go_live.line import SECONDS, Line, NotThere
+from tasks.go_live.line import Line
+from tasks.reach import SECONDS, NotThere
 
 _KEEP_SECONDS = 60
 

@@ -11,7 +11,8 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from tasks.environment import Environment
-from tasks.go_live.line import SECONDS, Line, NotThere
+from tasks.go_live.line import Line
+from tasks.reach import SECONDS, NotThere
 
 _PORTS = {"implicit": 465, "starttls": 587, "none": 25}
 _URL = "smtp://user:password@host:587"

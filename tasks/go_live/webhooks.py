@@ -13,8 +13,9 @@ from typing import Any
 
 import httpx
 
-from tasks.go_live.line import SECONDS, Line, NotThere
+from tasks.go_live.line import Line
 from tasks.http_check import ingress_headers
+from tasks.reach import SECONDS, NotThere
 
 
 def check_webhooks(line: Line, settings: Mapping[str, Any]) -> None:

@@ -25,6 +25,7 @@ LONGEST_FIRST = (
     "monitoring",
     "interruptions",
     "lockdown",
+    "application",
 )
 """Modules in the order in which workers take them: the last ones are short, so that all workers end together."""
 

@@ -197,10 +197,12 @@ def stack_config(file: str, **changes: Any) -> dict[str, Any]:
 
 def secrets_for(config: Mapping[str, Any]) -> dict[str, str]:
     """A made-up value for every secret a configuration needs."""
-    names = list(config["runbook:application"].get("secrets", []))
+    names = list(config.get("runbook:application", {}).get("secrets", []))
     data = config["runbook:data"]
     names += [
-        f"{url}_URL" for url, key in (("DATABASE", "postgres"), ("REDIS", "redis")) if data[key]["mode"] == "external"
+        f"{url}_URL"
+        for url, key in (("DATABASE", "postgres"), ("REDIS", "redis"))
+        if data.get(key, {}).get("mode") == "external"
     ]
     if data["postgres"].get("admin"):
         names.append("DATABASE_ADMIN_URL")

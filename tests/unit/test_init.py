@@ -59,17 +59,47 @@ def test_the_file_is_valid_and_says_what_the_dockerfile_says(project: Path) -> N
         "pulumi stack init demo",
         "pulumi config set --secret secrets:DATABASE_URL --stack demo",
         "pulumi config set --secret secrets:SMTP_URL --stack demo",
+        "runbook doctor IMAGE --stack demo",
         "runbook deploy IMAGE --stack demo",
     ]
+    assert config["runbook:application"]["healthPath"] == "/healthz"
+    assert "runbook:commands" not in config
     assert len(file.read_text().splitlines()) <= 40
     file.write_text(file.read_text() + "  secrets:DATABASE_URL: {secure: x}\n  secrets:SMTP_URL: {secure: x}\n")
     load_stack_file(file)
 
 
+def test_an_application_of_another_kind_needs_no_edit_of_its_file(project: Path) -> None:
+    (project / "Dockerfile").write_text(f"{DOCKERFILE}USER 1000:1000\n")
+    commands = ["--migrate", "python -m shop schema", "--migrate", "python -m shop migrate"]
+    commands += ["--schema-level", "python -m shop level", "--smoke", "python -m shop smoke"]
+    done = init(project, *GIVEN[:-2], "--without-redis", "--context", "eu", *commands, "--json")
+    assert done.exit_code == 0, done.output
+    file = project / "Pulumi.demo.yaml"
+    file.write_text(file.read_text() + "  secrets:DATABASE_URL: {secure: x}\n")
+    made = load_stack_file(file)
+    assert made.application.main_service.shape.uid == 1000
+    assert made.data.redis is None
+    assert made.secret_names == ("DATABASE_URL",)
+    assert made.commands.migrate.argvs == [["python", "-m", "shop", "schema"], ["python", "-m", "shop", "migrate"]]
+    assert made.commands.schema_level.run == ("python -m shop level",)
+    assert made.commands.smoke.run == made.commands.rehearsal.run == ("python -m shop smoke",)
+    assert made.commands.cache is None
+    assert made.health_path == "/healthz"
+
+
 def test_what_is_missing_is_named_at_once_and_nothing_is_written(project: Path) -> None:
     done = init(project, "--port", "3000")
     assert done.exit_code == 2
-    for option in ("--tasks-image", "--command", "--health-path", "--live-path", "--host", "--postgres-cidr"):
+    for option in (
+        "--tasks-image",
+        "--command",
+        "--health-path",
+        "--live-path",
+        "--host",
+        "--postgres-cidr",
+        "--without-redis",
+    ):
         assert option in done.stderr
     assert "--port" not in done.stderr
     assert not (project / "Pulumi.demo.yaml").exists()

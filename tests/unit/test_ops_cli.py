@@ -52,6 +52,7 @@ COMMANDS = [
     ["security", "unlock"],
     ["security", "status"],
     ["init"],
+    ["doctor"],
     ["promote"],
     ["state", "init"],
     ["state", "list"],

@@ -76,7 +76,7 @@ def test_the_service_and_the_jobs_of_its_release_have_the_same_pods(shaped: Prog
         assert made.template["metadata"]["annotations"]["sidecar.istio.io/inject"] == "false", where
         volumes = {volume["name"]: volume for volume in made.pod["volumes"]}
         assert volumes["volume-0"]["persistentVolumeClaim"] == {"claimName": "uploads", "readOnly": False}, where
-        for container in [each for each in made.containers if each["name"] != "migration-guard"]:
+        for container in [each for each in made.containers if each["name"] not in ("migration-guard", "reach")]:
             assert container["securityContext"]["readOnlyRootFilesystem"] is True, where
             at = {mount["mountPath"]: mount for mount in container["volumeMounts"]}
             assert set(at) == {"/tmp", "/app/.cache", "/app/tmp", "/app/uploads", "/app/media"}, where

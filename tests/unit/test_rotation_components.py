@@ -406,10 +406,10 @@ def test_a_check_runs_after_the_smoke_check_while_it_can_still_go_back() -> None
         assert len(found) == (phase in ("rolled-out", "verified")), phase
         for check in found:
             assert made.waits_for(check, job(made, "smoke"))
-            assert check.containers[0]["command"] == ["npm", "run", "ops:webhooks:verify", "--workspace", "backend"]
-            assert check.containers[0]["envFrom"] == made.one("Deployment", "backend").containers[0]["envFrom"]
+            assert check.containers[-1]["command"] == ["npm", "run", "ops:webhooks:verify", "--workspace", "backend"]
+            assert check.containers[-1]["envFrom"] == made.one("Deployment", "backend").containers[0]["envFrom"]
             # Neither the pod's status nor `runbook` repeats what it prints.
-            assert check.containers[0]["terminationMessagePolicy"] == "File"
+            assert check.containers[-1]["terminationMessagePolicy"] == "File"
             assert check.template
             assert check.template["metadata"]["annotations"]["runbook/output"] == "secret"
 
@@ -458,7 +458,7 @@ def test_a_check_with_the_two_values_exchanged_runs_while_both_are_accepted() ->
         assert len(found) == (phase in ("dual", "rolled-out", "verified")), phase
         for one in found:
             assert made.waits_for(one, job(made, "smoke"))
-            container = one.containers[0]
+            container = one.containers[-1]
             assert container["command"] == ["npm", "run", "tokens"]
             (secret,) = {source["secretRef"]["name"] for source in container["envFrom"] if "secretRef" in source}
             got = {each["name"]: each["valueFrom"]["secretKeyRef"] for each in container["env"] if "valueFrom" in each}

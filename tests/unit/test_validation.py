@@ -57,7 +57,8 @@ def test_each_step_is_a_job_that_waits_for_the_one_before() -> None:
     found = jobs(made)
     staging, prod = found["pipeline-staging"], found["pipeline-prod"]
     pod = staging.inputs["spec"]["template"]
-    lines = [*pod["spec"]["initContainers"], *pod["spec"]["containers"]]
+    wait, *lines = [*pod["spec"]["initContainers"], *pod["spec"]["containers"]]
+    assert wait["name"] == "reach"
     assert [" ".join(line["command"]) for line in lines] == STAGING["run"]
     assert pod["metadata"]["annotations"]["runbook/output"] == "secret"
     assert {line["terminationMessagePolicy"] for line in lines} == {"File"}

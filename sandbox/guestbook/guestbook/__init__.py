@@ -1,0 +1,1 @@
+"""A guestbook in Django: entries, pictures on a volume, and a worker that greets new guests."""
