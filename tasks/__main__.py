@@ -27,6 +27,7 @@ GROUPS = {
     "exporter": ("tasks.exporter", "metrics of the store and of the rotation of secrets"),
     "go-live": ("tasks.go_live.commands", "the go-live checklist, as far as it is tried in the application's network"),
     "validate": ("tasks.validation", "requests to a release in place"),
+    "lighthouse": ("tasks.lighthouse.commands", "measure pages with Lighthouse and judge them by their budgets"),
     "logs": ("tasks.logs.commands", "count security events in the logs of the application's pods"),
 }
 """Group → a module with `configure(parser)`, which adds what it takes and sets `run`, and what the group is for.
