@@ -25,9 +25,9 @@ class PageBudget(Settings):
     lcp_milliseconds: Annotated[int, Field(ge=1, le=60_000)] = 2000
     """Most Largest Contentful Paint, in milliseconds."""
     tbt_milliseconds: Annotated[int, Field(ge=0, le=60_000)] = 100
-    """Most Total Blocking Time, in milliseconds. FID, in the runbook, and INP, which replaced it, need people who click;
-    the laboratory measures how long the main thread could not have answered them. The runbook's number is kept: then no
-    task is longer than 150 ms."""
+    """Most Total Blocking Time, in milliseconds. FID, in the runbook, and INP, which replaced it, need people who
+    click; the laboratory measures how long the main thread could not have answered them. The runbook's number is kept:
+    then no task is longer than 150 ms."""
     cls: Annotated[float, Field(ge=0, le=10)] = 0.1
     """Most Cumulative Layout Shift."""
     bundle_kilobytes: Annotated[int, Field(ge=1, le=100_000)] = 200
@@ -45,8 +45,8 @@ class PageBudget(Settings):
 
 
 class Performance(Settings):
-    """Every release is measured in its rehearsal, before it gets traffic: a page that is below a limit fails the update.
-    The release is not quarantined, because a laboratory's numbers depend on the machine."""
+    """Every release is measured in its rehearsal, before it gets traffic: a page that misses a limit fails the
+    update. The release is not quarantined, because a laboratory's numbers depend on the machine."""
 
     image: Annotated[ImageRef, Field(examples=[f"registry.example.com/lighthouse@{EXAMPLE_DIGEST}"])]
     """Image with Lighthouse and Chromium (images/lighthouse), by digest."""
@@ -56,12 +56,12 @@ class Performance(Settings):
     )
     """Pages, in order (PERFORMANCE_BUDGETS)."""
     form_factor: Literal["mobile", "desktop"] = "mobile"
-    """Emulated device: `mobile` is a slow telephone (CPU four times slower, 1.6 Mbit/s), `desktop` a cabled computer."""
+    """Emulated device: `mobile` is a slow telephone (CPU four times slower, 1.6 Mbit/s), `desktop` a computer."""
     runs: Annotated[int, Field(ge=1, le=9)] = 3
     """Runs per page; medians count."""
     least_benchmark: Annotated[int, Field(ge=0, le=100_000)] = 1000
-    """Least index of the machine's speed, by Lighthouse's own benchmark, at which a failure is believed. Below it the page
-    is measured again, twice, and then the update fails because of the machine."""
+    """Least index of the machine's speed, by Lighthouse's own benchmark, at which a failure is believed. Below it
+    the page is measured again, twice, and then the update fails because of the machine."""
     run_seconds: Seconds = 90
     """Seconds until one run is ended."""
     timeout_seconds: Seconds = 900
