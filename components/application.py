@@ -39,6 +39,7 @@ from components.rehearsal import Rehearsal, RehearsalArgs
 from settings import Application as ApplicationSettings
 from settings import Command, Ingress, NetworkPeer, Release
 from settings import Service as ServiceSettings
+from settings.performance import Performance
 
 SCALED = "runbook/scaled-by"
 """Annotation of a Deployment with an autoscaler. Its removal makes the provider write `replicas` again, also when the
@@ -75,6 +76,8 @@ class ApplicationArgs:
     """Immutable Secret with every secret variable."""
     rehearsal: Command
     """What a new release must pass before it gets traffic."""
+    performance: Performance | None = None
+    """Pages that it has to show fast enough before."""
     divert_to: Input[str] | None = None
     """Under maintenance, the Service that the ingress routes to instead of the services."""
     lockdown: Lockdown | None = None
@@ -111,8 +114,8 @@ class Application(pulumi.ComponentResource):
         configs = {service.name: self._config_map(service) for service in services}
         main = args.application.main_service
         # A rollback skips the rehearsal: its release has served before, and every second counts.
-        rehearsal = self._rehearsal(configs) if args.release.action == "deploy" else None
-        self._proven = ResourceOptions(depends_on=[rehearsal] if rehearsal else [])
+        rehearsed = self._rehearsal(configs) if args.release.action == "deploy" else None
+        self._proven = ResourceOptions(depends_on=self._rehearse(rehearsed) if rehearsed else [])
         served_by = [made for service in services for made in self._service(service, configs[service.name])]
         IngressRules(
             namespace=args.namespace,
@@ -279,7 +282,24 @@ class Application(pulumi.ComponentResource):
             ),
         )
 
-    def _rehearsal(self, configs: Mapping[str, str]) -> Rehearsal | None:
+    def _rehearse(self, rehearsed: RehearsalArgs) -> list[pulumi.Resource]:
+        """What has to pass before the first old pod is replaced."""
+        args, rehearsal = self._args, Rehearsal("rehearsal", rehearsed, self._inside)
+        if not args.performance:
+            return [rehearsal]
+        from components.lighthouse import Lighthouse, LighthouseArgs
+
+        measured = LighthouseArgs(
+            rehearsal=rehearsed,
+            performance=args.performance,
+            public_url=args.ingress.url,
+            host_header=args.application.host_header,
+        )
+        # Not beside the rehearsal: it would take the CPU that is measured.
+        after = ResourceOptions.merge(self._inside, ResourceOptions(depends_on=[rehearsal]))
+        return [rehearsal, Lighthouse("lighthouse", measured, after)]
+
+    def _rehearsal(self, configs: Mapping[str, str]) -> RehearsalArgs | None:
         """`configs`: the ConfigMap of each service."""
         args = self._args
         rehearsed = args.application.rehearsed
@@ -287,29 +307,25 @@ class Application(pulumi.ComponentResource):
             return None
         start = [service.probes.startup for service in rehearsed]
         image = main.image or args.release.image
-        return Rehearsal(
-            "rehearsal",
-            RehearsalArgs(
-                namespace=args.namespace,
-                image=image,
-                services=[self._rehearsed(service, configs[service.name]) for service in rehearsed],
-                port=main.port,
-                start_seconds=sum(probe.period_seconds * probe.failure_threshold for probe in start),
-                placement_seconds=args.application.placement_seconds,
-                command=args.rehearsal,
-                amounts=args.application.job_resources,
-                env_from=self._env_from(configs[main.name]),
-                shape=main.shape,
-                identity=content_hash(
-                    image,
-                    [configs[service.name] for service in rehearsed],
-                    args.secret_name,
-                    [service.to_config() for service in rehearsed],
-                    args.rehearsal.to_config(),
-                    *self._host_headers(),
-                ),
+        return RehearsalArgs(
+            namespace=args.namespace,
+            image=image,
+            services=[self._rehearsed(service, configs[service.name]) for service in rehearsed],
+            port=main.port,
+            start_seconds=sum(probe.period_seconds * probe.failure_threshold for probe in start),
+            placement_seconds=args.application.placement_seconds,
+            command=args.rehearsal,
+            amounts=args.application.job_resources,
+            env_from=self._env_from(configs[main.name]),
+            shape=main.shape,
+            identity=content_hash(
+                image,
+                [configs[service.name] for service in rehearsed],
+                args.secret_name,
+                [service.to_config() for service in rehearsed],
+                args.rehearsal.to_config(),
+                *self._host_headers(),
             ),
-            self._inside,
         )
 
     def _rehearsed(self, service: ServiceSettings, config: str) -> ContainerArgsDict:

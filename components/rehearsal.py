@@ -51,11 +51,6 @@ class Rehearsal(pulumi.ComponentResource):
 
     def __init__(self, name: str, args: RehearsalArgs, opts: ResourceOptions | None = None) -> None:
         super().__init__("runbook:release:Rehearsal", name, None, opts)
-        leaving = ("lifecycle", "readiness_probe", "liveness_probe")
-        sidecars = [
-            {**{key: value for key, value in service.items() if key not in leaving}, "restart_policy": "Always"}
-            for service in args.services
-        ]
         run_to_end(
             self,
             JobArgs(
@@ -67,7 +62,7 @@ class Rehearsal(pulumi.ComponentResource):
                 amounts=args.amounts,
                 env_from=args.env_from,
                 env=[{"name": "TARGET_URL", "value": f"http://127.0.0.1:{args.port}"}],
-                beside=cast(Sequence[ContainerArgsDict], sidecars),
+                beside=to_sidecars(args.services),
                 shape=args.shape,
                 start_seconds=args.start_seconds,
                 placement_seconds=args.placement_seconds,
@@ -75,3 +70,13 @@ class Rehearsal(pulumi.ComponentResource):
             opts or ResourceOptions(),
         )
         self.register_outputs({})
+
+
+def to_sidecars(services: Sequence[ContainerArgsDict]) -> Sequence[ContainerArgsDict]:
+    """Containers of services as they run beside a command, which ends them."""
+    leaving = ("lifecycle", "readiness_probe", "liveness_probe")
+    made = [
+        {**{key: value for key, value in service.items() if key not in leaving}, "restart_policy": "Always"}
+        for service in services
+    ]
+    return cast(Sequence[ContainerArgsDict], made)

@@ -49,6 +49,7 @@ def register_release(inputs: Inputs, foundation: Foundation, data: Data, backup:
             ingress_controller=settings.network.ingress_controller,
             secret_name=data.credentials.secret_name,
             rehearsal=settings.commands.rehearsal,
+            performance=settings.performance,
             divert_to=_register_maintenance(inputs, foundation),
             lockdown=_register_lockdown(inputs, foundation),
             hooks={

@@ -81,7 +81,9 @@ def _up(arguments: argparse.Namespace) -> int:
         compiling = pool.submit(lambda: (programs.result(), toolchain.ensure(kubectl=cluster.is_built_here()))[1])
         starting = pool.submit(lambda: (programs.result(), cluster.up())[1])
         built = images.build_all(
-            lambda: starting.result().registry, compiling.result if cluster.is_built_here() else None
+            lambda: starting.result().registry,
+            compiling.result if cluster.is_built_here() else None,
+            measures_pages=stack.measures_pages(),
         )
         running, tools = starting.result(), compiling.result()
     (STATE / "images.json").write_text(json.dumps(built, indent=2) + "\n")

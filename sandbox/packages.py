@@ -46,6 +46,7 @@ TESTS = {
     "redis-server": "redis-server",
     "haproxy": "haproxy",
     "clamav-daemon": "clamd",
+    "chromium": "chromium",
     "faketime": "faketime",
     "procps": "ps",
 }

@@ -77,6 +77,11 @@ def ensure(cluster: Cluster, images: Mapping[str, str], environment: Mapping[str
     return bool(changes)
 
 
+def measures_pages() -> bool:
+    """Whether the stack file asks for Lighthouse, whose image is not built otherwise."""
+    return "runbook:performance" in stack_file.read(STACK_FILE if STACK_FILE.exists() else _TEMPLATE).config
+
+
 def released_image() -> str | None:
     """The image that the stack file says is released."""
     release = stack_file.read(STACK_FILE).config.get("runbook:release")

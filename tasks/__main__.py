@@ -28,6 +28,7 @@ GROUPS = {
     "go-live": ("tasks.go_live.commands", "the go-live checklist, as far as it is tried in the application's network"),
     "validate": ("tasks.validation", "requests to a release in place"),
     "reach": ("tasks.reach", "wait until a server accepts connections"),
+    "lighthouse": ("tasks.lighthouse.commands", "measure pages with Lighthouse and judge them by their budgets"),
     "logs": ("tasks.logs.commands", "count security events in the logs of the application's pods"),
 }
 """Group → a module with `configure(parser)`, which adds what it takes and sets `run`, and what the group is for.

@@ -6,7 +6,7 @@ import os
 import sys
 
 from sandbox import cluster, packages, toolchain, ui
-from sandbox.images import shop
+from sandbox.images import lighthouse, shop
 from sandbox.paths import LOGS
 from tests.support import operator_servers, postgres_cron, postgres_majors
 
@@ -21,6 +21,7 @@ def install(*, quick: bool = False) -> None:
     toolchain.build_kube_score()
     operator_servers.build_images()
     shop.application(LOGS / "shop.log")
+    lighthouse.packages(LOGS / "lighthouse.log")
     for major in postgres_majors.VERSIONS:
         postgres_majors.programs(major)
     postgres_cron.extension()

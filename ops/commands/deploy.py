@@ -13,6 +13,7 @@ from ops.adapters.registry import Image
 from ops.commands import backups, health
 from ops.commands.check import require_environment
 from ops.commands.code_checks import require_report
+from ops.commands.lighthouse_reports import keep_lighthouse_reports
 from ops.commands.update import LockPolicy, StackLock, apply, prepare_update
 from ops.decisions.blame import find_excuse
 from ops.decisions.code_report import LABEL
@@ -61,6 +62,7 @@ def deploy(session: Session, wish: Wish, policy: LockPolicy) -> dict[str, Any]:
         prepare_update(session, facts, policy)
         session.say(release.message, "bold")
         run = apply(session, facts.text, new, f"{release.message} by {whoami()}", policy)
+        keep_lighthouse_reports(session, facts, release)
         if not run.succeeded:
             raise _roll_back(session, facts, new, release, run, policy)
         return report(session, release, run)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from sandbox import ui
 from sandbox.cache import artifact
-from sandbox.images import base, controller, guestbook, monitoring, oci, shop, tasks
+from sandbox.images import base, controller, guestbook, lighthouse, monitoring, oci, shop, tasks
 from sandbox.images.buildah import Builder
 from sandbox.images.registry import push
 from sandbox.paths import CACHE, LOGS
@@ -36,7 +36,9 @@ ALL = (
 """What `build_all` makes, under its names in the cache."""
 
 
-def build_all(running: Callable[[], str], tools: Callable[[], Toolchain] | None) -> dict[str, str]:
+def build_all(
+    running: Callable[[], str], tools: Callable[[], Toolchain] | None, *, measures_pages: bool = False
+) -> dict[str, str]:
     """Build what is not built yet, push what the registry does not have, and return name → reference by digest.
 
     `running` gives the registry's address, and is asked once everything is built: most of the building waits for
@@ -45,7 +47,7 @@ def build_all(running: Callable[[], str], tools: Callable[[], Toolchain] | None)
     Names are `postgres`, `redis`, `tasks`, `monitoring`, `controller`, `shop:v1` … `shop:v10-late-unhealthy` and
     `guestbook:v1` ….
     `tools` is asked for the engine that the controller's image contains, once every other image is built; without it,
-    there are no images of monitoring and controller.
+    there are no images of monitoring and controller. `measures_pages`: also `lighthouse`, with a browser of 400 MB.
     """
     with ThreadPoolExecutor() as pool:
         # npm and the Debian base do not need each other.
@@ -56,6 +58,8 @@ def build_all(running: Callable[[], str], tools: Callable[[], Toolchain] | None)
         data = build_data(stand)
         layouts = [(data, tag) for tag in oci.digests(data)]
         layouts.append((tasks.layout(stand, LOG), "tasks"))
+        if measures_pages:
+            layouts.append((lighthouse.layout(stand, LOG), "lighthouse"))
         second = pool.submit(guestbook.layout, stand, LOG)
         releases = {"shop": shop.layout(stand, application.result(), LOG), "guestbook": second.result()}
         if tools and watching and below:

@@ -139,3 +139,13 @@ def test_a_line_of_traffic_says_what_failed_and_who_answered() -> None:
     ]
     assert summary(answers) == "   5 requests,    3 failed (500 x 2, ReadTimeout:  x 1), answered by release 1a2b3c"
     assert summary([]) == "   0 requests,    0 failed, answered by release -"
+
+
+def test_the_image_of_lighthouse_is_built_when_the_stack_file_asks_for_it(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = folder / "Pulumi.sandbox.yaml"
+    monkeypatch.setattr(stack, "STACK_FILE", file)
+    assert not stack.measures_pages()
+    file.write_text("config:\n  runbook:performance: {image: localhost:15000/lighthouse@sha256:0}\n")
+    assert stack.measures_pages()

@@ -1,0 +1,51 @@
+"""Keeps Lighthouse's reports of a release as files beside the stack file, where they outlive the pod that made them."""
+
+from __future__ import annotations
+
+import httpx
+from lightkube.resources.core_v1 import Pod
+
+from ops.decisions.lighthouse_files import read_files
+from ops.errors import OpsError
+from ops.stack.session import Session
+from ops.stack.stack_context import StackContext
+from settings import Release
+from settings.checks import Checks
+from settings.performance import LIGHTHOUSE
+
+_LABELS = {"app.kubernetes.io/name": LIGHTHOUSE}
+
+
+def keep_lighthouse_reports(session: Session, facts: StackContext, release: Release) -> list[str]:
+    """Write `lighthouse-rREVISION-PAGE.html` and `.json` into the folder of reports; their names.
+
+    Called after the update, whether it failed or not, and before anything is rolled back. A report that cannot be kept
+    is no reason to fail a release: a warning says why.
+    """
+    if not facts.settings.performance:
+        return []
+    folder = session.file.resolve().parent / (facts.settings.checks or Checks()).code.reports
+    try:
+        files = read_files(_read_log(facts))
+        for name, text in files.items():
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / f"lighthouse-r{release.revision}-{name}").write_text(text)
+    except (OpsError, OSError, ValueError, httpx.HTTPError) as error:
+        session.say(f"warning: the reports of Lighthouse were not kept: {error}", "yellow")
+        return []
+    if not files:
+        session.say("warning: Lighthouse left no report in the log of its pod", "yellow")
+        return []
+    kept = [f"lighthouse-r{release.revision}-{name}" for name in files]
+    session.say(f"Reports of Lighthouse: {folder}/{kept[0]} and {len(kept) - 1} more")
+    return kept
+
+
+def _read_log(facts: StackContext) -> list[str]:
+    """The log of the newest pod that measured."""
+    with facts.cluster.patient() as client:
+        pods = [pod.metadata for pod in client.list(Pod, labels=_LABELS) if pod.metadata and pod.metadata.name]
+        dated = [(meta.creationTimestamp, meta.name) for meta in pods if meta.creationTimestamp and meta.name]
+        if not dated:
+            return []
+        return list(client.log(max(dated)[1], container=LIGHTHOUSE, newlines=False))

@@ -1,0 +1,88 @@
+"""Pages measured by Lighthouse (HerbisVeritas "Checklist Pré-Déploiement", Phase 3; "Performance Budgets")."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from settings.application import Resources, resources
+from settings.base import EXAMPLE_DIGEST, Finding, ImageRef, Seconds, Settings
+
+PERFORMANCE = "runbook:performance"
+LIGHTHOUSE = "lighthouse"
+"""Job and container that measure a release, and the image."""
+
+
+class PageBudget(Settings):
+    """One page and its limits. A page of `/admin/*` is a route with `lcpMilliseconds: 3000`, `tbtMilliseconds: 150`,
+    `cls: 0.15` and `bundleKilobytes: 300`; it has to be one that needs no login."""
+
+    path: Annotated[str, Field(pattern=r"^/", examples=["/shop"])]
+    """Path and query."""
+    score: Annotated[int, Field(ge=0, le=100)] = 90
+    """Least performance score of Lighthouse."""
+    lcp_milliseconds: Annotated[int, Field(ge=1, le=60_000)] = 2000
+    """Most Largest Contentful Paint, in milliseconds."""
+    tbt_milliseconds: Annotated[int, Field(ge=0, le=60_000)] = 100
+    """Most Total Blocking Time, in milliseconds. FID, in the runbook, and INP, which replaced it, need people who
+    click; the laboratory measures how long the main thread could not have answered them. The runbook's number is kept:
+    then no task is longer than 150 ms."""
+    cls: Annotated[float, Field(ge=0, le=10)] = 0.1
+    """Most Cumulative Layout Shift."""
+    bundle_kilobytes: Annotated[int, Field(ge=1, le=100_000)] = 200
+    """Most scripts and styles as transferred, in KB of 1024 bytes."""
+
+    def to_limits(self) -> dict[str, float]:
+        """As the task names them."""
+        return {
+            "score": self.score,
+            "lcp": self.lcp_milliseconds,
+            "tbt": self.tbt_milliseconds,
+            "cls": self.cls,
+            "bundleKb": self.bundle_kilobytes,
+        }
+
+
+class Performance(Settings):
+    """Every release is measured in its rehearsal, before it gets traffic: a page that misses a limit fails the
+    update. The release is not quarantined, because a laboratory's numbers depend on the machine."""
+
+    image: Annotated[ImageRef, Field(examples=[f"registry.example.com/lighthouse@{EXAMPLE_DIGEST}"])]
+    """Image with Lighthouse and Chromium (images/lighthouse), by digest."""
+    routes: Annotated[tuple[PageBudget, ...], Field(min_length=1, max_length=20)] = (
+        PageBudget(path="/", lcp_milliseconds=1500, bundle_kilobytes=150),
+        PageBudget(path="/shop"),
+    )
+    """Pages, in order (PERFORMANCE_BUDGETS)."""
+    form_factor: Literal["mobile", "desktop"] = "mobile"
+    """Emulated device: `mobile` is a slow telephone (CPU four times slower, 1.6 Mbit/s), `desktop` a computer."""
+    runs: Annotated[int, Field(ge=1, le=9)] = 3
+    """Runs per page; medians count."""
+    least_benchmark: Annotated[int, Field(ge=0, le=100_000)] = 1000
+    """Least index of the machine's speed, by Lighthouse's own benchmark, at which a failure is believed. Below it
+    the page is measured again, twice, and then the update fails because of the machine."""
+    run_seconds: Seconds = 90
+    """Seconds until one run is ended."""
+    timeout_seconds: Seconds = 900
+    """Seconds for all pages."""
+    resources: Resources = resources("500m", "512Mi", "256Mi", limits=("2", "1536Mi", "1Gi"))
+    """CPU, memory and scratch disk of Chromium."""
+
+    def _findings(self) -> list[Finding]:
+        paths = [route.path for route in self.routes]
+        return [
+            Finding(("routes", index, "path"), f"{path} is already the path of another route")
+            for index, path in enumerate(paths)
+            if path in paths[:index]
+        ]
+
+    def to_task(self) -> dict[str, Any]:
+        """What the task measures, as JSON."""
+        return {
+            "routes": [{"path": route.path, "limits": route.to_limits()} for route in self.routes],
+            "formFactor": self.form_factor,
+            "runs": self.runs,
+            "leastBenchmark": self.least_benchmark,
+            "runSeconds": self.run_seconds,
+        }

@@ -1,0 +1,1 @@
+"""Pages measured by Lighthouse with Chromium: scores, budgets, and what costs most."""
