@@ -66,13 +66,34 @@ def _triggers(monitoring: Monitoring) -> tuple[Panel, ...]:
             "percent",
             Measured("RollbackErrorRate", _RELEASE, also="ErrorRateHigh"),
             width=12,
-            about="Responses with status 5xx, in percent of all.",
+            about=f"Responses with status 5xx, in percent of all within {triggers.error_rate_seconds} s.",
         ),
         graph(
-            f"Response time of the fastest {triggers.response_quantile:.0%}",
-            "ms",
+            f"Answers slower than {triggers.response_milliseconds} ms",
+            "percent",
             Measured("RollbackResponseTime", _RELEASE),
             width=12,
+            about=f"In percent of those within {triggers.response_seconds} s.",
+        ),
+        *(
+            (
+                graph(
+                    "Errors of the ingress controller",
+                    "percent",
+                    Measured("RollbackGateway", "502 to 504"),
+                    width=12,
+                    about="Requests that it answered itself, because no service did.",
+                ),
+            )
+            if monitoring.gateway
+            else ()
+        ),
+        graph(
+            f"Restarts within {triggers.restart_seconds} s",
+            "short",
+            Measured("RollbackRestarts", _RELEASE),
+            width=12,
+            about="Of pods with more than one.",
         ),
         graph(
             f"Failed health checks within {span}",
