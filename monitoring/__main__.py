@@ -47,8 +47,8 @@ def alerts_text() -> str:
         ingress = Gateway(host="traefik.traefik.svc", port=9100, pods=pods)
         servers = monitoring.prometheus.model_copy(update={"ingress": ingress})
         monitoring = monitoring.model_copy(update={"prometheus": servers})
-    # Alerts that exist only with an ingress controller's metrics, in maintenance mode, in a lockdown or with logs link to
-    # this page, too.
+    # Alerts that exist only with an ingress controller's metrics, in maintenance mode, in a lockdown or with logs link
+    # to this page, too.
     lockdown = Precautions().lockdown("reason", datetime(2026, 1, 1, tzinfo=UTC))
     services = [service.name for service in application.services]
     alerts = domains(namespace, monitoring, services, backup, rotating, Maintenance(reason="reason"), lockdown)

@@ -51,8 +51,8 @@ class Triggers(Settings):
     health_failures: Annotated[int, Field(ge=1, le=100)] = 3
     """Failed health checks in a row (HEALTH_CHECK_FAILURE.consecutiveFailures)."""
     restarts: Annotated[int, Field(ge=2)] = 3
-    """Restarts of the services' containers within the window, of pods with more than one. The runbook does not name them:
-    a process that dies of a request counts no error."""
+    """Restarts of the services' containers within the window, of pods with more than one. The runbook does not name
+    them, but a process that dies of a request counts no error."""
     restart_seconds: Seconds = 300
     """The window, in seconds: long enough for the pauses of Kubernetes between the first restarts."""
     sql_injection_attempts: Annotated[int, Field(ge=1, le=10_000)] = 10
@@ -350,8 +350,8 @@ class Monitoring(Settings):
 
     @property
     def notice_seconds(self) -> int:
-        """After which it is known that a data service was away: its exporter was asked, and asked again if it waited for
-        a server that does not answer. The triggers count requests this much later."""
+        """After which it is known that a data service was away: its exporter was asked, and asked again if it waited
+        for a server that does not answer. The triggers count requests this much later."""
         return 2 * self.scrape_seconds + self.evaluation_seconds
 
     @property

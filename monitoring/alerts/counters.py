@@ -1,8 +1,8 @@
 """How much counters rose, in PromQL, with what `increase()` misses.
 
 A counter that appears at 1 (the first error of a pod, a route and a method) has no increase: its first value counts
-where the monitoring knows that it was 0 before. It knows that where the pod was scraped and did not have the series yet,
-and where the pod's process is young (`process_start_time_seconds`, which the client libraries of Prometheus export).
+where the monitoring knows that it was 0 before. It knows that where the pod was scraped and had no such series yet, and
+where the pod's process is young (`process_start_time_seconds`, which the client libraries of Prometheus export).
 Where it does not know, after an outage of its own, a counter rises from its first value: what is old is not counted.
 `increase()` also extrapolates, and overstates few events on a young pod; these functions do not.
 """
@@ -16,7 +16,7 @@ _TARGET = "on (job, instance)"
 
 def rise_between(series: str, span: int, *, delay: int = 0) -> str:
     """How much each series rose in the step of `span` seconds that ended `delay` seconds ago. Evaluated once in each
-    step, the results add up to the counter. After a restart of the process, all that the new one counted is the rise."""
+    step, the results add up to the counter. After a restart of the process, the rise is all that the new one counted."""
     end, begin = _offset(delay), f" offset {delay + span}s"
     return (
         f"({series}{end} - {series}{begin}) >= 0 or ({series}{end} and {_TARGET} "

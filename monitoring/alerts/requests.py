@@ -1,7 +1,7 @@
 """Customers' requests in PromQL: how many are answered, fail or are slow, in a window of time, and sample requests.
 
-Every evaluation records how many requests there were since the one before (`rise_between`), by release; alerts add these
-up over their windows. So a window is a plain sum, first errors count, and a step can be left out: what happened while a
+Every evaluation records how many requests there were since the one before (`rise_between`), by release; alerts add
+them up over their windows. So a window is a plain sum, first errors count, and a step can be left out: what happened while a
 data service was away is no error of a release, and what happened before that still is.
 """
 
@@ -57,8 +57,8 @@ class Step:
 
 
 def share(monitoring: Monitoring, step: Step, of: str, among: str, seconds: int) -> str:
-    """Percentage of `of` among `among` within the window; with too few of either, as at night, within a longer one, while
-    there are some in the first. Without a value where the longer one has too few as well."""
+    """Percentage of `of` among `among` within the window; with too few of either, as at night, within a longer one,
+    while there are some in the first. Without a value where the longer one has too few as well."""
     triggers = monitoring.triggers
 
     def enough(window: int) -> str:
