@@ -16,7 +16,7 @@ _TARGET = "on (job, instance)"
 
 def rise_between(series: str, span: int, *, delay: int = 0) -> str:
     """How much each series rose in the step of `span` seconds that ended `delay` seconds ago. Evaluated once in each
-    step, the results add up to the counter. After a restart of the process, the rise is all that the new one counted."""
+    step, the results add up to the counter. After a restart of the process, the new one rose from 0."""
     end, begin = _offset(delay), f" offset {delay + span}s"
     return (
         f"({series}{end} - {series}{begin}) >= 0 or ({series}{end} and {_TARGET} "

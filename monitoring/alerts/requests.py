@@ -1,8 +1,8 @@
 """Customers' requests in PromQL: how many are answered, fail or are slow, in a window of time, and sample requests.
 
 Every evaluation records how many requests there were since the one before (`rise_between`), by release; alerts add
-them up over their windows. So a window is a plain sum, first errors count, and a step can be left out: what happened while a
-data service was away is no error of a release, and what happened before that still is.
+them up over their windows. So a window is a plain sum, first errors count, and a step can be left out: what happened
+while a data service was away is no error of a release, and what happened before that still is.
 """
 
 from __future__ import annotations

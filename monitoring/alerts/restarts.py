@@ -22,7 +22,8 @@ def restarts(monitoring: Monitoring, services: Iterable[str]) -> Alert:
     limit, window = triggers.restarts, triggers.restart_seconds
     names = "|".join(services)
     # A pod that restarted once was on a node that did. The operator's jobs are named namespace/name.
-    own = f'sum {BY} (changes({_STARTED}{{job=~"(.+/)?({names})"}}[{window}s]) > 1)'
+    changes = f'changes({_STARTED}{{job=~"(.+/)?({names})"}}[{window}s])'
+    own = f"sum {BY} ({changes} > 1)"
     container = f'{_RESTARTS}{{container=~"{names}"}}[{window}s]'
     # While kube-state-metrics is replaced, both of its pods have each series.
     known = (
@@ -36,6 +37,7 @@ def restarts(monitoring: Monitoring, services: Iterable[str]) -> Alert:
         measure=both if monitoring.infrastructure.kube_state else own,
         operator=">=",
         limit=limit,
+        shown=changes,
         after=unless_away(window + triggers.data_grace_seconds),
         severity="critical",
         summary=f"{limit} or more restarts of the services' containers within {window} s",

@@ -49,7 +49,7 @@ def steps(monitoring: Monitoring) -> Step:
 def blameless(
     monitoring: Monitoring, step: Step, failing: Samples, value: str, labels: Mapping[str, str]
 ) -> tuple[Case, ...]:
-    """The same failures while a data service is away, right after, and before; and while a release holds connections."""
+    """The failures while a data service is away, right after, and before, and while a release holds connections."""
     every, away = step.every, 12
     counted = (step.delay // every + (step.delay % every > 0)) * every
     # The last second in which it is away, the time in which steps are left out, and the next evaluation.
