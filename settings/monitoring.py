@@ -46,8 +46,9 @@ class Triggers(Settings):
     """The window, in seconds, while the others have too few requests or failures to judge by, as at night."""
     least_requests: Annotated[int, Field(ge=1)] = 10
     """Least number of requests within the window: two errors of three requests at night are no broken release."""
-    least_failures: Annotated[int, Field(ge=1)] = 5
-    """Least number of errors, or of slow answers, within the window: a healthy release has one now and then."""
+    least_failures: Annotated[int, Field(ge=1)] = 8
+    """Least number of errors, or of slow answers, within the window: a healthy release has one now and then. How many
+    hours a release with 1 % errors serves until it is blamed by chance: docs/automatic-rollback.md."""
     health_failures: Annotated[int, Field(ge=1, le=100)] = 3
     """Failed health checks in a row (HEALTH_CHECK_FAILURE.consecutiveFailures)."""
     restarts: Annotated[int, Field(ge=2)] = 3

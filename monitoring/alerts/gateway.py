@@ -33,7 +33,7 @@ KINDS: Mapping[str, Kind] = {
     "traefik": Kind(
         requests="traefik_service_requests_total",
         status="code",
-        of={"service": "{namespace}-({services})-[^-]+@kubernetes.*"},
+        of={"service": "{namespace}-({services})-.+@kubernetes.*"},
     ),
     "ingress-nginx": Kind(
         requests="nginx_ingress_controller_requests",

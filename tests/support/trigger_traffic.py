@@ -82,7 +82,6 @@ def noticed(domain: Domain, alert: str, shops: Shops, moments: Sequence[int]) ->
     firing = _ALERTS.format(alert)
     tests = [
         {"expr": f"count(count by (release) (count_over_time({firing}[{moment}s])))", "eval_time": f"{moment}s"}
-        # The first moment has no release yet: promtool says what it got instead of nothing.
         for moment in moments
     ]
     file = {
