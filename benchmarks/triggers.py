@@ -53,7 +53,7 @@ def measure(runs: int) -> dict[str, Any]:
         print(f"  {rate:g} requests/s, 1 % errors: {good[-1]}", flush=True)
     return {
         "triggers_on_traffic": {
-            "what": "shops in which RollbackErrorRate has fired by each second after the release, and innocent shops in "
+            "what": "shops in which RollbackErrorRate fires by each second after the release, and innocent shops in "
             "which it fires within an hour; promtool on random traffic, two pods, three routes, fixed seeds",
             "bad_releases": bad,
             "innocent_releases": good,
