@@ -58,10 +58,8 @@ def test_a_release_that_holds_every_connection_does_not_look_like_a_database_tha
     """The exporter keeps its connection, and its counts show that the others are used up."""
     name = "prometheus-postgres-exporter"
     (port,) = free_ports(1)
-    with (
-        contextlib.ExitStack() as leak,
-        postgres("-c", "max_connections=12", "-c", "superuser_reserved_connections=2") as server,
-    ):
+    options = ("-c", "max_connections=12", "-c", "superuser_reserved_connections=2")
+    with contextlib.ExitStack() as leak, postgres(*options) as server:
         environment = os.environ | {"DATA_SOURCE_NAME": f"{server.url()}?sslmode=disable"}
         command = [packages.require(name), f"--web.listen-address=127.0.0.1:{port}"]
         with running(command, "istening", environment=environment):
