@@ -1,6 +1,6 @@
 """`make bench`: run the benchmarks and write benchmarks/results/<name>.json.
 
-All but `backups` need the sandbox: `make up`, `. ./.sandbox/env`.
+All but `backups` and `triggers` need the sandbox: `make up`, `. ./.sandbox/env`.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import platform
 from collections.abc import Callable
 from typing import Any
 
-from benchmarks import backups, detection, history, previews, releases, rollback
+from benchmarks import backups, detection, history, previews, releases, rollback, triggers
 from sandbox.paths import ROOT
 
 RESULTS = ROOT / "benchmarks" / "results"
@@ -22,6 +22,7 @@ ALL: dict[str, Callable[[int], dict[str, Any]]] = {
     "history": history.measure,
     "backups": backups.measure,
     "detection": detection.measure,
+    "triggers": triggers.measure,
 }
 
 

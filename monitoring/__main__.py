@@ -16,8 +16,9 @@ from monitoring.alerts.stack import domains
 from settings import Application, Backup, Credentials, Data, Maintenance, Monitoring, Precautions, RotationSettings
 from settings.budget import rollback_budget
 from settings.logs import Logs
-from settings.platform import Egress
+from settings.platform import Egress, Peer
 from settings.rotation import find_rotations
+from settings.servers import Gateway
 
 _ROOT = Path(__file__).parents[1]
 ALERTS_FILE = _ROOT / "docs" / "alerts.md"
@@ -41,9 +42,16 @@ def alerts_text() -> str:
     )
     monitoring = Monitoring.model_validate(read("monitoring"))
     namespace = config["runbook:namespace"]
-    # Alerts that exist only in maintenance mode, in a lockdown or with logs link to this page, too.
+    if not monitoring.gateway:
+        pods = Peer(namespace="traefik", pod_labels={"app.kubernetes.io/name": "traefik"})
+        ingress = Gateway(host="traefik.traefik.svc", port=9100, pods=pods)
+        servers = monitoring.prometheus.model_copy(update={"ingress": ingress})
+        monitoring = monitoring.model_copy(update={"prometheus": servers})
+    # Alerts that exist only with an ingress controller's metrics, in maintenance mode, in a lockdown or with logs link
+    # to this page, too.
     lockdown = Precautions().lockdown("reason", datetime(2026, 1, 1, tzinfo=UTC))
-    alerts = domains(namespace, monitoring, backup, rotating, Maintenance(reason="reason"), lockdown)
+    services = [service.name for service in application.services]
+    alerts = domains(namespace, monitoring, services, backup, rotating, Maintenance(reason="reason"), lockdown)
     if not monitoring.logs:
         example = Logs(api_server=(Egress(cidr="10.0.0.1/32", ports=(6443,)),))
         alerts = (*alerts, within(logs(monitoring, example), namespace))

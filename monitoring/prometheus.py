@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
+from monitoring.alerts.gateway import KINDS
 from settings.application import Application, Service
 from settings.backup import EXPORTER_PORT, Backup
 from settings.lockdown import Lockdown
@@ -14,7 +15,7 @@ from settings.maintenance import Maintenance
 from settings.monitoring import Monitoring
 from settings.platform import Ingress
 from settings.rotation import SecretRotation
-from settings.servers import Kubelet, Source
+from settings.servers import Gateway, Kubelet, Source
 
 ALERTMANAGER, BLACKBOX, POSTGRES_EXPORTER, REDIS_EXPORTER, LOG_COUNTER = (
     "alertmanager",
@@ -172,6 +173,8 @@ def _jobs(watched: MonitoredStack) -> Iterator[dict[str, Any]]:
         yield {"job_name": "backups", **_every(_BACKUP_SECONDS), **_fixed(_BACKUPS)}
     if monitoring.logs:
         yield {"job_name": "logs", **_fixed(_at(LOG_COUNTER))}
+    if monitoring.gateway:
+        yield {"job_name": "ingress", **_gateway(monitoring.gateway, watched)}
     if watched.controller:
         yield {"job_name": "rollback-controller", **_fixed(watched.controller)}
     infrastructure, by = monitoring.infrastructure, monitoring.prometheus
@@ -187,6 +190,19 @@ def _jobs(watched: MonitoredStack) -> Iterator[dict[str, Any]]:
             **_source(by.kube_state),
             "metric_relabel_configs": [mine],
         }
+
+
+def _gateway(gateway: Gateway, watched: MonitoredStack) -> dict[str, Any]:
+    """Of the ingress controller's metrics, only requests to this stack's services are kept."""
+    kind = KINDS[gateway.controller]
+    names = "|".join(service.name for service in watched.application.services)
+    ours = {label: text.format(namespace=watched.namespace, services=names) for label, text in kind.of.items()}
+    # A job of its own metrics alone: births of series need to know when the process began.
+    keep = f"{kind.requests};{';'.join(f'({text})' for text in ours.values())}|process_start_time_seconds;.*"
+    return {
+        **_found(gateway.host, gateway.port),
+        "metric_relabel_configs": [{"source_labels": ["__name__", *ours], "regex": keep, "action": "keep"}],
+    }
 
 
 def scrape_limits(monitoring: Monitoring) -> dict[str, int]:

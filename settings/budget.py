@@ -35,7 +35,7 @@ class Budget:
     limit: float
     """The limit (`monitoring.rollback.limitSeconds`)."""
     windows: Mapping[str, float]
-    """Detection time before it, by alert: how long each condition must last."""
+    """Detection time before it, by alert: the window of its condition, at the most."""
 
     @property
     def total(self) -> float:
@@ -51,20 +51,20 @@ def rollback_budget(monitoring: Monitoring, application: Application, startup_se
     """`startup_seconds` is how long the slowest pod of the last release took, once that is known."""
     triggers, every = monitoring.triggers, monitoring.evaluation_seconds
     windows = {
-        "RollbackErrorRate": triggers.rate_seconds + triggers.error_rate_seconds,
-        "RollbackResponseTime": triggers.rate_seconds + triggers.response_seconds,
+        "RollbackErrorRate": monitoring.notice_seconds + triggers.error_rate_seconds,
+        "RollbackResponseTime": monitoring.notice_seconds + triggers.response_seconds,
         "RollbackHealth": triggers.health_failures * monitoring.health_seconds,
+        "RollbackRestarts": triggers.restart_seconds,
     }
-    # `for` ends with an evaluation, too.
-    lasting = (triggers.error_rate_seconds, triggers.response_seconds)
-    rounding = max(ceil(span / every) * every - span for span in lasting)
+    if monitoring.gateway:
+        windows["RollbackGateway"] = windows["RollbackErrorRate"]
     start = monitoring.rollback.startup_seconds if startup_seconds is None else startup_seconds
     slowest = max(application.services, key=lambda service: _rollout(service, application.surge, start))
     waves = ceil(slowest.most_replicas / application.surge)
     probes = slowest.probes
     parts = (
         Part("scrape", monitoring.scrape_seconds, "the sample that shows it is scraped"),
-        Part("evaluation", every + rounding, "the rule is asked, and asked again when its time is up"),
+        Part("evaluation", every, "the rule is evaluated"),
         Part("delivery", _DELIVERY, "Prometheus, Alertmanager (group_wait 0 s), the controller"),
         Part("engine", monitoring.rollback.engine_seconds, "state, history and gates are read, the update begins"),
         Part(

@@ -14,7 +14,7 @@ from settings.application import Resources, resources
 from settings.base import EXAMPLE_DIGEST, DnsLabel, EnvName, Finding, ImageRef, Refused, Seconds, Settings, quantity
 from settings.logs import Logs
 from settings.platform import Egress
-from settings.servers import Alertmanager, FrontDoor, Operator, Prometheus
+from settings.servers import Alertmanager, FrontDoor, Gateway, Operator, Prometheus
 from settings.thresholds import Infrastructure, Postgres, Redis, Security
 
 Percent = Annotated[float, Field(gt=0, le=100, examples=[5])]
@@ -31,18 +31,31 @@ class Triggers(Settings):
     """Triggers of the automatic rollback (HerbisVeritas "Triggers Rollback Automatique")."""
 
     error_rate_percent: Percent = 5
-    """Answers with status 5xx, in percent of all (ERROR_RATE_CRITICAL.threshold)."""
+    """Answers with status 5xx, in percent of all within the window (ERROR_RATE_CRITICAL.threshold)."""
     error_rate_seconds: Seconds = 120
-    """Seconds it must last (ERROR_RATE_CRITICAL.duration)."""
+    """The window, in seconds (ERROR_RATE_CRITICAL.duration)."""
     response_milliseconds: Annotated[int, Field(ge=1, le=600_000)] = 3000
     """Response time in milliseconds (RESPONSE_TIME_CRITICAL.threshold). The application's histogram needs a
-    bucket with this upper bound."""
+    bucket with this upper bound: ResponseTimeUnmeasured fires without one."""
     response_seconds: Seconds = 300
-    """Seconds it must last (RESPONSE_TIME_CRITICAL.duration)."""
+    """The window, in seconds (RESPONSE_TIME_CRITICAL.duration)."""
     response_quantile: Annotated[float, Field(gt=0, lt=1)] = 0.95
-    """Part of the answers that must be faster. The runbook names none; an average would hide one slow page."""
+    """Part of the answers within the window that must be faster. The runbook names none; an average would hide one slow
+    page."""
+    quiet_seconds: Annotated[int, Field(ge=1, le=_HOUR)] = 600
+    """The window, in seconds, while the others have too few requests or failures to judge by, as at night."""
+    least_requests: Annotated[int, Field(ge=1)] = 10
+    """Least number of requests within the window: two errors of three requests at night are no broken release."""
+    least_failures: Annotated[int, Field(ge=1)] = 8
+    """Least number of errors, or of slow answers, within the window: a healthy release has one now and then. How many
+    hours a release with 1 % errors serves until it is blamed by chance: docs/automatic-rollback.md."""
     health_failures: Annotated[int, Field(ge=1, le=100)] = 3
     """Failed health checks in a row (HEALTH_CHECK_FAILURE.consecutiveFailures)."""
+    restarts: Annotated[int, Field(ge=2)] = 3
+    """Restarts of the services' containers within the window, of pods with more than one. The runbook does not name
+    them, but a process that dies of a request counts no error."""
+    restart_seconds: Seconds = 300
+    """The window, in seconds: long enough for the pauses of Kubernetes between the first restarts."""
     sql_injection_attempts: Annotated[int, Field(ge=1, le=10_000)] = 10
     """Requests that try SQL injection, within the window (SECURITY_BREACH.sqlInjectionAttempts), from one source where
     the metric has the label `source`."""
@@ -50,11 +63,10 @@ class Triggers(Settings):
     """The window, in seconds. The runbook names none. Five minutes are long enough for a slow attack, and too
     short for the stray attempts of a day to add up."""
     rate_seconds: Seconds = 30
-    """Seconds over which a rate is computed: a few scrapes, so that it follows quickly."""
-    least_requests: Annotated[int, Field(ge=1)] = 10
-    """Least number of requests while it lasts: two errors of three requests at night are no broken release."""
-    data_grace_seconds: Annotated[int, Field(ge=0, le=_HOUR)] = 60
-    """Seconds after the database or Redis was down in which no failure is blamed on the release."""
+    """Seconds over which dashboards compute rates: a few scrapes, so that they follow quickly."""
+    data_grace_seconds: Annotated[int, Field(ge=0, le=_HOUR)] = 15
+    """Seconds after the database or Redis was away in which no failure is blamed on the release: its connections are
+    opened again."""
 
 
 class Critical(Settings):
@@ -63,13 +75,15 @@ class Critical(Settings):
     error_rate_percent: Percent = 2
     """Answers with status 5xx, in percent of all (HIGH_ERROR_RATE.threshold)."""
     error_rate_seconds: Seconds = 120
-    """Seconds it must last; the runbook names none: as long as the trigger's."""
+    """The window, in seconds; the runbook names none: as long as the trigger's."""
     payment_failure_percent: Percent = 5
     """Payments that fail, in percent of all (PAYMENT_FAILURES.threshold)."""
     payment_seconds: Seconds = 900
     """Window in seconds: payments are few, so it is longer than for requests."""
     least_payments: Annotated[int, Field(ge=1)] = 5
     """Least number of payments within the window: one refused card of two is no spike."""
+    least_failed_payments: Annotated[int, Field(ge=1)] = 3
+    """Least number of failed payments within the window: nor is one of ten."""
 
 
 class Burn(Settings):
@@ -102,6 +116,8 @@ class Slo(Settings):
     """Requests that must not fail, in percent."""
     window_days: Annotated[int, Field(ge=7, le=90)] = 30
     """Days over which that is counted."""
+    least_errors: Annotated[int, Field(ge=1)] = 5
+    """Least number of errors within a long window: of 30 requests in an hour, one error is not an incident."""
     burns: Annotated[tuple[Burn, ...], Field(min_length=1)] = (
         _burn(2, _HOUR, 5 * _MINUTE, page=True),
         _burn(5, 6 * _HOUR, 30 * _MINUTE, page=True),
@@ -345,9 +361,20 @@ class Monitoring(Settings):
         return int(int(quantity(self.prometheus.storage)) * percent / 100)
 
     @property
+    def notice_seconds(self) -> int:
+        """After which it is known that a data service was away: its exporter was asked, and asked again if it waited
+        for a server that does not answer. The triggers count requests this much later."""
+        return 2 * self.scrape_seconds + self.evaluation_seconds
+
+    @property
     def operated(self) -> Operator | None:
         """The cluster's operator, if it runs Prometheus and Alertmanager."""
         return self.operator if self.mode == "operator" else None
+
+    @property
+    def gateway(self) -> Gateway | None:
+        """The ingress controller's metrics, where this stack's own Prometheus scrapes them."""
+        return self.prometheus.ingress if self.mode == "plain" else None
 
     @property
     def machine_routes(self) -> tuple[str, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -31,6 +31,13 @@ class Source(Settings):
     """Port of its metrics."""
     pods: Peer
     """Its pods, for the network policies."""
+
+
+class Gateway(Source):
+    """Metrics of the ingress controller: its own answers 502, 503 and 504, while a service does not answer."""
+
+    controller: Literal["traefik", "ingress-nginx"] = "traefik"
+    """Whose metrics they are. Traefik: with `--metrics.prometheus`; ingress-nginx: with `--enable-metrics`."""
 
 
 class Kubelet(Settings):
@@ -81,6 +88,8 @@ class Prometheus(Settings):
     """node_exporter (`infrastructure.nodes`)."""
     kube_state: Source | None = None
     """kube-state-metrics (`infrastructure.kubeState`)."""
+    ingress: Gateway | None = None
+    """The ingress controller: with it, its errors roll a release back too (RollbackGateway)."""
     readers: tuple[Peer, ...] = ()
     """Pods that may query it, such as Grafana."""
 

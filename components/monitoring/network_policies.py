@@ -45,6 +45,8 @@ class MonitoringPolicies:
             to.append(([_backups()], [EXPORTER_PORT]))
         if controller_port:
             to.append(([_controller()], [controller_port]))
+        if gateway := self.watched.monitoring.gateway:
+            to.append(([peer(gateway.pods)], [gateway.port]))
         infrastructure = self.watched.monitoring.infrastructure
         for wanted, source in ((infrastructure.nodes, kept.nodes), (infrastructure.kube_state, kept.kube_state)):
             if wanted and source:

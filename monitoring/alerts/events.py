@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from monitoring.alerts.counters import rise_within
 from monitoring.alerts.promtool_cases import Case, stepwise
 from settings.monitoring import Monitoring
 
@@ -9,24 +10,16 @@ from settings.monitoring import Monitoring
 def happened(monitoring: Monitoring, counter: str, event: str, span: int) -> str:
     """Events within the window, on all pods together. Nothing counts twice: where the application has a metric, the log
     does not count."""
-    own = f"sum({exactly(counter, span)})"
-    return f"({own} or sum({exactly(_logged(event), span)}))" if _counts_logs(monitoring, event) else own
+    own = f"sum({rise_within(counter, span)})"
+    return f"({own} or sum({rise_within(_logged(event), span)}))" if _counts_logs(monitoring, event) else own
 
 
 def happened_from_one_source(monitoring: Monitoring, counter: str, event: str, span: int) -> str:
     """The events of the worst source within the window, on all pods together. `source` is a label that groups clients;
     without it, all of them count as one."""
-    own = f"max(sum by (source) ({exactly(counter, span)}))"
-    logged = f"max(sum by (source) ({exactly(_logged(event), span)}))"
+    own = f"max(sum by (source) ({rise_within(counter, span)}))"
+    logged = f"max(sum by (source) ({rise_within(_logged(event), span)}))"
     return f"({own} or {logged})" if _counts_logs(monitoring, event) else own
-
-
-def exactly(counter: str, span: int) -> str:
-    """How much a counter rose. increase() extrapolates, and overstates few events on a young pod;
-    where a container restarted within the window, its estimate is the best available."""
-    window = f"{counter}[{span}s]"
-    gone_up = f"max_over_time({window}) - min_over_time({window}) and resets({window}) == 0"
-    return f"({gone_up}) or increase({window})"
 
 
 def logged_cases(monitoring: Monitoring, counter: str, event: str, limit: int) -> tuple[Case, ...]:

@@ -63,7 +63,7 @@ def _budget(budget: Budget) -> Iterator[str]:
     for part in budget.parts:
         yield f"| {part.name} | {part.seconds:g} | {part.why} |"
     windows = ", ".join(f"{name} {seconds:g} s" for name, seconds in budget.windows.items())
-    yield f"\nBefore that, the condition must last for its trigger's window: {windows}; SqlInjection fires at once.\n"
+    yield f"\nBefore that, each trigger needs at most its window: {windows}; SqlInjection fires at once.\n"
 
 
 def _overview(domains: Iterable[Domain]) -> Iterator[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from monitoring.alerts.gateway import gateway_requests
 from monitoring.alerts.lockdown import locked
 from monitoring.alerts.promtool_cases import Boundary, Case, fires, never, rising, steady, stepwise
 from monitoring.alerts.rule import PERCENT, Alert, Domain
@@ -73,6 +74,7 @@ def sources(monitoring: Monitoring, *, backups: bool) -> Mapping[str, str]:
         "postgres": "pg_up{}",
         **({"redis": "redis_up{}"} if monitoring.redis else {}),
         **({"kubelet": "container_memory_working_set_bytes{}"} if infrastructure.kubelet else {}),
+        **({"ingress": gateway_requests(monitoring.gateway)} if monitoring.gateway else {}),
         **({"logs": "runbook_log_watch_up{}"} if monitoring.logs else {}),
         **({"backups": "runbook_backup_store_up{}"} if backups else {}),
         **({"kube-state": "kube_cronjob_spec_suspend{}"} if infrastructure.kube_state and backups else {}),

@@ -6,10 +6,11 @@ the cause.
 
 from __future__ import annotations
 
+from monitoring.alerts.counters import rise_within
 from monitoring.alerts.events import happened, logged_cases
 from monitoring.alerts.promtool_cases import Boundary, Case, rising, steady, stepwise
 from monitoring.alerts.release import failed_health
-from monitoring.alerts.requests import enough_requests, error_boundary, error_percent, too_few_requests
+from monitoring.alerts.requests import Step, error_boundary, error_records, plain_share, share, window_cases
 from monitoring.alerts.rule import COUNT, PERCENT, Alert, Domain
 from settings.logs import REFUSED_LOGIN, REFUSED_WEBHOOK
 from settings.monitoring import Monitoring
@@ -19,14 +20,16 @@ _COUNTED = "without counted events it does not fire; without metrics: `MetricsMi
 
 
 def service(monitoring: Monitoring) -> Domain:
+    step = Step(domain="service", every=monitoring.evaluation_seconds)
     return Domain(
         name="service",
         title="Critical alerts",
         every=monitoring.evaluation_seconds,
+        recordings=error_records(monitoring, step),
         alerts=(
             _health(monitoring),
             _front_door(monitoring),
-            _errors(monitoring),
+            _errors(monitoring, step),
             _payments(monitoring),
             _refused(
                 monitoring,
@@ -100,17 +103,16 @@ def _front_door(monitoring: Monitoring) -> Alert:
     )
 
 
-def _errors(monitoring: Monitoring) -> Alert:
-    limit, lasting = monitoring.critical.error_rate_percent, monitoring.critical.error_rate_seconds
+def _errors(monitoring: Monitoring, step: Step) -> Alert:
+    limit, window = monitoring.critical.error_rate_percent, monitoring.critical.error_rate_seconds
     return Alert(
         name="ErrorRateHigh",
-        measure=error_percent(monitoring),
+        measure=share(monitoring, step, "errors", "requests", window),
         operator=">",
         limit=limit,
-        after=enough_requests(monitoring, lasting),
-        lasting=lasting,
+        shown=plain_share(step, "errors", "requests", window),
         severity="warning",
-        summary=f"more than {limit:g} % of the answers of release {{{{ $labels.release }}}} are errors",
+        summary=f"more than {limit:g} % of the answers of release {{{{ $labels.release }}}} in {window} s are errors",
         about="errors",
         channel="alerts",
         chapter=f"{_CHAPTER}: HIGH_ERROR_RATE",
@@ -118,8 +120,8 @@ def _errors(monitoring: Monitoring) -> Alert:
         advice="the dashboard `Release overview` shows the routes; `kubectl logs` of the backend shows the errors",
         value=PERCENT,
         quiet=True,
-        boundary=error_boundary(monitoring, limit),
-        more=(too_few_requests(monitoring, lasting),),
+        boundary=error_boundary(step, limit),
+        more=window_cases(monitoring, step, window, limit),
     )
 
 
@@ -127,16 +129,18 @@ def _payments(monitoring: Monitoring) -> Alert:
     critical = monitoring.critical
     limit, span, least = critical.payment_failure_percent, critical.payment_seconds, critical.least_payments
     step = max(monitoring.scrape_seconds, span // 60)
-    window = f"shop_payments_total{{}}[{span}s]"
-    failed = f'shop_payments_total{{result="failed"}}[{span}s]'
+    few = critical.least_failed_payments
+    all_, failed = (
+        f"sum({rise_within(f'shop_payments_total{{{matcher}}}', span)})" for matcher in ("", 'result="failed"')
+    )
     good, bad = 'shop_payments_total{result="succeeded"}', 'shop_payments_total{result="failed"}'
-    full = (span // step + 2) * step
+    full, most = (span // step + 2) * step, max(least, few)
     return Alert(
         name="PaymentFailures",
-        measure=f"100 * sum(increase({failed})) / sum(increase({window}))",
+        measure=f"100 * {failed} / {all_}",
         operator=">",
         limit=limit,
-        after=f"and sum(increase({window})) >= {least}",
+        after=f"and {all_} >= {least} and {failed} >= {few}",
         severity="critical",
         summary=f"more than {limit:g} % of the payments within {span // 60} min have failed",
         about="payments",
@@ -156,8 +160,25 @@ def _payments(monitoring: Monitoring) -> Alert:
         more=(
             Case(
                 title="too few to judge by, and one more",
-                series={good: steady(0), bad: stepwise((0, 3), (least - 1, 3), (least, 1000))},
-                checks=((5 * step, False), (full, True)),
+                series={good: steady(0), bad: stepwise((0, 3), (most - 1, 3), (most, 1000))},
+                checks=((5 * step, False), (6 * step, True)),
+                step=step,
+                value="100.0 %",
+            ),
+            Case(
+                title="too few that fail, and one more",
+                series={good: stepwise((0, 3), (2 * most, 1000)), bad: stepwise((0, 3), (few - 1, 3), (few, 1000))},
+                checks=((5 * step, False), (6 * step, True)),
+                step=step,
+                value=f"{100 * few / (2 * most + few):.1f} %",
+            ),
+            Case(
+                title="the first that fail, in a counter that appears with them",
+                series={
+                    'up{job="backend",instance="1"}': steady(1),
+                    'shop_payments_total{job="backend",instance="1",result="failed"}': f"_x70 {steady(most)}",
+                },
+                checks=((69 * step, False), (70 * step, True)),
                 step=step,
                 value="100.0 %",
             ),

@@ -2,29 +2,30 @@
 
 from __future__ import annotations
 
+from monitoring.alerts.counters import rise_between
 from monitoring.alerts.promtool_cases import Case, rising, steady, stepwise
 from monitoring.alerts.requests import BAD, counted, requests
 from monitoring.alerts.rule import Alert, Domain, Recording
 from settings.monitoring import Burn, Monitoring
 
-REQUESTS, ERRORS = "slo:requests:rate1m", "slo:errors:rate1m"
+REQUESTS, ERRORS = "slo:requests:rate30s", "slo:errors:rate30s"
 EVERY = 30
 """Seconds between two records: windows of days need no more."""
 
 
 def slo(monitoring: Monitoring) -> Domain:
     metric = "http_request_duration_seconds_count"
-    everything = f"sum(rate({metric}{counted(monitoring)}[1m]))"
+    everything = f"sum({rise_between(metric + counted(monitoring), EVERY)}) / {EVERY}"
     errors = counted(monitoring, 'status=~"5.."')
-    failed = f"sum(rate({metric}{errors}[1m]))"
+    failed = f"sum({rise_between(metric + errors, EVERY)}) / {EVERY}"
     return Domain(
         name="slo",
         title="Error budget",
         every=EVERY,
         recordings=(
             Recording(record=REQUESTS, expr=everything),
-            # A minute without an error has 0 errors: a gap would not count as good.
-            Recording(record=ERRORS, expr=f"{failed} or 0 * {everything}"),
+            # Without an error there are 0 errors: a gap would not count as good.
+            Recording(record=ERRORS, expr=f"{failed} or 0 * ({everything})"),
         ),
         alerts=tuple(_burning(monitoring, burn) for burn in monitoring.slo.burns),
     )
@@ -33,6 +34,11 @@ def slo(monitoring: Monitoring) -> Domain:
 def ratio(span: int) -> str:
     """Part of the requests that failed."""
     return f"sum_over_time({ERRORS}{{}}[{span}s]) / sum_over_time({REQUESTS}{{}}[{span}s])"
+
+
+def failures(span: int) -> str:
+    """How many requests failed."""
+    return f"{EVERY} * sum_over_time({ERRORS}{{}}[{span}s])"
 
 
 def alert_name(burn: Burn) -> str:
@@ -47,14 +53,15 @@ def _burning(monitoring: Monitoring, burn: Burn) -> Alert:
     steps = burn.long_seconds // step
 
     def recorded(*errors: float | tuple[float, int]) -> dict[str, str]:
-        return {REQUESTS: steady(1), ERRORS: stepwise(*errors)}
+        scaled = (each * 1000 if isinstance(each, int | float) else (each[0] * 1000, each[1]) for each in errors)
+        return {REQUESTS: steady(1000), ERRORS: stepwise(*scaled)}
 
     return Alert(
         name=alert_name(burn),
         measure=ratio(burn.long_seconds),
         operator=">",
         limit=limit,
-        after=f"and {ratio(burn.short_seconds)} > {limit:.9g}",
+        after=f"and {ratio(burn.short_seconds)} > {limit:.9g} and {failures(burn.long_seconds)} >= {slo.least_errors}",
         severity="critical" if burn.page else "warning",
         summary=f"{burn.budget_percent:g} % of the error budget of {slo.window_days} days was used within {long}, and "
         "errors continue",
@@ -100,6 +107,31 @@ def _burning(monitoring: Monitoring, burn: Burn) -> Alert:
                         checks=((20 * EVERY, True),),
                         step=EVERY,
                         value=_percentage(limit + 0.001),
+                    ),
+                    *(
+                        Case(
+                            title=f"{few} errors and nothing else within {long}",
+                            series={
+                                f'http_request_duration_seconds_count{{route="/shop",status="500",{BAD}}}': f"0+0x5 "
+                                f"0+1x{few} {steady(few)}",
+                            },
+                            checks=((20 * EVERY, fires),),
+                            step=EVERY,
+                            value="100%" if fires else "",
+                        )
+                        for few, fires in ((slo.least_errors - 1, False), (slo.least_errors, True))
+                    ),
+                    Case(
+                        title="scraped every minute",
+                        series={
+                            f'http_request_duration_seconds_count{{route="/shop",status="{status}",{BAD}}}': " ".join(
+                                f"{each * (place // 2)}" for place in range(60)
+                            )
+                            for status, each in (("200", 900), ("500", 100))
+                        },
+                        checks=((20 * EVERY, True),),
+                        step=EVERY,
+                        value="10%",
                     ),
                     Case(
                         title="requests without an error",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 
 from monitoring.alerts.cluster import certificates, workloads
@@ -26,13 +26,14 @@ from settings.rotation import SecretRotation
 def domains(
     namespace: str,
     monitoring: Monitoring,
+    services: Iterable[str],
     backup: Backup | None,
     rotating: Mapping[str, SecretRotation],
     maintenance: Maintenance | None = None,
     lockdown: Lockdown | None = None,
 ) -> tuple[Domain, ...]:
-    """The alerts of a stack, by subject, narrowed to its namespace."""
-    found = _domains(monitoring, backup, rotating, maintenance, lockdown)
+    """The alerts of a stack with these services, by subject, narrowed to its namespace."""
+    found = _domains(monitoring, services, backup, rotating, maintenance, lockdown)
     return tuple(_with_links(within(domain, namespace), monitoring.documents_url) for domain in found)
 
 
@@ -44,13 +45,14 @@ def _with_links(domain: Domain, documents: str | None) -> Domain:
 
 def _domains(
     monitoring: Monitoring,
+    services: Iterable[str],
     backup: Backup | None,
     rotating: Mapping[str, SecretRotation],
     maintenance: Maintenance | None,
     lockdown: Lockdown | None,
 ) -> Iterator[Domain]:
     infrastructure = monitoring.infrastructure
-    yield triggers(monitoring)
+    yield triggers(monitoring, tuple(services))
     yield service(monitoring)
     yield slo(monitoring)
     yield postgres(monitoring)

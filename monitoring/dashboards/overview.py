@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from monitoring.alerts.requests import counted
-from monitoring.dashboards.board import Board, Measured, Panel, Query, Row, Word, graph, number
+from monitoring.dashboards.board import WIDTH, Board, Measured, Panel, Query, Row, Word, graph, number
 from settings.monitoring import Monitoring
 
 _RELEASE = "{{release}} ({{git}})"
@@ -52,7 +52,7 @@ def _serving(monitoring: Monitoring) -> tuple[Panel, ...]:
             "short",
             "min(pg_up{}) * min(redis_up{})" if monitoring.redis else "min(pg_up{})",
             words={0: Word(text="down", color="red"), 1: Word(text="up", color="green")},
-            about="While one of them is down, and shortly after, failures do not trigger a rollback.",
+            about="What fails while one of them is down, and shortly after, triggers no rollback.",
         ),
     )
 
@@ -60,32 +60,55 @@ def _serving(monitoring: Monitoring) -> tuple[Panel, ...]:
 def _triggers(monitoring: Monitoring) -> tuple[Panel, ...]:
     triggers = monitoring.triggers
     span = f"{(triggers.health_failures + 1) * monitoring.health_seconds}s"
+    width = WIDTH // 4 if monitoring.gateway else WIDTH // 3
     return (
         graph(
             "Errors",
             "percent",
-            Measured("RollbackErrorRate", _RELEASE, also="ErrorRateHigh"),
+            Measured("RollbackErrorRate", _RELEASE),
+            Measured("ErrorRateHigh", f"{_RELEASE}, those while a data service is away included"),
             width=12,
-            about="Responses with status 5xx, in percent of all.",
+            about=f"Responses with status 5xx, in percent of all within {triggers.error_rate_seconds} s.",
         ),
         graph(
-            f"Response time of the fastest {triggers.response_quantile:.0%}",
-            "ms",
+            f"Answers slower than {triggers.response_milliseconds} ms",
+            "percent",
             Measured("RollbackResponseTime", _RELEASE),
             width=12,
+            about=f"In percent of those within {triggers.response_seconds} s.",
+        ),
+        *(
+            (
+                graph(
+                    "Errors of the ingress controller",
+                    "percent",
+                    Measured("RollbackGateway", "502 to 504"),
+                    width=width,
+                    about="Requests that it answered itself, because no service did.",
+                ),
+            )
+            if monitoring.gateway
+            else ()
+        ),
+        graph(
+            f"Restarts of pods within {triggers.restart_seconds} s",
+            "short",
+            Measured("RollbackRestarts", "{{instance}}"),
+            width=width,
+            about="The alert adds up those of pods with more than one.",
         ),
         graph(
             f"Failed health checks within {span}",
             "short",
             Measured("RollbackHealth", "failed"),
-            width=12,
+            width=width,
             about="The alert fires only if none of these checks succeeded.",
         ),
         graph(
             f"SQL injection within {triggers.sql_injection_seconds} s",
             "short",
             Measured("SqlInjection", "attempts"),
-            width=12,
+            width=width,
             about="Triggers a lockdown and no rollback: an attacker must not be able to force one.",
         ),
     )

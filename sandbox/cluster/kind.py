@@ -116,7 +116,7 @@ def _ingress_objects() -> list[dict[str, object]]:
 
 
 def _adapt(item: dict) -> dict[str, object]:
-    if item["kind"] == "Service":
+    if item["kind"] == "Service" and item["spec"]["clusterIP"] != "None":
         item["spec"]["type"] = "NodePort"
         del item["spec"]["clusterIP"]
         for port in item["spec"]["ports"]:

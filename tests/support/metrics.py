@@ -70,8 +70,17 @@ OTHERS = {
     'probe_success{job="front-door"}': steady(1),
     'probe_ssl_earliest_cert_expiry{job="front-door"}': steady(9_000_000),
     "certificate:expiry:last": steady(9_000_000),
-    "slo:requests:rate1m": steady(10),
-    "slo:errors:rate1m": steady(0.01),
+    **{
+        f"{domain}:{what}:step{{{release}}}": steady(by)
+        for domain in ("triggers", "service")
+        for release in (_OLD, _NEW)
+        for what, by in (("errors", 1), ("requests", 100), ("slow", 1))
+    },
+    "triggers:gateway_errors:step": steady(1),
+    "triggers:gateway_requests:step": steady(100),
+    'process_start_time_seconds{job="backend",instance="1"}': steady(100),
+    "slo:requests:rate30s": steady(10),
+    "slo:errors:rate30s": steady(0.01),
     **{name: steady(1) for name in ("pg_up", "redis_up", 'up{job="backend",instance="1"}')},
     "pg_settings_max_connections": steady(100),
     'pg_database_size_bytes{datname="shop"}': steady(1e7),

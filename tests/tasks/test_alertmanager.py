@@ -37,7 +37,9 @@ TOKEN = "made-up-token"
 LOCKDOWN = Precautions().lockdown("an attack", datetime.now(UTC))
 ALERTS = {
     alert.name: alert
-    for domain in domains("shop", MONITORING, None, {}, Maintenance(reason="restore of the database"), LOCKDOWN)
+    for domain in domains(
+        "shop", MONITORING, ["backend"], None, {}, Maintenance(reason="restore of the database"), LOCKDOWN
+    )
     for alert in domain.alerts
 }
 

@@ -14,7 +14,7 @@ from tests.support.servers import free_ports, postgres, running
 from tests.tasks.test_exporters import exported
 
 MONITORING = Monitoring()
-BOARDS = boards("shop", MONITORING, None, domains("shop", MONITORING, None, {}))
+BOARDS = boards("shop", MONITORING, None, domains("shop", MONITORING, ["backend"], None, {}))
 ROWS = next(board.rows for board in BOARDS if board.slug == "database")
 EXPRS = " ".join(query.expr for row in ROWS for panel in row.panels for query in panel.queries)
 

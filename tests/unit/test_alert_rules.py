@@ -29,16 +29,23 @@ from tests.support.program import ROOT, stack_config
 from tests.unit.test_settings import judged
 
 SHOP = "shop"
+GATEWAY = {
+    "host": "traefik.traefik.svc",
+    "port": 9100,
+    "pods": {"namespace": "traefik", "podLabels": {"app": "traefik"}},
+}
 OTHER: dict[str, Any] = {
     "scrapeSeconds": 4, "evaluationSeconds": 4, "healthSeconds": 6,
+    "prometheus": {"ingress": {**GATEWAY, "controller": "ingress-nginx"}},
     "triggers": {
         "errorRatePercent": 7, "errorRateSeconds": 126, "responseMilliseconds": 4000, "responseSeconds": 360,
         "responseQuantile": 0.9, "healthFailures": 4, "sqlInjectionAttempts": 13, "sqlInjectionSeconds": 240,
-        "rateSeconds": 20, "leastRequests": 12, "dataGraceSeconds": 50,
+        "rateSeconds": 20, "leastRequests": 12, "leastFailures": 6, "quietSeconds": 800, "dataGraceSeconds": 50,
+        "restarts": 5, "restartSeconds": 240,
     },
     "critical": {
         "errorRatePercent": 3, "errorRateSeconds": 150, "paymentFailurePercent": 8, "paymentSeconds": 600,
-        "leastPayments": 7,
+        "leastPayments": 7, "leastFailedPayments": 4,
     },
     "slo": {"objectivePercent": 99.5, "windowDays": 28},
     "security": {"windowSeconds": 240, "refusedLogins": 60, "refusedWebhooks": 6},
@@ -59,7 +66,12 @@ OTHER: dict[str, Any] = {
 
 
 LOGS = {"apiServer": [{"cidr": "10.0.0.1/32", "ports": [6443]}]}
-LOGGED: dict[str, Any] = {"logs": LOGS, "scrapeSeconds": 4, "security": {"windowSeconds": 240, "refusedLogins": 60}}
+LOGGED: dict[str, Any] = {
+    "logs": LOGS,
+    "scrapeSeconds": 4,
+    "security": {"windowSeconds": 240, "refusedLogins": 60},
+    "prometheus": {"ingress": GATEWAY},
+}
 """Log lines count, too; the last of the three limits is odd."""
 
 
@@ -70,7 +82,9 @@ def made(which: str) -> tuple[Domain, ...]:
     maintenance = Maintenance(reason="restore of {{ the }} database")
     # Of long ago: promtool's clock begins in 1970.
     lockdown = Precautions().lockdown("{{ an }} attack", datetime(1970, 1, 1, tzinfo=UTC))
-    return domains(SHOP, monitoring, settings.backup, settings.rotations(), maintenance, lockdown)
+    return domains(
+        SHOP, monitoring, ["backend", "worker"], settings.backup, settings.rotations(), maintenance, lockdown
+    )
 
 
 NAMES = [domain.name for domain in made("default")]
@@ -220,7 +234,7 @@ def test_every_command_that_an_alert_names_exists() -> None:
 
 def test_messages_lead_to_where_the_documents_are() -> None:
     monitoring = Monitoring.model_validate({"documentsUrl": "https://git.example.com/ops/docs"})
-    found = [alert for domain in domains("shop", monitoring, None, {}) for alert in domain.alerts]
+    found = [alert for domain in domains("shop", monitoring, ("backend",), None, {}) for alert in domain.alerts]
     urls = {alert.name: alert.to_prometheus()["annotations"]["runbook_url"] for alert in found}
     assert urls["PostgresAway"] == "https://git.example.com/ops/docs/alerts.md#postgresaway"
     assert all(url.startswith("https://git.example.com/ops/docs/alerts.md#") for url in urls.values())
@@ -260,6 +274,7 @@ def test_which_alerts_roll_back_and_which_lock_down() -> None:
     assert actions == {
         "RollbackErrorRate": "rollback",
         "RollbackResponseTime": "rollback",
+        "RollbackRestarts": "rollback",
         "RollbackHealth": "rollback",
         "SqlInjection": "lockdown",
     }

@@ -28,6 +28,11 @@ from tests.support.program import ROOT, stack_config
 
 SHOPS_NAMESPACE = "shop"
 DEFAULTS = Monitoring.model_validate({"postgres": {"replicas": 1}})
+GATEWAY = {
+    "host": "traefik.traefik.svc",
+    "port": 9100,
+    "pods": {"namespace": "traefik", "podLabels": {"app": "traefik"}},
+}
 OTHER_LIMITS = Monitoring.model_validate(
     {
         "healthSeconds": 7,
@@ -39,7 +44,9 @@ OTHER_LIMITS = Monitoring.model_validate(
             "sqlInjectionAttempts": 17,
             "sqlInjectionSeconds": 120,
             "rateSeconds": 45,
+            "restarts": 7,
         },
+        "prometheus": {"ingress": GATEWAY},
         "critical": {"errorRatePercent": 1.5, "paymentFailurePercent": 6.5, "paymentSeconds": 600},
         "slo": {"objectivePercent": 99.5, "windowDays": 14},
         "security": {"windowSeconds": 120, "refusedLogins": 33, "refusedWebhooks": 7},
@@ -77,7 +84,7 @@ def made(monitoring: Monitoring, namespace: str = SHOPS_NAMESPACE, *, backups: b
     credentials = Credentials.model_validate(config.get("runbook:credentials") or {})
     backup = Backup.model_validate(config["runbook:backup"]) if backups else None
     rotating = find_rotations(application, data, credentials, backup, RotationSettings(), {})
-    alerts = domains(namespace, monitoring, backup, rotating)
+    alerts = domains(namespace, monitoring, ["backend"], backup, rotating)
     found = boards(namespace, monitoring, backup, alerts)
     return alerts, found, {name: json.loads(text) for name, text in files(found, alerts, namespace).items()}
 
@@ -111,7 +118,7 @@ STATES_AND_TRENDS = {
     "MessagesUndelivered": "a moment", "MetricsMissing": "no data", "NodeDiskFills": "a trend",
     "PostgresAway": "a word", "RedisAway": "a word", "RestoreTestFailed": "a word", "RestoreTestNeverRan": "no data",
     "RotationStatusUnreadable": "no data", "RulesFail": "a moment", "SecretEmergencyRotation": "a moment",
-    "RulesMissed": "a moment", "SamplesNearLimit": "the limit differs by target",
+    "RulesMissed": "a moment", "ResponseTimeUnmeasured": "no data", "SamplesNearLimit": "the limit differs by target",
     "SecretNeverRotated": "a word", "SecretNotRetired": "a time that runs", "SecretPreviousUsedAfterOverlap": "any use",
     "SecretRotationOverdue": "each has its own limit: drawn in percent of it", "SecretRotationStuck": "a phase",
     "SecretVerificationFailed": "a word", "TargetAway": "a word", "VolumeFills": "a trend", "Watchdog": "always",

@@ -92,7 +92,7 @@ def test_it_counts_in_the_quota() -> None:
 
 def test_only_what_is_looked_for_is_asked_of_the_log() -> None:
     some = {**LOGGED, "logs": {**LOGS, "events": {"refused_login": {"pattern": "x"}}}}
-    made = domains("shop", Monitoring.model_validate(some), None, {})
+    made = domains("shop", Monitoring.model_validate(some), ["backend"], None, {})
     asking = {alert.name for each in made for alert in each.alerts if "runbook_log_events_total" in alert.expr}
     assert asking == {"LoginsRefused"}
     every = {alert.name for name in ("triggers", "service") for alert in domain(name, "logged").alerts}
@@ -101,7 +101,7 @@ def test_only_what_is_looked_for_is_asked_of_the_log() -> None:
 
 def test_dashboards_show_what_alerts_judge_by() -> None:
     monitoring = Monitoring.model_validate(LOGGED)
-    alerts = domains("shop", monitoring, None, {})
+    alerts = domains("shop", monitoring, ["backend"], None, {})
     shown = {
         query.expr
         for board in boards("shop", monitoring, None, alerts)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 from collections.abc import Iterator, Mapping
 from functools import reduce
@@ -33,6 +34,7 @@ WITH_NODES = {
         "kubelet": {"addresses": ["10.0.0.1"], "egress": ["10.0.0.0/24"]},
         "nodes": SOURCE,
         "kubeState": SOURCE,
+        "ingress": {**SOURCE, "port": 8082},
     },
 }
 
@@ -187,7 +189,7 @@ def test_all_that_rules_ask_for_is_read(complete: Program, plain: Program) -> No
     assert set(jobs(plain)) == {
         "backend", "health", "front-door", "postgres", "redis", "prometheus", "alertmanager", "backups",
     }  # fmt: skip
-    assert set(jobs(complete)) - set(jobs(plain)) == {"kubelet", "containers", "nodes", "kube-state"}
+    assert set(jobs(complete)) - set(jobs(plain)) == {"kubelet", "containers", "nodes", "kube-state", "ingress"}
     for name, job in jobs(complete).items():
         labelled = {"target_label": "namespace", "replacement": "shop"}
         assert job["relabel_configs"][-1] == labelled, name
@@ -196,6 +198,52 @@ def test_all_that_rules_ask_for_is_read(complete: Program, plain: Program) -> No
     pods = jobs(plain)["backend"]["dns_sd_configs"][0]
     service = plain.one("Service", pods["names"][0]).inputs["spec"]
     assert (service["clusterIP"], service["publishNotReadyAddresses"]) == ("None", True)
+
+
+@pytest.mark.parametrize(
+    ("controller", "labels", "kept"),
+    [
+        ("traefik", {"__name__": "traefik_service_requests_total", "service": "shop-backend-3000@kubernetes"}, True),
+        ("traefik", {"__name__": "traefik_service_requests_total", "service": "shop-2-backend-3000@kubernetes"}, False),
+        ("traefik", {"__name__": "traefik_service_requests_total", "service": "shop-page-80@kubernetes"}, False),
+        ("traefik", {"__name__": "process_start_time_seconds"}, True),
+        (
+            "traefik",
+            {"__name__": "traefik_service_request_duration_seconds_count", "service": "shop-backend-1@k"},
+            False,
+        ),
+        (
+            "ingress-nginx",
+            {
+                "__name__": "nginx_ingress_controller_requests",
+                "exported_namespace": "shop",
+                "exported_service": "backend",
+            },
+            True,
+        ),
+        (
+            "ingress-nginx",
+            {
+                "__name__": "nginx_ingress_controller_requests",
+                "exported_namespace": "other",
+                "exported_service": "backend",
+            },
+            False,
+        ),
+    ],
+)
+def test_of_the_ingress_controllers_metrics_only_this_stacks_are_kept(
+    controller: str, labels: Mapping[str, str], kept: bool
+) -> None:
+    ingress = {**SOURCE, "port": 8082, "controller": controller}
+    program = run_program(watched(monitoring={**PLAIN, "prometheus": {"ingress": ingress}}))
+    (rule,) = jobs(program)["ingress"]["metric_relabel_configs"]
+    value = ";".join(labels.get(name, "") for name in rule["source_labels"])
+    assert bool(re.fullmatch(rule["regex"], value)) == kept
+    (way,) = [
+        one for one in ways(program, "prometheus", "egress") if one.get("ports") == [{"port": 8082, "protocol": "TCP"}]
+    ]
+    assert way["to"][0]["namespaceSelector"]["matchLabels"] == {"kubernetes.io/metadata.name": "monitoring"}
 
 
 def test_an_identity_only_where_kubelets_ask_for_one(complete: Program, plain: Program) -> None:
