@@ -18,6 +18,7 @@ from settings.go_live import GoLive
 from settings.lockdown import Lockdown, Precautions
 from settings.maintenance import Maintenance
 from settings.monitoring import HEALTH_PATH, Monitoring
+from settings.operations import Operations
 from settings.platform import Credentials, Data, Guards, Ingress, Network, Registry
 from settings.problems import Problem, SettingsError, closest, missing, problems_of
 from settings.release import Quarantined, Release
@@ -70,6 +71,8 @@ class StackSettings(Settings):
     """A lockdown; absent in service. Written by `runbook security` and by the rollback controller."""
     monitoring: Monitoring | None = None
     """Metrics, alerts, their receivers, and triggers of the automatic rollback. Without it there is no monitoring."""
+    operations: Operations = Operations()
+    """What the quick reference needs to know of the shop: business metrics, rate limits, emergency commands."""
     rotation: RotationSettings = RotationSettings()
     """When secrets are rotated, and how."""
     rotated: dict[EnvName, RotationState] = {}
