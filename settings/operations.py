@@ -15,6 +15,8 @@ TOOLBOX = "operations"
 """The suspended CronJob from which `runbook` makes the Jobs of these commands."""
 TASK, COMMAND = "task", "command"
 """Its containers: a task of the project's own image, and a command in the release's."""
+DEBUG = "debug"
+"""Group of its tasks."""
 PARAMETERS = ("since", "until", "step")
 """What a query of `metrics` is given: `:since` and `:until` are times, `:step` is the width of a point in the plot."""
 _PARAMETER = re.compile(r"(?<!:):([a-z_]+)\b")

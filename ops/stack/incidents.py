@@ -69,6 +69,17 @@ def _delete_old(client: Client, newest: ConfigMap) -> None:
                 client.delete(ConfigMap, name)
 
 
+def list_incidents(cluster: Cluster) -> list[dict[str, Any]]:
+    """Every record with its name, the newest first."""
+    with cluster.patient() as client:
+        found = [
+            {"name": meta.name, **json.loads((each.data or {})["record.json"])}
+            for each in client.list(ConfigMap, labels={LABEL: exists()})
+            if (meta := each.metadata)
+        ]
+    return sorted(found, key=lambda one: one["openedAt"], reverse=True)
+
+
 def close_incident(cluster: Cluster, name: str, facts: Mapping[str, Any], at: datetime | None = None) -> None:
     """Add the result, unless the record is closed already or was deleted."""
     found = cluster.find(ConfigMap, name)

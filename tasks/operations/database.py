@@ -41,7 +41,8 @@ SELECT pid, usename AS role, application_name AS application, state, wait_event_
        extract(epoch FROM clock_timestamp() - coalesce(query_start, xact_start)) AS seconds,
        extract(epoch FROM clock_timestamp() - xact_start) AS transaction_seconds, query
 FROM pg_stat_activity
-WHERE datname = current_database() AND pid <> pg_backend_pid() AND coalesce(backend_type, 'client backend') = 'client backend'
+WHERE datname = current_database() AND pid <> pg_backend_pid()
+  AND coalesce(backend_type, 'client backend') = 'client backend' -- null: its role is not shown
   AND (state <> 'idle' OR query = '<insufficient privilege>')
 ORDER BY xact_start NULLS LAST LIMIT %(shown)s
 """
