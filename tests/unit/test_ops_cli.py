@@ -41,6 +41,18 @@ COMMANDS = [
     ["maintenance", "on"],
     ["maintenance", "off"],
     ["maintenance", "status"],
+    ["maintenance", "enable"],
+    ["maintenance", "disable"],
+    ["system", "restart"],
+    ["performance", "emergency-cache-clear"],
+    ["performance", "emergency-optimization"],
+    ["logs", "tail"],
+    ["logs", "search"],
+    ["debug", "performance"],
+    ["debug", "database"],
+    ["debug", "security"],
+    ["debug", "rate-limiting"],
+    ["metrics"],
     ["rotate", "status"],
     ["rotate", "start"],
     ["rotate", "due"],
@@ -94,6 +106,10 @@ def test_version() -> None:
         ["restore", "undo"],
         ["restore", "finish"],
         ["maintenance", "on"],
+        ["maintenance", "enable"],
+        ["system", "restart"],
+        ["performance", "emergency-cache-clear"],
+        ["performance", "emergency-optimization"],
         ["rotate", "start"],
         ["rotate", "emergency"],
         ["rotate", "repair"],
@@ -131,6 +147,29 @@ def test_without_a_terminal_and_yes_nothing_dangerous_runs(
     assert shown.exit_code == 2
     assert question in shown.stderr
     assert "add --yes" in shown.stderr
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("system:restart", "maintenance:enable", "maintenance:disable", "security:lockdown", "security:unlock"),
+        *("performance:emergency-cache-clear", "performance:emergency-optimization", "logs:tail", "logs:search"),
+        *("debug:performance", "debug:database", "debug:security", "debug:rate-limiting"),
+        *("status:health", "status:performance", "status:security"),
+        *("metrics:business", "metrics:conversion", "metrics:revenue"),
+    ],
+)
+def test_the_runbooks_own_name_is_the_command(name: str) -> None:
+    """Every line of HerbisVeritas "Quick Reference Commands"."""
+    shown = CliRunner().invoke(main.app, [name, "--help"])
+    assert shown.exit_code == 0, shown.output
+    words = " ".join(name.split(":")) if name.split(":")[0] not in ("status", "metrics") else name.split(":")[0]
+    assert f"Usage: runbook {words}" in shown.output.replace("root", "runbook")
+
+
+def test_a_name_with_a_colon_that_is_no_command_is_refused() -> None:
+    assert CliRunner().invoke(main.app, ["incidents:alert"]).exit_code == 2
+    assert CliRunner().invoke(main.app, ["system:stop"]).exit_code == 2
 
 
 @pytest.mark.parametrize("command", ["deploy", "rollback", "status"])
