@@ -15,6 +15,7 @@ from settings.checks import Checks
 from settings.commands import Commands
 from settings.consistency import StackFile, across, needed
 from settings.go_live import GoLive
+from settings.incidents import Incidents
 from settings.lockdown import Lockdown, Precautions
 from settings.maintenance import Maintenance
 from settings.monitoring import HEALTH_PATH, Monitoring
@@ -73,6 +74,8 @@ class StackSettings(Settings):
     """Metrics, alerts, their receivers, and triggers of the automatic rollback. Without it there is no monitoring."""
     operations: Operations = Operations()
     """What the quick reference needs to know of the shop: business metrics, rate limits, emergency commands."""
+    incidents: Incidents = Incidents()
+    """Levels of incidents: which people are notified."""
     rotation: RotationSettings = RotationSettings()
     """When secrets are rotated, and how."""
     rotated: dict[EnvName, RotationState] = {}

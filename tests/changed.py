@@ -21,7 +21,18 @@ from sandbox.paths import ROOT
 
 FOLDERS = ("unit", "tasks", "cluster")
 _COMMAND_GROUPS = {
-    *("backup", "debug", "logs", "maintenance", "metrics", "performance", "quarantine", "restore", "rotate"),
+    *(
+        "backup",
+        "debug",
+        "incident",
+        "logs",
+        "maintenance",
+        "metrics",
+        "performance",
+        "quarantine",
+        "restore",
+        "rotate",
+    ),
     *("secrets", "security", "state", "system"),
 }
 

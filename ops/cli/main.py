@@ -11,6 +11,7 @@ import typer
 from ops.cli import (
     backup,
     debug,
+    incident,
     logs,
     maintenance,
     metrics,
@@ -346,6 +347,7 @@ for group, name, panel in (
     (quarantine.app, "quarantine", RELEASES),
     (maintenance.app, "maintenance", EMERGENCIES),
     (security.app, "security", EMERGENCIES),
+    (incident.app, "incident", EMERGENCIES),
     (system.app, "system", EMERGENCIES),
     (performance.app, "performance", EMERGENCIES),
     (logs.app, "logs", DIAGNOSIS),

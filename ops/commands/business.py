@@ -16,14 +16,14 @@ POINTS = 60
 """Points of a plot: what fits on a terminal of 80 columns."""
 
 
-def read_metric(session: Session, name: str, last_seconds: int) -> dict[str, Any]:
-    """The points of a metric until now, and of the same time before it, which it is compared with."""
+def read_metric(session: Session, name: str, last_seconds: int, end: datetime | None = None) -> dict[str, Any]:
+    """The points of a metric until now, or until `end`, and of the same time before it, which it is compared with."""
     settings = load_settings(session.file)
     metric = settings.operations.metrics.get(name)
     if metric is None:
         raise Refused(_describe_missing(session.file.name, name, sorted(settings.operations.metrics)))
     cluster = session.cluster(settings, stack_file.read(session.file).config)
-    until = cluster.read_clock().now().astimezone(UTC).replace(microsecond=0)
+    until = (end or cluster.read_clock().now()).astimezone(UTC).replace(microsecond=0)
     since = until - timedelta(seconds=2 * last_seconds)
     found = Tasks(cluster, session.say).debug(
         *("metric", "--query", metric.query, "--since", since.isoformat(), "--until", until.isoformat()),

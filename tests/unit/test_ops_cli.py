@@ -53,6 +53,14 @@ COMMANDS = [
     ["debug", "security"],
     ["debug", "rate-limiting"],
     ["metrics"],
+    ["incident", "start"],
+    ["incident", "note"],
+    ["incident", "assess"],
+    ["incident", "workaround"],
+    ["incident", "escalate"],
+    ["incident", "resolve"],
+    ["incident", "list"],
+    ["incident", "show"],
     ["rotate", "status"],
     ["rotate", "start"],
     ["rotate", "due"],
@@ -156,6 +164,7 @@ def test_without_a_terminal_and_yes_nothing_dangerous_runs(
         *("performance:emergency-cache-clear", "performance:emergency-optimization", "logs:tail", "logs:search"),
         *("debug:performance", "debug:database", "debug:security", "debug:rate-limiting"),
         *("status:health", "status:performance", "status:security"),
+        *("incident:start", "incident:assess", "incident:workaround"),
         *("metrics:business", "metrics:conversion", "metrics:revenue"),
     ],
 )
@@ -168,7 +177,7 @@ def test_the_runbooks_own_name_is_the_command(name: str) -> None:
 
 
 def test_a_name_with_a_colon_that_is_no_command_is_refused() -> None:
-    assert CliRunner().invoke(main.app, ["incidents:alert"]).exit_code == 2
+    assert CliRunner().invoke(main.app, ["alerts:send"]).exit_code == 2
     assert CliRunner().invoke(main.app, ["system:stop"]).exit_code == 2
 
 
