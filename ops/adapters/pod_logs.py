@@ -8,7 +8,7 @@ import queue
 import re
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -70,7 +70,7 @@ class PodLogs:
                 logs = pool.map(lambda each: list(self._lines(http, since_seconds, *each)), wanted)
                 yield from heapq.merge(*logs, key=lambda line: line.time)
 
-    def follow(self, since_seconds: int) -> Iterator[Line]:
+    def follow(self, since_seconds: int) -> Generator[Line, None, None]:
         """Lines as they are written, until the caller stops; pods that start later are followed as well."""
         lines: queue.Queue[Line | OpsError] = queue.Queue(maxsize=10_000)
         stop = threading.Event()

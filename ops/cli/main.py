@@ -223,7 +223,7 @@ def _show_topic(call: Invocation, name: str, last: str) -> None:
     from ops.cli.status_topics import print_topic
     from ops.commands.status_topics import TOPICS, read_topic
 
-    topic = next((one for one in TOPICS if one == name), None)
+    topic = {str(one): one for one in TOPICS}.get(name)
     if topic is None:
         raise Refused(f"`runbook status {name}`: write one of {', '.join(TOPICS)}.")
     found = read_topic(call.open_session(), topic, parse_seconds(last, "--last"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -56,7 +57,7 @@ def compare_periods(name: str, metric: Metric, found: dict[str, Any], begin: dat
     }
 
 
-def _sum_up(points: list[float | None], *, total: bool) -> float | None:
+def _sum_up(points: Sequence[float | None], *, total: bool) -> float | None:
     known = [value for value in points if value is not None]
     if not known:
         return None

@@ -14,7 +14,6 @@ from typing import Any
 
 import pytest
 from lightkube import ApiError
-from lightkube.models.meta_v1 import ObjectMeta
 from lightkube.resources.core_v1 import ConfigMap, Event
 
 from ops.commands.incident import IncidentLog, parse_actions

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -180,7 +181,7 @@ def test_rate_limits_of_a_command_are_one_word() -> None:
 # -- metrics -------------------------------------------------------------------------------------
 
 
-def points(values: list[float | None], *, total: bool = True, unit: str = "EUR") -> dict[str, Any]:
+def points(values: Sequence[float | None], *, total: bool = True, unit: str = "EUR") -> dict[str, Any]:
     times = [f"2026-08-16T{10 + place // 6:02}:{place % 6}0:00+00:00" for place in range(len(values))]
     found = {"times": times, "columns": {"revenue": values}, "stepSeconds": 600, "until": "2026-08-16T12:00:00+00:00"}
     return compare_periods("revenue", Metric(query="x :since", unit=unit, total=total), found, BEGIN)
@@ -290,7 +291,7 @@ def test_each_refresh_is_a_line_of_json(capsys: pytest.CaptureFixture[str]) -> N
 
 def test_an_action_that_the_stack_file_does_not_name_is_refused_with_what_to_write() -> None:
     with pytest.raises(Refused, match=r"runbook:operations:\n    optimization:\n      about: "):
-        find_action(settings(), "Pulumi.x.yaml", "emergency-optimization", undo=False)
+        find_action(settings(operations={}), "Pulumi.x.yaml", "emergency-optimization", undo=False)
 
 
 def test_without_a_setting_the_caches_are_purged_as_after_a_release() -> None:
