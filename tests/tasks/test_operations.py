@@ -71,7 +71,7 @@ def test_without_the_extension_what_runs_now_is_shown_and_the_remedy(postgres: P
     assert session["query"] == "SELECT pg_sleep(?), ?"
 
 
-def test_who_waits_for_whom(postgres: Postgres, database: str) -> None:
+def test_the_session_that_holds_a_lock_is_named(postgres: Postgres, database: str) -> None:
     postgres.execute("CREATE TABLE stock (id int); INSERT INTO stock VALUES (1)", database)
     with psycopg.connect(postgres.url(database), application_name="holder") as holder:
         holder.execute("LOCK TABLE stock IN ACCESS EXCLUSIVE MODE")
