@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Generator, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -25,6 +26,7 @@ from ops.errors import OpsError, Refused
 _LONGEST = 256 * 1024
 """Bytes of a line that are shown."""
 _AT_ONCE = 8
+_NOT_FOUND = 404
 _MOST_CONTAINERS = 80
 """Followed at a time: each has a connection to the API server."""
 _WATCH_SECONDS = 300
@@ -32,6 +34,10 @@ _AGAIN_SECONDS = 1
 _SECRET_SECONDS = 10
 _STAMP = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?(Z|[+-]\d\d:\d\d)")
 _COMPONENT = "app.kubernetes.io/component=service"
+
+
+class _Gone(Exception):
+    """The pod was deleted."""
 
 
 @dataclass
@@ -102,7 +108,7 @@ class PodLogs:
                     if stop.is_set():
                         return
                     self._update(http, kind, pod, start, followed, lines, stop)
-            except Unreachable:
+            except (Unreachable, httpx.HTTPError):
                 stop.wait(_AGAIN_SECONDS)
             except OpsError as error:
                 lines.put(error)
@@ -154,6 +160,8 @@ class PodLogs:
                         line = parse_line(stamp, container.pod, container.name, text, level)
                         level = line.level
                         lines.put(line)
+            except _Gone:
+                return
             except httpx.HTTPError:
                 pass  # the connection was lost: it is opened again
             except RuntimeError:
@@ -179,17 +187,20 @@ class PodLogs:
         if previous:
             parameters["previous"] = "true"
         level: int | None = None
-        for stamp, text in self._stream(http, name, parameters, timeout=60):
-            line = parse_line(stamp, name, container, text, level)
-            level = line.level
-            yield line
+        with suppress(_Gone):  # deleted since the pods were listed
+            for stamp, text in self._stream(http, name, parameters, timeout=60):
+                line = parse_line(stamp, name, container, text, level)
+                level = line.level
+                yield line
 
     def _stream(
         self, http: httpx.Client, pod: str, parameters: Mapping[str, str], timeout: float | None
     ) -> Iterator[tuple[str, str]]:
-        """(time, masked text) of each line; none where there is no log (yet, or no longer)."""
+        """(time, masked text) of each line; none where there is no log yet."""
         limit = httpx.Timeout(10, read=timeout)
         with http.stream("GET", f"{self._path}/{pod}/log", params=dict(parameters), timeout=limit) as answer:
+            if answer.status_code == _NOT_FOUND:
+                raise _Gone
             if answer.is_error:
                 return
             for raw in answer.iter_lines():

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,6 +16,7 @@ from ops.adapters.prometheus import Sample, parse_samples
 from ops.adapters.task_jobs import _keep_only
 from ops.cli import live
 from ops.cli.durations import parse_seconds
+from ops.commands import restart as restarting
 from ops.commands.business import compare_periods
 from ops.commands.debugging import find_urls
 from ops.commands.emergency_actions import find_action
@@ -22,7 +25,7 @@ from ops.commands.restart import choose_services
 from ops.decisions.log_lines import RefusedRequests, parse_line
 from ops.decisions.plots import plot_lines, render_html
 from ops.decisions.slow_phase import judge_phases
-from ops.errors import Refused
+from ops.errors import Refused, RolledBack, Stuck
 from settings import SettingsError, StackFile, parse
 from settings.operations import COMMAND, TASK, Metric, RateLimits
 from tasks.operations.database import without_values
@@ -333,3 +336,77 @@ def test_durations(text: str, seconds: int) -> None:
 def test_other_durations_are_refused(text: str) -> None:
     with pytest.raises(Refused, match="write a number and a unit"):
         parse_seconds(text, "--since")
+
+
+# -- restart -------------------------------------------------------------------------------------
+
+
+class Cluster:
+    """A Deployment whose new pods become ready, or not; it records what is written to it."""
+
+    namespace = "shop"
+
+    def __init__(self, *, good: Sequence[bool]) -> None:
+        """For each rollout, whether it succeeds."""
+        self.good = list(good)
+        self.written: list[Any] = []
+
+    def find(self, kind: Any, name: str) -> Any:
+        return kind.from_dict({"metadata": {"name": name}, "spec": {"selector": {}, "template": {"metadata": {}}}})
+
+    @contextmanager
+    def patient(self) -> Iterator[Any]:
+        yield self
+
+    def patch(self, _kind: Any, _name: str, change: Any, **_: Any) -> None:
+        self.written.append(change["spec"]["template"]["metadata"]["annotations"][restarting.RESTARTED_AT])
+
+    def await_settled(self, _services: Any, _seconds: int) -> Any:
+        return [SimpleNamespace(settled=self.good[len(self.written) - 1])]
+
+    @contextmanager
+    def http(self) -> Iterator[Any]:
+        raise Refused("no API server here")
+        yield
+
+
+def restart_one(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    said: list[str] = []
+
+    class Watch:
+        """Ends the wait of a rollout at once."""
+
+        def __init__(self, _connect: Any, _say: Any, stop: Any, _seconds: float) -> None:
+            self.begins = lambda *_: stop()
+
+        def __enter__(self) -> Watch:
+            return self
+
+        def __exit__(self, *_: object) -> None: ...
+
+    monkeypatch.setattr(restarting, "FailureWatch", Watch)
+    session = SimpleNamespace(say=said.append, command_lock=None)
+    found = settings()
+    restarting._restart_one(session, cluster, found, found.application.main_service)  # type: ignore[arg-type]
+    return said
+
+
+def test_a_restart_whose_pods_do_not_become_ready_goes_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    cluster = Cluster(good=[False, True])
+    with pytest.raises(
+        RolledBack, match="backend has a new pod that is not ready within 45 s. Its pods from before serve"
+    ):
+        restart_one(cluster, monkeypatch)
+    assert len(cluster.written) == 2
+    assert cluster.written[1] is None, "the annotation from before, so that the old pods' template is the current one"
+
+
+def test_a_restart_that_cannot_go_back_says_what_to_look_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(Stuck, match=r"going back failed too.*describe deployment backend"):
+        restart_one(Cluster(good=[False, False]), monkeypatch)
+
+
+def test_a_restart_that_succeeds_writes_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    cluster = Cluster(good=[True])
+    restart_one(cluster, monkeypatch)
+    assert datetime.fromisoformat(cluster.written[0]).tzinfo
