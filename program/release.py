@@ -87,6 +87,7 @@ def register_release(inputs: Inputs, foundation: Foundation, data: Data, backup:
             secret = data.credentials.secret_name
             checks.append(PreviousVerification(rotation.name, exchanged, rotation, secret, after_smoke))
     _register_go_live(inputs, foundation, data, application)
+    _register_operations(inputs, foundation, data, application)
     pulumi.export("url", application.url)
     pulumi.export("services", application.services)
     pulumi.export("image", release.image)
@@ -185,6 +186,29 @@ def _register_go_live(inputs: Inputs, foundation: Foundation, data: Data, applic
             database_secret_name=data.credentials.database_secret_name,
             target_url=settings.checklist.target or application.internal_url,
             host_header=settings.application.host_header,
+        ),
+        ResourceOptions(depends_on=[foundation, data.credentials]),
+    )
+
+
+def _register_operations(inputs: Inputs, foundation: Foundation, data: Data, application: Application) -> None:
+    settings = inputs.settings
+    if not settings.release:
+        return
+    from components.operations import Operations, OperationsArgs
+
+    main = settings.application.main_service
+    Operations(
+        "operations",
+        OperationsArgs(
+            namespace=foundation.namespace,
+            image=settings.image,
+            release_image=main.image or settings.release.image,
+            amounts=settings.application.job_resources,
+            env_from=application.env_from,
+            database_secret_name=data.credentials.database_secret_name,
+            target_url=application.internal_url,
+            shape=main.shape,
         ),
         ResourceOptions(depends_on=[foundation, data.credentials]),
     )

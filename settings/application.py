@@ -35,7 +35,7 @@ PROVIDED_ENV = frozenset(
 """Variables the program sets itself; a service's own `env` may not."""
 _TAKEN_NAMES = frozenset(
     {"postgres", "redis", "postgres-pods", "redis-pods", "migrate", "rehearsal", "cache", "smoke"}
-    | {"backup", "backup-exporter", "restore-test", "credentials", "maintenance", "go-live", "validate"}
+    | {"backup", "backup-exporter", "restore-test", "credentials", "maintenance", "go-live", "operations", "validate"}
     | {"prometheus", "alertmanager", "blackbox", "postgres-exporter", "redis-exporter"}
 )
 """Names of the program's own Services and accounts."""

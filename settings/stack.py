@@ -15,10 +15,12 @@ from settings.checks import Checks
 from settings.commands import Commands
 from settings.consistency import StackFile, across, needed
 from settings.go_live import GoLive
+from settings.incidents import Incidents
 from settings.lockdown import Lockdown, Precautions
 from settings.maintenance import Maintenance
 from settings.monitoring import HEALTH_PATH, Monitoring
 from settings.performance import Performance
+from settings.operations import Operations
 from settings.platform import Credentials, Data, Guards, Ingress, Network, Registry
 from settings.problems import Problem, SettingsError, closest, missing, problems_of
 from settings.release import Quarantined, Release
@@ -73,6 +75,10 @@ class StackSettings(Settings):
     """Metrics, alerts, their receivers, and triggers of the automatic rollback. Without it there is no monitoring."""
     performance: Performance | None = None
     """Pages that every release has to show fast enough. Without it, none is measured."""
+    operations: Operations = Operations()
+    """What the quick reference needs to know of the shop: business metrics, rate limits, emergency commands."""
+    incidents: Incidents = Incidents()
+    """Levels of incidents: which people are notified."""
     rotation: RotationSettings = RotationSettings()
     """When secrets are rotated, and how."""
     rotated: dict[EnvName, RotationState] = {}

@@ -26,6 +26,10 @@ GROUPS = {
     "credentials": ("tasks.credentials.commands", "make, test and retire PostgreSQL roles and Redis users"),
     "exporter": ("tasks.exporter", "metrics of the store and of the rotation of secrets"),
     "go-live": ("tasks.go_live.commands", "the go-live checklist, as far as it is tried in the application's network"),
+    "debug": (
+        "tasks.operations.commands",
+        "slow queries, phases of a request, rate limits, business metrics; only reads",
+    ),
     "validate": ("tasks.validation", "requests to a release in place"),
     "reach": ("tasks.reach", "wait until a server accepts connections"),
     "lighthouse": ("tasks.lighthouse.commands", "measure pages with Lighthouse and judge them by their budgets"),

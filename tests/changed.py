@@ -20,7 +20,21 @@ from pathlib import PurePosixPath
 from sandbox.paths import ROOT
 
 FOLDERS = ("unit", "tasks", "cluster")
-_COMMAND_GROUPS = {"backup", "maintenance", "quarantine", "restore", "rotate", "secrets", "security", "state"}
+_COMMAND_GROUPS = {
+    *(
+        "backup",
+        "debug",
+        "incident",
+        "logs",
+        "maintenance",
+        "metrics",
+        "performance",
+        "quarantine",
+        "restore",
+        "rotate",
+    ),
+    *("secrets", "security", "state", "system"),
+}
 
 STARTED = {
     "tests/cluster/*": ["__main__.py", "ops/cli/main.py", "sandbox/__main__.py", "tasks/__main__.py"],

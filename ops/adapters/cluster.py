@@ -247,17 +247,29 @@ class Cluster:
         """What a command prints in each ready pod of a Deployment."""
         return {pod: self._run(pod, argv, seconds) for pod in self._find_ready_pods(deployment)}
 
-    def _find_ready_pods(self, service: str) -> Iterator[str]:
-        for pod in self._list_pods(service):
-            conditions = (pod.status and pod.status.conditions) or []
-            ready = any(c.type == "Ready" and c.status == "True" for c in conditions)
-            if ready and pod.metadata and not pod.metadata.deletionTimestamp:
-                yield pod.metadata.name or ""
+    def run_in_labelled(
+        self, labels: Mapping[str, str], argv: list[str], seconds: int, *, namespace: str, container: str
+    ) -> str | None:
+        """What a command prints in one ready pod with these labels, of any namespace; None without one."""
+        pods = self._call(lambda: list(self._client.list(Pod, labels=dict(labels), namespace=namespace)))
+        pod = next((_name(pod) for pod in pods if _is_ready(pod)), None)
+        return None if pod is None else self._run(pod, argv, seconds, namespace, container)
 
-    def _run(self, pod: str, argv: list[str], seconds: int) -> str:
+    def _find_ready_pods(self, service: str) -> Iterator[str]:
+        return (_name(pod) for pod in self._list_pods(service) if _is_ready(pod))
+
+    def _run(
+        self, pod: str, argv: list[str], seconds: int, namespace: str | None = None, container: str | None = None
+    ) -> str:
         done = self._call(
             lambda: self._client.exec(
-                pod, command=argv, stdout=True, stderr=True, timeout=seconds, namespace=self.namespace
+                pod,
+                command=argv,
+                stdout=True,
+                stderr=True,
+                timeout=seconds,
+                namespace=namespace or self.namespace,
+                container=container,
             )
         )
         if done.exit_code != 0:
@@ -292,6 +304,16 @@ class Cluster:
         except httpx.HTTPError as error:
             where = getattr(self._config.cluster, "server", "?")
             raise Unreachable(f"The cluster at {where} cannot be reached: {error or type(error).__name__}") from None
+
+
+def _is_ready(pod: Pod) -> bool:
+    conditions = (pod.status and pod.status.conditions) or []
+    ready = any(c.type == "Ready" and c.status == "True" for c in conditions)
+    return ready and bool(pod.metadata) and not (pod.metadata and pod.metadata.deletionTimestamp)
+
+
+def _name(pod: Pod) -> str:
+    return (pod.metadata and pod.metadata.name) or ""
 
 
 class Unreachable(Refused):

@@ -24,7 +24,7 @@ from ops.adapters.cluster import Cluster
 from ops.causes.api import Api
 from ops.causes.text import Masker
 from ops.errors import OpsError, Refused
-from settings import Command, go_live
+from settings import Command, go_live, operations
 
 TOOLBOX = "restore"
 """The suspended CronJob whose template tasks on the backup store and the database use."""
@@ -88,12 +88,23 @@ class Tasks:
 
     def run_go_live_command(self, name: str, command: Command) -> str:
         """A command of the release with the application's environment; the last line that it prints."""
-        words = (go_live.TOOLBOX, name, *command.run)
-        shape = _keep_only(go_live.COMMAND, command.argvs, command.timeout_seconds)
+        return self._run_command(go_live.TOOLBOX, go_live.COMMAND, name, command)
+
+    def debug(self, *words: str) -> Any:
+        """What `python -m tasks debug WORDS` finds in the application's network, with its environment."""
+        task = (operations.DEBUG, *words)
+        return self._run_job(operations.TOOLBOX, task, _keep_only(operations.TASK, [_task_command(task)])).result
+
+    def run_release_command(self, name: str, command: Command) -> str:
+        """A command of the release that serves; the last line that it prints."""
+        return self._run_command(operations.TOOLBOX, operations.COMMAND, name, command)
+
+    def _run_command(self, template: str, container: str, name: str, command: Command) -> str:
+        shape = _keep_only(container, command.argvs, command.timeout_seconds)
         with self._cluster.http() as http:
             api = Api(http, Masker(), _MASK_SECONDS)
             api.learn_secrets(self._cluster.namespace)
-        return self._run_job(go_live.TOOLBOX, words, shape, api.masker).last_line
+        return self._run_job(template, (template, name, *command.run), shape, api.masker).last_line
 
     def _run_job(self, template: str, words: Sequence[str], shape: Shape, masker: Masker | None = None) -> Output:
         """`masker`: for what an application prints, which may be its secrets, and is no result where it is JSON."""
@@ -118,9 +129,11 @@ class Tasks:
         """A Job from a CronJob's template."""
         found = self._cluster.find(CronJob, template)
         if found is None:
+            backups = (
+                "" if template == operations.TOOLBOX else " (with runbook:backup in its file, if you want backups)"
+            )
             raise Refused(
-                f"There is no CronJob {template} in namespace {self._cluster.namespace}: deploy this stack (with "
-                "runbook:backup in its file, if you want backups)."
+                f"There is no CronJob {template} in namespace {self._cluster.namespace}: deploy this stack{backups}."
             )
         made = found.to_dict()["spec"]["jobTemplate"]
         pod = made["spec"]["template"]["spec"]

@@ -8,18 +8,36 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ops.cli import backup, maintenance, quarantine, restore, rotate, secrets, security, state
+from ops.cli import (
+    backup,
+    debug,
+    incident,
+    logs,
+    maintenance,
+    metrics,
+    performance,
+    quarantine,
+    restore,
+    rotate,
+    secrets,
+    security,
+    state,
+    system,
+)
 from ops.cli import doctor as examining
 from ops.cli import init as initializing
 from ops.cli import promote as promoting
 from ops.cli.common import READS, Invocation, command
-from ops.errors import EXIT_CODES
+from ops.cli.durations import parse_seconds
+from ops.cli.npm_names import NpmNames
+from ops.errors import EXIT_CODES, Refused
 
 if TYPE_CHECKING:
     from ops.adapters.automation import Run
     from ops.commands.rollback import Plan
 
 app = typer.Typer(
+    cls=NpmNames,
     help="Releases of one stack: deploy, roll back, and see what runs.",
     epilog=EXIT_CODES,
     no_args_is_help=True,
@@ -27,7 +45,8 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-RELEASES, EMERGENCIES, DATA, SECRETS, SET_UP = "Releases", "Emergencies", "Database", "Secrets", "Set-up"
+RELEASES, EMERGENCIES, DIAGNOSIS = "Releases", "Emergencies", "Diagnosis"
+DATA, SECRETS, SET_UP = "Database", "Secrets", "Set-up"
 
 AllowQuarantined = Annotated[
     str | None,
@@ -156,17 +175,37 @@ def rollback(
     app,
     options=READS,
     panel=RELEASES,
-    examples="runbook status\nrunbook status --json | jq .schema.database\nrunbook status --budget",
+    examples="runbook status\nrunbook status --json | jq .schema.database\nrunbook status --watch\n"
+    "runbook status performance --last 1h\nrunbook status:health\nrunbook status --budget",
     exit_codes="Exit codes: 0 healthy; 1 not healthy, not finished or never deployed; 2 the cluster did not answer. "
     "With --budget: 0 kept; 1 above the limit.",
 )
 def status(
     call: Invocation,
+    topic: Annotated[
+        str | None,
+        typer.Argument(metavar="health|performance|security", help="One subject, in more detail."),
+    ] = None,
     budget: Annotated[
         bool, typer.Option("--budget", help="Instead: how long a rollback takes at most, part by part.")
     ] = False,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="A live screen, also of alerts, requests, backups, rotations, incidents.")
+    ] = False,
+    every: Annotated[float, typer.Option(min=1, metavar="SECONDS", help="--watch: from one refresh to the next.")] = 5,
+    times: Annotated[int | None, typer.Option(min=1, help="--watch: end after so many refreshes.")] = None,
+    last: Annotated[str, typer.Option(metavar="TIME", help="performance: what rates are over.")] = "5m",
 ) -> None:
     """Show what runs: revision, image, schema, pods, health, lock, pending operations, quarantine."""
+    if topic:
+        _show_topic(call, topic, last)
+    if watch:
+        from ops.cli import live
+        from ops.commands.live import read_frame
+
+        session = call.open_session()
+        frame = live.watch(lambda: read_frame(session), every, times, as_json=call.as_json)
+        raise typer.Exit(0 if frame and frame["healthy"] else 1)
     if budget:
         from ops.commands import budget as budgets
 
@@ -179,6 +218,18 @@ def status(
     call.show_rows(found, statuses.print_status)
     if found["problems"] or not statuses.is_healthy(found):
         raise typer.Exit(2 if found["problems"] else 1)
+
+
+def _show_topic(call: Invocation, name: str, last: str) -> None:
+    from ops.cli.status_topics import print_topic
+    from ops.commands.status_topics import TOPICS, read_topic
+
+    topic = {str(one): one for one in TOPICS}.get(name)
+    if topic is None:
+        raise Refused(f"`runbook status {name}`: write one of {', '.join(TOPICS)}.")
+    found = read_topic(call.open_session(), topic, parse_seconds(last, "--last"))
+    call.show_rows(found, print_topic)
+    raise typer.Exit(0 if found["healthy"] else 1)
 
 
 @command(
@@ -297,6 +348,11 @@ for group, name, panel in (
     (quarantine.app, "quarantine", RELEASES),
     (maintenance.app, "maintenance", EMERGENCIES),
     (security.app, "security", EMERGENCIES),
+    (incident.app, "incident", EMERGENCIES),
+    (system.app, "system", EMERGENCIES),
+    (performance.app, "performance", EMERGENCIES),
+    (logs.app, "logs", DIAGNOSIS),
+    (debug.app, "debug", DIAGNOSIS),
     (backup.app, "backup", DATA),
     (restore.app, "restore", DATA),
     (rotate.app, "rotate", SECRETS),
@@ -304,6 +360,15 @@ for group, name, panel in (
     (state.app, "state", SET_UP),
 ):
     app.add_typer(group, name=name, rich_help_panel=panel)
+command(
+    app,
+    "metrics",
+    panel=DIAGNOSIS,
+    options=READS,
+    examples=metrics.EXAMPLES,
+    exit_codes="Exit codes: 0 shown; 2 refused: the stack file has no such metric, or PostgreSQL refuses its query; "
+    "3 the query was cancelled.",
+)(metrics.metrics)
 command(
     app,
     "promote",

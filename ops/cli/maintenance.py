@@ -1,4 +1,4 @@
-"""`runbook maintenance on|off|status` (HerbisVeritas "Emergency Commands")."""
+"""`runbook maintenance on|off|status` (HerbisVeritas "Emergency Commands"; `enable` and `disable` as it names them)."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from ops.cli.common import READS, Invocation, command
 app = typer.Typer(help="Serve a maintenance page (status 503) instead of the services.", no_args_is_help=True)
 
 
+@command(app, "enable", examples="runbook maintenance enable 'moving the database'\nrunbook maintenance:enable why")
 @command(app, examples="runbook maintenance on 'moving the database'")
 def on(
     call: Invocation,
@@ -28,6 +29,7 @@ def on(
     call.report(done, f"Maintenance mode is on ({reason}): `runbook maintenance off` ends it.")
 
 
+@command(app, "disable", examples="runbook maintenance disable\nrunbook maintenance:disable")
 @command(app, examples="runbook maintenance off")
 def off(call: Invocation) -> None:
     """Route customers to the services again."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import ssl
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urljoin, urlsplit
@@ -26,6 +27,8 @@ class Health:
 
     status: int | None
     detail: str
+    checks: tuple[Mapping[str, Any], ...] = ()
+    """The parts of the report, if it has any (HerbisVeritas "Health Checks Automatiques": `checks`)."""
 
     @property
     def bad(self) -> bool:
@@ -53,7 +56,9 @@ def read_health(url: str, path: str) -> Health:
     detail = str(body.get("status", "")) if isinstance(body, dict) else ""
     if answer.status_code == 503 and detail == "lockdown":
         return Health(None, "the lockdown does not admit this machine")
-    return Health(answer.status_code, detail or answer.reason_phrase)
+    listed = body.get("checks") if isinstance(body, dict) else None
+    checks = tuple(one for one in listed if isinstance(one, dict)) if isinstance(listed, list) else ()
+    return Health(answer.status_code, detail or answer.reason_phrase, checks)
 
 
 def _get(client: httpx.Client, url: str) -> httpx.Response:

@@ -32,6 +32,10 @@ class Cluster:
     port: int = 0
     token: str | None = None
     """What has to be shown; None accepts every client."""
+    selector: str = "part=service"
+    """What has to be asked for."""
+    secrets: list[dict[str, Any]] | None = None
+    """The namespace's Secrets; None: they may not be read."""
     status: dict[str, int] = field(default_factory=dict)
     """What `list`, `watch` or `log` are answered instead."""
     refusals: int = 0
@@ -227,17 +231,23 @@ def _handler(cluster: Cluster) -> type[BaseHTTPRequestHandler]:
                 self._whole(status, b'{"kind":"Status","message":"a secret"}')
             elif what == "log":
                 self._log(parts.path.split("/")[-2], asked)
-            elif asked["labelSelector"] != "part=service":
+            elif parts.path.endswith("/secrets"):
+                items = {"items": cluster.secrets}
+                self._whole(403 if cluster.secrets is None else 200, json.dumps(items).encode())
+            elif asked["labelSelector"] != cluster.selector:
                 self._whole(400, b"")
             elif what == "watch":
-                self._stream(cluster.changes(int(asked["resourceVersion"])))
+                self._stream(cluster.changes(int(asked.get("resourceVersion", "0"))))
             else:
                 self._whole(200, cluster.listed())
 
         def _log(self, name: str, asked: dict[str, str]) -> None:
             assert asked["timestamps"] == "true"
             assert asked["container"] == CONTAINER
-            since = int(datetime.fromisoformat(asked["sinceTime"]).timestamp())
+            if "sinceTime" in asked:
+                since = int(datetime.fromisoformat(asked["sinceTime"]).timestamp())
+            else:
+                since = int(time.time()) - int(asked["sinceSeconds"])
             lines = cluster.said(name, since, follow="follow" in asked, previous="previous" in asked)
             if lines is None:
                 self._whole(400, b'{"kind":"Status","code":400}')

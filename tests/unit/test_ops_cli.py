@@ -41,6 +41,26 @@ COMMANDS = [
     ["maintenance", "on"],
     ["maintenance", "off"],
     ["maintenance", "status"],
+    ["maintenance", "enable"],
+    ["maintenance", "disable"],
+    ["system", "restart"],
+    ["performance", "emergency-cache-clear"],
+    ["performance", "emergency-optimization"],
+    ["logs", "tail"],
+    ["logs", "search"],
+    ["debug", "performance"],
+    ["debug", "database"],
+    ["debug", "security"],
+    ["debug", "rate-limiting"],
+    ["metrics"],
+    ["incident", "start"],
+    ["incident", "note"],
+    ["incident", "assess"],
+    ["incident", "workaround"],
+    ["incident", "escalate"],
+    ["incident", "resolve"],
+    ["incident", "list"],
+    ["incident", "show"],
     ["rotate", "status"],
     ["rotate", "start"],
     ["rotate", "due"],
@@ -95,6 +115,10 @@ def test_version() -> None:
         ["restore", "undo"],
         ["restore", "finish"],
         ["maintenance", "on"],
+        ["maintenance", "enable"],
+        ["system", "restart"],
+        ["performance", "emergency-cache-clear"],
+        ["performance", "emergency-optimization"],
         ["rotate", "start"],
         ["rotate", "emergency"],
         ["rotate", "repair"],
@@ -132,6 +156,30 @@ def test_without_a_terminal_and_yes_nothing_dangerous_runs(
     assert shown.exit_code == 2
     assert question in shown.stderr
     assert "add --yes" in shown.stderr
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("system:restart", "maintenance:enable", "maintenance:disable", "security:lockdown", "security:unlock"),
+        *("performance:emergency-cache-clear", "performance:emergency-optimization", "logs:tail", "logs:search"),
+        *("debug:performance", "debug:database", "debug:security", "debug:rate-limiting"),
+        *("status:health", "status:performance", "status:security"),
+        *("incident:start", "incident:assess", "incident:workaround"),
+        *("metrics:business", "metrics:conversion", "metrics:revenue"),
+    ],
+)
+def test_the_runbooks_own_name_is_the_command(name: str) -> None:
+    """Every line of HerbisVeritas "Quick Reference Commands"."""
+    shown = CliRunner().invoke(main.app, [name, "--help"])
+    assert shown.exit_code == 0, shown.output
+    words = " ".join(name.split(":")) if name.split(":")[0] not in ("status", "metrics") else name.split(":")[0]
+    assert f"Usage: runbook {words}" in shown.output.replace("root", "runbook")
+
+
+def test_a_name_with_a_colon_that_is_no_command_is_refused() -> None:
+    assert CliRunner().invoke(main.app, ["alerts:send"]).exit_code == 2
+    assert CliRunner().invoke(main.app, ["system:stop"]).exit_code == 2
 
 
 @pytest.mark.parametrize("command", ["deploy", "rollback", "status"])
