@@ -17,6 +17,7 @@ from settings.consistency import StackFile, across, needed
 from settings.go_live import GoLive
 from settings.lockdown import Lockdown, Precautions
 from settings.maintenance import Maintenance
+from settings.maintenance_tasks import MaintenanceTasks
 from settings.monitoring import HEALTH_PATH, Monitoring
 from settings.platform import Credentials, Data, Guards, Ingress, Network, Registry
 from settings.problems import Problem, SettingsError, closest, missing, problems_of
@@ -64,6 +65,8 @@ class StackSettings(Settings):
     """The checklist of `runbook go-live`. Without it, that command is refused."""
     maintenance: Maintenance | None = None
     """Maintenance mode; absent in service. Written by `runbook maintenance` and by a restore in place."""
+    maintenance_tasks: MaintenanceTasks | None = None
+    """Preventive maintenance. Without it, none is done."""
     security: Precautions = Precautions()
     """Clients admitted during a lockdown, closed paths, duration."""
     lockdown: Lockdown | None = None
