@@ -27,6 +27,7 @@ GROUPS = {
     "exporter": ("tasks.exporter", "metrics of the store and of the rotation of secrets"),
     "go-live": ("tasks.go_live.commands", "the go-live checklist, as far as it is tried in the application's network"),
     "validate": ("tasks.validation", "requests to a release in place"),
+    "maintenance": ("tasks.maintenance_tasks.commands", "run maintenance tasks, and read their reports"),
     "logs": ("tasks.logs.commands", "count security events in the logs of the application's pods"),
 }
 """Group → a module with `configure(parser)`, which adds what it takes and sets `run`, and what the group is for.
@@ -51,7 +52,7 @@ def main(argv: list[str]) -> int:
         message = f"{type(error).__name__}: {error}"
         return _failed("internal", message, 1, arguments.json, environment)
     print(json.dumps(result.data) if arguments.json else result.summary, flush=True)
-    return 0
+    return result.exit_code
 
 
 def _parse(argv: list[str]) -> argparse.Namespace:
