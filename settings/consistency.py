@@ -311,9 +311,7 @@ def _monitoring_is_complete(monitoring: Monitoring | None, network: Network, fil
 
 
 @_rule
-def _maintenance_has_a_store(
-    maintenance_tasks: MaintenanceTasks | None, backup: Backup | None, file: StackFile
-) -> Iterator[Problem]:
+def _maintenance_has_a_store(maintenance_tasks: MaintenanceTasks | None, backup: Backup | None) -> Iterator[Problem]:
     if maintenance_tasks and backup is None:
         why = "needs runbook:backup: reports of maintenance are kept in the store of backups, and read from there"
         yield Problem(("runbook:maintenanceTasks",), why)

@@ -46,8 +46,8 @@ class MaintenanceTask(Settings):
     is the newest backup whole, and a restore proven. `unused-images`: what the nodes keep of this stack's older
     images."""
     run: Annotated[tuple[CommandLine, ...], BeforeValidator(_as_list), Field(examples=["npm run cache:optimize"])] = ()
-    """Command lines that run one after another in the release's image instead, with the application's environment. Split
-    into words as a shell would."""
+    """Command lines that run one after another in the release's image instead, with the application's environment.
+    Split into words as a shell would."""
     name: Annotated[DnsLabel | None, Field(max_length=40, examples=["cache-optimize"])] = None
     """Its name in reports and for `--task`; without it, that of the built-in task."""
     enabled: bool = True

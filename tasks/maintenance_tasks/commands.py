@@ -16,6 +16,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     verbs = parser.add_subparsers(metavar="verb", required=True)
 
     verb = verbs.add_parser("run", help="run the tasks of MAINTENANCE_PLAN and keep a report")
+    verb.add_argument("schedule", choices=("daily", "weekly", "monthly"), help="the one that MAINTENANCE_PLAN is of")
     verb.add_argument("--task", action="append", default=[], metavar="NAME", help="only this one; may be repeated")
     verb.set_defaults(run=_run)
 

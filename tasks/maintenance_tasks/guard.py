@@ -19,6 +19,7 @@ from tasks.backup.postgres_source import LOCK
 from tasks.errors import TaskError
 from tasks.maintenance_tasks.api import Api
 from tasks.maintenance_tasks.plan import Plan
+from tasks.progress import say
 
 NAME = "runbook maintenance"
 """Its sessions' application_name."""
@@ -36,7 +37,7 @@ WHERE l.pid <> pg_backend_pid()
 """
 _ALONE = "SELECT pg_try_advisory_lock(hashtextextended('runbook maintenance', 0))"
 _LOAD = """
-SELECT count(*) FILTER (WHERE state = 'active'),
+SELECT count(*) FILTER (WHERE state = 'active'), count(*) FILTER (WHERE state IS NULL),
        coalesce(extract(epoch FROM max(clock_timestamp() - xact_start)), 0)::float
 FROM pg_stat_activity
 WHERE backend_type = 'client backend' AND datname = current_database() AND application_name <> %s
@@ -48,6 +49,7 @@ class Guard:
 
     def __init__(self, database: Database, api: Api | None, plan: Plan) -> None:
         self._database, self._api, self._plan = database, api, plan
+        self._said = False
 
     @contextmanager
     def alone(self, patience: Patience, wait: Any) -> Iterator[None]:
@@ -78,7 +80,12 @@ class Guard:
 
     def find_load(self, connection: Connection[Any]) -> str | None:
         """Why the database is too busy."""
-        active, oldest = _row(connection, _LOAD, NAME)
+        # The login may see other sessions than the role that it works as.
+        connection.execute("SET ROLE NONE")
+        active, hidden, oldest = _row(connection, _LOAD, NAME)
+        if hidden and not self._said:
+            self._said = True
+            say(f"warning: {hidden} sessions of other roles do not count towards the load: GRANT pg_read_all_stats")
         if active >= self._plan.active_sessions:
             return f"{active} sessions run a statement (load.activeSessions: {self._plan.active_sessions})"
         if oldest >= self._plan.transaction_seconds:

@@ -1,5 +1,7 @@
-"""`unused-images`: what the nodes keep of this stack's images besides those in use. It only reports: the kubelet deletes
-unused images when a disk fills."""
+"""`unused-images`: what the nodes keep of this stack's images besides those in use.
+
+It only reports: the kubelet deletes unused images when a disk fills.
+"""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from tasks.errors import TaskError
 from tasks.maintenance_tasks.context import Context, Outcome
 from tasks.progress import say, size
 
-# Invalid, and not being built now. REINDEX names the new index `…_ccnew`, the old one `…_ccold`, with a number if taken.
+# Invalid, and not being built now. REINDEX names the new index `…_ccnew`, the old one `…_ccold`, or with a number.
 _INVALID = """
 SELECT n.nspname, i.relname, i.relname ~ '_cc(new|old)[0-9]*$', pg_has_role(i.relowner, 'USAGE')
 FROM pg_index x JOIN pg_class i ON i.oid = x.indexrelid JOIN pg_namespace n ON n.oid = i.relnamespace
@@ -108,11 +108,8 @@ def _drop_leftovers(context: Context, connection: Connection[Any], notes: list[s
             )
         except ObjectInUse:
             gone = False
-        notes.append(
-            f"{shown}: the rest of a rebuild that was stopped, removed"
-            if gone
-            else f"{shown}: the rest of a rebuild that was stopped; it could not be removed, because its table was in use"
-        )
+        what = "removed" if gone else "not removed, because its table was in use"
+        notes.append(f"{shown}: the rest of a rebuild that was stopped, {what}")
         dropped += gone
     return dropped
 

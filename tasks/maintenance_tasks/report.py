@@ -1,4 +1,4 @@
-"""The report of a run: JSON for programs, HTML for people, and what changed since the last one. Below `maintenance/`."""
+"""The report of a run, below `maintenance/`: JSON, HTML, and what changed since the last one."""
 
 from __future__ import annotations
 
@@ -24,14 +24,15 @@ def folder_of(schedule: str) -> str:
 
 
 def name_run(began: datetime, *, partial: bool) -> str:
-    return f"{began:%Y%m%dT%H%M%SZ}{PARTIAL if partial else ''}"
+    """Two runs in one second have two names."""
+    return f"{began:%Y%m%dT%H%M%S}.{began.microsecond // 1000:03}Z{PARTIAL if partial else ''}"
 
 
 def list_runs(store: Store, schedule: str) -> list[str]:
     """Names of the runs that have a report, newest first."""
     prefix = folder_of(schedule)
     keys = (entry.key for entry in store.entries(prefix))
-    return sorted((key.removeprefix(prefix).removesuffix(".json") for key in keys if key.endswith(".json")))[::-1]
+    return sorted(key.removeprefix(prefix).removesuffix(".json") for key in keys if key.endswith(".json"))[::-1]
 
 
 def read(store: Store, schedule: str, run: str) -> Report:
@@ -163,4 +164,4 @@ def _changed(one: Mapping[str, Any]) -> str:
 def _number(value: Any) -> str:
     if isinstance(value, int | float):
         return f"{value:,.0f}" if float(value).is_integer() else f"{value:,}"
-    return "–" if value is None else str(value)
+    return "none" if value is None else str(value)
