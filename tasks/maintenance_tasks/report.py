@@ -16,6 +16,7 @@ FOLDER = "maintenance/"
 PARTIAL = "-part"
 """Ends the name of a run of some tasks only."""
 _MOST_CHANGES = 200
+_KEYS = {"schedule", "run", "began_at", "ended_at", "seconds", "result", "summary", "tasks", "previous", "changes"}
 Report = dict[str, Any]
 
 
@@ -40,7 +41,7 @@ def read(store: Store, schedule: str, run: str) -> Report:
     key = f"{folder_of(schedule)}{run}.json"
     try:
         found = json.loads(store.get(key))
-        if isinstance(found, dict) and found.get("schedule") == schedule:
+        if isinstance(found, dict) and found.keys() >= _KEYS:
             return found
     except ValueError:
         pass

@@ -107,6 +107,6 @@ def fill(url: str) -> None:
         connection.execute("CREATE INDEX orders_code ON orders (code)")
         connection.execute("CREATE INDEX orders_note ON orders (note)")
         connection.execute(
-            "INSERT INTO orders SELECT n, 'code-' || n, repeat('x', 20) || n FROM generate_series(1, 60000) n"
+            "INSERT INTO orders SELECT n, 'code-' || n, repeat('x', 60) || n FROM generate_series(1, 60000) n"
         )
         connection.execute("DELETE FROM orders WHERE id > 20000")
