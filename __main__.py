@@ -8,6 +8,7 @@ from program.backups import register_backups, register_restore_test  # noqa: E40
 from program.data import register_data  # noqa: E402
 from program.foundation import register_foundation  # noqa: E402
 from program.inputs import read_inputs  # noqa: E402
+from program.maintenance_tasks import register_maintenance_tasks  # noqa: E402
 from program.monitoring import register_monitoring  # noqa: E402
 from program.release import register_release  # noqa: E402
 from program.retirement import register_retirement  # noqa: E402
@@ -21,6 +22,7 @@ backup = register_backups(inputs, foundation, data)
 release = register_release(inputs, foundation, data, backup)
 if release:
     register_restore_test(inputs, foundation, data, backup, release)
+    register_maintenance_tasks(inputs, foundation, data, backup, release)
     register_monitoring(inputs, foundation, data, release)
 checks = release.checks if release else [data.rotation, *([backup] if backup else [])]
 register_retirement(inputs, foundation, data, after=checks)

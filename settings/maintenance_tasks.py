@@ -231,6 +231,11 @@ class MaintenanceTasks(Settings):
         found: _Schedule = getattr(self, schedule)
         return found
 
+    @property
+    def expected(self) -> tuple[str, ...]:
+        """Schedules that run something."""
+        return tuple(name for name in SCHEDULES if self.of(name).enabled and not self.of(name).suspend)
+
     def zone(self, backup: Backup) -> str:
         return self.time_zone or backup.time_zone
 

@@ -96,7 +96,13 @@ class Monitoring(pulumi.ComponentResource):
         watched = args.watched
         self._ways = MonitoringPolicies(self, args.namespace, inside, watched)
         self._alerts = domains(
-            watched.namespace, self._settings, watched.backup, watched.rotations, watched.maintenance, watched.lockdown
+            watched.namespace,
+            self._settings,
+            watched.backup,
+            watched.rotations,
+            watched.maintenance,
+            watched.lockdown,
+            watched.maintenance_tasks,
         )
         self._exporters()
         for service in watched.services:
