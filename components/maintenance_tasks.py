@@ -14,7 +14,13 @@ from typing import Any
 
 import pulumi
 from pulumi import Input, ResourceOptions
-from pulumi_kubernetes.core.v1 import ContainerArgsDict, EnvFromSourceArgsDict, ServiceAccount, VolumeArgsDict
+from pulumi_kubernetes.core.v1 import (
+    ContainerArgsDict,
+    EnvFromSourceArgsDict,
+    ServiceAccount,
+    VolumeArgsDict,
+    VolumeMountArgsDict,
+)
 from pulumi_kubernetes.meta.v1 import LabelSelectorArgsDict
 from pulumi_kubernetes.networking.v1 import NetworkPolicy
 from pulumi_kubernetes.rbac.v1 import ClusterRole, ClusterRoleBinding
@@ -27,7 +33,8 @@ from components.base.pods import APPLICATION_UID, container, register_service_ac
 from components.base.rbac import grant_role
 from components.base.shapes import mounts, waivers
 from components.maintenance_agent import AGENT
-from settings import Backup, MaintenanceTasks, PodShape, Resources, VolumeDestination
+from settings import Backup, PodShape, Resources, VolumeDestination
+from settings import MaintenanceTasks as MaintenanceTasksSettings
 from settings.backup import STORE_PORT
 from settings.maintenance_tasks import APPLICATION, RUNNER, SCHEDULES, cron_job
 from settings.names import COMMAND_LOCK
@@ -51,7 +58,7 @@ class MaintenanceTasksArgs:
     """The project's own image, which the runner is of."""
     release_image: Input[str]
     """The release's image, which commands run in."""
-    settings: MaintenanceTasks
+    settings: MaintenanceTasksSettings
     """Schedules, tasks and limits."""
     backup: Backup
     """The store that keeps the reports."""
@@ -71,9 +78,9 @@ class MaintenanceTasksArgs:
     """Start nothing by schedule."""
 
 
-class MaintenanceTasksComponent(pulumi.ComponentResource):
-    """The pods are Jobs to the network policies: they reach what services and Jobs of the application reach, and besides
-    the API server and the store's window."""
+class MaintenanceTasks(pulumi.ComponentResource):
+    """The pods are Jobs to the network policies: they reach what services and Jobs of the application reach, besides the
+    API server and the store's window."""
 
     def __init__(self, name: str, args: MaintenanceTasksArgs, opts: ResourceOptions | None = None) -> None:
         super().__init__("runbook:maintenance:MaintenanceTasks", name, None, opts)
@@ -145,14 +152,13 @@ class MaintenanceTasksComponent(pulumi.ComponentResource):
     def _application(self) -> ContainerArgsDict:
         """A native sidecar: it ends with the runner, and is started again if a command needs too much memory."""
         args = self._args
-        return container(
+        made = container(
             APPLICATION,
             image=args.release_image,
             amounts=args.amounts,
             command=["/bin/sh", "-c", AGENT, "agent", _BOX],
             env_from=list(args.env_from),
             env=[{"name": "TARGET_URL", "value": args.target_url}],
-            mounts=[*mounts(args.shape), {"name": "box", "mount_path": _BOX}],
             restart_policy="Always",
             startup_probe={
                 "exec_": {"command": ["/bin/sh", "-c", f"test -p {_BOX}/todo"]},
@@ -160,10 +166,18 @@ class MaintenanceTasksComponent(pulumi.ComponentResource):
                 "failure_threshold": 30,
             },
         )
+        # Not the runner's /tmp, from where Python would load what the application left there.
+        own: list[VolumeMountArgsDict] = [
+            {"name": "application-tmp", "mount_path": "/tmp"},  # noqa: S108 (a mount point in the pod)
+            {"name": "box", "mount_path": _BOX},
+        ]
+        made["volume_mounts"] = [*own, *mounts(args.shape)]
+        return made
 
     def _volumes(self) -> list[VolumeArgsDict]:
         made: list[VolumeArgsDict] = [
             {"name": "box", "empty_dir": {}},
+            {"name": "application-tmp", "empty_dir": {}},
             {
                 "name": "token",
                 "projected": {

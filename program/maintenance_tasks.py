@@ -19,7 +19,7 @@ def register_maintenance_tasks(
     settings = inputs.settings
     if not (settings.maintenance_tasks and settings.backup and backup and settings.release):
         return
-    from components.maintenance_tasks import MaintenanceTasksArgs, MaintenanceTasksComponent
+    from components.maintenance_tasks import MaintenanceTasksArgs, MaintenanceTasks
 
     application, stores = settings.application, (settings.data.postgres, settings.data.redis)
     images = [
@@ -28,7 +28,7 @@ def register_maintenance_tasks(
         *(service.image for service in application.services if service.image),
         *(store.image for store in stores if isinstance(store, BundledPostgres | BundledRedis)),
     ]
-    MaintenanceTasksComponent(
+    MaintenanceTasks(
         "maintenance-tasks",
         MaintenanceTasksArgs(
             namespace=foundation.namespace,

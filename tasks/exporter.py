@@ -1,6 +1,6 @@
 """`python -m tasks exporter`: metrics of the backups and restore tests in the store.
 
-And, with ROTATION_STATUS, of the rotation of secrets (see tasks/rotation_status.py), and, with MAINTENANCE_SCHEDULES, of
+And, with ROTATION_STATUS, of the rotation of secrets (see tasks/rotation_status.py) and, with MAINTENANCE_SCHEDULES, of
 maintenance (see tasks/maintenance_tasks/metrics.py).
 
 It is read every EXPORTER_REFRESH_SECONDS (30) in the background, so a scrape is answered at once, and with the last
