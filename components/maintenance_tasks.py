@@ -79,7 +79,7 @@ class MaintenanceTasksArgs:
 
 
 class MaintenanceTasks(pulumi.ComponentResource):
-    """The pods are Jobs to the network policies: they reach what services and Jobs of the application reach, besides the
+    """The pods are Jobs to the network policies: they reach what the application's services and Jobs reach, and also the
     API server and the store's window."""
 
     def __init__(self, name: str, args: MaintenanceTasksArgs, opts: ResourceOptions | None = None) -> None:

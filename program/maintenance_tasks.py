@@ -19,7 +19,7 @@ def register_maintenance_tasks(
     settings = inputs.settings
     if not (settings.maintenance_tasks and settings.backup and backup and settings.release):
         return
-    from components.maintenance_tasks import MaintenanceTasksArgs, MaintenanceTasks
+    from components.maintenance_tasks import MaintenanceTasks, MaintenanceTasksArgs
 
     application, stores = settings.application, (settings.data.postgres, settings.data.redis)
     images = [

@@ -11,7 +11,7 @@ import typer
 from ops.cli.common import READS, Invocation, command
 
 app = typer.Typer(
-    help="Serve a maintenance page (status 503) instead of the services. Run maintenance tasks, and read their reports.",
+    help="Serve a maintenance page (status 503) instead of the services; run maintenance tasks and read reports.",
     no_args_is_help=True,
 )
 Schedule = Annotated[str, typer.Argument(metavar="SCHEDULE", help="daily, weekly or monthly.")]

@@ -41,6 +41,8 @@ COMMANDS = [
     ["maintenance", "on"],
     ["maintenance", "off"],
     ["maintenance", "status"],
+    ["maintenance", "run"],
+    ["maintenance", "report"],
     ["rotate", "status"],
     ["rotate", "start"],
     ["rotate", "due"],
