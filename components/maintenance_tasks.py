@@ -79,8 +79,8 @@ class MaintenanceTasksArgs:
 
 
 class MaintenanceTasks(pulumi.ComponentResource):
-    """The pods are Jobs to the network policies: they reach what the application's services and Jobs reach, and also the
-    API server and the store's window."""
+    """To the network policies its pods are Jobs: they reach what services and Jobs of the application reach. They also
+    reach the API server and the store's window."""
 
     def __init__(self, name: str, args: MaintenanceTasksArgs, opts: ResourceOptions | None = None) -> None:
         super().__init__("runbook:maintenance:MaintenanceTasks", name, None, opts)

@@ -8,6 +8,8 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +60,49 @@ def application(box: Path) -> Iterator[subprocess.Popen[str]]:
     finally:
         agent.kill()
         agent.wait()
+
+
+@dataclass
+class ApiServer:
+    """The API server, as far as a run asks it: the Lease of commands, and the nodes."""
+
+    identity: Path
+    lease: dict[str, Any] | None = None
+    nodes: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
+    asked: list[tuple[str, str | None]] = field(default_factory=list[tuple[str, str | None]])
+    """Paths, and the tokens that came with them."""
+
+    def hold(self, user: str, ago: timedelta = timedelta()) -> None:
+        """The Lease is held by a command of this user, renewed so long ago."""
+        renewed = f"{datetime.now(UTC) - ago:%Y-%m-%dT%H:%M:%S.%fZ}"
+        self.lease = {"spec": {"holderIdentity": f"{user}@laptop/1a2b3c4d", "renewTime": renewed}}
+
+    @contextmanager
+    def serving(self) -> Iterator[dict[str, str]]:
+        """The environment of a run that asks it."""
+        api = self
+        (self.identity / "token").write_text("a-token\n")
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                api.asked.append((self.path, self.headers.get("Authorization")))
+                found: Any = {"items": api.nodes} if self.path == "/api/v1/nodes" else api.lease
+                body = json.dumps(found or {"kind": "Status"}).encode()
+                self.send_response(200 if found else 404)
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, format: str, *args: object) -> None:
+                """No log."""
+
+        server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        try:
+            url = f"http://127.0.0.1:{server.server_address[1]}"
+            yield {"API_NAMESPACE": "shop", "API_URL": url, "API_IDENTITY": str(self.identity)}
+        finally:
+            server.shutdown()
 
 
 @dataclass

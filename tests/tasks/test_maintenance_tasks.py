@@ -16,9 +16,11 @@ import pytest
 
 from tasks.backup.postgres_source import LOCK
 from tasks.environment import Environment
+from tasks.exporter import Exporter
 from tasks.maintenance_tasks import report as reports
-from tasks.store import open_store
-from tests.support.maintenance_world import Customers, World, application, fill
+from tasks.restore import evidence
+from tasks.store import open_store, window
+from tests.support.maintenance_world import ApiServer, Customers, World, application, fill
 from tests.support.servers import Postgres
 from tests.support.task_processes import ended, start, task
 
@@ -318,3 +320,132 @@ def test_a_database_that_is_away_puts_the_run_off(on_disk: World) -> None:
     assert done.result["result"] == "put off"
     assert "cannot be reached" in done.result["tasks"][0]["why"]
     assert "geheim" not in json.dumps(done.result)
+
+
+# -- the command lock, and the nodes -------------------------------------------------------------------
+
+
+@pytest.fixture
+def api(on_disk: World, tmp_path: Path) -> Iterator[ApiServer]:
+    server = ApiServer(tmp_path)
+    with server.serving() as environment:
+        on_disk.environment |= environment
+        yield server
+
+
+def test_nothing_runs_while_a_command_changes_the_stack(on_disk: World, api: ApiServer) -> None:
+    api.hold("alice")
+    done = on_disk.run([{"task": "analyze"}, {"task": "statistics"}])
+    assert done.result["summary"] == "0 of 2 tasks done; put off: analyze, statistics"
+    assert done.result["tasks"][0]["why"] == "a command of alice@laptop changes the stack"
+    path = "/apis/coordination.k8s.io/v1/namespaces/shop/leases/runbook-command"
+    assert (path, "Bearer a-token") in api.asked
+
+
+@pytest.mark.parametrize("case", ["none", "released", "not renewed"])
+def test_a_lock_that_nobody_holds_does_not_hold_it_back(on_disk: World, api: ApiServer, case: str) -> None:
+    if case == "released":
+        api.lease = {"spec": {"holderIdentity": "", "renewTime": None}}
+    if case == "not renewed":
+        api.hold("alice", ago=timedelta(seconds=40))
+    assert on_disk.run([{"task": "analyze"}]).result["result"] == "done"
+
+
+def test_a_release_that_begins_ends_a_command_which_runs_again_afterwards(
+    on_disk: World, api: ApiServer, tmp_path: Path
+) -> None:
+    count, script = tmp_path / "count", tmp_path / "script"
+    # The first time it runs until it is ended.
+    script.write_text(f"echo . >> {count}; [ $(wc -l < {count}) -gt 1 ] || exec sleep 100")
+    environment = on_disk.plan([{"name": "slow", "run": f"sh {script}"}], waitSeconds=60)
+    with application(tmp_path):
+        process = start(environment, "maintenance", "run", "daily")
+        assert process.stderr is not None
+        for line in process.stderr:
+            if "  sh (" in line:
+                api.hold("alice")
+            if "Waiting for it" in line:
+                api.lease = None
+                break
+        done = ended(process, environment)
+    assert done.result["result"] == "done", done.progress
+    assert steps(done.result)["slow"]["attempts"] == 2
+    assert count.read_text().count(".") == 2
+
+
+def test_without_an_answer_of_the_api_server_nothing_runs(on_disk: World, tmp_path: Path) -> None:
+    on_disk.environment |= {"API_NAMESPACE": "shop", "API_URL": "http://127.0.0.1:1", "API_IDENTITY": str(tmp_path)}
+    done = on_disk.run([{"task": "analyze"}])
+    assert "maintenanceTasks.apiServer" in done.result["tasks"][0]["why"]
+    assert done.result["result"] == "put off"
+
+
+def test_unused_images_of_the_nodes_are_listed(on_disk: World, api: ApiServer) -> None:
+    old = {"names": ["registry.example.com/shop@sha256:bb"], "sizeBytes": 2048}
+    used = {"names": ["registry.example.com/shop@sha256:aa"], "sizeBytes": 4096}
+    api.nodes = [{"metadata": {"name": "node-1"}, "status": {"images": [old, used]}}]
+    on_disk.environment["MAINTENANCE_IMAGES"] = "registry.example.com/shop@sha256:aa"
+    found = on_disk.run([{"task": "unused-images"}]).result["tasks"][0]
+    assert found["measures"] == {"unused images": 1, "unused image bytes": 2048}
+    assert found["notes"] == ["node-1: 1 images, 2.0 KiB: registry.example.com/shop@sha256:bb"]
+
+
+# -- backups, and metrics ------------------------------------------------------------------------------
+
+
+def test_backups_are_verified_by_the_store_and_the_record_of_restore_tests(on_disk: World) -> None:
+    environment = {"BACKUP_INTERVAL_SECONDS": "86400", "RESTORE_TEST_MAX_AGE_HOURS": "48"}
+    on_disk.environment |= environment
+    only = [{"task": "backup-verification", "retries": 0}]
+    assert "there is no whole backup" in on_disk.run(only).result["tasks"][0]["why"]
+    made = task(on_disk.environment, "backup", "create", "--kind", "scheduled").result
+    assert "no restore has ever been proven" in on_disk.run(only).result["tasks"][0]["why"]
+    store = open_store(Environment(on_disk.environment))
+    evidence.append(store, {"backup": made["id"], "result": "passed", "at": datetime.now(UTC).isoformat()})
+    done = on_disk.run(only).result["tasks"][0]
+    assert (done["result"], done["measures"]["backups"]) == ("done", 1), done
+    store.delete([f"backups/{made['id']}/{made['id']}.dump"])
+    assert "there is no whole backup" in on_disk.run(only).result["tasks"][0]["why"]
+
+
+def metrics(world: World) -> dict[str, float]:
+    environment = Environment({**world.environment, "MAINTENANCE_SCHEDULES": "daily weekly"})
+    made = Exporter(environment, open_store(environment))
+    made.refresh()
+    lines = [line.rpartition(" ") for line in (made.text or "").splitlines() if line.startswith("runbook_maintenance")]
+    return {name.removeprefix("runbook_maintenance_"): float(value) for name, _, value in lines}
+
+
+def test_the_exporter_tells_when_a_run_was_and_what_failed(on_disk: World, tmp_path: Path) -> None:
+    ran = 'last_run_timestamp_seconds{schedule="daily"}'
+    assert metrics(on_disk) == {ran: 0, ran.replace("daily", "weekly"): 0}
+    began = datetime.now(UTC).timestamp()
+    tasks = [{"name": "broken", "run": "false", "retries": 0}, {"task": "analyze"}]
+    with application(tmp_path):
+        on_disk.run(tasks)
+    first = metrics(on_disk)
+    assert first[ran] >= int(began)
+    assert first['task_failed{schedule="daily",task="broken"}'] == 1
+    assert first['task_failed{schedule="daily",task="analyze"}'] == 0
+    # One that was put off as a whole is no run, and takes nothing back.
+    with locked(on_disk, str(LOCK)):
+        on_disk.run(tasks)
+    then = metrics(on_disk)
+    assert then[ran] == first[ran]
+    assert then['task_failed{schedule="daily",task="broken"}'] == 1
+    assert then['tasks{schedule="daily",result="put off"}'] == 2
+    (report,) = [name for name in then if name.startswith("report_timestamp_seconds")]
+    assert 'summary="0 of 2 tasks done; put off: broken, analyze"' in report
+
+
+def test_a_report_goes_through_the_window_of_the_store(on_disk: World) -> None:
+    real = open_store(Environment(on_disk.environment))
+    server = window.serve(real, "127.0.0.1", 0, "a-token")
+    try:
+        port = server.server_address[1]
+        on_disk.environment |= {"BACKUP_STORE": f"http://127.0.0.1:{port}", "STORE_TOKEN": "a-token"}
+        done = on_disk.run([{"task": "analyze"}], reports={"days": 1, "least": 2})
+    finally:
+        server.shutdown()
+    assert done.result["result"] == "done"
+    assert json.loads(real.get(done.result["key"]))["run"] == done.result["run"]
