@@ -251,7 +251,7 @@ class MaintenanceTasks(Settings):
         return int((gap + timedelta(seconds=self.longest_seconds(schedule))).total_seconds())
 
     def to_plan(self, schedule: str) -> dict[str, Any]:
-        """What the runner is told: no value of it is secret."""
+        """What the runner is passed: no value of it is secret."""
         return {
             "schedule": schedule,
             "tasks": [task.to_task() for task in self.of(schedule).enabled],

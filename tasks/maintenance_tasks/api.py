@@ -21,7 +21,7 @@ from tasks.errors import TaskError
 _IDENTITY = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 _SECONDS = 10
 _ALIVE_SECONDS = 30
-"""Without a renewal for so long a Lease is nobody's (ops/stack/command_lock.py)."""
+"""Without a renewal for so long a Lease is free (ops/stack/command_lock.py)."""
 
 
 class Api:
@@ -45,7 +45,7 @@ class Api:
         )
 
     def find_command(self, lease: str) -> str | None:
-        """Who changes the stack now; None when nobody does."""
+        """Who changes the stack now; None when no command does."""
         answer = self._get(f"/apis/coordination.k8s.io/v1/namespaces/{self._namespace}/leases/{lease}")
         if answer is None:
             return None

@@ -144,7 +144,7 @@ class Customers:
 
 
 def fill(url: str) -> None:
-    """Tables with data, dead rows, a bloated index and one that nobody scans."""
+    """Tables with data, dead rows, a bloated index and one that no query scans."""
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute("CREATE TABLE orders (id int PRIMARY KEY, code text, note text)")
         connection.execute("CREATE TABLE visits (id bigserial PRIMARY KEY, page text)")

@@ -108,7 +108,7 @@ def test_what_a_killed_rebuild_left_is_removed_and_other_invalid_indexes_are_nam
         assert invalid == [("mine",)]
 
 
-def test_a_table_that_is_locked_is_left_out_and_nobody_waits_behind_the_run(on_disk: World) -> None:
+def test_a_table_that_is_locked_is_left_out_and_no_client_waits_behind_the_run(on_disk: World) -> None:
     with on_disk.connect() as other:
         other.execute("BEGIN")
         other.execute("LOCK TABLE visits IN SHARE MODE")
@@ -343,7 +343,7 @@ def test_nothing_runs_while_a_command_changes_the_stack(on_disk: World, api: Api
 
 
 @pytest.mark.parametrize("case", ["none", "released", "not renewed"])
-def test_a_lock_that_nobody_holds_does_not_hold_it_back(on_disk: World, api: ApiServer, case: str) -> None:
+def test_a_lock_that_is_free_does_not_hold_it_back(on_disk: World, api: ApiServer, case: str) -> None:
     if case == "released":
         api.lease = {"spec": {"holderIdentity": "", "renewTime": None}}
     if case == "not renewed":
@@ -416,7 +416,7 @@ def metrics(world: World) -> dict[str, float]:
     return {name.removeprefix("runbook_maintenance_"): float(value) for name, _, value in lines}
 
 
-def test_the_exporter_tells_when_a_run_was_and_what_failed(on_disk: World, tmp_path: Path) -> None:
+def test_the_exporter_reports_when_a_run_was_and_what_failed(on_disk: World, tmp_path: Path) -> None:
     ran = 'last_run_timestamp_seconds{schedule="daily"}'
     assert metrics(on_disk) == {ran: 0, ran.replace("daily", "weekly"): 0}
     began = datetime.now(UTC).timestamp()

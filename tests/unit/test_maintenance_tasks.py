@@ -197,7 +197,7 @@ def test_its_pods_reach_the_api_server_and_the_store_through_its_window(sandbox:
     assert not chosen(rule["from"][0]["podSelector"], smoke.template["metadata"]["labels"])
 
 
-def test_the_runner_is_told_what_the_settings_say(sandbox: Program) -> None:
+def test_the_runner_gets_what_the_settings_say(sandbox: Program) -> None:
     env = {item["name"]: item["value"] for item in containers(cron_jobs(sandbox)["maintenance-daily"])["runner"]["env"]}
     plan = json.loads(env["MAINTENANCE_PLAN"])
     assert [task["name"] for task in plan["tasks"]] == ["analyze", "vacuum-analyze", "routes", "statistics"]
