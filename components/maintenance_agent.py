@@ -7,6 +7,7 @@ line, quoted for a shell; with CAPTURE its standard output goes to the file `out
 AGENT = r"""
 box=$1
 umask 077
+trap 'exit 0' TERM
 [ -p "$box/done" ] || mkfifo "$box/done"
 [ -p "$box/todo" ] || mkfifo "$box/todo"
 exec 3<>"$box/todo" 4<>"$box/done"

@@ -257,7 +257,7 @@ class MaintenanceTasks(pulumi.ComponentResource):
 
 def _grant_nodes(account: ServiceAccount, namespace: Input[str], opts: ResourceOptions) -> ClusterRoleBinding:
     """Nodes belong to the cluster, so that the names have the namespace in them."""
-    name = pulumi.Output.concat(namespace, "-", NAME)
+    name = pulumi.Output.concat("runbook-", namespace, "-", NAME)
     role = ClusterRole(
         f"{NAME}-nodes",
         metadata=metadata(name, None, labels(NAME, JOB)),

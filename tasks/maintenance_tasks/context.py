@@ -14,7 +14,7 @@ from psycopg import Connection, sql
 from psycopg.errors import LockNotAvailable, QueryCanceled
 
 from tasks.environment import Environment
-from tasks.errors import TaskError
+from tasks.errors import Interrupted, TaskError
 from tasks.maintenance_tasks.guard import Guard
 from tasks.maintenance_tasks.plan import Plan, Task
 
@@ -105,9 +105,14 @@ class Context:
                 connection.execute("SELECT set_config(%s, %s, false)", (name, value))
             with self.cancelled_by(cancel):
                 yield connection
+        except (Interrupted, KeyboardInterrupt):
+            cancel()  # else the server works on
+            raise
         except QueryCanceled as error:
             self.require_going()
             raise TaskError("statement_cancelled", _one_line(error)) from None
+        except LockNotAvailable as error:
+            raise TaskError("lock_timeout", _one_line(error)) from None
         except psycopg.OperationalError as error:
             self.require_going()
             raise TaskError("database_unreachable", f"the database went away: {_one_line(error)}") from None

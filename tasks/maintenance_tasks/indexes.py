@@ -75,6 +75,8 @@ def reindex(context: Context) -> Outcome:
     """Rebuild what is bloated, one index after another; the largest first."""
     notes: list[str] = []
     with context.connected() as connection:
+        # What is done concurrently waits for transactions as for locks, and no request waits behind it.
+        connection.execute("SET lock_timeout = 0")
         dropped = _drop_leftovers(context, connection, notes)
         exact = _schema_of_pgstattuple(context, connection)
         if exact is None:

@@ -160,6 +160,30 @@ def test_a_command_that_takes_too_long_is_ended(on_disk: World, tmp_path: Path) 
     assert steps(done.result)["next"]["result"] == "done"
 
 
+def test_a_container_that_is_started_again_fails_the_command(on_disk: World, tmp_path: Path) -> None:
+    """As when a command needs more memory than its container has."""
+    environment = on_disk.plan([{"name": "slow", "run": "sleep 3", "retries": 0}, {"name": "next", "run": "true"}])
+    with application(tmp_path) as first:
+        process = start(environment, "maintenance", "run", "daily")
+        assert process.stderr is not None
+        for line in process.stderr:
+            if "  sleep (" in line:
+                break
+        first.kill()
+        first.wait()
+        with application(tmp_path):
+            done = ended(process, environment)
+    assert "container_restarted" in steps(done.result)["slow"]["why"]
+    assert steps(done.result)["next"]["result"] == "done"
+
+
+def test_the_applications_container_ends_with_the_runner(tmp_path: Path) -> None:
+    """As process 1 it would ignore the signal, and the pod would last for its grace period."""
+    with application(tmp_path) as agent:
+        agent.terminate()
+        assert agent.wait(timeout=5) == 0
+
+
 def test_a_statement_that_takes_too_long_is_ended(on_disk: World) -> None:
     with on_disk.connect() as connection, on_disk.connect() as other:
         other.execute("BEGIN")

@@ -174,7 +174,7 @@ def test_the_identity_may_read_one_lease_and_only_for_images_the_nodes(sandbox: 
         "resourceNames": ["runbook-command"],
         "verbs": ["get"],
     }
-    (nodes,) = sandbox.one("ClusterRole", "shop-maintenance-tasks").inputs["rules"]
+    (nodes,) = sandbox.one("ClusterRole", "runbook-shop-maintenance-tasks").inputs["rules"]
     assert nodes == {"apiGroups": [""], "resources": ["nodes"], "verbs": ["list"]}
     config = stack_config("Pulumi.sandbox.yaml", release=RELEASE)
     only = {"tasks": [{"task": "analyze"}]}
