@@ -8,6 +8,7 @@ from program.backups import register_backups, register_restore_test  # noqa: E40
 from program.data import register_data  # noqa: E402
 from program.foundation import register_foundation  # noqa: E402
 from program.inputs import read_inputs  # noqa: E402
+from program.maintenance_tasks import register_maintenance_tasks  # noqa: E402
 from program.monitoring import register_monitoring  # noqa: E402
 from program.release import register_release  # noqa: E402
 from program.retirement import register_retirement  # noqa: E402
@@ -24,6 +25,7 @@ release = register_release(inputs, foundation, data, backup)
 if release or not inputs.settings.application.services:
     register_restore_test(inputs, foundation, data, backup, release)
 if release:
+    register_maintenance_tasks(inputs, foundation, data, backup, release)
     register_monitoring(inputs, foundation, data, release)
 checks = release.checks if release else [data.rotation, *([backup] if backup else [])]
 register_retirement(inputs, foundation, data, after=checks)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pulumi
@@ -39,6 +40,8 @@ class BackupExporterArgs:
     """Hash of the tasks' environment."""
     rotation_status: Input[str]
     """ConfigMap with the rotation state of each secret."""
+    maintenance: Sequence[str] = ()
+    """Schedules of maintenance whose reports are expected in the store."""
 
 
 class BackupExporter(pulumi.ComponentResource):
@@ -69,6 +72,7 @@ class BackupExporter(pulumi.ComponentResource):
                 {"name": "EXPORTER_PORT", "value": str(EXPORTER_PORT)},
                 {"name": "BACKUP_SIZE_RATIO", "value": f"{args.backup.alerts.size_ratio:g}"},
                 {"name": "BACKUP_SIZE_ACCEPTED", "value": args.backup.alerts.accepted_backup or ""},
+                {"name": "MAINTENANCE_SCHEDULES", "value": " ".join(args.maintenance)},
                 {"name": "ROTATION_STATUS", "value": f"{_ROTATION}/{STATUS_FILE}"},
                 *env,
             ],

@@ -13,7 +13,17 @@ from monitoring.alerts.logs import logs
 from monitoring.alerts.markdown import page
 from monitoring.alerts.rule import within
 from monitoring.alerts.stack import domains
-from settings import Application, Backup, Credentials, Data, Maintenance, Monitoring, Precautions, RotationSettings
+from settings import (
+    Application,
+    Backup,
+    Credentials,
+    Data,
+    Maintenance,
+    MaintenanceTasks,
+    Monitoring,
+    Precautions,
+    RotationSettings,
+)
 from settings.budget import rollback_budget
 from settings.logs import Logs
 from settings.platform import Egress, Peer
@@ -51,10 +61,11 @@ def alerts_text() -> str:
     # to this page, too.
     lockdown = Precautions().lockdown("reason", datetime(2026, 1, 1, tzinfo=UTC))
     services = [service.name for service in application.services]
-    alerts = domains(namespace, monitoring, services, backup, rotating, Maintenance(reason="reason"), lockdown)
+    example = (Egress(cidr="10.0.0.1/32", ports=(6443,)),)
+    tasks = MaintenanceTasks.model_validate(read("maintenanceTasks") or {"apiServer": example})
+    alerts = domains(namespace, monitoring, services, backup, rotating, Maintenance(reason="reason"), lockdown, tasks)
     if not monitoring.logs:
-        example = Logs(api_server=(Egress(cidr="10.0.0.1/32", ports=(6443,)),))
-        alerts = (*alerts, within(logs(monitoring, example), namespace))
+        alerts = (*alerts, within(logs(monitoring, Logs(api_server=example)), namespace))
     return page(alerts, monitoring, rollback_budget(monitoring, application))
 
 

@@ -12,6 +12,7 @@ from settings.application import Application, Service
 from settings.backup import EXPORTER_PORT, Backup
 from settings.lockdown import Lockdown
 from settings.maintenance import Maintenance
+from settings.maintenance_tasks import MaintenanceTasks
 from settings.monitoring import Monitoring
 from settings.platform import Ingress
 from settings.rotation import SecretRotation
@@ -67,6 +68,8 @@ class MonitoredStack:
     """Explains why customers get no answer."""
     lockdown: Lockdown | None = None
     """Explains the same, during an attack."""
+    maintenance_tasks: MaintenanceTasks | None = None
+    """Metrics of its runs come from the exporter of backups."""
     controller: str | None = None
     """Host and port of the rollback controller."""
 

@@ -46,6 +46,7 @@ def register_backups(inputs: Inputs, foundation: Foundation, data: Data) -> Back
             backup=settings.backup,
             identity=backup.identity,
             rotation_status=data.rotation.status,
+            maintenance=settings.maintenance_tasks.expected if settings.maintenance_tasks else (),
         ),
         ResourceOptions(depends_on=[backup]),
     )

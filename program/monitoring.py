@@ -42,6 +42,7 @@ def register_monitoring(inputs: Inputs, foundation: Foundation, data: Data, rele
                 rotations=inputs.rotations,
                 maintenance=settings.maintenance,
                 lockdown=settings.lockdown,
+                maintenance_tasks=settings.maintenance_tasks,
             ),
             network=settings.network,
             postgres=settings.data.postgres,

@@ -38,8 +38,9 @@ _BACKUP_S3 = {"issue": f"{_S3_KEY} issue", "revoke": f"{_S3_KEY} revoke"}
 """The sandbox's own S3 server issues the key pairs."""
 _VERSIONS_KEPT = timedelta(days=1)
 """How long the state's bucket keeps what was replaced or deleted."""
-_NEED_S3 = ("runbook:backup", "runbook:monitoring")
-"""What the template has on the sandbox's own node: backups, and a rollback controller that reads the engine's state."""
+_NEED_S3 = ("runbook:backup", "runbook:maintenanceTasks", "runbook:monitoring")
+"""What the template has on the sandbox's own node: backups with reports of maintenance, and a rollback controller that
+reads the engine's state."""
 _PREFIXES = {
     "STRIPE_SECRET_KEY": "sk_test_",
     "STRIPE_WEBHOOK_SECRET": "whsec_",

@@ -8,6 +8,7 @@ from settings.consistency import StackFile
 from settings.files import load_stack_file, read_stack_file
 from settings.lockdown import Lockdown, Precautions
 from settings.maintenance import Maintenance
+from settings.maintenance_tasks import MaintenanceTasks
 from settings.monitoring import Monitoring
 from settings.platform import (
     BundledPostgres,
@@ -51,6 +52,7 @@ __all__ = [
     "Ingress",
     "Lockdown",
     "Maintenance",
+    "MaintenanceTasks",
     "MigrateCommand",
     "Monitoring",
     "Network",

@@ -14,6 +14,7 @@ from settings.backup import BACKUP_DATABASE_URL, IDENTITIES, Backup, VolumeDesti
 from settings.base import EXAMPLE_DIGEST, Path, quantity
 from settings.lockdown import GATE_RESOURCES
 from settings.maintenance import PAGE_RESOURCES
+from settings.maintenance_tasks import MaintenanceTasks
 from settings.monitoring import Monitoring
 from settings.placeholders import find_placeholders
 from settings.platform import (
@@ -310,6 +311,13 @@ def _monitoring_is_complete(monitoring: Monitoring | None, network: Network, fil
 
 
 @_rule
+def _maintenance_has_a_store(maintenance_tasks: MaintenanceTasks | None, backup: Backup | None) -> Iterator[Problem]:
+    if maintenance_tasks and backup is None:
+        why = "needs runbook:backup: reports of maintenance are kept in the store of backups, and read from there"
+        yield Problem(("runbook:maintenanceTasks",), why)
+
+
+@_rule
 def _chapters(
     application: Application,
     ingress: Ingress | None,
@@ -349,6 +357,7 @@ def _fits_the_quota(
     data: Data,
     backup: Backup | None,
     monitoring: Monitoring | None,
+    maintenance_tasks: MaintenanceTasks | None,
     guards: Guards,
     file: StackFile,
 ) -> Iterator[Problem]:
@@ -371,6 +380,8 @@ def _fits_the_quota(
         # One that runs, and what the last Job that went well and the last that failed still hold.
         volumes += [backup.scratch] * (10 if backup.format == "directory" else 5)
         volumes += [backup.destination.size] if isinstance(backup.destination, VolumeDestination) else []
+    if maintenance_tasks:
+        pods += [(maintenance_tasks.resources, 1), (application.job_resources, 1)]
     if monitoring:
         # HTTP checks, PostgreSQL, Redis.
         pods.append((monitoring.exporter_resources, 3))

@@ -157,6 +157,17 @@ def next_run(schedule: str, after: datetime, zone: str) -> datetime:
     return _search(schedule, after, zone, step=1)
 
 
+def next_cron_job_run(schedule: str, after: datetime, zone: str) -> datetime:
+    """The first run of a CronJob later than `after`: Kubernetes leaves out a time that the clock skips."""
+    wanted, at = _schedule(schedule), after
+    while True:
+        at = next_run(schedule, at, zone)
+        # What a clock put forward delays shows another time than the schedule's. Back and forth by UTC, because a
+        # datetime of a skipped time keeps it.
+        if at.astimezone(UTC).astimezone(ZoneInfo(zone)).time() in wanted.times:
+            return at
+
+
 def last_run(schedule: str, before: datetime, zone: str) -> datetime:
     """The last run not later than `before`: a run is one from its very second on."""
     return _search(schedule, before, zone, step=-1)

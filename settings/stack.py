@@ -7,6 +7,7 @@ from functools import cache
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, TypeAdapter, ValidationError
+from pydantic.alias_generators import to_camel
 
 from settings.application import Application
 from settings.backup import Backup
@@ -18,9 +19,10 @@ from settings.go_live import GoLive
 from settings.incidents import Incidents
 from settings.lockdown import Lockdown, Precautions
 from settings.maintenance import Maintenance
+from settings.maintenance_tasks import MaintenanceTasks
 from settings.monitoring import HEALTH_PATH, Monitoring
-from settings.performance import Performance
 from settings.operations import Operations
+from settings.performance import Performance
 from settings.platform import Credentials, Data, Guards, Ingress, Network, Registry
 from settings.problems import Problem, SettingsError, closest, missing, problems_of
 from settings.release import Quarantined, Release
@@ -67,6 +69,8 @@ class StackSettings(Settings):
     """The checklist of `runbook go-live`. Without it, that command is refused."""
     maintenance: Maintenance | None = None
     """Maintenance mode; absent in service. Written by `runbook maintenance` and by a restore in place."""
+    maintenance_tasks: MaintenanceTasks | None = None
+    """Preventive maintenance. Without it, none is done."""
     security: Precautions = Precautions()
     """Clients admitted during a lockdown, closed paths, duration."""
     lockdown: Lockdown | None = None
@@ -109,7 +113,7 @@ def parse(file: StackFile) -> StackSettings:
     problems = list(_unknown_keys(file))
     parsed: dict[str, Any] = {}
     for key, field in StackSettings.model_fields.items():
-        name = f"runbook:{key}"
+        name = f"runbook:{to_camel(key)}"
         if name in file.sealed:
             why = f"only secrets:* keys are encrypted: run `pulumi config rm {name}` and write it in plain"
             problems.append(Problem((name,), why, found="an encrypted value"))
@@ -118,9 +122,9 @@ def parse(file: StackFile) -> StackSettings:
             try:
                 parsed[key] = _adapter(key).validate_python(raw)
             except ValidationError as error:
-                problems += problems_of(error, key, raw, json_schema())
+                problems += problems_of(error, to_camel(key), raw, json_schema())
         elif field.is_required():
-            problems.append(missing(key, json_schema()))
+            problems.append(missing(to_camel(key), json_schema()))
         else:
             parsed[key] = field.get_default(call_default_factory=True)
     problems += across(parsed, file, json_schema)
@@ -198,7 +202,7 @@ def _adapter(key: str) -> TypeAdapter[Any]:
 
 
 def _unknown_keys(file: StackFile) -> Iterator[Problem]:
-    known = set(StackSettings.model_fields)
+    known = {to_camel(key) for key in StackSettings.model_fields}
     for key in sorted({*file.values, *file.sealed}):
         space, _, name = key.partition(":")
         if space == "runbook" and name not in known:

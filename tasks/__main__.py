@@ -33,6 +33,7 @@ GROUPS = {
     "validate": ("tasks.validation", "requests to a release in place"),
     "reach": ("tasks.reach", "wait until a server accepts connections"),
     "lighthouse": ("tasks.lighthouse.commands", "measure pages with Lighthouse and judge them by their budgets"),
+    "maintenance": ("tasks.maintenance_tasks.commands", "run maintenance tasks, and read their reports"),
     "logs": ("tasks.logs.commands", "count security events in the logs of the application's pods"),
 }
 """Group → a module with `configure(parser)`, which adds what it takes and sets `run`, and what the group is for.
@@ -57,7 +58,7 @@ def main(argv: list[str]) -> int:
         message = f"{type(error).__name__}: {error}"
         return _failed("internal", message, 1, arguments.json, environment)
     print(json.dumps(result.data) if arguments.json else result.summary, flush=True)
-    return 0
+    return result.exit_code
 
 
 def _parse(argv: list[str]) -> argparse.Namespace:

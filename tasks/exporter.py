@@ -1,6 +1,7 @@
 """`python -m tasks exporter`: metrics of the backups and restore tests in the store.
 
-And, with ROTATION_STATUS, of the rotation of secrets (see tasks/rotation_status.py).
+And, with ROTATION_STATUS, of the rotation of secrets (see tasks/rotation_status.py) and, with MAINTENANCE_SCHEDULES, of
+maintenance (see tasks/maintenance_tasks/metrics.py).
 
 It is read every EXPORTER_REFRESH_SECONDS (30) in the background, so a scrape is answered at once, and with the last
 known state while the store is away. Times are 0 for what never happened: old beyond every limit, and not absent.
@@ -46,6 +47,7 @@ from tasks.backup.manifest import Manifest, name_other_owner
 from tasks.backup.proofs import Proof, newest_passed, trusted_proofs
 from tasks.environment import Environment
 from tasks.errors import Refused, TaskError
+from tasks.maintenance_tasks.metrics import maintenance
 from tasks.progress import say
 from tasks.result import Result
 from tasks.rotation_status import rotation
@@ -143,6 +145,7 @@ class Exporter:
         )
         if self._environment.text("BACKUP_RETENTION_DAYS"):
             yield self._retention(backups, tests, now)
+        yield from maintenance(self._environment, self._store)
 
     def _sizes(self, backups: Sequence[Manifest], tests: Sequence[Proof]) -> Iterator[Metric]:
         """Of the newest scheduled backup, and of the one that it is compared with."""

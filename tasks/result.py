@@ -12,3 +12,5 @@ class Result:
     """Becomes the one line of JSON."""
     summary: str
     """The text for a terminal."""
+    exit_code: int = 0
+    """1 where the task came to its end and has to report a failure."""

@@ -103,6 +103,7 @@ class Monitoring(pulumi.ComponentResource):
             watched.rotations,
             watched.maintenance,
             watched.lockdown,
+            watched.maintenance_tasks,
         )
         self._exporters()
         for service in watched.services:

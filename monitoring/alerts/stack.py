@@ -9,6 +9,7 @@ from monitoring.alerts.cluster import certificates, workloads
 from monitoring.alerts.data import postgres, redis
 from monitoring.alerts.infrastructure import containers, nodes
 from monitoring.alerts.logs import logs
+from monitoring.alerts.maintenance import maintenance_runs
 from monitoring.alerts.release import triggers
 from monitoring.alerts.rule import Domain, within
 from monitoring.alerts.scaling import autoscalers
@@ -19,6 +20,7 @@ from monitoring.alerts.slo import slo
 from settings.backup import Backup
 from settings.lockdown import Lockdown
 from settings.maintenance import Maintenance
+from settings.maintenance_tasks import MaintenanceTasks
 from settings.monitoring import Monitoring
 from settings.rotation import SecretRotation
 
@@ -31,9 +33,10 @@ def domains(
     rotating: Mapping[str, SecretRotation],
     maintenance: Maintenance | None = None,
     lockdown: Lockdown | None = None,
+    tasks: MaintenanceTasks | None = None,
 ) -> tuple[Domain, ...]:
     """The alerts of a stack with these services, by subject, narrowed to its namespace."""
-    found = _domains(monitoring, services, backup, rotating, maintenance, lockdown)
+    found = _domains(monitoring, services, backup, rotating, maintenance, lockdown, tasks)
     return tuple(_with_links(within(domain, namespace), monitoring.documents_url) for domain in found)
 
 
@@ -50,6 +53,7 @@ def _domains(
     rotating: Mapping[str, SecretRotation],
     maintenance: Maintenance | None,
     lockdown: Lockdown | None,
+    tasks: MaintenanceTasks | None,
 ) -> Iterator[Domain]:
     infrastructure = monitoring.infrastructure
     yield triggers(monitoring, tuple(services))
@@ -70,6 +74,8 @@ def _domains(
         yield backups(backup)
         # Both come from the same exporter.
         yield rotations(rotating)
+        if tasks:
+            yield maintenance_runs(tasks, tasks.zone(backup))
     if monitoring.logs:
         yield logs(monitoring, monitoring.logs)
     yield watching(monitoring, maintenance, lockdown, backups=backup is not None)

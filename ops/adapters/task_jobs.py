@@ -25,6 +25,7 @@ from ops.causes.api import Api
 from ops.causes.text import Masker
 from ops.errors import OpsError, Refused
 from settings import Command, go_live, operations
+from settings.maintenance_tasks import RUNNER, cron_job
 
 TOOLBOX = "restore"
 """The suspended CronJob whose template tasks on the backup store and the database use."""
@@ -33,7 +34,7 @@ CREDENTIALS = "credentials"
 RESTORE_TEST = "restore-test"
 _WITHOUT_VOLUME = {
     ("backup", "list"), ("backup", "gate"), ("backup", "cleanup"), ("restore", "state"),
-    ("evidence", "verify"), ("evidence", "begin-anew"),
+    ("evidence", "verify"), ("evidence", "begin-anew"), ("maintenance", "report"), ("maintenance", "runs"),
 }  # fmt: skip
 """Tasks that need no volume: they start sooner without one."""
 _KEEP_SECONDS = 600
@@ -80,6 +81,11 @@ class Tasks:
         """One restore test, of this backup or of the newest."""
         words = ("restore", "test-begin", *(("--backup", backup) if backup else ()))
         return self._run_job(RESTORE_TEST, words, _set_commands({"begin": words})).result
+
+    def run_maintenance(self, schedule: str, names: Sequence[str]) -> Any:
+        """The report of a run of a schedule's tasks, or of those of these names."""
+        words = ("maintenance", "run", schedule, *(word for name in names for word in ("--task", name)))
+        return self._run_job(cron_job(schedule), words, _set_commands({RUNNER: words})).result
 
     def check_go_live(self) -> Any:
         """What the go-live checklist finds in the application's network."""
@@ -129,11 +135,11 @@ class Tasks:
         """A Job from a CronJob's template."""
         found = self._cluster.find(CronJob, template)
         if found is None:
-            backups = (
-                "" if template == operations.TOOLBOX else " (with runbook:backup in its file, if you want backups)"
-            )
+            needed = " (with runbook:backup in its file for backups, and runbook:maintenanceTasks for maintenance)"
+            if template == operations.TOOLBOX:
+                needed = ""
             raise Refused(
-                f"There is no CronJob {template} in namespace {self._cluster.namespace}: deploy this stack{backups}."
+                f"There is no CronJob {template} in namespace {self._cluster.namespace}: deploy this stack{needed}."
             )
         made = found.to_dict()["spec"]["jobTemplate"]
         pod = made["spec"]["template"]["spec"]
@@ -171,7 +177,8 @@ class Tasks:
                 else:
                     result = parsed
             ended = self._await_container(job, container, "terminated")["terminated"]
-            if ended["exitCode"] != 0:
+            # A task that came to its end says itself what failed.
+            if ended["exitCode"] != 0 and not (ended["exitCode"] == 1 and _is_report(result)):
                 raise _to_error(f"{job} ({container})", result, ended, printed)
         return Output(result, next((line.strip() for line in reversed(printed) if line.strip()), ""))
 
@@ -274,6 +281,10 @@ def _parse_result(line: str) -> Any:
         return json.loads(line)
     except ValueError:
         return None
+
+
+def _is_report(result: Any) -> bool:
+    return isinstance(result, Mapping) and "error" not in result
 
 
 def _to_error(what: str, result: Any, ended: Mapping[str, Any], printed: Sequence[str]) -> OpsError:

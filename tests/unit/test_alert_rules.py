@@ -22,7 +22,7 @@ from monitoring.alerts.rule import Alert, Domain, scoped
 from monitoring.alerts.self_monitoring import IN_MAINTENANCE, WATCHDOG
 from monitoring.alerts.stack import domains
 from sandbox import packages
-from settings import Maintenance, Monitoring, Precautions
+from settings import Maintenance, MaintenanceTasks, Monitoring, Precautions
 from settings.monitoring import CHANNELS
 from tests.support.command_line import unknown_words
 from tests.support.program import ROOT, stack_config
@@ -75,6 +75,9 @@ LOGGED: dict[str, Any] = {
 """Log lines count, too; the last of the three limits is odd."""
 
 
+TASKS = MaintenanceTasks.model_validate({"apiServer": LOGS["apiServer"]})
+
+
 @cache
 def made(which: str) -> tuple[Domain, ...]:
     settings = judged(stack_config("Pulumi.prod.yaml"))
@@ -82,9 +85,8 @@ def made(which: str) -> tuple[Domain, ...]:
     maintenance = Maintenance(reason="restore of {{ the }} database")
     # Of long ago: promtool's clock begins in 1970.
     lockdown = Precautions().lockdown("{{ an }} attack", datetime(1970, 1, 1, tzinfo=UTC))
-    return domains(
-        SHOP, monitoring, ["backend", "worker"], settings.backup, settings.rotations(), maintenance, lockdown
-    )
+    services = ["backend", "worker"]
+    return domains(SHOP, monitoring, services, settings.backup, settings.rotations(), maintenance, lockdown, TASKS)
 
 
 NAMES = [domain.name for domain in made("default")]
@@ -134,7 +136,9 @@ def test_alerts_fire_at_their_limits_and_not_before(name: str, which: str, tmp_p
     assert tested.returncode == 0, tested.stdout + tested.stderr
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if name not in ("backups", "rotations", "watching")])
+@pytest.mark.parametrize(
+    "name", [name for name in NAMES if name not in ("backups", "rotations", "maintenance", "watching")]
+)
 @pytest.mark.parametrize(("rules", "tests"), [("other", "default"), ("default", "other")])
 def test_other_thresholds_fail_every_alerts_cases(name: str, rules: str, tests: str, tmp_path: Path) -> None:
     """The cases are so close to the limits that other rules fail them: what is just beyond the nearer limit is within
@@ -252,7 +256,10 @@ def test_a_command_that_does_not_exist_is_found(line: str, unknown: list[str]) -
     ("prefix", "where"),
     [
         ("http_request|shop", "sandbox/shop/backend/src/metrics.ts"),
-        ("runbook", "tasks/exporter.py tasks/rotation_status.py tasks/logs/counts.py"),
+        (
+            "runbook",
+            "tasks/exporter.py tasks/rotation_status.py tasks/logs/counts.py tasks/maintenance_tasks/metrics.py",
+        ),
     ],
 )
 def test_our_own_programs_export_what_alerts_query(prefix: str, where: str) -> None:

@@ -61,6 +61,8 @@ COMMANDS = [
     ["incident", "resolve"],
     ["incident", "list"],
     ["incident", "show"],
+    ["maintenance", "run"],
+    ["maintenance", "report"],
     ["rotate", "status"],
     ["rotate", "start"],
     ["rotate", "due"],

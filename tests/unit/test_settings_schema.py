@@ -6,6 +6,8 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+from pydantic.alias_generators import to_camel
+
 from settings.__main__ import PAGE, SCHEMA_FILE, schema_text
 from settings.reference import render_reference
 from settings.stack import StackSettings, editor_schema
@@ -39,5 +41,5 @@ def test_every_key_has_a_description() -> None:
 
 def test_the_schema_knows_the_keys_of_the_stacks() -> None:
     known = set(editor_schema()["properties"]["config"]["properties"])
-    assert known == {"kubernetes:context", *(f"runbook:{key}" for key in StackSettings.model_fields)}
+    assert known == {"kubernetes:context", *(f"runbook:{to_camel(key)}" for key in StackSettings.model_fields)}
     assert set(stack_config("Pulumi.prod.yaml")) <= known
