@@ -163,9 +163,9 @@ def short_name(urn: str) -> str:
 
 
 class _Cli(PulumiCommand):
-    """Runs the CLI itself: `PulumiCommand.run` returns when the process has ended and never tells which one it is.
+    """Runs the CLI itself: `PulumiCommand.run` returns when the process has ended, without its id.
 
-    The id of the process is needed while it runs, to forward SIGTERM and to record whose lock the engine's is.
+    The id is needed while it runs: SIGTERM is forwarded to it, and the local lock records it.
     """
 
     running: subprocess.Popen[str] | None = None
@@ -219,8 +219,8 @@ class _Workspace(LocalWorkspace):
 def _read_nothing(show_secrets: bool = True) -> UpdateSummary | None:  # noqa: ARG001
     """In place of `Stack.info`, which `up` calls when it has ended, and whose result is not used.
 
-    It would have the engine read every file of the history, which takes 1.8 s for 1,000 updates in a folder
-    (benchmarks/results/history_1000.json); and if that fails, a good update would count as failed.
+    It runs the engine a second time, to read the history (0.3 s with 1,000 updates in a bucket); where that fails, an
+    update that succeeded would count as failed.
     """
     return UpdateSummary("update", datetime.now(UTC), "", {}, {}, "succeeded")
 

@@ -113,7 +113,9 @@ def parse(updates: Sequence[Mapping[str, Any]]) -> list[Entry]:
 def read_stored(files: StateFiles, folder: str, size: int, page: int) -> list[Entry] | None:
     """The same page from the folder where a backend keeps a stack's updates; None where it has none there.
 
-    The engine reads every file of a history to show a page of it; here a page costs its own files only.
+    The engine reads one file after another. Of 1,000 updates, a page of 50 takes it 0.3 s in a folder and 10 s in a
+    bucket that answers after 80 ms; this takes 0.01 s and 5 s. A deploy or a rollback, which has 90 s, reads three
+    pages. All 1,000 in a folder: 1.8 s and 0.4 s as whole commands (benchmarks/results/history_1000.json).
     """
     names = sorted((name for name in files.names(folder) if name.endswith(_STORED)), reverse=True)
     if not names:

@@ -1,7 +1,7 @@
 """A stack's updates and locks as files, in the folder or bucket where the engine keeps its state.
 
-The engine reads every file of a history to show one page of it, and has no command that lists locks. Other backends
-(Pulumi Cloud, Azure, Google) are read through the engine alone.
+The engine has no command that lists locks, and reads a history slowly (`history.read_stored` has the figures). Other
+backends (Pulumi Cloud, Azure, Google) are read through the engine alone.
 """
 
 from __future__ import annotations
