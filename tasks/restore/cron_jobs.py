@@ -69,10 +69,10 @@ def require_movable(connection: Connection[Any], live: str) -> None:
         jobs = f" (jobs that {role} sees: {', '.join(name for (name,) in rows) or 'none'})"
     raise Refused(
         "jobs_in_database",
-        f"pg_cron runs in {live}{jobs}, and its jobs would not go on after a restore in place: {'; '.join(why)}. Nothing "
-        f"was changed. Move them, as a superuser: set cron.database_name to another database, such as postgres, restart "
-        f"the server, schedule them there with cron.schedule_in_database(name, schedule, command, '{live}'), and DROP "
-        f"EXTENSION pg_cron in {live}. A restore beside it (`restore into`) needs none of this",
+        f"pg_cron runs in {live}{jobs}, and its jobs would not go on after a restore in place: {'; '.join(why)}. "
+        "Nothing was changed. Move them, as a superuser: set cron.database_name to another database, such as postgres, "
+        f"restart the server, schedule them there with cron.schedule_in_database(name, schedule, command, '{live}'), "
+        f"and DROP EXTENSION pg_cron in {live}. A restore beside it (`restore into`) needs none of this",
     )
 
 
