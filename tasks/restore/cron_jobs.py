@@ -2,11 +2,13 @@
 
 The extension can be made in no other. So a copy beside the live database has neither extension nor jobs; when it takes
 the live one's name, it gets both from the database that it replaces, in one transaction: no job is there twice, and
-pg_cron, which starts anew with the live database, runs those that it ran before.
+pg_cron, which starts anew with the live database, runs those that it ran before. Before version 1.6 it does not start
+anew until the server does (citusdata/pg_cron#188): there a restore in place is refused.
 """
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from psycopg import Connection, sql
@@ -14,6 +16,8 @@ from psycopg.types.json import Jsonb
 
 from tasks.errors import Refused
 
+STARTS_ANEW = (1, 6)
+"""The first version whose scheduler comes back when its session was ended."""
 _VERSION = "SELECT extversion FROM pg_extension WHERE extname = 'pg_cron'"
 _AVAILABLE = "SELECT FROM pg_available_extensions WHERE name = 'pg_cron'"
 _GRANTS = """
@@ -42,27 +46,39 @@ def may_have_jobs(connection: Connection[Any]) -> bool:
 
 
 def require_movable(connection: Connection[Any], live: str) -> None:
-    """Refuse where pg_cron runs in the live database and this role may neither disconnect it nor make it anew."""
+    """Refuse where pg_cron runs in the live database and would not go on in the restored one."""
     if not has_jobs(connection):
         return
-    role, superuser, jobs = connection.execute(
+    role, superuser, sees = connection.execute(
         "SELECT current_user::text, rolsuper, has_schema_privilege('cron', 'USAGE')"
         " FROM pg_roles WHERE rolname = current_user"
     ).fetchall()[0]
-    if superuser:
+    ((version,),) = connection.execute(
+        "SELECT default_version FROM pg_available_extensions WHERE name = 'pg_cron'"
+    ).fetchall()
+    why: list[str] = []
+    if not superuser:
+        why.append(f"only a superuser may end its session and make the extension anew, and {role} is none")
+    if _parse(version) < STARTS_ANEW:
+        why.append(f"version {version} does not start again before the server does once its session was ended")
+    if not why:
         return
-    found = ""
-    if jobs:
+    jobs = ""
+    if sees:
         rows = connection.execute("SELECT coalesce(jobname, 'job ' || jobid) FROM cron.job ORDER BY jobid").fetchall()
-        found = f" (jobs that {role} sees: {', '.join(name for (name,) in rows) or 'none'})"
+        jobs = f" (jobs that {role} sees: {', '.join(name for (name,) in rows) or 'none'})"
     raise Refused(
         "jobs_in_database",
-        f"pg_cron runs in {live}{found}: a restore in place has to end its session and to make the extension anew, "
-        f"which only a superuser may, and {role} is none. Nothing was changed. Restore as a superuser; or let one set "
-        "cron.database_name to another database, such as postgres, restart the server, and schedule the jobs from "
-        f"there with cron.schedule_in_database(name, schedule, command, '{live}') before DROP EXTENSION pg_cron in "
-        f"{live}. A restore beside it (`restore into`) needs none of this",
+        f"pg_cron runs in {live}{jobs}, and its jobs would not go on after a restore in place: {'; '.join(why)}. "
+        "Nothing was changed. Move them, as a superuser: set cron.database_name to another database, such as postgres, "
+        f"restart the server, schedule them there with cron.schedule_in_database(name, schedule, command, '{live}'), "
+        f"and DROP EXTENSION pg_cron in {live}. A restore beside it (`restore into`) needs none of this",
     )
+
+
+def _parse(version: str) -> tuple[int, ...]:
+    """(1, 4) from `1.4-1`."""
+    return tuple(int(part) for part in re.findall(r"\d+", version)[:2])
 
 
 def move_jobs(replaced: Connection[Any], live: Connection[Any]) -> int:

@@ -185,11 +185,14 @@ class Shop:
 
     def settle(self) -> None:
         """Wait until the server has noticed that a killed command is gone: its locks are free."""
+        # Released before the connections end, which the server may notice only after the next command has begun.
         with self.server.connect() as connection:
             key = f"runbook restore of {self.name}"
             connection.execute("SELECT pg_advisory_lock(hashtextextended(%s, 0))", (key,))
+            connection.execute("SELECT pg_advisory_unlock(hashtextextended(%s, 0))", (key,))
         with self.server.connect(self.name) as connection:
             connection.execute("SELECT pg_advisory_lock(%s)", (0x52756E626F6F6B,))
+            connection.execute("SELECT pg_advisory_unlock(%s)", (0x52756E626F6F6B,))
 
     def drop_copies(self) -> None:
         with self.server.connect() as connection:

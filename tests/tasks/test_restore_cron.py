@@ -1,4 +1,4 @@
-"""A restore in place beside a live pg_cron: each of its jobs is there once, and goes on."""
+"""A restore in place beside a live pg_cron: each of its jobs is there once, or what to do is said before anything."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from tasks.restore import cron_jobs
 from tests.support.postgres_cron import postgres_with_cron
 from tests.support.restore_world import KILLED, Shop, new_shop, run
 
@@ -29,6 +30,12 @@ def shop_with_cron(tmp_path: Path, of: str) -> Iterator[Shop]:
         server.execute("CREATE EXTENSION pg_cron", of)
         yield shop
         shop.drop_copies()
+
+
+@pytest.fixture
+def restarted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if it were version 1.6, of which there is no package, and whose scheduler starts again by itself."""
+    monkeypatch.setattr(cron_jobs, "STARTS_ANEW", (1, 4))
 
 
 @pytest.fixture
@@ -69,6 +76,7 @@ def kept(shop: Shop, before: list[Any]) -> bool:
     return shop.query(JOBS) == before
 
 
+@pytest.mark.usefixtures("restarted")
 def test_jobs_of_the_live_database_are_kept(shop: Shop) -> None:
     backup = shop.back_up()
     shop.server.execute("SELECT cron.schedule('later', '0 5 * * *', 'SELECT 2')", "shop")
@@ -77,12 +85,12 @@ def test_jobs_of_the_live_database_are_kept(shop: Shop) -> None:
     assert prepared["left_out"] == ["EXTENSION - pg_cron: the live database keeps it, with its jobs; no copy gets them"]
     shop.run("restore", "swap")
     assert kept(shop, before)
-    await_run(shop)
     shop.run("restore", "finish")
     assert kept(shop, before)
     assert shop.query("SELECT cron.schedule('new', '0 6 * * *', 'SELECT 3')") == [max(j["jobid"] for j in before) + 1]
 
 
+@pytest.mark.usefixtures("restarted")
 def test_jobs_are_kept_by_an_undo(shop: Shop) -> None:
     backup = shop.back_up()
     before = shop.query(JOBS)
@@ -92,6 +100,7 @@ def test_jobs_are_kept_by_an_undo(shop: Shop) -> None:
     assert shop.databases() == {"shop"}
 
 
+@pytest.mark.usefixtures("restarted")
 def test_killed_anywhere_no_job_is_lost_or_doubled(shop: Shop) -> None:
     backup = shop.back_up()
     before = shop.query(JOBS)
@@ -128,6 +137,22 @@ def test_a_role_that_cannot_move_them_is_refused_before_anything_changes(shop: S
         assert shop.databases() == {"shop"}
         assert len(shop.run("backup", "list").json) == 1
     assert shop.run("restore", "into", "--backup", backup, "--database", "shop_new", "--of-another").status == 0
+
+
+def test_a_version_that_would_not_run_them_again_is_refused(shop: Shop) -> None:
+    """Ended once, its scheduler is away until the server is restarted."""
+    backup = shop.back_up()
+    refused = shop.run("restore", "prepare", "--backup", backup, expect=2)
+    assert refused.code == "jobs_in_database"
+    assert "version 1.4-1 does not start again" in refused.message
+    assert "count, nightly" in refused.message
+    assert "only a superuser" not in refused.message
+    await_run(shop)
+    shop.server.execute(
+        "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE application_name = 'pg_cron scheduler'"
+    )
+    scheduler = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'pg_cron scheduler'"
+    assert shop.query(scheduler) == [0]
 
 
 def test_jobs_that_another_database_has_for_this_one(tmp_path: Path) -> None:
