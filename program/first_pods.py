@@ -26,7 +26,7 @@ def start_first_pods(namespace: str, service: Service, api: ApiServer) -> Resour
 
 
 def was_stopped(old_inputs: Any) -> bool:
-    """Whether the program itself had written that no pod runs. The number that somebody else set is left alone."""
+    """Whether the program itself had written that no pod runs. The number that an operator set is left alone."""
     return ((old_inputs or {}).get("spec") or {}).get("replicas") == 0
 
 

@@ -27,9 +27,10 @@ _RELEASING = ("update", "deploy")
 """Actions of an update after which the release before can be restored; the others are finished by the same command."""
 
 
-def follow_up(fresh: Callable[[], Session], policy: LockPolicy, reporter: Reporter, journal: Journal) -> None:
-    """Look at the newest update: once for each that failed, when its time is over."""
-    session = fresh()
+def follow_up(
+    session: Session, fresh: Callable[[], Session], policy: LockPolicy, reporter: Reporter, journal: Journal
+) -> None:
+    """Look at the newest update, and act once for each that failed, when its time is over."""
     newest, settings = next(session.history().updates(), None), load_settings(session.file)
     if newest is None or settings.monitoring is None:
         return

@@ -33,8 +33,8 @@ _PATIENCE_SECONDS = 600
 """How long another update may run until Slack is notified: migrations may take minutes."""
 _LONGEST_SECONDS = 600
 """An alert that waits is looked at again after this time at the latest: it may have been resolved."""
-_UNLOCK_SECONDS = 60
-"""From one look for an expired lockdown to the next."""
+_LOOK_SECONDS = 60
+"""From one look for an expired lockdown, and for an update that was not followed up, to the next."""
 
 
 @dataclass
@@ -99,16 +99,15 @@ class Worker:
                 return
             if waiting := self._next():
                 self._guarded(lambda waiting=waiting: self._handle(waiting), waiting)
-            if time.monotonic() - checked >= _UNLOCK_SECONDS:
-                self._guarded(self._end_lockdown)
-                self._guarded(self._follow_up)
+            if time.monotonic() - checked >= _LOOK_SECONDS:
+                self._guarded(self._look_at_stack)
                 checked = time.monotonic()
 
     def _pause(self) -> float:
         """Seconds until there is something to do, if nothing comes."""
         with self._lock:
             due = min((waiting.due for waiting in self._waiting.values()), default=float("inf"))
-        return min(_UNLOCK_SECONDS, max(0.0, due - time.monotonic()))
+        return min(_LOOK_SECONDS, max(0.0, due - time.monotonic()))
 
     def _next(self) -> _Waiting | None:
         """The alert that is due for longest."""
@@ -122,7 +121,7 @@ class Worker:
         if doing := self._journal.doing:
             log("resuming the rollback of a killed controller", leaving=doing.leaving, target=doing.target)
             self._guarded(lambda: self._go_on(doing))
-        self._guarded(self._end_lockdown)
+        self._guarded(self._look_at_stack)
 
     def _guarded(self, work: Callable[[], None], waiting: _Waiting | None = None) -> None:
         self._counts.gauge("busy", 1)
@@ -205,24 +204,17 @@ class Worker:
             if self.stopping.wait(verdict.again_seconds):
                 return
 
-    def _end_lockdown(self) -> None:
-        """Retried each minute."""
+    def _look_at_stack(self) -> None:
+        """What no alert says: a lockdown that is over, an update that failed. Retried each minute."""
         try:
-            if end_lockdown(self._stack.fresh(), self._policy):
+            session = self._stack.fresh()
+            if end_lockdown(session, self._policy):
                 self._reporter.unlocked()
+            follow_up(session, self._stack.fresh, self._policy, self._reporter, self._journal)
         except Interrupted:
             raise
         except OpsError as error:
-            log("checking for an expired lockdown failed", error=str(error))
-
-    def _follow_up(self) -> None:
-        """Retried each minute, until it has ended or another update has succeeded."""
-        try:
-            follow_up(self._stack.fresh, self._policy, self._reporter, self._journal)
-        except Interrupted:
-            raise
-        except OpsError as error:
-            log("following up the last update failed", error=str(error))
+            log("looking for an expired lockdown or an unfinished update failed", error=str(error))
 
     # -- locks -----------------------------------------------------------------------------------
 

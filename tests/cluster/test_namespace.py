@@ -16,7 +16,7 @@ THEIRS = "configmap/theirs"
 
 @pytest.fixture(scope="module")
 def stack(images: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """Never released, in a namespace that somebody else has made."""
+    """Never released, in a namespace that another owner has made."""
     made = Stack.create(NAME, tmp_path_factory.mktemp(NAME), backups=False)
     try:
         made.run("kubectl", "create", "namespace", made.namespace).check()

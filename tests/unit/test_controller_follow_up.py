@@ -61,7 +61,7 @@ class World:
     def run(self) -> None:
         world: Any = self
         session: Any = SimpleNamespace(file=Path("Pulumi.prod.yaml"), history=self._history)
-        follow_up.follow_up(lambda: session, POLICY, world, world)
+        follow_up.follow_up(session, lambda: session, POLICY, world, world)
 
     def _history(self) -> History:
         return History(lambda size, page: self.updates if page == 1 else [])

@@ -109,7 +109,7 @@ def test_what_the_autoscaler_set_is_left_alone(objects: Objects, running: int) -
     [({"spec": {"replicas": 0.0}}, True), ({"spec": {"replicas": 3.0}}, False), ({"spec": {}}, False), (None, False)],
 )
 def test_only_what_the_program_stopped_is_started(old: Any, stopped: bool) -> None:
-    """`kubectl scale --replicas=0` of a service with an autoscaler is somebody's decision."""
+    """`kubectl scale --replicas=0` of a service with an autoscaler is an operator's decision."""
     assert was_stopped(old) == stopped
 
 
