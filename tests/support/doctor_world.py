@@ -19,7 +19,6 @@ import yaml
 from tests.support.go_live_world import closing_server
 
 DEFAULT = {"storageclass.kubernetes.io/is-default-class": "true"}
-_VIOLATES = 'pods "doctor" is forbidden: violates PodSecurity "restricted:v1.34"'
 LABELS = {
     "org.opencontainers.image.revision": "1a2b3c4",
     "runbook.schema.min": "1",
