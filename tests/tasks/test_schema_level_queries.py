@@ -29,7 +29,7 @@ TABLES = {
     "Rails": """CREATE TABLE schema_migrations (version varchar PRIMARY KEY);
         INSERT INTO schema_migrations VALUES ('20260101000000'), ('20260102000000')""",
     "TypeORM": """CREATE TABLE migrations (id int, "timestamp" bigint, name text);
-        INSERT INTO migrations VALUES (1, 1700000000000, 'Init1700000000000'), (2, 1700000000001, 'Mood1700000000001')""",
+        INSERT INTO migrations VALUES (1, 1700000000000, 'Init'), (2, 1700000000001, 'Mood')""",
     "node-pg-migrate": """CREATE TABLE pgmigrations (id int, name text, run_on timestamp);
         INSERT INTO pgmigrations VALUES (1, '1_init', now()), (2, '2_mood', now())""",
 }
