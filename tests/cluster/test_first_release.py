@@ -81,7 +81,7 @@ def test_the_doctor_names_each_step_that_is_left(first: Stack, images: dict[str,
     assert "would be admitted" in lines["admission"]["evidence"]
 
 
-def test_an_identity_without_rights_is_told_which(
+def test_the_rights_that_an_identity_lacks_are_named(
     first: Stack, images: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first.run("kubectl", "apply", "--filename", "-", stdin=READER).check()
