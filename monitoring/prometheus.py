@@ -8,6 +8,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from monitoring.alerts.gateway import KINDS
+from monitoring.request_metrics import controller_relabelings, relabelings
 from settings.application import Application, Service
 from settings.backup import EXPORTER_PORT, Backup
 from settings.lockdown import Lockdown
@@ -75,7 +76,9 @@ class MonitoredStack:
 
     @property
     def services(self) -> tuple[Service, ...]:
-        """Services with metrics."""
+        """Services with metrics; none where the ingress controller counts their requests."""
+        if self.monitoring.requests.by_controller:
+            return ()
         left_out = self.monitoring.unmeasured
         return tuple(one for one in self.application.services if one.port and one.name not in left_out)
 
@@ -151,11 +154,24 @@ def blackbox(watched: MonitoredStack) -> dict[str, Any]:
 
 def _jobs(watched: MonitoredStack) -> Iterator[dict[str, Any]]:
     monitoring = watched.monitoring
+    renamed = relabelings(monitoring.requests)
     for service in watched.services:
         yield {
             "job_name": service.name,
+            "metrics_path": monitoring.requests.names.path,
             **scrape_limits(monitoring),
             **_found(select_pods(service.name), service.port or 0),
+            **({"metric_relabel_configs": renamed} if renamed else {}),
+        }
+    if controller := monitoring.requests.controller:
+        # A label `namespace` of its own says where the ingress is.
+        yield {
+            "job_name": "requests",
+            "honor_labels": True,
+            **_found(controller.host, controller.port),
+            "metric_relabel_configs": controller_relabelings(
+                monitoring.requests, watched.namespace, (each.name for each in watched.application.services)
+            ),
         }
     for job, url in watched.http_checks.items():
         yield {

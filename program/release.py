@@ -234,7 +234,7 @@ def _register_maintenance(inputs: Inputs, foundation: Foundation) -> pulumi.Outp
 
 
 def _register_lockdown(inputs: Inputs, foundation: Foundation) -> Lockdown | None:
-    """None outside a lockdown, and without an ingress: nobody outside the cluster calls the services then."""
+    """None outside a lockdown, and without an ingress: no client outside the cluster calls the services then."""
     settings = inputs.settings
     controller = settings.network.ingress_controller
     if not (settings.lockdown and settings.ingress and controller):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Iterator
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
@@ -82,12 +82,16 @@ def resources(cpu: str, memory: str, disk: str, *, limits: tuple[str, str, str])
 
 
 class Probe(Settings):
-    """A probe of the kubelet: an HTTP path, or a command for services without a port."""
+    """A probe of the kubelet: an HTTP path, a connection, gRPC's health check, or a command."""
 
     path: Annotated[str | None, Field(pattern=r"^/", examples=["/api/ready"])] = None
     """HTTP path on the service's port; any status from 200 to 399 is a success."""
     command: Annotated[CommandLine | None, Field(examples=["node scripts/alive.js"])] = None
     """Command line; exit code 0 is a success."""
+    tcp: Annotated[Literal[True] | None, Field(examples=[True])] = None
+    """The service's port accepts connections."""
+    grpc: Annotated[str | None, Field(pattern=r"^[A-Za-z0-9._/-]*$", examples=["shop.Catalogue"])] = None
+    """gRPC's health check on the service's port, of this service; `""` for the whole server."""
     period_seconds: Seconds = 5
     """Seconds between two probes."""
     timeout_seconds: Seconds = 3
@@ -97,9 +101,19 @@ class Probe(Settings):
 
     @model_validator(mode="after")
     def _one_question(self) -> Self:
-        if (self.path is None) == (self.command is None):
-            refuse([Finding(("path",), "a probe has either a path or a command", "/api/ready")])
+        if sum(asked is not None for asked in self.question) != 1:
+            refuse([Finding(("path",), "a probe has one of path, command, tcp and grpc", "/api/ready")])
         return self
+
+    @property
+    def question(self) -> tuple[str | bool | None, ...]:
+        """What it asks; one of these is not None."""
+        return (self.path, self.command, self.tcp, self.grpc)
+
+    @property
+    def needs_port(self) -> bool:
+        """Whether it asks at the service's port."""
+        return self.command is None
 
 
 class Probes(Settings):
@@ -115,10 +129,11 @@ class Probes(Settings):
 
     @model_validator(mode="after")
     def _distinct(self) -> Self:
-        if (self.liveness.path, self.liveness.command) == (self.readiness.path, self.readiness.command):
+        if self.liveness.question == self.readiness.question and not self.liveness.tcp:
             why = "requests the same path as readiness: an unreachable database would restart every pod"
-            write = "/api/live" if self.liveness.path else "node scripts/alive.js"
-            refuse([Finding(("liveness", "path" if self.liveness.path else "command"), why, write)])
+            asked = "path" if self.liveness.path else "command" if self.liveness.command else "grpc"
+            write = {"path": "/api/live", "command": "node scripts/alive.js", "grpc": "liveness"}[asked]
+            refuse([Finding(("liveness", asked), why, write)])
         return self
 
 
@@ -195,9 +210,12 @@ class Service(Settings):
             if self.paths:
                 found.append(Finding(("port",), "the ingress needs a port to send its paths to", 3000))
             for kind in ("startup", "readiness", "liveness"):
-                if getattr(self.probes, kind).path is not None:
+                if (probe := getattr(self.probes, kind)).needs_port:
                     why = "an HTTP probe needs the service's port; without a port, probe with a command"
-                    found.append(Finding(("probes", kind, "path"), why))
+                    asked = "path" if probe.path else "tcp" if probe.tcp else "grpc"
+                    found.append(
+                        Finding(("probes", kind, asked), why if probe.path else why.replace("an HTTP", "this"))
+                    )
         found += self._env_findings()
         return found
 

@@ -264,7 +264,7 @@ def _probes_are_uncounted(
     application: Application, monitoring: Monitoring | None, file: StackFile
 ) -> Iterator[Problem]:
     """The kubelet's probes always succeed on a healthy pod: if they counted, they would dilute customers' errors."""
-    if monitoring is None:
+    if monitoring is None or monitoring.requests.by_controller:
         return
     probes = [probe for service in application.services for probe in dict(service.probes).values()]
     asked = dict.fromkeys(probe.path for probe in probes if probe.path)

@@ -14,6 +14,7 @@ from settings.application import Resources, resources
 from settings.base import EXAMPLE_DIGEST, DnsLabel, EnvName, Finding, ImageRef, Refused, Seconds, Settings, quantity
 from settings.logs import Logs
 from settings.platform import Egress
+from settings.request_metrics import Requests
 from settings.servers import Alertmanager, FrontDoor, Gateway, Operator, Prometheus
 from settings.thresholds import Infrastructure, Postgres, Redis, Security
 
@@ -297,6 +298,8 @@ class Monitoring(Settings):
     """Seconds from one health check to the next."""
     health_path: Route = HEALTH_PATH
     """Path of the health check (HerbisVeritas "Health Checks Automatiques")."""
+    requests: Requests = Requests()
+    """Under which names requests are counted, and whether the ingress controller counts them."""
     unmeasured: tuple[DnsLabel, ...] = ()
     """Services that have a port and no `/metrics`."""
     uncounted_routes: tuple[Route, ...] = ("/metrics", "/api/live", "/api/ready", HEALTH_PATH)
@@ -348,6 +351,9 @@ class Monitoring(Settings):
             why = "is missing: mode operator needs the pods of Prometheus and the labels by which it selects objects"
             pods = {"namespace": "monitoring", "podLabels": {"app.kubernetes.io/name": "prometheus"}}
             found.append(Finding(("operator",), why, {"prometheus": pods, "labels": {"release": "prometheus"}}))
+        if self.mode == "operator" and self.requests.by_controller:
+            why = "the cluster's Prometheus scrapes the ingress controller by itself, under names of its own"
+            found.append(Finding(("requests", "preset"), f"{why}: only mode plain renames them", "prom-client"))
         if self.rollback.cooldown_seconds < self.rollback.limit_seconds:
             why = f"a second rollback could begin before the first is done ({self.rollback.limit_seconds} s)"
             found.append(Finding(("rollback", "cooldownSeconds"), why, 10 * self.rollback.limit_seconds))

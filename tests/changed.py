@@ -49,6 +49,9 @@ STARTED = {
 
 BESIDE = {
     "sandbox/shop/*": ["sandbox/images/shop.py"],
+    "sandbox/guestbook/*": ["sandbox/images/guestbook.py"],
+    "tests/cluster/guestbook.yaml": ["tests/cluster/test_second_application.py"],
+    "docs/releases.md": ["tests/tasks/test_schema_level_queries.py"],
     "sandbox/toolchain/language-python/*": ["sandbox/toolchain/parts.py"],
     "images/*": ["sandbox/images/__init__.py"],
     "Pulumi*.yaml": ["__main__.py", "settings/__init__.py", "sandbox/stack.py"],

@@ -182,6 +182,10 @@ def probe(asked: Probe, port: int | None, host: str | None = None) -> ProbeArgsD
         made["http_get"] = {"path": asked.path, "port": port}
         if host:
             made["http_get"]["http_headers"] = [{"name": "Host", "value": host}]
+    elif asked.tcp and port is not None:
+        made["tcp_socket"] = {"port": port}
+    elif asked.grpc is not None and port is not None:
+        made["grpc"] = {"port": port, "service": asked.grpc}
     else:
         made["exec_"] = {"command": shlex.split(asked.command or "")}
     return made

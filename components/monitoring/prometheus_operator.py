@@ -16,6 +16,7 @@ from monitoring.alertmanager import Places, alertmanager
 from monitoring.alerts.render import prometheus_rule
 from monitoring.alerts.rule import Domain
 from monitoring.prometheus import BLACKBOX, LOG_COUNTER, PORTS, MonitoredStack, scrape_limits
+from monitoring.request_metrics import relabelings
 from settings.names import CONTROLLER
 
 _GROUP = "monitoring.coreos.com"
@@ -34,10 +35,12 @@ def register_operator_objects(
     chosen = _Chosen(ground, watched)
     rule = prometheus_rule(alerts, watched.namespace, {})
     chosen.make("PrometheusRule", "runbook", rule["spec"])
-    every = {"interval": f"{watched.monitoring.scrape_seconds}s"}
+    every, requests = {"interval": f"{watched.monitoring.scrape_seconds}s"}, watched.monitoring.requests
     for service in watched.services:
         here = {"matchLabels": selector(service.name, SERVICE)}
-        endpoint = {"port": "http", "path": "/metrics", **every}
+        endpoint = {"port": "http", "path": requests.names.path, **every}
+        if renamed := relabelings(requests):
+            endpoint["metricRelabelings"] = [{_camel(key): value for key, value in each.items()} for each in renamed]
         limits = {_camel(name): limit for name, limit in scrape_limits(watched.monitoring).items()}
         chosen.make("PodMonitor", service.name, {"selector": here, "podMetricsEndpoints": [endpoint], **limits})
     for name in watched.exporters:

@@ -25,7 +25,8 @@ LONGEST_FIRST = (
     "monitoring",
     "interruptions",
     "lockdown",
-    "application",
+    "second_application",
+    "first_release",
 )
 """Modules in the order in which workers take them: the last ones are short, so that all workers end together."""
 

@@ -201,3 +201,46 @@ def test_a_claim_of_the_program_is_no_name_for_a_volume_and_the_quota_counts_it(
     assert "rename it" in refusal(shaped_config({}, volumes={"backups": {"size": "1Gi"}}))
     assert "requests.storage" not in refusal(shaped_config({}, volumes={"uploads": {"size": "900Gi"}}))
     assert "the volumes need" in refusal(shaped_config({}, volumes={"uploads": {"size": "900Gi"}}))
+
+
+def _probed(
+    startup: dict[str, Any], readiness: dict[str, Any], liveness: dict[str, Any], **service: Any
+) -> dict[str, Any]:
+    config = committed("Pulumi.sandbox.yaml", release=RELEASE)
+    [backend] = config["runbook:application"]["services"]
+    probes = {"startup": startup, "readiness": readiness, "liveness": liveness}
+    config["runbook:application"] = {
+        **config["runbook:application"],
+        "services": [{**backend, "probes": probes, **service}],
+    }
+    return config
+
+
+def test_a_service_is_probed_by_a_connection_or_by_grpc() -> None:
+    config = _probed({"tcp": True, "failureThreshold": 9}, {"grpc": "shop.Catalogue"}, {"grpc": ""})
+    [container] = run_program(config).one("Deployment", "backend").containers
+    assert container["startupProbe"]["tcpSocket"] == {"port": 3000}
+    assert container["startupProbe"]["failureThreshold"] == 9
+    assert container["readinessProbe"]["grpc"] == {"port": 3000, "service": "shop.Catalogue"}
+    assert container["livenessProbe"]["grpc"] == {"port": 3000, "service": ""}
+    [same] = run_program(_probed({"tcp": True}, {"tcp": True}, {"tcp": True})).one("Deployment", "backend").containers
+    assert same["livenessProbe"]["tcpSocket"] == same["readinessProbe"]["tcpSocket"] == {"port": 3000}
+
+
+@pytest.mark.parametrize(
+    ("liveness", "words"),
+    [
+        ({"grpc": "all"}, "the same path as readiness"),
+        ({"tcp": True, "path": "/live"}, "one of path, command, tcp and grpc"),
+        ({}, "one of path, command, tcp and grpc"),
+    ],
+)
+def test_probes_that_ask_twice_or_nothing_are_refused(liveness: dict[str, Any], words: str) -> None:
+    assert words in refusal(_probed({"tcp": True}, {"grpc": "all"}, liveness))
+
+
+def test_a_worker_has_no_port_to_connect_to() -> None:
+    config = _probed({"command": "true"}, {"grpc": ""}, {"tcp": True}, name="worker", port=None, paths=[])
+    found = refusal(config)
+    assert "probes.readiness.grpc" in found
+    assert "probes.liveness.tcp" in found

@@ -1,0 +1,145 @@
+"""Each preset, scraped by a real Prometheus: what applications and ingress controllers export is counted under the
+names that alerts ask for, and what is not this stack's is not."""
+
+from __future__ import annotations
+
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from monitoring.alerts.render import as_yaml
+from monitoring.prometheus import OPTIONS, MonitoredStack, prometheus
+from sandbox import packages
+from settings import Monitoring, SettingsError, StackFile, parse
+from settings.request_metrics import PRESETS
+from tests.support.program import RELEASE, committed, secrets_for
+from tests.support.servers import free_ports, running
+
+EXPORTED = {
+    "prom-client": """
+http_request_duration_seconds_count{route="/shop",status="200",release="1"} 90
+http_request_duration_seconds_count{route="/shop",status="500",release="1"} 10
+http_request_duration_seconds_bucket{route="/shop",status="200",le="0.5"} 80
+""",
+    "promhttp": """
+http_request_duration_seconds_count{handler="/shop",code="200",method="get"} 90
+http_request_duration_seconds_count{handler="/shop",code="500",method="get"} 10
+http_request_duration_seconds_bucket{handler="/shop",code="200",le="0.5"} 80
+""",
+    "micrometer": """
+http_server_requests_seconds_count{uri="/shop",status="200",method="GET",outcome="SUCCESS"} 90
+http_server_requests_seconds_count{uri="/shop",status="500",method="GET",outcome="SERVER_ERROR"} 10
+http_server_requests_seconds_bucket{uri="/shop",status="200",le="0.5"} 80
+""",
+    "django-prometheus": """
+django_http_responses_total_by_status_view_method_total{view="/shop",status="200",method="GET"} 90
+django_http_responses_total_by_status_view_method_total{view="/shop",status="500",method="GET"} 10
+django_http_requests_latency_seconds_by_view_method_count{view="/shop",method="GET"} 100
+django_http_requests_latency_seconds_by_view_method_bucket{view="/shop",method="GET",le="0.5"} 80
+""",
+    "traefik": """
+traefik_service_request_duration_seconds_count{code="200",method="GET",service="shop-backend-http@kubernetes"} 90
+traefik_service_request_duration_seconds_count{code="500",method="GET",service="shop-backend-http@kubernetes"} 10
+traefik_service_request_duration_seconds_bucket{code="200",service="shop-backend-http@kubernetes",le="0.5"} 80
+traefik_service_request_duration_seconds_count{code="500",method="GET",service="shop-lockdown-8001@kubernetes"} 1000
+traefik_service_request_duration_seconds_count{code="500",method="GET",service="other-backend-http@kubernetes"} 1000
+""",
+    "ingress-nginx": """
+nginx_ingress_controller_request_duration_seconds_count{namespace="shop",service="backend",path="/shop",status="200"} 90
+nginx_ingress_controller_request_duration_seconds_count{namespace="shop",service="backend",path="/shop",status="500"} 10
+nginx_ingress_controller_request_duration_seconds_bucket{namespace="shop",service="backend",status="200",le="0.5"} 80
+nginx_ingress_controller_request_duration_seconds_count{namespace="other",service="backend",path="/",status="500"} 1000
+nginx_ingress_controller_request_duration_seconds_count{namespace="shop",service="lockdown",path="/",status="500"} 1000
+""",
+}
+PODS = {"namespace": "traefik", "podLabels": {"app.kubernetes.io/name": "traefik"}}
+
+
+def settings(preset: str, **more: Any) -> Any:
+    config = committed("Pulumi.sandbox.yaml", release=RELEASE)
+    config["runbook:monitoring"] = {**config["runbook:monitoring"], "requests": {"preset": preset, **more}}
+    return parse(StackFile("Pulumi.test.yaml", config, frozenset(f"secrets:{one}" for one in secrets_for(config))))
+
+
+def source(preset: str) -> dict[str, Any]:
+    return {"controller": {"host": "metrics.traefik.svc", "port": 9100, "pods": PODS}} if _by_controller(preset) else {}
+
+
+def _by_controller(preset: str) -> bool:
+    return preset in ("traefik", "ingress-nginx")
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_requests_are_counted_under_one_name(preset: str, tmp_path: Path) -> None:
+    asked: set[str] = set()
+
+    class Exporter(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.add(self.path)
+            self.send_response(200)
+            self.send_header("Content-Type", "text/plain; version=0.0.4")
+            self.end_headers()
+            self.wfile.write(f"{EXPORTED[preset].strip()}\nprocess_start_time_seconds 1700000000\n".encode())
+
+        def log_message(self, format: str, *args: Any) -> None: ...
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Exporter)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    made = settings(preset, **source(preset))
+    config = prometheus(
+        MonitoredStack(
+            namespace="shop",
+            monitoring=made.monitoring,
+            application=made.application,
+            ingress=made.ingress,
+            rotations=made.rotations(),
+        )
+    )
+    jobs = {job["job_name"]: job for job in config["scrape_configs"]}
+    assert ("backend" in jobs) == (not _by_controller(preset))
+    job = jobs["requests" if _by_controller(preset) else "backend"]
+    del job["dns_sd_configs"]
+    job |= {"static_configs": [{"targets": [f"127.0.0.1:{server.server_port}"]}], "scrape_interval": "200ms"}
+    job["scrape_timeout"] = "200ms"
+    (tmp_path / "prometheus.yaml").write_text(as_yaml({"scrape_configs": [job]}))
+    (port,) = free_ports(1)
+    command = [
+        packages.require("prometheus"), f"--config.file={tmp_path}/prometheus.yaml",
+        f"--storage.tsdb.path={tmp_path}/data", f"--web.listen-address=127.0.0.1:{port}", *OPTIONS,
+    ]  # fmt: skip
+
+    def ask(query: str) -> dict[str, float]:
+        answer = httpx.get(f"http://127.0.0.1:{port}/api/v1/query", params={"query": query}).json()
+        return {one["metric"].get("status", ""): float(one["value"][1]) for one in answer["data"]["result"]}
+
+    counted = 'sum by (status) (http_request_duration_seconds_count{namespace="shop",route!~"/api/live"})'
+    try:
+        with running(command, "Server is ready"):
+            deadline = time.monotonic() + 30
+            while ask(counted) != {"200": 90, "500": 10}:
+                assert time.monotonic() < deadline, ask("{__name__=~'.+'}")
+                time.sleep(0.05)
+            assert ask('sum(http_request_duration_seconds_bucket{le="0.5"})') == {"": 80}
+            assert ask("count(process_start_time_seconds)") == {"": 1}
+            if preset != "traefik":
+                assert ask('sum(http_request_duration_seconds_count{route="/shop"})') == {"": 100}
+    finally:
+        server.shutdown()
+        server.server_close()
+    assert asked == {made.monitoring.requests.names.path}
+
+
+def test_an_ingress_controllers_preset_names_its_address_and_an_applications_does_not() -> None:
+    with pytest.raises(SettingsError, match="preset traefik reads its metrics"):
+        settings("traefik")
+    with pytest.raises(SettingsError, match="preset promhttp is of the application"):
+        settings("promhttp", **source("traefik"))
+    own = Monitoring.model_validate({"requests": {"histogram": "http_seconds", "route": "endpoint"}}).requests.names
+    assert (own.count, own.bucket, own.route, own.status) == (
+        "http_seconds_count", "http_seconds_bucket", "endpoint", "status",
+    )  # fmt: skip
