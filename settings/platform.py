@@ -342,6 +342,10 @@ class Guards(Settings):
     protect_data: bool = True
     """Refuse to delete the namespace and the data services, `pulumi destroy` too, until this is false and `pulumi up`
     has run."""
+    admission: Literal["off", "warn", "deny"] = "off"
+    """Pods of the namespace with an image without digest, that may run as root or that show a secret in a variable:
+    `deny` refuses them, `warn` warns whoever creates them. Needs the right to make ValidatingAdmissionPolicies, which
+    belong to the cluster."""
     promote_after_minutes: Annotated[int, Field(ge=0, le=10_080)] = 30
     """Minutes that another stack has to have served a release before `runbook promote` takes it to this one."""
 

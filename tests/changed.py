@@ -37,6 +37,7 @@ BESIDE = {
     "sandbox/shop/*": ["sandbox/images/shop.py"],
     "sandbox/toolchain/language-python/*": ["sandbox/toolchain/parts.py"],
     "images/*": ["sandbox/images/__init__.py"],
+    "policy/*": ["tests/support/policy_pack.py"],
     "Pulumi*.yaml": ["__main__.py", "settings/__init__.py", "sandbox/stack.py"],
     "requirements.lock": ["*"],
     "pyproject.toml": ["*"],
