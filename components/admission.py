@@ -1,4 +1,4 @@
-"""Admission policies of the stack's namespace: what the API server refuses of every tool and person, not only of Pulumi.
+"""Admission policies of the stack's namespace: what the API server refuses of every tool, not only of Pulumi.
 
 The most important rules of the policy pack (policy/rules.py). Pod Security, which the namespace enforces, has the rest.
 """
@@ -16,7 +16,7 @@ from settings.application import LOOKS_SECRET
 
 _DIGEST = "@sha256:[0-9a-f]{64}$"
 _REFERENCE = "(_NAME|_FILE|_PATH|_DIR)$"
-_PASSWORD_IN_URL = r"^[A-Za-z][A-Za-z0-9+.-]*://[^\s/:@]*:[^\s/@]+@"
+_PASSWORD_IN_URL = r"^[A-Za-z][A-Za-z0-9+.-]*://[^\s/:@]*:[^\s/@]+@"  # noqa: S105 (a pattern)
 
 _IMAGE = f"c.image.matches(r'{_DIGEST}')"
 _NON_ROOT = (
