@@ -46,7 +46,7 @@ class AdmissionArgs:
     namespace: Input[str]
     """The only namespace whose pods are judged."""
     deny: bool
-    """Refuse the pod. Otherwise whoever creates it is warned, and the audit log has it."""
+    """Refuse the pod. Otherwise the client that creates it is warned, and the audit log has it."""
 
 
 class Admission(pulumi.ComponentResource):
