@@ -219,7 +219,7 @@ def diff(
     app,
     options=READS,
     panel=RELEASES,
-    examples="runbook check\nrunbook check --pull registry.example.com/shop:2.4.0\nrunbook check registry.example.com/shop:2.4.0 --json",
+    examples="runbook check\nrunbook check --pull\nrunbook check registry.example.com/shop:2.4.0 --json",
     exit_codes="Exit codes: 0 ready; 2 a line fails, or nothing could be checked.",
 )
 def check(

@@ -25,8 +25,10 @@ T = TypeVar("T")
 
 
 def check(session: Session, image: str | None, folder: Path | None, *, pull: bool = False) -> dict[str, Any]:
-    """Measure what a release of this image, or of the one that serves, needs; the report. `pull`: also start a pod on each
-    node that does not have the image."""
+    """Measure what a release of this image, or of the one that serves, needs; the report.
+
+    `pull`: also start a pod on each node that does not have the image.
+    """
     facts = gather_context(session, decides="release")
     lines = check_environment(session, facts, image, pull=pull)
     subject = {"stack": session.stack, "image": image or (facts.now.release.image if facts.now.release else None)}
