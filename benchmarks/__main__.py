@@ -1,6 +1,6 @@
 """`make bench`: run the benchmarks and write benchmarks/results/<name>.json.
 
-All but `backups` and `triggers` need the sandbox: `make up`, `. ./.sandbox/env`.
+All but `backups`, `history_bucket` and `triggers` need the sandbox: `make up`, `. ./.sandbox/env`.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import platform
 from collections.abc import Callable
 from typing import Any
 
-from benchmarks import backups, detection, history, previews, releases, rollback, triggers
+from benchmarks import backups, detection, history, history_bucket, previews, releases, rollback, triggers
 from sandbox.paths import ROOT
 
 RESULTS = ROOT / "benchmarks" / "results"
@@ -20,6 +20,7 @@ ALL: dict[str, Callable[[int], dict[str, Any]]] = {
     "rollback": rollback.measure,
     "previews": previews.measure,
     "history": history.measure,
+    "history_bucket": history_bucket.measure,
     "backups": backups.measure,
     "detection": detection.measure,
     "triggers": triggers.measure,

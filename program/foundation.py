@@ -31,6 +31,10 @@ def register_foundation(inputs: Inputs) -> Foundation:
             ),
         ),
     )
+    if settings.guards.admission != "off":
+        from components.admission import Admission, AdmissionArgs
+
+        Admission("admission", AdmissionArgs(namespace=foundation.namespace, deny=settings.guards.admission == "deny"))
     pulumi.export("namespace", foundation.namespace)
     return foundation
 

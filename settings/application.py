@@ -28,7 +28,8 @@ from settings.base import (
 )
 from settings.pods import PodShape
 
-_LOOKS_SECRET = re.compile(r"SECRET|PASSWORD|PASSWD|TOKEN|PRIVATE_KEY|API_KEY|(_|^)DSN$")
+LOOKS_SECRET = r"SECRET|PASSWORD|PASSWD|TOKEN|PRIVATE_KEY|API_KEY|(_|^)DSN$"  # noqa: S105 (a pattern)
+"""Names of variables whose values are secrets."""
 PROVIDED_ENV = frozenset(
     {"PORT", "DATABASE_URL", "REDIS_URL", "NODE_ENV", "RELEASE_GIT", "SCHEMA_MIN", "SCHEMA_MAX", "PUBLIC_URL"}
 )
@@ -225,7 +226,7 @@ class Service(Settings):
             where: Path = ("env", name)
             if name in PROVIDED_ENV:
                 found.append(Finding(where, f"{name} is set by the program itself: remove it"))
-            elif _LOOKS_SECRET.search(name):
+            elif re.search(LOOKS_SECRET, name):
                 why = (
                     f"looks like a secret, and this file is not encrypted: remove it here, run "
                     f"`pulumi config set --secret secrets:{name}` and add {name} to runbook:application.secrets"

@@ -17,6 +17,7 @@ LINES = {
     "quota": "Room for the surge in the quota",
     "claims": "Volume claims",
     "image": "Image",
+    "pull": "Image on the nodes",
     "dns": "DNS",
     "certificate": "TLS certificate",
     "secrets": "Secrets",
@@ -31,6 +32,7 @@ Line = Literal[
     "quota",
     "claims",
     "image",
+    "pull",
     "dns",
     "certificate",
     "secrets",
@@ -92,5 +94,7 @@ class Checks(Settings):
     """Days that the customers' certificate must still be valid for."""
     clock_seconds: Annotated[int, Field(ge=1, le=3600)] = 30
     """Most difference between this machine's clock and the API server's."""
+    pull_seconds: Annotated[int, Field(ge=5, le=3600)] = 180
+    """Seconds that `runbook check --pull` waits for nodes that pull the image."""
     code: CodeChecks = CodeChecks()
     """The checks of the code, on a checkout."""

@@ -347,6 +347,10 @@ class Guards(Settings):
     adopt_namespace: bool = False
     """Use a namespace that exists already (with a pull secret in it, for instance), and leave it when the stack is
     destroyed. Without it, the first update is refused if the namespace exists."""
+    admission: Literal["off", "warn", "deny"] = "off"
+    """Pods of the namespace with an image without digest, that may run as root or that show a secret in a variable:
+    `deny` refuses them, `warn` warns the client that creates them. Needs the right to make ValidatingAdmissionPolicies,
+    which belong to the cluster."""
     promote_after_minutes: Annotated[int, Field(ge=0, le=10_080)] = 30
     """Minutes that another stack has to have served a release before `runbook promote` takes it to this one."""
 

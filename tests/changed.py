@@ -54,6 +54,7 @@ BESIDE = {
     "docs/releases.md": ["tests/tasks/test_schema_level_queries.py"],
     "sandbox/toolchain/language-python/*": ["sandbox/toolchain/parts.py"],
     "images/*": ["sandbox/images/__init__.py"],
+    "policy/*": ["tests/support/policy_pack.py"],
     "Pulumi*.yaml": ["__main__.py", "settings/__init__.py", "sandbox/stack.py"],
     "requirements.lock": ["*"],
     "pyproject.toml": ["*"],

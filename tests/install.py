@@ -8,7 +8,7 @@ import sys
 from sandbox import cluster, packages, toolchain, ui
 from sandbox.images import lighthouse, shop
 from sandbox.paths import LOGS
-from tests.support import operator_servers, postgres_cron, postgres_majors
+from tests.support import operator_servers, policy_pack, postgres_cron, postgres_majors
 
 
 def install(*, quick: bool = False) -> None:
@@ -22,6 +22,7 @@ def install(*, quick: bool = False) -> None:
     operator_servers.build_images()
     shop.application(LOGS / "shop.log")
     lighthouse.packages(LOGS / "lighthouse.log")
+    policy_pack.packages()
     for major in postgres_majors.VERSIONS:
         postgres_majors.programs(major)
     postgres_cron.extension()

@@ -271,7 +271,7 @@ def diff(
     app,
     options=READS,
     panel=RELEASES,
-    examples="runbook check\nrunbook check registry.example.com/shop:2.4.0 --json",
+    examples="runbook check\nrunbook check --pull\nrunbook check registry.example.com/shop:2.4.0 --json",
     exit_codes="Exit codes: 0 ready; 2 a line fails, or nothing could be checked.",
 )
 def check(
@@ -281,6 +281,9 @@ def check(
         Path | None,
         typer.Option("--report", metavar="FOLDER", help="Also write check.json and check.html there."),
     ] = None,
+    pull: Annotated[
+        bool, typer.Option("--pull", help="Also start a pod on each node that does not list the image, to pull it.")
+    ] = False,
 ) -> None:
     """Measure whether the environment is ready for a release: nodes, room, quota, image, DNS, certificate, clock.
 
@@ -289,7 +292,7 @@ def check(
     from ops.cli import formatting
     from ops.commands import check as checking
 
-    done = checking.check(call.open_session(), image, report)
+    done = checking.check(call.open_session(), image, report, pull=pull)
     formatting.show_report(call, done, failed=2)
 
 

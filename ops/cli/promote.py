@@ -30,8 +30,8 @@ def promote(
     """Release on one stack, by digest, exactly what another one serves.
 
     Refused unless the last update of the source succeeded with all its checks, and the source has served the release
-    for `guards.promoteAfterMinutes` of the target and is healthy now. Shows what differs between the stacks beside the
-    image; then all gates of `runbook deploy` apply.
+    for `guards.promoteAfterMinutes` of the target, is healthy now, and no trigger of a rollback or a lockdown fired
+    meanwhile. Shows what differs between the stacks beside the image; then all gates of `runbook deploy` apply.
     """
     from ops.commands import promote as promoting
     from ops.stack.session import open_session

@@ -1,4 +1,4 @@
-"""`runbook state init|list|restore|copy`: where the engine keeps what it knows of a stack."""
+"""`runbook state init|list|restore|copy|prune`: where the engine keeps what it knows of a stack."""
 
 from __future__ import annotations
 
@@ -87,3 +87,36 @@ def copy(call: Invocation, backend: Annotated[str, typer.Argument(help="s3://…
         f"{done['files']} files are there, {done['copied']} of them copied now; the original stays.\n"
         f"To go on there: pulumi login '{backend}'",
     )
+
+
+@command(
+    app,
+    options=ASKS,
+    exit_codes=_CODES,
+    examples="runbook state prune --keep 1000\nrunbook state prune --keep 1000 --dry-run --json",
+)
+def prune(
+    call: Invocation,
+    keep: Annotated[int, typer.Option(help="How many of the newest updates stay.")],
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be deleted, and end.")] = False,
+) -> None:
+    """Delete the oldest updates of the history, which `runbook history` and `rollback --to` then no longer know.
+
+    What a rollback or the quarantine needs is kept, however old it is. A bucket with versions keeps what was deleted
+    for a time.
+    """
+    from ops.commands import state
+
+    session = call.open_session()
+    plan = state.plan_pruning(session, keep)
+    for stored, why in plan.spared:
+        typer.echo(f"stays: {stored.entry.started:%Y-%m-%d %H:%M} {stored.entry.message.strip()} ({why})", err=True)
+    shown = {"delete": [stored.name for stored in plan.delete], "spared": [stored.name for stored, _ in plan.spared]}
+    if dry_run or not plan.delete:
+        call.show({**shown, "deleted": 0}, f"{len(plan.delete)} updates would be deleted. Nothing was changed.")
+        return
+    newest, oldest = plan.delete[0].entry, plan.delete[-1].entry
+    typer.echo(f"{len(plan.delete)} updates, of {oldest.started:%Y-%m-%d} to {newest.started:%Y-%m-%d}, go.", err=True)
+    call.require_confirmation(f"Delete them from the history of {session.stack}?")
+    done = state.prune_history(session, keep)
+    call.show({**shown, **done}, f"{done['deleted']} updates were deleted ({done['files']} files).")

@@ -8,9 +8,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
-from ops.adapters import environment, registry
+from ops.adapters import environment, image_pulls, registry
 from ops.commands.health import trusted_authorities
-from ops.decisions.environment import Measured, judge_environment
+from ops.decisions.capacity import accepts_pods
+from ops.decisions.environment import Measured, Pulls, judge_environment
 from ops.decisions.release_state import last_good
 from ops.decisions.report import Line
 from ops.errors import NotMeasured, Refused
@@ -23,10 +24,13 @@ from settings.checks import Checks
 T = TypeVar("T")
 
 
-def check(session: Session, image: str | None, folder: Path | None) -> dict[str, Any]:
-    """Measure what a release of this image, or of the one that serves, needs; the report."""
+def check(session: Session, image: str | None, folder: Path | None, *, pull: bool = False) -> dict[str, Any]:
+    """Measure what a release of this image, or of the one that serves, needs; the report.
+
+    `pull`: also start a pod on each node that does not have the image.
+    """
     facts = gather_context(session, decides="release")
-    lines = check_environment(session, facts, image)
+    lines = check_environment(session, facts, image, pull=pull)
     subject = {"stack": session.stack, "image": image or (facts.now.release.image if facts.now.release else None)}
     report = make_report(session, "check", subject, lines)
     if folder:
@@ -54,7 +58,9 @@ def _with_limit(line: Line) -> str:
     return f"{line.evidence} (limit {line.limit})" if line.limit else line.evidence
 
 
-def check_environment(session: Session, facts: StackContext, image: str | None, *, found: bool = False) -> list[Line]:
+def check_environment(
+    session: Session, facts: StackContext, image: str | None, *, found: bool = False, pull: bool = False
+) -> list[Line]:
     """Every line, from what is measured now. `found`: its registry has just said that it has the image."""
     settings, cluster = facts.settings, facts.cluster
     namespaced = f"/api/v1/namespaces/{cluster.namespace}"
@@ -81,6 +87,26 @@ def check_environment(session: Session, facts: StackContext, image: str | None, 
         except Refused as error:
             raise NotMeasured(str(error), fails=True) from None
 
+    def look_at_nodes() -> Pulls:
+        wanted = image or (facts.now.release.image if facts.now.release else None)
+        if wanted is None:
+            raise NotMeasured("no image is given")
+        try:
+            reference = wanted if "@sha256:" in wanted else registry.resolve(wanted).reference
+        except Refused:
+            raise NotMeasured("the registry does not say which image it is") from None
+        if isinstance(listed := nodes.result(), NotMeasured):
+            raise listed
+        usable = [node for node in listed if accepts_pods(node)]
+        present = image_pulls.find_present(usable, reference)
+        others = [name for node in usable if (name := node["metadata"]["name"]) not in present]
+        if not pull or not others:
+            return Pulls(present, untried=others)
+        tried, seconds = others[: image_pulls.MOST_NODES], (settings.checks or Checks()).pull_seconds
+        names = settings.registry.pull_secrets
+        pulled, failed = image_pulls.try_pulls(cluster, reference, tried, names, seconds)
+        return Pulls(present, pulled, failed, others[len(tried) :])
+
     def resolve_host() -> list[str]:
         require_served()
         return environment.resolve_host(require_url())
@@ -102,6 +128,7 @@ def check_environment(session: Session, facts: StackContext, image: str | None, 
         quotas, claims = read(f"{namespaced}/resourcequotas"), read(f"{namespaced}/persistentvolumeclaims")
         clock = measure(lambda: environment.read_clock(cluster))
         registered, addresses, ends = measure(look_at_image), measure(resolve_host), measure(read_certificate_end)
+        pulls = measure(look_at_nodes)
         rollouts = pool.submit(cluster.rollouts, settings.application.services)
         sealed = read_stack_file(session.file).sealed
         return judge_environment(
@@ -115,6 +142,7 @@ def check_environment(session: Session, facts: StackContext, image: str | None, 
                 quotas=quotas.result(),
                 claims=claims.result(),
                 image=registered.result(),
+                pulls=pulls.result(),
                 addresses=addresses.result(),
                 certificate_ends=ends.result(),
                 secrets=len(settings.secret_names),

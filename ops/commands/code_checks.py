@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import os
+import re
 import signal
 import subprocess
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -17,17 +19,21 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from ops.adapters.artifacts import archive_outputs
 from ops.adapters.checkout import Checkout
-from ops.decisions.code_report import explain_refusal, find_report
+from ops.causes.text import Masker
+from ops.decisions.code_report import LABEL, explain_refusal, find_report
 from ops.decisions.report import Line
 from ops.errors import Refused
 from ops.stack.reports import make_report, write_report
 from ops.stack.session import Session
 from ops.stack.stack_context import StackContext, load_settings
 from settings import Release, StackSettings
+from settings.application import LOOKS_SECRET
 from settings.checks import Checks, CodeStep
 
 _TAIL = 5
+_NAMES = re.compile(rf"{LOOKS_SECRET}|PASS(PHRASE|$)|_KEY$|CREDENTIAL", re.IGNORECASE)
 
 
 def check_code(session: Session, directory: Path, *, again: bool) -> dict[str, Any]:
@@ -43,9 +49,17 @@ def check_code(session: Session, directory: Path, *, again: bool) -> dict[str, A
         lines.append(
             Line("checkout", "Checkout unchanged", "fail", why, "`git status` names them; commit or ignore them")
         )
-    report = make_report(session, "code", {"commit": commit, "changed": changed, "tree": tree}, lines)
+    subject: dict[str, Any] = {"commit": commit, "changed": changed, "tree": tree}
+    outputs = [path for step in code.steps for path in step.outputs]
+    if outputs and all(line.result == "pass" for line in lines):
+        digest, archive = archive_outputs(checkout.folder, outputs, folder)
+        subject["artifacts"] = {"digest": digest, "file": archive.name, "paths": outputs}
+    report = make_report(session, "code", subject, lines)
     file = write_report(report, folder, f"code-{commit or tree.removeprefix('sha256:')[:12]}")
-    return {**report.to_json(), "keptAs": str(file)}
+    made = report.to_json()
+    if report.passed:
+        session.say(f"Build the image with --label {LABEL}={made['digest']}")
+    return {**made, "keptAs": str(file)}
 
 
 def require_report(session: Session, facts: StackContext, release: Release, label: str | None) -> Release:
@@ -93,6 +107,7 @@ class _Run:
     tree: str
     parallel: int
     again: bool
+    masker: Masker = field(default_factory=lambda: _learn_environment(os.environ))
     processes: set[subprocess.Popen[str]] = field(default_factory=set)
     stopped: threading.Event = field(default_factory=threading.Event)
     saying: threading.Lock = field(default_factory=threading.Lock)
@@ -182,7 +197,8 @@ class _Run:
             timer.start()
             tail: list[str] = []
             assert process.stdout is not None
-            for text in process.stdout:
+            for raw in process.stdout:
+                text = self.masker.text(raw)
                 self._say(step, text.rstrip())
                 tail = [*tail, text.strip()][-_TAIL:]
             code = process.wait()
@@ -202,6 +218,14 @@ class _Run:
         self.stopped.set()
         for process in list(self.processes):
             _kill(process)
+
+
+def _learn_environment(environment: Mapping[str, str]) -> Masker:
+    """Values that a pipeline gives its steps, and that their output must not take into reports and logs."""
+    named = {name: value for name, value in environment.items() if _NAMES.search(name)}
+    masker = Masker()
+    masker.learn([{"data": {name: base64.b64encode(value.encode(errors="replace")) for name, value in named.items()}}])
+    return masker
 
 
 def _kill(process: subprocess.Popen[str]) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import httpx
 from lightkube.resources.core_v1 import Pod
 
@@ -14,6 +16,8 @@ from settings.checks import Checks
 from settings.performance import LIGHTHOUSE
 
 _LABELS = {"app.kubernetes.io/name": LIGHTHOUSE}
+_ROUNDED = timedelta(seconds=1)
+"""The API server's times have no fractions."""
 
 
 def keep_lighthouse_reports(session: Session, facts: StackContext, release: Release) -> list[str]:
@@ -26,11 +30,14 @@ def keep_lighthouse_reports(session: Session, facts: StackContext, release: Rele
         return []
     folder = session.file.resolve().parent / (facts.settings.checks or Checks()).code.reports
     try:
-        files = read_files(_read_log(facts))
+        log = _read_log(session, facts)
+        if log is None:
+            return []
+        files = read_files(log)
         for name, text in files.items():
             folder.mkdir(parents=True, exist_ok=True)
             (folder / f"lighthouse-r{release.revision}-{name}").write_text(text)
-    except (OpsError, OSError, ValueError, httpx.HTTPError) as error:
+    except (OpsError, OSError, ValueError, EOFError, httpx.HTTPError) as error:
         session.say(f"warning: the reports of Lighthouse were not kept: {error}", "yellow")
         return []
     if not files:
@@ -41,11 +48,15 @@ def keep_lighthouse_reports(session: Session, facts: StackContext, release: Rele
     return kept
 
 
-def _read_log(facts: StackContext) -> list[str]:
-    """The log of the newest pod that measured."""
+def _read_log(session: Session, facts: StackContext) -> list[str] | None:
+    """The log of the newest pod that measured; None when none was made since the command began: an earlier release's may
+    still be there."""
+    began = facts.cluster.read_clock().now() - timedelta(seconds=session.seconds)
     with facts.cluster.patient() as client:
         pods = [pod.metadata for pod in client.list(Pod, labels=_LABELS) if pod.metadata and pod.metadata.name]
-        dated = [(meta.creationTimestamp, meta.name) for meta in pods if meta.creationTimestamp and meta.name]
-        if not dated:
-            return []
-        return list(client.log(max(dated)[1], container=LIGHTHOUSE, newlines=False))
+        fresh = [
+            (made, meta.name or "") for meta in pods if (made := meta.creationTimestamp) and made >= began - _ROUNDED
+        ]
+        if not fresh:
+            return None
+        return list(client.log(max(fresh)[1], container=LIGHTHOUSE, newlines=False))

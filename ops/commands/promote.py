@@ -7,11 +7,18 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from ops.adapters import fired_triggers
 from ops.commands import health
 from ops.commands.deploy import Wish, deploy
 from ops.commands.update import LockPolicy
-from ops.decisions.promotion import Candidate, compare_stacks, find_candidate, refuse_quarantined
-from ops.errors import Refused
+from ops.decisions.promotion import (
+    Candidate,
+    compare_stacks,
+    find_candidate,
+    refuse_after_triggers,
+    refuse_quarantined,
+)
+from ops.errors import NotMeasured, Refused
 from ops.stack import stack_file
 from ops.stack.history import Entry
 from ops.stack.session import Session
@@ -60,6 +67,7 @@ def plan_promotion(source: Session, target: Session) -> Promotion:
         [Quarantined.model_validate(item) for item in here.get("runbook:quarantine") or ()],
     )
     _refuse_unhealthy(source)
+    _refuse_after_triggers(source, target, candidate, now)
     return Promotion(candidate, compare_stacks(there, here))
 
 
@@ -71,6 +79,28 @@ def _refuse_unhealthy(source: Session) -> None:
     answer = health.read_health(url, path)
     if answer.bad:
         raise Refused(f"{source.stack} is not healthy now: {url}{path} answers {answer.status} {answer.detail}")
+
+
+def _refuse_after_triggers(source: Session, target: Session, candidate: Candidate, now: datetime) -> None:
+    """Ask the source's cluster what fired while it served the release. What cannot be asked is said, and refuses
+    nothing: an identity that may promote need not read the other cluster."""
+    settings = load_settings(source.file)
+    if not settings.monitoring:
+        source.say(f"warning: {source.stack} has no monitoring, so no trigger could fire there", "yellow")
+        return
+    cluster = source.cluster(settings, stack_file.read(source.file).config)
+    since = now - candidate.served
+    fired: list[fired_triggers.Fired] = []
+    questions = (
+        lambda: fired_triggers.read_records(cluster, since),
+        lambda: fired_triggers.read_alerts(cluster, since, now),
+    )
+    for ask in questions:
+        try:
+            fired += ask()
+        except (NotMeasured, Refused) as error:
+            source.say(f"warning: whether a trigger fired on {source.stack} is not known: {error}", "yellow")
+    refuse_after_triggers(source.stack, target.stack, candidate.release, [str(one) for one in fired])
 
 
 def promote(target: Session, promotion: Promotion, policy: LockPolicy, wish: Mapping[str, Any]) -> dict[str, Any]:

@@ -11,10 +11,14 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from ops.decisions.pruning import Pruning, Stored, choose_updates
 from ops.errors import Refused
+from ops.stack import stack_file
+from ops.stack.history import QUARANTINE, list_stored, parse_stored
 from ops.stack.locks import Locked, exclusive
 from ops.stack.session import Session
 from ops.stack.state_files import StateFiles, open_state_files, unpack
+from settings import Quarantined
 
 _CHECKPOINT = re.compile(r"(?P<stack>.+)-(?P<nanoseconds>\d{16,20})\.checkpoint\.json(\.gz)?$")
 
@@ -136,6 +140,36 @@ def _read_saved(state: StackState, identity: str) -> bytes:
         for content in state.files.read(state.history, names):
             return content
     raise Refused(f"There is no saved state {identity!r}; `runbook state list` shows them.")
+
+
+def plan_pruning(session: Session, keep: int) -> Pruning:
+    """Which updates `prune_history` would delete. Reads the whole history; writes nothing."""
+    state = StackState(session)
+    names = list_stored(state.files, state.history)
+    contents = state.files.read(state.history, names)
+    if len(contents) != len(names):
+        raise Refused("Updates were deleted while the history was read: run the command again.")
+    updates = [
+        Stored(name.partition(".history.json")[0], parse_stored(content))
+        for name, content in zip(names, contents, strict=True)
+    ]
+    listed = stack_file.read(session.file).config.get(QUARANTINE) or ()
+    return choose_updates(updates, keep, [Quarantined.model_validate(item) for item in listed])
+
+
+def prune_history(session: Session, keep: int) -> dict[str, Any]:
+    """Delete updates that nothing needs, oldest first, each with the state after it. A run that was killed goes on with
+    the same command."""
+    with exclusive(session.file, f"state prune --keep {keep}"):
+        state = StackState(session)
+        state.refuse_locked()
+        pruning = plan_pruning(session, keep)
+        gone = {stored.name for stored in pruning.delete}
+        files = [name for name in state.files.names(state.history) if name.split(".", 1)[0] in gone]
+        # The update's own file last: without it, nothing would find the others again.
+        for name in sorted(files, key=lambda name: (name.split(".", 1)[0], ".history." in name)):
+            state.files.delete(state.history, name)
+    return {"deleted": len(gone), "files": len(files), "spared": len(pruning.spared)}
 
 
 def copy_state(session: Session, backend: str) -> dict[str, Any]:

@@ -34,6 +34,8 @@ def explain_refusal(report: Mapping[str, Any] | None, git: str, label: str | Non
         return f"the report of commit {git} is red: {', '.join(failed)}"
     if report.get("changed"):
         return f"the report of commit {git} is of a checkout with changes that are not in the commit"
-    if label and label != report["digest"]:
+    if not label:
+        return f"the image does not name its report: build it with --label {LABEL}={report['digest']}"
+    if label != report["digest"]:
         return f"the image was built after another report ({LABEL} is {label}, not {report['digest']})"
     return None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
@@ -26,6 +26,20 @@ Objects = Sequence[Mapping[str, Any]]
 
 
 @dataclass(frozen=True)
+class Pulls:
+    """What is known of the image on each node that takes pods."""
+
+    present: Sequence[str]
+    """Nodes whose kubelet lists the image. A kubelet lists its 50 largest images."""
+    pulled: Sequence[str] = ()
+    """Nodes on which a pod pulled it just now."""
+    failed: Mapping[str, str] = field(default_factory=dict[str, str])
+    """Node → why its kubelet could not."""
+    untried: Sequence[str] = ()
+    """Nodes of which nothing is known."""
+
+
+@dataclass(frozen=True)
 class Measured:
     """What was found in the cluster, at the front door and on this machine."""
 
@@ -40,6 +54,8 @@ class Measured:
     claims: Objects | NotMeasured
     image: str | NotMeasured
     """The release's image, as its registry knows it."""
+    pulls: Pulls | NotMeasured
+    """The same on the nodes that take pods."""
     addresses: Sequence[str] | NotMeasured
     """Of the customers' host name."""
     certificate_ends: datetime | NotMeasured
@@ -154,6 +170,20 @@ def _judge_image(_checks: Checks, found: Measured) -> _Verdict | NotMeasured:
     return _Verdict(True, found.image)
 
 
+def _judge_pull(_checks: Checks, found: Measured) -> _Verdict | NotMeasured:
+    if isinstance(found.pulls, NotMeasured):
+        return found.pulls
+    pulls = found.pulls
+    known = f"{len(pulls.present)} nodes have it, {len(pulls.pulled)} pulled it"
+    if pulls.failed:
+        why = "; ".join(f"{node}: {reason}" for node, reason in list(pulls.failed.items())[:3])
+        remedy = "look at runbook:registry.pullSecrets, and at the way from these nodes to the registry"
+        return _Verdict(False, f"{known}, {len(pulls.failed)} could not: {why}", remedy)
+    if pulls.untried:
+        return NotMeasured(f"{known}; not tried on {_some(pulls.untried)}: `runbook check --pull` starts a pod on each")
+    return _Verdict(bool(pulls.present or pulls.pulled), known, "no node takes pods: see the line Nodes ready")
+
+
 def _judge_dns(_checks: Checks, found: Measured) -> _Verdict | NotMeasured:
     if isinstance(found.addresses, NotMeasured):
         return found.addresses
@@ -199,6 +229,7 @@ _JUDGES: Mapping[str, Callable[[Checks, Measured], _Verdict | NotMeasured]] = {
     "quota": _judge_quota,
     "claims": _judge_claims,
     "image": _judge_image,
+    "pull": _judge_pull,
     "dns": _judge_dns,
     "certificate": _judge_certificate,
     "secrets": _judge_secrets,

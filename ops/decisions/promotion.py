@@ -88,6 +88,17 @@ def refuse_quarantined(stack: str, release: Release, quarantine: Sequence[Quaran
         )
 
 
+def refuse_after_triggers(source: str, target: str, release: Release, fired: Sequence[str]) -> None:
+    """Refuse a release during which a trigger of a rollback or a lockdown fired on the other stack."""
+    if fired:
+        more = f" and {len(fired) - 3} more" if len(fired) > 3 else ""
+        raise Refused(
+            f"While {source} served revision {release.revision}, a trigger fired: {'; '.join(fired[:3])}{more}. "
+            f"Find the cause first; if it was not the release, `runbook deploy {release.image} --stack {target}` "
+            "releases it all the same. Nothing was changed."
+        )
+
+
 def compare_stacks(source: Mapping[str, Any], target: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
     """What differs beside the release, (path, value there, value here); secrets by name only."""
     return compare_leaves(_settings(source), _settings(target))

@@ -110,25 +110,25 @@ def parse(updates: Sequence[Mapping[str, Any]]) -> list[Entry]:
     ]
 
 
-def read_stored(files: StateFiles, folder: str, size: int, page: int) -> list[Entry] | None:
-    """The same page from the folder where a backend keeps a stack's updates; None where it has none there.
+def list_stored(files: StateFiles, folder: str) -> list[str]:
+    """Names of the files in which a backend keeps a stack's updates, newest first."""
+    return sorted((name for name in files.names(folder) if name.endswith(_STORED)), reverse=True)
+
+
+def read_stored(files: StateFiles, folder: str, names: Sequence[str]) -> list[Entry]:
+    """These updates, in this order, without those that were deleted in the meantime.
 
     The engine reads one file after another. Of 1,000 updates, a page of 50 takes it 0.3 s in a folder and 10 s in a
     bucket that answers after 80 ms; this takes 0.01 s and 5 s. A deploy or a rollback, which has 90 s, reads three
     pages. All 1,000 in a folder: 1.8 s and 0.4 s as whole commands (benchmarks/results/history_1000.json).
     """
-    names = sorted((name for name in files.names(folder) if name.endswith(_STORED)), reverse=True)
-    if not names:
-        return None
-    updates = [_read_stored(content) for content in files.read(folder, names[(page - 1) * size : page * size])]
-    return [
-        _entry(update, {key: item for key, item in update["config"].items() if not _is_secret(item)})
-        for update in updates
-    ]
+    return [parse_stored(content) for content in files.read(folder, names)]
 
 
-def _read_stored(content: bytes) -> Mapping[str, Any]:
-    return json.loads(unpack(content))
+def parse_stored(content: bytes) -> Entry:
+    """One update from its file."""
+    update: Mapping[str, Any] = json.loads(unpack(content))
+    return _entry(update, {key: item for key, item in update["config"].items() if not _is_secret(item)})
 
 
 def _is_secret(item: Any) -> bool:

@@ -28,6 +28,7 @@ class PulumiCli:
     def __init__(self, folder: Path, stack: str | None) -> None:
         self.folder = folder
         self.stack = stack or self._read_selected_stack()
+        self._listed: list[str] | None = None
 
     def run(self, *args: str, stdin: str = "", interactive: bool = False, config_file: bool = True) -> str:
         """Run `pulumi …`: its stdout, or a Refused with its error.
@@ -96,8 +97,13 @@ class PulumiCli:
             self.run("cancel", "--yes", "--stack", self.stack)
 
     def read_history(self, size: int, page: int) -> list[history.Entry]:
-        if self.files and (found := history.read_stored(self.files, f"history/{self.place}", size, page)) is not None:
-            return found
+        """A page, newest first. The files are listed for the first one only: what is added later shifts no page."""
+        folder = f"history/{self.place}"
+        if self.files:
+            if page == 1 or self._listed is None:
+                self._listed = history.list_stored(self.files, folder)
+            if self._listed:
+                return history.read_stored(self.files, folder, self._listed[(page - 1) * size : page * size])
         pages = ("--page-size", str(size), "--page", str(page))
         return history.parse(json.loads(self.run("stack", "history", "--json", *pages, "--stack", self.stack)))
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import subprocess
+import tarfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -198,6 +200,35 @@ def test_a_build_whose_output_is_gone_runs_again(here: World) -> None:
     assert here.failed() == {"build": "it made no out"}
 
 
+def test_secrets_of_the_environment_are_in_no_report_and_no_log(here: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NPM_TOKEN", "canary-npm-44f1")
+    monkeypatch.setenv("DEPLOY_PASSPHRASE", "canary-pass-9a")
+    urls = "postgres://shop:canary-url-7c@db/shop"
+    here.set_steps({"name": "audit", "run": f"sh -c 'echo $NPM_TOKEN $DEPLOY_PASSPHRASE {urls}; exit 1'"})
+    report = here.run()
+    assert "ended with exit code 1" in report["lines"][0]["evidence"]
+    kept = Path(report["keptAs"])
+    for shown in (json.dumps(report), " ".join(here.said), kept.read_text(), kept.with_suffix(".html").read_text()):
+        assert "[secret]" in shown
+        assert "canary" not in shown
+
+
+def test_what_the_build_made_is_archived_by_digest(here: World, tmp_path: Path) -> None:
+    make = "sh -c 'mkdir -p dist/a && echo built > dist/a/main.js && ln -sf a/main.js dist/link'"
+    build = {"name": "build", "run": make, "outputs": ["dist"], "cache": False}
+    here.set_steps(build)
+    first = here.run()["artifacts"]
+    archive = tmp_path / "reports" / first["file"]
+    assert f"sha256:{hashlib.sha256(archive.read_bytes()).hexdigest()}" == first["digest"]
+    with tarfile.open(archive) as tar:
+        assert tar.getnames() == ["dist", "dist/a", "dist/a/main.js", "dist/link"]
+    assert here.run()["artifacts"] == first, "the same files, whenever they were made"
+    (here.code / "dist" / "a" / "more.js").write_text("x")
+    assert here.run()["artifacts"]["digest"] != first["digest"]
+    here.set_steps(build, {"name": "lint", "run": "false"})
+    assert "artifacts" not in here.run()
+
+
 def test_a_step_that_changes_the_code_fails_the_report(here: World) -> None:
     here.set_steps({"name": "format", "run": "sh -c 'echo 3 > main.js'"})
     assert set(here.failed()) == {"checkout"}
@@ -216,8 +247,9 @@ def test_a_release_needs_a_green_report_of_its_commit(here: World) -> None:
         here.require(release(here.head))
     report = here.run()
     for name in (here.head, here.head[:7]):
-        assert here.require(release(name)).report == report["digest"]
-    assert here.require(release(here.head), report["digest"]).report == report["digest"]
+        assert here.require(release(name), report["digest"]).report == report["digest"]
+    with pytest.raises(Refused, match=f"--label runbook.report={report['digest']}"):
+        here.require(release(here.head))
     with pytest.raises(Refused, match="built after another report"):
         here.require(release(here.head), "sha256:" + "0" * 64)
     with pytest.raises(Refused, match="no report of commit 1a2b3c4"):
@@ -239,7 +271,7 @@ def test_a_red_report_one_of_a_changed_checkout_and_one_that_was_edited_are_refu
     git(here.code, "checkout", "-q", "main.js")
     file = Path(here.run()["keptAs"])
     report = json.loads(file.read_text())
-    assert explain_refusal(report, here.head, None) is None
+    assert explain_refusal(report, here.head, report["digest"]) is None
     file.write_text(json.dumps({**report, "by": "someone else"}))
     with pytest.raises(Refused, match="was changed after it was made"):
         here.require(release(here.head))

@@ -12,7 +12,7 @@ import pytest
 
 from ops.commands import check as checking
 from ops.decisions.capacity import find_short_quotas, find_unplaceable, pods_of_rollout, requests_of
-from ops.decisions.environment import Measured, judge_environment
+from ops.decisions.environment import Measured, Pulls, judge_environment
 from ops.decisions.report import Line
 from ops.decisions.schema_gate import Database, exact_database
 from ops.errors import NotMeasured, Refused
@@ -59,6 +59,7 @@ def ready() -> Measured:
         quotas=[],
         claims=[{"metadata": {"name": "data"}, "status": {"phase": "Bound"}}],
         image="registry.example.com/shop@sha256:1 is there",
+        pulls=Pulls(["n1"]),
         addresses=["192.0.2.1"],
         certificate_ends=NOW + timedelta(days=60),
         secrets=3,
@@ -103,6 +104,8 @@ TAINTED = node(taints=[{"key": "gpu", "effect": "NoSchedule"}])
         ("quota", {"quotas": [quota({}, {"limits.cpu": "1999m"})]}, "limits.cpu: 2 needed, 1.999 free"),
         ("claims", {"claims": [{"metadata": {"name": "data"}, "status": {"phase": "Lost"}}]}, "lost data"),
         ("image", {"image": NotMeasured("the registry has no such image", fails=True)}, "no such image"),
+        ("pull", {"pulls": Pulls(["n1"], failed={"n2": "ErrImagePull: no login"})}, "n2: ErrImagePull: no login"),
+        ("pull", {"pulls": Pulls([])}, "0 nodes have it"),
         ("dns", {"addresses": NotMeasured("shop.example.com has no address", fails=True)}, "no address"),
         ("certificate", {"certificate_ends": NOW + timedelta(days=13.9)}, "valid for 13.9 days"),
         ("certificate", {"certificate_ends": NotMeasured("certificate has expired", fails=True)}, "expired"),

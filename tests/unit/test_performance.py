@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import base64
+import gzip
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from ops.commands.lighthouse_reports import keep_lighthouse_reports
 from ops.decisions.blame import find_excuse
-from settings import SettingsError, StackFile, parse
+from settings import Release, SettingsError, StackFile, parse
 from tests.support.program import RELEASE, Program, run_program, secrets_for, stack_config
 
+NOW = datetime(2026, 11, 29, 12, tzinfo=UTC)
 IMAGE = "registry.example.com/lighthouse@sha256:" + "c" * 64
 
 
@@ -70,3 +79,51 @@ def test_a_path_that_is_there_twice_is_refused() -> None:
     config["runbook:performance"] = {"image": IMAGE, "routes": [{"path": "/"}, {"path": "/"}]}
     with pytest.raises(SettingsError, match="already the path of another route"):
         parse(StackFile("x", config, frozenset(secrets_for(config))))
+
+
+class Pods:
+    """The pods of a namespace and what they printed."""
+
+    def __init__(self, *made: tuple[str, int, list[str]]) -> None:
+        """Of each its name, its age in seconds, its log."""
+        self._logs = {name: log for name, _, log in made}
+        self._made = [
+            SimpleNamespace(metadata=SimpleNamespace(name=name, creationTimestamp=NOW - timedelta(seconds=age)))
+            for name, age, _ in made
+        ]
+
+    def read_clock(self) -> Any:
+        return SimpleNamespace(now=lambda: NOW)
+
+    @contextmanager
+    def patient(self) -> Iterator[Pods]:
+        yield self
+
+    def list(self, _kind: Any, labels: dict[str, str]) -> list[Any]:
+        assert labels == {"app.kubernetes.io/name": "lighthouse"}
+        return self._made
+
+    def log(self, name: str, container: str, newlines: bool) -> list[str]:
+        assert container == "lighthouse"
+        return self._logs[name]
+
+
+def test_reports_are_kept_as_files_of_the_revision(tmp_path: Path) -> None:
+    packed = base64.b64encode(gzip.compress(b"<html>")).decode()
+    lines = [f"lighthouse-report shop.html {packed[:9]}", f"lighthouse-report shop.html {packed[9:]}", "FAIL  /shop"]
+
+    def keep(*pods: tuple[str, int, list[str]]) -> tuple[list[str], str]:
+        said: list[str] = []
+        session: Any = SimpleNamespace(
+            file=tmp_path / "Pulumi.dev.yaml", seconds=60, say=lambda text, *_: said.append(text)
+        )
+        facts: Any = SimpleNamespace(settings=SimpleNamespace(performance=True, checks=None), cluster=Pods(*pods))
+        release = Release.model_validate({**RELEASE, "revision": 7})
+        return keep_lighthouse_reports(session, facts, release), " ".join(said)
+
+    # The pod of the release before is no news: the Job of this one did not start.
+    assert keep(("old", 90, lines)) == ([], "")
+    assert keep(("old", 90, ["x"]), ("new", 20, lines))[0] == ["lighthouse-r7-shop.html"]
+    assert (tmp_path / "reports" / "lighthouse-r7-shop.html").read_text() == "<html>"
+    assert "left no report" in keep(("new", 20, ["FAIL"]))[1]
+    assert "were not kept" in keep(("new", 20, ["lighthouse-report shop.html AAAA"]))[1]

@@ -96,7 +96,7 @@ def test_config_maps() -> None:
 
 
 def test_what_a_secret_looks_like_is_said_once() -> None:
-    assert application._LOOKS_SECRET.pattern == rules.LOOKS_SECRET
+    assert application.LOOKS_SECRET == rules.LOOKS_SECRET
 
 
 def test_nothing_that_the_program_makes_breaks_a_rule() -> None:
