@@ -62,7 +62,10 @@ def test_a_restart_replaces_every_pod_and_loses_no_request(shop: Stack) -> None:
 
 def test_logs_are_searched_by_field_in_all_pods_without_secrets(shop: Stack, client: httpx.Client) -> None:
     for _ in range(12):
-        assert client.post("/api/auth/login", json={"email": "a@example.com", "password": "not-this-one"}).status_code == 401
+        assert (
+            client.post("/api/auth/login", json={"email": "a@example.com", "password": "not-this-one"}).status_code
+            == 401
+        )
     done = shop.runbook("logs:search", "--query=status=401", "--query", "route=/api/auth/login", "--json").check()
     found = [json.loads(line) for line in done.out.splitlines()]
     assert len(found) >= 12
