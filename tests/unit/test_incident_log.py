@@ -138,7 +138,7 @@ def test_people_of_the_level_are_notified_and_the_log_says_so(tmp_path: Path) ->
         "<!channel> :rotating_light: *dev*: start of incident-reported-0001, level 1 (down): checkout"
     )
     kinds = [(one["kind"], one["text"]) for one in log.find(None).entries]
-    assert kinds == [("start", "checkout answers 500"), ("notify", "sent to channel critical, 1 mentions")]
+    assert kinds == [("start", "checkout answers 500"), ("notify", "sent to channel critical, mentions: 1")]
 
 
 def test_an_incident_opens_although_slack_cannot_be_reached_and_the_address_stays_secret(tmp_path: Path) -> None:
