@@ -137,7 +137,7 @@ class IncidentLog:
         said = (
             f"{sign} *{self.session.stack}*: {entry['kind']} of {name}, level {level} ({wanted.about}): {entry['text']}"
         )
-        where = f"channel {wanted.channel}{f', {len(mentions)} mentions' if mentions else ''}"
+        where = f"channel {wanted.channel}{f', mentions: {len(mentions)}' if mentions else ''}"
         why = self._send(secret, f"{' '.join(mentions)} {said}".strip())
         return {"sent": why is None, "text": f"sent to {where}" if why is None else f"not sent to {where}: {why}"}
 
@@ -151,6 +151,8 @@ class IncidentLog:
                 *("config", "get", key, "--stack", self.session.stack, "--config-file", str(self.session.file))
             ).strip()
             httpx.post(url, json={"text": text, "link_names": 1}, timeout=_SEND_SECONDS).raise_for_status()
+        except httpx.HTTPStatusError as error:
+            return f"Slack, or a proxy on the route to it, answers {error.response.status_code}"
         except (OpsError, httpx.HTTPError, httpx.InvalidURL) as error:
             # Not the error's message: it contains the address, which is a secret.
             return f"Slack could not be reached ({type(error).__name__})"

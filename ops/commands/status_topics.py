@@ -91,6 +91,7 @@ def _performance(_session: Session, settings: StackSettings, cluster: Cluster, s
     measured = measure(settings, cluster, queries)
     limit = monitoring.triggers.response_milliseconds / 1000 if monitoring else None
     errors, slow = measured.number("errorPercent"), measured.number("p95")
+    cpu, memory = measured.by("cpu", "pod"), measured.by("memory", "pod", 0)
     most = monitoring.critical.error_rate_percent if monitoring else None
     bad = bool(most is not None and errors is not None and errors > most) or bool(limit and slow and slow > limit)
     if measured.samples("perSecond") is not None and not measured.number("perSecond"):
@@ -104,8 +105,9 @@ def _performance(_session: Session, settings: StackSettings, cluster: Cluster, s
         "limitSeconds": limit,
         "slowRoutes": measured.by("slowRoutes", "route"),
         "failingRoutes": measured.by("failingRoutes", "route"),
-        "cpuCores": measured.by("cpu", "pod"),
-        "memoryBytes": measured.by("memory", "pod", 0),
+        "cpuCores": cpu,
+        # Prometheus remembers the memory of pods that are gone for some minutes; a rate ends with the pod.
+        "memoryBytes": memory and {pod: used for pod, used in memory.items() if cpu is None or pod in cpu},
         "alerts": measured.alerts(),
         "notes": measured.notes,
         "healthy": bool(measured.samples("perSecond") is not None) and not bad,

@@ -42,7 +42,7 @@ def test_a_restart_replaces_every_pod_and_loses_no_request(shop: Stack) -> None:
     """The logs of the new pods are followed meanwhile."""
     before = pods(shop)
     # Each new pod logs requests within seconds, the probes' among them.
-    tail = shop.start("runbook", "logs", "tail", "--query", "request", "--since", "1s", "--json")
+    tail = shop.start("runbook", "logs", "tail", "--query", "message=request", "--since", "1s", "--json")
     try:
         with Customers(shop.url) as customers:
             done = read(shop, "system:restart", "--yes")
@@ -62,7 +62,10 @@ def test_a_restart_replaces_every_pod_and_loses_no_request(shop: Stack) -> None:
 
 def test_logs_are_searched_by_field_in_all_pods_without_secrets(shop: Stack, client: httpx.Client) -> None:
     for _ in range(12):
-        assert client.post("/api/auth/login", json={"email": "a@example.com", "password": "no"}).status_code == 401
+        assert (
+            client.post("/api/auth/login", json={"email": "a@example.com", "password": "not-this-one"}).status_code
+            == 401
+        )
     done = shop.runbook("logs:search", "--query=status=401", "--query", "route=/api/auth/login", "--json").check()
     found = [json.loads(line) for line in done.out.splitlines()]
     assert len(found) >= 12
@@ -117,6 +120,8 @@ def test_revenue_is_plotted_from_the_database(shop: Stack, tmp_path: Path) -> No
 def test_status_of_each_subject_and_the_live_screen(shop: Stack, client: httpx.Client) -> None:
     for _ in range(20):
         client.get("/shop")
+    if "runbook:monitoring" not in shop.config:
+        pytest.skip("this sandbox has no monitoring: the cluster is not its own")
     # Alerts of other tests' logins may fire: what is shown matters, not the exit code.
     health = read(shop, "status:health", codes=(0, 1))
     assert {one["name"] for one in health["checks"]} >= {"database", "auth", "payments", "cache"}
