@@ -23,7 +23,7 @@ from pulumi_kubernetes.core.v1 import (
 )
 from pulumi_kubernetes.meta.v1 import LabelSelectorArgsDict
 from pulumi_kubernetes.networking.v1 import NetworkPolicy
-from pulumi_kubernetes.rbac.v1 import ClusterRole, ClusterRoleBinding
+from pulumi_kubernetes.rbac.v1 import ClusterRole, ClusterRoleBinding, PolicyRuleArgsDict
 
 from components import backup_tasks as tasks
 from components.base.jobs import DISRUPTED, register_cron_job
@@ -201,15 +201,14 @@ class MaintenanceTasks(pulumi.ComponentResource):
     def _rights(self) -> list[pulumi.Resource]:
         """One Lease of the namespace and, for `unused-images`, the list of nodes."""
         args, settings = self._args, self._args.settings
-        may_read = {
+        may_read: PolicyRuleArgsDict = {
             "api_groups": ["coordination.k8s.io"],
             "resources": ["leases"],
             "resource_names": [COMMAND_LOCK],
             "verbs": ["get"],
         }
-        made: list[pulumi.Resource] = [
-            grant_role(NAME, JOB, self._account, args.namespace, [may_read], self._inside)  # pyright: ignore[reportArgumentType]
-        ]
+        made: list[pulumi.Resource] = []
+        made.append(grant_role(NAME, JOB, self._account, args.namespace, [may_read], self._inside))
         if any(task.task == "unused-images" for name in SCHEDULES for task in settings.of(name).enabled):
             made.append(_grant_nodes(self._account, args.namespace, self._inside))
         return made

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import select
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -50,7 +50,7 @@ def _box(environment: Environment) -> Path:
     return Path(environment.required(BOX, "/box"))
 
 
-def _run_one(context: Context, box: Path, argv: list[str] | tuple[str, ...], *, capture: bool) -> int:
+def _run_one(context: Context, box: Path, argv: Sequence[str], *, capture: bool) -> int:
     """Its exit code."""
     (box / "command").write_text(shlex.join(argv) + "\n")
     seconds = max(1, round(context.left))

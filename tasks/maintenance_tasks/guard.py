@@ -6,7 +6,7 @@ beginning, and begun again when they have ended.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -52,7 +52,7 @@ class Guard:
         self._said = False
 
     @contextmanager
-    def alone(self, patience: Patience, wait: Any) -> Iterator[None]:
+    def alone(self, patience: Patience, wait: Callable[[float], object]) -> Iterator[None]:
         """One run at a time."""
         connection = self.connect()
         try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Literal
@@ -84,14 +84,16 @@ class Run:
         self._environment, self._plan, self._tasks = environment, plan, tasks
         self._database = Database.at(environment.required("DATABASE_URL", "postgresql://shop@postgres/shop"))
         self._guard = Guard(self._database, api, plan)
-        self._patience = Patience(plan.wait_seconds)
+        self._waits_left = plan.wait_seconds
         self._retry_seconds, self._look_seconds = retry_seconds, look_seconds
         self.steps = [Step(task) for task in tasks]
 
     def work(self) -> None:
         """Every task, in order. What fails or is put off is in `steps`; a kill is raised."""
         try:
-            with self._guard.alone(self._patience, time.sleep):
+            with ExitStack() as alone:
+                with self._waiting() as patience:
+                    alone.enter_context(self._guard.alone(patience, time.sleep))
                 self._work()
         except TaskError as error:
             # The database is away, or another run has not ended.
@@ -148,12 +150,22 @@ class Run:
 
     def _await_free(self, task: Task) -> str | None:
         """Wait until the task may begin; why it may not, when the run has waited for as long as it may."""
-        while reason := self._find_reason(task):
-            try:
-                time.sleep(self._patience.spend(TaskError("busy", reason), most=5.0))
-            except TaskError as error:
-                return self._hide(str(error))
+        with self._waiting() as patience:
+            while reason := self._find_reason(task):
+                try:
+                    time.sleep(patience.spend(TaskError("busy", reason), most=5.0))
+                except TaskError as error:
+                    return self._hide(str(error))
         return None
+
+    @contextmanager
+    def _waiting(self) -> Iterator[Patience]:
+        """What is left of the time that all waits of the run may take together."""
+        began = time.monotonic()
+        try:
+            yield Patience(self._waits_left)
+        finally:
+            self._waits_left = max(0.0, self._waits_left - (time.monotonic() - began))
 
     def _find_reason(self, task: Task) -> str | None:
         try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, LiteralString
 
 from psycopg import Connection, sql
 
@@ -32,7 +32,7 @@ def vacuum_analyze(context: Context) -> Outcome:
     return _each_table(context, "VACUUM (ANALYZE, SKIP_LOCKED) {}", roots=False)
 
 
-def _each_table(context: Context, statement: str, *, roots: bool) -> Outcome:
+def _each_table(context: Context, statement: LiteralString, *, roots: bool) -> Outcome:
     with context.connected() as connection:
         warned: list[str] = []
         connection.add_notice_handler(lambda notice: warned.append(notice.message_primary or ""))

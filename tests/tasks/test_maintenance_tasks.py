@@ -66,6 +66,7 @@ def test_every_task_does_its_work_beside_the_customers_and_a_report_is_kept(worl
     assert done["statistics"]["measures"]["public.orders: live rows"] > 15_000
     assert any(note.startswith("public.orders_note: never scanned") for note in done["statistics"]["notes"])
     # The second has nothing to rebuild, and says what changed.
+    assert (second.exit_code, second.result["result"]) == (0, "done"), second.progress
     assert steps(second.result)["reindex"]["measures"]["indexes rebuilt"] == 0
     changes = {(one["task"], one["what"]): one for one in second.result["changes"]}
     assert second.result["previous"] == first.result["run"]
@@ -246,6 +247,21 @@ def test_a_run_waits_for_a_backup_to_end(on_disk: World) -> None:
         assert "Waiting for it" in process.stderr.readline()
     done = ended(process, environment)
     assert done.result["result"] == "done", done.progress
+
+
+def test_only_waiting_counts_as_waiting(on_disk: World, tmp_path: Path) -> None:
+    """A release that begins late in a long run is waited for as long as one that was there at its start."""
+    environment = on_disk.plan([{"name": "long", "run": "sleep 4"}, {"task": "analyze"}], waitSeconds=4)
+    with application(tmp_path):
+        process = start(environment, "maintenance", "run", "daily")
+        assert process.stderr is not None
+        for line in process.stderr:
+            if line.startswith("long: done"):
+                break
+        with locked(on_disk, str(LOCK)):
+            assert any("Waiting for it" in line for line in process.stderr)
+        done = ended(process, environment)
+    assert done.result["result"] == "done", done.result["summary"]
 
 
 def test_a_release_that_begins_stops_a_rebuild_at_once_which_is_made_afterwards(on_disk: World) -> None:

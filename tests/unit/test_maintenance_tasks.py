@@ -21,12 +21,23 @@ from settings.maintenance_tasks import SCHEDULES
 from tasks.errors import TaskError
 from tasks.maintenance_tasks import audit, images
 from tasks.maintenance_tasks import report as reports
-from tests.support.program import RELEASE, Program, Registered, run_program, stack_config
+from tests.support.program import RELEASE, Program, Registered, committed, run_program, stack_config
 from tests.unit.test_backup_components import chosen, reach, sources
 from tests.unit.test_settings import judged, refusal
 
 API_SERVER = [{"cidr": "10.0.0.1/32", "ports": [6443]}]
 LOCKDOWN = {"reason": "an attack", "since": "2026-11-29T10:00:00Z", "until": "2026-11-29T11:00:00Z"}
+
+
+def config(**changes: Any) -> dict[str, Any]:
+    """The sandbox with one release and its maintenance."""
+    own = committed("Pulumi.sandbox.yaml")["runbook:maintenanceTasks"]
+    return stack_config("Pulumi.sandbox.yaml", **{"release": RELEASE, "maintenanceTasks": own, **changes})
+
+
+@pytest.fixture(scope="module")
+def sandbox() -> Program:
+    return run_program(config())
 
 
 def tasks(**changes: Any) -> MaintenanceTasks:
@@ -70,15 +81,13 @@ def test_the_defaults_are_the_runbooks() -> None:
     ],
 )
 def test_what_cannot_run_is_refused_with_its_place(daily: list[dict[str, Any]], where: str, says: str) -> None:
-    written = stack_config("Pulumi.sandbox.yaml")
-    written["runbook:maintenanceTasks"] = {"apiServer": API_SERVER, "daily": {"tasks": daily}}
-    message = str(refusal(written))
+    message = str(refusal(config(maintenanceTasks={"apiServer": API_SERVER, "daily": {"tasks": daily}})))
     assert f"runbook:maintenanceTasks.{where}" in message
     assert says in message
 
 
 def test_reports_need_a_store() -> None:
-    written = stack_config("Pulumi.sandbox.yaml")
+    written = config()
     del written["runbook:backup"]
     assert "needs runbook:backup" in str(refusal(written))
 
@@ -131,9 +140,8 @@ def test_each_schedule_is_a_cron_job_in_the_stacks_time_zone(sandbox: Program) -
         "maintenance-weekly": ("0 3 * * 0", "Etc/UTC", False),
         "maintenance-monthly": ("0 5 1 * *", "Etc/UTC", False),
     }
-    config = stack_config("Pulumi.sandbox.yaml", release=RELEASE)
-    config["runbook:maintenanceTasks"] = {"apiServer": API_SERVER, "timeZone": "Europe/Paris"}
-    spec = run_program(config).one("CronJob", "maintenance-daily").inputs["spec"]
+    paris = config(maintenanceTasks={"apiServer": API_SERVER, "timeZone": "Europe/Paris"})
+    spec = run_program(paris).one("CronJob", "maintenance-daily").inputs["spec"]
     assert spec["timeZone"] == "Europe/Paris"
 
 
@@ -143,7 +151,7 @@ def test_each_schedule_is_a_cron_job_in_the_stacks_time_zone(sandbox: Program) -
     ids=["lockdown", "automatic lockdown", "maintenance mode"],
 )
 def test_nothing_starts_in_a_lockdown_or_in_maintenance_mode(change: dict[str, Any]) -> None:
-    program = run_program(stack_config("Pulumi.sandbox.yaml", release=RELEASE, **change))
+    program = run_program(config(**change))
     assert {job.inputs["spec"]["suspend"] for job in cron_jobs(program).values()} == {True}
 
 
@@ -176,10 +184,9 @@ def test_the_identity_may_read_one_lease_and_only_for_images_the_nodes(sandbox: 
     }
     (nodes,) = sandbox.one("ClusterRole", "runbook-shop-maintenance-tasks").inputs["rules"]
     assert nodes == {"apiGroups": [""], "resources": ["nodes"], "verbs": ["list"]}
-    config = stack_config("Pulumi.sandbox.yaml", release=RELEASE)
     only = {"tasks": [{"task": "analyze"}]}
-    config["runbook:maintenanceTasks"] = {"apiServer": API_SERVER, "daily": only, "weekly": only, "monthly": only}
-    assert not [one for one in run_program(config).all("ClusterRole") if "maintenance" in one.object_name]
+    few = config(maintenanceTasks={"apiServer": API_SERVER, "daily": only, "weekly": only, "monthly": only})
+    assert not [one for one in run_program(few).all("ClusterRole") if "maintenance" in one.object_name]
 
 
 def test_its_pods_reach_the_api_server_and_the_store_through_its_window(sandbox: Program) -> None:
@@ -311,7 +318,7 @@ class World:
     def __init__(self, monkeypatch: pytest.MonkeyPatch, **changes: Any) -> None:
         self.asked: list[tuple[str, ...]] = []
         self.made: dict[str, Any] = {**report(), "key": "maintenance/daily/20261129T060000.000Z.json"}
-        settings = judged(stack_config("Pulumi.sandbox.yaml", release=RELEASE)).model_copy(update=changes)
+        settings = judged(config()).model_copy(update=changes)
         session = SimpleNamespace(stack="test", file=Path("Pulumi.test.yaml"))
         monkeypatch.setattr("ops.stack.session.open_session", lambda *_: session)
         monkeypatch.setattr(commands, "load_settings", lambda _: settings)
@@ -371,7 +378,7 @@ def test_report_shows_the_newest_and_writes_the_page(monkeypatch: pytest.MonkeyP
 
 
 def test_the_next_run_is_none_while_the_cron_jobs_are_suspended() -> None:
-    settings = judged(stack_config("Pulumi.sandbox.yaml", release=RELEASE))
+    settings = judged(config())
     now = datetime(2026, 11, 29, 12, tzinfo=UTC)
     assert commands.find_next_run(settings, "monthly", now) == "2026-12-01 05:00 Etc/UTC"
     paused = settings.model_copy(update={"maintenance": Maintenance(reason="a restore")})
