@@ -160,7 +160,7 @@ def apply(session: Session, old: StackText, new: StackText, message: str, policy
     """
     _require_unchanged(session, old, message)
     new.save()
-    check = StartCheck(lambda: describe_change(_judged(session).newest, next(_read_updates(session), None)))
+    check = StartCheck(lambda: _find_change_under_lock(session))
     try:
         run = _up(session, message, check)
     except Locked as taken:
@@ -198,6 +198,12 @@ def _require_unchanged(session: Session, old: StackText, message: str) -> None:
     else:
         return
     raise _stopped(session, message, found)
+
+
+def _find_change_under_lock(session: Session) -> str | None:
+    """What another update changed since the judged one. Some backends list the one that has just begun: this one."""
+    ended = (entry for entry in _read_updates(session) if entry.result in ("succeeded", "failed"))
+    return describe_change(_judged(session).newest, next(ended, None))
 
 
 def _judged(session: Session) -> Judged:
