@@ -15,7 +15,6 @@ from tests.support.ordering import put_longest_first
 from tests.support.secret_search import assert_secrets_stay_secret
 
 LONGEST_FIRST = (
-    "production",
     "triggers",
     "release",
     "rotation",
