@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from ops.adapters.prometheus import Sample, parse_samples
+from ops.adapters.prometheus import Sample, join_queries, parse_samples
 from ops.adapters.task_jobs import _keep_only
 from ops.cli import live
 from ops.cli.durations import parse_seconds
@@ -227,6 +227,14 @@ def test_what_promtool_prints_is_read() -> None:
     assert (first.labels["job"], first.value) == ("a", 1)
     assert second.value != second.value
     assert Measures({"x": [second]}, []).number("x") is None
+
+
+def test_several_queries_are_one() -> None:
+    joined = join_queries({"a": "sum(up{})", "b": "x or vector(0)"})
+    assert joined == (
+        'label_replace(sum(up{}), "runbook_query", "a", "", "") or '
+        'label_replace(x or vector(0), "runbook_query", "b", "", "")'
+    )
 
 
 def test_firing_alerts_are_the_most_severe_first_and_the_watchdog_is_none() -> None:
