@@ -427,7 +427,8 @@ def test_a_restart_that_succeeds_writes_once(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_prometheus_answers_all_queries_at_once_each_by_its_name(tmp_path: Path) -> None:
-    found = Monitoring()
+    found, refused = Monitoring(), '{status="401"}'
+    login = 'http_request_duration_seconds_count{namespace="shop",route="/login",status="401",instance'
     queries = {
         **measures.ALERTS,
         **measures.requests(found, 60),
@@ -435,6 +436,8 @@ def test_prometheus_answers_all_queries_at_once_each_by_its_name(tmp_path: Path)
         **measures.CONTAINERS,
         **measures.BACKUPS,
         **measures.SECRETS,
+        "refused": f"sum by (status) {measures.count_requests(refused, 300)}",
+        "earlier": f"sum by (status) {measures.count_requests(refused, 240, ' @ 240')} > 0",
     }
     series = {
         'ALERTS{namespace="shop",alertname="A",alertstate="firing",severity="critical"}': "1x100",
@@ -442,6 +445,9 @@ def test_prometheus_answers_all_queries_at_once_each_by_its_name(tmp_path: Path)
         'http_request_duration_seconds_count{namespace="shop",route="/shop",status="200"}': "0+27x100",
         'http_request_duration_seconds_count{namespace="shop",route="/shop",status="500"}': "0+3x100",
         'http_request_duration_seconds_count{namespace="shop",route="/api/live",status="200"}': "0+900x100",
+        # It begins with its first two requests, five of ten minutes before the end.
+        f'{login}="a"}}': "_x30 2 2 5x9",
+        f'{login}="b"}}': "100x30 101x10",
         'runbook_backup_last_success_timestamp_seconds{namespace="shop"}': "100x100",
         'runbook_secret_phase{namespace="shop",secret="JWT",phase="overlap"}': "1x100",
         'runbook_secret_rotated_timestamp_seconds{namespace="shop",secret="OLD"}': "1x100",
@@ -449,6 +455,7 @@ def test_prometheus_answers_all_queries_at_once_each_by_its_name(tmp_path: Path)
     }
     expected = {
         '{runbook_query="perSecond"}': 2,
+        '{runbook_query="refused",status="401"}': 6,
         '{runbook_query="errorPercent"}': 10,
         '{runbook_query="failingRoutes",route="/shop"}': 0.2,
         '{runbook_query="backupAge"}': 500,
