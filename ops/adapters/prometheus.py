@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from ops.adapters.cluster import Cluster
@@ -12,6 +11,7 @@ from ops.errors import NotMeasured, OpsError
 from settings import Monitoring, StackSettings
 
 _SECONDS = 15
+_NAME = "runbook_query"
 _URL = "http://127.0.0.1:9090"
 _OWN = {"app.kubernetes.io/name": "prometheus"}
 
@@ -46,16 +46,24 @@ class Prometheus:
         return parse_samples(printed)
 
     def query_all(self, queries: Mapping[str, str]) -> dict[str, list[Sample] | str]:
-        """Several at a time, by name; instead of samples, why there are none."""
-        with ThreadPoolExecutor(max_workers=6) as pool:
-            pending = {name: pool.submit(self.query, promql) for name, promql in queries.items()}
-            found: dict[str, list[Sample] | str] = {}
-            for name, each in pending.items():
-                try:
-                    found[name] = each.result()
-                except OpsError as error:
-                    found[name] = error.brief
-            return found
+        """Several by name, as one query; instead of samples, why there are none.
+
+        One command in the pod: the client of the API server runs no two at a time, and each takes a third of a second.
+        """
+        if not queries:
+            return {}
+        try:
+            samples = self.query(join_queries(queries))
+        except OpsError as error:
+            return dict.fromkeys(queries, error.brief)
+        found: dict[str, list[Sample] | str] = {name: [] for name in queries}
+        for name in queries:
+            found[name] = [
+                Sample({key: value for key, value in one.labels.items() if key != _NAME}, one.value)
+                for one in samples
+                if one.labels.get(_NAME) == name
+            ]
+        return found
 
 
 def prometheus_of(settings: StackSettings, cluster: Cluster) -> Prometheus:
@@ -64,6 +72,11 @@ def prometheus_of(settings: StackSettings, cluster: Cluster) -> Prometheus:
     if monitoring is None or monitoring.image is None:
         raise NotMeasured("there is no monitoring: write runbook:monitoring (docs/monitoring.md), then deploy")
     return Prometheus(cluster, monitoring)
+
+
+def join_queries(queries: Mapping[str, str]) -> str:
+    """One query with the samples of all, each labelled with the name of its own."""
+    return " or ".join(f'label_replace({promql}, "{_NAME}", "{name}", "", "")' for name, promql in queries.items())
 
 
 def parse_samples(printed: str) -> list[Sample]:

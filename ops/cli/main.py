@@ -35,6 +35,7 @@ from ops.errors import EXIT_CODES, Refused
 if TYPE_CHECKING:
     from ops.adapters.automation import Run
     from ops.commands.rollback import Plan
+    from ops.commands.status_topics import Topic
 
 app = typer.Typer(
     cls=NpmNames,
@@ -224,7 +225,8 @@ def _show_topic(call: Invocation, name: str, last: str) -> None:
     from ops.cli.status_topics import print_topic
     from ops.commands.status_topics import TOPICS, read_topic
 
-    topic = {str(one): one for one in TOPICS}.get(name)
+    known: dict[str, Topic] = {one: one for one in TOPICS}
+    topic = known.get(name)
     if topic is None:
         raise Refused(f"`runbook status {name}`: write one of {', '.join(TOPICS)}.")
     found = read_topic(call.open_session(), topic, parse_seconds(last, "--last"))

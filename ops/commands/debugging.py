@@ -13,6 +13,7 @@ from ops.adapters.cluster import Cluster
 from ops.adapters.pod_logs import PodLogs
 from ops.adapters.prometheus import prometheus_of
 from ops.adapters.task_jobs import TaskFailed, Tasks
+from ops.commands.measures import count_requests
 from ops.decisions.log_lines import RefusedRequests
 from ops.decisions.slow_phase import judge_phases
 from ops.errors import OpsError, Refused
@@ -108,11 +109,11 @@ def _security_metrics(
 ) -> dict[str, Any]:
     """What Prometheus knows; None for what it does not."""
     span = f"[{since_seconds}s]"
-    status = "|".join(map(str, REFUSED))
+    matchers = f'{{status=~"{"|".join(map(str, REFUSED))}"}}'
     queries = {
         "alerts": 'ALERTS{alertstate="firing",channel="security"}',
         "events": f"sum by (event) (increase(runbook_log_events_total{{}}{span}))",
-        "refused": f'sum by (status) (increase(http_request_duration_seconds_count{{status=~"{status}"}}{span}))',
+        "refused": f"sum by (status) {count_requests(matchers, since_seconds)}",
     }
     try:
         found = prometheus_of(settings, cluster).query_all(queries)

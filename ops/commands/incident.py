@@ -12,7 +12,7 @@ import httpx
 
 from ops.adapters.cluster import Cluster
 from ops.commands import business
-from ops.commands.measures import measure
+from ops.commands.measures import count_requests, measure
 from ops.decisions.incident import (
     KIND,
     RELATED_BEFORE,
@@ -232,15 +232,14 @@ class IncidentLog:
             return {}, []
         at = f" @ {until.timestamp():.0f}"
         span = f"[{max(round((until - since).total_seconds()), 60)}s:{_STEP}s]{at}"
-        count = "http_request_duration_seconds_count"
         all_, failed = counted(self.settings.monitoring), counted(self.settings.monitoring, 'status=~"5.."')
         firing = 'ALERTS{alertstate="firing",alertname!="Watchdog",severity!="none"}'
         found = measure(
             self.settings,
             self.cluster,
             {
-                "all": f"sum(increase({count}{all_}[{seconds}s]{at}))",
-                "failed": f"sum(increase({count}{failed}[{seconds}s]{at})) or vector(0)",
+                "all": f"sum{count_requests(all_, seconds, at)}",
+                "failed": f"sum{count_requests(failed, seconds, at)} or vector(0)",
                 "first": f"min by (alertname, severity) (min_over_time(timestamp({firing}){span}))",
                 "last": f"max by (alertname, severity) (max_over_time(timestamp({firing}){span}))",
             },

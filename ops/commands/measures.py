@@ -32,6 +32,14 @@ def requests(monitoring: Monitoring, span: int) -> dict[str, str]:
     return {"perSecond": answers, "errorPercent": f"100 * ({errors} or vector(0)) / {answers}", **times}
 
 
+def count_requests(matchers: str, seconds: int, at: str = "") -> str:
+    """Requests of that time. Not `increase`, which misses the first ones of a series: one for a status that was never
+    answered before begins with the first such answer. `at`: a modifier (`@ 1234`), else until now."""
+    counter = f"{_COUNT}{matchers}"
+    most = f"max_over_time({counter}[{seconds}s]{at})"
+    return f"({most} - ({counter}{at} offset {seconds}s or {most} * 0))"
+
+
 def routes(monitoring: Monitoring, span: int) -> dict[str, str]:
     """The slowest routes by their 95th percentile, and those with errors."""
     from monitoring.alerts.requests import counted

@@ -115,11 +115,11 @@ def _performance(_session: Session, settings: StackSettings, cluster: Cluster, s
 
 
 def _security(_session: Session, settings: StackSettings, cluster: Cluster, _span: int) -> dict[str, Any]:
-    refused = 'http_request_duration_seconds_count{status=~"401|403|429"}'
+    refused = measures.count_requests('{status=~"401|403|429"}', _DAY)
     queries = {
         "alerts": 'ALERTS{alertstate="firing",channel="security"}',
         "events": "sum by (event) (increase(runbook_log_events_total{}[1d]))",
-        "refused": f"sum by (status) (increase({refused}[1d]))",
+        "refused": f"sum by (status) {refused}",
         **measures.SECRETS,
     }
     with ThreadPoolExecutor(max_workers=3) as pool:

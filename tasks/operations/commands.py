@@ -6,10 +6,12 @@ Environment: that of the application (DATABASE_URL, REDIS_URL or what --url name
 from __future__ import annotations
 
 import argparse
+from contextlib import suppress
 from datetime import datetime
 
 from tasks.environment import Environment
-from tasks.errors import Refused
+from tasks.errors import Refused, TaskError
+from tasks.go_live.line import reach
 from tasks.http_check import ingress_headers
 from tasks.operations.request_phases import measure
 from tasks.result import Result
@@ -53,6 +55,8 @@ def _database(arguments: argparse.Namespace, environment: Environment) -> Result
 
 def _request(arguments: argparse.Namespace, environment: Environment) -> Result:
     headers = ingress_headers(environment)
+    with suppress(TaskError):  # what is measured says why the server cannot be reached
+        reach(arguments.url)
     if arguments.host:
         headers["Host"] = arguments.host
     found = measure(arguments.url, headers, arguments.times, arguments.seconds)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from itertools import islice
 from typing import Any
+from urllib.parse import urlsplit
 
 from redis import Redis, exceptions
 from redis.backoff import NoBackoff
@@ -14,6 +15,7 @@ from redis.retry import Retry
 
 from tasks.connection_url import Unusable, parse_redis
 from tasks.errors import Refused, TaskError
+from tasks.go_live.line import reach
 
 _SECONDS = 10
 _MOST_KEYS = 50
@@ -31,6 +33,9 @@ def read_rate_limits(url: str, patterns: Sequence[str], user: str) -> dict[str, 
         address = parse_redis(url)
     except Unusable as error:
         raise Refused("environment_invalid", f"the URL of Redis cannot be used: {error}") from None
+    parts = urlsplit(address)
+    with suppress(TaskError):  # the client says why the server cannot be reached
+        reach(f"redis://{parts.hostname}:{parts.port or 6379}")
     # A user's name must not be a pattern that matches other users' keys.
     literal = _SPECIAL.sub(r"\\\1", user)
     client = Redis.from_url(

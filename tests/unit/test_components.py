@@ -44,7 +44,7 @@ def test_there_are_pods_of_every_kind(sandbox: Program, prod: Program) -> None:
     assert kinds == {
         "StatefulSet/postgres", "StatefulSet/redis", "Deployment/backend",
         "Job/pre", "Job/migrate", "Job/rehearsal", "Job/cache", "Job/smoke",
-        "CronJob/backup", "CronJob/restore", "Deployment/backup", "CronJob/credentials",
+        "CronJob/backup", "CronJob/restore", "Deployment/backup", "CronJob/credentials", "CronJob/operations",
     }  # fmt: skip
     assert not prod.all("StatefulSet")
 

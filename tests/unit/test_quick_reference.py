@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from rich.console import Console
 
-from ops.adapters.prometheus import Sample, parse_samples
+from monitoring.alerts.rule import scoped
+from ops.adapters.prometheus import Sample, join_queries, parse_samples
 from ops.adapters.task_jobs import _keep_only
 from ops.cli import live
 from ops.cli.durations import parse_seconds
+from ops.commands import measures
 from ops.commands import restart as restarting
 from ops.commands.business import compare_periods
 from ops.commands.debugging import find_urls
@@ -26,7 +30,8 @@ from ops.decisions.log_lines import RefusedRequests, parse_line
 from ops.decisions.plots import plot_lines, render_html
 from ops.decisions.slow_phase import judge_phases
 from ops.errors import Refused, RolledBack, Stuck
-from settings import SettingsError, StackFile, parse
+from sandbox import packages
+from settings import Monitoring, SettingsError, StackFile, parse
 from settings.operations import COMMAND, TASK, Metric, RateLimits
 from tasks.operations.database import without_values
 from tasks.operations.metric import bind
@@ -229,6 +234,14 @@ def test_what_promtool_prints_is_read() -> None:
     assert Measures({"x": [second]}, []).number("x") is None
 
 
+def test_several_queries_are_one() -> None:
+    joined = join_queries({"a": "sum(up{})", "b": "x or vector(0)"})
+    assert joined == (
+        'label_replace(sum(up{}), "runbook_query", "a", "", "") or '
+        'label_replace(x or vector(0), "runbook_query", "b", "", "")'
+    )
+
+
 def test_firing_alerts_are_the_most_severe_first_and_the_watchdog_is_none() -> None:
     labels = [("Watchdog", "none"), ("B", "warning"), ("A", "warning"), ("C", "critical"), ("B", "warning")]
     samples = [Sample({"alertname": name, "severity": severity}, 1) for name, severity in labels]
@@ -408,3 +421,60 @@ def test_a_restart_that_succeeds_writes_once(monkeypatch: pytest.MonkeyPatch) ->
     cluster = Cluster(good=[True])
     restart_one(cluster, monkeypatch)
     assert datetime.fromisoformat(cluster.written[0]).tzinfo
+
+
+# -- queries -------------------------------------------------------------------------------------
+
+
+def test_prometheus_answers_all_queries_at_once_each_by_its_name(tmp_path: Path) -> None:
+    found, refused = Monitoring(), '{status="401"}'
+    login = 'http_request_duration_seconds_count{namespace="shop",route="/login",status="401",instance'
+    queries = {
+        **measures.ALERTS,
+        **measures.requests(found, 60),
+        **measures.routes(found, 60),
+        **measures.CONTAINERS,
+        **measures.BACKUPS,
+        **measures.SECRETS,
+        "refused": f"sum by (status) {measures.count_requests(refused, 300)}",
+        "earlier": f"sum by (status) {measures.count_requests(refused, 240, ' @ 240')} > 0",
+    }
+    series = {
+        'ALERTS{namespace="shop",alertname="A",alertstate="firing",severity="critical"}': "1x100",
+        'ALERTS{namespace="other",alertname="B",alertstate="firing",severity="critical"}': "1x100",
+        'http_request_duration_seconds_count{namespace="shop",route="/shop",status="200"}': "0+27x100",
+        'http_request_duration_seconds_count{namespace="shop",route="/shop",status="500"}': "0+3x100",
+        'http_request_duration_seconds_count{namespace="shop",route="/api/live",status="200"}': "0+900x100",
+        # It begins with its first two requests, five of ten minutes before the end.
+        f'{login}="a"}}': "_x30 2 2 5x9",
+        f'{login}="b"}}': "100x30 101x10",
+        'runbook_backup_last_success_timestamp_seconds{namespace="shop"}': "100x100",
+        'runbook_secret_phase{namespace="shop",secret="JWT",phase="overlap"}': "1x100",
+        'runbook_secret_rotated_timestamp_seconds{namespace="shop",secret="OLD"}': "1x100",
+        'runbook_secret_max_age_seconds{namespace="shop",secret="OLD"}': "60x100",
+    }
+    expected = {
+        '{runbook_query="perSecond"}': 2,
+        '{runbook_query="refused",status="401"}': 6,
+        '{runbook_query="errorPercent"}': 10,
+        '{runbook_query="failingRoutes",route="/shop"}': 0.2,
+        '{runbook_query="backupAge"}': 500,
+        '{runbook_query="overdue",namespace="shop",secret="OLD"}': 599,
+        'ALERTS{runbook_query="alerts",namespace="shop",alertname="A",alertstate="firing",severity="critical"}': 1,
+        'runbook_secret_phase{runbook_query="rotating",namespace="shop",secret="JWT",phase="overlap"}': 1,
+    }
+    test = {
+        "interval": "15s",
+        "input_series": [{"series": name, "values": values} for name, values in series.items()],
+        "promql_expr_test": [
+            {
+                "expr": scoped(join_queries(queries), "shop"),
+                "eval_time": "10m",
+                "exp_samples": [{"labels": labels, "value": value} for labels, value in expected.items()],
+            }
+        ],
+    }
+    file = tmp_path / "queries.test.yaml"
+    file.write_text(json.dumps({"tests": [test]}))
+    done = subprocess.run([packages.require("promtool"), "test", "rules", str(file)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
