@@ -47,7 +47,7 @@ WHERE a.application_name = %s AND a.datname = current_database()
   AND EXISTS (SELECT FROM pg_locks l WHERE l.pid = a.pid AND l.locktype = 'relation'
               AND l.mode = 'ShareUpdateExclusiveLock')
 """
-"""Sessions of maintenance that work on a table. A rebuild of an index waits for the migration's transaction, which waits
+"""Sessions of maintenance that work on a table. The rebuild of an index waits for the migration's transaction, and that
 for the rebuild: a deadlock, of which the server ends either."""
 
 
@@ -91,7 +91,7 @@ def _end_maintenance(connection: Connection[Any]) -> None:
     deadline = time.monotonic() + _MAINTENANCE_SECONDS
     while working := [pid for (pid,) in connection.execute(_MAINTENANCE, (MAINTENANCE,)).fetchall()]:
         if time.monotonic() > deadline:
-            say(f"warning: maintenance (pid {', '.join(map(str, working))}) did not give way in time")
+            say(f"warning: maintenance (pid {', '.join(map(str, working))}) did not stop in time")
             return
         # A login of the rotation may not end sessions of the other one.
         with suppress(InsufficientPrivilege):
