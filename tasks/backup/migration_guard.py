@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from psycopg import Connection
+from psycopg.errors import InsufficientPrivilege
 
 from tasks.backup.patience import Patience
 from tasks.backup.postgres_source import PostgresSource
@@ -22,7 +23,10 @@ from tasks.environment import Environment
 from tasks.errors import Interrupted, TaskError
 from tasks.progress import say
 
+MAINTENANCE = "runbook maintenance"
+"""application_name of maintenance runs' sessions."""
 _EVERY_SECONDS = 0.5
+_MAINTENANCE_SECONDS = 15
 _WAITING = """
 SELECT waiting.pid, coalesce(wanted.relation::regclass::text, wanted.locktype)
 FROM pg_stat_activity waiting JOIN pg_locks wanted ON wanted.pid = waiting.pid AND NOT wanted.granted
@@ -37,6 +41,14 @@ _HOLDERS = """
 SELECT pid, usename, nullif(application_name, ''), client_addr, state, coalesce(xact_start, backend_start), backend_type
 FROM pg_stat_activity WHERE pid = ANY(pg_blocking_pids(%s)) ORDER BY 6
 """
+_MAINTENANCE = """
+SELECT a.pid FROM pg_stat_activity a
+WHERE a.application_name = %s AND a.datname = current_database()
+  AND EXISTS (SELECT FROM pg_locks l WHERE l.pid = a.pid AND l.locktype = 'relation'
+              AND l.mode = 'ShareUpdateExclusiveLock')
+"""
+"""Sessions of maintenance that work on a table. The rebuild of an index waits for the migration's transaction, and that
+for the rebuild: a deadlock, of which the server ends either."""
 
 
 def guard_migration(environment: Environment, *, level: int, lock_seconds: int, ready: Path) -> None:
@@ -69,8 +81,23 @@ def _connected(source: PostgresSource, environment: Environment, level: int) -> 
             yield connection
         return
     with source.locked(Patience.from_environment(environment)) as connection:
+        _end_maintenance(connection)
         say("no backup begins until the migration has ended")
         yield connection
+
+
+def _end_maintenance(connection: Connection[Any]) -> None:
+    """Maintenance gives way by itself; cancelled, it does so at once. It begins again when the migration has ended."""
+    deadline = time.monotonic() + _MAINTENANCE_SECONDS
+    while working := [pid for (pid,) in connection.execute(_MAINTENANCE, (MAINTENANCE,)).fetchall()]:
+        if time.monotonic() > deadline:
+            say(f"warning: maintenance (pid {', '.join(map(str, working))}) did not stop in time")
+            return
+        # A login of the rotation may not end sessions of the other one.
+        with suppress(InsufficientPrivilege):
+            for pid in working:
+                connection.execute("SELECT pg_cancel_backend(%s)", (pid,))
+        time.sleep(_EVERY_SECONDS)
 
 
 def _watch(connection: Connection[Any], lock_seconds: int, cancelled: list[str]) -> None:

@@ -110,6 +110,9 @@ class Context:
             raise
         except QueryCanceled as error:
             self.require_going()
+            # What guards a migration cancels it, too.
+            if reason := self._guard.find_reason(connection):
+                raise Stopped(reason, gives_way=True) from None
             raise TaskError("statement_cancelled", _one_line(error)) from None
         except LockNotAvailable as error:
             raise TaskError("lock_timeout", _one_line(error)) from None

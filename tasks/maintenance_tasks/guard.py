@@ -13,6 +13,7 @@ from typing import Any
 import psycopg
 from psycopg import Connection
 
+from tasks.backup.migration_guard import MAINTENANCE as NAME
 from tasks.backup.patience import Patience
 from tasks.backup.postgres import Database
 from tasks.backup.postgres_source import LOCK
@@ -20,9 +21,6 @@ from tasks.errors import TaskError
 from tasks.maintenance_tasks.api import Api
 from tasks.maintenance_tasks.plan import Plan
 from tasks.progress import say
-
-NAME = "runbook maintenance"
-"""Its sessions' application_name."""
 
 # The lock of a restore may be held by a session of another database of the server.
 _LOCKS = """

@@ -189,7 +189,7 @@ def committed(file: str, **changes: Any) -> dict[str, Any]:
 
 
 def stack_config(file: str, **changes: Any) -> dict[str, Any]:
-    """The same without its monitoring and its maintenance, which tests of other chapters would find among what is theirs."""
+    """The same without monitoring and maintenance, which tests of other chapters would find among what is theirs."""
     config = committed(file)
     config.pop("runbook:monitoring", None)
     config.pop("runbook:maintenanceTasks", None)

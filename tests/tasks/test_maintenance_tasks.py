@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -264,33 +264,42 @@ def test_only_waiting_counts_as_waiting(on_disk: World, tmp_path: Path) -> None:
     assert done.result["result"] == "done", done.result["summary"]
 
 
-def test_a_release_that_begins_stops_a_rebuild_at_once_which_is_made_afterwards(on_disk: World) -> None:
-    """The migration of a release waits for no index that is being rebuilt."""
+def test_a_release_that_begins_stops_a_rebuild_at_once_which_is_made_afterwards(on_disk: World, tmp_path: Path) -> None:
+    """The migration of a release waits for no index that is being rebuilt, and does not deadlock with it."""
     environment = on_disk.plan([{"task": "reindex"}], waitSeconds=60, **SMALL)
-    with on_disk.connect() as reader, on_disk.connect() as release:
+    ready = tmp_path / "ready"
+    words = ["guard-migration", "--level", "2", "--lock-seconds", "5", "--ready", str(ready)]
+    with on_disk.connect() as release:
         release.execute("ANALYZE")
-        reader.execute("BEGIN")
-        reader.execute("SELECT txid_current(), count(*) FROM orders")
-        process = start(environment, "maintenance", "run", "daily")
-        waiting = "SELECT count(*) FROM pg_stat_progress_create_index WHERE command = 'REINDEX CONCURRENTLY'"
-        for _ in range(300):
-            if release.execute(waiting).fetchone() == (1,):
-                break
-            threading.Event().wait(0.05)
-        else:
-            pytest.fail("no rebuild began")
-        release.execute("SELECT pg_advisory_lock(%s)", (LOCK,))
-        release.execute("SET lock_timeout = '5s'")
-        # Would wait for the rebuild, which waits for the reader: both are gone from here on.
-        reader.execute("ROLLBACK")
+        # An old transaction: the rebuild waits for it.
+        with on_disk.connect() as reader:
+            reader.execute("BEGIN")
+            reader.execute("SELECT txid_current(), count(*) FROM orders")
+            process = start(environment, "maintenance", "run", "daily")
+            waiting = "SELECT count(*) FROM pg_stat_progress_create_index WHERE command = 'REINDEX CONCURRENTLY'"
+            await_true(lambda: release.execute(waiting).fetchone() == (1,), "no rebuild began")
+            guard = start({**on_disk.environment, "SCHEMA_LEVEL_QUERY": "SELECT 1"}, "backup", *words)
+            await_true(ready.exists, "the migration may not begin")
+            reader.execute("ROLLBACK")
+        release.execute("SET lock_timeout = '1s'")
         release.execute("ALTER TABLE orders ADD COLUMN price int")
-        release.execute("SELECT pg_advisory_unlock(%s)", (LOCK,))
+        guard.send_signal(signal.SIGTERM)
+        assert ended(guard, on_disk.environment).exit_code == 0
         done = ended(process, environment)
     assert done.result["result"] == "done", done.progress
     found = steps(done.result)["reindex"]
     assert found["measures"]["indexes rebuilt"] >= 2
     with on_disk.connect() as connection:
         assert connection.execute("SELECT count(*) FROM pg_index WHERE NOT indisvalid").fetchone() == (0,)
+
+
+def await_true(condition: Callable[[], bool], otherwise: str) -> None:
+    waiter = threading.Event()
+    for _ in range(600):
+        if condition():
+            return
+        waiter.wait(0.05)
+    pytest.fail(otherwise)
 
 
 def test_a_run_that_is_ended_says_how_far_it_came(on_disk: World, tmp_path: Path) -> None:
