@@ -49,8 +49,8 @@ def keep_lighthouse_reports(session: Session, facts: StackContext, release: Rele
 
 
 def _read_log(session: Session, facts: StackContext) -> list[str] | None:
-    """The log of the newest pod that measured; None when none was made since the command began: an earlier release's may
-    still be there."""
+    """The log of the newest pod that measured; None when the command made none: one of an earlier release may still
+    be there."""
     began = facts.cluster.read_clock().now() - timedelta(seconds=session.seconds)
     with facts.cluster.patient() as client:
         pods = [pod.metadata for pod in client.list(Pod, labels=_LABELS) if pod.metadata and pod.metadata.name]
