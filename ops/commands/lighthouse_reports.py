@@ -15,7 +15,6 @@ from settings import Release
 from settings.checks import Checks
 from settings.performance import LIGHTHOUSE
 
-_LABELS = {"app.kubernetes.io/name": LIGHTHOUSE}
 _ROUNDED = timedelta(seconds=1)
 """The API server's times have no fractions."""
 
@@ -53,7 +52,11 @@ def _read_log(session: Session, facts: StackContext) -> list[str] | None:
     be there."""
     began = facts.cluster.read_clock().now() - timedelta(seconds=session.seconds)
     with facts.cluster.patient() as client:
-        pods = [pod.metadata for pod in client.list(Pod, labels=_LABELS) if pod.metadata and pod.metadata.name]
+        pods = [
+            pod.metadata
+            for pod in client.list(Pod, labels={"app.kubernetes.io/name": LIGHTHOUSE})
+            if pod.metadata and pod.metadata.name
+        ]
         fresh = [
             (made, meta.name or "") for meta in pods if (made := meta.creationTimestamp) and made >= began - _ROUNDED
         ]
