@@ -6,7 +6,7 @@ The same rules as the ValidatingAdmissionPolicies of components/admission.py, wh
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 Object = Mapping[str, Any]
@@ -128,7 +128,9 @@ def _map(value: Any) -> Object:
 
 
 def _list(value: Any) -> list[Object]:
-    return [item for item in value if isinstance(item, Mapping)] if isinstance(value, list) else []
+    """Pulumi gives lists of a type of its own."""
+    is_list = isinstance(value, Sequence) and not isinstance(value, str)
+    return [item for item in value if isinstance(item, Mapping)] if is_list else []
 
 
 def _name(item: Object) -> str:

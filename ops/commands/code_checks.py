@@ -149,10 +149,12 @@ class _Run:
         for attempt in range(1, step.attempts + 1):
             if self.stopped.is_set() or (problem := self._run_lines(step)) is None:
                 break
-            self._say(step, f"attempt {attempt} of {step.attempts}: {problem}")
+            self._say(step, self.masker.text(f"attempt {attempt} of {step.attempts}: {problem}"))
         seconds = time.monotonic() - began
         if problem:
-            return Line(step.name, step.name, "fail", problem, f"run it in {self.folder}: {'; '.join(step.run)}")
+            remedy = f"run it in {self.folder}: {'; '.join(step.run)}"
+            # A command line may have a password as well.
+            return Line(step.name, step.name, "fail", self.masker.text(problem), self.masker.text(remedy))
         if missing := [path for path in step.outputs if not (self.folder / path).exists()]:
             return Line(step.name, step.name, "fail", f"it made no {missing[0]}", "correct outputs, or the command")
         if step.cache:

@@ -15,7 +15,6 @@ from settings import Release
 from settings.checks import Checks
 from settings.performance import LIGHTHOUSE
 
-_LABELS = {"app.kubernetes.io/name": LIGHTHOUSE}
 _ROUNDED = timedelta(seconds=1)
 """The API server's times have no fractions."""
 
@@ -49,11 +48,15 @@ def keep_lighthouse_reports(session: Session, facts: StackContext, release: Rele
 
 
 def _read_log(session: Session, facts: StackContext) -> list[str] | None:
-    """The log of the newest pod that measured; None when none was made since the command began: an earlier release's may
-    still be there."""
+    """The log of the newest pod that measured; None when the command made none: one of an earlier release may still
+    be there."""
     began = facts.cluster.read_clock().now() - timedelta(seconds=session.seconds)
     with facts.cluster.patient() as client:
-        pods = [pod.metadata for pod in client.list(Pod, labels=_LABELS) if pod.metadata and pod.metadata.name]
+        pods = [
+            pod.metadata
+            for pod in client.list(Pod, labels={"app.kubernetes.io/name": LIGHTHOUSE})
+            if pod.metadata and pod.metadata.name
+        ]
         fresh = [
             (made, meta.name or "") for meta in pods if (made := meta.creationTimestamp) and made >= began - _ROUNDED
         ]

@@ -47,7 +47,7 @@ def build_all(
     Names are `postgres`, `redis`, `tasks`, `monitoring`, `controller`, `shop:v1` … `shop:v10-late-unhealthy` and
     `guestbook:v1` ….
     `tools` is asked for the engine that the controller's image contains, once every other image is built; without it,
-    there are no images of monitoring and controller. `measures_pages`: also `lighthouse`, with a browser of 400 MB.
+    there are no images of monitoring and controller. `measures_pages`: also `lighthouse`, of 1.3 GB.
     """
     with ThreadPoolExecutor() as pool:
         # npm and the Debian base do not need each other.

@@ -225,7 +225,7 @@ def test_what_the_build_made_is_archived_by_digest(here: World, tmp_path: Path) 
     assert here.run()["artifacts"] == first, "the same files, whenever they were made"
     (here.code / "dist" / "a" / "more.js").write_text("x")
     assert here.run()["artifacts"]["digest"] != first["digest"]
-    here.set_steps(build, {"name": "lint", "run": "false"})
+    here.set_steps(build, {"name": "lint", "run": "sh -c 'exit 1'"})
     assert "artifacts" not in here.run()
 
 

@@ -111,3 +111,10 @@ def test_nothing_that_the_program_makes_breaks_a_rule() -> None:
                 seen += 1
                 assert find_problems(dict(found)) == {}, resource.urn
     assert seen > 60
+
+
+def test_lists_of_another_type_are_lists() -> None:
+    """The engine's are no `list`."""
+    broken = {**GOOD, "image": "shop:1", "env": ({"name": "API_TOKEN", "value": "x"},), "resources": {}}
+    found = find_problems({"securityContext": SECURITY, "containers": (broken,)})
+    assert set(found) == {"image-by-digest", "no-plaintext-secret", "requests-and-limits"}
