@@ -38,7 +38,7 @@ def register_operator_objects(
     every, requests = {"interval": f"{watched.monitoring.scrape_seconds}s"}, watched.monitoring.requests
     for service in watched.services:
         here = {"matchLabels": selector(service.name, SERVICE)}
-        endpoint = {"port": "http", "path": requests.names.path, **every}
+        endpoint: dict[str, Any] = {"port": "http", "path": requests.names.path, **every}
         if renamed := relabelings(requests):
             endpoint["metricRelabelings"] = [{_camel(key): value for key, value in each.items()} for each in renamed]
         limits = {_camel(name): limit for name, limit in scrape_limits(watched.monitoring).items()}

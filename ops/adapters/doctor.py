@@ -105,7 +105,6 @@ def ask_database(url: str) -> dict[str, Any]:
                 "(SELECT rolcreaterole OR rolsuper FROM pg_roles WHERE rolname = current_user)"
             ).fetchone()
     except psycopg.OperationalError as error:
-        lines = [line for line in str(error).splitlines() if line.strip()]
-        raise NotMeasured(lines[-1].strip() if lines else "no answer", fails=True) from None
+        raise NotMeasured(" ".join(str(error).split())[:400] or "no answer", fails=True) from None
     assert row is not None
     return dict(zip(("version", "user", "database", "create", "creates_roles"), row, strict=True))

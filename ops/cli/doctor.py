@@ -30,7 +30,7 @@ def doctor(
     from ops.cli import formatting
     from ops.commands import doctor as examining
 
-    reasons = dict(one.partition("=")[::2] for one in without or ())
+    reasons = {name: reason for name, _, reason in (one.partition("=") for one in without or ())}
     if empty := [name for name, reason in reasons.items() if not reason.strip()]:
         raise Refused(f"--without {empty[0]} has no reason: write --without {empty[0]}=REASON.")
     done = examining.examine(call.cwd, call.stack, image, reasons)

@@ -121,7 +121,8 @@ class Doctor:
         least = re.findall(r"\d+", str(asked.get("requiredPulumiVersion", "")))
         if least and [int(part) for part in re.findall(r"\d+", version)[:3]] < [int(part) for part in least[:3]]:
             return Fault(f"pulumi {version}, but Pulumi.yaml wants {asked['requiredPulumiVersion']}", "upgrade pulumi")
-        virtual = ((asked.get("runtime") or {}).get("options") or {}).get("virtualenv")
+        runtime = asked.get("runtime")
+        virtual = (runtime.get("options") or {}).get("virtualenv") if isinstance(runtime, dict) else None
         if virtual and not (folder / virtual / "bin" / "python").exists():
             return Fault(f"{folder / virtual}, in which the program runs, is not there", "`pulumi install`")
         return f"pulumi {version}, Python {sys.version_info.major}.{sys.version_info.minor}"

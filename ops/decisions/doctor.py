@@ -91,8 +91,7 @@ def judge_rights(refused: Sequence[Right], asked: int) -> str | Fault:
     more = f" and {len(by) - 4} kinds more" if len(by) > 4 else ""
     return Fault(
         f"{len(refused)} of {asked} rights are missing: {some}{more}",
-        "let an administrator bind this identity to ClusterRole `admin` in the namespace, and let it make namespaces "
-        "(docs/adopting.md has the rules)",
+        "let an administrator bind this identity to a ClusterRole with the rules in docs/adopting.md",
     )
 
 

@@ -25,7 +25,6 @@ LONGEST_FIRST = (
     "interruptions",
     "lockdown",
     "second_application",
-    "first_release",
 )
 """Modules in the order in which workers take them: the last ones are short, so that all workers end together."""
 

@@ -55,6 +55,7 @@ class World:
             str(self.session.file.parent),
         ]
         done = CliRunner().invoke(app, [*given, *words])
+        assert done.stdout, done.exception
         return done.exit_code, json.loads(done.stdout)
 
     def failures(self, *words: str, image: str = "shop", stack: str = "dev") -> dict[str, str]:

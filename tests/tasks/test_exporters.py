@@ -16,6 +16,7 @@ from monitoring.alerts.data import redis as redis_alerts
 from monitoring.alerts.rule import Domain
 from sandbox import packages
 from settings import Monitoring
+from settings.thresholds import Redis
 from tests.support.servers import free_ports, postgres, running
 
 
@@ -46,7 +47,7 @@ def test_redis(tmp_path: Path) -> None:
         packages.require(name), f"-web.listen-address=127.0.0.1:{port}", f"-redis.addr=redis://127.0.0.1:{server}",
     ]  # fmt: skip
     with running(redis, "Ready to accept"), running(command, "roviding metrics"):
-        assert asked(redis_alerts(Monitoring()), "redis") <= exported(port)
+        assert asked(redis_alerts(Redis()), "redis") <= exported(port)
 
 
 def value(port: int, metric: str) -> float:

@@ -64,6 +64,7 @@ def test_the_commands_are_the_runbooks_own(name: str) -> None:
     commands = judged(stack_config(f"Pulumi.{name}.yaml")).commands
     assert commands.check.run == ("npm run ci:check --workspace backend",)
     assert commands.migrate.run == ("npx prisma migrate deploy",)
+    assert commands.cache is not None
     assert commands.cache.run == ("npm run ops:wait --workspace backend",)
     assert commands.smoke.run[-1].startswith(f"npm run postdeploy:{name}")
 
