@@ -12,7 +12,9 @@ from ops.cli.main import app
 def unknown_words(line: str) -> list[str]:
     """Words of a `runbook` command line that are no command, subcommand or option."""
     command: Any = typer.main.get_command(app)
-    for word in (words := line.split()):
+    words = line.split()
+    words[:1] = words[0].split(":") if words else []  # the runbooks' own names
+    for word in words:
         subcommands = getattr(command, "commands", None)
         if subcommands is None or word.startswith("-"):
             break

@@ -246,7 +246,13 @@ def test_messages_lead_to_where_the_documents_are() -> None:
 
 @pytest.mark.parametrize(
     ("line", "unknown"),
-    [("logs", ["logs"]), ("backup prove", ["prove"]), ("rotate --dew", ["--dew"]), ("backup cleanup --dry-run", [])],
+    [
+        ("journal", ["journal"]),
+        ("logs:tail", []),
+        ("backup prove", ["prove"]),
+        ("rotate --dew", ["--dew"]),
+        ("backup cleanup --dry-run", []),
+    ],
 )
 def test_a_command_that_does_not_exist_is_found(line: str, unknown: list[str]) -> None:
     assert unknown_words(line) == unknown

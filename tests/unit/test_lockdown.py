@@ -341,7 +341,7 @@ class World:
         self.facts = SimpleNamespace(
             now=release, settings=SimpleNamespace(lockdown=None), cluster=cluster, clock=clock(self.now),
             text=SimpleNamespace(config={}), checked=self.written.update,
-            history=SimpleNamespace(updates=lambda: iter(())),
+            history=(),
         )  # fmt: skip
         self.session = SimpleNamespace(seconds=1.0, stack="shop")
         succeeded = SimpleNamespace(succeeded=True, outputs={})

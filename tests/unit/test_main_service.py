@@ -45,7 +45,8 @@ def test_a_worker_that_is_listed_first_is_not_called() -> None:
     stack = config(WORKER, BACKEND)
     program = run_program(stack)
     smoke = next(job for job in program.all("Job") if job.object_name.startswith("smoke"))
-    variables = {item["name"]: item.get("value") for item in smoke.containers[0]["env"]}
+    (container,) = (one for one in smoke.containers if one["name"] == "smoke")
+    variables = {item["name"]: item.get("value") for item in container["env"]}
     assert variables["TARGET_URL"] == f"http://{BACKEND['name']}:{BACKEND['port']}"
     rehearsals = [job for job in program.all("Job") if job.object_name.startswith("rehearsal")]
     assert len(rehearsals) == 1

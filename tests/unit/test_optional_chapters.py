@@ -49,7 +49,7 @@ def test_without_redis_nothing_of_it_is_registered() -> None:
 def test_without_redis_nothing_of_it_is_watched_and_no_trigger_waits_for_it() -> None:
     settings = judged(without_redis(committed("Pulumi.sandbox.yaml", release=RELEASE)))
     watching = settings.monitoring
-    alerts = domains("shop", watching, settings.backup, settings.rotations())
+    alerts = domains("shop", watching, ("backend",), settings.backup, settings.rotations())
     rules = json.dumps(rule_files(alerts, "shop"))
     assert "RollbackErrorRate" in rules
     assert "redis" not in rules.lower()

@@ -104,7 +104,7 @@ def test_accounts_of_the_release_have_the_cloud_identity_and_no_others(shaped: P
         for made in shaped.all("ServiceAccount")
         if "eks.amazonaws.com/role-arn" in made.inputs["metadata"]["annotations"]
     }
-    assert bound == {"backend", "migrate", "rehearsal", "cache", "smoke"}
+    assert bound == {"backend", "migrate", "rehearsal", "cache", "smoke", "maintenance-tasks"}
 
 
 def test_a_restore_test_runs_as_the_images_user_and_touches_no_volume(shaped: Program) -> None:

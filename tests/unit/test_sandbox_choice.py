@@ -180,7 +180,7 @@ def test_a_cluster_of_kinds_answers_where_our_own_node_does(with_kind: Path) -> 
     config = yaml.safe_load((with_kind / "kind.yaml").read_text())
     forwarded = {entry["containerPort"]: entry["hostPort"] for entry in config["nodes"][0]["extraPortMappings"]}
     objects = list(yaml.safe_load_all((with_kind / "kind-ingress.yaml").read_text()))
-    (service,) = [item for item in objects if item["kind"] == "Service"]
+    (service,) = [item for item in objects if item["kind"] == "Service" and item["spec"].get("clusterIP") != "None"]
     outside = {port["name"]: forwarded[port["nodePort"]] for port in service["spec"]["ports"]}
     assert outside == {"web": 18080, "websecure": 18443}
     (deployment,) = [item for item in objects if item["kind"] == "Deployment"]
