@@ -292,7 +292,7 @@ class Application(pulumi.ComponentResource):
         measured = LighthouseArgs(
             rehearsal=rehearsed,
             performance=args.performance,
-            public_url=args.ingress.url,
+            public_url=args.ingress.url if args.ingress else args.application.internal_url("/"),
             host_header=args.application.host_header,
         )
         # Not beside the rehearsal: it would take the CPU that is measured.

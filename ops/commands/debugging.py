@@ -52,6 +52,8 @@ def debug_performance(session: Session, url: str, times: int) -> dict[str, Any]:
 
 def find_urls(settings: StackSettings, url: str) -> tuple[str, str]:
     """The customers' URL and that inside the namespace, of a path or of a URL of the shop."""
+    if settings.ingress is None:
+        raise Refused("This stack has no ingress (runbook:ingress): customers have no URL that could be measured.")
     parts, shop = urlsplit(url), urlsplit(settings.ingress.url)
     if parts.scheme and (parts.scheme, parts.netloc) != (shop.scheme, shop.netloc):
         raise Refused(f"{url} is not below {settings.ingress.url}: write a path, such as /shop.")

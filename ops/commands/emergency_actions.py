@@ -44,8 +44,14 @@ def find_action(settings: StackSettings, file: str, name: Name, *, undo: bool) -
     given: Emergency | None = wanted.cache_clear if name == "emergency-cache-clear" else wanted.optimization
     if given:
         action = Action(name, given.about, given.command, given.undo)
-    elif name == "emergency-cache-clear":
+    elif name == "emergency-cache-clear" and settings.commands.cache:
         action = Action(name, "purges and warms the caches (runbook:commands.cache)", settings.commands.cache, None)
+    elif name == "emergency-cache-clear":
+        raise Refused(
+            f"{file} has neither runbook:commands.cache nor {OPERATIONS}.cacheClear: there is no command that clears a "
+            f"cache. Write\n  {OPERATIONS}:\n    cacheClear:\n      about: empties the page cache\n"
+            "      command: {run: npm run cache:clear}\nNo deploy is needed. Nothing was changed."
+        )
     else:
         raise Refused(
             f"{file} does not say what {name} does. Write\n"

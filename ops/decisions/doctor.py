@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -121,7 +121,7 @@ def list_storage_classes(settings: StackSettings) -> set[str | None]:
     return found
 
 
-def judge_storage(asked: set[str | None], classes: Sequence[Mapping[str, Any]]) -> str | Fault:
+def judge_storage(asked: Collection[str | None], classes: Sequence[Mapping[str, Any]]) -> str | Fault:
     """Whether every storage class is there."""
     names = {item["metadata"]["name"] for item in classes}
     mark = "storageclass.kubernetes.io/is-default-class"

@@ -20,6 +20,7 @@ from tasks.exporter import Exporter
 from tasks.maintenance_tasks import report as reports
 from tasks.restore import evidence
 from tasks.store import open_store, window
+from tests.support.exposition import expose
 from tests.support.maintenance_world import ApiServer, Customers, World, application, fill
 from tests.support.servers import Postgres
 from tests.support.task_processes import ended, start, task
@@ -461,7 +462,8 @@ def metrics(world: World) -> dict[str, float]:
     environment = Environment({**world.environment, "MAINTENANCE_SCHEDULES": "daily weekly"})
     made = Exporter(environment, open_store(environment))
     made.refresh()
-    lines = [line.rpartition(" ") for line in (made.text or "").splitlines() if line.startswith("runbook_maintenance")]
+    text = expose(made)
+    lines = [line.rpartition(" ") for line in text.splitlines() if line.startswith("runbook_maintenance")]
     return {name.removeprefix("runbook_maintenance_"): float(value) for name, _, value in lines}
 
 
