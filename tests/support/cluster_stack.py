@@ -74,8 +74,9 @@ class Stack:
         for key in [key for key in config if key.startswith("secrets:") and key.endswith("_B")]:
             del config[key]
         if not backups:
-            # What rotation says there is about the store of backups.
-            for key in ("runbook:backup", "runbook:rotation", *(f"secrets:{secret}" for secret in SECRET_NAMES)):
+            # What rotation says there is about the store of backups, where reports of maintenance are kept as well.
+            keys = ("runbook:backup", "runbook:maintenanceTasks", "runbook:rotation")
+            for key in (*keys, *(f"secrets:{secret}" for secret in SECRET_NAMES)):
                 config.pop(key, None)
         if not monitoring:
             for key in ("runbook:monitoring", *(f"secrets:{secret}" for secret in Monitoring().secret_names)):
