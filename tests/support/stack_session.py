@@ -111,7 +111,7 @@ def _make_stack(program: str, changes: str, secrets: str, updated: bool) -> Path
     document = yaml.safe_load((ROOT / "Pulumi.sandbox.yaml").read_text())
     config = document["config"]
     # The backup gate runs a task in a cluster: covered by tests/cluster.
-    del config["runbook:backup"]
+    del config["runbook:backup"], config["runbook:maintenanceTasks"]
     for key in ("runbook:rotation", "runbook:monitoring"):
         config.pop(key, None)
     config |= json.loads(changes)
