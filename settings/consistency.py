@@ -314,8 +314,8 @@ def _monitoring_is_complete(monitoring: Monitoring | None, network: Network, fil
 def _maintenance_has_a_store(maintenance_tasks: MaintenanceTasks | None, backup: Backup | None) -> Iterator[Problem]:
     if maintenance_tasks and backup is None:
         why = (
-            "needs runbook:backup, because reports of maintenance are kept in the store of backups: add runbook:backup, "
-            "or remove this key"
+            "needs runbook:backup, because reports of maintenance are kept in the store of backups: add that key, or "
+            "remove this one"
         )
         yield Problem(("runbook:maintenanceTasks",), why)
 
