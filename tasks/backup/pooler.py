@@ -12,6 +12,7 @@ from typing import Any
 
 import psycopg
 from psycopg import Connection
+from psycopg.rows import scalar_row
 
 from tasks.connection_url import PAST_A_POOLER
 from tasks.errors import Refused
@@ -50,5 +51,6 @@ def _is_shared(connection: Connection[Any], another: Callable[[], Connection[Any
 
 
 def _session(connection: Connection[Any]) -> int:
-    # Unprepared: a prepared statement would stay in the pool's session.
-    return connection.execute("SELECT pg_backend_pid()", prepare=False).fetchall()[0][0]
+    # Unprepared: a prepared statement would stay in the pool's session. The connection's own rows may be of any kind.
+    with connection.cursor(row_factory=scalar_row) as cursor:
+        return cursor.execute("SELECT pg_backend_pid()", prepare=False).fetchall()[0]
