@@ -484,7 +484,7 @@ def test_the_exporter_reports_when_a_run_was_and_what_failed(on_disk: World, tmp
     then = metrics(on_disk)
     assert then[ran] == first[ran]
     assert then['task_failed{schedule="daily",task="broken"}'] == 1
-    assert then['tasks{schedule="daily",result="put off"}'] == 2
+    assert then['tasks{result="put off",schedule="daily"}'] == 2
     (report,) = [name for name in then if name.startswith("report_timestamp_seconds")]
     assert 'summary="0 of 2 tasks done; put off: broken, analyze"' in report
 

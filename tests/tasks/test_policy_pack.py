@@ -61,7 +61,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run(folder: Path, *words: str) -> tuple[int, str]:
-    left_out = ("PULUMI_OPTION_CONFIG_FILE", "PULUMI_CONFIG_PASSPHRASE_FILE", "PULUMI_STACK")
+    left_out = ("KUBECONFIG", "PULUMI_OPTION_CONFIG_FILE", "PULUMI_CONFIG_PASSPHRASE_FILE", "PULUMI_STACK")
     environment = {name: value for name, value in os.environ.items() if name not in left_out} | {
         "PULUMI_BACKEND_URL": f"file://{folder}/backend",
         "PULUMI_CONFIG_PASSPHRASE": "of the test",
