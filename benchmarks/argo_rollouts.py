@@ -110,7 +110,7 @@ def measure(ground: Ground, good: str, bad: str, analysis: Analysis) -> Outcome:
             rollout,
         )
         eventually(lambda: status().get("phase") == "Healthy", 180, lambda: (status(), _log()))
-        with Traffic(url, limit_seconds=_GIVE_UP_SECONDS) as traffic:
+        with Traffic(url, pause_seconds=0.03, limit_seconds=_GIVE_UP_SECONDS) as traffic:
             template["spec"]["containers"][0]["image"] = bad
             before = status()["currentPodHash"]
             peers.apply(rollout)

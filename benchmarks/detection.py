@@ -79,7 +79,7 @@ def _ours(watched: ControlledStack, images: Mapping[str, str], triggers: Mapping
     stack.runbook("deploy", images[BAD], "--yes", "--allow-quarantined", "benchmark").check()
     eventually(lambda: over(stack), 120)
     began = time.time()
-    with Traffic(stack.url) as traffic:
+    with Traffic(stack.url, pause_seconds=0.03) as traffic:
         watched.receiver.wait("/critical", ":rewind:", since=began, seconds=400)
     revision = stack.history()[0]["rollbackOf"]
     (record,) = [one for one in watched.incidents() if one.get("leaving") == revision]

@@ -170,7 +170,7 @@ def measure(ground: Ground, good: str, bad: str, analysis: Analysis) -> Outcome:
         )
         peers.apply(canary)
         eventually(lambda: phase() == "Initialized", 300, _log)
-        with Traffic(url, limit_seconds=_GIVE_UP_SECONDS) as traffic:
+        with Traffic(url, pause_seconds=0.03, limit_seconds=_GIVE_UP_SECONDS) as traffic:
             container = template["spec"]["containers"][0]["name"]
             stack.kubectl("set", "image", f"deployment/{_NAME}", f"{container}={bad}")
             eventually(lambda: phase() in ("Failed", "Succeeded"), _GIVE_UP_SECONDS, _log)

@@ -56,7 +56,7 @@ class Traffic:
 
     url: str
     clients: int = 4
-    pause_seconds: float = 0.03
+    pause_seconds: float = 0.1
     limit_seconds: float = 600
     fresh_connection_every: int = 20
     answers: list[Answer] = field(default_factory=list)

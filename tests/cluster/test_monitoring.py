@@ -16,6 +16,7 @@ from tests.support.webhook_receiver import Receiver, run_receiver
 
 JOBS = {
     *("backend", "health", "front-door", "postgres", "redis", "prometheus", "alertmanager", "kubelet", "containers"),
+    "ingress",
     "logs",
 }
 COUNTED = {
