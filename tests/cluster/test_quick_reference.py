@@ -18,6 +18,9 @@ from sandbox.traffic import client_for
 from tests.support.cluster_stack import Stack
 from tests.support.customers import Customers
 
+pytestmark = pytest.mark.drill
+"""Not in every run: other tests use the same shop meanwhile."""
+
 
 @pytest.fixture(scope="module")
 def shop(images: dict[str, str]) -> Stack:
