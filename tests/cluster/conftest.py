@@ -15,6 +15,7 @@ from tests.support.ordering import put_longest_first
 from tests.support.secret_search import assert_secrets_stay_secret
 
 LONGEST_FIRST = (
+    "production",
     "triggers",
     "release",
     "rotation",
@@ -25,6 +26,7 @@ LONGEST_FIRST = (
     "interruptions",
     "lockdown",
     "second_application",
+    "first_release",
 )
 """Modules in the order in which workers take them: the last ones are short, so that all workers end together."""
 

@@ -1,4 +1,7 @@
-"""A stack made of Pulumi.prod.yaml: what the sandbox's own values hide (issue 14)."""
+"""The life of a stack made of Pulumi.prod.yaml: what the sandbox's own values hide (issue 14).
+
+Each test begins where the one before it ended.
+"""
 
 from __future__ import annotations
 
@@ -11,13 +14,25 @@ from urllib.parse import urlsplit
 import pytest
 
 from sandbox.cluster import layout
+from sandbox.traffic import Traffic
+from settings.rotation import DATABASE_URL
+from tests.cluster.test_lockdown import SCHEDULED, asked, locked, suspended
 from tests.cluster.test_release import serving
+from tests.cluster.test_rotation import secret, state
 from tests.cluster.test_sandbox import eventually
 from tests.support.cluster_stack import Stack
-from tests.support.production_stack import Production, production_stack
+from tests.support.customers import Customers, webhook
+from tests.support.external_servers import OWNER
+from tests.support.production_stack import GIVEN, Production, production_stack
+from tests.support.secret_search import assert_secrets_stay_secret
 
+pytestmark = pytest.mark.drill
+"""Only its first release has passed so far; the whole life takes over eight minutes on two busy cores."""
 LEAST = 3
 """`autoscaler.minReplicas` of Pulumi.prod.yaml."""
+IN_PODS = ("JWT_SECRET", "SESSION_SECRET", DATABASE_URL, "REDIS_URL", "SMTP_URL", *GIVEN)
+LATER = "INSERT INTO products (slug, name, description, price_cents, stock) VALUES ('later', 'later', '', 100, 1)"
+PLAIN = ("--yes", "--non-interactive", "--skip-preview")
 
 
 @pytest.fixture(scope="module")
@@ -63,3 +78,92 @@ def test_the_first_release_serves_over_tls_with_the_least_number_of_pods(
     assert protected(stack) == {"kubernetes:core/v1:Namespace"}
     # This cluster has no source of metrics: the autoscaler knows no load, and keeps its minimum.
     eventually(lambda: ready_pods(stack) == LEAST, 60)
+
+
+def test_a_release_with_a_migration_loses_no_request(stack: Stack, images: dict[str, str]) -> None:
+    before = stack.release["git"]
+    stack.runbook("backup", "verify").check()
+    with Traffic(stack.url) as traffic, Customers(stack.url) as customers:
+        stack.runbook("deploy", images["shop:v2"], "--yes").check()
+    assert traffic.failures == []
+    assert customers.failures == []
+    assert traffic.versions() == [before, stack.release["git"]]
+    assert ready_pods(stack) >= LEAST
+
+
+def test_every_secret_is_rotated_twice(production: Production, stack: Stack) -> None:
+    """The second time, each slot that a protected stack once kept has to be replaced (K1)."""
+    rows = stack.runbook("rotate", "status", "--json").check().json()
+    assert {row["secret"] for row in rows} == set(production.secrets)
+    first = {name: secret(stack, name) for name in IN_PODS}
+    with Customers(stack.url) as customers:
+        production.rotate_everything()
+        second = {name: secret(stack, name) for name in IN_PODS}
+        assert all(production.servers.accepts(each[DATABASE_URL]) for each in (first, second))
+        webhooks = [webhook(stack.url, each["STRIPE_WEBHOOK_SECRET"]) for each in (first, second)]
+        assert webhooks == [200, 200]
+    assert customers.failures == []
+    with Traffic(stack.url) as traffic:
+        stack.runbook("rotate", "start", *production.secrets, "--no-overlap", "--yes").check()
+    assert traffic.failures == []
+    assert not production.servers.accepts(first[DATABASE_URL])
+    with Customers(stack.url) as customers:
+        production.rotate_everything()
+    assert customers.failures == []
+    third = {name: secret(stack, name) for name in IN_PODS}
+    for name in IN_PODS:
+        assert len({first[name], second[name], third[name]}) == 3, name
+    for name in production.secrets:
+        assert (state(stack, name)["period"], state(stack, name)["phase"]) == (2, "verified"), name
+
+
+def test_a_rollback_within_the_overlap_keeps_what_was_rotated(stack: Stack, images: dict[str, str]) -> None:
+    used, before = {name: secret(stack, name) for name in IN_PODS}, stack.release["git"]
+    with Traffic(stack.url) as traffic, Customers(stack.url) as customers:
+        stack.runbook("rollback", "--yes").check()
+    assert traffic.failures == []
+    assert customers.failures == []
+    assert traffic.versions() == [before, stack.release["git"]]
+    assert stack.release["image"] == images["shop:v1"]
+    assert {name: secret(stack, name) for name in IN_PODS} == used
+
+
+def test_a_lockdown_and_its_end(stack: Stack) -> None:
+    locked(stack, "--for", "10m")
+    assert asked(stack, "GET", "/shop").status_code == 503
+    assert suspended(stack) >= SCHEDULED
+    assert ready_pods(stack) >= LEAST
+    stack.runbook("security", "unlock", "--yes").check()
+    with Traffic(stack.url, limit_seconds=2) as traffic:
+        assert asked(stack, "GET", "/admin").status_code == 303
+        assert stack.changes() == {}
+    assert traffic.failures == []
+    assert not suspended(stack) & SCHEDULED
+
+
+def test_an_encrypted_backup_is_restored_in_place(production: Production, stack: Stack) -> None:
+    backup = stack.runbook("backup", "now", "--json").check().json()["id"]
+    kept = production.servers.sql("SELECT count(*) FROM products")
+    production.servers.sql(f"SET ROLE {OWNER}; {LATER}")
+    with Traffic(stack.url) as traffic:
+        stack.runbook("restore", "start", backup, "--in-place", "--yes").check()
+    assert {answer.status for answer in traffic.failures} == {503}, "the maintenance page and nothing else"
+    assert production.servers.sql("SELECT count(*) FROM products") == kept
+    assert serving(stack) == stack.release["git"]
+
+
+def test_it_is_destroyed_only_after_its_protection_was_taken_off(production: Production, stack: Stack) -> None:
+    assert_secrets_stay_secret(stack)
+    destroy = ("pulumi", "destroy", "--stack", stack.name, *PLAIN)
+    refused = stack.run(*destroy)
+    assert refused.code != 0
+    assert "protect" in refused.text
+    assert serving(stack) == stack.release["git"], "nothing was deleted"
+
+    stack.edit(lambda config: config["runbook:guards"].update(protectData=False))
+    stack.run("pulumi", "up", "--stack", stack.name, *PLAIN).check()
+    stack.run(*destroy).check()
+    stack.run("kubectl", "wait", "--for=delete", f"namespace/{stack.namespace}", "--timeout=60s").check()
+    assert int(production.servers.sql("SELECT count(*) FROM products")) > 0, (
+        "the external database is not the stack's to delete"
+    )
