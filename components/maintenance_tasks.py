@@ -23,14 +23,14 @@ from pulumi_kubernetes.core.v1 import (
 )
 from pulumi_kubernetes.meta.v1 import LabelSelectorArgsDict
 from pulumi_kubernetes.networking.v1 import NetworkPolicy
-from pulumi_kubernetes.rbac.v1 import ClusterRole, ClusterRoleBinding, PolicyRuleArgsDict
+from pulumi_kubernetes.rbac.v1 import ClusterRoleBinding, PolicyRuleArgsDict
 
 from components import backup_tasks as tasks
 from components.base.jobs import DISRUPTED, register_cron_job
 from components.base.names import BACKUP_EXPORTER, JOB, labels, metadata, selector
 from components.base.network_policies import register_egress_policy
 from components.base.pods import APPLICATION_UID, container, register_service_account, template
-from components.base.rbac import grant_role
+from components.base.rbac import grant_cluster_role, grant_role
 from components.base.shapes import mounts, waivers
 from components.maintenance_agent import AGENT
 from settings import Backup, PodShape, Resources, VolumeDestination
@@ -255,28 +255,7 @@ class MaintenanceTasks(pulumi.ComponentResource):
 
 
 def _grant_nodes(account: ServiceAccount, namespace: Input[str], opts: ResourceOptions) -> ClusterRoleBinding:
-    """Nodes belong to the cluster, so that the names have the namespace in them."""
-    name = pulumi.Output.concat("runbook-", namespace, "-", NAME)
-    role = ClusterRole(
-        f"{NAME}-nodes",
-        metadata=metadata(name, None, labels(NAME, JOB)),
-        rules=[{"api_groups": [""], "resources": ["nodes"], "verbs": ["list"]}],
-        opts=opts,
-    )
-    return ClusterRoleBinding(
-        f"{NAME}-nodes-binding",
-        metadata=metadata(name, None, labels(NAME, JOB)),
-        role_ref={
-            "api_group": "rbac.authorization.k8s.io",
-            "kind": "ClusterRole",
-            "name": role.metadata.apply(lambda meta: meta.name or ""),
-        },
-        subjects=[
-            {
-                "kind": "ServiceAccount",
-                "name": account.metadata.apply(lambda meta: meta.name or ""),
-                "namespace": namespace,
-            }
-        ],
-        opts=opts,
-    )
+    """Which images each node has."""
+    made = metadata(pulumi.Output.concat("runbook-", namespace, "-", NAME), None, labels(NAME, JOB))
+    rules: list[PolicyRuleArgsDict] = [{"api_groups": [""], "resources": ["nodes"], "verbs": ["list"]}]
+    return grant_cluster_role(f"{NAME}-nodes", made, account, namespace, rules, opts)

@@ -12,10 +12,11 @@ from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
 import pulumi
 from pulumi import Input, Output, ResourceOptions
 from pulumi_kubernetes.core.v1 import Secret, ServiceAccount
-from pulumi_kubernetes.rbac.v1 import ClusterRole, ClusterRoleBinding
+from pulumi_kubernetes.rbac.v1 import PolicyRuleArgsDict
 
 from components.base.names import SERVICE, content_hash, labels, metadata, selector
 from components.base.network_policies import peer
+from components.base.rbac import grant_cluster_role
 from components.monitoring.network_policies import PROMETHEUS, MonitoringPolicies
 from components.monitoring.prometheus_operator import register_operator_objects
 from components.monitoring.workloads import (
@@ -210,22 +211,11 @@ class Monitoring(pulumi.ComponentResource):
 
     def _reads_nodes(self, identity: ServiceAccount) -> None:
         """Permission to read metrics of nodes, and nothing else of them or of their pods."""
-        watched, kind = self._args.watched, labels(PROMETHEUS, MONITORING)
-        full_name = f"runbook-{watched.namespace}-{PROMETHEUS}"
-        role = ClusterRole(
-            "prometheus-reads-nodes",
-            metadata=metadata(full_name, None, kind),
-            rules=[{"api_groups": [""], "resources": ["nodes/metrics"], "verbs": ["get"]}],
-            opts=self._ground.opts,
-        )
-        who = identity.metadata.apply(lambda meta: meta.name or "")
-        ClusterRoleBinding(
-            "prometheus-reads-nodes-binding",
-            metadata=metadata(full_name, None, kind),
-            role_ref={"api_group": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": full_name},
-            subjects=[{"kind": "ServiceAccount", "name": who, "namespace": self._args.namespace}],
-            opts=ResourceOptions.merge(self._ground.opts, ResourceOptions(depends_on=[role])),
-        )
+        full_name = f"runbook-{self._args.watched.namespace}-{PROMETHEUS}"
+        made = metadata(full_name, None, labels(PROMETHEUS, MONITORING))
+        rules: list[PolicyRuleArgsDict] = [{"api_groups": [""], "resources": ["nodes/metrics"], "verbs": ["get"]}]
+        opts = self._ground.opts
+        grant_cluster_role("prometheus-reads-nodes", made, identity, self._args.namespace, rules, opts)
 
     def _alertmanager(self) -> None:
         args, wanted = self._args, self._settings.alertmanager
