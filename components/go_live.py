@@ -12,15 +12,11 @@ import pulumi
 from pulumi import Input, ResourceOptions
 from pulumi_kubernetes.core.v1 import EnvFromSourceArgsDict
 
-from components.base.jobs import NEVER, register_cron_job
-from components.base.names import JOB
-from components.base.pods import APPLICATION_UID, SECRETS_IN_ENVIRONMENT, container, register_service_account, template
+from components.base.pods import container
+from components.base.toolbox import register_toolbox
 from settings import Resources
 from settings.go_live import CHECKS, COMMAND, TOOLBOX
 from settings.rotation import TASK_RESOURCES
-
-_SECONDS = 900
-"""Deadline of a Job that has none of its own."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +49,6 @@ class GoLive(pulumi.ComponentResource):
     def __init__(self, name: str, args: GoLiveArgs, opts: ResourceOptions | None = None) -> None:
         super().__init__("runbook:release:GoLive", name, None, opts)
         inside = ResourceOptions(parent=self, depends_on=opts.depends_on if opts else None)
-        account = register_service_account(TOOLBOX, JOB, args.namespace, inside)
         checks = container(
             CHECKS,
             image=args.image,
@@ -73,26 +68,5 @@ class GoLive(pulumi.ComponentResource):
             env_from=list(args.env_from),
             env=[{"name": "TARGET_URL", "value": args.target_url}],
         )
-        register_cron_job(
-            TOOLBOX,
-            JOB,
-            namespace=args.namespace,
-            schedule=NEVER,
-            suspend=True,
-            annotations=SECRETS_IN_ENVIRONMENT,
-            job={
-                "backoff_limit": 0,
-                "active_deadline_seconds": _SECONDS,
-                "template": template(
-                    TOOLBOX,
-                    JOB,
-                    service_account=account.metadata.apply(lambda meta: meta.name or ""),
-                    uid=APPLICATION_UID,
-                    # `runbook` keeps one of the two.
-                    containers=[checks, command],
-                    restart_policy="Never",
-                ),
-            },
-            opts=inside,
-        )
+        register_toolbox(TOOLBOX, [checks, command], args.namespace, inside)
         self.register_outputs({})

@@ -10,16 +10,12 @@ import pulumi
 from pulumi import Input, ResourceOptions
 from pulumi_kubernetes.core.v1 import EnvFromSourceArgsDict
 
-from components.base.jobs import NEVER, register_cron_job
-from components.base.names import JOB
-from components.base.pods import APPLICATION_UID, SECRETS_IN_ENVIRONMENT, container, register_service_account, template
-from components.base.shapes import mounts, waivers
+from components.base.pods import container
+from components.base.shapes import mounts
+from components.base.toolbox import register_toolbox
 from settings import PodShape, Resources
 from settings.operations import COMMAND, TASK, TOOLBOX
 from settings.rotation import TASK_RESOURCES
-
-_SECONDS = 900
-"""Deadline of a Job that has none of its own."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +46,6 @@ class Operations(pulumi.ComponentResource):
     def __init__(self, name: str, args: OperationsArgs, opts: ResourceOptions | None = None) -> None:
         super().__init__("runbook:operations:Operations", name, None, opts)
         inside = ResourceOptions(parent=self, depends_on=opts.depends_on if opts else None)
-        account = register_service_account(TOOLBOX, JOB, args.namespace, inside)
         task = container(
             TASK,
             image=args.image,
@@ -67,27 +62,5 @@ class Operations(pulumi.ComponentResource):
             env=[{"name": "TARGET_URL", "value": args.target_url}],
             mounts=mounts(args.shape),
         )
-        register_cron_job(
-            TOOLBOX,
-            JOB,
-            namespace=args.namespace,
-            schedule=NEVER,
-            suspend=True,
-            annotations={**SECRETS_IN_ENVIRONMENT, **waivers(args.shape)},
-            job={
-                "backoff_limit": 0,
-                "active_deadline_seconds": _SECONDS,
-                "template": template(
-                    TOOLBOX,
-                    JOB,
-                    service_account=account.metadata.apply(lambda meta: meta.name or ""),
-                    uid=APPLICATION_UID,
-                    shape=args.shape,
-                    # `runbook` keeps one of the two.
-                    containers=[task, command],
-                    restart_policy="Never",
-                ),
-            },
-            opts=inside,
-        )
+        register_toolbox(TOOLBOX, [task, command], args.namespace, inside, args.shape)
         self.register_outputs({})
