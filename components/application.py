@@ -115,8 +115,7 @@ class Application(pulumi.ComponentResource):
         main = args.application.main_service
         # A rollback skips the rehearsal: its release has served before, and every second counts.
         rehearsed = self._rehearsal(configs) if args.release.action == "deploy" else None
-        self._proven = ResourceOptions(depends_on=self._rehearse(rehearsed) if rehearsed else [])
-        served_by = [made for service in services for made in self._service(service, configs[service.name])]
+        self._proven = self._rehearse(rehearsed) if rehearsed else []
         IngressRules(
             namespace=args.namespace,
             services=services,
@@ -124,7 +123,12 @@ class Application(pulumi.ComponentResource):
             ingress_controller=args.ingress_controller,
             divert_to=args.divert_to,
             lockdown=args.lockdown,
-        ).register(self._inside, served_by)
+        ).register(
+            self._inside,
+            lambda let_in: [
+                made for service in services for made in self._service(service, configs[service.name], let_in)
+            ],
+        )
 
         self.url = self._url
         self.services = [service.name for service in services]
@@ -167,12 +171,16 @@ class Application(pulumi.ComponentResource):
     def _env_from(self, config: str) -> list[EnvFromSourceArgsDict]:
         return [{"config_map_ref": {"name": config}}, {"secret_ref": {"name": self._args.secret_name}}]
 
-    def _service(self, service: ServiceSettings, config: str) -> list[pulumi.Resource]:
-        """What serves: the Deployment, and the Service in front of it."""
+    def _service(
+        self, service: ServiceSettings, config: str, let_in: Sequence[pulumi.Resource]
+    ) -> list[pulumi.Resource]:
+        """What serves: the Deployment, once clients are let in, and the Service in front of it."""
         known_by = service.shape.service_account_annotations
         account = register_service_account(service.name, SERVICE, self._args.namespace, self._inside, known_by)
         deployment = self._deployment(
-            service, self._template(service, config, account.metadata.apply(lambda meta: meta.name or ""))
+            service,
+            self._template(service, config, account.metadata.apply(lambda meta: meta.name or "")),
+            ResourceOptions(depends_on=[*self._proven, *let_in]),
         )
         named = metadata(service.name, self._args.namespace, labels(service.name, SERVICE))
         PodDisruptionBudget(
@@ -239,7 +247,7 @@ class Application(pulumi.ComponentResource):
             )
         return serving
 
-    def _deployment(self, service: ServiceSettings, pod: PodTemplateSpecArgsDict) -> Deployment:
+    def _deployment(self, service: ServiceSettings, pod: PodTemplateSpecArgsDict, after: ResourceOptions) -> Deployment:
         application = self._args.application
         spec: DeploymentSpecArgsDict = {
             "revision_history_limit": OLD_REVISIONS,
@@ -273,7 +281,7 @@ class Application(pulumi.ComponentResource):
             ),
             spec=spec,
             opts=ResourceOptions.merge(
-                ResourceOptions.merge(self._inside, self._proven),
+                ResourceOptions.merge(self._inside, after),
                 ResourceOptions(
                     custom_timeouts=pulumi.CustomTimeouts(create=f"{seconds}s", update=f"{seconds}s"),
                     ignore_changes=["spec.replicas"] if service.autoscaler else None,

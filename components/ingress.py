@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import pulumi
 from pulumi import Input, ResourceOptions
-from pulumi_kubernetes.meta.v1 import LabelSelectorArgsDict
 from pulumi_kubernetes.networking.v1 import Ingress as KubernetesIngress
 from pulumi_kubernetes.networking.v1 import (
     IngressRuleArgsDict,
@@ -16,8 +15,8 @@ from pulumi_kubernetes.networking.v1 import (
     NetworkPolicy,
 )
 
-from components.base.names import SERVICE, SERVICE_PORT, SKIP_AWAIT, labels, metadata
-from components.base.network_policies import SERVICE_PORTS, peers, select_clients
+from components.base.names import SERVICE_PORT, SKIP_AWAIT, labels, metadata
+from components.base.network_policies import peers, register_service_policies, select_clients
 from components.lockdown import Lockdown
 from settings import Ingress, NetworkPeer
 from settings import Service as ServiceSettings
@@ -45,49 +44,36 @@ class IngressRules:
     lockdown: Lockdown | None = None
     """Under lockdown, the gate in front of them."""
 
-    def register(self, opts: ResourceOptions, served_by: Sequence[pulumi.Resource]) -> None:
+    def register(
+        self, opts: ResourceOptions, register_services: Callable[[Sequence[pulumi.Resource]], Sequence[pulumi.Resource]]
+    ) -> None:
         """Under lockdown, switch the ingress first, then close the policies; on unlock the other way round.
 
-        `served_by`: the services' Deployments and Services, which the ingress waits for: a path leads to another
-        service once its pods are ready. A service that is gone is deleted at the end of the update, by the engine.
-        The gate and the maintenance page wait for no service, which may be what is broken.
+        `register_services` makes what waits for the policies that let clients in, the services, and returns what the
+        ingress waits for: a path leads to another service once its pods are ready. A service that is gone, and the
+        policies of a port that is gone, are deleted at the end of the update, by the engine. The gate and the
+        maintenance page wait for no service, which may be what is broken.
         """
-        if self.ingress is None:
-            self._policies(opts)
-        elif self.lockdown:
+        if self.lockdown and self.ingress:
             ingress = self._ingress(self.ingress, opts)
             self._policies(ResourceOptions.merge(opts, ResourceOptions(depends_on=[ingress])))
-        else:
-            waits = [self._policies(opts), *([] if self.divert_to else served_by)]
+            register_services([])
+            return
+        policies = self._policies(opts)
+        serving = register_services(policies)
+        if self.ingress:
+            waits = [*policies, *([] if self.divert_to else serving)]
             self._ingress(self.ingress, ResourceOptions.merge(opts, ResourceOptions(depends_on=waits)))
 
-    def _policies(self, opts: ResourceOptions) -> pulumi.Resource:
+    def _policies(self, opts: ResourceOptions) -> Sequence[pulumi.Resource]:
         """From the ingress controller, or the gate, and from one another to the services' ports."""
-        everyone: LabelSelectorArgsDict = {"match_labels": {"app.kubernetes.io/component": SERVICE}}
         # The gate has an opening of its own, which is there before the ingress leads to it.
         outside = [] if self.lockdown or not self.ingress_controller else peers(self.ingress_controller)
-        kind = labels("services", "application")
         if self.ingress and self.ingress_controller and any(key in self.ingress.annotations for key in _ISSUERS):
             self._allow_solver(self.ingress_controller, opts)
-        NetworkPolicy(
-            "allow-to-services",
-            metadata=metadata("allow-to-services", self.namespace, kind),
-            spec={
-                "pod_selector": select_clients(),
-                "policy_types": ["Egress"],
-                "egress": [{"to": [{"pod_selector": everyone}], "ports": SERVICE_PORTS}],
-            },
-            opts=opts,
-        )
-        return NetworkPolicy(
-            "allow-into-services",
-            metadata=metadata("allow-into-services", self.namespace, kind),
-            spec={
-                "pod_selector": everyone,
-                "policy_types": ["Ingress"],
-                "ingress": [{"from_": [*outside, {"pod_selector": select_clients()}], "ports": SERVICE_PORTS}],
-            },
-            opts=opts,
+        ports = [service.port for service in self.services]
+        return register_service_policies(
+            "clients", select_clients(), ports, self.namespace, opts, from_outside=outside, of="application"
         )
 
     def _allow_solver(self, ingress_controller: NetworkPeer, opts: ResourceOptions) -> None:

@@ -17,12 +17,11 @@ from pulumi_kubernetes.meta.v1 import LabelSelectorArgsDict
 from pulumi_kubernetes.networking.v1 import (
     NetworkPolicy,
     NetworkPolicyPortArgsDict,
-    NetworkPolicySpecArgsDict,
 )
 from pulumi_kubernetes.policy.v1 import PodDisruptionBudget
 
-from components.base.names import LOCKDOWN, SERVICE, SKIP_AWAIT, content_hash, labels, metadata, selector
-from components.base.network_policies import SERVICE_PORTS, peers, select_parts
+from components.base.names import LOCKDOWN, SKIP_AWAIT, content_hash, labels, metadata, selector
+from components.base.network_policies import peers, register_service_policies
 from components.base.pods import APPLICATION_UID, OLD_REVISIONS, container, register_service_account, spread, template
 from components.lockdown_gateway import ANSWER_SECONDS, ANY_ADDRESS, FINISHING, PROBE_PORT, Route, render_haproxy_config
 from settings import Lockdown as LockdownSettings
@@ -146,31 +145,18 @@ class Lockdown(pulumi.ComponentResource):
 
     def _openings(self, routes: Sequence[Route]) -> list[pulumi.Resource]:
         """Ingress from the ingress controller, egress to the services, and no others."""
-        services = select_parts(SERVICE)
         mine: list[NetworkPolicyPortArgsDict] = [{"port": route.port, "protocol": "TCP"} for route in routes]
-        openings: dict[str, NetworkPolicySpecArgsDict] = {
-            "allow-into-lockdown": {
+        name, namespace = "allow-into-lockdown", self._args.namespace
+        from_controller = NetworkPolicy(
+            name,
+            metadata=metadata(name, namespace, labels(name, LOCKDOWN)),
+            spec={
                 "pod_selector": self._here,
                 "policy_types": ["Ingress"],
                 "ingress": [{"from_": peers(self._args.ingress_controller), "ports": mine}],
             },
-            "allow-lockdown-to-services": {
-                "pod_selector": self._here,
-                "policy_types": ["Egress"],
-                "egress": [{"to": [{"pod_selector": services}], "ports": SERVICE_PORTS}],
-            },
-            "allow-lockdown-into-services": {
-                "pod_selector": services,
-                "policy_types": ["Ingress"],
-                "ingress": [{"from_": [{"pod_selector": self._here}], "ports": SERVICE_PORTS}],
-            },
-        }
-        return [
-            NetworkPolicy(
-                name,
-                metadata=metadata(name, self._args.namespace, labels(name, LOCKDOWN)),
-                spec=spec,
-                opts=self._inside,
-            )
-            for name, spec in openings.items()
-        ]
+            opts=self._inside,
+        )
+        theirs = [route.target for route in routes]
+        to_services = register_service_policies(LOCKDOWN, self._here, theirs, namespace, self._inside, of=LOCKDOWN)
+        return [from_controller, *to_services]

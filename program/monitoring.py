@@ -70,6 +70,7 @@ def _register_controller(inputs: Inputs, foundation: Foundation) -> ControllerAd
             namespace=foundation.namespace,
             stack=pulumi.get_stack(),
             monitoring=monitoring,
+            health_port=inputs.settings.application.main_service.port,
             secrets=inputs.secrets,
         ),
         ResourceOptions(depends_on=[foundation]),

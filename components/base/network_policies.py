@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import pulumi
 from pulumi import Input, ResourceOptions
@@ -15,11 +15,8 @@ from pulumi_kubernetes.networking.v1 import (
     NetworkPolicySpecArgsDict,
 )
 
-from components.base.names import JOB, SERVICE, SERVICE_PORT, labels, metadata, selector
+from components.base.names import JOB, SERVICE, labels, metadata, selector
 from settings import Egress, NetworkPeer, Peer
-
-SERVICE_PORTS: list[NetworkPolicyPortArgsDict] = [{"port": SERVICE_PORT, "protocol": "TCP"}]
-"""Ports of the services, by name: while a port is changed, pods with the old number and with the new are reached."""
 
 
 def peer(of: Peer) -> NetworkPolicyPeerArgsDict:
@@ -99,6 +96,48 @@ def register_data_policies(
             opts=ResourceOptions.merge(opts, ResourceOptions(parent=parent)),
         )
         for name, spec in policies
+    ]
+
+
+def register_service_policies(
+    part: str,
+    clients: LabelSelectorArgsDict,
+    ports: Iterable[int | None],
+    namespace: Input[str],
+    opts: ResourceOptions,
+    *,
+    from_outside: Sequence[NetworkPolicyPeerArgsDict] = (),
+    of: str,
+) -> list[NetworkPolicy]:
+    """Lets the clients of one part, and peers from outside the namespace, reach the services at these ports.
+
+    The ports are numbers, and part of the policies' names. While a port is changed, pods with the old number and with
+    the new one serve: the policies of the new number are made before the rollout, and the engine deletes those of the
+    old number at the end. A named port would need no second policy, but kube-router (k3s has it too) refuses
+    connections for a moment at each of its updates when one name means several numbers. `of`: the component in the
+    labels. `None`: a service without a port; where none has one, nothing is let through.
+    """
+    numbers = sorted({port for port in ports if port})
+    if not numbers:
+        return []
+    which = "-".join(map(str, numbers))
+    allowed: list[NetworkPolicyPortArgsDict] = [{"port": number, "protocol": "TCP"} for number in numbers]
+    services = select_parts(SERVICE)
+    policies: dict[str, NetworkPolicySpecArgsDict] = {
+        f"allow-{part}-to-services-{which}": {
+            "pod_selector": clients,
+            "policy_types": ["Egress"],
+            "egress": [{"to": [{"pod_selector": services}], "ports": allowed}],
+        },
+        f"allow-{part}-into-services-{which}": {
+            "pod_selector": services,
+            "policy_types": ["Ingress"],
+            "ingress": [{"from_": [*from_outside, {"pod_selector": clients}], "ports": allowed}],
+        },
+    }
+    return [
+        NetworkPolicy(name, metadata=metadata(name, namespace, labels(part, of)), spec=spec, opts=opts)
+        for name, spec in policies.items()
     ]
 
 

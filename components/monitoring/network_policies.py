@@ -8,10 +8,10 @@ from typing import Any
 
 import pulumi
 from pulumi import Input, ResourceOptions
-from pulumi_kubernetes.networking.v1 import NetworkPolicy
+from pulumi_kubernetes.networking.v1 import NetworkPolicy, NetworkPolicyPeerArgsDict
 
-from components.base.names import BACKUP_EXPORTER, POSTGRES, REDIS, SERVICE, SERVICE_PORT, labels, metadata, selector
-from components.base.network_policies import peer, peers, register_egress_policy, select_parts
+from components.base.names import BACKUP_EXPORTER, POSTGRES, REDIS, labels, metadata, selector
+from components.base.network_policies import peer, peers, register_egress_policy, register_service_policies
 from components.monitoring.workloads import MONITORING
 from monitoring.prometheus import ALERTMANAGER, BLACKBOX, PORTS, POSTGRES_EXPORTER, REDIS_EXPORTER, MonitoredStack
 from settings import Egress, External, NetworkPeer
@@ -20,8 +20,7 @@ from settings.names import CONTROLLER
 
 PROMETHEUS = "prometheus"
 _Peers = Sequence[Mapping[str, Any]]
-_Ports = Sequence[int | str]
-_Way = tuple[_Peers, _Ports]
+_Way = tuple[_Peers, Sequence[int]]
 
 
 @dataclass(frozen=True)
@@ -39,7 +38,6 @@ class MonitoringPolicies:
         to: list[_Way] = [
             *(([_pods(name)], [PORTS[name]]) for name in self.watched.exporters),
             ([_pods(ALERTMANAGER)], [PORTS[ALERTMANAGER]]),
-            ([_services()], [SERVICE_PORT]),
         ]
         if self.watched.backup:
             to.append(([_backups()], [EXPORTER_PORT]))
@@ -60,13 +58,13 @@ class MonitoringPolicies:
         self._in("allow-into-prometheus", reader, let_in)
         asks = [_pods(PROMETHEUS), *([_controller()] if controller_port else [])]
         self._in("allow-into-alertmanager", _pods(ALERTMANAGER), [(asks, [PORTS[ALERTMANAGER]])])
+        self._into_services(PROMETHEUS)
         self.read_by([reader])
 
     def read_by(self, readers: _Peers) -> None:
-        """Ingress from readers of metrics to exporters and services."""
+        """Ingress from readers of metrics to exporters."""
         for name in self.watched.exporters:
             self._in(f"allow-into-{name}", _pods(name), [(readers, [PORTS[name]])])
-        self._in("allow-metrics-of-services", _services(), [([*readers, _pods(BLACKBOX)], [SERVICE_PORT])])
         if self.watched.backup:
             self._in("allow-metrics-of-backups", _backups(), [(readers, [EXPORTER_PORT])])
 
@@ -78,9 +76,10 @@ class MonitoringPolicies:
         self._out("allow-alertmanager", _pods(ALERTMANAGER), to)
 
     def http_checks(self, egress: Sequence[Egress], ingress_controller: NetworkPeer | None) -> None:
-        """Egress to the services and to the front door: the ingress controller's pods, or its address."""
+        """To the services, and egress to the front door: the ingress controller's pods, or its address."""
+        operator = self.watched.monitoring.operated
+        self._into_services(BLACKBOX, [peer(operator.prometheus)] if operator else [])
         to: list[_Way] = [
-            ([_services()], [SERVICE_PORT]),
             # Its port depends on the cluster.
             *([(peers(ingress_controller), [])] if ingress_controller else []),
             *(_outside(one) for one in (*egress, *self.watched.monitoring.front_door.egress)),
@@ -110,6 +109,17 @@ class MonitoringPolicies:
                     f"allow-{name}-into-{server}", {"pod_selector": {"match_labels": selector(server, server)}}, way
                 )
 
+    def _into_services(self, name: str, from_outside: Sequence[NetworkPolicyPeerArgsDict] = ()) -> None:
+        register_service_policies(
+            name,
+            {"match_labels": selector(name, MONITORING)},
+            [service.port for service in self.watched.application.services],
+            self.namespace,
+            self.opts,
+            from_outside=from_outside,
+            of=MONITORING,
+        )
+
     def _out(self, name: str, who: Mapping[str, Any], to: Sequence[_Way]) -> None:
         rules = [{"to": list(peers), **_ports(ports)} for peers, ports in to]
         self._policy(name, {**who, "policy_types": ["Egress"], "egress": rules})
@@ -131,10 +141,6 @@ def _pods(name: str) -> dict[str, Any]:
     return {"pod_selector": {"match_labels": selector(name, MONITORING)}}
 
 
-def _services() -> dict[str, Any]:
-    return {"pod_selector": select_parts(SERVICE)}
-
-
 def _backups() -> dict[str, Any]:
     return {"pod_selector": {"match_labels": selector(BACKUP_EXPORTER, BACKUP_EXPORTER)}}
 
@@ -147,5 +153,5 @@ def _outside(to: Egress) -> _Way:
     return [{"ip_block": {"cidr": to.cidr, "except_": list(to.except_)}}], to.ports
 
 
-def _ports(ports: _Ports) -> dict[str, Any]:
+def _ports(ports: Sequence[int]) -> dict[str, Any]:
     return {"ports": [{"port": port, "protocol": "TCP"} for port in ports]} if ports else {}

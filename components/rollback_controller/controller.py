@@ -14,12 +14,11 @@ from pulumi_kubernetes.networking.v1 import (
     NetworkPolicy,
     NetworkPolicyEgressRuleArgsDict,
     NetworkPolicyPeerArgsDict,
-    NetworkPolicySpecArgsDict,
 )
 from pulumi_random import RandomPassword
 
-from components.base.names import SERVICE, SKIP_AWAIT, content_hash, labels, metadata, selector
-from components.base.network_policies import SERVICE_PORTS, egress_rules, peer, select_parts
+from components.base.names import SKIP_AWAIT, content_hash, labels, metadata, selector
+from components.base.network_policies import egress_rules, peer, register_service_policies
 from components.base.pods import APPLICATION_UID, OLD_REVISIONS, container, register_service_account, template
 from components.monitoring.network_policies import PROMETHEUS
 from components.monitoring.workloads import MONITORING
@@ -50,6 +49,8 @@ class RollbackControllerArgs:
     """Name of the stack."""
     monitoring: MonitoringSettings
     """With `rollback.image` and `rollback.state`."""
+    health_port: int | None
+    """Port at which the application's main service answers the health check."""
     secrets: Mapping[str, SecretValue]
     """The `secrets:*` of the stack."""
 
@@ -188,35 +189,25 @@ class RollbackController(pulumi.ComponentResource):
             "to": [servers.alertmanager],
             "ports": [{"port": servers.port, "protocol": "TCP"}],
         }
-        policies: dict[str, NetworkPolicySpecArgsDict] = {}
+        name = "allow-rollback-controller"
+        NetworkPolicy(
+            name,
+            metadata=metadata(name, args.namespace, labels(CONTROLLER, CONTROLLER)),
+            spec={
+                "pod_selector": here,
+                "policy_types": ["Ingress", "Egress"],
+                "ingress": [
+                    {
+                        "from_": [servers.alertmanager, servers.prometheus],
+                        "ports": [{"port": PORT, "protocol": "TCP"}],
+                    }
+                ],
+                "egress": [alertmanager, *outside],
+            },
+            opts=opts,
+        )
         # It asks the main service for its health.
-        health: NetworkPolicyEgressRuleArgsDict = {
-            "to": [{"pod_selector": select_parts(SERVICE)}],
-            "ports": SERVICE_PORTS,
-        }
-        policies["allow-rollback-controller-into-services"] = {
-            "pod_selector": select_parts(SERVICE),
-            "policy_types": ["Ingress"],
-            "ingress": [{"from_": [{"pod_selector": here}], "ports": SERVICE_PORTS}],
-        }
-        policies["allow-rollback-controller"] = {
-            "pod_selector": here,
-            "policy_types": ["Ingress", "Egress"],
-            "ingress": [
-                {
-                    "from_": [servers.alertmanager, servers.prometheus],
-                    "ports": [{"port": PORT, "protocol": "TCP"}],
-                }
-            ],
-            "egress": [alertmanager, health, *outside],
-        }
-        for name, spec in policies.items():
-            NetworkPolicy(
-                name,
-                metadata=metadata(name, args.namespace, labels(CONTROLLER, CONTROLLER)),
-                spec=spec,
-                opts=opts,
-            )
+        register_service_policies(CONTROLLER, here, [args.health_port], args.namespace, opts, of=CONTROLLER)
 
 
 @dataclass(frozen=True)

@@ -427,16 +427,16 @@ def test_networking_is_closed_but_for_what_is_needed(sandbox: Program, prod: Pro
     deny = sandbox.one("NetworkPolicy", "default-deny").inputs["spec"]
     assert deny == {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}
     assert {name for name, _ in openings(sandbox, "egress")} == {
-        "allow-dns", "allow-to-postgres", "allow-to-redis", "allow-to-services",
+        "allow-dns", "allow-to-postgres", "allow-to-redis", "allow-clients-to-services-3000",
         "allow-backup-store", "allow-backup-to-postgres", "allow-rotation-to-postgres", "allow-rotation-to-redis",
         "allow-restore-test-to-backup-exporter",
     }  # fmt: skip
     assert {name for name, _ in openings(sandbox, "ingress")} == {
-        "allow-into-postgres", "allow-into-redis", "allow-into-services", "allow-backup-into-postgres",
+        "allow-into-postgres", "allow-into-redis", "allow-clients-into-services-3000", "allow-backup-into-postgres",
         "allow-rotation-into-postgres", "allow-rotation-into-redis", "allow-restore-test-into-backup-exporter",
     }  # fmt: skip
     assert {name for name, _ in openings(prod, "egress")} == {
-        "allow-dns", "allow-outside", "allow-postgres", "allow-redis", "allow-to-services",
+        "allow-dns", "allow-outside", "allow-postgres", "allow-redis", "allow-clients-to-services-3000",
         "allow-backup-store", "allow-backup-postgres", "allow-rotation-postgres", "allow-rotation-redis",
         "allow-restore-test-to-backup-exporter",
     }  # fmt: skip

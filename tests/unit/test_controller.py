@@ -226,20 +226,25 @@ def test_its_network_policy(config: dict[str, Any]) -> None:
     ways = [(to, port["port"]) for rule in spec["egress"] for to in rule["to"] for port in rule["ports"]]
     outside = {(to["ipBlock"]["cidr"], port) for to, port in ways if "ipBlock" in to}
     assert outside == {("192.0.2.7/32", 443), ("192.0.2.8/32", 6443), ("192.0.2.9/32", 443)}
-    inside = [(to["podSelector"], port) for to, port in ways if "ipBlock" not in to]
-    services = {"key": "app.kubernetes.io/component", "operator": "In", "values": ["service"]}
-    (alertmanager, asked), (application, health) = inside
+    [(alertmanager, asked)] = [(to["podSelector"], port) for to, port in ways if "ipBlock" not in to]
     assert (alertmanager["matchLabels"]["app.kubernetes.io/name"], asked) == ("alertmanager", 9093)
-    assert (application, health) == ({"matchExpressions": [services]}, "http"), "the health check, and nothing else"
-    into = program.one("NetworkPolicy", "allow-rollback-controller-into-services").inputs["spec"]
-    assert into["podSelector"] == application
-    (rule,) = into["ingress"]
-    assert rule == {"from": [{"podSelector": spec["podSelector"]}], "ports": [{"port": "http", "protocol": "TCP"}]}
+    services = {"key": "app.kubernetes.io/component", "operator": "In", "values": ["service"]}
+    application = {"podSelector": {"matchExpressions": [services]}}
+    ports = [{"port": 3000, "protocol": "TCP"}]
+    to_health = program.one("NetworkPolicy", "allow-rollback-controller-to-services-3000").inputs["spec"]
+    assert to_health["podSelector"] == spec["podSelector"]
+    assert to_health["egress"] == [{"to": [application], "ports": ports}], "the health check, and nothing else"
+    into = program.one("NetworkPolicy", "allow-rollback-controller-into-services-3000").inputs["spec"]
+    assert into["podSelector"] == application["podSelector"]
+    assert into["ingress"] == [{"from": [{"podSelector": spec["podSelector"]}], "ports": ports}]
     # No other policy selects the controller's pods.
     others = [
         one for one in program.all("NetworkPolicy") if "rollback-controller" in str(one.inputs["spec"]["podSelector"])
     ]
-    assert [one.object_name for one in others] == ["allow-rollback-controller"]
+    assert [one.object_name for one in others] == [
+        "allow-rollback-controller",
+        "allow-rollback-controller-to-services-3000",
+    ]
 
 
 def test_a_controller_needs_the_addresses_of_slack_and_no_example_opens_everything(config: dict[str, Any]) -> None:

@@ -105,7 +105,7 @@ def test_what_is_no_lockdown_is_refused(change: dict[str, Any], where: tuple[Any
 # -- what the program makes of it ----------------------------------------------------------------------
 
 
-def into(program: Program, name: str = "allow-into-services") -> list[Any]:
+def into(program: Program, name: str = "allow-clients-into-services-3000") -> list[Any]:
     (rule,) = program.one("NetworkPolicy", name).inputs["spec"]["ingress"]
     return rule["from"]
 
@@ -126,21 +126,21 @@ def test_the_ingress_routes_to_the_gate_and_the_services_stay(open_: Program, lo
 
 def test_the_services_stay_open_until_the_ingress_routes_to_the_gate(open_: Program, locked: Program) -> None:
     for program, first, then in ((locked, "Ingress", "NetworkPolicy"), (open_, "NetworkPolicy", "Ingress")):
-        names = {"Ingress": "ingress", "NetworkPolicy": "allow-into-services"}
+        names = {"Ingress": "ingress", "NetworkPolicy": "allow-clients-into-services-3000"}
         assert program.waits_for(program.one(then, names[then]), program.one(first, names[first]))
 
 
 def test_only_the_gate_may_connect_to_the_services(open_: Program, locked: Program) -> None:
     assert TRAEFIK in [peer.get("namespaceSelector") for peer in into(open_)]
     assert all("namespaceSelector" not in peer for peer in into(locked))
-    (gate,) = into(locked, "allow-lockdown-into-services")
+    (gate,) = into(locked, "allow-lockdown-into-services-3000")
     wanted = gate["podSelector"]["matchLabels"]
     assert wanted.items() <= (locked.one("Deployment", "lockdown").template or {})["metadata"]["labels"].items()
     (controller,) = into(locked, "allow-into-lockdown")
     assert controller["namespaceSelector"] == TRAEFIK
-    (out,) = locked.one("NetworkPolicy", "allow-lockdown-to-services").inputs["spec"]["egress"]
-    assert out["ports"] == [{"port": "http", "protocol": "TCP"}]
-    for opening in ("allow-into-lockdown", "allow-lockdown-to-services", "allow-lockdown-into-services"):
+    (out,) = locked.one("NetworkPolicy", "allow-lockdown-to-services-3000").inputs["spec"]["egress"]
+    assert out["ports"] == [{"port": 3000, "protocol": "TCP"}]
+    for opening in ("allow-into-lockdown", "allow-lockdown-to-services-3000", "allow-lockdown-into-services-3000"):
         assert locked.waits_for(locked.one("Deployment", "lockdown"), locked.one("NetworkPolicy", opening))
 
 

@@ -30,7 +30,7 @@ def test_a_dns_cache_on_each_node_may_be_asked() -> None:
 def test_a_load_balancer_that_is_no_pod_may_call_the_services_and_the_maintenance_page() -> None:
     address = {"ipBlock": {"cidr": "10.20.0.0/16"}}
     found = policies("Pulumi.prod.yaml", {"ingressController": {"cidrs": ["10.20.0.0/16"]}})
-    assert found["allow-into-services"]["ingress"][0]["from"][0] == address
+    assert found["allow-clients-into-services-3000"]["ingress"][0]["from"][0] == address
     config = committed("Pulumi.prod.yaml", release=RELEASE, maintenance={"reason": "x"})
     config["runbook:network"]["ingressController"] = {"cidrs": ["10.20.0.0/16"]}
     page = run_program(config).one("NetworkPolicy", "allow-into-maintenance")
@@ -44,7 +44,7 @@ def test_the_ingress_controller_reaches_the_solver_of_a_certificates_challenge(a
     assert solver["podSelector"] == {"matchLabels": {"acme.cert-manager.io/http01-solver": "true"}}
     assert solver["ingress"][0]["ports"] == [{"port": 8089, "protocol": "TCP"}]
     assert solver["ingress"][0]["from"] == [
-        rule for rule in found["allow-into-services"]["ingress"][0]["from"] if "namespaceSelector" in rule
+        rule for rule in found["allow-clients-into-services-3000"]["ingress"][0]["from"] if "namespaceSelector" in rule
     ]
 
 

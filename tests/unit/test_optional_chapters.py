@@ -86,7 +86,7 @@ def test_without_an_ingress_only_the_services_call_one_another() -> None:
     config["runbook:application"] = {**config["runbook:application"], "services": [{**backend, "paths": []}]}
     made = run_program(config)
     assert made.all("Ingress") == []
-    [rule] = made.one("NetworkPolicy", "allow-into-services").inputs["spec"]["ingress"]
+    [rule] = made.one("NetworkPolicy", "allow-clients-into-services-3000").inputs["spec"]["ingress"]
     assert [set(source) for source in rule["from"]] == [{"podSelector"}]
     assert made.outputs["url"] == "http://backend:3000"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -44,42 +45,64 @@ def test_the_page_and_the_gate_wait_for_no_service_that_may_be_broken(changes: d
         assert not program.waits_for(ingress, program.one("Deployment", name)), name
 
 
-def into_services(program: Program) -> dict[str, list[Any]]:
-    """Ports of every rule that lets a client reach the services' pods, by policy and direction."""
-    parts = {"matchExpressions": [{"key": "app.kubernetes.io/component", "operator": "In", "values": ["service"]}]}
-    services = ({"matchLabels": {"app.kubernetes.io/component": "service"}}, parts)
-    found: dict[str, list[Any]] = {}
+SERVICES = {"matchExpressions": [{"key": "app.kubernetes.io/component", "operator": "In", "values": ["service"]}]}
+
+
+def of_services(program: Program) -> dict[str, set[Any]]:
+    """Ports of the rules that let a client reach the services' pods, by policy."""
+    found: dict[str, set[Any]] = {}
     for policy in program.all("NetworkPolicy"):
         spec = policy.inputs["spec"]
-        if spec["podSelector"] in services:
-            found[f"{policy.object_name} (ingress)"] = [rule["ports"] for rule in spec.get("ingress", [])]
-        to = [rule["ports"] for rule in spec.get("egress", []) if {"podSelector": services[0]} in rule.get("to", [])]
-        to += [rule["ports"] for rule in spec.get("egress", []) if {"podSelector": parts} in rule.get("to", [])]
-        if to:
-            found[f"{policy.object_name} (egress)"] = to
+        rules = [rule for rule in spec.get("egress", []) if {"podSelector": SERVICES} in rule.get("to", [])]
+        if spec["podSelector"] == SERVICES:
+            rules += spec.get("ingress", [])
+        if rules:
+            found[policy.object_name] = {port["port"] for rule in rules for port in rule["ports"]}
     return found
 
 
-def test_policies_name_the_services_port_instead_of_its_number() -> None:
-    """Old pods listen on 3000 and new ones on 8080 while both serve: the name means each pod's own."""
-    by_name = [{"port": "http", "protocol": "TCP"}]
-    programs = [
-        two_services(),
-        two_services(lockdown=LOCKDOWN),
-        run_program(watched(monitoring=PLAIN)),
-        run_program(controlled()),
-    ]
-    seen: set[str] = set()
-    for program in programs:
-        for where, rules in into_services(program).items():
-            seen.add(where)
-            assert all(ports == by_name for ports in rules), where
-    assert seen >= {
-        "allow-into-services (ingress)", "allow-to-services (egress)",
-        "allow-lockdown-into-services (ingress)", "allow-lockdown-to-services (egress)",
-        "allow-metrics-of-services (ingress)", "allow-prometheus (egress)", "allow-http-checks (egress)",
-        "allow-rollback-controller-into-services (ingress)", "allow-rollback-controller (egress)",
-    }  # fmt: skip
+PROGRAMS = [
+    pytest.param(
+        lambda: run_program(stack_config("Pulumi.sandbox.yaml", release=RELEASE)), {"clients"}, {3000}, id="release"
+    ),
+    pytest.param(lambda: two_services(lockdown=LOCKDOWN), {"clients", "lockdown"}, {3000, 8080}, id="lockdown"),
+    pytest.param(
+        lambda: run_program(watched(monitoring=PLAIN)),
+        {"clients", "prometheus", "blackbox"},
+        {3000},
+        id="monitoring",
+    ),
+    pytest.param(lambda: run_program(controlled()), {"clients", "rollback-controller"}, {3000}, id="controller"),
+]
+
+
+@pytest.mark.parametrize(("run", "parts", "ports"), PROGRAMS)
+def test_policies_into_services_have_numbers_and_are_named_by_them(
+    run: Callable[[], Program], parts: set[str], ports: set[int]
+) -> None:
+    """A rule with one name for two numbers is refused for a moment by kube-router, at each of its updates."""
+    program = run()
+    which = "-".join(map(str, sorted(ports)))
+    found = of_services(program)
+    assert set(found) >= {
+        f"allow-{part}-{direction}-services-{which}" for part in parts for direction in ("to", "into")
+    }
+    for name, numbers in found.items():
+        assert name.endswith(f"-services-{which}"), f"{name} keeps its name when a port changes"
+        assert numbers == ports, name
+
+
+def test_a_service_without_a_port_opens_no_port() -> None:
+    """No ports in a rule would mean all of them."""
+    config = stack_config("Pulumi.sandbox.yaml", release=RELEASE)
+    worker = config["runbook:application"]["services"][0] | {"name": "worker", "command": "npm run worker"}
+    worker["probes"] = {kind: {"command": f"node {kind}.js"} for kind in ("startup", "readiness", "liveness")}
+    del worker["port"], worker["paths"]
+    before = of_services(run_program(config))
+    config["runbook:application"]["services"].append(worker)
+    config["runbook:application"]["main"] = "backend"
+    config["runbook:guards"] = {}
+    assert of_services(run_program(config)) == before
 
 
 @pytest.mark.parametrize("file", ["Pulumi.sandbox.yaml", "Pulumi.staging.yaml", "Pulumi.prod.yaml"])
@@ -91,10 +114,18 @@ def test_pods_and_services_have_a_port_of_that_name(file: str) -> None:
     assert (way["name"], way["targetPort"]) == ("http", "http")
 
 
-def test_a_changed_port_changes_no_policy_and_no_path() -> None:
+def test_a_changed_port_has_policies_of_its_own_before_its_pods() -> None:
+    """The engine makes what is new first, and deletes what is gone when the old pods are."""
     before, after = (stack_config("Pulumi.sandbox.yaml", release=RELEASE) for _ in range(2))
     after["runbook:application"]["services"][0]["port"] = 8080
     old, new = run_program(before), run_program(after)
-    for kind in ("NetworkPolicy", "Ingress"):
-        assert {made.urn: made.inputs for made in old.all(kind)} == {made.urn: made.inputs for made in new.all(kind)}
-    assert new.waits_for(new.one("Service", "backend"), new.one("Deployment", "backend"))
+    changed = {made.object_name for made in new.all("NetworkPolicy")} ^ {
+        made.object_name for made in old.all("NetworkPolicy")
+    }
+    names = {"allow-clients-to-services", "allow-clients-into-services"}
+    assert changed >= {f"{name}-{port}" for name in names for port in (3000, 8080)}
+    assert old.one("Ingress", "ingress").inputs == new.one("Ingress", "ingress").inputs
+    pods = new.one("Deployment", "backend")
+    for name in names:
+        assert new.waits_for(pods, new.one("NetworkPolicy", f"{name}-8080")), name
+    assert new.waits_for(new.one("Service", "backend"), pods)
