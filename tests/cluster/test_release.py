@@ -4,12 +4,15 @@
 from __future__ import annotations
 
 import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
 
 from sandbox.traffic import Traffic, ask, client_for
-from tests.support.cluster_stack import Stack
+from tests.support.cluster_stack import Done, Stack
 
 REFUSED = 2
 FAILED_AND_ROLLED_BACK = 1
@@ -210,8 +213,32 @@ def test_a_deploy_is_refused_where_the_quota_has_no_room_for_its_surge(stack: St
     assert stack.release == before
 
 
+@contextmanager
+def enforcing_again(stack: Stack) -> Iterator[None]:
+    """Makes the enforcer of network policies write all its rules again, several times a second: a label changes."""
+    ended, rounds = threading.Event(), list[Done]()
+    label = ("kubectl", "label", "namespace", stack.namespace, "--overwrite")
+
+    def change() -> None:
+        while not ended.wait(0.2):
+            rounds.append(stack.run(*label, f"tests/round={len(rounds)}"))
+
+    thread = threading.Thread(target=change)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+    assert len(rounds) > 50
+    assert [done.text for done in rounds if done.code] == []
+
+
 def test_a_path_that_moves_and_a_port_that_changes_lose_no_request(stack: Stack) -> None:
-    """K3: `/` moves to a service that is new, `backend` listens on another port; then both are taken back."""
+    """K3: `/` moves to a service that is new, `backend` listens on another port; then both are taken back.
+
+    Meanwhile the network policies are enforced anew all the time, as in a cluster in which other pods come and go.
+    """
 
     def move(config: dict[str, Any]) -> None:
         [backend] = config["runbook:application"]["services"]
@@ -223,7 +250,7 @@ def test_a_path_that_moves_and_a_port_that_changes_lose_no_request(stack: Stack)
 
     before = stack.file.read_bytes()
     update = ("pulumi", "up", "--stack", stack.name, "--yes", "--non-interactive", "--skip-preview")
-    with Traffic(stack.url) as traffic:
+    with Traffic(stack.url) as traffic, enforcing_again(stack):
         stack.edit(move)
         stack.run(*update).check()
         moved = len(traffic.answers)
