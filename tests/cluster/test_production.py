@@ -75,7 +75,8 @@ def test_the_first_release_serves_over_tls_with_the_least_number_of_pods(
     assert serving(stack) == stack.release["git"]
     assert stack.url.startswith("https://")
     eventually(lambda: presented_certificate(stack.url) == certificate)
-    assert protected(stack) == {"kubernetes:core/v1:Namespace"}
+    # The ConfigMap depends on everything, and has a destroy refused before anything is deleted.
+    assert protected(stack) == {"kubernetes:core/v1:Namespace", "kubernetes:core/v1:ConfigMap"}
     # This cluster has no source of metrics: the autoscaler knows no load, and keeps its minimum.
     eventually(lambda: ready_pods(stack) == LEAST, 60)
 
