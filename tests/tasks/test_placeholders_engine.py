@@ -48,6 +48,7 @@ def test_a_copied_stack_file_goes_to_no_cluster(tmp_path: Path, monkeypatch: pyt
         env={**os.environ, "PULUMI_OPTION_CONFIG_FILE": str(file)},
         capture_output=True,
         text=True,
+        timeout=120,
     )
     said = " ".join((done.stdout + done.stderr).split())
     assert done.returncode != 0
