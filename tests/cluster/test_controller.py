@@ -7,12 +7,15 @@ import json
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.support.cluster_stack import Stack
 from tests.support.controlled_stack import COOLDOWN, ControlledStack, over, refresh, watched_stack
 from tests.support.monitored_stack import eventually
+from tests.support.secret_search import assert_secrets_stay_secret
 
 
 @pytest.fixture(scope="module")
@@ -142,6 +145,28 @@ def test_an_alert_during_a_rotation_waits_for_the_whole_command(
     assert phase() == "retired"
     assert images["shop:v2"].endswith(tuple(item["digest"] for item in stack.config["runbook:quarantine"]))
     assert stack.changes() == {}
+
+
+def test_a_loud_issue_command_is_repeated_nowhere(watched: ControlledStack, tmp_path: Path) -> None:
+    """It prints the new key and fails. State, history, stack file, objects, events, logs, argument lists and
+    notifications are searched for the key."""
+    stack, canary = watched.stack, "sk_live_CANARY-of-a-loud-command"
+    key = tmp_path / "key"
+    key.write_text(f"{canary}\n")
+    issue = {"issue": f"cat {key}; cat {key} >&2; exit 3", "revoke": "true"}
+    refresh(stack)
+
+    def configure(config: dict[str, Any]) -> None:
+        policies = config.setdefault("runbook:rotation", {}).setdefault("secrets", {})
+        policies["STRIPE_SECRET_KEY"] = issue
+
+    stack.edit(configure)
+    stack.printed.append(canary)
+    failed = stack.runbook("rotate", "start", "STRIPE_SECRET_KEY", "--yes")
+    assert failed.code == 1, failed.text
+    assert "the issue command of STRIPE_SECRET_KEY failed" in failed.text
+    assert stack.config["runbook:rotated"]["STRIPE_SECRET_KEY"]["phase"] == "failed"
+    assert_secrets_stay_secret(stack, [message.text for message in watched.receiver.messages()])
 
 
 def _applied(stack: Stack, image: str) -> bool:

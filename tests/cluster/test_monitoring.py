@@ -41,7 +41,7 @@ def watched(images: dict[str, str], receiver: Receiver, tmp_path_factory: pytest
         enable_monitoring(made, receiver, enabled=False)
         made.runbook("deploy", images["shop:v2"], "--yes").check()
         yield made
-        assert_secrets_stay_secret(made)
+        assert_secrets_stay_secret(made, [message.text for message in receiver.messages()])
     finally:
         made.remove()
 

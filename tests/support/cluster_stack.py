@@ -50,6 +50,8 @@ class Stack:
     file: Path
     planted: list[str] = field(default_factory=list)
     """Secrets of its own that no command may print, whatever it is about: every output is searched for them."""
+    printed: list[str] = field(default_factory=list)
+    """Secrets that a command of its settings prints, and that nothing may keep or repeat."""
     known: set[str] = field(default_factory=set)
     """Every secret value that was read from the cluster so far, those that are no longer in use among them."""
     backend: str | None = None
@@ -150,7 +152,7 @@ class Stack:
 
     def _search(self, argv: Sequence[str], done: Checked) -> Checked:
         if argv[0] in ("runbook", "pulumi"):
-            for value in self.planted:
+            for value in (*self.planted, *self.printed):
                 assert value not in done.text, f"{' '.join(argv[:3])} … prints a secret"
         return done
 

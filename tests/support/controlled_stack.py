@@ -96,7 +96,9 @@ def watched_stack(
             made.runbook("deploy", images["shop:v1"], "--yes").check()
             made.runbook("deploy", images["shop:v2"], "--yes").check()
             yield ControlledStack(made, receiver)
-            assert_secrets_stay_secret(made)
+            received = [message.text for message in receiver.messages()]
+            assert received
+            assert_secrets_stay_secret(made, received)
         finally:
             made.remove()
 

@@ -41,16 +41,19 @@ class LeaseStore:
             self._changed.notify_all()
             return Lease.from_dict(written)
 
+    def await_lease(self, name: str, seconds: float, seen: Lease | None = None) -> Lease | None:
+        """The Lease as soon as it is another than `seen`; None when the time is over."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._leases.get(name) not in (None, seen and seen.to_dict()), seconds)
+            found = self._leases.get(name)
+        return None if found in (None, seen and seen.to_dict()) else Lease.from_dict(found)
+
     def watch_lease(self, name: str, seconds: float) -> Iterator[Lease]:
         deadline, seen = time.monotonic() + seconds, None
         while (left := deadline - time.monotonic()) > 0:
-            with self._changed:
-                found = self._leases.get(name)
-                if found is None or found == seen:
-                    self._changed.wait(left)
-                    continue
-                seen = found
-            yield Lease.from_dict(seen)
+            seen = self.await_lease(name, left, seen) or seen
+            if seen and deadline > time.monotonic():
+                yield seen
 
     def _require_reachable(self) -> None:
         if not self.reachable:

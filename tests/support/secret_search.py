@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from ops.stack.state_files import open_state_files, unpack
@@ -21,12 +21,16 @@ _COMMANDS = (
 )
 
 
-def assert_secrets_stay_secret(stack: Stack) -> None:
-    """Of all that it has, or had when they were read before, including what was planted in it."""
+def assert_secrets_stay_secret(stack: Stack, messages: Sequence[str] = ()) -> None:
+    """Of all that it has, or had when they were read before, including what was planted in it or printed by commands.
+
+    `messages`: what its receivers of notifications got.
+    """
     values = stack.secret_values()
     assert set(stack.planted) <= values, "the pods do not have what was planted"
     assert len(values) > 5
-    for where, text in _read_places(stack):
+    values |= set(stack.printed)
+    for where, text in (*_read_places(stack), *(("a notification", text) for text in messages)):
         for value in values:
             assert value not in text, f"a secret of {len(value)} characters is in clear in {where}"
 
@@ -34,6 +38,7 @@ def assert_secrets_stay_secret(stack: Stack) -> None:
 def _read_places(stack: Stack) -> Iterator[tuple[str, str]]:
     yield "stack export", stack.run("pulumi", "stack", "export", "--stack", stack.name, config_file=False).check().out
     yield from _read_state(stack)
+    yield "the stack file, which git gets", stack.file.read_text()
     for command in _COMMANDS:
         of_stack = ["--stack", stack.name] if command[0] == "pulumi" else []
         yield " ".join(command), stack.run(*command, *of_stack).check().text

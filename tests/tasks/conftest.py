@@ -15,6 +15,7 @@ from tests.support.rotation_world import Cache
 
 LONGEST_FIRST = (
     "ops_rotation",
+    "at_once",
     "fresh_machine",
     "controller_engine",
     "rotation_output",

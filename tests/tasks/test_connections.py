@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -10,7 +13,9 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from tests.support.go_live_world import issue_certificate
 from tests.support.servers import BIN, Postgres
+from tests.support.servers import postgres as server
 from tests.support.task_processes import task
 
 TABLES = """
@@ -117,6 +122,49 @@ def test_a_login_of_another_database_is_refused(postgres: Postgres, settings: di
     done = task(settings | {"BACKUP_DATABASE_URL": postgres.url()}, "backup", "create", "--kind", "manual")
     assert (done.exit_code, done.error) == (2, "environment_invalid")
     assert "BACKUP_DATABASE_URL is of the database postgres" in done.message
+
+
+@pytest.fixture(scope="module")
+def encrypted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
+    """A server that accepts encrypted sessions alone, with a certificate of an authority that no machine knows."""
+    with server() as made:
+        owns = made.data.stat()
+        certificate = Path(shutil.copy(issue_certificate(tmp_path_factory.mktemp("tls")), made.data / "server.pem"))
+        certificate.chmod(0o600)
+        os.chown(certificate, owns.st_uid, owns.st_gid)
+        for name, value in {"ssl_cert_file": "server.pem", "ssl_key_file": "server.pem", "ssl": "on"}.items():
+            made.execute(f"ALTER SYSTEM SET {name} = '{value}'")
+        (made.data / "pg_hba.conf").write_text("hostssl all all 127.0.0.1/32 scram-sha-256\n")
+        made.execute("SELECT pg_reload_conf()")
+        _await_encryption(made)
+        yield made
+
+
+def _await_encryption(made: Postgres) -> None:
+    """It reads its changed settings a moment after the call."""
+    deadline = time.monotonic() + 30
+    while True:
+        try:
+            return psycopg.connect(f"{made.url()}?sslmode=require").close()
+        except psycopg.OperationalError:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+
+
+@pytest.mark.parametrize("query", ["sslmode=no-verify", "ssl=no-verify", "sslmode=require", "ssl=true"])
+def test_an_encrypted_session_whose_certificate_is_not_verified(
+    encrypted: Postgres, tmp_path: Path, query: str
+) -> None:
+    """As node-postgres spells it; libpq knows no `no-verify`."""
+    (tmp_path / "store").mkdir()
+    settings = {"BACKUP_STORE": f"file://{tmp_path}/store", "SCRATCH": str(tmp_path)}
+    with encrypted.database() as database:
+        url = encrypted.url(database)
+        done = task(settings | {"DATABASE_URL": f"{url}?{query}"}, "backup", "create", "--kind", "manual")
+        assert done.exit_code == 0, done.result
+        for refused in ("sslmode=disable", "sslmode=verify-full"):
+            failed = task(settings | {"DATABASE_URL": f"{url}?{refused}"}, "backup", "create", "--kind", "manual")
+            assert failed.error == "database_unreachable", failed
 
 
 @pytest.mark.parametrize("scheme", ["postgres", "postgresql+psycopg", "jdbc:postgresql"])

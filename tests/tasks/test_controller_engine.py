@@ -138,8 +138,8 @@ class World:
         self.firing.append({"fingerprint": name, "startsAt": began.isoformat(), "labels": labels, "annotations": {}})
         return Alert(Hint(name, began), labels, {})
 
-    def handle(self, alert: Alert, meanwhile: Callable[[], object], until: Callable[[], object]) -> None:
-        """Let the worker handle an alert, in the main thread as in the pod."""
+    def create_worker(self) -> Worker:
+        """Of a controller that has just started."""
         metrics, url, cluster = Metrics(), f"http://{HOST}:3000", self.session.cluster(None, {})  # pyright: ignore
         journal = Journal(self.api.client())
         journal.load()
@@ -147,13 +147,19 @@ class World:
         webhook.write_text(f"{url}/slack")
         reporter = Reporter("shop", cluster, journal, Slack(webhook, metrics), metrics)
         stack: Any = self
-        made = self.worker = Worker(stack, cluster, journal, reporter, metrics, Alertmanager(url))
+        return Worker(stack, cluster, journal, reporter, metrics, Alertmanager(url))
+
+    def handle(
+        self, alert: Alert, meanwhile: Callable[[], object], until: Callable[[], object], seconds: float = 60
+    ) -> None:
+        """Let the worker handle an alert, in the main thread as in the pod."""
+        made = self.worker = self.create_worker()
         failed: list[BaseException] = []
 
         def beside() -> None:
             try:
                 meanwhile()
-                eventually(until, lambda: (self.messages, self.firing))
+                eventually(until, lambda: (self.messages, self.firing), seconds)
             except BaseException as error:
                 failed.append(error)
             finally:

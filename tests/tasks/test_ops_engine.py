@@ -3,7 +3,6 @@ fake, with a schema level that the test sets; the registry answers over HTTP, th
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
@@ -12,8 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +30,7 @@ from ops.stack.history import parse
 from ops.stack.locks import Locked
 from ops.stack.session import Session, open_session
 from ops.stack.stack_context import load_settings
+from tests.support.image_registry import serve_images
 from tests.support.stack_session import (
     CANARY,
     POLICY,
@@ -91,50 +90,8 @@ pytestmark = [
 
 @pytest.fixture(scope="module")
 def registry() -> Iterator[str]:
-    """A registry with images shop:1 … shop:9, whose git label is the tag's name in TAGS."""
-    blobs: dict[str, bytes] = {}
-    tags: dict[str, bytes] = {}
-
-    def image(tag: str, labels: Mapping[str, str]) -> None:
-        config = json.dumps({"config": {"Labels": {**labels, "tag": tag}}}).encode()
-        digest = f"sha256:{hashlib.sha256(config).hexdigest()}"
-        blobs[digest] = config
-        tags[tag] = json.dumps({"schemaVersion": 2, "config": {"digest": digest}}).encode()
-
-    def labels(git: str, low: int, high: int, level: int) -> dict[str, str]:
-        return {
-            "org.opencontainers.image.revision": git,
-            "runbook.schema.min": str(low),
-            "runbook.schema.max": str(high),
-            "runbook.schema.level": str(level),
-        }
-
-    image("v1", labels("aaaa1111", 1, 2, 1))
-    image("v2", labels("12e4567", 2, 2, 2))
-    image("v3", labels("cccc3333", 3, 3, 3))
-    image("bad", labels("bad", 2, 2, 2))
-    image("slow", labels("slow", 2, 2, 2))
-    image("unready", labels("unready", 2, 2, 2))
-    image("leaky", labels("leaky", 1, 2, 2))
-    image("fine", labels("fine", 1, 2, 2))
-    image("bare", {})
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            kind, name = self.path.split("/")[-2:]
-            known = {f"sha256:{hashlib.sha256(body).hexdigest()}": body for body in tags.values()}
-            body = blobs.get(name) if kind == "blobs" else tags.get(name) or known.get(name)
-            self.send_response(200 if body else 404)
-            self.end_headers()
-            self.wfile.write(body or b"")
-
-        def log_message(self, format: str, *args: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"127.0.0.1:{server.server_port}/shop"
-    server.shutdown()
+    with serve_images() as address:
+        yield address
 
 
 @pytest.fixture

@@ -34,7 +34,7 @@ def shop_with_cron(tmp_path: Path, of: str) -> Iterator[Shop]:
 
 @pytest.fixture
 def restarted(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As if it were version 1.6, of which there is no package, and whose scheduler starts again by itself."""
+    """As if it were version 1.6, of which Debian 12 has no package, and whose scheduler starts again by itself."""
     monkeypatch.setattr(cron_jobs, "STARTS_ANEW", (1, 4))
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -12,11 +10,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from sandbox.images import shop
-from sandbox.paths import LOGS, ROOT
+from sandbox.paths import ROOT
 from settings.rotation import RotationSettings
 from tests.support.rotation_world import Cache
 from tests.support.servers import Postgres, free_ports, running
+from tests.support.shop_release import copy_release
 
 OLD, NEW = ({"JWT_SECRET": f"jwt-{name}-canary", "JWT_SECRET_ID": f"0.{period}"} for period, name in enumerate("ab"))
 
@@ -31,22 +29,7 @@ class Shop:
 
     def __init__(self, folder: Path, variables: Mapping[str, str]) -> None:
         self._folder = folder
-        built, runtime = (find(LOGS / "shop.log") for find in (shop.application, shop.node))
-        shutil.copytree(built / "app", folder, ignore=shutil.ignore_patterns("node_modules"))
-        (folder / "node_modules").symlink_to(built / "app" / "node_modules")
-        release = ROOT / "sandbox" / "shop" / "releases" / "v2.json"
-        shutil.copy(release, folder / "backend" / "release.json")
-        shutil.copytree(ROOT / "sandbox" / "shop" / "migrations", folder / "backend" / "migrations")
-        for file in (folder / "backend" / "migrations").iterdir():
-            if file.name not in release.read_text():
-                file.unlink()
-        self._environment = {
-            "PATH": f"{runtime / 'bin'}:{os.environ['PATH']}",
-            "HOME": str(folder.parent),
-            "npm_config_update_notifier": "false",
-            "SESSION_SECRET": "session-canary",
-            **variables,
-        }
+        self._environment = {**copy_release(folder), "SESSION_SECRET": "session-canary", **variables}
         assert self.run(["npm", "run", "db:migrate", "--workspace", "backend"], OLD).returncode == 0
 
     def run(self, command: list[str], values: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
