@@ -13,8 +13,9 @@ from pulumi import Input, ResourceOptions
 from pulumi_kubernetes.core.v1 import EnvFromSourceArgsDict
 
 from components.base.pods import container
+from components.base.shapes import mounts
 from components.base.toolbox import register_toolbox
-from settings import Resources
+from settings import PodShape, Resources
 from settings.go_live import CHECKS, COMMAND, TOOLBOX
 from settings.rotation import TASK_RESOURCES
 
@@ -41,6 +42,8 @@ class GoLiveArgs:
     """URL that the commands call."""
     host_header: str | None
     """Host header of requests to the services."""
+    shape: PodShape
+    """The pods of the main service."""
 
 
 class GoLive(pulumi.ComponentResource):
@@ -67,6 +70,7 @@ class GoLive(pulumi.ComponentResource):
             command=["true"],
             env_from=list(args.env_from),
             env=[{"name": "TARGET_URL", "value": args.target_url}],
+            mounts=mounts(args.shape),
         )
-        register_toolbox(TOOLBOX, [checks, command], args.namespace, inside)
+        register_toolbox(TOOLBOX, [checks, command], args.namespace, inside, args.shape)
         self.register_outputs({})

@@ -163,12 +163,12 @@ def _jobs(watched: MonitoredStack) -> Iterator[dict[str, Any]]:
             **_found(select_pods(service.name), service.port or 0),
             **({"metric_relabel_configs": renamed} if renamed else {}),
         }
-    if controller := monitoring.requests.controller:
+    if monitoring.gateway and monitoring.requests.by_controller:
         # A label `namespace` of its own says where the ingress is.
         yield {
             "job_name": "requests",
             "honor_labels": True,
-            **_found(controller.host, controller.port),
+            **_found(monitoring.gateway.host, monitoring.gateway.port),
             "metric_relabel_configs": controller_relabelings(
                 monitoring.requests, watched.namespace, (each.name for each in watched.application.services)
             ),

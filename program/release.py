@@ -186,6 +186,7 @@ def _register_go_live(inputs: Inputs, foundation: Foundation, data: Data, applic
             database_secret_name=data.credentials.database_secret_name,
             target_url=settings.checklist.target or application.internal_url,
             host_header=settings.application.host_header,
+            shape=settings.application.main_service.shape,
         ),
         ResourceOptions(depends_on=[foundation, data.credentials]),
     )

@@ -5,38 +5,32 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from math import ceil
 from typing import Any
 
 from settings import budget
 from settings.application import PROVIDED_ENV, Application
-from settings.backup import BACKUP_DATABASE_URL, IDENTITIES, Backup, VolumeDestination, test_servers
-from settings.base import EXAMPLE_DIGEST, Path, quantity
-from settings.lockdown import GATE_RESOURCES
-from settings.maintenance import PAGE_RESOURCES
+from settings.backup import BACKUP_DATABASE_URL, IDENTITIES, Backup
+from settings.base import EXAMPLE_DIGEST, Path
 from settings.maintenance_tasks import MaintenanceTasks
 from settings.monitoring import Monitoring
 from settings.placeholders import find_placeholders
 from settings.platform import (
-    BundledPostgres,
-    BundledRedis,
     Credentials,
     Data,
     External,
     ExternalPostgres,
-    Guards,
     Ingress,
     Network,
 )
 from settings.pods import find_volumes_of_services
 from settings.problems import Problem, missing
+from settings.quota import find_quota_excess
 from settings.release import Quarantined, Release
 from settings.rotation import (
     BACKUP_S3,
     DATABASE_ADMIN_URL,
     DATABASE_URL,
     REDIS_URL,
-    TASK_RESOURCES,
     RotationSettings,
     RotationState,
     SecretRotation,
@@ -339,9 +333,16 @@ def _chapters(
         write = {"namespace": "ingress-nginx", "podLabels": {"app.kubernetes.io/name": "ingress-nginx"}}
         yield _at(file, "network", ("ingressController",), why, None, write)
     if not application.services:
-        for key, there in (("ingress", ingress), ("monitoring", monitoring), ("release", release)):
+        for key, there in (("ingress", ingress), ("release", release)):
             if there is not None:
                 yield Problem((f"runbook:{key}",), "there is no runbook:application that it could be of: remove it")
+        if monitoring is not None:
+            why = (
+                "needs runbook:application: the health check and the front door's probe ask its main service, the "
+                "rules count its services' requests and pods, and the exporters log in as it does. Add that key, or "
+                "remove this one"
+            )
+            yield Problem(("runbook:monitoring",), why)
     if monitoring is not None and ingress is None and monitoring.front_door.address is None and application.services:
         why = "is missing: without an ingress, monitoring needs the address at which customers reach the application"
         yield _at(file, "monitoring", ("frontDoor", "address"), why, None, "https://shop.example.com")
@@ -354,66 +355,7 @@ def _ingress_paths(application: Application, ingress: Ingress | None, file: Stac
         yield _at(file, "application", ("services", 0, "paths"), why, [], ["/"])
 
 
-@_rule
-def _fits_the_quota(
-    application: Application,
-    data: Data,
-    backup: Backup | None,
-    monitoring: Monitoring | None,
-    maintenance_tasks: MaintenanceTasks | None,
-    guards: Guards,
-    file: StackFile,
-) -> Iterator[Problem]:
-    """A rollout needs more pods of every service for a while, and Jobs run beside them."""
-    pods = [(s.resources, s.most_replicas + application.surge) for s in application.services]
-    pods.append((application.job_resources, 2))
-    stores = [store for store in (data.postgres, data.redis) if isinstance(store, BundledPostgres | BundledRedis)]
-    pods += [(store.resources, 1) for store in stores]
-    # The database's and the cache's Job side by side, or one of them and what an operator asks.
-    pods.append((TASK_RESOURCES, 2))
-    # The lockdown gate during its rollout, and the maintenance page: the quota must not refuse them in an emergency.
-    pods += [(GATE_RESOURCES, 4), (PAGE_RESOURCES, 3)]
-    volumes = [*(store.storage for store in stores), *(volume.size for volume in data.volumes.values())]
-    if backup:
-        # A restore test has its own servers and one pod of the release. Beside it: a scheduled backup, one before
-        # a release, a restore, the exporter; and in it one task or Job at a time.
-        pods += [(store.resources, 1) for store in test_servers(data, backup.restore_test) if store]
-        pods += [(application.main_service.resources, 1)] if application.services else []
-        pods += [(application.job_resources, 1), (backup.resources, 5)]
-        # One that runs, and what the last Job that went well and the last that failed still hold.
-        volumes += [backup.scratch] * (10 if backup.format == "directory" else 5)
-        volumes += [backup.destination.size] if isinstance(backup.destination, VolumeDestination) else []
-    if maintenance_tasks:
-        pods += [(maintenance_tasks.resources, 1), (application.job_resources, 1)]
-    if monitoring:
-        # HTTP checks, PostgreSQL, Redis.
-        pods.append((monitoring.exporter_resources, 3))
-        pods += [(monitoring.rollback.resources, 1)] if monitoring.rollback.controlled else []
-        pods += [(monitoring.logs.resources, 1)] if monitoring.logs else []
-        if monitoring.mode == "plain":
-            pods += [(server.resources, 1) for server in (monitoring.prometheus, monitoring.alertmanager)]
-            volumes += [server.storage for server in (monitoring.prometheus, monitoring.alertmanager)]
-    quota = guards.quota
-    for key, have, side, amount in (
-        ("cpu", quota.cpu, "requests", "cpu"),
-        ("memory", quota.memory, "requests", "memory"),
-        ("limitsCpu", quota.limits_cpu, "limits", "cpu"),
-        ("limitsMemory", quota.limits_memory, "limits", "memory"),
-    ):
-        need = sum(quantity(getattr(getattr(resources, side), amount)) * count for resources, count in pods)
-        if need > quantity(have):
-            written = f"{ceil(need / 2**30)}Gi" if amount == "memory" else str(ceil(need))
-            more = ", backups, a restore and its test" if backup else ""
-            more += ", monitoring" if monitoring else ""
-            why = (
-                "all services with the surge of a rollout, Jobs, data services, the lockdown gate, the maintenance page"
-                f"{more} need {written} ({side}.{amount})"
-            )
-            yield _at(file, "guards", ("quota", key), why, have, written)
-    storage = sum(quantity(size) for size in volumes)
-    if storage > quantity(quota.storage):
-        written = f"{ceil(storage / 2**30)}Gi"
-        yield _at(file, "guards", ("quota", "storage"), f"the volumes need {written}", quota.storage, written)
+_rule(find_quota_excess)
 
 
 def needed(

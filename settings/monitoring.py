@@ -354,10 +354,25 @@ class Monitoring(Settings):
         if self.mode == "operator" and self.requests.by_controller:
             why = "the cluster's Prometheus scrapes the ingress controller by itself, under names of its own"
             found.append(Finding(("requests", "preset"), f"{why}: only mode plain renames them", "prom-client"))
+        elif self.requests.by_controller:
+            found += self._ingress_findings()
         if self.rollback.cooldown_seconds < self.rollback.limit_seconds:
             why = f"a second rollback could begin before the first is done ({self.rollback.limit_seconds} s)"
             found.append(Finding(("rollback", "cooldownSeconds"), why, 10 * self.rollback.limit_seconds))
         return found
+
+    def _ingress_findings(self) -> list[Finding]:
+        """What is wrong with the ingress controller whose metrics count the requests."""
+        preset, ingress = self.requests.preset, self.prometheus.ingress
+        here = ("prometheus", "ingress")
+        if ingress is None:
+            pods = {"namespace": preset, "podLabels": {"app.kubernetes.io/name": preset}}
+            port = {"traefik": 9100}.get(preset, 10254)
+            write = {"host": f"{preset}-metrics.{preset}.svc", "port": port, "controller": preset, "pods": pods}
+            return [Finding(here, f"is missing: requests.preset {preset} reads its metrics", write)]
+        if ingress.controller != preset:
+            return [Finding((*here, "controller"), f"requests.preset is {preset}: both name one server", preset)]
+        return []
 
     @property
     def retention_bytes(self) -> int:

@@ -12,6 +12,7 @@ import yaml
 from pydantic import ValidationError
 
 from settings.base import Path, Refused
+from settings.moved_keys import MOVED, Moved
 
 _NOTHING: Any = object()
 _SENSITIVE = re.compile(r"SECRET|PASSWORD|PASSWD|TOKEN|KEY|DSN|_URL$")
@@ -88,6 +89,8 @@ def _problem(key: str, raw: Any, path: Path, why: str, write: Any) -> Problem:
 
 
 def _unknown(key: str, raw: Any, path: Path, schema: Mapping[str, Any]) -> Problem:
+    if moved := MOVED.get((key, *path)):
+        return _moved(moved, key, raw, path)
     parent = _schema_at(schema, (key, *path[:-1]), {key: raw})
     known = sorted(parent.get("properties", {}))
     value = _value_at(raw, path)
@@ -95,6 +98,14 @@ def _unknown(key: str, raw: Any, path: Path, schema: Mapping[str, Any]) -> Probl
     if meant is None:
         return _problem(key, raw, path, f"unknown key: remove it; known here: {', '.join(known)}", None)
     there = Problem((f"runbook:{key}", *path[:-1], meant), f"unknown key, did you mean {meant}?", value, value, raw)
+    return Problem((f"runbook:{key}", *path), there.why, value, _Renamed(there), raw)
+
+
+def _moved(moved: Moved, key: str, raw: Any, path: Path) -> Problem:
+    value, new = _value_at(raw, path), (f"runbook:{moved.to[0]}", *moved.to[1:])
+    if _value_at({key: raw}, moved.to) not in (_NOTHING, None):
+        return _problem(key, raw, path, f"this key is now {_dotted(new)}, which is set: remove it here", None)
+    there = Problem(new, f"this key is now {_dotted(new)}: move it there", value, moved.convert(raw, value), raw)
     return Problem((f"runbook:{key}", *path), there.why, value, _Renamed(there), raw)
 
 

@@ -7,8 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from settings.base import Finding, Settings
-from settings.servers import Source
+from settings.base import Settings
 
 REQUESTS = "http_request_duration_seconds"
 """The histogram that alerts and dashboards ask for, with the labels `route`, `status`, and `release` and `git` where
@@ -57,7 +56,7 @@ class Requests(Settings):
     )
     """Names of the metrics. `prom-client` is a histogram `http_request_duration_seconds` with the labels `route` and
     `status`; `promhttp` the same with `handler` and `code`. `traefik` and `ingress-nginx`: the ingress controller
-    counts, for an application without metrics."""
+    counts (`prometheus.ingress`), for an application without metrics."""
     path: Annotated[str | None, Field(pattern=r"^/", examples=["/metrics"])] = None
     """Path of the services' metrics. Default: `/metrics`; `/actuator/prometheus` for `micrometer`."""
     histogram: MetricName | None = None
@@ -66,19 +65,6 @@ class Requests(Settings):
     """Label with the route, where it is not the preset's."""
     status: Label | None = None
     """Label with the status, where it is not the preset's."""
-    controller: Source | None = None
-    """Where the ingress controller's metrics are; required for its presets. Traefik: `--metrics.prometheus`, by default
-    on port 8080 or 9100; ingress-nginx: `--enable-metrics`, port 10254."""
-
-    def _findings(self) -> list[Finding]:
-        if self.by_controller and self.controller is None:
-            pods = {"namespace": "traefik", "podLabels": {"app.kubernetes.io/name": "traefik"}}
-            write = {"host": "traefik-metrics.traefik.svc", "port": 9100, "pods": pods}
-            return [Finding(("controller",), f"is missing: preset {self.preset} reads its metrics", write)]
-        if self.controller is not None and not self.by_controller:
-            why = f"preset {self.preset} is of the application: remove it, or choose {' or '.join(_CONTROLLERS)}"
-            return [Finding(("controller",), why)]
-        return []
 
     @property
     def by_controller(self) -> bool:

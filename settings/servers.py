@@ -34,10 +34,12 @@ class Source(Settings):
 
 
 class Gateway(Source):
-    """Metrics of the ingress controller: its own answers 502, 503 and 504, while a service does not answer."""
+    """Metrics of the ingress controller: its own answers 502, 503 and 504, while a service does not answer; and every
+    request, where `requests.preset` says so."""
 
     controller: Literal["traefik", "ingress-nginx"] = "traefik"
-    """Whose metrics they are. Traefik: with `--metrics.prometheus`; ingress-nginx: with `--enable-metrics`."""
+    """Whose metrics they are. Traefik: with `--metrics.prometheus`, by default on port 8080 or 9100; ingress-nginx:
+    with `--enable-metrics`, port 10254."""
 
 
 class Kubelet(Settings):
@@ -89,7 +91,8 @@ class Prometheus(Settings):
     kube_state: Source | None = None
     """kube-state-metrics (`infrastructure.kubeState`)."""
     ingress: Gateway | None = None
-    """The ingress controller: with it, its errors roll a release back too (RollbackGateway)."""
+    """The ingress controller: with it, its errors roll a release back too (RollbackGateway). Required where it counts
+    the requests (`requests.preset`)."""
     readers: tuple[Peer, ...] = ()
     """Pods that may query it, such as Grafana."""
 

@@ -41,6 +41,7 @@ STARTED = {
     "tests/cluster/test_controller.py": ["ops/controller/__main__.py"],
     "tests/cluster/test_operator.py": ["ops/controller/__main__.py"],
     "tests/cluster/test_triggers.py": ["ops/controller/__main__.py"],
+    "tests/cluster/test_unmeasured_application.py": ["ops/controller/__main__.py"],
     "tests/tasks/*": ["tasks/__main__.py"],
     "tests/tasks/test_pipelines.py": ["ci/drift.py", "ci/preview.py"],
     "tests/tasks/test_fresh_machine.py": ["tests/__main__.py"],
@@ -50,7 +51,7 @@ STARTED = {
 BESIDE = {
     "sandbox/shop/*": ["sandbox/images/shop.py"],
     "sandbox/guestbook/*": ["sandbox/images/guestbook.py"],
-    "tests/cluster/guestbook.yaml": ["tests/cluster/test_second_application.py"],
+    "tests/cluster/guestbook.yaml": ["tests/support/guestbook.py"],
     "docs/releases.md": ["tests/tasks/test_schema_level_queries.py"],
     "sandbox/toolchain/language-python/*": ["sandbox/toolchain/parts.py"],
     "images/*": ["sandbox/images/__init__.py"],

@@ -22,7 +22,7 @@ def register_toolbox(
     containers: Sequence[ContainerArgsDict],
     namespace: Input[str],
     opts: ResourceOptions,
-    shape: PodShape | None = None,
+    shape: PodShape,
 ) -> None:
     """Of the containers `runbook` keeps one. The pods are Jobs to the network policies: they reach what services and
     Jobs of the application reach. `shape`: of pods that run the release."""
@@ -33,7 +33,7 @@ def register_toolbox(
         namespace=namespace,
         schedule=NEVER,
         suspend=True,
-        annotations={**SECRETS_IN_ENVIRONMENT, **(waivers(shape) if shape else {})},
+        annotations={**SECRETS_IN_ENVIRONMENT, **waivers(shape)},
         job={
             "backoff_limit": 0,
             "active_deadline_seconds": _SECONDS,

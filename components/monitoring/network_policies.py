@@ -49,8 +49,6 @@ class MonitoringPolicies:
         for wanted, source in ((infrastructure.nodes, kept.nodes), (infrastructure.kube_state, kept.kube_state)):
             if wanted and source:
                 to.append(([peer(source.pods)], [source.port]))
-        if requests := self.watched.monitoring.requests.controller:
-            to.append(([peer(requests.pods)], [requests.port]))
         if infrastructure.kubelet and kept.kubelet:
             to.append(([{"ip_block": {"cidr": cidr}} for cidr in kept.kubelet.egress], [kept.kubelet.port]))
         self._out("allow-prometheus", reader, to)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import warnings
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ops.cli import (
     backup,
+    checks,
     debug,
     incident,
     logs,
@@ -269,86 +269,30 @@ def diff(
     call.show_rows(rows, lambda _: formatting.print_differences(pairs, f"REVISION {revision}", "NOW"))
 
 
-@command(
+command(
     app,
+    "check",
     options=READS,
     panel=RELEASES,
-    examples="runbook check\nrunbook check --pull\nrunbook check registry.example.com/shop:2.4.0 --json",
+    examples=checks.CHECK_EXAMPLES,
     exit_codes="Exit codes: 0 ready; 2 a line fails, or nothing could be checked.",
-)
-def check(
-    call: Invocation,
-    image: Annotated[str | None, typer.Argument(help="Image to be released; default: the one that serves.")] = None,
-    report: Annotated[
-        Path | None,
-        typer.Option("--report", metavar="FOLDER", help="Also write check.json and check.html there."),
-    ] = None,
-    pull: Annotated[
-        bool, typer.Option("--pull", help="Also start a pod on each node that does not list the image, to pull it.")
-    ] = False,
-) -> None:
-    """Measure whether the environment is ready for a release: nodes, room, quota, image, DNS, certificate, clock.
-
-    `runbook deploy` does the same before it changes anything, where the stack file has `runbook:checks`.
-    """
-    from ops.cli import formatting
-    from ops.commands import check as checking
-
-    done = checking.check(call.open_session(), image, report, pull=pull)
-    formatting.show_report(call, done, failed=2)
-
-
-@command(
+)(checks.check)
+command(
     app,
     "check-code",
     options=READS,
     panel=RELEASES,
-    examples="runbook check-code ../shop\nrunbook check-code ../shop --again --json",
+    examples=checks.CHECK_CODE_EXAMPLES,
     exit_codes="Exit codes: 0 every step passes; 1 a step fails; 2 nothing could be run.",
-)
-def check_code(
-    call: Invocation,
-    directory: Annotated[Path, typer.Argument(help="Checkout of the release's commit.", exists=True, file_okay=False)],
-    again: Annotated[bool, typer.Option("--again", help="Also the steps that passed with the same code.")] = False,
-) -> None:
-    """Run the checks of the code (lint, types, tests, audits, build), side by side, and keep their report.
-
-    A step that passed is not run again while the code is the same.
-    """
-    from ops.cli import formatting
-    from ops.commands import code_checks
-
-    done = code_checks.check_code(call.open_session(), directory, again=again)
-    formatting.show_report(call, done, failed=1)
-
-
-@command(
+)(checks.check_code)
+command(
     app,
     "go-live",
     options=READS,
     panel=RELEASES,
-    examples="runbook go-live\nrunbook go-live --report reports\nrunbook go-live --json | jq '.lines[] | "
-    'select(.result == "fail")\'',
+    examples=checks.GO_LIVE_EXAMPLES,
     exit_codes="Exit codes: 0 every line passes; 1 a line fails; 2 nothing could be checked.",
-)
-def go_live(
-    call: Invocation,
-    report: Annotated[
-        Path | None,
-        typer.Option("--report", metavar="FOLDER", help="Also write go-live.json and go-live.html there."),
-    ] = None,
-) -> None:
-    """Try the go-live checklist: variables, servers, webhooks, migrations, backup, payments, administrators, smoke.
-
-    The checks run in the application's network. The report is kept in the namespace, as a ConfigMap.
-    """
-    from ops.cli import formatting
-    from ops.commands import go_live as going
-
-    done = going.go_live(call.open_session(), report)
-    formatting.show_report(call, done, failed=1)
-
-
+)(checks.go_live)
 for group, name, panel in (
     (quarantine.app, "quarantine", RELEASES),
     (maintenance.app, "maintenance", EMERGENCIES),

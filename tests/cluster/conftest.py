@@ -26,6 +26,7 @@ LONGEST_FIRST = (
     "interruptions",
     "lockdown",
     "second_application",
+    "unmeasured_application",
     "first_release",
 )
 """Modules in the order in which workers take them: the last ones are short, so that all workers end together."""

@@ -3,36 +3,26 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
-from ruamel.yaml import YAML
 
 from sandbox.env import BACKEND
-from sandbox.paths import STATE
-from sandbox.traffic import ClientThreads, Pause, client_for
+from sandbox.traffic import client_for
 from tests.support.cluster_stack import Stack
+from tests.support.guestbook import FILE, Guests, guestbook_document
 from tests.support.secret_search import assert_secrets_stay_secret
 
 pytestmark = pytest.mark.drill
 """Not in every run: it takes six minutes on a busy machine."""
-FILE = Path(__file__).with_name("guestbook.yaml")
 FAILED_AND_ROLLED_BACK = 1
-_IMAGE = re.compile(r"localhost:15000/(?P<name>[a-z]+)@sha256:0{64}")
 
 
 @pytest.fixture(scope="module")
 def book(images: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """The guestbook's own stack, with release 1; only what this machine decides is written into its file."""
-    sandbox = YAML(typ="safe").load(STATE / "Pulumi.sandbox.yaml")
-    here = sandbox["config"]["runbook:ingress"]["publicUrl"].replace("//localhost", "//guestbook.localhost")
-    text = _IMAGE.sub(lambda match: images[match["name"]], FILE.read_text())
-    text = text.replace("http://guestbook.localhost:18080", here)
-    document = YAML().load(f"{text}encryptionsalt: {sandbox['encryptionsalt']}\n")
+    document, _ = guestbook_document(images)
     made = Stack.begin("guestbook", tmp_path_factory.mktemp("guestbook"), document, backend=f"file://{BACKEND}")
     try:
         made.runbook("deploy", images["guestbook:v1"], "--yes").check()
@@ -40,35 +30,6 @@ def book(images: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> It
         assert_secrets_stay_secret(made)
     finally:
         made.forget()
-
-
-class Guests:
-    """Customers who read the book all the time."""
-
-    def __init__(self, url: str) -> None:
-        self._url = url
-        self.bad: list[str] = []
-        self.releases: list[str] = []
-
-    def __enter__(self) -> Guests:
-        self._threads = ClientThreads(self._read, range(2), 300)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._threads.stop()
-
-    def _read(self, number: int, pause: Pause) -> None:
-        with client_for(self._url) as client:
-            while pause(0.05):
-                try:
-                    answer = client.get("/")
-                except httpx.HTTPError as error:
-                    self.bad.append(f"{type(error).__name__}: {error}")
-                    continue
-                if answer.status_code == 200:
-                    self.releases.append(answer.json()["version"])
-                else:
-                    self.bad.append(f"{answer.status_code}: {answer.text}")
 
 
 def read(book: Stack) -> tuple[dict[str, Any], str]:

@@ -11,6 +11,7 @@ from typing import Any
 
 import httpx
 import pytest
+import yaml
 
 from monitoring.alerts.render import as_yaml
 from monitoring.prometheus import OPTIONS, MonitoredStack, prometheus
@@ -60,14 +61,19 @@ nginx_ingress_controller_request_duration_seconds_count{namespace="shop",service
 PODS = {"namespace": "traefik", "podLabels": {"app.kubernetes.io/name": "traefik"}}
 
 
-def settings(preset: str, **more: Any) -> Any:
+_SAME: dict[str, Any] = {"host": "metrics.traefik.svc", "port": 9100, "pods": PODS}
+
+
+def settings(preset: str, ingress: dict[str, Any] | None = None, **more: Any) -> Any:
     config = committed("Pulumi.sandbox.yaml", release=RELEASE)
-    config["runbook:monitoring"] = {**config["runbook:monitoring"], "requests": {"preset": preset, **more}}
+    monitoring = config["runbook:monitoring"]
+    prometheus = {**monitoring["prometheus"], "ingress": ingress}
+    config["runbook:monitoring"] = {**monitoring, "prometheus": prometheus, "requests": {"preset": preset, **more}}
     return parse(StackFile("Pulumi.test.yaml", config, frozenset(f"secrets:{one}" for one in secrets_for(config))))
 
 
-def source(preset: str) -> dict[str, Any]:
-    return {"controller": {"host": "metrics.traefik.svc", "port": 9100, "pods": PODS}} if _by_controller(preset) else {}
+def source(preset: str) -> dict[str, Any] | None:
+    return {**_SAME, "controller": preset} if _by_controller(preset) else None
 
 
 def _by_controller(preset: str) -> bool:
@@ -90,7 +96,7 @@ def test_requests_are_counted_under_one_name(preset: str, tmp_path: Path) -> Non
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Exporter)
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    made = settings(preset, **source(preset))
+    made = settings(preset, source(preset))
     config = prometheus(
         MonitoredStack(
             namespace="shop",
@@ -134,11 +140,33 @@ def test_requests_are_counted_under_one_name(preset: str, tmp_path: Path) -> Non
     assert asked == {made.monitoring.requests.names.path}
 
 
-def test_an_ingress_controllers_preset_names_its_address_and_an_applications_does_not() -> None:
-    with pytest.raises(SettingsError, match="preset traefik reads its metrics"):
+def test_an_ingress_controllers_preset_reads_the_ingress_controllers_metrics() -> None:
+    with pytest.raises(SettingsError) as refused:
         settings("traefik")
-    with pytest.raises(SettingsError, match="preset promhttp is of the application"):
-        settings("promhttp", **source("traefik"))
+    assert "requests.preset traefik reads its metrics" in str(refused.value)
+    assert to_write(refused.value)["prometheus"]["ingress"]["controller"] == "traefik"
+    with pytest.raises(SettingsError, match=r"requests\.preset is traefik: both name one server"):
+        settings("traefik", source("ingress-nginx"))
+
+
+def test_the_former_key_of_the_ingress_controllers_metrics_is_answered_with_the_one_to_write() -> None:
+    with pytest.raises(SettingsError) as refused:
+        settings("ingress-nginx", controller=_SAME)
+    assert "1. runbook:monitoring.requests.controller\n" in str(refused.value)
+    assert "this key is now runbook:monitoring.prometheus.ingress: move it there" in str(refused.value)
+    written = to_write(refused.value)["prometheus"]["ingress"]
+    assert settings("ingress-nginx", written).monitoring.gateway.controller == "ingress-nginx"
+    with pytest.raises(SettingsError, match="which is set: remove it here"):
+        settings("ingress-nginx", written, controller=_SAME)
+
+
+def to_write(refused: SettingsError) -> dict[str, Any]:
+    """Of one problem: the section as it should be written."""
+    _, _, text = str(refused).partition("  write:\n")
+    return yaml.safe_load(text)["runbook:monitoring"]
+
+
+def test_single_names_of_a_preset_are_replaced() -> None:
     own = Monitoring.model_validate({"requests": {"histogram": "http_seconds", "route": "endpoint"}}).requests.names
     assert (own.count, own.bucket, own.route, own.status) == (
         "http_seconds_count", "http_seconds_bucket", "endpoint", "status",

@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 
 from settings import SettingsError, StackFile, parse
+from settings.go_live import TOOLBOX as GO_LIVE
+from settings.operations import TOOLBOX as OPERATIONS
 from tests.support.program import RELEASE, Program, Registered, committed, run_program
 
 SHAPE = {
@@ -83,6 +85,23 @@ def test_the_service_and_the_jobs_of_its_release_have_the_same_pods(shaped: Prog
             assert volumes[at["/app/.cache"]["name"]]["emptyDir"] == {}, where
             assert at["/app/media"]["readOnly"] is True, where
             assert {mount["name"] for mount in container["volumeMounts"]} <= set(volumes), where
+
+
+def test_what_an_operator_starts_from_the_release_has_the_same_pods() -> None:
+    """Templates of the Jobs of `runbook go-live` and of the quick reference."""
+    program = run_program(shaped_config(checklist={}))
+    for name in (GO_LIVE, OPERATIONS):
+        made = program.one("CronJob", name)
+        assert made.pod is not None
+        security = made.pod["securityContext"]
+        assert (security["runAsUser"], security["runAsGroup"], security["fsGroup"]) == (1000, 1001, 1002), name
+        assert {volume.get("persistentVolumeClaim", {}).get("claimName") for volume in made.pod["volumes"]} >= {
+            "uploads", "media",
+        }, name  # fmt: skip
+        command = next(each for each in made.containers if each["name"] == "command")
+        at = {mount["mountPath"] for mount in command["volumeMounts"]}
+        assert at == {"/tmp", "/app/.cache", "/app/tmp", "/app/uploads", "/app/media"}, name
+        assert made.inputs["metadata"]["annotations"]["kube-score/ignore"], name
 
 
 def test_spreading_and_affinity_are_those_of_the_settings(shaped: Program) -> None:
