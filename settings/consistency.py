@@ -44,6 +44,8 @@ from settings.rotation import (
     slot_key,
 )
 from settings.rotation_rules import findings
+from settings.status_page import RESOURCES as STATUS_PAGE_RESOURCES
+from settings.status_page import StatusPage, find_faults_of_status_page
 
 
 @dataclass(frozen=True)
@@ -78,6 +80,7 @@ def across(parsed: Mapping[str, Any], file: StackFile, schema: Callable[[], Mapp
 
 _rule(find_placeholders)
 _rule(find_volumes_of_services)
+_rule(find_faults_of_status_page)
 
 
 def _at(file: StackFile, key: str, path: Path, why: str, found: Any, write: Any = None) -> Problem:
@@ -361,6 +364,7 @@ def _fits_the_quota(
     backup: Backup | None,
     monitoring: Monitoring | None,
     maintenance_tasks: MaintenanceTasks | None,
+    status_page: StatusPage | None,
     guards: Guards,
     file: StackFile,
 ) -> Iterator[Problem]:
@@ -383,6 +387,8 @@ def _fits_the_quota(
         # One that runs, and what the last Job that went well and the last that failed still hold.
         volumes += [backup.scratch] * (10 if backup.format == "directory" else 5)
         volumes += [backup.destination.size] if isinstance(backup.destination, VolumeDestination) else []
+    # Two pods, and one more during its rollout.
+    pods += [(STATUS_PAGE_RESOURCES, 3)] if status_page else []
     if maintenance_tasks:
         pods += [(maintenance_tasks.resources, 1), (application.job_resources, 1)]
     if monitoring:
