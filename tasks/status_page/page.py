@@ -36,7 +36,7 @@ _HEIGHTS = {
     "partial": 24,
     "outage": _BAR_HEIGHT,
 }
-"""The more severe, the higher: colours alone would not tell them apart."""
+"""The more severe, the higher: colours alone would not distinguish them."""
 STYLE = """
 :root{color-scheme:light dark;--ground:#fff;--card:#f6f7f9;--text:#1b1f24;--soft:#4b5563;--line:#d5d9e0;--link:#0b57d0;
 --operational:#1a7f37;--maintenance:#3556c9;--degraded:#8a5a00;--partial:#b3470b;--outage:#b3141d;--unknown:#6b7280}

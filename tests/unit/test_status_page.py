@@ -232,7 +232,7 @@ def test_its_pods_depend_on_nothing_of_the_shop() -> None:
     assert {"name": "published", "configMap": {"name": "status-page-published", "optional": True}} in (pods.pod or {})[
         "volumes"
     ]
-    assert "postgres" not in json.dumps(only["env"]), "customers are not told what a part depends on"
+    assert "postgres" not in json.dumps(only["env"]), "customers do not read what a part depends on"
     assert pods.inputs["spec"]["replicas"] == 2
     assert program.one("PodDisruptionBudget", "status-page").inputs["spec"]["maxUnavailable"] == 1
     policy = program.one("NetworkPolicy", "allow-into-status-page").inputs["spec"]
