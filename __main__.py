@@ -14,6 +14,7 @@ from program.protection import record_resources, register_protection  # noqa: E4
 from program.release import register_release  # noqa: E402
 from program.retirement import register_retirement  # noqa: E402
 from program.start_check import await_start  # noqa: E402
+from program.status_page import register_status_page  # noqa: E402
 
 gc.freeze()  # At exit, Python collects even when disabled; frozen objects are left out.
 
@@ -21,6 +22,7 @@ await_start()
 inputs = read_inputs()
 everything = record_resources()
 foundation = register_foundation(inputs)
+register_status_page(inputs, foundation)
 data = register_data(inputs, foundation)
 backup = register_backups(inputs, foundation, data)
 release = register_release(inputs, foundation, data, backup)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import pulumi
@@ -25,6 +25,46 @@ _NO_PODS_HERE = {"kube-score/ignore": "networkpolicy-targets-pod"}
 """On the policy of the solver, whose pods cert-manager starts: a linter looks for them among this program's."""
 _ISSUERS = ("cert-manager.io/issuer", "cert-manager.io/cluster-issuer")
 """Annotations that make cert-manager issue the ingress's certificate."""
+
+
+def register_ingress(
+    name: str,
+    namespace: Input[str],
+    kind: Mapping[str, str],
+    wanted: Ingress,
+    rule: IngressRuleArgsDict,
+    opts: ResourceOptions,
+) -> KubernetesIngress:
+    """An ingress of one host, always with TLS."""
+    tls: IngressTLSArgsDict = {"hosts": [wanted.host]}
+    if wanted.tls.secret_name:
+        tls["secret_name"] = wanted.tls.secret_name
+    annotations = {**SKIP_AWAIT, **wanted.annotations, **wanted.limits}
+    return KubernetesIngress(
+        name,
+        metadata=metadata(name, namespace, kind, annotations),
+        spec={"ingress_class_name": wanted.class_name, "tls": [tls], "rules": [rule]},
+        opts=opts,
+    )
+
+
+def allow_solver(
+    name: str, namespace: Input[str], ingress: Ingress, ingress_controller: NetworkPeer, opts: ResourceOptions
+) -> None:
+    """From the ingress controller to the pods that cert-manager starts to answer HTTP-01 challenges, where it issues
+    the ingress's certificate."""
+    if not any(key in ingress.annotations for key in _ISSUERS):
+        return
+    NetworkPolicy(
+        name,
+        metadata=metadata(name, namespace, labels("services", "application"), _NO_PODS_HERE),
+        spec={
+            "pod_selector": {"match_labels": {"acme.cert-manager.io/http01-solver": "true"}},
+            "policy_types": ["Ingress"],
+            "ingress": [{"from_": peers(ingress_controller), "ports": [{"port": 8089, "protocol": "TCP"}]}],
+        },
+        opts=opts,
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,26 +109,11 @@ class IngressRules:
         """From the ingress controller, or the gate, and from one another to the services' ports."""
         # The gate has an opening of its own, which is there before the ingress leads to it.
         outside = [] if self.lockdown or not self.ingress_controller else peers(self.ingress_controller)
-        if self.ingress and self.ingress_controller and any(key in self.ingress.annotations for key in _ISSUERS):
-            self._allow_solver(self.ingress_controller, opts)
+        if self.ingress and self.ingress_controller:
+            allow_solver("allow-into-acme-solver", self.namespace, self.ingress, self.ingress_controller, opts)
         ports = [service.port for service in self.services]
         return register_service_policies(
             "clients", select_clients(), ports, self.namespace, opts, from_outside=outside, of="application"
-        )
-
-    def _allow_solver(self, ingress_controller: NetworkPeer, opts: ResourceOptions) -> None:
-        """From the ingress controller to the pods that cert-manager starts to answer HTTP-01 challenges."""
-        NetworkPolicy(
-            "allow-into-acme-solver",
-            metadata=metadata(
-                "allow-into-acme-solver", self.namespace, labels("services", "application"), _NO_PODS_HERE
-            ),
-            spec={
-                "pod_selector": {"match_labels": {"acme.cert-manager.io/http01-solver": "true"}},
-                "policy_types": ["Ingress"],
-                "ingress": [{"from_": peers(ingress_controller), "ports": [{"port": 8089, "protocol": "TCP"}]}],
-            },
-            opts=opts,
         )
 
     def _ingress(self, wanted: Ingress, opts: ResourceOptions) -> pulumi.Resource:
@@ -102,16 +127,7 @@ class IngressRules:
                 ]
             },
         }
-        tls: IngressTLSArgsDict = {"hosts": [wanted.host]}
-        if wanted.tls.secret_name:
-            tls["secret_name"] = wanted.tls.secret_name
-        annotations = {**SKIP_AWAIT, **wanted.annotations, **wanted.limits}
-        return KubernetesIngress(
-            "ingress",
-            metadata=metadata("ingress", self.namespace, labels("ingress", "application"), annotations),
-            spec={"ingress_class_name": wanted.class_name, "tls": [tls], "rules": [rule]},
-            opts=opts,
-        )
+        return register_ingress("ingress", self.namespace, labels("ingress", "application"), wanted, rule, opts)
 
     def _leads_to(self, service: ServiceSettings) -> IngressServiceBackendArgsDict:
         if self.divert_to is None and self.lockdown:

@@ -64,6 +64,7 @@ def _register_controller(inputs: Inputs, foundation: Foundation) -> ControllerAd
     from components.monitoring.workloads import ControllerAddress
     from components.rollback_controller.controller import RollbackController, RollbackControllerArgs
 
+    page = inputs.settings.status_page
     controller = RollbackController(
         "rollback-controller",
         RollbackControllerArgs(
@@ -72,6 +73,7 @@ def _register_controller(inputs: Inputs, foundation: Foundation) -> ControllerAd
             monitoring=monitoring,
             health_port=inputs.settings.application.main_service.port,
             secrets=inputs.secrets,
+            more_egress=page.bucket.egress if page and page.bucket else (),
         ),
         ResourceOptions(depends_on=[foundation]),
     )

@@ -38,6 +38,7 @@ from settings.rotation import (
     slot_key,
 )
 from settings.rotation_rules import findings
+from settings.status_page import find_faults_of_status_page
 
 
 @dataclass(frozen=True)
@@ -72,6 +73,7 @@ def across(parsed: Mapping[str, Any], file: StackFile, schema: Callable[[], Mapp
 
 _rule(find_placeholders)
 _rule(find_volumes_of_services)
+_rule(find_faults_of_status_page)
 
 
 def _at(file: StackFile, key: str, path: Path, why: str, found: Any, write: Any = None) -> Problem:

@@ -13,6 +13,7 @@ from settings.maintenance import PAGE_RESOURCES
 from settings.platform import BundledPostgres, BundledRedis
 from settings.problems import Problem
 from settings.rotation import TASK_RESOURCES
+from settings.status_page import RESOURCES as STATUS_PAGE_RESOURCES
 
 if TYPE_CHECKING:
     from settings.application import Application
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from settings.maintenance_tasks import MaintenanceTasks
     from settings.monitoring import Monitoring
     from settings.platform import Data, Guards
+    from settings.status_page import StatusPage
 
 
 def find_quota_excess(
@@ -29,6 +31,7 @@ def find_quota_excess(
     backup: Backup | None,
     monitoring: Monitoring | None,
     maintenance_tasks: MaintenanceTasks | None,
+    status_page: StatusPage | None,
     guards: Guards,
     file: StackFile,
 ) -> Iterator[Problem]:
@@ -51,6 +54,8 @@ def find_quota_excess(
         # One that runs, and what the last Job that went well and the last that failed still hold.
         volumes += [backup.scratch] * (10 if backup.format == "directory" else 5)
         volumes += [backup.destination.size] if isinstance(backup.destination, VolumeDestination) else []
+    # Two pods, and one more during its rollout.
+    pods += [(STATUS_PAGE_RESOURCES, 3)] if status_page else []
     if maintenance_tasks:
         pods += [(maintenance_tasks.resources, 1), (application.job_resources, 1)]
     if monitoring:

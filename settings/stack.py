@@ -27,6 +27,7 @@ from settings.platform import Credentials, Data, Guards, Ingress, Network, Regis
 from settings.problems import Problem, SettingsError, closest, missing, problems_of
 from settings.release import Quarantined, Release
 from settings.rotation import RotationSettings, RotationState, SecretRotation, find_rotations
+from settings.status_page import StatusPage
 
 
 class StackSettings(Settings):
@@ -83,6 +84,8 @@ class StackSettings(Settings):
     """What the quick reference needs to know of the shop: business metrics, rate limits, emergency commands."""
     incidents: Incidents = Incidents()
     """Levels of incidents: which people are notified."""
+    status_page: StatusPage | None = None
+    """A page with the state of the shop for customers, in pods of its own. Without it there is none."""
     rotation: RotationSettings = RotationSettings()
     """When secrets are rotated, and how."""
     rotated: dict[EnvName, RotationState] = {}

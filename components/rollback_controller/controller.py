@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import pulumi
@@ -24,6 +24,7 @@ from components.monitoring.network_policies import PROMETHEUS
 from components.monitoring.workloads import MONITORING
 from components.rollback_controller.rbac import grant_controller_rights
 from monitoring.prometheus import ALERTMANAGER, PORTS
+from settings import Egress
 from settings import Monitoring as MonitoringSettings
 from settings.monitoring import STATE_ACCESS_KEY, STATE_PASSPHRASE, STATE_SECRET_KEY, STATE_SECRETS
 from settings.names import CONTROLLER
@@ -53,6 +54,8 @@ class RollbackControllerArgs:
     """Port at which the application's main service answers the health check."""
     secrets: Mapping[str, SecretValue]
     """The `secrets:*` of the stack."""
+    more_egress: Sequence[Egress] = ()
+    """Where else it writes: the status page's bucket."""
 
 
 class RollbackController(pulumi.ComponentResource):
@@ -183,7 +186,7 @@ class RollbackController(pulumi.ComponentResource):
     def _network(self, args: RollbackControllerArgs, here: LabelSelectorArgsDict, opts: ResourceOptions) -> None:
         rollback, slack = args.monitoring.rollback, args.monitoring.slack
         state = rollback.state.egress if rollback.state else ()
-        outside = egress_rules([*rollback.api_server, *state, *slack.egress])
+        outside = egress_rules([*rollback.api_server, *state, *slack.egress, *args.more_egress])
         servers = _monitoring_servers(args.monitoring)
         alertmanager: NetworkPolicyEgressRuleArgsDict = {
             "to": [servers.alertmanager],

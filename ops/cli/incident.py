@@ -19,6 +19,10 @@ Which = Annotated[
     typer.Option("--incident", "-i", metavar="NAME", help="Its name, or how it begins. Default: the open one."),
 ]
 Text = Annotated[str, typer.Argument(help="What happened, for the log.")]
+Affects = Annotated[
+    list[str] | None,
+    typer.Option("--affects", metavar="NAME", help="What does not work, of runbook:statusPage.components; repeatable."),
+]
 Level = Annotated[int, typer.Option(min=1, max=4, help="1 critical, 2 major, 3 minor, 4 low (runbook:incidents).")]
 _EXIT_CODES = "Exit codes: 0 written; 2 refused, nothing was changed."
 
@@ -34,10 +38,11 @@ def start(
     title: Annotated[str, typer.Argument(help="What is wrong.")],
     level: Level,
     another: Annotated[bool, typer.Option("--another", help="Although another incident is open.")] = False,
+    affects: Affects = None,
 ) -> None:
     """Open an incident and notify the people of its level. Refused while one is open: two people write into one log."""
     log = _open(call)
-    _report(call, log.start(level, title, another=another), "is open")
+    _report(call, log.start(level, title, another=another, affects=affects or ()), "is open")
 
 
 @command(app, options=READS, examples="runbook incident note 'only card payments fail'", exit_codes=_EXIT_CODES)
@@ -58,9 +63,10 @@ def assess(
     incident: Which = None,
     users: Annotated[int | None, typer.Option(min=0, help="How many users are affected.")] = None,
     level: Annotated[int | None, typer.Option(min=1, max=4, help="The level that it turns out to be.")] = None,
+    affects: Affects = None,
 ) -> None:
     """Write down the impact: which users, how many, what does not work."""
-    entry = {"kind": "assess", "text": text, "users": users, "level": level}
+    entry = {"kind": "assess", "text": text, "users": users, "level": level, "affects": affects or []}
     _report(call, _open(call).append(incident, entry), "is assessed")
 
 
@@ -73,10 +79,77 @@ def workaround(call: Invocation, text: Text, incident: Which = None) -> None:
 
 
 @command(app, options=READS, examples="runbook incident escalate --level 1 'all payments fail'", exit_codes=_EXIT_CODES)
-def escalate(call: Invocation, text: Text, level: Level, incident: Which = None) -> None:
+def escalate(call: Invocation, text: Text, level: Level, incident: Which = None, affects: Affects = None) -> None:
     """Change the level, and notify the people of the new one."""
-    entry = {"kind": "escalate", "text": text, "level": level}
+    entry = {"kind": "escalate", "text": text, "level": level, "affects": affects or []}
     _report(call, _open(call).append(incident, entry, notify=True), f"is of level {level}")
+
+
+def _status_page(
+    call: Invocation,
+    text: Annotated[str | None, typer.Argument(help="What customers read.")] = None,
+    incident: Which = None,
+    template: Annotated[str | None, typer.Option(metavar="NAME", help="The text of a template, instead.")] = None,
+    title: Annotated[str | None, typer.Option(help="What the page calls the incident, from now on.")] = None,
+) -> None:
+    """Write on the status page. Of an incident, customers read only this, its level, its times and what it affects."""
+    _report(call, _open(call).say(incident, text, template, title), "is on the status page")
+
+
+_SAY_EXAMPLES = (
+    "runbook incident status-page 'Payments by card fail. Other payments work.'\n"
+    "runbook incident status-page --template identified\n"
+    "runbook incident:status-page-update 'Investigating critical issue'"
+)
+command(app, "status-page", options=READS, examples=_SAY_EXAMPLES, exit_codes=_EXIT_CODES)(_status_page)
+command(app, "status-page-update", options=READS, examples=_SAY_EXAMPLES, exit_codes=_EXIT_CODES)(_status_page)
+
+
+@command(
+    app,
+    "schedule-fix",
+    options=READS,
+    examples="runbook incident schedule-fix 'a bigger pool' --at 2026-12-01T03:00 --for 30m "
+    "--public 'We change the database. Orders may take longer.'\n"
+    "runbook incident schedule-fix --withdraw 'the provider mended it'",
+    exit_codes=_EXIT_CODES,
+)
+def schedule_fix(
+    call: Invocation,
+    text: Annotated[str, typer.Argument(help="What will be done, for the log.")],
+    incident: Which = None,
+    at: Annotated[
+        str | None, typer.Option("--at", metavar="TIME", help="When, such as 2026-12-01T03:00, in this machine's time.")
+    ] = None,
+    lasts: Annotated[str, typer.Option("--for", metavar="DURATION", help="How long it takes.")] = "1h",
+    public: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="What customers read of it, as planned maintenance.")
+    ] = None,
+    affects: Affects = None,
+    withdraw: Annotated[bool, typer.Option("--withdraw", help="It will not be done; off the status page.")] = False,
+) -> None:
+    """Schedule the fix of an incident, or withdraw it; the last one counts. With -i also after the incident ended."""
+    from ops.cli.durations import parse_seconds
+
+    log = _open(call)
+    seconds = parse_seconds(lasts, "--for")
+    done = log.schedule_fix(incident, text, at, seconds, public, affects or (), withdraw=withdraw)
+    entry = done["entry"]
+    when = "no longer has a fix scheduled" if withdraw else f"has a fix from {entry['from']} to {entry['until']}"
+    _report(call, done, when)
+
+
+@command(
+    app, options=READS, examples="runbook incident publish", exit_codes="Exit codes: 0 published; 2 not published."
+)
+def publish(call: Invocation) -> None:
+    """Publish the status page again: for the first time, or after its bucket could not be written."""
+    from ops.errors import Refused
+
+    done = _open(call).publish()
+    if not done["sent"]:
+        raise Refused(str(done["text"]))
+    call.show(done, str(done["text"]))
 
 
 @command(
@@ -96,7 +169,12 @@ def resolve(
     ] = None,
     post_mortem: Annotated[
         Path | None,
-        typer.Option("--post-mortem", metavar="FILE", help="Also write the post-mortem there.", dir_okay=False),
+        typer.Option(
+            "--post-mortem",
+            metavar="FILE",
+            help="Also write the post-mortem there; as HTML with a picture, if it ends in .html.",
+            dir_okay=False,
+        ),
     ] = None,
 ) -> None:
     """Close an incident and notify. After level 1 or 2 a post-mortem is written, and kept in the record."""
@@ -105,7 +183,7 @@ def resolve(
     entry = {"text": text, "cause": cause, "actions": parse_actions(action or ())}
     done = _open(call).resolve(incident, entry)
     if post_mortem and done["postMortem"]:
-        _write(post_mortem, done["postMortem"])
+        _write(post_mortem, done["postMortemPage" if post_mortem.suffix == ".html" else "postMortem"])
     kept = (
         f"; its post-mortem: `runbook incident show -i {done['incident']} --post-mortem`" if done["postMortem"] else ""
     )
@@ -151,7 +229,8 @@ def list_(call: Invocation) -> None:
 @command(
     app,
     options=READS,
-    examples="runbook incident show\nrunbook incident show -i incident-reported-0007 --post-mortem > report.md",
+    examples="runbook incident show\nrunbook incident show -i incident-reported-0007 --post-mortem > report.md\n"
+    "runbook incident show -i incident-reported-0007 --post-mortem --html > report.html",
     exit_codes="",
 )
 def show(
@@ -160,6 +239,7 @@ def show(
     post_mortem: Annotated[
         bool, typer.Option("--post-mortem", help="Write the post-mortem from what is known now, and print it.")
     ] = False,
+    html: Annotated[bool, typer.Option("--html", help="With --post-mortem: as HTML, with a picture.")] = False,
 ) -> None:
     """Show the log of an incident; without a name, of the newest one."""
     from ops.cli.formatting import local_time, print_table
@@ -167,8 +247,8 @@ def show(
     log = _open(call)
     found = log.find(incident, closed=True)
     if post_mortem:
-        text = log.write_post_mortem(found)
-        call.show({**found.to_json(), "postMortem": text}, text.rstrip())
+        text, page = log.write_post_mortem(found)
+        call.show({**found.to_json(), "postMortem": text}, (page if html else text).rstrip())
         return
     shown = found.to_json()
 
@@ -202,5 +282,5 @@ def _report(call: Invocation, done: Mapping[str, Any], what: str) -> None:
         call.show(done, "")
         return
     typer.secho(f"{done['incident']} {what}.", fg="green")
-    if notified := done["notified"]:
-        typer.secho(notified["text"], fg=None if notified["sent"] else "yellow", err=not notified["sent"])
+    for sent in filter(None, (done["notified"], done["published"])):
+        typer.secho(sent["text"], fg=None if sent["sent"] else "yellow", err=not sent["sent"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from typing import Any
 
@@ -13,6 +13,7 @@ import httpx
 from ops.adapters.cluster import Cluster
 from ops.commands import business
 from ops.commands.measures import count_requests, measure
+from ops.commands.status_page import publish_status
 from ops.decisions.incident import (
     KIND,
     RELATED_BEFORE,
@@ -24,6 +25,8 @@ from ops.decisions.incident import (
     read_incident,
     write_post_mortem,
 )
+from ops.decisions.post_mortem_page import write_post_mortem_page
+from ops.decisions.public_status import SAY, SCHEDULE
 from ops.errors import OpsError, Refused
 from ops.stack import incidents, stack_file
 from ops.stack.session import Session
@@ -31,9 +34,12 @@ from ops.stack.stack_context import load_settings
 from settings import StackSettings
 from settings.incidents import INCIDENTS
 from settings.monitoring import SLACK_SECRET, Slack
+from settings.status_page import STATUS_PAGE, TEMPLATES, StatusPage
 
-POST_MORTEM = "post-mortem.md"
+POST_MORTEM, POST_MORTEM_PAGE = "post-mortem.md", "post-mortem.html"
 _SEND_SECONDS = 5
+_PUBLIC = ("start", "assess", "escalate", SAY, SCHEDULE)
+"""Entries after which the status page is published again; after a resolution, once the record is closed."""
 _MOST_EVENTS = 40
 _STEP = 15
 
@@ -78,8 +84,9 @@ class IncidentLog:
             )
         return still[0]
 
-    def start(self, level: int, title: str, *, another: bool) -> dict[str, Any]:
+    def start(self, level: int, title: str, *, another: bool, affects: Sequence[str] = ()) -> dict[str, Any]:
         """Open an incident and notify; refused while one is open, unless it is another one."""
+        self._require_known(affects)
         while True:
             records = self.list_all()
             first = min((one["name"] for one in records if _is_open(one)), default=None)
@@ -96,10 +103,12 @@ class IncidentLog:
                     raise
                 # Another command has opened it at the same time.
                 continue
-            return self._write(name, {"kind": "start", "text": title, "level": level}, level, notify=True)
+            entry = {"kind": "start", "text": title, "level": level, "affects": list(affects)}
+            return self._write(name, entry, level, notify=True)
 
     def append(self, name: str | None, entry: Mapping[str, Any], *, notify: bool = False) -> dict[str, Any]:
         """Append to the log of an incident."""
+        self._require_known(entry.get("affects") or ())
         incident = self.find(name)
         return self._write(incident.name, entry, int(entry.get("level") or incident.level), notify=notify)
 
@@ -108,15 +117,74 @@ class IncidentLog:
         incident = self.find(name)
         done = self._write(incident.name, {**entry, "kind": "resolve"}, incident.level, notify=True)
         incidents.close_incident(self.cluster, incident.name, {"result": "resolved"})
+        done["published"] = self.publish() if self.settings.status_page else None
         resolved = self.find(incident.name)
-        made = self.write_post_mortem(resolved) if needs_post_mortem(resolved) else None
-        return {**done, "postMortem": made}
+        made, page = self.write_post_mortem(resolved) if needs_post_mortem(resolved) else (None, None)
+        return {**done, "postMortem": made, "postMortemPage": page}
 
-    def write_post_mortem(self, incident: Incident) -> str:
-        """From all that is known now; it replaces the one before."""
-        text = write_post_mortem(incident, self._gather(incident), self.settings.incidents.action_days)
+    def write_post_mortem(self, incident: Incident) -> tuple[str, str]:
+        """Markdown and HTML from all that is known now; they replace those before."""
+        facts, days = self._gather(incident), self.settings.incidents.action_days
+        text, page = write_post_mortem(incident, facts, days), write_post_mortem_page(incident, facts, days)
         incidents.keep_document(self.cluster, incident.name, POST_MORTEM, text)
-        return text
+        incidents.keep_document(self.cluster, incident.name, POST_MORTEM_PAGE, page)
+        return text, page
+
+    def say(self, name: str | None, text: str | None, template: str | None, title: str | None) -> dict[str, Any]:
+        """Write for customers: a text, or that of a template."""
+        page = self._require_page()
+        if (text is None) == (template is None):
+            raise Refused("Write either a text or --template NAME. Nothing was changed.")
+        if template is not None and (text := page.text(template)) is None:
+            known = ", ".join(sorted({*TEMPLATES, *page.templates}))
+            raise Refused(f"--template {template}: there are {known} ({STATUS_PAGE}.templates). Nothing was changed.")
+        return self.append(name, {"kind": SAY, "text": text, "title": title})
+
+    def schedule_fix(
+        self,
+        name: str | None,
+        text: str,
+        at: str | None,
+        seconds: int,
+        public: str | None,
+        affects: Sequence[str],
+        *,
+        withdraw: bool,
+    ) -> dict[str, Any]:
+        """When a fix will be made; with a public text, planned maintenance on the status page."""
+        if public is not None:
+            self._require_page()
+        if withdraw:
+            if at or public:
+                raise Refused("--withdraw goes with neither --at nor --public. Nothing was changed.")
+            return self.append(name, {"kind": SCHEDULE, "text": text})
+        begin = parse_moment(at or "")
+        if begin <= (now := datetime.now(UTC)):
+            raise Refused(f"--at {at}: that is over, it is {now:%Y-%m-%dT%H:%M} UTC. Nothing was changed.")
+        end = begin + timedelta(seconds=seconds)
+        times = {"from": begin.isoformat(timespec="seconds"), "until": end.isoformat(timespec="seconds")}
+        return self.append(name, {"kind": SCHEDULE, "text": text, **times, "public": public, "affects": list(affects)})
+
+    def publish(self) -> dict[str, Any]:
+        """Publish the status page from all records."""
+        why = publish_status(self.cluster, self._require_page())
+        again = "not published: {why}. `runbook incident publish` tries again"
+        return {"sent": why is None, "text": "the status page is published" if why is None else again.format(why=why)}
+
+    def _require_page(self) -> StatusPage:
+        if page := self.settings.status_page:
+            return page
+        raise Refused(f"This stack has no status page: set {STATUS_PAGE}. Nothing was changed.")
+
+    def _require_known(self, names: Sequence[str]) -> None:
+        if not names:
+            return
+        known = self._require_page().affectable
+        for name in names:
+            if name not in known:
+                raise Refused(
+                    f"--affects {name}: {STATUS_PAGE}.components has {', '.join(known)}. Nothing was changed."
+                )
 
     # -- writing ---------------------------------------------------------------------------------
 
@@ -125,7 +193,8 @@ class IncidentLog:
         notified = self._notify(name, made, level) if notify else None
         if notified:
             incidents.append_entry(self.cluster, name, {"kind": "notify", "text": notified["text"]})
-        return {"incident": name, "level": level, "entry": made, "notified": notified}
+        published = self.publish() if self.settings.status_page and entry["kind"] in _PUBLIC else None
+        return {"incident": name, "level": level, "entry": made, "notified": notified, "published": published}
 
     def _notify(self, name: str, entry: Mapping[str, Any], level: int) -> dict[str, Any]:
         """Notify the people of the level; whether that worked is part of the log."""
@@ -272,6 +341,16 @@ def parse_actions(texts: Sequence[str]) -> list[dict[str, str | None]]:
         what, _, owner = text.rpartition("=") if "=" in text else (text, "", "")
         found.append({"what": what.strip(), "owner": owner.strip() or None})
     return found
+
+
+def parse_moment(text: str) -> datetime:
+    """A time as people write it; without an offset, of this machine's time zone."""
+    try:
+        return datetime.fromisoformat(text).astimezone(UTC)
+    except ValueError:
+        raise Refused(
+            f"--at {text!r}: write a time such as 2026-12-01T03:00 or 2026-12-01T03:00+01:00. Nothing was changed."
+        ) from None
 
 
 def describe_levels(settings: StackSettings) -> str:

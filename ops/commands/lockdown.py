@@ -8,6 +8,7 @@ from typing import Any
 
 from lightkube.resources.core_v1 import ConfigMap
 
+from ops.commands.status_page import publish_status
 from ops.commands.update import LockPolicy, StackLock, apply, prepare_update
 from ops.decisions.release_state import extend_lockdown, find_lockdown, last_applied
 from ops.errors import OpsError, Refused, Stuck
@@ -72,6 +73,8 @@ def switch_lockdown(session: Session, policy: LockPolicy, wanted: Lockdown | Non
             incidents.close_incident(facts.cluster, record, {"result": "ended", "endedBy": whoami()})
         elif record:
             _add_to_record(facts, record, {"result": "locked", "secondsToLock": result["seconds"]})
+        if (page := facts.settings.status_page) and (why := publish_status(facts.cluster, page)):
+            session.say(f"The status page is not published: {why}. `runbook incident publish` tries again.")
         return result
 
 

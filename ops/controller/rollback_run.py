@@ -13,6 +13,7 @@ from ops.controller.alerts import Alert
 from ops.controller.evidence import read_health_answers
 from ops.controller.guard import Verdict
 from ops.controller.journal import Doing
+from ops.controller.publication import publish_news
 from ops.controller.reporter import Reporter
 from ops.decisions.health_checks import blameless
 from ops.errors import Interrupted, OpsError, Refused
@@ -73,6 +74,8 @@ class RollbackRun:
     def _carry_out(self, session: Session, facts: StackContext, plan: Plan) -> Verdict | None:
         alert, incident = self._alert, self._doing.incident if self._doing else None
         doing = self._reporter.begun(alert, plan.leaving.revision, plan.target, incident)
+        # Not to a bucket: a rollback does not wait for servers elsewhere. The worker copies it within a minute.
+        publish_news(facts.cluster, facts.settings, copy=False)
         try:
             done = carry_out(session, facts, plan, self._wish, self._policy)
         except Interrupted:

@@ -23,11 +23,13 @@ from ops.controller.journal import Doing, Journal
 from ops.controller.lockdown_run import LockdownRun, end_lockdown
 from ops.controller.metrics import Metrics
 from ops.controller.notify import log
+from ops.controller.publication import publish_news
 from ops.controller.reporter import Reporter
 from ops.controller.rollback_run import RollbackRun
 from ops.controller.workspace import NAME, Workspace
 from ops.errors import Interrupted, OpsError
 from ops.stack.locks import EngineLock, Locked, engine_alive
+from ops.stack.stack_context import load_settings
 
 _PATIENCE_SECONDS = 600
 """How long another update may run until Slack is notified: migrations may take minutes."""
@@ -211,6 +213,7 @@ class Worker:
             if end_lockdown(session, self._policy):
                 self._reporter.unlocked()
             follow_up(session, self._stack.fresh, self._policy, self._reporter, self._journal)
+            publish_news(self._cluster, load_settings(session.file))
         except Interrupted:
             raise
         except OpsError as error:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import date, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from settings.incidents import POST_MORTEM_LEVELS
@@ -107,7 +107,6 @@ def needs_post_mortem(incident: Incident) -> bool:
 
 def write_post_mortem(incident: Incident, facts: Facts, action_days: int) -> str:
     """Markdown: impact with how it was computed, timeline, cause, resolution, actions, and what is unknown."""
-    end = incident.resolved_at or facts.until
     resolution = incident.resolution or {}
     unknown: list[str] = list(facts.missing)
     lines = [
@@ -120,7 +119,7 @@ def write_post_mortem(incident: Incident, facts: Facts, action_days: int) -> str
         "",
         "| What | Value | How it was computed |",
         "|---|---|---|",
-        *(f"| {' | '.join(row)} |" for row in _impact(incident, facts, end, unknown)),
+        *(f"| {' | '.join(row)} |" for row in list_impact(incident, facts, unknown)),
         "",
         "## Timeline (UTC)",
         "",
@@ -136,7 +135,7 @@ def write_post_mortem(incident: Incident, facts: Facts, action_days: int) -> str
         "",
         "## Actions",
         "",
-        *_actions(resolution.get("actions") or (), end.date() + timedelta(days=action_days), unknown),
+        *_actions(list_actions(incident, facts, action_days, unknown)),
         "",
         "## Unknown",
         "",
@@ -145,8 +144,10 @@ def write_post_mortem(incident: Incident, facts: Facts, action_days: int) -> str
     return "\n".join(lines) + "\n"
 
 
-def _impact(incident: Incident, facts: Facts, end: datetime, unknown: list[str]) -> Iterator[tuple[str, str, str]]:
-    yield "Duration", _duration(end - incident.opened_at), "from the record's opening to its resolution"
+def list_impact(incident: Incident, facts: Facts, unknown: list[str]) -> Iterator[tuple[str, str, str]]:
+    """What, how much, and how it was computed; what is not known is added to `unknown`."""
+    end = incident.resolved_at or facts.until
+    yield "Duration", describe_duration(end - incident.opened_at), "from the record's opening to its resolution"
     users = next((one["users"] for one in reversed(incident.entries) if one.get("users") is not None), None)
     if users is None:
         unknown.append("how many users were affected: `runbook incident assess --users N`")
@@ -188,20 +189,27 @@ def _or_unknown(text: str | None, what: str, unknown: list[str]) -> str:
     return "Unknown."
 
 
-def _actions(actions: Sequence[Mapping[str, Any]], due: date, unknown: list[str]) -> Iterator[str]:
+def list_actions(incident: Incident, facts: Facts, days: int, unknown: list[str]) -> list[tuple[str, str, str]]:
+    """What, its owner, and when it is due."""
+    actions: Sequence[Mapping[str, Any]] = (incident.resolution or {}).get("actions") or ()
     if not actions:
         unknown.append("actions: `runbook incident resolve --action 'what=owner'`")
+    unknown += [f"the owner of “{one['what']}”" for one in actions if not one.get("owner")]
+    due = (incident.resolved_at or facts.until).date() + timedelta(days=days)
+    return [(one["what"], one.get("owner") or _UNKNOWN, due.isoformat()) for one in actions]
+
+
+def _actions(rows: Sequence[tuple[str, str, str]]) -> Iterator[str]:
+    if not rows:
         yield "None written down."
         return
     yield "| Action | Owner | Due |"
     yield "|---|---|---|"
-    for one in actions:
-        if not one.get("owner"):
-            unknown.append(f"the owner of “{one['what']}”")
-        yield f"| {one['what']} | {one.get('owner') or _UNKNOWN} | {due.isoformat()} |"
+    yield from (f"| {' | '.join(row)} |" for row in rows)
 
 
-def _duration(length: timedelta) -> str:
+def describe_duration(length: timedelta) -> str:
+    """Such as `1 h 10 min`."""
     minutes, seconds = divmod(round(length.total_seconds()), 60)
     hours, minutes = divmod(minutes, 60)
     parts = [f"{hours} h" if hours else "", f"{minutes} min" if minutes else "", f"{seconds} s" if not hours else ""]

@@ -22,8 +22,10 @@ from ops.stack.locks import whoami
 LABEL = "runbook/incident"
 _ENTRY, _ATTEMPTS = "entry-", 10
 KEPT_DAYS, _MOST = 365, 200
-"""Records older than this, and the oldest of more than so many, are deleted when another one is opened. Their Events
-are deleted by the API server, after an hour by default."""
+"""Records older than this are deleted when another one is opened; of more than so many, the oldest reports of the
+controller, too. Their Events are deleted by the API server, after an hour by default."""
+_REPORTS = ("alert", "update")
+"""Kinds that are written often. The others are what the status page computes its uptime from."""
 
 
 def open_incident(cluster: Cluster, kind: str, facts: Mapping[str, Any], name: str | None = None) -> str:
@@ -62,15 +64,20 @@ def _delete_old(client: Client, newest: ConfigMap) -> None:
     if now is None:
         return
     found = [
-        (meta.creationTimestamp, meta.name, "closedAt" in (each.data or {}).get("record.json", ""))
+        (meta.creationTimestamp, meta.name, _is_closed_report(each))
         for each in client.list(ConfigMap, labels={LABEL: exists()})
         if (meta := each.metadata) and meta.creationTimestamp and meta.name
     ]
-    for place, (made, name, closed) in enumerate(sorted(found, reverse=True)):
-        if now - made > timedelta(days=KEPT_DAYS) or (closed and place >= _MOST):
+    for place, (made, name, report) in enumerate(sorted(found, reverse=True)):
+        if now - made > timedelta(days=KEPT_DAYS) or (report and place >= _MOST):
             # Another command may have deleted it, or may not delete: the next record's turn. This one must be opened.
             with suppress(ApiError):
                 client.delete(ConfigMap, name)
+
+
+def _is_closed_report(record: ConfigMap) -> bool:
+    kind = ((record.metadata and record.metadata.labels) or {}).get(LABEL)
+    return kind in _REPORTS and "closedAt" in (record.data or {}).get("record.json", "")
 
 
 def list_incidents(cluster: Cluster) -> list[dict[str, Any]]:

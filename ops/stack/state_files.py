@@ -103,8 +103,11 @@ class FolderFiles:
         raise Refused(f"A folder keeps no earlier versions: there is no {identity} of {folder}/{name}.")
 
 
-def connect_bucket(url: SplitResult) -> Any:
-    """A client for S3 from a backend's address, with the parameters that the engine takes."""
+def connect_bucket(url: SplitResult, *, seconds: float = 60) -> Any:
+    """A client for S3 from a backend's address, with the parameters that the engine takes.
+
+    `seconds`: how long the server may take to accept a connection, and to answer.
+    """
     # Loaded here: a backend of files needs no client.
     import boto3
     from botocore.config import Config
@@ -120,7 +123,12 @@ def connect_bucket(url: SplitResult) -> Any:
         "s3",
         endpoint_url=endpoint,
         use_ssl=not insecure,
-        config=Config(s3={"addressing_style": "path" if path_style else "auto"}, max_pool_connections=_AT_ONCE),
+        config=Config(
+            s3={"addressing_style": "path" if path_style else "auto"},
+            max_pool_connections=_AT_ONCE,
+            connect_timeout=seconds,
+            read_timeout=seconds,
+        ),
     )
 
 

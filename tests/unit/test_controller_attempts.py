@@ -69,7 +69,7 @@ class World:
         self._raise(self.unreadable)
         monitoring = Monitoring(rollback=Rollback(dry_run=self.dry_run))
         settings = SimpleNamespace(
-            namespace="shop", maintenance=None, lockdown=None, monitoring=monitoring, application=None
+            status_page=None, namespace="shop", maintenance=None, lockdown=None, monitoring=monitoring, application=None
         )
         history = History(lambda size, page: self.updates if page == 1 else [])
         now = SimpleNamespace(release=self.updates[0].release)

@@ -68,7 +68,8 @@ class World:
 
     def _settings(self) -> Any:
         monitoring = Monitoring(rollback=self.settings)
-        return SimpleNamespace(namespace="shop", maintenance=self.maintenance, lockdown=None, monitoring=monitoring)
+        common: dict[str, Any] = {"namespace": "shop", "lockdown": None, "status_page": None}
+        return SimpleNamespace(**common, maintenance=self.maintenance, monitoring=monitoring)
 
     def _facts(self) -> Any:
         history = self._history()

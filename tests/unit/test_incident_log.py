@@ -18,6 +18,7 @@ from lightkube.resources.core_v1 import ConfigMap, Event
 
 from ops.commands.incident import IncidentLog, parse_actions
 from ops.decisions.incident import Facts, Moment, list_moments, next_name, read_incident, write_post_mortem
+from ops.decisions.post_mortem_page import find_milestones, write_post_mortem_page
 from ops.errors import Refused
 from ops.stack import incidents
 from settings import StackFile, parse
@@ -254,6 +255,47 @@ def test_the_timeline_is_in_order_and_actions_are_due_in_two_weeks() -> None:
     assert "| raise the timeout | ada | 2026-08-30 |" in text
     assert "| Users affected | 12 |" in text
     assert text.partition("## Unknown")[2].split("\n")[2:-1] == ["- the owner of “test it”"]
+
+
+def test_the_picture_shows_how_long_detection_action_and_recovery_took() -> None:
+    moments = [
+        Moment(BEGAN - timedelta(minutes=9), "update", "deploy, revision 41"),
+        Moment(BEGAN - timedelta(minutes=3), "alert", "ErrorRateHigh fires"),
+        Moment(BEGAN + timedelta(minutes=7), "update", "rollback, revision 42"),
+        Moment(BEGAN + timedelta(minutes=9), "alert", "ErrorRateHigh fired until then"),
+    ]
+    incident, facts = resolved(cause="a <short> timeout"), Facts(BEGAN, moments)
+    found = find_milestones(incident, facts)
+    assert (found.to_detect, found.to_act) == (timedelta(minutes=6), timedelta(minutes=10))
+    assert found.to_recover == timedelta(minutes=73, seconds=30)
+    page = write_post_mortem_page(incident, facts, 14)
+    assert "a &lt;short&gt; timeout" in page
+    label = "Release 11:51:00; Alert 11:57:00; Detection 11:57:00; Action 12:07:00; Recovery 13:10:30"
+    assert f'aria-label="{label}"' in page
+    assert page.count("<circle") == 5
+    assert "<script" not in page
+
+
+def test_what_did_not_happen_is_not_drawn() -> None:
+    record = {"name": "n", "openedAt": BEGAN.isoformat(), "by": "ada", "kind": "reported", "title": "slow", "level": 2}
+    facts = Facts(BEGAN + timedelta(hours=1))
+    found = find_milestones(read_incident(record, []), facts)
+    assert (found.to_detect, found.to_act, found.to_recover) == (None, None, None)
+    page = write_post_mortem_page(read_incident(record, []), facts, 14)
+    assert page.count("<circle") == 1
+    assert page.count("<td>unknown</td>") >= 3
+
+
+def test_the_post_mortem_of_a_level_is_kept_as_text_and_page(tmp_path: Path) -> None:
+    namespace = Namespace()
+    log = log_of(namespace, tmp_path)
+    vars(log)["_gather"] = lambda _: Facts(BEGAN)
+    log.start(2, "search", another=False)
+    done = log.resolve(None, {"text": "mended", "cause": None, "actions": []})
+    kept = namespace.kept[done["incident"]].data or {}
+    assert kept["post-mortem.md"] == done["postMortem"]
+    assert kept["post-mortem.html"] == done["postMortemPage"]
+    assert "<svg" in kept["post-mortem.html"]
 
 
 def test_names_count_on() -> None:

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import pytest
 from lightkube import ApiError
 from lightkube.models.meta_v1 import ObjectMeta
 from lightkube.resources.core_v1 import ConfigMap, Event
@@ -21,11 +22,11 @@ class Namespace:
 
     namespace = "shop"
 
-    def __init__(self, **records: tuple[timedelta, bool]) -> None:
+    def __init__(self, kind: str = "alert", /, **records: tuple[timedelta, bool]) -> None:
         """Of each record its age, and whether it is closed."""
         self.left = {
             name: ConfigMap(
-                metadata=ObjectMeta(name=name, creationTimestamp=NOW - age, labels={incidents.LABEL: "lockdown"}),
+                metadata=ObjectMeta(name=name, creationTimestamp=NOW - age, labels={incidents.LABEL: kind}),
                 data={"record.json": '{"closedAt": "then"}' if closed else "{}"},
             )
             for name, (age, closed) in records.items()
@@ -81,6 +82,12 @@ def test_of_too_many_the_oldest_closed_ones_are_deleted() -> None:
     minutes = {f"r{n:03}": (timedelta(minutes=n + 1), n != 250) for n in range(260)}
     left = opened(Namespace(**minutes))
     assert left == {f"r{n:03}" for n in range(199)} | {"r250"}, "an open one stays"
+
+
+@pytest.mark.parametrize("kind", ["reported", "rollback", "lockdown"])
+def test_what_the_status_page_counts_is_kept_however_many_there_are(kind: str) -> None:
+    minutes = {f"r{n:03}": (timedelta(minutes=n + 1), True) for n in range(260)}
+    assert len(opened(Namespace(kind, **minutes))) == 260
 
 
 def test_who_may_not_delete_still_opens_one() -> None:

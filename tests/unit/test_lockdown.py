@@ -339,7 +339,8 @@ class World:
         release = SimpleNamespace(release=object())
         cluster = SimpleNamespace(run_in_pods=self._ask)
         self.facts = SimpleNamespace(
-            now=release, settings=SimpleNamespace(lockdown=None), cluster=cluster, clock=clock(self.now),
+            now=release, settings=SimpleNamespace(lockdown=None, status_page=None), cluster=cluster,
+            clock=clock(self.now),
             text=SimpleNamespace(config={}), checked=self.written.update,
             history=(),
         )  # fmt: skip
