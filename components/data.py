@@ -26,7 +26,7 @@ from components.base.names import POSTGRES, REDIS, SKIP_AWAIT, labels, metadata,
 from components.base.network_policies import register_egress_policy, select_clients
 from components.base.pods import IMAGE_OWN_USER, container, memory_volume, register_service_account, template
 from components.data_volumes import register_volumes
-from components.logins import Logins
+from components.logins import Logins, MonitorLogin, monitor_role
 from components.postgres_server import MOVE_TO_PGDATA, PGDATA, POSTGRES_VOLUME
 from components.redis_server import HEALTHY, start_command
 from settings import BundledPostgres, BundledRedis, DataVolume, External, ExternalPostgres, Resources, SecretRotation
@@ -41,6 +41,9 @@ _REDIS_VOLUME = "/data"
 _SECRETS = "/run/secrets/{name}"
 REDIS_RULES = "~* &* +@all -@admin -@dangerous +info"
 """What a Redis user of the application may do; tasks/credentials gives it the same."""
+REDIS_MONITOR_RULES = "-@all +info +ping +client|setname +latency|latest +slowlog|len"
+"""What the exporter's user may do: read the server's state, no key, no command of another client."""
+_REDIS_MONITOR = "monitor"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,6 +66,8 @@ class DataServicesArgs:
     """Volumes for files of the services."""
     direct: str | None = None
     """Secret with the database's URL past a pooler."""
+    monitored: bool = False
+    """Whether exporters ask the servers: with logins of their own where an administrator makes them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,18 +106,24 @@ class DataServices(pulumi.ComponentResource):
     role: tuple[str, pulumi.Output[str]] | None
     """Slot and password of the database's role in use, where it is one of two that take turns on an external server."""
 
+    monitors: Mapping[str, MonitorLogin]
+    """Logins of the exporters, by the variable of the DSN."""
+
     def __init__(self, name: str, args: DataServicesArgs, opts: ResourceOptions | None = None) -> None:
         super().__init__("runbook:data:DataServices", name, None, opts)
         self._namespace = args.namespace
         self._protects_data = args.protect
         self._after = opts.depends_on if opts else None
         self._rotations = args.rotations
+        self._monitored = args.monitored
         if isinstance(args.postgres, BundledPostgres):
             database: Logins = self._postgres(args.postgres)
         else:
             register_egress_policy(self, "allow-postgres", args.namespace, args.postgres.egress)
             direct = args.rotations[args.direct] if args.direct else None
-            database = logins.register_external_logins(self, args.rotations[DATABASE_URL], args.secrets, direct)
+            database = logins.register_external_logins(
+                self, args.rotations[DATABASE_URL], args.secrets, direct, monitored=args.monitored
+            )
         if args.redis is None:
             cache = None
         elif isinstance(args.redis, BundledRedis):
@@ -128,6 +139,8 @@ class DataServices(pulumi.ComponentResource):
         if self.rotation_environment and isinstance(args.postgres, ExternalPostgres) and args.postgres.ca:
             self.rotation_environment[CA] = pulumi.Output.from_input(args.postgres.ca)
         self.role = database.role
+        made = {DATABASE_URL: database.monitor, REDIS_URL: cache.monitor if cache else None}
+        self.monitors = {name: login for name, login in made.items() if login}
         self.register_outputs({})
 
     def _postgres(self, wanted: BundledPostgres) -> Logins:
@@ -141,6 +154,7 @@ class DataServices(pulumi.ComponentResource):
             role=f"{wanted.user}_",
             scheme="postgresql",
             at=f"{POSTGRES}:5432/{wanted.database}",
+            monitor=monitor_role(wanted.user) if self._monitored else None,
         )
         self._store(
             _Store(
@@ -173,6 +187,7 @@ class DataServices(pulumi.ComponentResource):
             role="shop-",
             scheme="redis",
             at=f"{REDIS}:6379/0",
+            monitor=_REDIS_MONITOR if self._monitored else None,
         )
         self._store(
             _Store(
@@ -194,7 +209,7 @@ class DataServices(pulumi.ComponentResource):
                 },
                 start_seconds=wanted.start_seconds,
             ),
-            {"password": made.administrator, "users": _redis_users(made.roles)},
+            {"password": made.administrator, "users": _redis_users(made)},
         )
         return made
 
@@ -348,14 +363,17 @@ class DataServices(pulumi.ComponentResource):
         )
 
 
-def _redis_users(roles: Mapping[str, pulumi.Output[str]]) -> pulumi.Output[str]:
+def _redis_users(made: logins.BundledLogins) -> pulumi.Output[str]:
     """The users that Redis loads at start, because it does not store them. Only hashes of passwords."""
+    users = [(name, password, REDIS_RULES) for name, password in made.roles.items()]
+    if made.monitor:
+        users.append((_REDIS_MONITOR, made.monitor.password, REDIS_MONITOR_RULES))
 
     def lines(passwords: Sequence[str]) -> str:
         hashes = [hashlib.sha256(password.encode()).hexdigest() for password in passwords]
         # Never empty: API servers drop empty entries of a Secret.
         return "# made by the program\n" + "".join(
-            f"user {name} on #{hashed} {REDIS_RULES}\n" for name, hashed in zip(roles, hashes, strict=True)
+            f"user {name} on #{hashed} {rules}\n" for (name, _, rules), hashed in zip(users, hashes, strict=True)
         )
 
-    return pulumi.Output.secret(pulumi.Output.all(*roles.values()).apply(lines))
+    return pulumi.Output.secret(pulumi.Output.all(*(password for _, password, _ in users)).apply(lines))

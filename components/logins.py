@@ -17,6 +17,23 @@ from settings.connection_url import parse_postgres, with_login
 from settings.rotation import DATABASE_ADMIN_URL, DATABASE_URL, slot
 from settings.secret import Secret
 
+_MONITOR, _MONITOR_URL = "_monitor", "MONITOR_URL"
+_LONGEST_ROLE = 63
+
+
+@dataclass(frozen=True, kw_only=True)
+class MonitorLogin:
+    """The exporter's own, which may read statistics. A task makes it; its password changes when the server's does."""
+
+    role: Output[str]
+    password: Output[str]
+    identity: str
+
+    def put_into(self, dsn: Secret) -> Secret:
+        """The same server's URL with this login."""
+        made = Output.all(dsn.value, self.role, self.password).apply(lambda parts: with_login(*parts))
+        return Secret(Output.secret(made), content_hash(dsn.identity, self.identity))
+
 
 @dataclass(frozen=True, kw_only=True)
 class Logins:
@@ -28,6 +45,8 @@ class Logins:
     """Environment of the rotation tasks."""
     role: tuple[str, Output[str]] | None = None
     """Slot and password of the role that is used now, where it is one of two that an administrator made."""
+    monitor: MonitorLogin | None = None
+    """Where the server is monitored, and an administrator makes its roles."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,8 +68,12 @@ def register_bundled_logins(
     role: str,
     scheme: str,
     at: str,
+    monitor: str | None,
 ) -> BundledLogins:
-    """The first login is the administrator's own; then two roles take turns, and only tasks are administrator."""
+    """The first login is the administrator's own; then two roles take turns, and only tasks are administrator.
+
+    `monitor` is the exporter's role, if there is an exporter.
+    """
     periods = {*rotating.known, *({0} & set(rotating.administrators))}
     passwords = {period: generate_password(parent, f"{server}-password", period) for period in sorted(periods)}
 
@@ -65,8 +88,13 @@ def register_bundled_logins(
     values = {name: url(administrator, secret) for name, secret in zip(names, admins, strict=False)}
     if rotating.kind == "database":
         values["OWNER"] = Output.from_input(administrator)
+    dsn = Secret(login(rotating.in_use), content_hash(server, administrator, at, rotating.in_use))
+    exporter = _register_monitor_login(parent, server, rotating, Output.from_input(monitor)) if monitor else None
+    if exporter:
+        values[_MONITOR_URL] = exporter.put_into(dsn).value
     return BundledLogins(
-        dsn=Secret(login(rotating.in_use), content_hash(server, administrator, at, rotating.in_use)),
+        dsn=dsn,
+        monitor=exporter,
         environment=_environment(rotating, values | _alternate(rotating, login)),
         administrator=admins[0],
         roles={f"{role}{slot(period)}": passwords[period] for period in sorted(rotating.periods) if period},
@@ -78,13 +106,15 @@ def register_external_logins(
     rotating: SecretRotation,
     secrets: Mapping[str, Secret],
     direct: SecretRotation | None = None,
+    *,
+    monitored: bool = False,
 ) -> Logins:
     """Logins of an external server: whole DSNs from outside, or roles that an administrator makes after the first.
 
     `direct` is the secret with the URL past a pooler, which tasks use.
     """
     if rotating.kind == "database":
-        return _register_roles_of_administrator(parent, rotating, secrets, direct)
+        return _register_roles_of_administrator(parent, rotating, secrets, direct, monitored=monitored)
     dsns = {period: values[0] for period, values in register_external_secret(parent, rotating, secrets).items()}
     dsn = dsns[rotating.in_use]
     if rotating.name == DATABASE_URL:
@@ -101,6 +131,8 @@ def _register_roles_of_administrator(
     rotating: SecretRotation,
     secrets: Mapping[str, Secret],
     direct: SecretRotation | None,
+    *,
+    monitored: bool,
 ) -> Logins:
     first = secrets[DATABASE_URL]
     # Where a command issues the URL past the pooler, its value is known only to the pods that get it.
@@ -118,11 +150,31 @@ def _register_roles_of_administrator(
         "ADMIN_FIXED": Output.from_input("true"),
         "OWNER": first.value.apply(owner),
     }
+    exporter = None
+    if monitored:
+        role = first.value.apply(lambda dsn: monitor_role(owner(dsn)))
+        exporter = _register_monitor_login(parent, "postgres", rotating, role)
+        values[_MONITOR_URL] = exporter.put_into(of_tasks).value
     return Logins(
         dsn=Secret(login(rotating.in_use), content_hash(first.identity, rotating.in_use)),
+        monitor=exporter,
         environment=_environment(rotating, values | _alternate(rotating, lambda period: login(period, of_tasks))),
         role=(slot(rotating.in_use), passwords[rotating.in_use]) if rotating.in_use else None,
     )
+
+
+def _register_monitor_login(
+    parent: pulumi.Resource, server: str, rotating: SecretRotation, role: Output[str]
+) -> MonitorLogin:
+    period = rotating.in_use
+    password = generate_password(parent, f"{server}-monitor-password", period)
+    identity = content_hash(server, "monitor", period, rotating.state.generation)
+    return MonitorLogin(role=role, password=password, identity=identity)
+
+
+def monitor_role(owner: str) -> str:
+    """The exporter's role, by the application's. The server cuts longer names."""
+    return f"{owner.encode()[: _LONGEST_ROLE - len(_MONITOR)].decode(errors='ignore')}{_MONITOR}"
 
 
 def _administrator(parent: pulumi.Resource, server: str, period: int) -> Output[str]:

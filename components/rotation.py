@@ -21,6 +21,7 @@ from components.base.jobs import NEVER, register_cron_job, retry_awaited
 from components.base.names import POSTGRES, REDIS, ROTATION, content_hash, labels, metadata
 from components.base.network_policies import register_data_policies, register_egress_policy, select_parts
 from components.base.pods import APPLICATION_UID, container, register_service_account, template
+from components.logins import MonitorLogin
 from settings import BundledPostgres, BundledRedis, External, SecretRotation
 from settings.rotation import TASK_RESOURCES
 
@@ -52,6 +53,8 @@ class RotationArgs:
     """The database, for the network policies."""
     redis: BundledRedis | External | None
     """The cache, for the network policies."""
+    monitors: Mapping[str, MonitorLogin]
+    """Logins of the exporters, which a task makes."""
 
 
 class Rotation(pulumi.ComponentResource):
@@ -87,6 +90,8 @@ class Rotation(pulumi.ComponentResource):
             # Not where it failed: its failure would prevent the return to the previous value.
             if rotating.kind in _SERVERS and rotating.state.previous is not None and not rotating.state.unused:
                 _run("prepare", rotating, (), args.namespace, args.image, self.account, then)
+        if args.monitors:
+            _make_monitor_logins(args, self.account, then)
         self.register_outputs({})
 
 
@@ -152,6 +157,26 @@ def _run(
     kind, state = rotating.kind, rotating.state
     name = f"rotate-{kind}-{verb}"
     full_name = f"{name}-{content_hash(kind, state.period, state.generation, image, words)}"
+    return _job(name, full_name, ["credentials", verb, kind, *words], namespace, image, account, opts)
+
+
+def _make_monitor_logins(args: RotationArgs, account: ServiceAccount, opts: ResourceOptions) -> Job:
+    """Once for each password; not again for another image, so that a rollback does not need the servers."""
+    name = "monitor-logins"
+    full_name = f"{name}-{content_hash({server: login.identity for server, login in args.monitors.items()})}"
+    once = ResourceOptions.merge(opts, ResourceOptions(ignore_changes=["spec"]))
+    return _job(name, full_name, ["credentials", "monitor"], args.namespace, args.image, account, once)
+
+
+def _job(
+    name: str,
+    full_name: str,
+    words: Sequence[str],
+    namespace: Input[str],
+    image: Input[str],
+    account: ServiceAccount,
+    opts: ResourceOptions,
+) -> Job:
     return Job(
         full_name,
         metadata=metadata(
@@ -163,7 +188,7 @@ def _run(
         spec={
             **cast(JobSpecArgsDict, retry_awaited(retries=2)),
             "active_deadline_seconds": _SECONDS,
-            "template": _pod(name, account, _task(verb, ["credentials", verb, kind, *words], image)),
+            "template": _pod(name, account, _task(words[1], words, image)),
         },
         opts=ResourceOptions.merge(
             opts, ResourceOptions(custom_timeouts=pulumi.CustomTimeouts(create=f"{_SECONDS + _SLACK}s"))

@@ -37,6 +37,7 @@ def register_data(inputs: Inputs, foundation: Foundation) -> Data:
             protect=settings.guards.protect_data,
             volumes=settings.data.volumes,
             direct=direct,
+            monitored=bool(settings.monitoring and settings.monitoring.image),
         ),
         ResourceOptions(depends_on=[foundation]),
     )
@@ -64,6 +65,7 @@ def register_data(inputs: Inputs, foundation: Foundation) -> Data:
             session_keys=settings.rotation.session_keys,
             postgres=settings.data.postgres,
             redis=settings.data.redis,
+            monitors=services.monitors,
         ),
         ResourceOptions(depends_on=[services, credentials]),
     )

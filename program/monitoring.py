@@ -3,6 +3,7 @@ only in stacks that have them."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import pulumi
@@ -13,6 +14,7 @@ from program.data import Data
 from program.inputs import Inputs
 from program.release import Release
 from settings.rotation import DATABASE_URL
+from settings.secret import Secret
 
 if TYPE_CHECKING:
     from components.monitoring.workloads import ControllerAddress
@@ -47,13 +49,19 @@ def register_monitoring(inputs: Inputs, foundation: Foundation, data: Data, rele
             network=settings.network,
             postgres=settings.data.postgres,
             redis=settings.data.redis,
-            dsns={**data.services.dsns, DATABASE_URL: data.credentials.database},
+            dsns=_list_dsns(data),
             secrets=inputs.secrets,
             begins_after=[release.application],
             controller=_register_controller(inputs, foundation),
         ),
         ResourceOptions(depends_on=[data.services, data.rotation]),
     )
+
+
+def _list_dsns(data: Data) -> Mapping[str, Secret]:
+    """What exporters connect to: with a login of their own, or with the application's where no task can make one."""
+    dsns = {**data.services.dsns, DATABASE_URL: data.credentials.database}
+    return dsns | {name: login.put_into(dsns[name]) for name, login in data.services.monitors.items()}
 
 
 def _register_controller(inputs: Inputs, foundation: Foundation) -> ControllerAddress | None:

@@ -11,7 +11,7 @@ from tasks.connection_url import passwords
 from tasks.errors import Refused
 
 _SECRETS = ("AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "PGPASSWORD", "EVIDENCE_KEY", "STORE_TOKEN")
-_ROTATING = ("ADMIN_URL", "ADMIN_URL_PREVIOUS", "NEW_URL", "OLD_URL")
+_ROTATING = ("ADMIN_URL", "ADMIN_URL_PREVIOUS", "NEW_URL", "OLD_URL", "MONITOR_URL")
 _URLS = (
     *("DATABASE_URL", "RESTORE_DATABASE_URL", "BACKUP_DATABASE_URL", "DATABASE_ADMIN_URL", "DIRECT_URL"),
     *(f"ROTATE_{kind}_{which}" for kind in ("DATABASE", "REDIS") for which in _ROTATING),

@@ -76,7 +76,7 @@ class MonitoringArgs:
     redis: BundledRedis | External | None
     """The cache, for its network policy; None where there is none."""
     dsns: Mapping[str, SecretValue]
-    """`DATABASE_URL`, and `REDIS_URL` where there is a Redis, as services have them."""
+    """`DATABASE_URL`, and `REDIS_URL` where there is a Redis, as exporters have them."""
     secrets: Mapping[str, SecretValue]
     """The `secrets:*` of the stack, with the webhooks."""
     begins_after: Sequence[pulumi.Resource] = ()
@@ -160,7 +160,7 @@ class Monitoring(pulumi.ComponentResource):
             Pod(
                 name=REDIS_EXPORTER,
                 port=PORTS[REDIS_EXPORTER],
-                # The rights of services suffice; they cannot read the server's configuration.
+                # Neither its own login nor the services' may read the server's configuration.
                 command=["prometheus-redis-exporter", "-config-command=-"],
                 amounts=amounts,
                 ready="/health",

@@ -2,7 +2,8 @@
 
 Environment, of each kind that rotates: ROTATE_DATABASE_ADMIN_URL, with the password to set, and
 …_ADMIN_URL_PREVIOUS, with the one that may still; …_ADMIN_FIXED=true if rotation must not change it; …_NEW_URL and
-…_OLD_URL, the roles that take turns; …_OWNER, which owns all objects. ROTATE_REDIS_… the same, without an owner.
+…_OLD_URL, the roles that take turns; …_OWNER, which owns all objects; …_MONITOR_URL, the exporter's login.
+ROTATE_REDIS_… the same, without an owner.
 SESSION_KEYS for log-out.
 """
 
@@ -18,6 +19,7 @@ from tasks.credentials.rotation import Rotation, try_login
 from tasks.credentials.server import Account, Server
 from tasks.environment import Environment
 from tasks.errors import Refused, TaskError
+from tasks.progress import step
 from tasks.result import Result
 
 KINDS = ("database", "redis")
@@ -49,6 +51,18 @@ class Variables:
         """In the order in which to try them."""
         first, second = self.required("ADMIN_URL"), self.account("ADMIN_URL_PREVIOUS")
         return (first, second) if second else (first,)
+
+    def admit_monitor(self, server: Server) -> str | None:
+        """Make the exporter's login if it has one of its own, and try it; its role."""
+        account = self.account("MONITOR_URL")
+        if account is None:
+            return None
+        with step(f"{self.kind}: admit {account.role}"):
+            server.admit_monitor(account)
+            if not server.accepts(account):
+                why = f"the server refuses {account.role} of {account.variable}; its rules of access have to admit it"
+                raise TaskError("new_refused", why)
+        return account.role
 
     def server(self) -> closing[Server]:
         if self.kind == "redis":
@@ -84,6 +98,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     verb.add_argument("--retired", action="store_true", help="the role of OLD_URL is refused")
     verb.set_defaults(run=_repair)
 
+    verb = verbs.add_parser("monitor", help="make and test the exporters' logins of MONITOR_URL")
+    verb.set_defaults(run=_monitor)
+
     verb = verbs.add_parser("sessions", help="list sessions")
     verb.set_defaults(run=_sessions)
 
@@ -112,6 +129,7 @@ def _repair(arguments: argparse.Namespace, environment: Environment) -> Result:
     variables = Variables(environment, arguments.kind)
     with variables.server() as server:
         done = variables.rotation(server).repair(retired=arguments.retired)
+        variables.admit_monitor(server)
     words = [*(f"{role}: let in" for role in done["admitted"]), *(["the previous login: refused"] * done["refused"])]
     return Result(done, "; ".join(words) or "nothing to repair")
 
@@ -119,6 +137,15 @@ def _repair(arguments: argparse.Namespace, environment: Environment) -> Result:
 def _rotating(environment: Environment) -> list[Variables]:
     kinds = [Variables(environment, kind) for kind in KINDS]
     return [kind for kind in kinds if environment.text(kind.name("ADMIN_URL"))]
+
+
+def _monitor(_: argparse.Namespace, environment: Environment) -> Result:
+    made: dict[str, str] = {}
+    for one in _rotating(environment):
+        with one.server() as server:
+            if role := one.admit_monitor(server):
+                made[one.kind] = role
+    return Result({"roles": made}, "\n".join(f"{kind}: {role}: let in, tested" for kind, role in made.items()))
 
 
 def _sessions(_: argparse.Namespace, environment: Environment) -> Result:

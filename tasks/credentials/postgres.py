@@ -23,6 +23,8 @@ _APPLICATION = "runbook credentials"
 _REFUSALS = ("password authentication failed", "is not permitted to log in")
 _END_MILLISECONDS = 10_000
 _LONGEST = 63
+_MONITOR_CONNECTIONS = 6
+"""Of an exporter: one or two, and as many of its successor; more than one are open while it starts."""
 # PostgreSQL refuses concurrent updates of the same catalogue row.
 _LOCK = "SELECT pg_advisory_xact_lock(hashtext('runbook credentials'))"
 
@@ -91,6 +93,34 @@ class PostgresServer:
             admin.execute(sql.SQL("GRANT {} TO {}").format(owner, role))
             _copy_settings(admin, self._owner, account.role)
             admin.execute(sql.SQL("ALTER ROLE {} SET role = {}").format(role, sql.Literal(self._owner)))
+
+    def admit_monitor(self, account: Account) -> None:
+        """Its own connections are few. From version 16 on it may use those that `reserved_connections` reserves."""
+        role = sql.Identifier(account.role)
+        with self._alone() as admin:
+            verb = sql.SQL("ALTER" if _exists(admin, account.role) else "CREATE")
+            limit, verifier = sql.Literal(_MONITOR_CONNECTIONS), _verifier(admin, account)
+            admin.execute(
+                sql.SQL("{} ROLE {} LOGIN CONNECTION LIMIT {} PASSWORD {}").format(verb, role, limit, verifier)
+            )
+            for grant in self._list_monitor_grants(admin, account):
+                try:
+                    with admin.transaction():
+                        admin.execute(grant)
+                except psycopg.errors.InsufficientPrivilege:
+                    say(
+                        f"warning: {admin.info.user} may not give {account.role} all rights of monitoring. "
+                        f"Run as a superuser: {grant.as_string(admin)}"
+                    )
+
+    def _list_monitor_grants(self, admin: Connection[Any], account: Account) -> list[sql.Composed]:
+        role, database = sql.Identifier(account.role), Database.at(account.url, account.variable).name
+        rights = ["pg_monitor", *(["pg_use_reserved_connections"] if admin.info.server_version >= 160_000 else [])]
+        grants = [sql.SQL("GRANT {} TO {}").format(sql.Identifier(right), role) for right in rights]
+        asked = "SELECT has_database_privilege(%s, oid, 'CONNECT') FROM pg_database WHERE datname = %s"
+        if admin.execute(asked, [account.role, database]).fetchone() == (False,):
+            grants.append(sql.SQL("GRANT CONNECT ON DATABASE {} TO {}").format(sql.Identifier(database), role))
+        return grants
 
     def _require_rights(self, admin: Connection[Any]) -> None:
         """Before anything is changed: also what the end of the rotation needs."""

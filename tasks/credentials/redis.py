@@ -24,6 +24,8 @@ from tasks.errors import Refused, TaskError
 
 RULES = "~* &* +@all -@admin -@dangerous +info"
 """Rights of the application: all commands on its data, and reading the server's state."""
+MONITOR_RULES = "-@all +info +ping +client|setname +latency|latest +slowlog|len"
+"""Rights of the exporter."""
 
 # One @ at most: an unescaped one in a password would be taken for the host's, and shown.
 _FORM = re.compile(r"rediss?://([^@/?#\s]*@)?(\[[^@\s]+\]|[^@/?#:\s]+)(:\d+)?(/\d*)?(\?[^#\s]*)?")
@@ -75,6 +77,9 @@ class RedisServer:
 
     def admit(self, account: Account) -> None:
         self._set_user(account.role, "reset", "on", _hash(account), *RULES.split())
+
+    def admit_monitor(self, account: Account) -> None:
+        self._set_user(account.role, "reset", "on", _hash(account), *MONITOR_RULES.split())
 
     def refuse_logins(self, role: str) -> None:
         self._set_user(role, "off", "resetpass")

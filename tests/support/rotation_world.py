@@ -184,12 +184,12 @@ class Cache(World):
         (self.port,) = free_ports(1)
 
     @contextmanager
-    def serving(self) -> Iterator[None]:
+    def serving(self, *options: str) -> Iterator[None]:
         files = {"REDIS_PASSWORD_FILE": self.folder / "password", "REDIS_USERS_FILE": self.folder / "users"}
         files["REDIS_PASSWORD_FILE"].write_text(self.admin_password)
         files["REDIS_USERS_FILE"].write_text(f"# users\n{self.users}")
         environment = {**os.environ, **{name: str(path) for name, path in files.items()}}
-        command = start_command("--bind", "127.0.0.1", "--port", str(self.port), "--dir", str(self.folder))
+        command = start_command("--bind", "127.0.0.1", "--port", str(self.port), "--dir", str(self.folder), *options)
         with running([*command, "--loglevel", "debug"], "Ready to accept", environment=environment, log=self.log):
             yield
 

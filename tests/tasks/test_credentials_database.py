@@ -17,8 +17,9 @@ from tests.support.rotation_world import Cache
 from tests.support.servers import BIN, Postgres, free_ports, postgres
 from tests.support.task_processes import Outcome, task
 
-PREPARE, RETIRE, TRY, REPAIR = (
-    ["credentials", *words.split()] for words in ("prepare database", "retire database", "try", "repair database")
+PREPARE, RETIRE, TRY, REPAIR, MONITOR = (
+    ["credentials", *words.split()]
+    for words in ("prepare database", "retire database", "try", "repair database", "monitor")
 )
 
 
@@ -79,7 +80,7 @@ class Named(External):
 
     def drop(self) -> None:
         self.server.execute(f"ALTER DATABASE {self.database} OWNER TO postgres")
-        made = [f"{self.owner}{end}" for end in ("_a", "_b", "")] + [self.admin]
+        made = [f"{self.owner}{end}" for end in ("_a", "_b", "_monitor", "")] + [self.admin]
         for role in [role for role in made if exists(self.server, role)]:
             self.server.execute(f"DROP OWNED BY {quoted(role)}", self.database)
         for role in [role for role in made if exists(self.server, role)]:
@@ -172,6 +173,51 @@ def test_an_administrator_with_createrole_only(postgres: Postgres, major: int, n
         with server.connect() as superuser:
             found = superuser.execute(query, [world.admin]).fetchone()
         assert found == (0,), "the administrator is a member of no role any more"
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("major", [14, 15, 16])
+def test_the_exporters_login_reads_statistics_and_nothing_else(postgres: Postgres, major: int, name: str) -> None:
+    with ExitStack() as stack:
+        server = postgres if major == 15 else stack.enter_context(postgres_of(major))
+        database = stack.enter_context(server.database(f"d{secrets.token_hex(3)}"))
+        world = Named(server, database, name)
+        stack.callback(world.drop)
+        server.execute(f"REVOKE CONNECT ON DATABASE {database} FROM PUBLIC")
+        server.execute(f"GRANT CONNECT ON DATABASE {database} TO {quoted(world.admin)} WITH GRANT OPTION")
+        url = world.url(f"{name}_monitor", world.password("eye"))
+        monitor = {"ROTATE_DATABASE_MONITOR_URL": url}
+        outcome = world.run(MONITOR, "_b", "", **monitor)
+        assert outcome.exit_code == 0, outcome.message
+        assert outcome.result["roles"] == {"database": f"{name}_monitor"}
+        if major == 16:  # where who may create roles grants only what it has to grant
+            assert f'GRANT "pg_monitor" TO {quoted(f"{name}_monitor")}' in outcome.progress
+            for right in ("pg_monitor", "pg_use_reserved_connections"):
+                server.execute(f"GRANT {right} TO {quoted(world.admin)} WITH ADMIN OPTION")
+            outcome = world.run(MONITOR, "_b", "", **monitor)
+        assert "warning" not in outcome.progress, outcome.progress
+        server.execute("CREATE TABLE orders (n int)", database)
+        with psycopg.connect(url, autocommit=True) as eye, psycopg.connect(world.url(name, world.password(""))):
+            states = eye.execute("SELECT state FROM pg_stat_activity WHERE usename = %s", [name]).fetchall()
+            assert states == [("idle",)], "it sees what others do"
+            for refused in ("SELECT * FROM orders", f"SET ROLE {quoted(name)}", "CREATE SCHEMA other"):
+                with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                    eye.execute(refused.encode())
+            newer = monitor | {"ROTATE_DATABASE_MONITOR_URL": world.url(f"{name}_monitor", world.password("new"))}
+            assert world.run(MONITOR, "_b", "", **newer).exit_code == 0
+            assert eye.execute("SELECT 1").fetchone() == (1,), "its connection stays when its password changes"
+        with pytest.raises(psycopg.OperationalError, match="password authentication failed"):
+            psycopg.connect(url)
+
+
+def test_a_repair_makes_the_exporters_login_again(external: External) -> None:
+    monitor = {"ROTATE_DATABASE_MONITOR_URL": external.url(f"{external.owner}_monitor", "eye/secret")}
+    assert external.run(PREPARE, "_b", "").exit_code == 0
+    try:
+        assert external.run(REPAIR, "_b", "", **monitor).exit_code == 0
+        psycopg.connect(monitor["ROTATE_DATABASE_MONITOR_URL"]).close()
+    finally:
+        external.server.execute(f"DROP ROLE IF EXISTS {external.owner}_monitor")
 
 
 def test_an_administrator_may_not_create_roles(external: External) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import subprocess
@@ -16,10 +17,13 @@ import yaml
 from components.monitoring.monitoring import for_lib_pq
 from components.monitoring.prometheus_operator import alertmanager_config
 from monitoring.alertmanager import Places, alertmanager, inhibitions
+from settings.base import EXAMPLE_DIGEST
 from settings.monitoring import Monitoring
+from tasks.credentials.redis import MONITOR_RULES
 from tests.support.monitored_config import OPERATED, PLAIN, watched
-from tests.support.program import Program, Registered, run_program
+from tests.support.program import Program, Registered, run_program, secrets_for
 from tests.unit.test_backup_components import chosen
+from tests.unit.test_settings_rotation import state
 
 SERVERS, EXPORTERS = {"prometheus", "alertmanager"}, {"blackbox", "postgres-exporter", "redis-exporter"}
 SOURCE = {
@@ -80,12 +84,12 @@ def jobs(program: Program) -> dict[str, Any]:
 
 
 def test_monitoring_changes_no_other_object(plain: Program) -> None:
+    """But where the exporters' logins are given to who makes them."""
     config = watched()
     del config["runbook:monitoring"]
     before = {resource.urn: resource for resource in run_program(config).resources}
-    assert {urn: plain_one.inputs for urn, plain_one in by_urn(plain).items() if urn in before} == {
-        urn: resource.inputs for urn, resource in before.items()
-    }
+    logins = {before[urn].object_name for urn in before if before[urn].inputs != by_urn(plain)[urn].inputs}
+    assert logins == {"redis-password", "rotation"}
 
 
 def by_urn(program: Program) -> dict[str, Registered]:
@@ -159,6 +163,59 @@ def test_webhooks_and_logins_are_in_secrets_alone(plain: Program) -> None:
     for resource in plain.all("ConfigMap"):
         assert "made-up-" not in str(resource.inputs), resource.object_name
         assert "value-of-" not in str(resource.inputs), resource.object_name
+
+
+def exporter_variables(program: Program, name: str) -> Mapping[str, str]:
+    found = (secret for secret in program.all("Secret") if secret.object_name.startswith(f"{name}-"))
+    return next(found).inputs["stringData"]
+
+
+def monitor_job(program: Program) -> Registered:
+    (job,) = [job for job in program.all("Job") if job.object_name.startswith("monitor-logins-")]
+    return job
+
+
+def test_exporters_have_logins_of_their_own_which_exist_before_they_start(plain: Program) -> None:
+    password = "made-up-redis-monitor-password"
+    postgres, redis = (exporter_variables(plain, name) for name in ("postgres-exporter", "redis-exporter"))
+    url = "postgresql://shop_monitor:made-up-postgres-monitor-password@postgres:5432/shop"
+    assert postgres["DATA_SOURCE_NAME"].startswith(f"{url}?")
+    assert (redis["REDIS_USER"], redis["REDIS_PASSWORD"]) == ("monitor", password)
+    for_tasks = plain.one("Secret", "rotation").inputs["stringData"]
+    assert for_tasks["ROTATE_DATABASE_MONITOR_URL"] == url
+    assert for_tasks["ROTATE_REDIS_MONITOR_URL"] == f"redis://monitor:{password}@redis:6379/0"
+    line = f"user monitor on #{hashlib.sha256(password.encode()).hexdigest()} {MONITOR_RULES}\n"
+    assert line in plain.one("Secret", "redis-password").inputs["stringData"]["users"]
+    job = monitor_job(plain)
+    assert (job.pod or {})["containers"][0]["command"][-2:] == ["credentials", "monitor"]
+    for name in ("postgres-exporter", "redis-exporter"):
+        assert plain.waits_for(plain.one("Deployment", name), job)
+
+
+def test_the_exporters_logins_change_with_the_servers_and_with_nothing_else(plain: Program) -> None:
+    rotated = run_program(watched(rotated={"DATABASE_URL": state("verified")}))
+    login = exporter_variables(rotated, "postgres-exporter")["DATA_SOURCE_NAME"]
+    assert ":made-up-postgres-monitor-password-b@" in login
+    assert monitor_job(rotated).object_name != monitor_job(plain).object_name, "the new password is made there"
+    assert exporter_variables(rotated, "redis-exporter") == exporter_variables(plain, "redis-exporter")
+    tools = run_program(watched(image=f"registry.example.com/tools@{EXAMPLE_DIGEST}"))
+    assert monitor_job(tools).object_name == monitor_job(plain).object_name, "a rollback does not need the servers"
+
+
+@pytest.mark.parametrize("admin", [True, False])
+def test_an_external_server_gets_the_login_only_from_an_administrator(*, admin: bool) -> None:
+    config = watched()
+    test = {"restoreTest": {"postgresImage": f"registry.example.com/postgres@{EXAMPLE_DIGEST}"}}
+    config["runbook:backup"] = {**config["runbook:backup"], **test}
+    egress = [{"cidr": "10.9.0.0/24", "ports": [5432]}]
+    config["runbook:data"] = {
+        **config["runbook:data"],
+        "postgres": {"mode": "external", "admin": admin, "egress": egress},
+    }
+    program = run_program(config, secrets_for(config))
+    login = exporter_variables(program, "postgres-exporter")["DATA_SOURCE_NAME"]
+    assert ("://url_monitor:made-up-postgres-monitor-password@" in login) == admin
+    assert ("ROTATE_DATABASE_MONITOR_URL" in program.one("Secret", "rotation").inputs["stringData"]) == admin
 
 
 def test_other_content_is_another_object_and_replaces_the_pod() -> None:
