@@ -301,7 +301,8 @@ def test_nothing_waits_for_it_and_a_release_does_not_change_it(config: dict[str,
     later = {**RELEASE, "revision": 2, "image": RELEASE["image"].replace("a" * 64, "b" * 64)}
     after = run_program({**config, "runbook:release": later})
     pod = before.one("Deployment", "rollback-controller")
-    assert not [one.name for one in before.objects if before.waits_for(one, pod) and one.kind != "Service"]
+    waiting = [one.name for one in before.objects if before.waits_for(one, pod) and one.kind != "Service"]
+    assert waiting == ["protection"], "which waits for everything"
     assert after.one("Deployment", "rollback-controller").inputs == pod.inputs
 
 
