@@ -10,7 +10,6 @@ from program.foundation import register_foundation  # noqa: E402
 from program.inputs import read_inputs  # noqa: E402
 from program.maintenance_tasks import register_maintenance_tasks  # noqa: E402
 from program.monitoring import register_monitoring  # noqa: E402
-from program.protection import record_resources, register_protection  # noqa: E402
 from program.release import register_release  # noqa: E402
 from program.retirement import register_retirement  # noqa: E402
 from program.start_check import await_start  # noqa: E402
@@ -20,7 +19,6 @@ gc.freeze()  # At exit, Python collects even when disabled; frozen objects are l
 
 await_start()
 inputs = read_inputs()
-everything = record_resources()
 foundation = register_foundation(inputs)
 register_status_page(inputs, foundation)
 data = register_data(inputs, foundation)
@@ -33,4 +31,3 @@ if release:
     register_monitoring(inputs, foundation, data, release)
 checks = release.checks if release else [data.rotation, *([backup] if backup else [])]
 register_retirement(inputs, foundation, data, after=checks)
-register_protection(inputs, foundation, everything)

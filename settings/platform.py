@@ -342,8 +342,8 @@ class Guards(Settings):
     """Kubernetes version whose Pod Security `restricted` the namespace enforces, so that an upgrade of the cluster
     refuses no pod of a running stack. What the cluster's own version would refuse is a warning meanwhile."""
     protect_data: bool = True
-    """Refuse to delete the namespace and the data services, `pulumi destroy` too, until this is false and `pulumi up`
-    has run."""
+    """Refuse to delete the namespace and the data services until this is false and `pulumi up` has run. The preview of
+    `pulumi destroy` is refused as a whole; with `--skip-preview` the engine deletes everything else before it is."""
     adopt_namespace: bool = False
     """Use a namespace that exists already (with a pull secret in it, for instance), and leave it when the stack is
     destroyed. Without it, the first update is refused if the namespace exists."""

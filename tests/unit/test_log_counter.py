@@ -133,8 +133,7 @@ def test_of_the_other_objects_only_prometheus_and_dashboards_change(without: Pro
         ("NetworkPolicy", "allow-prometheus"),
     }  # fmt: skip
     for resource in plain.resources:
-        if resource.name != "protection":  # depends on everything
-            assert not any(NAME in urn for urn in resource.depends_on) or NAME in resource.urn, resource.urn
+        assert not any(NAME in urn for urn in resource.depends_on) or NAME in resource.urn, resource.urn
 
 
 def test_its_identity_lists_pods_and_reads_logs_here_and_nothing_else(plain: Program) -> None:

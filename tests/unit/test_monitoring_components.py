@@ -99,8 +99,7 @@ def by_urn(program: Program) -> dict[str, Registered]:
 def test_nothing_depends_on_it_and_prometheus_waits_for_the_services(plain: Program) -> None:
     mine = {urn for urn in by_urn(plain) if "runbook:monitoring:Monitoring" in urn}
     assert len(mine) > 25
-    others = [resource for resource in plain.resources if resource.name != "protection"]  # depends on everything
-    for resource in others:
+    for resource in plain.resources:
         assert resource.urn in mine or not mine & resource.depends_on, resource.urn
     assert plain.waits_for(plain.one("StatefulSet", "prometheus"), plain.one("Deployment", "backend"))
     assert not plain.waits_for(plain.one("Deployment", "blackbox"), plain.one("Deployment", "backend"))
