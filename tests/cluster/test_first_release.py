@@ -17,7 +17,7 @@ from sandbox.paths import ROOT
 from tests.support.cluster_stack import Checked, Stack
 
 pytestmark = pytest.mark.drill
-"""Not run so far."""
+"""Four minutes on two busy cores."""
 SECRETS = ("STRIPE_SECRET_KEY", "STRIPE_WEBHOOK_SECRET", "STRIPE_IDENTITY_WEBHOOK_SECRET", "INTERNAL_API_KEY")
 UPDATE = ("pulumi", "up", "--stack", "first", "--yes", "--non-interactive", "--skip-preview")
 READER = """
