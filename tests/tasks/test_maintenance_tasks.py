@@ -252,15 +252,18 @@ def test_a_run_waits_for_a_backup_to_end(on_disk: World) -> None:
 
 def test_only_waiting_counts_as_waiting(on_disk: World, tmp_path: Path) -> None:
     """A release that begins late in a long run is waited for as long as one that was there at its start."""
-    environment = on_disk.plan([{"name": "long", "run": "sleep 4"}, {"task": "analyze"}], waitSeconds=4)
+    go, script = tmp_path / "go", tmp_path / "script"
+    script.write_text(f"until [ -e {go} ]; do sleep 0.1; done")
+    environment = on_disk.plan(
+        [{"name": "long", "run": "sleep 4"}, {"name": "late", "run": f"sh {script}"}], waitSeconds=4
+    )
     with application(tmp_path):
         process = start(environment, "maintenance", "run", "daily")
         assert process.stderr is not None
-        for line in process.stderr:
-            if line.startswith("long: done"):
-                break
+        assert any("  sh (" in line for line in process.stderr)
         with locked(on_disk, str(LOCK)):
             assert any("Waiting for it" in line for line in process.stderr)
+        go.touch()
         done = ended(process, environment)
     assert done.result["result"] == "done", done.result["summary"]
 
