@@ -8,6 +8,7 @@ from typing import Any
 
 from lightkube.resources.core_v1 import ConfigMap
 
+from ops.adapters.cluster import Unreachable
 from ops.commands.status_page import publish_status
 from ops.commands.update import LockPolicy, StackLock, apply, prepare_update
 from ops.decisions.release_state import extend_lockdown, find_lockdown, last_applied
@@ -98,7 +99,7 @@ def _require_refusals(facts: StackContext, lockdown: Lockdown) -> None:
     """Ask each pod of the gate. Each compares the clock of its own node with the end of the lockdown."""
     if lockdown.over(facts.clock.now()):
         return
-    found = facts.cluster.run_in_pods(GATE, ["python3", "-c", _ASK], _ASK_SECONDS)
+    found = _ask_gates(facts)
     if open_ := [pod for pod, printed in found.items() if not refuses(printed, lockdown)]:
         raise Stuck(
             f"The lockdown was written until {_utc(lockdown.until)}, but {', '.join(sorted(open_))} still forwards "
@@ -110,6 +111,18 @@ def _require_refusals(facts: StackContext, lockdown: Lockdown) -> None:
             f"The lockdown was written, but no pod of Deployment {GATE} is ready: no client is served, and whether the "
             f"gate refuses is unknown. `kubectl describe deployment {GATE}`."
         )
+
+
+def _ask_gates(facts: StackContext) -> dict[str, str]:
+    """What `_ASK` prints in each pod. The lockdown is written: it is not taken as refused when a connection breaks."""
+    command = ["python3", "-c", _ASK]
+    try:
+        return facts.cluster.run_in_pods(GATE, command, _ASK_SECONDS)
+    except Unreachable:
+        try:
+            return facts.cluster.run_in_pods(GATE, command, _ASK_SECONDS)
+        except Unreachable as error:
+            raise Stuck(f"The lockdown was written, but whether its gate refuses is unknown. {error}") from None
 
 
 def refuses(printed: str, lockdown: Lockdown) -> bool:

@@ -18,7 +18,7 @@ from lightkube.resources.core_v1 import Pod
 from pydantic import ValidationError
 from typer.testing import CliRunner
 
-from ops.adapters.cluster import Cluster
+from ops.adapters.cluster import Cluster, Unreachable
 from ops.adapters.server_clock import ServerClock
 from ops.cli import main
 from ops.commands import lockdown as locking
@@ -409,6 +409,24 @@ def test_every_pod_of_the_gate_must_refuse(monkeypatch: pytest.MonkeyPatch) -> N
     world.answer = lambda _: {"a": refusal_of(world.until), "b": json.dumps([200, "{}"])}
     with pytest.raises(Stuck, match=r"but b still forwards"):
         world.lock_down()
+
+
+@pytest.mark.parametrize(("broken", "said"), [(1, None), (2, "was written, but whether its gate refuses is unknown")])
+def test_a_connection_that_breaks_after_the_lockdown_does_not_make_it_refused(
+    broken: int, said: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Exit code 2 would say that nothing was changed."""
+    world = World(monkeypatch, timedelta(0))
+
+    def answer(_until: str) -> dict[str, str]:
+        if world.asked <= broken:
+            raise Unreachable("The cluster cannot be reached")
+        return {"a": refusal_of(world.until)}
+
+    world.answer = answer
+    with pytest.raises(Stuck, match=said) if said else nullcontext():
+        world.lock_down()
+    assert world.asked == 2
 
 
 def test_the_servers_time_is_read_from_its_answer() -> None:
