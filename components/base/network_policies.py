@@ -68,35 +68,15 @@ def register_data_policies(
     parent: pulumi.ComponentResource, part: str, server: str, port: int, namespace: Input[str], opts: ResourceOptions
 ) -> Sequence[NetworkPolicy]:
     """Lets the pods of a part reach a data service: egress of the pods and ingress of the server."""
-    server_pods: LabelSelectorArgsDict = {"match_labels": selector(server, server)}
-    ports: list[NetworkPolicyPortArgsDict] = [{"port": port, "protocol": "TCP"}]
-    policies: list[tuple[str, NetworkPolicySpecArgsDict]] = [
-        (
-            f"allow-{part}-to-{server}",
-            {
-                "pod_selector": select_parts(part),
-                "policy_types": ["Egress"],
-                "egress": [{"to": [{"pod_selector": server_pods}], "ports": ports}],
-            },
-        ),
-        (
-            f"allow-{part}-into-{server}",
-            {
-                "pod_selector": server_pods,
-                "policy_types": ["Ingress"],
-                "ingress": [{"from_": [{"pod_selector": select_parts(part)}], "ports": ports}],
-            },
-        ),
-    ]
-    return [
-        NetworkPolicy(
-            name,
-            metadata=metadata(name, namespace, labels(name, part)),
-            spec=spec,
-            opts=ResourceOptions.merge(opts, ResourceOptions(parent=parent)),
-        )
-        for name, spec in policies
-    ]
+    return _register_ways(
+        (f"allow-{part}-to-{server}", f"allow-{part}-into-{server}"),
+        select_parts(part),
+        {"match_labels": selector(server, server)},
+        [port],
+        namespace,
+        part,
+        ResourceOptions.merge(opts, ResourceOptions(parent=parent)),
+    )
 
 
 def register_service_policies(
@@ -121,23 +101,49 @@ def register_service_policies(
     if not numbers:
         return []
     which = "-".join(map(str, numbers))
-    allowed: list[NetworkPolicyPortArgsDict] = [{"port": number, "protocol": "TCP"} for number in numbers]
-    services = select_parts(SERVICE)
-    policies: dict[str, NetworkPolicySpecArgsDict] = {
-        f"allow-{part}-to-services-{which}": {
+    return _register_ways(
+        (f"allow-{part}-to-services-{which}", f"allow-{part}-into-services-{which}"),
+        clients,
+        select_parts(SERVICE),
+        numbers,
+        namespace,
+        of,
+        opts,
+        named=part,
+        from_outside=from_outside,
+    )
+
+
+def _register_ways(
+    names: tuple[str, str],
+    clients: LabelSelectorArgsDict,
+    servers: LabelSelectorArgsDict,
+    ports: Sequence[int],
+    namespace: Input[str],
+    of: str,
+    opts: ResourceOptions,
+    *,
+    named: str | None = None,
+    from_outside: Sequence[NetworkPolicyPeerArgsDict] = (),
+) -> list[NetworkPolicy]:
+    """Egress of the clients and ingress of the servers. `named`, `of`: name and component in the labels; by default
+    each policy's own name."""
+    allowed: list[NetworkPolicyPortArgsDict] = [{"port": port, "protocol": "TCP"} for port in ports]
+    specs: list[NetworkPolicySpecArgsDict] = [
+        {
             "pod_selector": clients,
             "policy_types": ["Egress"],
-            "egress": [{"to": [{"pod_selector": services}], "ports": allowed}],
+            "egress": [{"to": [{"pod_selector": servers}], "ports": allowed}],
         },
-        f"allow-{part}-into-services-{which}": {
-            "pod_selector": services,
+        {
+            "pod_selector": servers,
             "policy_types": ["Ingress"],
             "ingress": [{"from_": [*from_outside, {"pod_selector": clients}], "ports": allowed}],
         },
-    }
+    ]
     return [
-        NetworkPolicy(name, metadata=metadata(name, namespace, labels(part, of)), spec=spec, opts=opts)
-        for name, spec in policies.items()
+        NetworkPolicy(name, metadata=metadata(name, namespace, labels(named or name, of)), spec=spec, opts=opts)
+        for name, spec in zip(names, specs, strict=True)
     ]
 
 
