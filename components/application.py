@@ -19,7 +19,6 @@ from pulumi_kubernetes.core.v1 import (
     Service,
 )
 from pulumi_kubernetes.meta.v1 import LabelSelectorArgsDict
-from pulumi_kubernetes.policy.v1 import PodDisruptionBudget
 
 from components.base.names import SERVICE, SERVICE_PORT, SKIP_AWAIT, content_hash, labels, metadata, selector
 from components.base.pods import (
@@ -28,6 +27,7 @@ from components.base.pods import (
     SECRETS_IN_ENVIRONMENT,
     container,
     probe,
+    register_budget,
     register_service_account,
     spread,
     template,
@@ -183,17 +183,8 @@ class Application(pulumi.ComponentResource):
             ResourceOptions(depends_on=[*self._proven, *let_in]),
         )
         named = metadata(service.name, self._args.namespace, labels(service.name, SERVICE))
-        PodDisruptionBudget(
-            f"{service.name}-budget",
-            metadata=named,
-            spec={
-                "selector": {"match_labels": selector(service.name, SERVICE)},
-                "max_unavailable": 1,
-                # A pod that is not ready must not block a node drain.
-                "unhealthy_pod_eviction_policy": "AlwaysAllow",
-            },
-            opts=self._inside,
-        )
+        pods: LabelSelectorArgsDict = {"match_labels": selector(service.name, SERVICE)}
+        register_budget(f"{service.name}-budget", named, pods, self._inside)
         serving: list[pulumi.Resource] = [deployment]
         if service.port:
             made = Service(

@@ -18,11 +18,18 @@ from pulumi_kubernetes.networking.v1 import (
     NetworkPolicy,
     NetworkPolicyPortArgsDict,
 )
-from pulumi_kubernetes.policy.v1 import PodDisruptionBudget
 
 from components.base.names import LOCKDOWN, SKIP_AWAIT, content_hash, labels, metadata, selector
 from components.base.network_policies import peers, register_service_policies
-from components.base.pods import APPLICATION_UID, OLD_REVISIONS, container, register_service_account, spread, template
+from components.base.pods import (
+    APPLICATION_UID,
+    OLD_REVISIONS,
+    container,
+    register_budget,
+    register_service_account,
+    spread,
+    template,
+)
 from components.lockdown_gateway import ANSWER_SECONDS, ANY_ADDRESS, FINISHING, PROBE_PORT, Route, render_haproxy_config
 from settings import Lockdown as LockdownSettings
 from settings import NetworkPeer
@@ -135,12 +142,7 @@ class Lockdown(pulumi.ComponentResource):
             },
             opts=ResourceOptions.merge(self._inside, ResourceOptions(depends_on=openings)),
         )
-        PodDisruptionBudget(
-            "lockdown-budget",
-            metadata=self._named,
-            spec={"selector": self._here, "max_unavailable": 1, "unhealthy_pod_eviction_policy": "AlwaysAllow"},
-            opts=self._inside,
-        )
+        register_budget("lockdown-budget", self._named, self._here, self._inside)
         return deployment
 
     def _openings(self, routes: Sequence[Route]) -> list[pulumi.Resource]:

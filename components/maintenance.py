@@ -10,11 +10,18 @@ from pulumi_kubernetes.apps.v1 import Deployment
 from pulumi_kubernetes.core.v1 import Service
 from pulumi_kubernetes.meta.v1 import LabelSelectorArgsDict
 from pulumi_kubernetes.networking.v1 import NetworkPolicy
-from pulumi_kubernetes.policy.v1 import PodDisruptionBudget
 
 from components.base.names import SKIP_AWAIT, labels, metadata, selector
 from components.base.network_policies import peers
-from components.base.pods import APPLICATION_UID, OLD_REVISIONS, container, register_service_account, spread, template
+from components.base.pods import (
+    APPLICATION_UID,
+    OLD_REVISIONS,
+    container,
+    register_budget,
+    register_service_account,
+    spread,
+    template,
+)
 from settings import Maintenance as MaintenanceSettings
 from settings import NetworkPeer
 from settings.maintenance import PAGE_RESOURCES
@@ -91,12 +98,7 @@ class Maintenance(pulumi.ComponentResource):
             },
             opts=inside,
         )
-        PodDisruptionBudget(
-            "maintenance-budget",
-            metadata=named,
-            spec={"selector": here, "max_unavailable": 1, "unhealthy_pod_eviction_policy": "AlwaysAllow"},
-            opts=inside,
-        )
+        register_budget("maintenance-budget", named, here, inside)
         service = Service(
             "maintenance-service",
             metadata=metadata(NAME, args.namespace, labels(NAME, NAME), SKIP_AWAIT),

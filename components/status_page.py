@@ -12,11 +12,18 @@ from pulumi_kubernetes.apps.v1 import Deployment
 from pulumi_kubernetes.core.v1 import Service
 from pulumi_kubernetes.meta.v1 import LabelSelectorArgsDict
 from pulumi_kubernetes.networking.v1 import IngressRuleArgsDict, NetworkPolicy
-from pulumi_kubernetes.policy.v1 import PodDisruptionBudget
 
 from components.base.names import SERVICE_PORT, SKIP_AWAIT, labels, metadata, selector
 from components.base.network_policies import peers
-from components.base.pods import APPLICATION_UID, OLD_REVISIONS, container, register_service_account, spread, template
+from components.base.pods import (
+    APPLICATION_UID,
+    OLD_REVISIONS,
+    container,
+    register_budget,
+    register_service_account,
+    spread,
+    template,
+)
 from components.ingress import allow_solver, register_ingress
 from settings import NetworkPeer
 from settings.status_page import NAME, PUBLISHED, PUBLISHED_KEY, RESOURCES
@@ -105,12 +112,7 @@ class StatusPage(pulumi.ComponentResource):
             },
             opts=inside,
         )
-        PodDisruptionBudget(
-            "status-page-budget",
-            metadata=metadata(NAME, args.namespace, kind),
-            spec={"selector": here, "max_unavailable": 1, "unhealthy_pod_eviction_policy": "AlwaysAllow"},
-            opts=inside,
-        )
+        register_budget("status-page-budget", metadata(NAME, args.namespace, kind), here, inside)
         after = ResourceOptions.merge(inside, ResourceOptions(depends_on=[deployment]))
         Service(
             "status-page-service",

@@ -16,7 +16,8 @@ from pulumi_kubernetes.core.v1 import (
     VolumeArgsDict,
     VolumeMountArgsDict,
 )
-from pulumi_kubernetes.meta.v1 import LabelSelectorArgsDict
+from pulumi_kubernetes.meta.v1 import LabelSelectorArgsDict, ObjectMetaArgsDict
+from pulumi_kubernetes.policy.v1 import PodDisruptionBudget
 
 from components.base.names import labels, metadata
 from components.base.shapes import placement
@@ -153,6 +154,18 @@ def spread(selected: LabelSelectorArgsDict, shape: PodShape | None = None) -> di
             }
         },
     }
+
+
+def register_budget(
+    name: str, named: ObjectMetaArgsDict, pods: LabelSelectorArgsDict, opts: ResourceOptions
+) -> PodDisruptionBudget:
+    """A node drain takes one pod at a time. One that is not ready must not block it."""
+    return PodDisruptionBudget(
+        name,
+        metadata=named,
+        spec={"selector": pods, "max_unavailable": 1, "unhealthy_pod_eviction_policy": "AlwaysAllow"},
+        opts=opts,
+    )
 
 
 def register_service_account(
