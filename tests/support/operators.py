@@ -95,7 +95,13 @@ class Operator:
 
         `database`: what the tasks of a restore are given.
         """
-        given = {"port": self._port, "checkout": str(self._checkout), "words": words, "database": database}
+        given = {
+            "port": self._port,
+            "host": Cluster.host,
+            "checkout": str(self._checkout),
+            "words": words,
+            "database": database,
+        }
         self._process = subprocess.Popen(
             [sys.executable, "-m", "tests.support.operators"],
             cwd=ROOT,
@@ -191,7 +197,7 @@ def main() -> int:
     leases = manager.leases()  # pyright: ignore[reportAttributeAccessIssue]
     session = open_session(Path(given["checkout"]), "dev")
     cluster = _SharedCluster(session.file, leases)
-    cluster.level = 1
+    cluster.level, Cluster.host = 1, given["host"]
     Session.cluster = lambda *_: cluster  # pyright: ignore
     if database := given["database"]:
         for module in (restore, rollback):

@@ -5,6 +5,7 @@ Alertmanager, Slack and the application's health answer are HTTP servers of this
 
 from __future__ import annotations
 
+import errno
 import json
 import subprocess
 import threading
@@ -38,8 +39,8 @@ pytestmark = [
     needs_engine,
     pytest.mark.filterwarnings("ignore:Error in event stream"),
 ]
-HOST = "127.77.0.1"
-"""A pod of the application: a loopback address of its own, as its port is that of the settings."""
+PORT = 3000
+"""The backend's port in the sandbox's settings: each pod has an address of its own instead."""
 PROGRAM = """
 import pathlib, time
 import pulumi
@@ -140,7 +141,7 @@ class World:
 
     def create_worker(self) -> Worker:
         """Of a controller that has just started."""
-        metrics, url, cluster = Metrics(), f"http://{HOST}:3000", self.session.cluster(None, {})  # pyright: ignore
+        metrics, url, cluster = Metrics(), f"http://{Cluster.host}:{PORT}", self.session.cluster(None, {})  # pyright: ignore
         journal = Journal(self.api.client())
         journal.load()
         webhook = self.folder / "slack"
@@ -186,9 +187,11 @@ class World:
 
 
 class Cluster(FakeCluster):
-    """Objects are in the API double; one pod of the application runs at HOST."""
+    """Objects are in the API double; one pod of the application runs at `host`."""
 
     api = Api()
+    host = ""
+    """A loopback address of this test's own: others serve the same port at the same time."""
 
     def find(self, kind: Any, name: str) -> Any:
         try:
@@ -201,7 +204,7 @@ class Cluster(FakeCluster):
         yield self.api.client()
 
     def pod_addresses(self, _service: str) -> list[str]:
-        return [HOST]
+        return [self.host]
 
 
 def eventually(check: Callable[[], object], seen: Callable[[], object] = lambda: None, seconds: float = 60) -> None:
@@ -225,6 +228,17 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
     made = World(session, api)
     with serving(made):
         yield made
+
+
+def bind_loopback(handler: type[BaseHTTPRequestHandler]) -> ThreadingHTTPServer:
+    """A server of `PORT` at the first loopback address where nothing listens."""
+    for last in range(1, 255):
+        try:
+            return ThreadingHTTPServer((f"127.77.0.{last}", PORT), handler)
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                raise
+    raise AssertionError(f"port {PORT} is in use at every address of 127.77.0.0/24")
 
 
 @contextmanager
@@ -251,7 +265,8 @@ def serving(world: World) -> Iterator[None]:
         def log_message(self, format: str, *args: object) -> None:
             pass
 
-    server = ThreadingHTTPServer((HOST, 3000), Handler)
+    server = bind_loopback(Handler)
+    Cluster.host = str(server.server_address[0])
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
         yield
