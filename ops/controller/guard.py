@@ -10,8 +10,8 @@ the alert is judged again then.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import datetime
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
 from typing import Literal
 
 from ops.controller.alerts import Alert
@@ -75,6 +75,7 @@ def wait_for(taken: Locked) -> Verdict:
 
 
 def decide(alert: Alert, at: Situation) -> Verdict:
+    at = replace(at, updates=[_correct_clock(update, at.now) for update in at.updates])
     if alert.namespace != at.namespace:
         return _final(f"its namespace is {alert.namespace or 'not set'}, and this controller serves {at.namespace}")
     if alert.action == "lockdown":
@@ -82,6 +83,16 @@ def decide(alert: Alert, at: Situation) -> Verdict:
     if alert.action != "rollback":
         return _final(f"its label action is {alert.action or 'not set'}")
     return _find_objection(alert, at) or Verdict("rollback")
+
+
+def _correct_clock(update: Entry, now: datetime) -> Entry:
+    """The engine takes the times of an update from the machine that ran it. One that ended in the future ran on a
+    machine whose clock is fast by this much at least: without this, an alert about its release would be older than it.
+    """
+    ahead = (update.ended or update.started) - now
+    if ahead <= timedelta(0):
+        return update
+    return replace(update, started=update.started - ahead, ended=update.ended and update.ended - ahead)
 
 
 def _final(why: str) -> Verdict:

@@ -76,7 +76,7 @@ def test_a_fresh_release_is_rolled_back() -> None:
             "is within the cooldown: 1 s left",
         ),
         (situation(update(release(4), 60), update(release(3, "rollback"), 900), *FRESH), None),
-        (situation(update(release(2), -60), FRESH[1]), "fired before revision 2"),
+        (situation(replace(update(release(2), 1), started=NOW - timedelta(seconds=4)), FRESH[1]), "before revision 2"),
         (situation(*FRESH, maintenance=Maintenance(reason="moving house")), "moving house"),
         (
             situation(*FRESH, settings=Rollback(enabled=False)),
@@ -90,6 +90,25 @@ def test_objections_to_a_rollback(at: Situation, why: str | None) -> None:
     verdict = decide(ALERT, at)
     assert verdict.act == ("report" if why else "rollback")
     assert not why or why in verdict.why
+
+
+@pytest.mark.parametrize("fast", [30, 600, 86_400])
+def test_an_operator_whose_clock_is_fast_prevents_no_rollback(fast: float) -> None:
+    """Deployed a minute ago, from a machine whose clock was ahead: in the history, the alert is older."""
+    assert decide(ALERT, situation(update(release(2), 60 - fast), FRESH[1])).act == "rollback"
+    since = update(release(3, "rollback"), 1000 - fast)
+    verdict = decide(ALERT, situation(update(release(4), 60 - fast), since, *FRESH))
+    assert verdict.act == "rollback" or (verdict.again_seconds or 0) <= Rollback().cooldown_seconds
+
+
+def test_an_operator_whose_clock_is_fast_makes_no_cooldown_longer() -> None:
+    """It ended a lockdown early; by its clock, that is still to come."""
+    until = NOW + timedelta(seconds=300)
+    lockdown = Lockdown(reason="r", since=NOW - timedelta(seconds=300), until=until, automatic=True)
+    before = update(release(2), 2000, config={LOCKDOWN: lockdown.to_config()})
+    at = situation(update(release(2), -5000), before, lockdown_cooldown_seconds=600)
+    verdict = decide(replace(ALERT, labels={**ALERT.labels, "action": "lockdown"}), at)
+    assert 0 < (verdict.again_seconds or 0) <= 600
 
 
 # -- which release it is about -------------------------------------------------------------------------
@@ -162,7 +181,7 @@ def test_a_release_with_the_same_commit_as_the_one_before_is_not_accused_by_it()
         (situation(update(release(2), 60, "failed"), FRESH[1]), 60),
         (situation(update(release(2), 3601), FRESH[1]), None),
         (situation(update(release(3, "rollback"), 60), *FRESH), None),
-        (situation(update(release(2), -60), FRESH[1]), None),
+        (situation(replace(update(release(2), 1), started=NOW - timedelta(seconds=4)), FRESH[1]), None),
         (situation(*FRESH, settings=Rollback(enabled=False)), None),
     ],
 )
