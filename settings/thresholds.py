@@ -97,6 +97,9 @@ class Redis(Settings):
 
     away_seconds: Seconds = 30
     """Seconds it may be down."""
+    connections: Annotated[int, Field(ge=1)] = 8000
+    """Connections from which on Redis counts as used up by a release, not as away, when it refuses its exporter: 80 %
+    of the default of `maxclients`. Its login may not read the server's own value."""
     memory_percent: Percent = 85
     """Memory in use, in percent of `maxmemory` (if it has one)."""
     memory_seconds: Seconds = 300

@@ -25,13 +25,20 @@ def stores(monitoring: Monitoring) -> tuple[tuple[str, str], ...]:
     return (("the database", "pg_up"), *([("Redis", "redis_up")] if monitoring.redis else []))
 
 
+def _uses(monitoring: Monitoring) -> list[tuple[str, float]]:
+    """Of each of `stores`: the connections in use, and from where on they are used up."""
+    percent = "100 * sum(pg_stat_activity_count{}) / max(pg_settings_max_connections{})"
+    redis = ("max(redis_connected_clients{})", monitoring.redis.connections) if monitoring.redis else None
+    return [(percent, monitoring.postgres.connections_percent), *([redis] if redis else [])]
+
+
 def away_record(monitoring: Monitoring) -> Recording:
-    """Has a value while the database or Redis is away, or its exporter reports nothing. An exporter that the database
+    """Has a value while the database or Redis is away, or its exporter reports nothing. An exporter that a server
     refuses although it is there, because a release holds its connections, is no reason to keep that release."""
     every, silence = monitoring.evaluation_seconds, 2 * monitoring.scrape_seconds
-    used = "100 * sum(pg_stat_activity_count{}) / max(pg_settings_max_connections{})"
-    full = f"max_over_time(({used})[{_FULL_SECONDS}s:{every}s]) >= {monitoring.postgres.connections_percent:.15g}"
-    down = f"(max(pg_up{{}}) == 0 unless on () {full})" + (" or max(redis_up{}) == 0" if monitoring.redis else "")
+    full = [f"max_over_time(({used})[{_FULL_SECONDS}s:{every}s]) >= {most:.15g}" for used, most in _uses(monitoring)]
+    downs = [f"max({metric}{{}}) == 0" for _, metric in stores(monitoring)]
+    down = " or ".join(f"({one} unless on () {used_up})" for one, used_up in zip(downs, full, strict=True))
     unknown = " or ".join(f"absent_over_time({metric}{{}}[{silence}s])" for _, metric in stores(monitoring))
     return Recording(record=AWAY, expr=f"count({down} or {unknown})")
 
@@ -106,4 +113,22 @@ def blameless(
                 value=value if blames else "",
             )
         )
+    if monitoring.redis:
+        most = monitoring.redis.connections
+        cases += [
+            Case(
+                title=f"Redis refuses its exporter, and {used} clients were connected",
+                series={
+                    **goes_on,
+                    **UP,
+                    "redis_up": stepwise((1, 2), (0, 1000)),
+                    "redis_connected_clients": f"{steady(used, times=1)} stale",
+                },
+                checks=((counted, False), (counted + every, blames), (counted + 6 * every, blames)),
+                step=every,
+                labels=labels if blames else {},
+                value=value if blames else "",
+            )
+            for used, blames in ((most, True), (most - 1, False))
+        ]
     return tuple(cases)

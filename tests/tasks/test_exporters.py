@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -129,3 +130,21 @@ def test_the_login_of_the_redis_exporter_serves_each_metric_and_reads_no_key(tmp
         assert asked(redis_alerts(Redis()), "redis") <= exported(port)
         for words in ("get session:1", "config get *", "acl list", "slowlog get", "client list", "keys *"):
             assert "NOPERM" in cache.command("monitor", cache.password("monitor"), *words.split()), words
+
+
+def test_a_release_that_holds_every_connection_of_redis_was_seen_to_do_so(tmp_path: Path) -> None:
+    """The exporter connects for each scrape, and is refused in the end: the last count before shows why."""
+    with redis_with_exporter(tmp_path, "--maxclients", "60") as (cache, port), contextlib.ExitStack() as leak:
+
+        def connect() -> socket.socket:
+            return leak.enter_context(socket.create_connection(("127.0.0.1", cache.port), timeout=10))
+
+        for _ in range(55):
+            connect()
+        assert value(port, "redis_up") == 1
+        assert value(port, "redis_connected_clients") >= 55
+        for _ in range(5):
+            connect()
+        refused = connect()
+        assert b"max number of clients" in refused.recv(100)
+        assert value(port, "redis_up") == 0
