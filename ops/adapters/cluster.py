@@ -82,7 +82,7 @@ class Cluster:
             for kind in ("Deployment", "StatefulSet"):
                 answer = http.get(f"/apis/apps/v1/namespaces/{self.namespace}/{kind.lower()}s")
                 if answer.is_error:
-                    raise Refused(f"The API server refused the request ({answer.status_code}): {answer.text[:200]}")
+                    raise _refusal(answer.status_code, answer.text[:200])
                 found += [{"kind": kind, **item} for item in answer.json()["items"]]
         return found
 
@@ -159,7 +159,7 @@ class Cluster:
                 ):
                     if answer.is_error:
                         answer.read()
-                        raise Refused(f"The API server refused the request ({answer.status_code}): {answer.text}")
+                        raise _refusal(answer.status_code, answer.text)
                     for line in answer.iter_lines():
                         change = json.loads(line)
                         yield change["type"], change["object"]
@@ -300,7 +300,7 @@ class Cluster:
         try:
             yield
         except ApiError as error:
-            raise Refused(f"The API server refused the request ({error.status.code}): {error.status.message}") from None
+            raise _refusal(error.status.code, error.status.message) from None
         except httpx.HTTPError as error:
             where = getattr(self._config.cluster, "server", "?")
             raise Unreachable(f"The cluster at {where} cannot be reached: {error or type(error).__name__}") from None
@@ -316,8 +316,16 @@ def _name(pod: Pod) -> str:
     return (pod.metadata and pod.metadata.name) or ""
 
 
-class Unreachable(Refused):
+class ClusterError(Refused):
+    """The API server refused a request, or did not answer. After an update of the same command, see `keep_applied`."""
+
+
+class Unreachable(ClusterError):
     """No answer from the API server."""
+
+
+def _refusal(code: int | None, why: str | None) -> ClusterError:
+    return ClusterError(f"The API server refused the request ({code}): {why}")
 
 
 def _startup_seconds(pod: Pod) -> Iterator[float]:

@@ -30,6 +30,7 @@ from ops.stack.start_check import StartCheck
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from types import TracebackType
     from typing import Any
 
     from pulumi.automation.events import EngineEvent
@@ -54,6 +55,23 @@ class LockPolicy:
     """How long to wait for another command that changes the stack."""
 
 
+@contextmanager
+def keep_applied(session: Session) -> Iterator[None]:
+    """What the cluster answers after an update of this command is no refusal: the update stands."""
+    from ops.adapters.cluster import ClusterError
+
+    before = session.updates
+    try:
+        yield
+    except ClusterError as error:
+        if session.updates == before:
+            raise
+        raise Interrupted(
+            f"{error}\nThe stack was updated before that, and the rest of the command was not done. Look at `runbook "
+            "status` before you run it again."
+        ) from None
+
+
 class StackLock:
     """The locks of a stack for a whole command: of its stack file on this machine, and of its namespace everywhere."""
 
@@ -64,6 +82,7 @@ class StackLock:
     def __enter__(self) -> StackLock:
         session = self._session
         with ExitStack() as held:
+            held.enter_context(keep_applied(session))
             session.local_lock = held.enter_context(exclusive(session.file, self._doing))
             held.callback(setattr, session, "local_lock", None)
             cluster = session.cluster(load_settings(session.file), stack_file.read(session.file).config)
@@ -82,8 +101,10 @@ class StackLock:
             self._held = held.pop_all()
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self._held.close()
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._held.__exit__(kind, error, trace)
 
     @contextmanager
     def asking(self) -> Iterator[None]:
@@ -232,6 +253,7 @@ def _read_updates(session: Session) -> Iterator[Entry]:
 
 def _record_update(session: Session, new: StackText, message: str) -> None:
     """This command's own update is what its next decision is compared with."""
+    session.updates += 1
     if judged := session.judged:
         latest = islice(_read_updates(session), _RECENT)
         made = next((entry for entry in latest if entry.message == message), judged.newest)

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from ops.commands.rollback import Plan, Wish, carry_out, make_plan
-from ops.commands.update import LockPolicy, StackLock, prepare_update, require_unlocked
+from ops.commands.update import LockPolicy, StackLock, keep_applied, prepare_update, require_unlocked
 from ops.controller import guard
 from ops.controller.alerts import Alert
 from ops.controller.evidence import read_health_answers
@@ -77,7 +77,8 @@ class RollbackRun:
         # Not to a bucket: a rollback does not wait for servers elsewhere. The worker copies it within a minute.
         publish_news(facts.cluster, facts.settings, copy=False)
         try:
-            done = carry_out(session, facts, plan, self._wish, self._policy)
+            with keep_applied(session):
+                done = carry_out(session, facts, plan, self._wish, self._policy)
         except Interrupted:
             raise
         except Locked as taken:

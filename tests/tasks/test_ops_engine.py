@@ -13,12 +13,13 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 import yaml
 
 from ops.adapters import automation
+from ops.adapters.cluster import Unreachable
 from ops.commands.deploy import Wish, deploy
 from ops.commands.promote import plan_promotion, promote
 from ops.commands.rollback import Wish as Back
@@ -153,6 +154,28 @@ def test_deploy_upgrade_rollback_and_the_gate(session: Session, registry: str, m
 
     printed = pulumi(session.reader.folder, "stack", "history", "--json", "--stack", session.stack)
     assert session.reader.read_history(50, 1) == parse(json.loads(printed)), "the files give what the engine prints"
+
+
+def test_a_cluster_that_stops_answering_after_the_update_is_no_refusal(
+    session: Session, registry: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Exit code 2 promises that nothing was changed."""
+
+    def fail(*_: object) -> NoReturn:
+        raise Unreachable("the cluster is gone")
+
+    go(session, f"{registry}:v1")
+    monkeypatch.setattr(FakeCluster, "level", 1)
+    go(session, f"{registry}:v2")
+    monkeypatch.setattr(FakeCluster, "await_settled", fail)
+    with pytest.raises(Interrupted, match=r"the cluster is gone\nThe stack was updated before that"):
+        back(session)
+    done = read_config(session)["runbook:release"]
+    assert (done["revision"], done["action"]) == (3, "rollback")
+    monkeypatch.setattr(FakeCluster, "schema_level", fail)
+    with pytest.raises(Unreachable):
+        go(session, f"{registry}:v1")
+    assert read_config(session)["runbook:release"] == done
 
 
 def test_a_failing_update_is_rolled_back_and_leaves_nothing_to_do(session: Session, registry: str) -> None:
