@@ -11,6 +11,7 @@ from tasks.errors import Refused, TaskError
 from tasks.lighthouse.commands import keep_reports, measure_page
 from tasks.pages.results import BUSY, KEPT, NOT_MEASURED, OVER_BUDGET
 from tasks.progress import say
+from tasks.reach import reach
 
 
 def measure_pages(asked: Mapping[str, Any], environment: Environment) -> Iterator[dict[str, Any]]:
@@ -18,6 +19,8 @@ def measure_pages(asked: Mapping[str, Any], environment: Environment) -> Iterato
     deadline = time.monotonic() + asked["allSeconds"]
     for route in asked["routes"]:
         try:
+            # The network of a new pod refuses connections until its policies are in place.
+            reach(route["target"])
             # On a machine that is too busy the next check is another attempt.
             verdict, run = measure_page(route["target"], route, asked, environment, more_runs=0, deadline=deadline)
         except Refused:

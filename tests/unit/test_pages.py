@@ -15,8 +15,9 @@ from settings.cron import longest_gap
 from tasks.environment import Environment
 from tasks.errors import Refused, TaskError
 from tasks.lighthouse import commands as measuring
-from tasks.lighthouse.browser import Run
+from tasks.lighthouse.browser import Run, run_lighthouse
 from tasks.lighthouse.judge import judge_page
+from tasks.pages import measure
 from tasks.pages.measure import measure_pages
 from tests.support.monitored_config import watched
 from tests.support.page_checks import IMAGE, LIMITS, config
@@ -114,8 +115,8 @@ def test_while_nothing_is_measured_nothing_is_missed(change: dict[str, Any]) -> 
 
 
 def test_pages_are_asked_for_as_customers_do_of_the_services_that_have_them(sandbox: Program) -> None:
-    measure, _ = containers(sandbox.one("CronJob", "page-check"))
-    env = {item["name"]: item["value"] for item in measure["env"]}
+    browser, _ = containers(sandbox.one("CronJob", "page-check"))
+    env = {item["name"]: item["value"] for item in browser["env"]}
     asked = json.loads(env["LIGHTHOUSE"])
     assert [(route["path"], route["target"]) for route in asked["routes"]] == [
         ("/", "http://backend:3000"),
@@ -124,19 +125,19 @@ def test_pages_are_asked_for_as_customers_do_of_the_services_that_have_them(sand
     assert asked["allSeconds"] == 480
     assert env["PUBLIC_URL"] == judged(config()).url
     public = run_program(config(continuous={"url": "https://shop.example.com"}))
-    measure, _ = containers(public.one("CronJob", "page-check"))
-    env = {item["name"]: item["value"] for item in measure["env"]}
+    browser, _ = containers(public.one("CronJob", "page-check"))
+    env = {item["name"]: item["value"] for item in browser["env"]}
     assert {route["target"] for route in json.loads(env["LIGHTHOUSE"])["routes"]} == {"https://shop.example.com"}
     assert (env["PUBLIC_URL"], env["HOST_HEADER"]) == ("", "")
 
 
 def test_the_browser_has_no_secret_and_only_the_store_is_in_reach_of_the_other(sandbox: Program) -> None:
     job = sandbox.one("CronJob", "page-check")
-    measure, keep = containers(job)
-    assert measure["image"] == IMAGE
-    assert sources(measure) == set()
-    assert {mount["name"] for mount in measure["volumeMounts"]} == {"browser", "box"}
-    assert measure["resources"]["limits"]["memory"] == "1536Mi"
+    browser, keep = containers(job)
+    assert browser["image"] == IMAGE
+    assert sources(browser) == set()
+    assert {mount["name"] for mount in browser["volumeMounts"]} == {"browser", "box"}
+    assert browser["resources"]["limits"]["memory"] == "1536Mi"
     assert sources(keep) == {"backup-settings", "backup-store-token"}, "it signs no record of restore tests"
     assert {mount["name"]: mount.get("readOnly", False) for mount in keep["volumeMounts"]} == {
         "tmp": False,
@@ -161,9 +162,9 @@ def test_it_reaches_the_services_and_the_stores_window_and_no_data_service(sandb
 def test_on_a_volume_only_the_container_without_the_browser_mounts_it() -> None:
     written = config()
     written["runbook:backup"] = {**written["runbook:backup"], "destination": {"mode": "volume", "size": "1Gi"}}
-    measure, keep = containers(run_program(written).one("CronJob", "page-check"))
+    browser, keep = containers(run_program(written).one("CronJob", "page-check"))
     assert "backups" in {mount["name"] for mount in keep["volumeMounts"]}
-    assert "backups" not in {mount["name"] for mount in measure["volumeMounts"]}
+    assert "backups" not in {mount["name"] for mount in browser["volumeMounts"]}
 
 
 def test_its_alerts_are_there_where_it_runs() -> None:
@@ -244,6 +245,7 @@ class Browser:
     def __init__(self, monkeypatch: pytest.MonkeyPatch, **reports: Any) -> None:
         self.reports, self.asked = reports, list[tuple[str, float]]()
         monkeypatch.setattr(measuring, "run_lighthouse", self)
+        monkeypatch.setattr(measure, "reach", lambda _: None)
 
     def __call__(self, url: str, _form: str, seconds: float, _environment: Environment) -> Run:
         self.asked.append((url, seconds))
@@ -291,10 +293,18 @@ def test_what_there_is_no_time_for_is_left_to_the_next_check(monkeypatch: pytest
     browser = Browser(monkeypatch, fast=report())
     list(measure_pages(asked("/fast", seconds=30), Environment({})))
     assert all(0 < seconds <= 30 for _, seconds in browser.asked)
-    monkeypatch.undo()
+    monkeypatch.setattr(measuring, "run_lighthouse", run_lighthouse)
+    monkeypatch.setattr("os.geteuid", lambda: 10001)
     (page,) = measure_pages(asked("/fast", seconds=0), Environment({}))
     assert page["result"] == "not measured"
     assert "time for all pages was over" in page["why"]
+
+
+def test_a_service_that_accepts_no_connection_is_not_measured() -> None:
+    route = {"path": "/", "limits": LIMITS, "target": "http://nothing.invalid:3000"}
+    (page,) = measure_pages({**asked(), "routes": [route]}, Environment({}))
+    assert page["result"] == "not measured"
+    assert "nothing.invalid:3000 cannot be reached" in page["why"]
 
 
 def test_a_container_that_must_not_measure_fails(monkeypatch: pytest.MonkeyPatch) -> None:
