@@ -75,12 +75,12 @@ class ContinuousPageCheck(pulumi.ComponentResource):
         inside = ResourceOptions(parent=self, depends_on=opts.depends_on if opts else None)
         account = register_service_account(PAGE_CHECK, PAGE_CHECK, args.namespace, inside)
         pods = select_parts(PAGE_CHECK)
-        ways: list[pulumi.Resource | None] = [
+        policies: list[pulumi.Resource | None] = [
             *register_service_policies(PAGE_CHECK, pods, args.ports, args.namespace, inside, of=PAGE_CHECK),
             register_egress_policy(self, f"allow-{PAGE_CHECK}", args.namespace, args.egress, pods),
         ]
         if tasks.has_window(args.backup):
-            ways += register_data_policies(self, PAGE_CHECK, BACKUP_EXPORTER, STORE_PORT, args.namespace, inside)
+            policies += register_data_policies(self, PAGE_CHECK, BACKUP_EXPORTER, STORE_PORT, args.namespace, inside)
         register_cron_job(
             PAGE_CHECK,
             PAGE_CHECK,
@@ -105,7 +105,7 @@ class ContinuousPageCheck(pulumi.ComponentResource):
                     restart_policy="Never",
                 ),
             },
-            opts=ResourceOptions.merge(inside, ResourceOptions(depends_on=[way for way in ways if way])),
+            opts=ResourceOptions.merge(inside, ResourceOptions(depends_on=[one for one in policies if one])),
         )
         self.register_outputs({})
 

@@ -156,7 +156,7 @@ def test_it_reaches_the_services_and_the_stores_window_and_no_data_service(sandb
     assert template
     ways = reach(sandbox, template["metadata"]["labels"])
     assert {"allow-dns", "allow-page-check-to-services-3000", "allow-page-check-to-backup-exporter"} <= ways
-    assert not [way for way in ways if "postgres" in way or "redis" in way or way == "allow-backup-store"]
+    assert not [one for one in ways if "postgres" in one or "redis" in one or one == "allow-backup-store"]
 
 
 def test_on_a_volume_only_the_container_without_the_browser_mounts_it() -> None:
