@@ -10,6 +10,7 @@ from program.foundation import register_foundation  # noqa: E402
 from program.inputs import read_inputs  # noqa: E402
 from program.maintenance_tasks import register_maintenance_tasks  # noqa: E402
 from program.monitoring import register_monitoring  # noqa: E402
+from program.page_check import register_page_check  # noqa: E402
 from program.release import register_release  # noqa: E402
 from program.retirement import register_retirement  # noqa: E402
 from program.start_check import await_start  # noqa: E402
@@ -28,6 +29,7 @@ if release or not inputs.settings.application.services:
     register_restore_test(inputs, foundation, data, backup, release)
 if release:
     register_maintenance_tasks(inputs, foundation, data, backup, release)
+    register_page_check(inputs, foundation, backup, release)
     register_monitoring(inputs, foundation, data, release)
 checks = release.checks if release else [data.rotation, *([backup] if backup else [])]
 register_retirement(inputs, foundation, data, after=checks)

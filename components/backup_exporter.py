@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -42,6 +43,8 @@ class BackupExporterArgs:
     """ConfigMap with the rotation state of each secret."""
     maintenance: Sequence[str] = ()
     """Schedules of maintenance whose reports are expected in the store."""
+    pages: Sequence[str] = ()
+    """Paths of the pages that are measured again and again; the results are in the store."""
 
 
 class BackupExporter(pulumi.ComponentResource):
@@ -57,6 +60,8 @@ class BackupExporter(pulumi.ComponentResource):
         ports = [("metrics", EXPORTER_PORT)]
         env: list[EnvVarArgsDict] = []
         env_from: list[EnvFromSourceArgsDict] = []
+        if args.pages:
+            env.append({"name": "PAGE_CHECK", "value": json.dumps(args.pages)})
         if tasks.has_window(args.backup):
             # For restore tests, which have no way to the store of their own.
             ready.append(self._token(inside))

@@ -86,11 +86,13 @@ def task_container(
     decrypts: bool = False,
     scratch: bool = False,
     through_window: bool = False,
+    signs: bool = True,
     **more: Any,
 ) -> ContainerArgsDict:
     """A container that runs `python3 -m tasks WORDS`, with everything it needs to use the store.
 
-    `through_window`: a bucket is read through the exporter's pod, without its keys.
+    `through_window`: a bucket is read through the exporter's pod, without its keys. `signs`: it reads or writes records
+    of restore tests, and has their key.
     """
     through_window = through_window and has_window(backup)
     # In the pod and not in the ConfigMap, which holds what the stack file says.
@@ -101,7 +103,7 @@ def task_container(
     mounts: list[VolumeMountArgsDict] = list(more.pop("mounts", ()))
     sources: list[EnvFromSourceArgsDict] = [
         {"config_map_ref": {"name": SETTINGS}},
-        {"secret_ref": {"name": EVIDENCE}},
+        *([cast(EnvFromSourceArgsDict, {"secret_ref": {"name": EVIDENCE}})] if signs else []),
         *env_from,
     ]
     if through_window:

@@ -24,8 +24,10 @@ from settings import (
     Precautions,
     RotationSettings,
 )
+from settings.base import EXAMPLE_DIGEST
 from settings.budget import rollback_budget
 from settings.logs import Logs
+from settings.performance import Performance
 from settings.platform import Egress, Peer
 from settings.rotation import find_rotations
 from settings.servers import Gateway
@@ -63,7 +65,10 @@ def alerts_text() -> str:
     services = [service.name for service in application.services]
     example = (Egress(cidr="10.0.0.1/32", ports=(6443,)),)
     tasks = MaintenanceTasks.model_validate(read("maintenanceTasks") or {"apiServer": example})
-    alerts = domains(namespace, monitoring, services, backup, rotating, Maintenance(reason="reason"), lockdown, tasks)
+    measuring = read("performance") or {"image": f"lighthouse@{EXAMPLE_DIGEST}"}
+    performance = Performance.model_validate({"continuous": {}, **measuring})
+    reason = Maintenance(reason="reason")
+    alerts = domains(namespace, monitoring, services, backup, rotating, reason, lockdown, tasks, performance)
     if not monitoring.logs:
         alerts = (*alerts, within(logs(monitoring, Logs(api_server=example)), namespace))
     return page(alerts, monitoring, rollback_budget(monitoring, application))

@@ -15,6 +15,7 @@ from settings.lockdown import Lockdown
 from settings.maintenance import Maintenance
 from settings.maintenance_tasks import MaintenanceTasks
 from settings.monitoring import Monitoring
+from settings.performance import Performance
 from settings.platform import Ingress
 from settings.rotation import SecretRotation
 from settings.servers import Gateway, Kubelet, Source
@@ -71,6 +72,8 @@ class MonitoredStack:
     """Explains the same, during an attack."""
     maintenance_tasks: MaintenanceTasks | None = None
     """Metrics of its runs come from the exporter of backups."""
+    performance: Performance | None = None
+    """Metrics of its page checks come from there, too; None where none runs."""
     controller: str | None = None
     """Host and port of the rollback controller."""
 

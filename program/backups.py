@@ -22,6 +22,7 @@ def register_backups(inputs: Inputs, foundation: Foundation, data: Data) -> Back
     settings = inputs.settings
     if not settings.backup:
         return None
+    performance = settings.performance
     backup = Backup(
         "backup",
         BackupArgs(
@@ -47,6 +48,7 @@ def register_backups(inputs: Inputs, foundation: Foundation, data: Data) -> Back
             identity=backup.identity,
             rotation_status=data.rotation.status,
             maintenance=settings.maintenance_tasks.expected if settings.maintenance_tasks else (),
+            pages=[route.path for route in performance.routes] if performance and performance.continuous else (),
         ),
         ResourceOptions(depends_on=[backup]),
     )

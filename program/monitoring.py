@@ -45,6 +45,7 @@ def register_monitoring(inputs: Inputs, foundation: Foundation, data: Data, rele
                 maintenance=settings.maintenance,
                 lockdown=settings.lockdown,
                 maintenance_tasks=settings.maintenance_tasks,
+                performance=settings.performance if settings.checks_pages else None,
             ),
             network=settings.network,
             postgres=settings.data.postgres,

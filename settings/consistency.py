@@ -13,6 +13,7 @@ from settings.backup import BACKUP_DATABASE_URL, IDENTITIES, Backup
 from settings.base import EXAMPLE_DIGEST, Path
 from settings.maintenance_tasks import MaintenanceTasks
 from settings.monitoring import Monitoring
+from settings.performance import Performance
 from settings.placeholders import find_placeholders
 from settings.platform import (
     Credentials,
@@ -314,6 +315,13 @@ def _maintenance_has_a_store(maintenance_tasks: MaintenanceTasks | None, backup:
             "remove this one"
         )
         yield Problem(("runbook:maintenanceTasks",), why)
+
+
+@_rule
+def _page_check_has_a_store(performance: Performance | None, backup: Backup | None) -> Iterator[Problem]:
+    if performance and performance.continuous and backup is None:
+        why = "needs runbook:backup, because results are kept in the store of backups: add that key, or remove this one"
+        yield Problem(("runbook:performance", "continuous"), why)
 
 
 @_rule

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
 from settings.application import Resources, resources
+from settings.backup import Backup, Cron, TimeZone
 from settings.base import EXAMPLE_DIGEST, Finding, ImageRef, Seconds, Settings
+from settings.cron import longest_gap, longest_gap_in, shortest_gap
 
 PERFORMANCE = "runbook:performance"
 LIGHTHOUSE = "lighthouse"
 """Job and container that measure a release, and the image."""
+PAGE_CHECK = "page-check"
+"""CronJob that measures the release that serves."""
+_AROUND_SECONDS = 60
+"""Seconds of a check besides measuring: placing its pod, and keeping the results."""
 
 
 class PageBudget(Settings):
@@ -44,6 +51,36 @@ class PageBudget(Settings):
         }
 
 
+class PageCheck(Settings):
+    """The pages of the release that serves, measured again and again. Results are kept in the store of backups."""
+
+    schedule: Cron = "*/10 * * * *"
+    """When (cron)."""
+    time_zone: TimeZone | None = None
+    """Time zone of the schedule; without it, that of backups."""
+    suspend: bool = False
+    """Measure nothing by schedule, and report nothing as missed."""
+    timeout_seconds: Annotated[int, Field(ge=2 * _AROUND_SECONDS, le=86_400)] = 540
+    """Seconds until a check is ended. What is not measured a minute before is left to the next one."""
+    days: Annotated[int, Field(ge=1, le=90)] = 14
+    """Days that results are kept."""
+    url: Annotated[str | None, Field(pattern=r"^https?://[^/]+$", examples=["https://shop.example.com"])] = None
+    """URL whose pages are measured in place of the services inside the namespace, as customers get them through ingress
+    and CDN. `network.egress` has to lead there, and its certificate has to be one that browsers trust."""
+
+    def missed_seconds(self, backup: Backup) -> int:
+        """From which age of a page's last result on a check was missed."""
+        gap = max(longest_gap(self.schedule), longest_gap_in(self.schedule, self.time_zone or backup.time_zone))
+        return int(gap.total_seconds()) + self.timeout_seconds
+
+    def _findings(self) -> list[Finding]:
+        between = int(shortest_gap(self.schedule).total_seconds())
+        if self.timeout_seconds <= between:
+            return []
+        why = f"a check may take {self.timeout_seconds} s, and the next begins after {between} s"
+        return [Finding(("timeoutSeconds",), why, between)]
+
+
 class Performance(Settings):
     """Every release is measured in its rehearsal, before it gets traffic: a page that misses a limit fails the
     update. The release is not quarantined, because a laboratory's numbers depend on the machine."""
@@ -68,6 +105,9 @@ class Performance(Settings):
     """Seconds for all pages."""
     resources: Resources = resources("500m", "512Mi", "256Mi", limits=("2", "1536Mi", "1Gi"))
     """CPU, memory and scratch disk of Chromium."""
+    continuous: PageCheck | None = None
+    """Measures the release that serves, too, every ten minutes. Without it only a rehearsal measures. Needs
+    `runbook:backup`, in whose store the results are kept."""
 
     def _findings(self) -> list[Finding]:
         paths = [route.path for route in self.routes]
@@ -86,3 +126,11 @@ class Performance(Settings):
             "leastBenchmark": self.least_benchmark,
             "runSeconds": self.run_seconds,
         }
+
+    def to_check(self, check: PageCheck, internal_url: Callable[[str], str]) -> dict[str, Any]:
+        """The same for a check, which ends in time. A machine that is too busy is left to the next one."""
+        routes = [
+            {"path": route.path, "limits": route.to_limits(), "target": check.url or internal_url(route.path)}
+            for route in self.routes
+        ]
+        return {**self.to_task(), "routes": routes, "allSeconds": check.timeout_seconds - _AROUND_SECONDS}

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from settings.consistency import StackFile
     from settings.maintenance_tasks import MaintenanceTasks
     from settings.monitoring import Monitoring
+    from settings.performance import Performance
     from settings.platform import Data, Guards
     from settings.status_page import StatusPage
 
@@ -32,6 +33,7 @@ def find_quota_excess(
     monitoring: Monitoring | None,
     maintenance_tasks: MaintenanceTasks | None,
     status_page: StatusPage | None,
+    performance: Performance | None,
     guards: Guards,
     file: StackFile,
 ) -> Iterator[Problem]:
@@ -58,6 +60,7 @@ def find_quota_excess(
     pods += [(STATUS_PAGE_RESOURCES, 3)] if status_page else []
     if maintenance_tasks:
         pods += [(maintenance_tasks.resources, 1), (application.job_resources, 1)]
+    pods += [(performance.resources, 1)] if performance and performance.continuous else []
     if monitoring:
         # HTTP checks, PostgreSQL, Redis.
         pods.append((monitoring.exporter_resources, 3))

@@ -101,6 +101,12 @@ class StackSettings(Settings):
         return self.application.health_path or (self.monitoring.health_path if self.monitoring else HEALTH_PATH)
 
     @property
+    def checks_pages(self) -> bool:
+        """Whether the pages are measured by schedule now: never in a lockdown, nor while customers are kept away."""
+        check = self.performance and self.performance.continuous
+        return bool(check and not check.suspend) and self.lockdown is None and self.maintenance is None
+
+    @property
     def url(self) -> str | None:
         """The URL customers use; None without an ingress."""
         return self.ingress.url if self.ingress else None

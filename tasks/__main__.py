@@ -33,6 +33,7 @@ GROUPS = {
     "validate": ("tasks.validation", "requests to a release in place"),
     "reach": ("tasks.reach", "wait until a server accepts connections"),
     "lighthouse": ("tasks.lighthouse.commands", "measure pages with Lighthouse and judge them by their budgets"),
+    "pages": ("tasks.pages.commands", "measure the pages of the release that serves, and keep the results"),
     "maintenance": ("tasks.maintenance_tasks.commands", "run maintenance tasks, and read their reports"),
     "logs": ("tasks.logs.commands", "count security events in the logs of the application's pods"),
 }

@@ -1,7 +1,7 @@
 """`python -m tasks exporter`: metrics of the backups and restore tests in the store.
 
-And, with ROTATION_STATUS, of the rotation of secrets (see tasks/rotation_status.py) and, with MAINTENANCE_SCHEDULES, of
-maintenance (see tasks/maintenance_tasks/metrics.py).
+And, with ROTATION_STATUS, of the rotation of secrets (see tasks/rotation_status.py), with MAINTENANCE_SCHEDULES of
+maintenance (see tasks/maintenance_tasks/metrics.py) and with PAGE_CHECK of pages (see tasks/pages/metrics.py).
 
 It is read every EXPORTER_REFRESH_SECONDS (30) in the background, so a scrape is answered at once, and with the last
 known state while the store is away. Times are 0 for what never happened: old beyond every limit, and not absent.
@@ -48,6 +48,7 @@ from tasks.backup.proofs import Proof, newest_passed, trusted_proofs
 from tasks.environment import Environment
 from tasks.errors import Refused, TaskError
 from tasks.maintenance_tasks.metrics import maintenance
+from tasks.pages.metrics import pages
 from tasks.progress import say
 from tasks.result import Result
 from tasks.rotation_status import rotation
@@ -146,6 +147,7 @@ class Exporter:
         if self._environment.text("BACKUP_RETENTION_DAYS"):
             yield self._retention(backups, tests, now)
         yield from maintenance(self._environment, self._store)
+        yield from pages(self._environment, self._store)
 
     def _sizes(self, backups: Sequence[Manifest], tests: Sequence[Proof]) -> Iterator[Metric]:
         """Of the newest scheduled backup, and of the one that it is compared with."""

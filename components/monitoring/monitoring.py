@@ -105,6 +105,7 @@ class Monitoring(pulumi.ComponentResource):
             watched.maintenance,
             watched.lockdown,
             watched.maintenance_tasks,
+            watched.performance,
         )
         self._exporters()
         for service in watched.services:

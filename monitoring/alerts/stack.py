@@ -10,6 +10,7 @@ from monitoring.alerts.data import postgres, redis
 from monitoring.alerts.infrastructure import containers, nodes
 from monitoring.alerts.logs import logs
 from monitoring.alerts.maintenance import maintenance_runs
+from monitoring.alerts.pages import pages
 from monitoring.alerts.release import triggers
 from monitoring.alerts.rule import Domain, within
 from monitoring.alerts.scaling import autoscalers
@@ -22,6 +23,7 @@ from settings.lockdown import Lockdown
 from settings.maintenance import Maintenance
 from settings.maintenance_tasks import MaintenanceTasks
 from settings.monitoring import Monitoring
+from settings.performance import Performance
 from settings.rotation import SecretRotation
 
 
@@ -34,9 +36,11 @@ def domains(
     maintenance: Maintenance | None = None,
     lockdown: Lockdown | None = None,
     tasks: MaintenanceTasks | None = None,
+    performance: Performance | None = None,
 ) -> tuple[Domain, ...]:
-    """The alerts of a stack with these services, by subject, narrowed to its namespace."""
-    found = _domains(monitoring, services, backup, rotating, maintenance, lockdown, tasks)
+    """The alerts of a stack with these services, by subject, narrowed to its namespace. `performance`: where pages are
+    measured by schedule."""
+    found = _domains(monitoring, services, backup, rotating, maintenance, lockdown, tasks, performance)
     return tuple(_with_links(within(domain, namespace), monitoring.documents_url) for domain in found)
 
 
@@ -54,6 +58,7 @@ def _domains(
     maintenance: Maintenance | None,
     lockdown: Lockdown | None,
     tasks: MaintenanceTasks | None,
+    performance: Performance | None,
 ) -> Iterator[Domain]:
     infrastructure = monitoring.infrastructure
     yield triggers(monitoring, tuple(services))
@@ -76,6 +81,8 @@ def _domains(
         yield rotations(rotating)
         if tasks:
             yield maintenance_runs(tasks, tasks.zone(backup))
+        if performance and performance.continuous:
+            yield pages(performance, performance.continuous, backup)
     if monitoring.logs:
         yield logs(monitoring, monitoring.logs)
     yield watching(monitoring, maintenance, lockdown, backups=backup is not None)

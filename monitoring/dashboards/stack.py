@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
+from monitoring.alerts.pages import NAME as PAGES
 from monitoring.alerts.rule import Alert, Domain, scoped
 from monitoring.alerts.self_monitoring import IN_MAINTENANCE
 from monitoring.dashboards.backups import backups
@@ -13,6 +14,7 @@ from monitoring.dashboards.business import business
 from monitoring.dashboards.database import database
 from monitoring.dashboards.infrastructure import infrastructure
 from monitoring.dashboards.overview import overview
+from monitoring.dashboards.pages import pages
 from monitoring.dashboards.rotations import rotations
 from monitoring.dashboards.slo import slo
 from settings.backup import Backup
@@ -23,7 +25,7 @@ def boards(
     namespace: str, monitoring: Monitoring, backup: Backup | None, domains: tuple[Domain, ...]
 ) -> tuple[Board, ...]:
     """The dashboards of a stack, narrowed to its namespace as its alerts (`domains`) are."""
-    found = _boards(monitoring, backup)
+    found = _boards(monitoring, backup, measures_pages=any(domain.name == PAGES for domain in domains))
     return tuple(_within(board, namespace, domains) for board in found)
 
 
@@ -51,7 +53,7 @@ def marks(namespace: str) -> tuple[Mark, ...]:
     )
 
 
-def _boards(monitoring: Monitoring, backup: Backup | None) -> Iterator[Board]:
+def _boards(monitoring: Monitoring, backup: Backup | None, *, measures_pages: bool) -> Iterator[Board]:
     yield overview(monitoring)
     yield slo(monitoring)
     yield database(monitoring)
@@ -60,6 +62,8 @@ def _boards(monitoring: Monitoring, backup: Backup | None) -> Iterator[Board]:
         yield backups(backup)
         # Both come from the same exporter.
         yield rotations()
+    if measures_pages:
+        yield pages()
     yield business(monitoring)
 
 

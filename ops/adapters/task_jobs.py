@@ -35,6 +35,7 @@ RESTORE_TEST = "restore-test"
 _WITHOUT_VOLUME = {
     ("backup", "list"), ("backup", "gate"), ("backup", "cleanup"), ("restore", "state"),
     ("evidence", "verify"), ("evidence", "begin-anew"), ("maintenance", "report"), ("maintenance", "runs"),
+    ("pages", "history"),
 }  # fmt: skip
 """Tasks that need no volume: they start sooner without one."""
 _KEEP_SECONDS = 600

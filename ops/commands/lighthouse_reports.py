@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
 
 import httpx
+from lightkube import Client
 from lightkube.resources.core_v1 import Pod
 
+from ops.adapters.cluster import Cluster
 from ops.decisions.lighthouse_files import read_files
 from ops.errors import OpsError
 from ops.stack.session import Session
@@ -52,14 +55,24 @@ def _read_log(session: Session, facts: StackContext) -> list[str] | None:
     be there."""
     began = facts.cluster.read_clock().now() - timedelta(seconds=session.seconds)
     with facts.cluster.patient() as client:
-        pods = [
-            pod.metadata
-            for pod in client.list(Pod, labels={"app.kubernetes.io/name": LIGHTHOUSE})
-            if pod.metadata and pod.metadata.name
-        ]
-        fresh = [
-            (made, meta.name or "") for meta in pods if (made := meta.creationTimestamp) and made >= began - _ROUNDED
-        ]
-        if not fresh:
-            return None
-        return list(client.log(max(fresh)[1], container=LIGHTHOUSE, newlines=False))
+        pods = list(client.list(Pod, labels={"app.kubernetes.io/name": LIGHTHOUSE}))
+        return _read_newest(client, [pod for pod in pods if _made(pod) >= began - _ROUNDED])
+
+
+def read_reports(cluster: Cluster, name: str) -> dict[str, str]:
+    """File name → content, of the newest pod of this name that measured to its end."""
+    with cluster.patient() as client:
+        pods = list(client.list(Pod, labels={"app.kubernetes.io/name": name}))
+        ended = [pod for pod in pods if pod.status and pod.status.phase == "Succeeded"]
+        return read_files(_read_newest(client, ended) or [])
+
+
+def _read_newest(client: Client, pods: Sequence[Pod]) -> list[str] | None:
+    if not pods:
+        return None
+    newest = max(pods, key=_made).metadata
+    return list(client.log((newest and newest.name) or "", container=LIGHTHOUSE, newlines=False))
+
+
+def _made(pod: Pod) -> datetime:
+    return (pod.metadata and pod.metadata.creationTimestamp) or datetime.min.replace(tzinfo=UTC)

@@ -47,8 +47,10 @@ def has_user_namespaces() -> bool:
     return tried.returncode == 0
 
 
-def run_lighthouse(url: str, form_factor: str, seconds: int, environment: Environment) -> Run:
+def run_lighthouse(url: str, form_factor: str, seconds: float, environment: Environment) -> Run:
     """One run on a page. Raises TaskError when Lighthouse could not measure it."""
+    if seconds <= 0:
+        raise TaskError("timeout", f"the time for all pages was over before {url} was measured")
     if os.geteuid() == 0:
         raise Refused("root", "Chromium has no sandbox as root: run this as another user, such as 10001")
     with tempfile.TemporaryDirectory(prefix="lighthouse-", dir=environment.scratch) as home:
@@ -101,7 +103,7 @@ def _address(url: str, environment: Environment) -> _Asked:
     return _Asked(parts._replace(netloc=host).geturl(), (f"--host-resolver-rules='MAP {name} {place}'",), headers)
 
 
-def _run(command: list[str], home: str, seconds: int) -> str:
+def _run(command: list[str], home: str, seconds: float) -> str:
     """What it printed. Chromium ends with it, also when time is up."""
     chromium = shutil.which("chromium") or shutil.which("google-chrome") or "/usr/bin/chromium"
     env = {
@@ -125,7 +127,7 @@ def _run(command: list[str], home: str, seconds: int) -> str:
     try:
         return process.communicate(timeout=seconds)[0]
     except subprocess.TimeoutExpired:
-        raise TaskError("timeout", f"Lighthouse was ended after {seconds} s") from None
+        raise TaskError("timeout", f"Lighthouse was ended after {seconds:.0f} s") from None
     finally:
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(process.pid, signal.SIGKILL)

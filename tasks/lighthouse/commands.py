@@ -11,7 +11,9 @@ import argparse
 import base64
 import gzip
 import json
+import math
 import re
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -42,8 +44,8 @@ def _measure_all(_arguments: argparse.Namespace, environment: Environment) -> Re
         say("Chromium runs without a sandbox of its own: this pod may not make user namespaces, and is the sandbox.")
     pages: list[dict[str, Any]] = []
     for route in asked["routes"]:
-        verdict, run = _measure_page(target, route, asked, environment)
-        _keep(route["path"], run, environment)
+        verdict, run = measure_page(target, route, asked, environment)
+        keep_reports(route["path"], run, environment)
         pages.append(
             {
                 "path": route["path"],
@@ -72,13 +74,25 @@ def _measure_all(_arguments: argparse.Namespace, environment: Environment) -> Re
     raise TaskError("too_slow", f"{len(bad)} of {len(pages)} pages do not keep their limits. {first}")
 
 
-def _measure_page(
-    target: str, route: Mapping[str, Any], asked: Mapping[str, Any], environment: Environment
+def measure_page(
+    target: str,
+    route: Mapping[str, Any],
+    asked: Mapping[str, Any],
+    environment: Environment,
+    *,
+    more_runs: int = _MORE_RUNS,
+    deadline: float = math.inf,
 ) -> tuple[Verdict, Run]:
-    """The median of `runs`; once more when it fails on a machine that was too busy."""
-    for last in (*(False,) * _MORE_RUNS, True):
+    """The median of `runs`; `more_runs` times anew when it fails on a machine that was too busy. `deadline`: by the
+    monotonic clock."""
+    for last in (*(False,) * more_runs, True):
         runs = [
-            run_lighthouse(target + route["path"], asked["formFactor"], asked["runSeconds"], environment)
+            run_lighthouse(
+                target + route["path"],
+                asked["formFactor"],
+                min(asked["runSeconds"], deadline - time.monotonic()),
+                environment,
+            )
             for _ in range(asked["runs"])
         ]
         verdict = judge_page([run.report for run in runs], route["limits"], asked["leastBenchmark"])
@@ -95,7 +109,8 @@ def _describe(page: Mapping[str, Any]) -> str:
     return f"{word}  {page['path']} ({page['formFactor']}): {values}{machine}"
 
 
-def _keep(path: str, run: Run, environment: Environment) -> None:
+def keep_reports(path: str, run: Run, environment: Environment) -> None:
+    """As files in REPORTS, or as lines of output."""
     name = re.sub(r"[^a-z0-9]+", "-", path.lower()).strip("-") or "index"
     files = {f"{name}.html": run.html, f"{name}.json": json.dumps(run.report)}
     folder = environment.text("REPORTS")

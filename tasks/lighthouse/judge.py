@@ -33,8 +33,12 @@ class Verdict:
     """Medians of the runs: score (0 to 100), lcp and tbt (ms), cls, bundleKb (1 KB = 1024 bytes)."""
     exceeded: Sequence[str]
     """Each limit that is not kept, as text."""
+    over: Sequence[str]
+    """The same as names of metrics."""
     worst: str
     """The metric that costs most of the score, and what would help it most."""
+    worst_audit: str
+    """The same without the number, which differs from run to run."""
     benchmark: float
     """Lighthouse's index of this machine's speed, the median."""
     believed: bool
@@ -49,16 +53,22 @@ def judge_page(reports: Sequence[Mapping[str, Any]], limits: Mapping[str, float]
     values = {name: median(run[name] for run in found) for name in found[0]}
     order = sorted(range(len(found)), key=lambda index: found[index]["score"])
     chosen = order[(len(order) - 1) // 2]
-    exceeded = [
-        f"{TITLES[name]} {show(name, values[name])}, {'at least' if name == 'score' else 'at most'} {show(name, limit)}"
-        for name, limit in limits.items()
-        if (values[name] < limit if name == "score" else values[name] > limit)
+    over = [
+        name for name, limit in limits.items() if (values[name] < limit if name == "score" else values[name] > limit)
     ]
+    exceeded = [
+        f"{TITLES[name]} {show(name, values[name])}, "
+        f"{'at least' if name == 'score' else 'at most'} {show(name, limits[name])}"
+        for name in over
+    ]
+    title, value, helps = _find_worst(reports[chosen])
     benchmark = median(float(report["environment"]["benchmarkIndex"]) for report in reports)
     return Verdict(
         values=values,
         exceeded=exceeded,
-        worst=_find_worst(reports[chosen]),
+        over=over,
+        worst=f"{title} {value}".strip() + helps,
+        worst_audit=title + helps,
         benchmark=benchmark,
         believed=benchmark >= least_benchmark,
         chosen=chosen,
@@ -82,7 +92,8 @@ def _measure(report: Mapping[str, Any]) -> dict[str, float]:
     }
 
 
-def _find_worst(report: Mapping[str, Any]) -> str:
+def _find_worst(report: Mapping[str, Any]) -> tuple[str, str, str]:
+    """The metric, its value, and what would help it most."""
     audits = report["audits"]
     weights = {item["id"]: item["weight"] for item in report["categories"]["performance"]["auditRefs"]}
     metric = max(weights, key=lambda name: weights[name] * (1 - (audits[name].get("score") or 0)))
@@ -92,6 +103,6 @@ def _find_worst(report: Mapping[str, Any]) -> str:
         for name, audit in audits.items()
         if not weights.get(name) and (audit.get("score") is None or audit["score"] < 1)
     }
-    text = f"{shown['title']} {shown.get('displayValue', '')}".replace("\u00a0", " ").strip()
+    value = shown.get("displayValue", "").replace("\u00a0", " ").strip()
     helps = max(savings, key=lambda name: savings[name], default=None)
-    return f"{text}; most to gain: {audits[helps]['title']}" if helps and savings[helps] else text
+    return shown["title"], value, f"; most to gain: {audits[helps]['title']}" if helps and savings[helps] else ""

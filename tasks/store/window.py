@@ -1,8 +1,8 @@
 """A store behind HTTP: for a pod that must not reach the store itself, because it also runs a release.
 
 `serve` runs in the exporter's pod, with the store's credentials and its network policy; `WindowStore` is its client. It
-can read everything, add records and attempts of restore tests and reports of maintenance, end attempts and delete such
-reports: no backup can be changed or removed.
+can read everything, add records and attempts of restore tests, reports of maintenance and results of page checks, end
+attempts and delete such reports and results: no backup can be changed or removed.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from tasks.errors import Refused, TaskError
 from tasks.progress import say
 from tasks.store.base import Entry, Exists, Missing, Sink, Store
 
-_ADDED = ("evidence/", "attempts/", "maintenance/")
-_ENDED = ("attempts/", "maintenance/")
+_ADDED = ("evidence/", "attempts/", "maintenance/", "pages/")
+_ENDED = ("attempts/", "maintenance/", "pages/")
 _MOST_BYTES = 1 << 20
 """Of a record."""
 _CHUNK = 1 << 20
@@ -211,7 +211,7 @@ def _handler(store: Store, allowed: bytes) -> type[BaseHTTPRequestHandler]:
                 self._fail(403, "store_denied", "the token is wrong")
                 yield None
             elif ".." in key.split("/") or (prefixes and not key.startswith(prefixes)):
-                self._fail(403, "store_denied", f"a restore test or a maintenance run may not do this with {key}")
+                self._fail(403, "store_denied", f"a pod with this token may not do this with {key}")
                 yield None
             else:
                 try:

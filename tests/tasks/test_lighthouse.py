@@ -18,6 +18,7 @@ from ops.decisions.lighthouse_files import read_files
 from sandbox.images import lighthouse, shop
 from sandbox.images.tasks import PYTHON
 from sandbox.paths import LOGS, ROOT
+from tasks.pages.results import parse_pages
 from tests.support.go_live_world import closing_server
 
 USER = 10001
@@ -74,10 +75,17 @@ def _link(source: str | Path, target: str | Path) -> str:
 
 
 def measure(
-    programs: Path, url: str, *routes: dict[str, Any], least: float = 0, user: int = USER, **more: str
+    programs: Path,
+    url: str,
+    *routes: dict[str, Any],
+    least: float = 0,
+    user: int = USER,
+    words: tuple[str, ...] = ("lighthouse",),
+    **more: str,
 ) -> tuple[int, Any, str, str]:
     """Exit code, result, output, progress of one run per page."""
     asked = {"routes": routes, "formFactor": "mobile", "runs": 1, "leastBenchmark": least, "runSeconds": 120}
+    asked["allSeconds"] = 360
     done = subprocess.run(
         [
             "setpriv",
@@ -87,7 +95,7 @@ def measure(
             PYTHON,
             "-m",
             "tasks",
-            "lighthouse",
+            *words,
             "--json",
         ],
         cwd=programs,
@@ -163,3 +171,24 @@ def test_a_page_that_does_not_answer(programs: Path) -> None:
 def test_root_is_refused(programs: Path, url: str) -> None:
     code, result, _, _ = measure(programs, url, {"path": "/", "limits": {"score": 90}}, user=0)
     assert (code, result["error"]["code"]) == (2, "root")
+
+
+def test_a_check_leaves_a_result_of_each_page_whatever_it_is(programs: Path, url: str) -> None:
+    file = programs / "scratch" / "pages.json"
+    loose, tight = {"score": 1}, {"tbt": 200, "bundleKb": 150}
+    pages = [
+        {"path": path, "limits": limits, "target": target}
+        for path, limits, target in (("/", loose, url), ("/slow", tight, url), ("/away", loose, "http://127.0.0.1:9"))
+    ]
+    words = ("pages", "measure")
+    code, _, output, progress = measure(programs, url, *pages, words=words, PAGES_FILE=str(file))
+    assert code == 0, progress
+    kept, slow, away = parse_pages(file.read_bytes())
+    assert (kept["result"], slow["result"], away["result"]) == ("kept", "over budget", "not measured")
+    assert slow["over"] == ["tbt", "bundleKb"]
+    assert slow["worst"].partition(";")[0] in progress
+    assert {"index.html", "slow.html"} < set(read_files(output.splitlines()))
+    code, _, _, progress = measure(programs, url, pages[1], words=words, least=1e9, PAGES_FILE=str(file))
+    (busy,) = parse_pages(file.read_bytes())
+    assert (code, busy["result"]) == (0, "busy"), progress
+    assert progress.count("measured again") == 0

@@ -23,7 +23,9 @@ from monitoring.alerts.self_monitoring import IN_MAINTENANCE, WATCHDOG
 from monitoring.alerts.stack import domains
 from sandbox import packages
 from settings import Maintenance, MaintenanceTasks, Monitoring, Precautions
+from settings.base import EXAMPLE_DIGEST
 from settings.monitoring import CHANNELS
+from settings.performance import Performance
 from tests.support.command_line import unknown_words
 from tests.support.program import ROOT, stack_config
 from tests.unit.test_settings import judged
@@ -75,6 +77,7 @@ LOGGED: dict[str, Any] = {
 """Log lines count, too; the last of the three limits is odd."""
 
 
+PAGES = Performance.model_validate({"image": f"lighthouse@{EXAMPLE_DIGEST}", "continuous": {}})
 TASKS = MaintenanceTasks.model_validate({"apiServer": LOGS["apiServer"]})
 
 
@@ -86,7 +89,8 @@ def made(which: str) -> tuple[Domain, ...]:
     # Of long ago: promtool's clock begins in 1970.
     lockdown = Precautions().lockdown("{{ an }} attack", datetime(1970, 1, 1, tzinfo=UTC))
     services = ["backend", "worker"]
-    return domains(SHOP, monitoring, services, settings.backup, settings.rotations(), maintenance, lockdown, TASKS)
+    stack = (settings.backup, settings.rotations(), maintenance, lockdown, TASKS, PAGES)
+    return domains(SHOP, monitoring, services, *stack)
 
 
 NAMES = [domain.name for domain in made("default")]
@@ -137,7 +141,7 @@ def test_alerts_fire_at_their_limits_and_not_before(name: str, which: str, tmp_p
 
 
 @pytest.mark.parametrize(
-    "name", [name for name in NAMES if name not in ("backups", "rotations", "maintenance", "watching")]
+    "name", [name for name in NAMES if name not in ("backups", "rotations", "maintenance", "pages", "watching")]
 )
 @pytest.mark.parametrize(("rules", "tests"), [("other", "default"), ("default", "other")])
 def test_other_thresholds_fail_every_alerts_cases(name: str, rules: str, tests: str, tmp_path: Path) -> None:
@@ -264,7 +268,8 @@ def test_a_command_that_does_not_exist_is_found(line: str, unknown: list[str]) -
         ("http_request|shop", "sandbox/shop/backend/src/metrics.ts"),
         (
             "runbook",
-            "tasks/exporter.py tasks/rotation_status.py tasks/logs/counts.py tasks/maintenance_tasks/metrics.py",
+            "tasks/exporter.py tasks/rotation_status.py tasks/logs/counts.py tasks/maintenance_tasks/metrics.py "
+            "tasks/pages/metrics.py",
         ),
     ],
 )

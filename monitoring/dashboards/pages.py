@@ -1,0 +1,56 @@
+"""Pages that serve (HerbisVeritas "Performance Budgets")."""
+
+from __future__ import annotations
+
+from monitoring.alerts.pages import NAME
+from monitoring.dashboards.board import WIDTH, Board, Measured, Query, Row, Word, graph, number
+
+_METRICS = (
+    ("Performance score", "score", "short"),
+    ("Largest Contentful Paint", "lcp", "ms"),
+    ("Total Blocking Time", "tbt", "ms"),
+    ("Cumulative Layout Shift", "cls", "short"),
+    ("Scripts and styles transferred", "bundleKb", "deckbytes"),
+)
+
+
+def pages() -> Board:
+    used = Measured("PageOverBudget", "{{path}} {{metric}}")
+    return Board(
+        slug=NAME,
+        title="Pages",
+        about="What Lighthouse measures of the release that serves, and the budgets.",
+        since="now-7d",
+        domains=(NAME,),
+        rows=(
+            Row(
+                "Checks",
+                (
+                    *(
+                        number(
+                            f"Pages {result}",
+                            "short",
+                            f'runbook_page_check_pages{{result="{result}"}}',
+                            words={0: Word(text="none", color="green")},
+                            about=about,
+                        )
+                        for result, about in (
+                            ("over budget", ""),
+                            ("busy", "The machine was too busy for a miss to be believed: no alert."),
+                            ("not measured", "No answer, or no time left."),
+                        )
+                    ),
+                    number("Speed of the machine", "short", "runbook_page_check_benchmark{}"),
+                    graph("Age of the newest result", "s", Measured("PageCheckMissed", "{{path}}")),
+                ),
+            ),
+            Row("Budgets", (graph("In percent of the budget", "percent", used, width=WIDTH),)),
+            Row(
+                "Values",
+                tuple(
+                    graph(title, unit, Query(f'runbook_page_value{{metric="{metric}"}}', "{{path}}"))
+                    for title, metric, unit in _METRICS
+                ),
+            ),
+        ),
+    )

@@ -1,0 +1,1 @@
+"""Pages of the release that serves, measured again and again: results, their history, their metrics."""
