@@ -40,9 +40,12 @@ def start(
     another: Annotated[bool, typer.Option("--another", help="Although another incident is open.")] = False,
     affects: Affects = None,
 ) -> None:
-    """Open an incident and notify the people of its level. Refused while one is open: two people write into one log."""
+    """Open an incident and notify the people of its level; at level 1, show what the emergency procedures would do.
+
+    Refused while one is open: two people write into one log.
+    """
     log = _open(call)
-    _report(call, log.start(level, title, another=another, affects=affects or ()), "is open")
+    _report(call, _with_procedures(log, log.start(level, title, another=another, affects=affects or ())), "is open")
 
 
 @command(app, options=READS, examples="runbook incident note 'only card payments fail'", exit_codes=_EXIT_CODES)
@@ -80,9 +83,9 @@ def workaround(call: Invocation, text: Text, incident: Which = None) -> None:
 
 @command(app, options=READS, examples="runbook incident escalate --level 1 'all payments fail'", exit_codes=_EXIT_CODES)
 def escalate(call: Invocation, text: Text, level: Level, incident: Which = None, affects: Affects = None) -> None:
-    """Change the level, and notify the people of the new one."""
-    entry = {"kind": "escalate", "text": text, "level": level, "affects": affects or []}
-    _report(call, _open(call).append(incident, entry, notify=True), f"is of level {level}")
+    """Change the level, and notify the people of the new one; at level 1, show the emergency procedures."""
+    log, entry = _open(call), {"kind": "escalate", "text": text, "level": level, "affects": affects or []}
+    _report(call, _with_procedures(log, log.append(incident, entry, notify=True)), f"is of level {level}")
 
 
 def _status_page(
@@ -284,3 +287,27 @@ def _report(call: Invocation, done: Mapping[str, Any], what: str) -> None:
     typer.secho(f"{done['incident']} {what}.", fg="green")
     for sent in filter(None, (done["notified"], done["published"])):
         typer.secho(sent["text"], fg=None if sent["sent"] else "yellow", err=not sent["sent"])
+    for line in done.get("next", ()):
+        typer.echo(line)
+    if "procedures" in done:
+        from ops.cli.incident_watch import print_procedures
+
+        print_procedures(done["procedures"])
+
+
+def _with_procedures(log: IncidentLog, done: Mapping[str, Any]) -> dict[str, Any]:
+    """With what to do next. It is open, and people are notified: what cannot be read now is only said."""
+    from ops.cli.incident_watch import list_for
+    from ops.errors import OpsError
+    from settings.incidents import PROCEDURES_LEVEL
+
+    level, following = int(done["level"]), dict(done)
+    if seconds := log.settings.incidents.pace(level).watch_seconds:
+        following["next"] = [f"Enhanced mode, an observation every {seconds} s: `runbook incident watch`."]
+    if level <= PROCEDURES_LEVEL:
+        try:
+            following["procedures"] = list_for(log.session)
+        except OpsError as error:
+            why = f"The emergency procedures cannot be judged now: {error.brief} `runbook incident procedures`."
+            following["next"] = [*following.get("next", ()), why]
+    return following

@@ -40,6 +40,7 @@ POST_MORTEM, POST_MORTEM_PAGE = "post-mortem.md", "post-mortem.html"
 _SEND_SECONDS = 5
 _PUBLIC = ("start", "assess", "escalate", SAY, SCHEDULE)
 """Entries after which the status page is published again; after a resolution, once the record is closed."""
+_ASKS_FOR_AN_ANSWER = ("start", "escalate")
 _MOST_EVENTS = 40
 _STEP = 15
 
@@ -206,6 +207,9 @@ class IncidentLog:
         said = (
             f"{sign} *{self.session.stack}*: {entry['kind']} of {name}, level {level} ({wanted.about}): {entry['text']}"
         )
+        if entry["kind"] in _ASKS_FOR_AN_ANSWER:
+            minutes = self.settings.incidents.pace(level).respond_minutes
+            said = f"{said}. Answer within {minutes} min: `runbook incident note`"
         where = f"channel {wanted.channel}{f', mentions: {len(mentions)}' if mentions else ''}"
         why = self._send(secret, f"{' '.join(mentions)} {said}".strip())
         return {"sent": why is None, "text": f"sent to {where}" if why is None else f"not sent to {where}: {why}"}

@@ -61,6 +61,9 @@ COMMANDS = [
     ["incident", "resolve"],
     ["incident", "list"],
     ["incident", "show"],
+    ["incident", "watch"],
+    ["incident", "procedures"],
+    ["monitoring", "enhanced-mode"],
     ["maintenance", "run"],
     ["maintenance", "report"],
     ["rotate", "status"],
@@ -167,7 +170,7 @@ def test_without_a_terminal_and_yes_nothing_dangerous_runs(
         *("performance:emergency-cache-clear", "performance:emergency-optimization", "logs:tail", "logs:search"),
         *("debug:performance", "debug:database", "debug:security", "debug:rate-limiting"),
         *("status:health", "status:performance", "status:security"),
-        *("incident:start", "incident:assess", "incident:workaround"),
+        *("incident:start", "incident:assess", "incident:workaround", "monitoring:enhanced-mode"),
         *("metrics:business", "metrics:conversion", "metrics:revenue"),
     ],
 )
