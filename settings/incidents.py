@@ -68,6 +68,11 @@ class Incidents(Settings):
     """Level 4."""
     action_days: Annotated[int, Field(ge=1, le=365)] = 14
     """Days until an action of a post-mortem is due."""
+    remind_days: Annotated[int, Field(ge=0, le=365)] = 3
+    """Days before an action is due from which on `runbook incident remind` names it, each day until it is done."""
+    issues: bool = False
+    """Whether the daily pipeline (`ci/actions.py`) keeps an issue on GitHub or GitLab for each open action: people who
+    read the project's issues then read what actions say."""
 
     def of(self, level: int) -> IncidentLevel:
         return {1: self.level1, 2: self.level2, 3: self.level3, 4: self.level4}[level]

@@ -12,6 +12,7 @@ from ops.cli import (
     checks,
     debug,
     incident,
+    incident_actions,  # noqa: F401 (adds its commands to `incident`)
     incident_watch,
     logs,
     maintenance,

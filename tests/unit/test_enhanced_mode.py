@@ -272,7 +272,7 @@ def test_level_1_shows_the_procedures_when_it_begins(
     level: int, shown: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     log = log_of(Namespace(), tmp_path)
-    monkeypatch.setattr("ops.cli.incident._open", lambda _: log)
+    monkeypatch.setattr("ops.cli.incident.open_log", lambda _: log)
     row = {"name": "rollback", "command": "runbook rollback", "effect": "from 42 to 41", "possible": True}
     monkeypatch.setattr(incident_watch, "list_for", lambda _: [row])
     printed = CliRunner().invoke(app, ["incident", "start", "--level", str(level), "down"])
@@ -289,7 +289,7 @@ def test_an_incident_is_open_although_the_procedures_cannot_be_judged(
     def fail(_: Any) -> Any:
         raise Refused("the state cannot be read")
 
-    monkeypatch.setattr("ops.cli.incident._open", lambda _: log)
+    monkeypatch.setattr("ops.cli.incident.open_log", lambda _: log)
     monkeypatch.setattr(incident_watch, "list_for", fail)
     printed = CliRunner().invoke(app, ["incident", "start", "--level", "1", "down"])
     assert printed.exit_code == 0
