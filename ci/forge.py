@@ -1,4 +1,4 @@
-"""Comments and issues on GitHub or GitLab, by their HTTP interface, from inside one of their pipelines."""
+"""Comments, issues and pull requests on GitHub or GitLab, by HTTP, from inside one of their pipelines."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from urllib.parse import quote
 import httpx
 
 _SECONDS = 30.0
-_LABEL = "drift"
+DRIFT = "drift"
+"""Label of the issues about it."""
 
 
 class ForgeError(Exception):
@@ -31,12 +32,16 @@ class Forge(Protocol):
         """Replace this pull request's comment that begins with the marker, or write the first one."""
         ...
 
-    def put_issue(self, marker: str, title: str, body: str) -> None:
+    def put_issue(self, marker: str, title: str, body: str, *, label: str = DRIFT) -> None:
         """Replace the text of the open issue that begins with the marker, or open one."""
         ...
 
-    def close_issue(self, marker: str, reason: str) -> None:
+    def close_issue(self, marker: str, reason: str, *, label: str = DRIFT) -> None:
         """Close the open issue that begins with the marker, with a comment that says why, if there is one."""
+        ...
+
+    def put_change(self, branch: str, base: str, title: str, body: str) -> None:
+        """Replace title and text of the open pull request from this branch into `base`, or open one."""
         ...
 
 
@@ -87,7 +92,10 @@ class GitHub:
         server, run = environment.get("GITHUB_SERVER_URL", ""), environment.get("GITHUB_RUN_ID", "")
         self.details = f"{server}/{repository}/actions/runs/{run}"
         headers = {"Authorization": f"Bearer {_need(environment, 'GH_TOKEN')}", "Accept": "application/vnd.github+json"}
-        hint = "Give the job the permissions `pull-requests: write` (comments) or `issues: write` (drift)."
+        hint = (
+            "Give the job the permissions `pull-requests: write` (comments, pull requests) or `issues: write` (drift, "
+            'actions); a pull request also needs "Allow GitHub Actions to create and approve pull requests".'
+        )
         self._client = _Client("GitHub", _need(environment, "GITHUB_API_URL"), headers, hint)
 
     def put_comment(self, marker: str, body: str) -> None:
@@ -99,19 +107,27 @@ class GitHub:
         else:
             self._client.send("POST", comments, body=body)
 
-    def put_issue(self, marker: str, title: str, body: str) -> None:
-        if known := self._find_issue(marker):
+    def put_issue(self, marker: str, title: str, body: str, *, label: str = DRIFT) -> None:
+        if known := self._find_issue(marker, label):
             self._client.send("PATCH", f"{self._path}/issues/{known['number']}", title=title, body=body)
         else:
-            self._client.send("POST", f"{self._path}/issues", title=title, body=body, labels=[_LABEL])
+            self._client.send("POST", f"{self._path}/issues", title=title, body=body, labels=[label])
 
-    def close_issue(self, marker: str, reason: str) -> None:
-        if known := self._find_issue(marker):
+    def close_issue(self, marker: str, reason: str, *, label: str = DRIFT) -> None:
+        if known := self._find_issue(marker, label):
             self._client.send("POST", f"{self._path}/issues/{known['number']}/comments", body=reason)
             self._client.send("PATCH", f"{self._path}/issues/{known['number']}", state="closed")
 
-    def _find_issue(self, marker: str) -> dict[str, Any] | None:
-        issues = self._client.pages(f"{self._path}/issues?state=open&labels={_LABEL}&per_page=100")
+    def put_change(self, branch: str, base: str, title: str, body: str) -> None:
+        owner = self._path.split("/")[2]
+        query = f"state=open&head={quote(f'{owner}:{branch}', safe='')}&base={quote(base, safe='')}&per_page=100"
+        if known := next(self._client.pages(f"{self._path}/pulls?{query}"), None):
+            self._client.send("PATCH", f"{self._path}/pulls/{known['number']}", title=title, body=body)
+        else:
+            self._client.send("POST", f"{self._path}/pulls", head=branch, base=base, title=title, body=body)
+
+    def _find_issue(self, marker: str, label: str) -> dict[str, Any] | None:
+        issues = self._client.pages(f"{self._path}/issues?state=open&labels={label}&per_page=100")
         return next((one for one in issues if _begins(one, marker)), None)
 
 
@@ -136,19 +152,28 @@ class GitLab:
         else:
             self._client.send("POST", notes, body=body)
 
-    def put_issue(self, marker: str, title: str, body: str) -> None:
-        if known := self._find_issue(marker):
+    def put_issue(self, marker: str, title: str, body: str, *, label: str = DRIFT) -> None:
+        if known := self._find_issue(marker, label):
             self._client.send("PUT", f"{self._path}/issues/{known['iid']}", title=title, description=body)
         else:
-            self._client.send("POST", f"{self._path}/issues", title=title, description=body, labels=_LABEL)
+            self._client.send("POST", f"{self._path}/issues", title=title, description=body, labels=label)
 
-    def close_issue(self, marker: str, reason: str) -> None:
-        if known := self._find_issue(marker):
+    def close_issue(self, marker: str, reason: str, *, label: str = DRIFT) -> None:
+        if known := self._find_issue(marker, label):
             self._client.send("POST", f"{self._path}/issues/{known['iid']}/notes", body=reason)
             self._client.send("PUT", f"{self._path}/issues/{known['iid']}", state_event="close")
 
-    def _find_issue(self, marker: str) -> dict[str, Any] | None:
-        issues = self._client.pages(f"{self._path}/issues?state=opened&labels={_LABEL}&per_page=100")
+    def put_change(self, branch: str, base: str, title: str, body: str) -> None:
+        path = f"{self._path}/merge_requests"
+        query = f"state=opened&source_branch={quote(branch, safe='')}&target_branch={quote(base, safe='')}&per_page=100"
+        if known := next(self._client.pages(f"{path}?{query}"), None):
+            self._client.send("PUT", f"{path}/{known['iid']}", title=title, description=body)
+        else:
+            target = {"source_branch": branch, "target_branch": base, "remove_source_branch": True}
+            self._client.send("POST", path, **target, title=title, description=body)
+
+    def _find_issue(self, marker: str, label: str) -> dict[str, Any] | None:
+        issues = self._client.pages(f"{self._path}/issues?state=opened&labels={label}&per_page=100")
         return next((one for one in issues if _begins(one, marker)), None)
 
 

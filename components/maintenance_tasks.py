@@ -17,6 +17,7 @@ from pulumi import Input, ResourceOptions
 from pulumi_kubernetes.core.v1 import (
     ContainerArgsDict,
     EnvFromSourceArgsDict,
+    EnvVarArgsDict,
     ServiceAccount,
     VolumeArgsDict,
     VolumeMountArgsDict,
@@ -68,6 +69,10 @@ class MaintenanceTasksArgs:
     """Variables of the main service, for the commands."""
     target_url: str
     """URL of the main service inside the namespace."""
+    public_url: str
+    """URL of the application for clients, whose scheme a benchmark names."""
+    host_header: str | None
+    """Host header of a benchmark's requests."""
     shape: PodShape
     """The pods of the main service."""
     database_secret_name: Input[str]
@@ -141,6 +146,7 @@ class MaintenanceTasks(pulumi.ComponentResource):
                 {"name": "MAINTENANCE_BOX", "value": _BOX},
                 {"name": "MAINTENANCE_IMAGES", "value": pulumi.Output.all(*args.images).apply(" ".join)},
                 {"name": "API_NAMESPACE", "value": args.namespace},
+                *(self._measured() if args.settings.measures(schedule) else []),
             ],
             env_from=[{"secret_ref": {"name": args.database_secret_name}}],
             mounts=[
@@ -148,6 +154,14 @@ class MaintenanceTasks(pulumi.ComponentResource):
                 {"name": "token", "mount_path": _IDENTITY, "read_only": True},
             ],
         )
+
+    def _measured(self) -> list[EnvVarArgsDict]:
+        args = self._args
+        return [
+            {"name": "TARGET_URL", "value": args.target_url},
+            {"name": "PUBLIC_URL", "value": args.public_url},
+            {"name": "HOST_HEADER", "value": args.host_header or ""},
+        ]
 
     def _application(self) -> ContainerArgsDict:
         """A native sidecar: it ends with the runner, and is started again if a command needs too much memory."""

@@ -1,7 +1,9 @@
-"""Incidents (HerbisVeritas "Incident Response"): what a level means, and which people are notified."""
+"""Incidents (HerbisVeritas "Incident Response"): what a level means, who is notified, how fast people answer, and how
+closely the stack is watched meanwhile."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -14,7 +16,12 @@ LEVELS = (1, 2, 3, 4)
 Level = Literal[1, 2, 3, 4]
 POST_MORTEM_LEVELS = (1, 2)
 """Levels after which a post-mortem is written (HerbisVeritas "Post-Mortem Automatique")."""
+PROCEDURES_LEVEL = 1
+"""Level at which the emergency procedures are shown (HerbisVeritas "Execute emergency procedures")."""
 Channel = Literal["critical", "alerts", "security", "business", "performance"]
+_RESPOND_MINUTES = {1: 5, 2: 30, 3: 480, 4: 2880}
+_WATCH_SECONDS = {1: 15, 2: 30, 3: 0, 4: 0}
+_REPEAT_MINUTES = {1: 5, 2: 15, 3: 60, 4: 60}
 
 
 class IncidentLevel(Settings):
@@ -26,6 +33,26 @@ class IncidentLevel(Settings):
     """Slack channel that is notified (`secrets:SLACK_WEBHOOK_<CHANNEL>`)."""
     mentions: tuple[Mention, ...] | None = None
     """Members or groups that are notified. Without it, on levels 1 and 2 those of `monitoring.slack.escalation…`."""
+    respond_minutes: Annotated[int, Field(ge=1, le=10_080)] | None = None
+    """Minutes within which someone answers, by any entry in the log. The message says so, and enhanced mode notifies
+    again after them. Without it 5 on level 1, 30 on level 2, 480 on level 3, 2880 on level 4; the runbook names none.
+    """
+    watch_seconds: Annotated[int, Field(ge=0, le=600)] | None = None
+    """Enhanced mode: seconds from one observation of the stack to the next; 0: this level has none. Without it 15 on
+    level 1, 30 on level 2, else 0."""
+    repeat_minutes: Annotated[int, Field(ge=1, le=1440)] | None = None
+    """Enhanced mode: minutes after which what is still wrong is sent again. Without it 5 on level 1, 15 on level 2,
+    else 60."""
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How fast a level is answered, and how closely it is watched."""
+
+    respond_minutes: int
+    watch_seconds: int
+    """0: there is no enhanced mode."""
+    repeat_minutes: int
 
 
 class Incidents(Settings):
@@ -41,9 +68,23 @@ class Incidents(Settings):
     """Level 4."""
     action_days: Annotated[int, Field(ge=1, le=365)] = 14
     """Days until an action of a post-mortem is due."""
+    remind_days: Annotated[int, Field(ge=0, le=365)] = 3
+    """Days before an action is due from which on `runbook incident remind` names it, each day until it is done."""
+    issues: bool = False
+    """Whether the daily pipeline (`ci/actions.py`) keeps an issue on GitHub or GitLab for each open action: people who
+    read the project's issues then read what actions say."""
 
     def of(self, level: int) -> IncidentLevel:
         return {1: self.level1, 2: self.level2, 3: self.level3, 4: self.level4}[level]
+
+    def pace(self, level: int) -> Pace:
+        """The level's own, or the defaults of its number."""
+        given = self.of(level)
+        return Pace(
+            respond_minutes=given.respond_minutes or _RESPOND_MINUTES[level],
+            watch_seconds=_WATCH_SECONDS[level] if given.watch_seconds is None else given.watch_seconds,
+            repeat_minutes=given.repeat_minutes or _REPEAT_MINUTES[level],
+        )
 
     def mentions(self, level: int, slack: Slack) -> tuple[str, ...]:
         """What is put in front of a message about this level."""

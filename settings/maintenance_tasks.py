@@ -20,7 +20,7 @@ RUNNER, APPLICATION = "runner", "application"
 """Containers of a run: the one that goes through the tasks, and the application's, in which commands run."""
 
 BuiltIn = Literal[
-    "analyze", "vacuum-analyze", "reindex", "statistics", "backup-verification", "unused-images"
+    "analyze", "vacuum-analyze", "reindex", "statistics", "backup-verification", "unused-images", "benchmark"
 ]  # fmt: skip
 """What the program can do itself."""
 Severity = Literal["low", "moderate", "high", "critical"]
@@ -44,7 +44,7 @@ class MaintenanceTask(Settings):
     """Built-in task. `analyze`, `vacuum-analyze`: table by table. `reindex`: bloated indexes, concurrently, after what
     killed rebuilds left is removed. `statistics`: sizes, dead rows, cache hits, unused indexes. `backup-verification`:
     is the newest backup whole, and a restore proven. `unused-images`: what the nodes keep of this stack's older
-    images."""
+    images. `benchmark`: how fast the application answers, against the run before."""
     run: Annotated[tuple[CommandLine, ...], BeforeValidator(_as_list), Field(examples=["npm run cache:optimize"])] = ()
     """Command lines that run one after another in the release's image instead, with the application's environment.
     Split into words as a shell would."""
@@ -164,6 +164,7 @@ class MonthlyMaintenance(_Schedule):
         _AUDIT.model_copy(update={"name": "security-audit"}),
         MaintenanceTask(task="vacuum-analyze"),
         MaintenanceTask(task="reindex", timeout_seconds=7200),
+        MaintenanceTask(task="benchmark", timeout_seconds=600),
         MaintenanceTask(task="statistics"),
     )
     """Tasks, in order."""
@@ -186,6 +187,21 @@ class Bloat(Settings):
     """Part of the index that would be free after a rebuild."""
     bytes: Annotated[int, Field(ge=0)] = 10 * 2**20
     """Least number of bytes that would be free then."""
+
+
+class Benchmark(Settings):
+    """What the task `benchmark` requests, and from when on an answer that takes longer than the run before fails it."""
+
+    paths: tuple[Annotated[str, Field(pattern=r"^/", examples=["/shop"])], ...] = ()
+    """Paths of the main service, with GET. Without any, that of the health check."""
+    requests: Annotated[int, Field(ge=10, le=500)] = 40
+    """Requests of each path, one after another."""
+    pause_milliseconds: Annotated[int, Field(ge=0, le=10_000)] = 100
+    """Milliseconds between two requests."""
+    regression_percent: Annotated[float, Field(gt=0, le=1000)] = 25
+    """Percent by which the median, or the time that 95 % of the answers keep, is longer than in the run before …"""
+    least_milliseconds: Annotated[float, Field(ge=0, le=60_000)] = 20
+    """… and milliseconds by which it is longer at least."""
 
 
 class Reports(Settings):
@@ -222,6 +238,8 @@ class MaintenanceTasks(Settings):
     """When the database is too busy."""
     bloat: Bloat = Bloat()
     """Which indexes are rebuilt."""
+    benchmark: Benchmark = Benchmark()
+    """What the task `benchmark` requests."""
     reports: Reports = Reports()
     """How long reports are kept."""
     resources: Resources = resources("100m", "128Mi", "64Mi", limits=("1", "256Mi", "256Mi"))
@@ -230,6 +248,16 @@ class MaintenanceTasks(Settings):
     def of(self, schedule: str) -> _Schedule:
         found: _Schedule = getattr(self, schedule)
         return found
+
+    def measures(self, schedule: str) -> bool:
+        """Whether the schedule has a benchmark."""
+        return any(task.task == "benchmark" for task in self.of(schedule).enabled)
+
+    def measuring(self, path: str) -> MaintenanceTasks:
+        """With this path to measure, where none is set."""
+        given = self.benchmark
+        wanted = given if given.paths else given.model_copy(update={"paths": (path,)})
+        return self.model_copy(update={"benchmark": wanted})
 
     @property
     def expected(self) -> tuple[str, ...]:
@@ -260,6 +288,7 @@ class MaintenanceTasks(Settings):
             "load": self.load.to_config(),
             "bloat": self.bloat.to_config(),
             "reports": self.reports.to_config(),
+            **({"benchmark": self.benchmark.to_config()} if self.measures(schedule) else {}),
             "commandLock": COMMAND_LOCK,
         }
 

@@ -40,15 +40,18 @@ def start(
     another: Annotated[bool, typer.Option("--another", help="Although another incident is open.")] = False,
     affects: Affects = None,
 ) -> None:
-    """Open an incident and notify the people of its level. Refused while one is open: two people write into one log."""
-    log = _open(call)
-    _report(call, log.start(level, title, another=another, affects=affects or ()), "is open")
+    """Open an incident and notify the people of its level; at level 1, show what the emergency procedures would do.
+
+    Refused while one is open: two people write into one log.
+    """
+    log = open_log(call)
+    _report(call, _with_procedures(log, log.start(level, title, another=another, affects=affects or ())), "is open")
 
 
 @command(app, options=READS, examples="runbook incident note 'only card payments fail'", exit_codes=_EXIT_CODES)
 def note(call: Invocation, text: Text, incident: Which = None) -> None:
     """Write down what is seen or done."""
-    _report(call, _open(call).append(incident, {"kind": "note", "text": text}), "has a note")
+    _report(call, open_log(call).append(incident, {"kind": "note", "text": text}), "has a note")
 
 
 @command(
@@ -67,7 +70,7 @@ def assess(
 ) -> None:
     """Write down the impact: which users, how many, what does not work."""
     entry = {"kind": "assess", "text": text, "users": users, "level": level, "affects": affects or []}
-    _report(call, _open(call).append(incident, entry), "is assessed")
+    _report(call, open_log(call).append(incident, entry), "is assessed")
 
 
 @command(
@@ -75,14 +78,16 @@ def assess(
 )
 def workaround(call: Invocation, text: Text, incident: Which = None) -> None:
     """Write down what relieves customers until it is resolved; the people of the level are notified."""
-    _report(call, _open(call).append(incident, {"kind": "workaround", "text": text}, notify=True), "has a workaround")
+    _report(
+        call, open_log(call).append(incident, {"kind": "workaround", "text": text}, notify=True), "has a workaround"
+    )
 
 
 @command(app, options=READS, examples="runbook incident escalate --level 1 'all payments fail'", exit_codes=_EXIT_CODES)
 def escalate(call: Invocation, text: Text, level: Level, incident: Which = None, affects: Affects = None) -> None:
-    """Change the level, and notify the people of the new one."""
-    entry = {"kind": "escalate", "text": text, "level": level, "affects": affects or []}
-    _report(call, _open(call).append(incident, entry, notify=True), f"is of level {level}")
+    """Change the level, and notify the people of the new one; at level 1, show the emergency procedures."""
+    log, entry = open_log(call), {"kind": "escalate", "text": text, "level": level, "affects": affects or []}
+    _report(call, _with_procedures(log, log.append(incident, entry, notify=True)), f"is of level {level}")
 
 
 def _status_page(
@@ -93,7 +98,7 @@ def _status_page(
     title: Annotated[str | None, typer.Option(help="What the page calls the incident, from now on.")] = None,
 ) -> None:
     """Write on the status page. Of an incident, customers read only this, its level, its times and what it affects."""
-    _report(call, _open(call).say(incident, text, template, title), "is on the status page")
+    _report(call, open_log(call).say(incident, text, template, title), "is on the status page")
 
 
 _SAY_EXAMPLES = (
@@ -131,7 +136,7 @@ def schedule_fix(
     """Schedule the fix of an incident, or withdraw it; the last one counts. With -i also after the incident ended."""
     from ops.cli.durations import parse_seconds
 
-    log = _open(call)
+    log = open_log(call)
     seconds = parse_seconds(lasts, "--for")
     done = log.schedule_fix(incident, text, at, seconds, public, affects or (), withdraw=withdraw)
     entry = done["entry"]
@@ -146,7 +151,7 @@ def publish(call: Invocation) -> None:
     """Publish the status page again: for the first time, or after its bucket could not be written."""
     from ops.errors import Refused
 
-    done = _open(call).publish()
+    done = open_log(call).publish()
     if not done["sent"]:
         raise Refused(str(done["text"]))
     call.show(done, str(done["text"]))
@@ -181,7 +186,7 @@ def resolve(
     from ops.commands.incident import parse_actions
 
     entry = {"text": text, "cause": cause, "actions": parse_actions(action or ())}
-    done = _open(call).resolve(incident, entry)
+    done = open_log(call).resolve(incident, entry)
     if post_mortem and done["postMortem"]:
         _write(post_mortem, done["postMortemPage" if post_mortem.suffix == ".html" else "postMortem"])
     kept = (
@@ -197,7 +202,7 @@ def list_(call: Invocation) -> None:
     from ops.decisions.incident import KIND, read_incident
 
     rows = []
-    for record in _open(call).list_all():
+    for record in open_log(call).list_all():
         found = read_incident(record, record["entries"])
         closed = record.get("closedAt") or found.to_json()["resolvedAt"]
         level = found.level if record["kind"] == KIND else None
@@ -244,7 +249,7 @@ def show(
     """Show the log of an incident; without a name, of the newest one."""
     from ops.cli.formatting import local_time, print_table
 
-    log = _open(call)
+    log = open_log(call)
     found = log.find(incident, closed=True)
     if post_mortem:
         text, page = log.write_post_mortem(found)
@@ -262,7 +267,8 @@ def show(
     call.show_rows(shown, print_log)
 
 
-def _open(call: Invocation) -> IncidentLog:
+def open_log(call: Invocation) -> IncidentLog:
+    """The incidents of the stack of a call."""
     from ops.commands.incident import IncidentLog
 
     return IncidentLog(call.open_session())
@@ -282,5 +288,29 @@ def _report(call: Invocation, done: Mapping[str, Any], what: str) -> None:
         call.show(done, "")
         return
     typer.secho(f"{done['incident']} {what}.", fg="green")
-    for sent in filter(None, (done["notified"], done["published"])):
+    for sent in filter(None, (done["notified"], done["published"], done.get("announced"))):
         typer.secho(sent["text"], fg=None if sent["sent"] else "yellow", err=not sent["sent"])
+    for line in done.get("next", ()):
+        typer.echo(line)
+    if "procedures" in done:
+        from ops.cli.incident_watch import print_procedures
+
+        print_procedures(done["procedures"])
+
+
+def _with_procedures(log: IncidentLog, done: Mapping[str, Any]) -> dict[str, Any]:
+    """With what to do next. It is open, and people are notified: what cannot be read now is only said."""
+    from ops.cli.incident_watch import list_for
+    from ops.errors import OpsError
+    from settings.incidents import PROCEDURES_LEVEL
+
+    level, following = int(done["level"]), dict(done)
+    if seconds := log.settings.incidents.pace(level).watch_seconds:
+        following["next"] = [f"Enhanced mode, an observation every {seconds} s: `runbook incident watch`."]
+    if level <= PROCEDURES_LEVEL:
+        try:
+            following["procedures"] = list_for(log.session)
+        except OpsError as error:
+            why = f"The emergency procedures cannot be judged now: {error.brief} `runbook incident procedures`."
+            following["next"] = [*following.get("next", ()), why]
+    return following

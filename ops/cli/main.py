@@ -12,6 +12,8 @@ from ops.cli import (
     checks,
     debug,
     incident,
+    incident_actions,  # noqa: F401 (adds its commands to `incident`)
+    incident_watch,
     logs,
     maintenance,
     metrics,
@@ -298,6 +300,7 @@ for group, name, panel in (
     (maintenance.app, "maintenance", EMERGENCIES),
     (security.app, "security", EMERGENCIES),
     (incident.app, "incident", EMERGENCIES),
+    (incident_watch.monitoring_app, "monitoring", EMERGENCIES),
     (system.app, "system", EMERGENCIES),
     (performance.app, "performance", EMERGENCIES),
     (logs.app, "logs", DIAGNOSIS),

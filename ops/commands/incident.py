@@ -40,6 +40,7 @@ POST_MORTEM, POST_MORTEM_PAGE = "post-mortem.md", "post-mortem.html"
 _SEND_SECONDS = 5
 _PUBLIC = ("start", "assess", "escalate", SAY, SCHEDULE)
 """Entries after which the status page is published again; after a resolution, once the record is closed."""
+_ASKS_FOR_AN_ANSWER = ("start", "escalate")
 _MOST_EVENTS = 40
 _STEP = 15
 
@@ -115,12 +116,24 @@ class IncidentLog:
     def resolve(self, name: str | None, entry: Mapping[str, Any]) -> dict[str, Any]:
         """Close an incident; after level 1 or 2 with a post-mortem, which is kept in its record."""
         incident = self.find(name)
-        done = self._write(incident.name, {**entry, "kind": "resolve"}, incident.level, notify=True)
+        due = (datetime.now(UTC) + timedelta(days=self.settings.incidents.action_days)).date().isoformat()
+        done = self._write(incident.name, {**entry, "kind": "resolve", "due": due}, incident.level, notify=True)
         incidents.close_incident(self.cluster, incident.name, {"result": "resolved"})
         done["published"] = self.publish() if self.settings.status_page else None
         resolved = self.find(incident.name)
-        made, page = self.write_post_mortem(resolved) if needs_post_mortem(resolved) else (None, None)
-        return {**done, "postMortem": made, "postMortemPage": page}
+        if not needs_post_mortem(resolved):
+            return {**done, "postMortem": None, "postMortemPage": None}
+        made, page = self.write_post_mortem(resolved)
+        announced = self.notify(resolved.level, self._announce(resolved, due))
+        return {**done, "postMortem": made, "postMortemPage": page, "announced": announced}
+
+    def _announce(self, resolved: Incident, due: str) -> str:
+        actions = (resolved.resolution or {}).get("actions") or ()
+        what = "; ".join(f"{one['what']} ({one.get('owner') or 'no owner'})" for one in actions)
+        todo = f"Actions, due {due}: {what}" if actions else "It has no actions: `runbook incident resolve --action`"
+        return f":memo: The post-mortem of {resolved.name} ({resolved.title}) is written: " + (
+            f"`runbook incident show -i {resolved.name} --post-mortem`. {todo}."
+        )
 
     def write_post_mortem(self, incident: Incident) -> tuple[str, str]:
         """Markdown and HTML from all that is known now; they replace those before."""
@@ -198,14 +211,23 @@ class IncidentLog:
 
     def _notify(self, name: str, entry: Mapping[str, Any], level: int) -> dict[str, Any]:
         """Notify the people of the level; whether that worked is part of the log."""
-        wanted = self.settings.incidents.of(level)
-        monitoring = self.settings.monitoring
-        mentions = self.settings.incidents.mentions(level, monitoring.slack if monitoring else Slack())
-        secret = f"{SLACK_SECRET}{wanted.channel.upper()}"
+        about = self.settings.incidents.of(level).about
         sign = ":white_check_mark:" if entry["kind"] == "resolve" else ":rotating_light:"
-        said = (
-            f"{sign} *{self.session.stack}*: {entry['kind']} of {name}, level {level} ({wanted.about}): {entry['text']}"
-        )
+        said = f"{sign} *{self.session.stack}*: {entry['kind']} of {name}, level {level} ({about}): {entry['text']}"
+        if entry["kind"] in _ASKS_FOR_AN_ANSWER:
+            minutes = self.settings.incidents.pace(level).respond_minutes
+            said = f"{said}. Answer within {minutes} min: `runbook incident note`"
+        return self._send_to(level, said, mention=True)
+
+    def notify(self, level: int, text: str) -> dict[str, Any]:
+        """A message to the level's channel that calls no one away from what they do."""
+        return self._send_to(level, f"*{self.session.stack}*: {text}", mention=False)
+
+    def _send_to(self, level: int, said: str, *, mention: bool) -> dict[str, Any]:
+        wanted, monitoring = self.settings.incidents.of(level), self.settings.monitoring
+        slack = monitoring.slack if monitoring else Slack()
+        mentions = self.settings.incidents.mentions(level, slack) if mention else ()
+        secret = f"{SLACK_SECRET}{wanted.channel.upper()}"
         where = f"channel {wanted.channel}{f', mentions: {len(mentions)}' if mentions else ''}"
         why = self._send(secret, f"{' '.join(mentions)} {said}".strip())
         return {"sent": why is None, "text": f"sent to {where}" if why is None else f"not sent to {where}: {why}"}

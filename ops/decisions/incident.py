@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from typing import Any
 
 from settings.incidents import POST_MORTEM_LEVELS
@@ -195,8 +195,15 @@ def list_actions(incident: Incident, facts: Facts, days: int, unknown: list[str]
     if not actions:
         unknown.append("actions: `runbook incident resolve --action 'what=owner'`")
     unknown += [f"the owner of “{one['what']}”" for one in actions if not one.get("owner")]
-    due = (incident.resolved_at or facts.until).date() + timedelta(days=days)
+    due = find_due(incident.resolution or {}, incident.resolved_at or facts.until, days)
     return [(one["what"], one.get("owner") or _UNKNOWN, due.isoformat()) for one in actions]
+
+
+def find_due(resolution: Mapping[str, Any], at: datetime, days: int) -> date:
+    """When actions are due: as the resolution says, else so many days after it."""
+    if given := resolution.get("due"):
+        return date.fromisoformat(given)
+    return at.date() + timedelta(days=days)
 
 
 def _actions(rows: Sequence[tuple[str, str, str]]) -> Iterator[str]:

@@ -32,6 +32,17 @@ class Task:
 
 
 @dataclass(frozen=True)
+class BenchmarkPlan:
+    """What the benchmark requests, and from when on a time is a regression."""
+
+    paths: Sequence[str]
+    requests: int
+    pause_seconds: float
+    regression_percent: float
+    least_milliseconds: float
+
+
+@dataclass(frozen=True)
 class Plan:
     """The tasks of one schedule, and their limits."""
 
@@ -49,6 +60,8 @@ class Plan:
     report_least: int
     command_lock: str
     """Name of the Lease that a command holds while it changes the stack."""
+    benchmark: BenchmarkPlan | None = None
+    """None in a plan that was written before there was one."""
 
     @classmethod
     def from_environment(cls, environment: Environment) -> Plan:
@@ -73,6 +86,7 @@ class Plan:
             report_days=reports["days"],
             report_least=reports["least"],
             command_lock=found["commandLock"],
+            benchmark=_benchmark(found["benchmark"]) if found.get("benchmark") else None,
         )
 
     def select(self, names: Sequence[str]) -> Sequence[Task]:
@@ -84,6 +98,16 @@ class Plan:
                 f"no task {', '.join(unknown)} in the {self.schedule} maintenance; there are {', '.join(known)}",
             )
         return [task for task in self.tasks if not names or task.name in names]
+
+
+def _benchmark(found: Mapping[str, Any]) -> BenchmarkPlan:
+    return BenchmarkPlan(
+        paths=found["paths"],
+        requests=found["requests"],
+        pause_seconds=found["pauseMilliseconds"] / 1000,
+        regression_percent=found["regressionPercent"],
+        least_milliseconds=found["leastMilliseconds"],
+    )
 
 
 def _task(found: Mapping[str, Any]) -> Task:

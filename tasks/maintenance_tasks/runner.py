@@ -17,6 +17,7 @@ from tasks.errors import Interrupted, TaskError, without
 from tasks.maintenance_tasks import report as reports
 from tasks.maintenance_tasks.api import Api
 from tasks.maintenance_tasks.backups import verify_backups
+from tasks.maintenance_tasks.benchmark import benchmark
 from tasks.maintenance_tasks.commands_of_application import run_commands
 from tasks.maintenance_tasks.context import Context, Outcome, Stopped, time_is_over
 from tasks.maintenance_tasks.guard import Guard
@@ -35,6 +36,7 @@ BUILT_IN: dict[str, Callable[[Context], Outcome]] = {
     "statistics": read_statistics,
     "backup-verification": verify_backups,
     "unused-images": list_unused,
+    "benchmark": benchmark,
 }
 _LIGHT = {"statistics", "backup-verification", "unused-images"}
 """They put no load on the database."""
