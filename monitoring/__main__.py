@@ -26,7 +26,8 @@ from settings import (
 )
 from settings.budget import rollback_budget
 from settings.logs import Logs
-from settings.platform import Egress, Peer
+from settings.peers import Peer
+from settings.platform import Egress
 from settings.rotation import find_rotations
 from settings.servers import Gateway
 
