@@ -33,6 +33,10 @@ down: .venv ## stop the sandbox and remove its data; the build cache stays
 bench: .venv ## time releases and rollbacks against kubectl and Helm
 	@$(python) -m benchmarks
 
+.PHONY: images
+images: ## build, test and push the images that pods run: make images REGISTRY=registry.example.com/shop [IMAGES="tasks …"]
+	@python3 -m images --registry "$(REGISTRY)" $(ARGS) $(IMAGES)
+
 .PHONY: lock
 lock: .venv ## update requirements.lock and the requirements of `pulumi install` and the images from pyproject.toml
 	.venv/bin/uv pip compile pyproject.toml --universal --all-extras --generate-hashes --no-header --no-annotate \

@@ -20,6 +20,7 @@ from pulumi_kubernetes.core.v1 import (
 )
 from pulumi_kubernetes.meta.v1 import LabelSelectorArgsDict
 
+from components.base.init_containers import make_beside_jobs, make_init_containers
 from components.base.names import SERVICE, SERVICE_PORT, SKIP_AWAIT, content_hash, labels, metadata, selector
 from components.base.pods import (
     APPLICATION_UID,
@@ -35,10 +36,11 @@ from components.base.pods import (
 from components.base.shapes import mounts, waivers
 from components.ingress import IngressRules
 from components.lockdown import Lockdown
-from components.rehearsal import Rehearsal, RehearsalArgs
+from components.rehearsal import Rehearsal, RehearsalArgs, Rehearsed
 from settings import Application as ApplicationSettings
 from settings import Command, Ingress, NetworkPeer, Release
 from settings import Service as ServiceSettings
+from settings.init_containers import InitContainer
 from settings.performance import Performance
 
 SCALED = "runbook/scaled-by"
@@ -56,6 +58,12 @@ def _notes(service: ServiceSettings) -> dict[str, str]:
         return found
     ignored = ["deployment-targeted-by-hpa-does-not-have-replicas-configured", found.get("kube-score/ignore")]
     return {**found, SCALED: "autoscaler", "kube-score/ignore": ",".join(filter(None, ignored))}
+
+
+def _ports(service: ServiceSettings) -> list[tuple[str, int, str]]:
+    """Name, number and protocol of each port that clients call through the Service."""
+    main = [(SERVICE_PORT, service.port, "TCP")] if service.port else []
+    return [*main, *((port.name, port.port, port.protocol) for port in service.more_ports)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,6 +109,8 @@ class Application(pulumi.ComponentResource):
     """Variables of the main service, for the Jobs that check it."""
     container: ContainerArgsDict
     """The main service's container, for the restore test."""
+    companions: Sequence[ContainerArgsDict]
+    """Sidecars and init containers of the main service that commands need beside them."""
     internal_url: str
     """URL of the main service inside the namespace."""
     rollout_identity: str
@@ -134,6 +144,7 @@ class Application(pulumi.ComponentResource):
         self.services = [service.name for service in services]
         self.env_from = self._env_from(configs[main.name])
         self.container = self._container(main, configs[main.name])
+        self.companions = make_beside_jobs(main, main.image or args.release.image, args.secret_name)
         self.internal_url = f"http://{main.name}:{main.port}"
         contents = [*(service.to_config() for service in services), *self._host_headers()]
         release = args.release
@@ -186,20 +197,21 @@ class Application(pulumi.ComponentResource):
         pods: LabelSelectorArgsDict = {"match_labels": selector(service.name, SERVICE)}
         register_budget(f"{service.name}-budget", named, pods, self._inside)
         serving: list[pulumi.Resource] = [deployment]
-        if service.port:
+        if open_ports := _ports(service):
             made = Service(
                 f"{service.name}-service",
-                metadata=metadata(service.name, self._args.namespace, labels(service.name, SERVICE), SKIP_AWAIT),
+                metadata=metadata(
+                    service.name,
+                    self._args.namespace,
+                    {**(service.labels or {}), **labels(service.name, SERVICE)},
+                    {**(service.annotations or {}), **SKIP_AWAIT},
+                ),
                 spec={
                     "type": "ClusterIP",
                     "selector": selector(service.name, SERVICE),
                     "ports": [
-                        {
-                            "name": SERVICE_PORT,
-                            "port": service.port,
-                            "target_port": SERVICE_PORT,
-                            "protocol": "TCP",
-                        }
+                        {"name": name, "port": number, "target_port": name, "protocol": protocol}
+                        for name, number, protocol in open_ports
                     ],
                 },
                 # Updated after its pods: a failed rollout does not change the Service.
@@ -263,8 +275,9 @@ class Application(pulumi.ComponentResource):
             metadata=metadata(
                 service.name,
                 self._args.namespace,
-                labels(service.name, SERVICE),
+                {**(service.labels or {}), **labels(service.name, SERVICE)},
                 {
+                    **(service.annotations or {}),
                     "runbook/revision": str(self._args.release.revision),
                     **SECRETS_IN_ENVIRONMENT,
                     **_notes(service),
@@ -304,14 +317,13 @@ class Application(pulumi.ComponentResource):
         rehearsed = args.application.rehearsed
         if not rehearsed or (main := rehearsed[0]).port is None:
             return None
-        start = [service.probes.startup for service in rehearsed]
         image = main.image or args.release.image
         return RehearsalArgs(
             namespace=args.namespace,
             image=image,
             services=[self._rehearsed(service, configs[service.name]) for service in rehearsed],
             port=main.port,
-            start_seconds=sum(probe.period_seconds * probe.failure_threshold for probe in start),
+            start_seconds=sum(service.start_seconds for service in rehearsed),
             placement_seconds=args.application.placement_seconds,
             command=args.rehearsal,
             amounts=args.application.job_resources,
@@ -327,10 +339,23 @@ class Application(pulumi.ComponentResource):
             ),
         )
 
-    def _rehearsed(self, service: ServiceSettings, config: str) -> ContainerArgsDict:
+    def _rehearsed(self, service: ServiceSettings, config: str) -> Rehearsed:
         env: list[EnvVarArgsDict] = [{"name": name, "value": value} for name, value in service.rehearsal_env.items()]
         made = self._container(service, config)
-        return {**made, "env": env} if env else made
+        before = self._before(service, config, [one for one in service.before if one.rehearse])
+        return Rehearsed(container={**made, "env": env} if env else made, before=before)
+
+    def _before(
+        self, service: ServiceSettings, config: str, wanted: Sequence[InitContainer]
+    ) -> list[ContainerArgsDict]:
+        args = self._args
+        return make_init_containers(
+            service,
+            wanted,
+            release_image=args.release.image,
+            secret_name=args.secret_name,
+            env_from=self._env_from(config),
+        )
 
     def _host_headers(self) -> list[str]:
         """Part of what pods are made of, where it is set."""
@@ -339,8 +364,10 @@ class Application(pulumi.ComponentResource):
     def _container(self, service: ServiceSettings, config: str) -> ContainerArgsDict:
         host = self._args.application.host_header
         more: dict[str, Any] = {}
-        if service.port:
-            more["ports"] = [{"name": SERVICE_PORT, "container_port": service.port, "protocol": "TCP"}]
+        if open_ports := _ports(service):
+            more["ports"] = [
+                {"name": name, "container_port": number, "protocol": protocol} for name, number, protocol in open_ports
+            ]
         if service.pre_stop_seconds:
             # Every proxy removes the endpoint while the pod still answers.
             more["lifecycle"] = {"pre_stop": {"sleep": {"seconds": service.pre_stop_seconds}}}
@@ -366,6 +393,7 @@ class Application(pulumi.ComponentResource):
             uid=APPLICATION_UID,
             shape=service.shape,
             containers=[self._container(service, config)],
+            **({"init_containers": self._before(service, config, service.before)} if service.before else {}),
             termination_grace_period_seconds=service.termination_grace_seconds,
             **spread(here, service.shape),
         )

@@ -10,7 +10,7 @@ from typing import Any
 
 import pulumi
 from pulumi import Input, ResourceOptions
-from pulumi_kubernetes.core.v1 import EnvFromSourceArgsDict
+from pulumi_kubernetes.core.v1 import ContainerArgsDict, EnvFromSourceArgsDict
 
 from components.base.pods import container
 from components.base.shapes import mounts
@@ -44,6 +44,8 @@ class GoLiveArgs:
     """Host header of requests to the services."""
     shape: PodShape
     """The pods of the main service."""
+    companions: Sequence[ContainerArgsDict] = ()
+    """Its sidecars and init containers that commands need."""
 
 
 class GoLive(pulumi.ComponentResource):
@@ -72,5 +74,5 @@ class GoLive(pulumi.ComponentResource):
             env=[{"name": "TARGET_URL", "value": args.target_url}],
             mounts=mounts(args.shape),
         )
-        register_toolbox(TOOLBOX, [checks, command], args.namespace, inside, args.shape)
+        register_toolbox(TOOLBOX, [checks, command], args.namespace, inside, args.shape, args.companions)
         self.register_outputs({})

@@ -16,7 +16,7 @@ from pulumi_kubernetes.networking.v1 import (
 )
 
 from components.base.names import SERVICE_PORT, SKIP_AWAIT, labels, metadata
-from components.base.network_policies import peers, register_service_policies, select_clients
+from components.base.network_policies import peers, register_port_policies, register_service_policies, select_clients
 from components.lockdown import Lockdown
 from settings import Ingress, NetworkPeer
 from settings import Service as ServiceSettings
@@ -112,9 +112,13 @@ class IngressRules:
         if self.ingress and self.ingress_controller:
             allow_solver("allow-into-acme-solver", self.namespace, self.ingress, self.ingress_controller, opts)
         ports = [service.port for service in self.services]
-        return register_service_policies(
+        made = register_service_policies(
             "clients", select_clients(), ports, self.namespace, opts, from_outside=outside, of="application"
         )
+        for service in self.services:
+            for port in service.more_ports:
+                made += register_port_policies(service, port, self.namespace, opts, outside=self.lockdown is None)
+        return made
 
     def _ingress(self, wanted: Ingress, opts: ResourceOptions) -> pulumi.Resource:
         rule: IngressRuleArgsDict = {

@@ -75,6 +75,8 @@ class MaintenanceTasksArgs:
     """Host header of a benchmark's requests."""
     shape: PodShape
     """The pods of the main service."""
+    companions: Sequence[ContainerArgsDict] = ()
+    """Its sidecars and init containers that commands need."""
     database_secret_name: Input[str]
     """Secret with `DATABASE_URL` past a pooler."""
     images: Sequence[Input[str]]
@@ -124,7 +126,7 @@ class MaintenanceTasks(pulumi.ComponentResource):
                     service_account=self._account.metadata.apply(lambda meta: meta.name or ""),
                     uid=APPLICATION_UID,
                     shape=args.shape,
-                    init_containers=[self._application()] if commands else [],
+                    init_containers=[*args.companions, self._application()] if commands else [],
                     containers=[self._runner(schedule)],
                     volumes=self._volumes(),
                     restart_policy="Never",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pulumi
@@ -74,6 +75,10 @@ class MigrationArgs:
     """How long a backup that runs is waited for."""
     shape: PodShape
     """The pods of the main service."""
+    companions: Sequence[ContainerArgsDict] = ()
+    """Its sidecars and init containers that commands need."""
+    companions_seconds: int = 0
+    """Seconds that these may take to start."""
     direct: str | None = None
     """Variable with the same URL, where it is the one past a pooler (Prisma's `DIRECT_URL`)."""
 
@@ -102,8 +107,9 @@ class Migration(pulumi.ComponentResource):
                     amounts=args.amounts,
                     shape=args.shape,
                     env_from=[{"secret_ref": {"name": args.database_secret_name}}],
+                    companions=args.companions,
                     guard=_guard(args),
-                    start_seconds=args.backup.wait_seconds if args.backup else 0,
+                    start_seconds=args.companions_seconds + (args.backup.wait_seconds if args.backup else 0),
                     placement_seconds=args.placement_seconds,
                 ),
                 inside,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import pulumi
 from pulumi import Input, ResourceOptions
-from pulumi_kubernetes.core.v1 import EnvFromSourceArgsDict
+from pulumi_kubernetes.core.v1 import ContainerArgsDict, EnvFromSourceArgsDict
 
 from components.base.pods import container
 from components.base.shapes import mounts
@@ -38,6 +38,8 @@ class OperationsArgs:
     """URL of the main service inside the namespace."""
     shape: PodShape
     """The pods of the main service."""
+    companions: Sequence[ContainerArgsDict] = ()
+    """Its sidecars and init containers that commands need."""
 
 
 class Operations(pulumi.ComponentResource):
@@ -62,5 +64,5 @@ class Operations(pulumi.ComponentResource):
             env=[{"name": "TARGET_URL", "value": args.target_url}],
             mounts=mounts(args.shape),
         )
-        register_toolbox(TOOLBOX, [task, command], args.namespace, inside, args.shape)
+        register_toolbox(TOOLBOX, [task, command], args.namespace, inside, args.shape, args.companions)
         self.register_outputs({})

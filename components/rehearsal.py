@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 import pulumi
 from pulumi import Input, ResourceOptions
@@ -15,6 +15,16 @@ from settings import Command, PodShape, Resources
 
 
 @dataclass(frozen=True, kw_only=True)
+class Rehearsed:
+    """A service in a rehearsal."""
+
+    container: ContainerArgsDict
+    """Its container."""
+    before: Sequence[ContainerArgsDict] = ()
+    """Its sidecars and init containers, in the order in which they start."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class RehearsalArgs:
     """The service to start without traffic, and the smoke command that must pass."""
 
@@ -22,8 +32,8 @@ class RehearsalArgs:
     """Where it runs."""
     image: Input[str]
     """The release's image, which the command runs in."""
-    services: Sequence[ContainerArgsDict]
-    """Containers of the services, as the rollout would start them; the command calls the first."""
+    services: Sequence[Rehearsed]
+    """The services, as the rollout would start them; the command calls the first."""
     port: int
     """HTTP port of the first."""
     start_seconds: int
@@ -72,11 +82,13 @@ class Rehearsal(pulumi.ComponentResource):
         self.register_outputs({})
 
 
-def to_sidecars(services: Sequence[ContainerArgsDict]) -> Sequence[ContainerArgsDict]:
-    """Containers of services as they run beside a command, which ends them."""
+def to_sidecars(services: Sequence[Rehearsed]) -> Sequence[ContainerArgsDict]:
+    """Containers of services as they run beside a command, which ends them. What starts before a service does so here,
+    too; services that share a sidecar, which settings compare, share the one of the first."""
     leaving = ("lifecycle", "readiness_probe", "liveness_probe")
-    made = [
-        {**{key: value for key, value in service.items() if key not in leaving}, "restart_policy": "Always"}
-        for service in services
-    ]
-    return cast(Sequence[ContainerArgsDict], made)
+    made: dict[Any, dict[str, Any]] = {}
+    for service in services:
+        for container in (*service.before, {**service.container, "restart_policy": "Always"}):
+            kept = {key: value for key, value in container.items() if key not in leaving}
+            made.setdefault(kept["name"], kept)
+    return cast(Sequence[ContainerArgsDict], list(made.values()))

@@ -27,8 +27,9 @@ from settings import (
 from settings.base import EXAMPLE_DIGEST
 from settings.budget import rollback_budget
 from settings.logs import Logs
+from settings.peers import Peer
 from settings.performance import Performance
-from settings.platform import Egress, Peer
+from settings.platform import Egress
 from settings.rotation import find_rotations
 from settings.servers import Gateway
 

@@ -25,7 +25,7 @@ def register_maintenance_tasks(
     images = [
         settings.image,
         settings.release.image,
-        *(service.image for service in application.services if service.image),
+        *(image for service in application.services for image in service.images.values()),
         *(store.image for store in stores if isinstance(store, BundledPostgres | BundledRedis)),
     ]
     MaintenanceTasks(
@@ -42,6 +42,7 @@ def register_maintenance_tasks(
             public_url=release.application.url,
             host_header=application.host_header,
             shape=application.main_service.shape,
+            companions=release.application.companions,
             database_secret_name=data.credentials.database_secret_name,
             images=list(dict.fromkeys(images)),
             # Never during a lockdown, nor while customers are kept away for a restore.

@@ -9,6 +9,7 @@ from pulumi import ResourceOptions
 
 from components.application import Application, ApplicationArgs
 from components.backup import Backup
+from components.base.init_containers import make_beside_jobs
 from components.base.jobs import RolloutJobArgs
 from components.cache import Cache
 from components.foundation import Foundation
@@ -22,6 +23,7 @@ from components.verification import PreviousVerification, Verification
 from program.data import Data
 from program.first_pods import start_first_pods
 from program.inputs import Inputs
+from settings import Application as ApplicationSettings
 from settings import Command
 from settings.connections import direct_url
 
@@ -71,6 +73,8 @@ def register_release(inputs: Inputs, foundation: Foundation, data: Data, backup:
         target_url=application.internal_url,
         rollout_identity=application.rollout_identity,
         shape=settings.application.main_service.shape,
+        companions=application.companions,
+        start_seconds=_companions_seconds(settings.application),
     )
     rolled_out: pulumi.Resource = application
     if command := settings.commands.cache:
@@ -132,6 +136,8 @@ def _register_migration(
             placement_seconds=settings.application.placement_seconds,
             backup=settings.backup,
             shape=settings.application.main_service.shape,
+            companions=make_beside_jobs(settings.application.main_service, release.image, data.credentials.secret_name),
+            companions_seconds=_companions_seconds(settings.application),
             direct=direct_url(settings.data, settings.application),
         ),
         ResourceOptions(depends_on=ready),
@@ -152,7 +158,7 @@ def _register_validation(inputs: Inputs, warm: RolloutJobArgs, smoke: Smoke) -> 
     if asked := commands.validation:
         command = Command(run=(TASK,), timeout_seconds=asked.timeout_seconds)
         args = ValidationArgs(
-            job=replace(warm, image=settings.image, command=command),
+            job=replace(warm, image=settings.image, command=command, companions=(), start_seconds=0),
             checks=asked.to_task(settings.health_path, settings.application.internal_url),
             attempts=asked.attempts,
             host_header=settings.application.host_header,
@@ -187,6 +193,7 @@ def _register_go_live(inputs: Inputs, foundation: Foundation, data: Data, applic
             target_url=settings.checklist.target or application.internal_url,
             host_header=settings.application.host_header,
             shape=settings.application.main_service.shape,
+            companions=application.companions,
         ),
         ResourceOptions(depends_on=[foundation, data.credentials]),
     )
@@ -210,9 +217,15 @@ def _register_operations(inputs: Inputs, foundation: Foundation, data: Data, app
             database_secret_name=data.credentials.database_secret_name,
             target_url=application.internal_url,
             shape=main.shape,
+            companions=application.companions,
         ),
         ResourceOptions(depends_on=[foundation, data.credentials]),
     )
+
+
+def _companions_seconds(application: ApplicationSettings) -> int:
+    """Seconds that what runs beside commands may take to start."""
+    return sum(one.longest_start for one in application.main_service.before if one.in_jobs)
 
 
 def _register_maintenance(inputs: Inputs, foundation: Foundation) -> pulumi.Output[str] | None:

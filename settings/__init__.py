@@ -1,15 +1,17 @@
 """Typed settings of a stack. `settings.config` is the only reader of pulumi.Config; the rest needs no engine."""
 
-from settings.application import Application, Autoscaler, Probe, Probes, Resources, Service
+from settings.application import Application, Autoscaler, Probes, Service
 from settings.backup import Backup, S3Destination, VolumeDestination
 from settings.base import ImageRef, Settings, image_digest
 from settings.commands import Command, Commands, MigrateCommand
 from settings.consistency import StackFile
+from settings.containers import Probe, Resources
 from settings.files import load_stack_file, read_stack_file
 from settings.lockdown import Lockdown, Precautions
 from settings.maintenance import Maintenance
 from settings.maintenance_tasks import MaintenanceTasks
 from settings.monitoring import Monitoring
+from settings.peers import NetworkPeer, Peer
 from settings.platform import (
     BundledPostgres,
     BundledRedis,
@@ -22,8 +24,6 @@ from settings.platform import (
     Guards,
     Ingress,
     Network,
-    NetworkPeer,
-    Peer,
     Registry,
 )
 from settings.pods import DataVolume, PodShape

@@ -5,14 +5,12 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Iterator
-from typing import Annotated, Literal, Self
+from typing import Annotated, Self
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import Field, model_validator
 
 from settings.base import (
-    Bytes,
     CommandLine,
-    Cpu,
     DnsLabel,
     EnvName,
     Finding,
@@ -22,11 +20,12 @@ from settings.base import (
     PortNumber,
     Seconds,
     Settings,
-    as_text,
-    quantity,
     refuse,
 )
-from settings.pods import PodShape
+from settings.containers import EnvValue, Probe, Resources, resources
+from settings.init_containers import InitContainer, add_up, find_clashes_in_pod, find_clashes_in_rehearsal
+from settings.pods import LabelValue, PodShape, find_own_metadata
+from settings.service_ports import ServicePort, find_port_faults
 
 LOOKS_SECRET = r"SECRET|PASSWORD|PASSWD|TOKEN|PRIVATE_KEY|API_KEY|(_|^)DSN$"  # noqa: S105 (a pattern)
 """Names of variables whose values are secrets."""
@@ -40,81 +39,6 @@ _TAKEN_NAMES = frozenset(
     | {"prometheus", "alertmanager", "blackbox", "postgres-exporter", "redis-exporter"}
 )
 """Names of the program's own Services and accounts."""
-
-
-class Amounts(Settings):
-    """CPU, memory and scratch disk of one container."""
-
-    cpu: Cpu
-    """CPU, in cores or `m` (1/1000)."""
-    memory: Bytes
-    """Memory."""
-    ephemeral_storage: Bytes
-    """Scratch disk: logs and /tmp."""
-
-
-class Resources(Settings):
-    """Requests and limits of a container."""
-
-    requests: Amounts
-    """Requests; what the scheduler and the namespace's quota count."""
-    limits: Amounts
-    """Never exceeded: CPU is throttled, memory and disk end the container."""
-
-    @model_validator(mode="after")
-    def _order(self) -> Self:
-        refuse(
-            Finding(("limits", alias), f"the limit is below the request {asked}", asked)
-            for name, alias in (
-                ("cpu", "cpu"),
-                ("memory", "memory"),
-                ("ephemeral_storage", "ephemeralStorage"),
-            )
-            if quantity(getattr(self.limits, name)) < quantity(asked := getattr(self.requests, name))
-        )
-        return self
-
-
-def resources(cpu: str, memory: str, disk: str, *, limits: tuple[str, str, str]) -> Resources:
-    return Resources(
-        requests=Amounts(cpu=cpu, memory=memory, ephemeral_storage=disk),
-        limits=Amounts(cpu=limits[0], memory=limits[1], ephemeral_storage=limits[2]),
-    )
-
-
-class Probe(Settings):
-    """A probe of the kubelet: an HTTP path, a connection, gRPC's health check, or a command."""
-
-    path: Annotated[str | None, Field(pattern=r"^/", examples=["/api/ready"])] = None
-    """HTTP path on the service's port; any status from 200 to 399 is a success."""
-    command: Annotated[CommandLine | None, Field(examples=["node scripts/alive.js"])] = None
-    """Command line; exit code 0 is a success."""
-    tcp: Annotated[Literal[True] | None, Field(examples=[True])] = None
-    """The service's port accepts connections."""
-    grpc: Annotated[str | None, Field(pattern=r"^[A-Za-z0-9._/-]*$", examples=["shop.Catalogue"])] = None
-    """gRPC's health check on the service's port, of this service; `""` for the whole server."""
-    period_seconds: Seconds = 5
-    """Seconds between two probes."""
-    timeout_seconds: Seconds = 3
-    """Seconds after which a missing answer is a failure."""
-    failure_threshold: Annotated[int, Field(ge=1, le=600)] = 3
-    """Consecutive failures until the probe counts as failed."""
-
-    @model_validator(mode="after")
-    def _one_question(self) -> Self:
-        if sum(asked is not None for asked in self.question) != 1:
-            refuse([Finding(("path",), "a probe has one of path, command, tcp and grpc", "/api/ready")])
-        return self
-
-    @property
-    def question(self) -> tuple[str | bool | None, ...]:
-        """What it asks; one of these is not None."""
-        return (self.path, self.command, self.tcp, self.grpc)
-
-    @property
-    def needs_port(self) -> bool:
-        """Whether it asks at the service's port."""
-        return self.command is None
 
 
 class Probes(Settings):
@@ -156,9 +80,6 @@ class Autoscaler(Settings):
         return self
 
 
-EnvValue = Annotated[str, BeforeValidator(as_text)]
-
-
 class Service(Settings):
     """One service: a Deployment with its Service, disruption budget and optional autoscaler."""
 
@@ -193,6 +114,14 @@ class Service(Settings):
     """Seconds from termination to the kill; includes the pre-stop wait."""
     pod: PodShape | None = None
     """User, writable folders, volumes, placement, labels and annotations of its pods."""
+    ports: tuple[ServicePort, ...] | None = None
+    """More ports, each with the clients that may call it."""
+    init_containers: tuple[InitContainer, ...] | None = None
+    """Sidecars and containers that run to their end before the service, in the order in which they start."""
+    labels: dict[str, LabelValue] | None = None
+    """More labels of its Deployment and its Service. Those of the pods: `pod.labels`."""
+    annotations: dict[str, str] | None = None
+    """More annotations of its Deployment and its Service. Those of the pods: `pod.annotations`."""
 
     def _findings(self) -> list[Finding]:
         found: list[Finding] = []
@@ -217,8 +146,8 @@ class Service(Settings):
                     found.append(
                         Finding(("probes", kind, asked), why if probe.path else why.replace("an HTTP", "this"))
                     )
-        found += self._env_findings()
-        return found
+        found += find_own_metadata(self.labels or {}, self.annotations or {})
+        return [*found, *self._env_findings(), *find_clashes_in_pod(self)]
 
     def _env_findings(self) -> list[Finding]:
         found: list[Finding] = []
@@ -243,6 +172,33 @@ class Service(Settings):
     def shape(self) -> PodShape:
         """Its pods, where the file says nothing too."""
         return self.pod or PodShape()
+
+    @property
+    def more_ports(self) -> tuple[ServicePort, ...]:
+        """Its ports beside `port`."""
+        return self.ports or ()
+
+    @property
+    def before(self) -> tuple[InitContainer, ...]:
+        """What starts before it in its pods."""
+        return self.init_containers or ()
+
+    @property
+    def images(self) -> dict[str, ImageRef]:
+        """Images of its own, by the container that runs each."""
+        own = {one.name: one.image for one in self.before if one.image}
+        return {self.name: self.image, **own} if self.image else own
+
+    @property
+    def pod_resources(self) -> Resources:
+        """What a pod of it counts as in the namespace's quota."""
+        return add_up(self.resources, self.before)
+
+    @property
+    def start_seconds(self) -> int:
+        """Seconds until its startup probe has succeeded, at the most."""
+        asked = self.probes.startup
+        return asked.period_seconds * asked.failure_threshold + sum(one.longest_start for one in self.before)
 
     @property
     def least_replicas(self) -> int:
@@ -302,15 +258,17 @@ class Application(Settings):
                     why = f"{prefix} is already served by {taken[prefix]}"
                     found.append(Finding((*here, "paths", place), why))
                 taken.setdefault(prefix, service.name)
-            slowest = service.probes.startup.period_seconds * service.probes.startup.failure_threshold
+            slowest = service.start_seconds
             if slowest > self.progress_deadline_seconds:
                 why = (
-                    f"the startup probe of {service.name} allows {slowest} s, but the rollout is given up after "
+                    f"the startup probe of {service.name}{' and what starts before it' * bool(service.before)} "
+                    f"{'allow' if service.before else 'allows'} {slowest} s, but the rollout is given up after "
                     f"{self.progress_deadline_seconds} s"
                 )
                 found.append(Finding(("progressDeadlineSeconds",), why, slowest + 60))
             clash = sorted(set(service.env) & set(self.secrets))
             found += [Finding((*here, "env", name), f"{name} is also in secrets: remove one") for name in clash]
+        found += find_port_faults(self.services)
         found += self._main_findings() or self._rehearsal_findings()
         for place, name in enumerate(self.secrets):
             if name in PROVIDED_ENV:
@@ -352,6 +310,9 @@ class Application(Settings):
                 yield Finding(where, why, False)
             elif service.port:
                 taken[service.port] = service.name
+        started = {service.name for service in self.rehearsed}
+        ordered = sorted(enumerate(self.services), key=lambda item: item[1].name != main.name)
+        yield from find_clashes_in_rehearsal(item for item in ordered if item[1].name in started)
 
     def _main_candidates(self) -> list[Service]:
         """Candidates for the service that a release's checks call; more than one only if the file does not name it."""

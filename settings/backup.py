@@ -8,8 +8,8 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, StringConstraints
 
-from settings.application import EnvValue, Resources, resources
 from settings.base import Bytes, DnsLabel, EnvName, Finding, ImageRef, Refused, Seconds, Settings
+from settings.containers import EnvValue, Resources, resources
 from settings.cron import longest_gap, longest_gap_in
 from settings.platform import BundledPostgres, BundledRedis, Data, Egress
 from settings.pods import ObjectName

@@ -11,6 +11,7 @@ from settings import budget
 from settings.application import PROVIDED_ENV, Application
 from settings.backup import BACKUP_DATABASE_URL, IDENTITIES, Backup
 from settings.base import EXAMPLE_DIGEST, Path
+from settings.init_containers import find_unknown_secrets
 from settings.maintenance_tasks import MaintenanceTasks
 from settings.monitoring import Monitoring
 from settings.performance import Performance
@@ -74,6 +75,7 @@ def across(parsed: Mapping[str, Any], file: StackFile, schema: Callable[[], Mapp
 
 _rule(find_placeholders)
 _rule(find_volumes_of_services)
+_rule(find_unknown_secrets)
 _rule(find_faults_of_status_page)
 
 
@@ -105,11 +107,14 @@ def _no_quarantined_release(
         return
     bad = {item.digest: item for item in quarantine}
     places: list[tuple[str, Path, str]] = [("release", ("image",), release.image)]
-    places += [
-        ("application", ("services", index, "image"), service.image)
-        for index, service in enumerate(application.services)
-        if service.image
-    ]
+    for index, service in enumerate(application.services):
+        here: Path = ("services", index)
+        places += [("application", (*here, "image"), service.image)] if service.image else []
+        places += [
+            ("application", (*here, "initContainers", place, "image"), one.image)
+            for place, one in enumerate(service.before)
+            if one.image
+        ]
     for key, path, image in places:
         if item := bad.get(image.rsplit("@", 1)[1]):
             why = (

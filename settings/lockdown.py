@@ -9,8 +9,8 @@ from typing import Annotated
 
 from pydantic import AfterValidator, AwareDatetime, Field, StringConstraints
 
-from settings.application import resources
 from settings.base import Finding, Refused, Settings
+from settings.containers import resources
 
 LOCKDOWN = "runbook:lockdown"
 LONGEST = timedelta(days=7)

@@ -10,8 +10,8 @@ from typing import Annotated
 
 from pydantic import Field
 
-from settings.application import Resources, resources
 from settings.base import Finding, Settings
+from settings.containers import Resources, resources
 from settings.platform import Egress
 
 SQL_INJECTION, REFUSED_LOGIN, REFUSED_WEBHOOK = "sql_injection", "refused_login", "refused_webhook"

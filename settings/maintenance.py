@@ -6,8 +6,8 @@ from typing import Annotated
 
 from pydantic import Field
 
-from settings.application import resources
 from settings.base import Settings
+from settings.containers import resources
 
 MAINTENANCE = "runbook:maintenance"
 PAGE_RESOURCES = resources("10m", "32Mi", "8Mi", limits=("200m", "64Mi", "32Mi"))

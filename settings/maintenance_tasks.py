@@ -8,9 +8,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 
-from settings.application import Resources, resources
 from settings.backup import Backup, Cron, TimeZone
 from settings.base import CommandLine, DnsLabel, Finding, Seconds, Settings
+from settings.containers import Resources, resources
 from settings.cron import longest_gap, longest_gap_in, shortest_gap
 from settings.names import COMMAND_LOCK
 from settings.platform import Egress

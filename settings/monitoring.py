@@ -10,8 +10,8 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
-from settings.application import Resources, resources
 from settings.base import EXAMPLE_DIGEST, DnsLabel, EnvName, Finding, ImageRef, Refused, Seconds, Settings, quantity
+from settings.containers import Resources, resources
 from settings.logs import Logs
 from settings.platform import Egress
 from settings.request_metrics import Requests

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
@@ -118,13 +118,18 @@ class PodShape(Settings):
         for place, name in enumerate(names):
             if name in names[:place]:
                 found.append(Finding(("volumes", place, "name"), f"{name} stands here twice: remove one"))
-        for key in self.labels:
-            if key.startswith(_OWN_LABELS):
-                found.append(Finding(("labels", key), "the program sets the labels app.kubernetes.io/*: remove it"))
-        for key in self.annotations:
-            if key.startswith(_OWN_ANNOTATIONS):
-                found.append(Finding(("annotations", key), "the program sets this annotation: remove it"))
+        found += find_own_metadata(self.labels, self.annotations)
         return found
+
+
+def find_own_metadata(labels: Iterable[str], annotations: Iterable[str]) -> Iterator[Finding]:
+    """Labels and annotations that the program sets itself."""
+    for key in labels:
+        if key.startswith(_OWN_LABELS):
+            yield Finding(("labels", key), "the program sets the labels app.kubernetes.io/*: remove it")
+    for key in annotations:
+        if key.startswith(_OWN_ANNOTATIONS):
+            yield Finding(("annotations", key), "the program sets this annotation: remove it")
 
 
 class DataVolume(Settings):

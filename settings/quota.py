@@ -38,8 +38,10 @@ def find_quota_excess(
     file: StackFile,
 ) -> Iterator[Problem]:
     """A rollout needs more pods of every service for a while, and Jobs run beside them."""
-    pods = [(s.resources, s.most_replicas + application.surge) for s in application.services]
+    pods = [(s.pod_resources, s.most_replicas + application.surge) for s in application.services]
     pods.append((application.job_resources, 2))
+    if application.services:
+        pods += [(one.resources, 2) for one in application.main_service.before if one.in_jobs]
     stores = [store for store in (data.postgres, data.redis) if isinstance(store, BundledPostgres | BundledRedis)]
     pods += [(store.resources, 1) for store in stores]
     # The database's and the cache's Job side by side, or one of them and what an operator asks.
@@ -51,7 +53,7 @@ def find_quota_excess(
         # A restore test has its own servers and one pod of the release. Beside it: a scheduled backup, one before
         # a release, a restore, the exporter; and in it one task or Job at a time.
         pods += [(store.resources, 1) for store in test_servers(data, backup.restore_test) if store]
-        pods += [(application.main_service.resources, 1)] if application.services else []
+        pods += [(application.main_service.pod_resources, 1)] if application.services else []
         pods += [(application.job_resources, 1), (backup.resources, 5)]
         # One that runs, and what the last Job that went well and the last that failed still hold.
         volumes += [backup.scratch] * (10 if backup.format == "directory" else 5)

@@ -14,10 +14,11 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
-from settings.application import Application, resources
+from settings.application import Application
 from settings.backup import S3_ACCESS_KEY, S3_SECRET_KEY, Backup, Cron, S3Destination, TimeZone
 from settings.base import CommandLine, EnvName, Finding, Refused, Seconds, Settings
 from settings.commands import Command
+from settings.containers import resources
 from settings.cron import longest_gap
 from settings.platform import BundledPostgres, BundledRedis, Credentials, Data, ExternalPostgres, Generated, Rotate
 

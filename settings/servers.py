@@ -6,9 +6,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from settings.application import Resources, resources
 from settings.base import Bytes, Cidr, DnsLabel, Finding, HostName, PortNumber, Settings
-from settings.platform import Egress, Peer
+from settings.containers import Resources, resources
+from settings.peers import Peer
+from settings.platform import Egress
 
 
 class FrontDoor(Settings):

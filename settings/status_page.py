@@ -8,8 +8,8 @@ from typing import Annotated
 
 from pydantic import Field
 
-from settings.application import resources
 from settings.base import Finding, Settings
+from settings.containers import resources
 from settings.platform import Egress, Ingress, Network
 from settings.problems import Problem
 

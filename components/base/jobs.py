@@ -59,6 +59,9 @@ class JobArgs:
     """Native sidecars: started before the command, ended with it."""
     before: Sequence[ContainerArgsDict] = ()
     """Run to their end before the command."""
+    companions: Sequence[ContainerArgsDict] = ()
+    """Sidecars and init containers of the settings, which a command needs (a proxy to the database). Whether the Job
+    failed, the command says: one that crashes is started again."""
     guard: ContainerArgsDict | None = None
     """A native sidecar that never fails the Job."""
     start_seconds: int = 0
@@ -91,6 +94,10 @@ class RolloutJobArgs:
     """Hash of everything that makes pods be replaced."""
     shape: PodShape
     """The pods of the main service."""
+    companions: Sequence[ContainerArgsDict] = ()
+    """Its sidecars and init containers that commands need."""
+    start_seconds: int = 0
+    """Seconds that these may take to start."""
 
 
 def run_after_rollout(
@@ -115,6 +122,8 @@ def run_after_rollout(
             placement_seconds=args.placement_seconds,
             env_from=args.env_from,
             env=[{"name": "TARGET_URL", "value": args.target_url}, *env],
+            companions=args.companions,
+            start_seconds=args.start_seconds,
             before=[_reach(args)],
             shape=args.shape,
             shows_secrets=shows_secrets,
@@ -163,7 +172,13 @@ def run_to_end(parent: pulumi.ComponentResource, args: JobArgs, opts: ResourceOp
         uid=APPLICATION_UID,
         shape=args.shape,
         containers=steps[-1:],
-        init_containers=[*args.beside, *([args.guard] if args.guard else []), *args.before, *steps[:-1]],
+        init_containers=[
+            *args.beside,
+            *args.companions,
+            *([args.guard] if args.guard else []),
+            *args.before,
+            *steps[:-1],
+        ],
         annotations={**KEEP_IN_PLACE, **({OUTPUT: "secret"} if args.shows_secrets else {})},
         restart_policy="OnFailure" if args.beside else "Never",
         # A sidecar serves no requests, so it has nothing to drain.

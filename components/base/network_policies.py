@@ -16,7 +16,8 @@ from pulumi_kubernetes.networking.v1 import (
 )
 
 from components.base.names import JOB, SERVICE, labels, metadata, selector
-from settings import Egress, NetworkPeer, Peer
+from settings import Egress, NetworkPeer, Peer, Service
+from settings.service_ports import ServicePort
 
 
 def peer(of: Peer) -> NetworkPolicyPeerArgsDict:
@@ -112,6 +113,47 @@ def register_service_policies(
         named=part,
         from_outside=from_outside,
     )
+
+
+def register_port_policies(
+    service: Service,
+    port: ServicePort,
+    namespace: Input[str],
+    opts: ResourceOptions,
+    *,
+    outside: bool,
+) -> list[NetworkPolicy]:
+    """Lets the named clients, and no others, reach one more port of a service. The number is part of the policies'
+    names, as above. `outside`: also clients from outside the namespace."""
+    way = f"services-to-{service.name}-{port.name}-{port.port}"
+    of = selector(service.name, SERVICE)
+    allowed: list[NetworkPolicyPortArgsDict] = [{"port": port.port, "protocol": port.protocol}]
+    callers: LabelSelectorArgsDict = {
+        "match_labels": {"app.kubernetes.io/component": SERVICE},
+        "match_expressions": [
+            {"key": "app.kubernetes.io/name", "operator": "In", "values": sorted(port.from_services)}
+        ],
+    }
+    sources = peers(port.from_outside) if port.from_outside and outside else []
+    specs: dict[str, NetworkPolicySpecArgsDict] = {}
+    if port.from_services:
+        sources.append({"pod_selector": callers})
+        specs[f"allow-{way}"] = {
+            "pod_selector": callers,
+            "policy_types": ["Egress"],
+            "egress": [{"to": [{"pod_selector": {"match_labels": of}}], "ports": allowed}],
+        }
+    if sources:
+        specs[f"allow-into-{service.name}-{port.name}-{port.port}"] = {
+            "pod_selector": {"match_labels": of},
+            "policy_types": ["Ingress"],
+            "ingress": [{"from_": sources, "ports": allowed}],
+        }
+    kind = labels(service.name, "application")
+    return [
+        NetworkPolicy(name, metadata=metadata(name, namespace, kind), spec=spec, opts=opts)
+        for name, spec in specs.items()
+    ]
 
 
 def _register_ways(

@@ -43,6 +43,8 @@ _BY_DIGEST = {"kube-score/ignore": "container-image-pull-policy"}
 
 _SCRATCH: VolumeMountArgsDict = {"name": "tmp", "mount_path": "/tmp"}  # noqa: S108 (a mount point in the pod)
 
+_OWN_SCRATCH = "tmp-of-"
+
 
 def resources(amounts: Resources) -> ResourceRequirementsArgsDict:
     def side(of: Any) -> dict[str, str]:
@@ -58,9 +60,11 @@ def container(
     amounts: Resources,
     command: Sequence[str] | None = None,
     mounts: Sequence[VolumeMountArgsDict] = (),
+    own_scratch: bool = False,
     **more: Any,
 ) -> ContainerArgsDict:
-    """A container without privileges, with a read-only root and /tmp to write to."""
+    """A container without privileges, with a read-only root and /tmp to write to: the pod's, or one of its own."""
+    scratch: VolumeMountArgsDict = {**_SCRATCH, "name": f"{_OWN_SCRATCH}{name}"} if own_scratch else _SCRATCH
     made = {
         "name": name,
         "image": image,
@@ -73,7 +77,7 @@ def container(
             "read_only_root_filesystem": True,
             "capabilities": {"drop": ["ALL"]},
         },
-        "volume_mounts": [_SCRATCH, *mounts],
+        "volume_mounts": [scratch, *mounts],
         "termination_message_policy": "FallbackToLogsOnError",
         **more,
     }
@@ -114,13 +118,19 @@ def template(
             "seccomp_profile": {"type": "RuntimeDefault"},
         },
         "containers": list(containers),
-        "volumes": [{"name": "tmp", "empty_dir": {}}, *volumes_of(shape), *volumes],
+        "volumes": [{"name": "tmp", "empty_dir": {}}, *_own_scratches(more), *volumes_of(shape), *volumes],
         **placement(shape),
         **more,
     }
     notes = {**_BY_DIGEST, **shape.annotations, **(annotations or {})}
     meta = {"labels": {**shape.labels, **labels(name, component)}, "annotations": notes}
     return cast(PodTemplateSpecArgsDict, {"metadata": meta, "spec": spec})
+
+
+def _own_scratches(more: Mapping[str, Any]) -> list[VolumeArgsDict]:
+    """The volumes of init containers that have a /tmp of their own."""
+    mounted = [mount["name"] for one in more.get("init_containers", ()) for mount in one["volume_mounts"]]
+    return [{"name": name, "empty_dir": {}} for name in mounted if name.startswith(_OWN_SCRATCH)]
 
 
 def memory_volume(name: str, most_bytes: int) -> VolumeArgsDict:

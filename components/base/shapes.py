@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 from pulumi_kubernetes.core.v1 import TolerationArgsDict, VolumeArgsDict, VolumeMountArgsDict
@@ -20,6 +21,11 @@ def mounts(shape: PodShape) -> list[VolumeMountArgsDict]:
             for place, one in enumerate(shape.volumes)
         ),
     ]
+
+
+def shared_mounts(shape: PodShape, paths: Collection[str]) -> list[VolumeMountArgsDict]:
+    """Those of these mounts that lie at these paths."""
+    return [mount for mount in mounts(shape) if mount["mount_path"] in paths]
 
 
 def volumes(shape: PodShape) -> list[VolumeArgsDict]:

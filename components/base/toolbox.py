@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from pulumi import Input, ResourceOptions
 from pulumi_kubernetes.core.v1 import ContainerArgsDict
@@ -23,9 +24,12 @@ def register_toolbox(
     namespace: Input[str],
     opts: ResourceOptions,
     shape: PodShape,
+    companions: Sequence[ContainerArgsDict] = (),
 ) -> None:
     """Of the containers `runbook` keeps one. The pods are Jobs to the network policies: they reach what services and
-    Jobs of the application reach. `shape`: of pods that run the release."""
+    Jobs of the application reach. `shape`: of pods that run the release. `companions`: what its commands need beside
+    them."""
+    more: dict[str, Any] = {"init_containers": list(companions)} if companions else {}
     account = register_service_account(name, JOB, namespace, opts)
     register_cron_job(
         name,
@@ -45,6 +49,7 @@ def register_toolbox(
                 shape=shape,
                 containers=containers,
                 restart_policy="Never",
+                **more,
             ),
         },
         opts=opts,

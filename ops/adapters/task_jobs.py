@@ -249,7 +249,7 @@ def _keep_only(name: str, argvs: Sequence[list[str]], seconds: int | None = None
             {**deepcopy(kept), "name": name if index == len(argvs) else f"{name}-{index}", "command": argv}
             for index, argv in enumerate(argvs, start=1)
         ]
-        pod["containers"], pod["initContainers"] = [last], first
+        pod["containers"], pod["initContainers"] = [last], [*pod.get("initContainers", ()), *first]
         if seconds:
             job["activeDeadlineSeconds"] = seconds
 

@@ -125,34 +125,37 @@ def _evicted(status: Object) -> bool:
 
 def _of_containers(pod: Object) -> Iterator[Problem]:
     status, spec = pod.get("status") or {}, pod.get("spec") or {}
-    # Main containers first: when one of them fails, its sidecars are stopped and do not explain the failure.
-    for place, key in enumerate(("containerStatuses", "initContainerStatuses", "ephemeralContainerStatuses")):
+    # In a Job main containers first: when one of them fails, its sidecars are stopped and do not explain the failure.
+    # In the pods of a service what started first: without its proxy to the database, a service fails as well.
+    keys = ["containerStatuses", "initContainerStatuses"]
+    if spec.get("restartPolicy") == "Always":
+        keys.reverse()
+    for order, key in enumerate((*keys, "ephemeralContainerStatuses")):
         for found in status.get(key) or ():
-            yield from _of_container(pod, spec, found, init=place > 0)
+            yield from _of_container(pod, spec, found, init=key != "containerStatuses", order=min(order, 1))
 
 
-def _of_container(pod: Object, spec: Object, found: Object, *, init: bool) -> Iterator[Problem]:
+def _of_container(pod: Object, spec: Object, found: Object, *, init: bool, order: int) -> Iterator[Problem]:
     name, state = found["name"], found.get("state") or {}
     now, waits = state.get("terminated") or {}, state.get("waiting") or {}
     last = (found.get("lastState") or {}).get("terminated") or {}
-    restarts, order = found.get("restartCount", 0), int(init)
+    restarts, what = found.get("restartCount", 0), _name(spec, name)
     if now:
         stopped = init and _sidecar(spec, name) and _is_done(pod)
         if now.get("exitCode") and not _ended_by_deletion(pod, now) and not stopped:
-            yield _exit(name, now, spec, 2 + order)
+            yield _exit(what, name, now, spec, 2 + order)
     elif waits and last:
         then = f", restarted {restarts} times, now {waits.get('reason')}" if restarts else ""
-        yield _exit(name, last, spec, 2 + order, then, previous=True)
+        yield _exit(what, name, last, spec, 2 + order, then, previous=True)
     elif waits and waits.get("reason") not in _STARTING:
         pulling = waits.get("reason") in NOT_PULLED
-        what = f"container {name} waits: {waits.get('reason')}"
-        yield Problem(what, 4 + order, name, message=_said(waits), outside=pulling)
+        yield Problem(f"{what} waits: {waits.get('reason')}", 4 + order, name, message=_said(waits), outside=pulling)
     elif "running" in state and last.get("exitCode") and (spec.get("restartPolicy") != "Always" or not _up(found)):
         # A Job that counts restarts has failed with it already, or will soon.
-        yield _exit(name, last, spec, 2 + order, f", restarted {restarts} times", previous=True)
+        yield _exit(what, name, last, spec, 2 + order, f", restarted {restarts} times", previous=True)
     elif "running" in state and not _up(found) and not (init and not _sidecar(spec, name)):
         probe = "readiness" if found.get("started") else "startup"
-        yield Problem(f"container {name} runs, but its {probe} probe does not succeed", 6 + order, name, ran=True)
+        yield Problem(f"{what} runs, but its {probe} probe does not succeed", 6 + order, name, ran=True)
 
 
 def _is_done(pod: Object) -> bool:
@@ -171,13 +174,23 @@ def _sidecar(spec: Object, name: str) -> bool:
     )
 
 
-def _exit(name: str, ended: Object, spec: Object, rank: int, then: str = "", *, previous: bool = False) -> Problem:
+def _name(spec: Object, name: str) -> str:
+    """What a container is called. A Job's steps are init containers for a technical reason only."""
+    first = spec.get("restartPolicy") == "Always" and any(
+        item.get("name") == name for item in spec.get("initContainers") or ()
+    )
+    return f"{'sidecar' if _sidecar(spec, name) else 'init container'} {name}" if first else f"container {name}"
+
+
+def _exit(
+    what: str, name: str, ended: Object, spec: Object, rank: int, then: str = "", *, previous: bool = False
+) -> Problem:
     code = int(ended.get("exitCode", 0))
     why = [_signal(code), ended.get("reason", "")]
     if ended.get("reason") == "OOMKilled" and (limit := _memory_limit(spec, name)):
         why.append(f"its memory limit is {limit}")
     words = ", ".join(filter(None, why))
-    text = f"container {name} exited with code {code}{f' ({words})' if words else ''}{then}"
+    text = f"{what} exited with code {code}{f' ({words})' if words else ''}{then}"
     if name == MIGRATION_GUARD and code not in _ENDED_FROM_OUTSIDE:
         # Its last line says why it cancelled the migration, which then failed.
         last = "".join(_said(ended).strip().splitlines()[-1:]).removeprefix("error: ")

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
-from settings.application import Application, Resources
+from settings.application import Application
 from settings.base import quantity
+from settings.containers import Resources
 
 Amounts = dict[str, Decimal]
 """Amounts by resource: `cpu`, `memory`, `pods`, …"""
@@ -32,9 +33,9 @@ def pods_of_rollout(application: Application, running: Mapping[str, int]) -> lis
     for service in application.services:
         count = running.get(service.name)
         pods = service.least_replicas if count is None else min(application.surge, count)
-        surge += [_pod(service.name, service.resources)] * pods
+        surge += [_pod(service.name, service.pod_resources)] * pods
     main = application.main_service
-    rehearsal = [_pod("rehearsal", main.resources, application.job_resources)]
+    rehearsal = [_pod("rehearsal", main.pod_resources, application.job_resources)]
     return max(surge, rehearsal, key=lambda pods: sum(pod.requests["memory"] for pod in pods))
 
 

@@ -156,7 +156,8 @@ def list_images(settings: StackSettings, release: str | None) -> dict[str, str]:
     data, backup, monitoring = settings.data, settings.backup, settings.monitoring
     found: dict[str, str | None] = {"runbook:image": settings.image, "the release": release}
     for service in settings.application.services:
-        found[f"service {service.name}"] = service.image
+        for name, image in service.images.items():
+            found[f"service {service.name}" if name == service.name else f"{name} of {service.name}"] = image
     for name, store in (("postgres", data.postgres), ("redis", data.redis)):
         found[f"data.{name}.image"] = store.image if isinstance(store, BundledPostgres | BundledRedis) else None
     if backup:

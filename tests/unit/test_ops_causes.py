@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import httpx
 import pytest
@@ -52,7 +53,8 @@ def test_a_job_names_pod_container_exit_code_and_last_lines() -> None:
 
 def test_a_main_container_is_blamed_before_the_sidecar_that_was_ended_for_it() -> None:
     statuses = {"initContainerStatuses": [container(terminated(137), "server")]}
-    bad = pod("r-1", container(terminated(3), "smoke"), phase="Failed", status=statuses)
+    never = {"restartPolicy": "Never"}
+    bad = pod("r-1", container(terminated(3), "smoke"), phase="Failed", spec=never, status=statuses)
     assert "container smoke exited with code 3" in cause(Kubernetes(job(), bad), "Job", "migrate-1").line
 
 
@@ -71,6 +73,57 @@ def test_a_sidecar_that_crashes_is_blamed_when_the_main_container_never_ran() ->
     found = cause(kubernetes, "Job", "migrate-1")
     assert "container server exited with code 7 (Error), restarted 2 times, now CrashLoopBackOff" in found.line
     assert found.log == ["no such module"]
+
+
+PROXY: dict[str, Any] = {"initContainers": [{"name": "db-proxy", "restartPolicy": "Always"}, {"name": "assets"}]}
+
+
+@pytest.mark.parametrize(
+    ("status", "main", "words"),
+    [
+        (
+            container(waiting("CrashLoopBackOff"), "db-proxy", lastState=terminated(2), restartCount=3),
+            container(terminated(1)),
+            "sidecar db-proxy exited with code 2 (Error), restarted 3 times, now CrashLoopBackOff",
+        ),
+        (
+            container({"running": {}}, "db-proxy", started=True),
+            container({"running": {}}, started=True),
+            "sidecar db-proxy runs, but its readiness probe does not succeed",
+        ),
+        (
+            container({"running": {}}, "db-proxy", started=False),
+            container(waiting("PodInitializing")),
+            "sidecar db-proxy runs, but its startup probe does not succeed",
+        ),
+        (
+            container(terminated(4), "assets"),
+            container(waiting("PodInitializing")),
+            "init container assets exited with code 4 (Error)",
+        ),
+        (
+            container(waiting("ErrImagePull", "not found"), "assets"),
+            container(waiting("PodInitializing")),
+            "init container assets waits: ErrImagePull",
+        ),
+    ],
+)
+def test_what_starts_before_a_service_is_blamed_before_the_service_that_fails_without_it(
+    status: dict[str, Any], main: dict[str, Any], words: str
+) -> None:
+    bad = pod("backend-2-x", main, spec=PROXY, status={"initContainerStatuses": [status]})
+    assert problems(bad)[0].text == words
+
+
+def test_a_sidecar_that_runs_again_is_no_problem_and_the_service_is_blamed() -> None:
+    again = container({"running": {}}, "db-proxy", ready=True, started=True, lastState=terminated(1), restartCount=1)
+    bad = pod("backend-2-x", container(terminated(1)), spec=PROXY, status={"initContainerStatuses": [again]})
+    assert [problem.text for problem in problems(bad)] == ["container app exited with code 1 (Error)"]
+
+
+def test_a_container_for_debugging_explains_nothing_while_the_service_fails() -> None:
+    debugging = {"ephemeralContainerStatuses": [container(terminated(1), "debug")]}
+    assert problems(pod("backend-2-x", container(terminated(3)), status=debugging))[0].container == "app"
 
 
 def test_a_job_whose_pods_were_deleted_says_what_is_left() -> None:
