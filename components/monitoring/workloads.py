@@ -220,6 +220,7 @@ def _container(ground: Placement, pod: Pod, mounts: Sequence[Any]) -> ContainerA
     alive: ProbeArgsDict = (
         {"http_get": {"path": pod.alive, "port": pod.port}} if pod.alive else {"tcp_socket": {"port": pod.port}}
     )
+    more: dict[str, Any] = {"env_from": [{"secret_ref": {"name": pod.login}}]} if pod.login else {}
     return container(
         pod.name,
         image=ground.image,
@@ -231,5 +232,5 @@ def _container(ground: Placement, pod: Pod, mounts: Sequence[Any]) -> ContainerA
         startup_probe={**ready, "period_seconds": 1, "failure_threshold": 300},
         readiness_probe={**ready, "period_seconds": 5},
         liveness_probe={**alive, "timeout_seconds": 5, "period_seconds": 20, "failure_threshold": 6},
-        **({"env_from": [{"secret_ref": {"name": pod.login}}]} if pod.login else {}),
+        **more,
     )
