@@ -85,7 +85,7 @@ class ContinuousPageCheck(pulumi.ComponentResource):
             PAGE_CHECK,
             PAGE_CHECK,
             namespace=args.namespace,
-            time_zone=args.check.time_zone or args.backup.time_zone,
+            time_zone=args.check.time_zone,
             schedule=args.check.schedule,
             suspend=args.paused,
             annotations=tasks.KEYS_IN_ENVIRONMENT,

@@ -8,9 +8,9 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from settings.application import Resources, resources
-from settings.backup import Backup, Cron, TimeZone
+from settings.backup import Cron, TimeZone
 from settings.base import EXAMPLE_DIGEST, Finding, ImageRef, Seconds, Settings
-from settings.cron import longest_gap, longest_gap_in, shortest_gap
+from settings.cron import longest_gap_in, shortest_gap
 
 PERFORMANCE = "runbook:performance"
 LIGHTHOUSE = "lighthouse"
@@ -56,8 +56,8 @@ class PageCheck(Settings):
 
     schedule: Cron = "*/10 * * * *"
     """When (cron)."""
-    time_zone: TimeZone | None = None
-    """Time zone of the schedule; without it, that of backups."""
+    time_zone: TimeZone = "Etc/UTC"
+    """Time zone of the schedule. One that puts its clock forward has an hour without checks then."""
     suspend: bool = False
     """Measure nothing by schedule, and report nothing as missed."""
     timeout_seconds: Annotated[int, Field(ge=2 * _AROUND_SECONDS, le=86_400)] = 540
@@ -68,10 +68,10 @@ class PageCheck(Settings):
     """URL whose pages are measured in place of the services inside the namespace, as customers get them through ingress
     and CDN. `network.egress` has to lead there, and its certificate has to be one that browsers trust."""
 
-    def missed_seconds(self, backup: Backup) -> int:
+    @property
+    def missed_seconds(self) -> int:
         """From which age of a page's last result on a check was missed."""
-        gap = max(longest_gap(self.schedule), longest_gap_in(self.schedule, self.time_zone or backup.time_zone))
-        return int(gap.total_seconds()) + self.timeout_seconds
+        return int(longest_gap_in(self.schedule, self.time_zone).total_seconds()) + self.timeout_seconds
 
     def _findings(self) -> list[Finding]:
         between = int(shortest_gap(self.schedule).total_seconds())

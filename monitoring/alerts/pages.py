@@ -7,7 +7,6 @@ from typing import Any
 
 from monitoring.alerts.promtool_cases import Boundary, steady
 from monitoring.alerts.rule import Alert, Domain
-from settings.backup import Backup
 from settings.performance import PageCheck, Performance
 
 NAME = "pages"
@@ -17,12 +16,12 @@ _FULL = 100
 _USED, _MEASURED = "runbook_page_budget_percent", "runbook_page_measured_timestamp_seconds"
 
 
-def pages(performance: Performance, check: PageCheck, backup: Backup) -> Domain:
+def pages(performance: Performance, check: PageCheck) -> Domain:
     return Domain(
         name=NAME,
         title="Pages",
         every=EVERY,
-        alerts=(_over_budget(performance), _missed(performance, check.missed_seconds(backup))),
+        alerts=(_over_budget(performance), _missed(performance, check.missed_seconds)),
     )
 
 
@@ -49,7 +48,6 @@ def _over_budget(performance: Performance) -> Alert:
         measure=f"{_USED}{{}}",
         operator=">",
         limit=_FULL,
-        shown=f"max by (path, metric) ({_USED}{{}})",
         value='{{ $value | printf "%.0f" }} % of the budget',
         summary="{{ $labels.path }} does not keep its budget of {{ $labels.metric }} in release {{ $labels.revision }} "
         "({{ $labels.git }}). Worst: {{ $labels.worst }}",
@@ -81,7 +79,6 @@ def _missed(performance: Performance, limit: int) -> Alert:
         limit=limit,
         # Also 0: a page that was never measured.
         lasting=limit,
-        shown=f"time() - {_MEASURED}{{}} and {_MEASURED}{{}} > 0",
         summary=f"{{{{ $labels.path }}}} has not been measured for {2 * limit // 60} min: no check ran, the machine "
         "was too busy, or the page gave no answer",
         about="page-check",

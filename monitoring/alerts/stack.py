@@ -82,7 +82,7 @@ def _domains(
         if tasks:
             yield maintenance_runs(tasks, tasks.zone(backup))
         if performance and performance.continuous:
-            yield pages(performance, performance.continuous, backup)
+            yield pages(performance, performance.continuous)
     if monitoring.logs:
         yield logs(monitoring, monitoring.logs)
     yield watching(monitoring, maintenance, lockdown, backups=backup is not None)

@@ -6,11 +6,11 @@ from monitoring.alerts.pages import NAME
 from monitoring.dashboards.board import WIDTH, Board, Measured, Query, Row, Word, graph, number
 
 _METRICS = (
-    ("Performance score", "score", "short"),
-    ("Largest Contentful Paint", "lcp", "ms"),
-    ("Total Blocking Time", "tbt", "ms"),
-    ("Cumulative Layout Shift", "cls", "short"),
-    ("Scripts and styles transferred", "bundleKb", "deckbytes"),
+    ("Performance score", "score", "short", 8),
+    ("Largest Contentful Paint", "lcp", "ms", 8),
+    ("Total Blocking Time", "tbt", "ms", 8),
+    ("Cumulative Layout Shift", "cls", "short", 12),
+    ("Scripts and styles transferred", "bundleKb", "kbytes", 12),
 )
 
 
@@ -33,6 +33,7 @@ def pages() -> Board:
                             f'runbook_page_check_pages{{result="{result}"}}',
                             words={0: Word(text="none", color="green")},
                             about=about,
+                            width=6,
                         )
                         for result, about in (
                             ("over budget", ""),
@@ -40,16 +41,16 @@ def pages() -> Board:
                             ("not measured", "No answer, or no time left."),
                         )
                     ),
-                    number("Speed of the machine", "short", "runbook_page_check_benchmark{}"),
-                    graph("Age of the newest result", "s", Measured("PageCheckMissed", "{{path}}")),
+                    number("Speed of the machine", "short", "runbook_page_check_benchmark{}", width=6),
+                    graph("Age of the newest result", "s", Measured("PageCheckMissed", "{{path}}"), width=WIDTH),
                 ),
             ),
             Row("Budgets", (graph("In percent of the budget", "percent", used, width=WIDTH),)),
             Row(
                 "Values",
                 tuple(
-                    graph(title, unit, Query(f'runbook_page_value{{metric="{metric}"}}', "{{path}}"))
-                    for title, metric, unit in _METRICS
+                    graph(title, unit, Query(f'runbook_page_value{{metric="{metric}"}}', "{{path}}"), width=width)
+                    for title, metric, unit, width in _METRICS
                 ),
             ),
         ),

@@ -12,6 +12,7 @@ import json
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
+from math import isfinite
 from typing import Any
 
 from tasks.errors import TaskError
@@ -30,15 +31,22 @@ _MOST_TEXT = 300
 Check = dict[str, Any]
 
 
+_INVALID = (ValueError, TypeError, KeyError, AttributeError)
+
+
 def parse_pages(data: bytes) -> list[dict[str, Any]]:
     """What the container with the browser wrote. It ran the pages' scripts, so nothing of it is trusted: only known
     fields of the right type are taken."""
     try:
         if len(data) > _MOST_BYTES:
             raise ValueError(f"more than {_MOST_BYTES} bytes")
-        return list({page["path"]: page for page in map(_parse_page, json.loads(data))}.values())
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        return _parse_all(json.loads(data))
+    except _INVALID as error:
         raise TaskError("result_invalid", f"the measuring container wrote no results: {error!r}"[:_MOST_TEXT]) from None
+
+
+def _parse_all(pages: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    return list({page["path"]: page for page in map(_parse_page, pages)}.values())
 
 
 def _parse_page(page: Mapping[str, Any]) -> dict[str, Any]:
@@ -47,16 +55,23 @@ def _parse_page(page: Mapping[str, Any]) -> dict[str, Any]:
         raise ValueError(f"{result!r} is no result")
     if result == NOT_MEASURED:
         return {"path": path, "result": result, "why": str(page["why"])[:_MOST_TEXT]}
-    limits = {name: float(page["limits"][name]) for name in _METRICS if name in page["limits"]}
+    limits = {name: _parse_number(page["limits"][name]) for name in _METRICS if name in page["limits"]}
     return {
         "path": path,
         "result": result,
-        "values": {name: float(page["values"][name]) for name in _METRICS},
+        "values": {name: _parse_number(page["values"][name]) for name in _METRICS},
         "limits": limits,
         "over": [name for name in limits if name in page["over"]],
         "worst": str(page["worst"])[:_MOST_TEXT],
-        "benchmark": float(page["benchmark"]),
+        "benchmark": _parse_number(page["benchmark"]),
     }
+
+
+def _parse_number(value: Any) -> float:
+    number = float(value)
+    if not isfinite(number):
+        raise ValueError(f"{number} is no measure")
+    return number
 
 
 def keep(store: Store, check: Check) -> str:
@@ -88,14 +103,17 @@ def read(store: Store, key: str) -> Check | None:
     """None for what is no result, or was deleted since it was listed."""
     try:
         found = json.loads(store.get(key))
-        if isinstance(found, dict) and found.keys() >= {"at", "release", "pages"}:
-            return found
+        at, release = datetime.fromisoformat(found["at"]), found["release"]
+        return {
+            "at": at.isoformat(),
+            "release": {name: str(release[name]) for name in ("revision", "git", "image")},
+            "pages": _parse_all(found["pages"]),
+        }
     except Missing:
         return None
-    except ValueError:
-        pass
-    say(f"warning: {store.url}/{key} is no result of a page check")
-    return None
+    except _INVALID:
+        say(f"warning: {store.url}/{key} is no result of a page check")
+        return None
 
 
 def read_since(store: Store, since: datetime) -> Sequence[Check]:

@@ -62,6 +62,14 @@ RUNBOOK = {
             "emergency_timestamp_seconds",
         )
     },
+    'runbook_page_measured_timestamp_seconds{path="/shop"}': steady(600),
+    'runbook_page_budget_percent{path="/shop",metric="lcp",worst="LCP",revision="7",git="abc"}': steady(80),
+    "runbook_page_check_benchmark": steady(1500),
+    **{f'runbook_page_check_pages{{result="{name}"}}': steady(0) for name in ("over budget", "busy", "not measured")},
+    **{
+        f'runbook_page_value{{path="/shop",metric="{name}"}}': steady(1)
+        for name in ("score", "lcp", "tbt", "cls", "bundleKb")
+    },
     'runbook_secret_verification_failed{secret="JWT_SECRET"}': steady(0),
     'runbook_secret_phase{secret="JWT_SECRET",phase="dual"}': steady(1),
 }

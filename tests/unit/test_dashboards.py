@@ -20,7 +20,9 @@ from monitoring.dashboards.board import Board, Panel, Query
 from monitoring.dashboards.render import files
 from monitoring.dashboards.stack import boards, marks
 from settings import Application, Backup, Credentials, Data, RotationSettings
+from settings.base import EXAMPLE_DIGEST
 from settings.monitoring import Monitoring
+from settings.performance import Performance
 from settings.rotation import find_rotations
 from tests.support.grafana import judged
 from tests.support.metrics import AT, NODES, OTHERS, RUNBOOK, SHOP, STEP
@@ -74,6 +76,7 @@ OTHER_LIMITS = Monitoring.model_validate(
     }
 )
 
+PAGES = Performance.model_validate({"image": f"lighthouse@{EXAMPLE_DIGEST}", "continuous": {}})
 Made = tuple[tuple[Domain, ...], tuple[Board, ...], dict[str, dict[str, Any]]]
 
 
@@ -84,7 +87,7 @@ def made(monitoring: Monitoring, namespace: str = SHOPS_NAMESPACE, *, backups: b
     credentials = Credentials.model_validate(config.get("runbook:credentials") or {})
     backup = Backup.model_validate(config["runbook:backup"]) if backups else None
     rotating = find_rotations(application, data, credentials, backup, RotationSettings(), {})
-    alerts = domains(namespace, monitoring, ["backend"], backup, rotating)
+    alerts = domains(namespace, monitoring, ["backend"], backup, rotating, performance=PAGES if backups else None)
     found = boards(namespace, monitoring, backup, alerts)
     return alerts, found, {name: json.loads(text) for name, text in files(found, alerts, namespace).items()}
 
@@ -275,7 +278,9 @@ def test_a_config_map_can_hold_each(dashboards: dict[str, dict[str, Any]]) -> No
 
 
 def test_without_backups_nothing_is_shown_of_them() -> None:
-    assert {"backups.json", "rotations.json"} == set(made(DEFAULTS)[2]) - set(made(DEFAULTS, backups=False)[2])
+    assert {"backups.json", "rotations.json", "pages.json"} == set(made(DEFAULTS)[2]) - set(
+        made(DEFAULTS, backups=False)[2]
+    )
 
 
 def test_releases_rollbacks_and_maintenance_are_marked(dashboards: dict[str, dict[str, Any]]) -> None:
@@ -338,7 +343,7 @@ def unanswered(asked: set[str], folder: Path) -> set[str]:
 
 
 def test_the_projects_own_metrics_are_those_of_its_programs() -> None:
-    sources = [*(ROOT / "tasks").glob("*.py"), ROOT / "sandbox/shop/backend/src/metrics.ts"]
+    sources = [*(ROOT / "tasks").rglob("*.py"), ROOT / "sandbox/shop/backend/src/metrics.ts"]
     written = " ".join(source.read_text() for source in sources)
     names = {re.sub(r"\{.*|_(count|bucket)\{.*", "", name) for name in {**SHOP, **RUNBOOK}}
     assert {name for name in names if f'"{name}"' not in written} == set()

@@ -12,6 +12,7 @@ import pytest
 from monitoring.alerts.stack import domains
 from settings import Monitoring
 from settings.cron import longest_gap
+from settings.performance import PageCheck
 from tasks.environment import Environment
 from tasks.errors import Refused, TaskError
 from tasks.lighthouse import commands as measuring
@@ -51,6 +52,12 @@ def test_the_defaults_are_the_runbooks() -> None:
     assert longest_gap(check.schedule) == timedelta(minutes=10)
     assert performance.runs == 3
     assert {route.score for route in performance.routes} == {90}
+
+
+def test_a_check_was_missed_when_the_next_should_have_ended() -> None:
+    assert PageCheck().missed_seconds == 600 + 540
+    paris = PageCheck(time_zone="Europe/Paris")
+    assert paris.missed_seconds == 3600 + 600 + 540, "the night in which the clock skips an hour"
 
 
 def test_it_is_off_unless_asked_for() -> None:

@@ -74,6 +74,7 @@ def test_what_was_measured_is_kept_with_its_release_and_what_is_old_deleted(tmp_
         json.dumps([{**page(), "result": "wonderful"}]).encode(),
         json.dumps([{**page(), "values": {"lcp": 1}}]).encode(),
         json.dumps([{**page(), "benchmark": "fast"}]).encode(),
+        json.dumps([{**page(), "values": {**GOOD, "lcp": float("nan")}}]).encode(),
         b"[" + b" " * (1 << 20) + b"]",
     ],
 )
@@ -134,6 +135,15 @@ def test_without_results_a_page_was_never_measured(tmp_path: Path) -> None:
     assert found["runbook_page_check_timestamp_seconds"] == 0
     assert used(found) == {}
     assert metrics(tmp_path, paths="") == {}
+
+
+def test_an_object_that_is_no_result_is_left_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    store = open_store(Environment({"BACKUP_STORE": f"file://{tmp_path}"}))
+    for name, text in (("20990101T000000.000Z", b"[]"), ("20990102T000000.000Z", b'{"at": "now", "release": {}}')):
+        store.put(f"pages/{name}.json", text)
+    assert used(metrics(tmp_path, check(5, page())))
+    assert capsys.readouterr().err.count("is no result of a page check") == 2
+    assert len(results.read_since(store, NOW - timedelta(days=1))) == 1
 
 
 def test_a_page_over_its_budget_names_release_and_worst_audit(tmp_path: Path) -> None:
