@@ -28,8 +28,10 @@ TEMPLATES = {
     "resolved": "This is resolved.",
     "reverted": "A change caused errors. We are taking it back.",
     "restricted": "Some functions are closed for a while, as a precaution.",
+    "maintenance": "We are working on the shop. It is closed meanwhile.",
+    "finished": "The maintenance is over.",
 }
-"""Texts by name. The last two are those of an automatic rollback and of a lockdown."""
+"""Texts by name. The last four are those of an automatic rollback, of a lockdown, and of maintenance mode."""
 
 
 class StatusComponent(Settings):
@@ -67,7 +69,8 @@ class StatusPage(Settings):
         Field(examples=[{"identified": "The provider of payments has a fault."}]),
     ] = {}
     """Texts for `runbook incident status-page --template`, beside and in place of the built-in ones: `investigating`,
-    `identified`, `monitoring`, `resolved`, `reverted` (automatic rollback), `restricted` (lockdown)."""
+    `identified`, `monitoring`, `resolved`, `reverted` (automatic rollback), `restricted` (lockdown),
+    `maintenance` and `finished` (maintenance mode)."""
     bucket: StatusBucket | None = None
     """A copy of the page outside the cluster. Without it, the page is served by the cluster only."""
 

@@ -11,6 +11,9 @@ from ops.cli.common import Invocation
 
 CHECK_EXAMPLES = "runbook check\nrunbook check --pull\nrunbook check registry.example.com/shop:2.4.0 --json"
 CHECK_CODE_EXAMPLES = "runbook check-code ../shop\nrunbook check-code ../shop --again --json"
+CHECK_DOCS_EXAMPLES = (
+    "runbook check-docs ../shop\nrunbook check-docs ../shop --older-than 365d --external --json | jq .findings"
+)
 GO_LIVE_EXAMPLES = (
     "runbook go-live\nrunbook go-live --report reports\nrunbook go-live --json | jq '.lines[] | "
     'select(.result == "fail")\''
@@ -53,6 +56,25 @@ def check_code(
 
     done = code_checks.check_code(call.open_session(), directory, again=again)
     formatting.show_report(call, done, failed=1)
+
+
+def check_docs(
+    call: Invocation,
+    directory: Annotated[Path, typer.Argument(help="Checkout with the documents.", exists=True, file_okay=False)],
+    older_than: Annotated[
+        str | None, typer.Option("--older-than", metavar="AGE", help="Also name what no commit changed for so long.")
+    ] = None,
+    external: Annotated[bool, typer.Option("--external", help="Also ask other servers for their pages.")] = False,
+) -> None:
+    """Name links of Markdown documents that lead nowhere, and documents that are old. Needs git, and no stack."""
+    from ops.cli.durations import parse_seconds
+    from ops.commands import documents
+
+    seconds = None if older_than is None else parse_seconds(older_than, "--older-than")
+    done = documents.check_documents(directory, seconds, external=external)
+    counted = f"{done['documents']} documents, {done['links']} links: {len(done['findings'])} problems"
+    call.show(done, "\n".join([*done["lines"], counted]))
+    raise typer.Exit(1 if done["findings"] else 0)
 
 
 def go_live(

@@ -289,6 +289,14 @@ command(
 )(checks.check_code)
 command(
     app,
+    "check-docs",
+    options=("as_json",),
+    panel=RELEASES,
+    examples=checks.CHECK_DOCS_EXAMPLES,
+    exit_codes="Exit codes: 0 no problem; 1 a link leads nowhere, or a document is old; 2 nothing could be checked.",
+)(checks.check_docs)
+command(
+    app,
     "go-live",
     options=READS,
     panel=RELEASES,

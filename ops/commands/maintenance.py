@@ -4,14 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
+from ops.adapters.cluster import Cluster
+from ops.commands.status_page import publish_status
 from ops.commands.update import LockPolicy, StackLock, apply, prepare_update
-from ops.errors import Refused, Stuck
+from ops.decisions.public_status import MAINTENANCE as KIND
+from ops.errors import OpsError, Refused, Stuck
+from ops.stack import incidents
 from ops.stack.locks import whoami
 from ops.stack.session import Session
 from ops.stack.stack_context import StackContext, gather_context, load_settings
 from ops.stack.stack_file import StackText
 from settings import Maintenance
 from settings.maintenance import MAINTENANCE
+from settings.status_page import StatusPage
 
 
 def switch_maintenance(session: Session, policy: LockPolicy, wanted: Maintenance | None) -> dict[str, Any]:
@@ -26,6 +31,7 @@ def switch_maintenance(session: Session, policy: LockPolicy, wanted: Maintenance
         run = apply(session, facts.text, new, f"{word} by {whoami()}", policy)
         if not run.succeeded:
             raise Stuck(f"Maintenance mode could not be changed:\n{run.why}", run.causes)
+        show_on_status_page(session, facts.cluster, facts.settings.status_page, wanted.reason if wanted else None)
         return {
             "result": "succeeded",
             "maintenance": wanted.to_config() if wanted else None,
@@ -50,4 +56,24 @@ def turn_on(session: Session, facts: StackContext, reason: str, policy: LockPoli
     run = apply(session, facts.text, text, f"maintenance on: {reason} by {whoami()}", policy)
     if not run.succeeded:
         raise Stuck(f"Maintenance mode could not be turned on; no data was changed:\n{run.why}", run.causes)
+    show_on_status_page(session, facts.cluster, facts.settings.status_page, reason)
     return text
+
+
+def show_on_status_page(session: Session, cluster: Cluster, page: StatusPage | None, reason: str | None) -> None:
+    """Open the record that the status page shows, or close it (`reason` None). What fails is only said."""
+    if page is None:
+        return
+    try:
+        records = incidents.list_incidents(cluster)
+        still = [one["name"] for one in records if one["kind"] == KIND and "closedAt" not in one]
+        if reason is None:
+            for name in still:
+                incidents.close_incident(cluster, name, {"result": "ended"})
+        elif not still:
+            incidents.open_incident(cluster, KIND, {"reason": reason})
+        why = publish_status(cluster, page)
+    except OpsError as error:
+        why = error.brief
+    if why:
+        session.say(f"The status page does not show it: {why}. `runbook incident publish` tries again.")

@@ -16,7 +16,7 @@ from ops.adapters.task_jobs import Tasks
 from ops.commands import backups
 from ops.commands.backups import Backup, tasks_of
 from ops.commands.maintenance import maintenance_change as maintenance
-from ops.commands.maintenance import turn_on
+from ops.commands.maintenance import show_on_status_page, turn_on
 from ops.commands.update import LockPolicy, StackLock, apply, prepare_update
 from ops.decisions.schema_gate import exact_database, rollback_gate
 from ops.errors import OpsError, Refused, RolledBack, Stuck
@@ -166,6 +166,7 @@ def end_maintenance(session: Session, facts: StackContext, message: str, policy:
             f"`runbook maintenance off`.\n{run.why}",
             run.causes,
         )
+    show_on_status_page(session, facts.cluster, facts.settings.status_page, None)
     return run
 
 

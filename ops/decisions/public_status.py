@@ -17,10 +17,16 @@ _KEPT = timedelta(days=91)
 _MOST = 200
 _IMPACTS = {1: "outage", 2: "partial", 3: "degraded", 4: "operational"}
 _TITLES = {1: "Major outage", 2: "Partial outage", 3: "Degraded performance", 4: "Notice"}
-_AUTOMATIC = {"rollback": "reverted", "lockdown": "restricted"}
-"""Kinds of the controller's records that customers notice → the template of their text. They count as partial outages.
-"""
-_AUTOMATIC_TITLES = {"rollback": "Errors after a change", "lockdown": "Some functions are closed"}
+MAINTENANCE = "maintenance"
+"""Kind of the record of maintenance mode."""
+_AUTOMATIC = {"rollback": "reverted", "lockdown": "restricted", MAINTENANCE: "maintenance"}
+"""Kinds of the controller's and of commands' records that customers notice → the template of their text. They count as
+partial outages, except maintenance."""
+_AUTOMATIC_TITLES = {
+    "rollback": "Errors after a change",
+    "lockdown": "Some functions are closed",
+    MAINTENANCE: "Maintenance",
+}
 _FAILED = ("rollback-failed", "failed")
 _NOTHING_CHANGED = "given up"
 """Result of a rollback that did not begin."""
@@ -75,8 +81,9 @@ def _of_controller(page: StatusPage, record: Mapping[str, Any]) -> dict[str, Any
         return None
     updates = [{"at": record["openedAt"], "text": page.text(_AUTOMATIC[kind])}]
     if end and record.get("result") not in _FAILED:
-        updates.append({"at": end, "text": page.text("resolved")})
-    period = {"from": record["openedAt"], "until": end, "impact": "partial", "components": list(page.affected(()))}
+        updates.append({"at": end, "text": page.text("finished" if kind == MAINTENANCE else "resolved")})
+    impact = "maintenance" if kind == MAINTENANCE else "partial"
+    period = {"from": record["openedAt"], "until": end, "impact": impact, "components": list(page.affected(()))}
     return {
         "id": _identity(record["name"]),
         "title": _AUTOMATIC_TITLES[kind],

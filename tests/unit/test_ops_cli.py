@@ -69,6 +69,7 @@ COMMANDS = [
     ["monitoring", "enhanced-mode"],
     ["maintenance", "run"],
     ["maintenance", "report"],
+    ["check-docs"],
     ["rotate", "status"],
     ["rotate", "start"],
     ["rotate", "due"],

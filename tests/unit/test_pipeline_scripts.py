@@ -149,7 +149,9 @@ def test_only_code_of_the_default_branch_changes_a_stack() -> None:
 
 def test_no_secret_is_in_a_job_that_runs_a_strangers_code() -> None:
     strangers = {name: job for name, job in jobs() if "environment" not in job}
-    assert set(strangers) == {"preview/check", "fork/explain", "dependencies/update", "dependencies/propose"}
+    assert set(strangers) == {
+        *("preview/check", "fork/explain", "dependencies/update", "dependencies/propose", "documents/check"),
+    }
     assert all("secrets." not in yaml.safe_dump(job) for job in strangers.values())
 
 
@@ -162,7 +164,7 @@ def commands(text: str) -> set[tuple[str, ...]]:
 def test_every_command_that_a_pipeline_runs_exists() -> None:
     files = [*(ROOT / ".github/workflows").glob("*.yaml"), ROOT / ".gitlab-ci.yml", ROOT / "ci/apply.sh"]
     found = set().union(*(commands(file.read_text()) for file in files))
-    assert {words[0] for words in found} == {"deploy", "rollback", "rotate"}
+    assert {words[0] for words in found} == {"deploy", "rollback", "rotate", "check-docs"}
     for words in found:
         command: Any = typer.main.get_command(app)
         for word in [word for word in words if not word.startswith("--")]:

@@ -163,7 +163,7 @@ def test_what_cannot_be_said_is_refused_before_anything_is_written(namespace: Na
         log.start(1, "down", another=False, affects=["cart"])
     assert namespace.kept == {}
     log.start(1, "down", another=False)
-    with pytest.raises(Refused, match="--template soon: there are identified, investigating"):
+    with pytest.raises(Refused, match="--template soon: there are finished, identified, investigating"):
         log.say(None, None, "soon", None)
     with pytest.raises(Refused, match="either a text or --template"):
         log.say(None, "a", "identified", None)
