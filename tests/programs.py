@@ -20,7 +20,20 @@ INSTALL = "python -m tests --install"
 _README = {"git", "go", "make", "node", "npm", "python3"}
 """Programs that the README requires."""
 
-_ESSENTIAL = {"bash", "cat", "mount", "setpriv", "sh", "sha256sum", "tar", "true", "umount", "uname", "unshare"}
+_ESSENTIAL = {
+    "bash",
+    "cat",
+    "mount",
+    "nsenter",
+    "setpriv",
+    "sh",
+    "sha256sum",
+    "tar",
+    "true",
+    "umount",
+    "uname",
+    "unshare",
+}
 """Programs that every Debian has."""
 
 _POSTGRES = {"initdb", "pg_dump", "pg_dumpall", "pg_restore", "postgres", "psql"}
