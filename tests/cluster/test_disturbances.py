@@ -111,7 +111,7 @@ def test_kubectl_scale_and_edit_in_the_middle_of_a_rollout(stack: Stack, images:
         ended(deploy)
         is_served(stack, target)
         drift = {each["field"]: each["cluster"] for each in stack.runbook("status", "--json").json()["drift"]}
-        assert drift["spec.replicas"] == 3, "it is told, and the next release takes it back"
+        assert drift["spec.replicas"] == 3, "it is reported, and the next release takes it back"
         back = other(stack, images)
         stack.runbook("deploy", back, "--yes", *AGAIN).check()
     assert traffic.failures == []
