@@ -353,7 +353,7 @@ def test_a_worker_with_a_port_for_its_neighbours_has_a_service() -> None:
         ({"name": "grpc", "port": 50051, "fromOutside": {"cidrs": ["10.0.0.0/8"], "ports": [1]}}, "remove it"),
     ],
 )
-def test_ports_that_nobody_or_everybody_could_call_are_refused(port: dict[str, Any], words: str) -> None:
+def test_ports_that_no_client_or_every_client_could_call_are_refused(port: dict[str, Any], words: str) -> None:
     assert words in refusal(with_service(ports=[port]))
 
 
