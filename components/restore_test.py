@@ -216,7 +216,7 @@ class RestoreTest(pulumi.ComponentResource):
 
     @property
     def _owner(self) -> PodShape | None:
-        """The user that the test runs as where the database is a file, which the release opens; without its live volume."""
+        """The user of the test where the database is a file, which the release opens; without its live volume."""
         file = self._args.file
         return file and PodShape(uid=file.uid, gid=file.gid, fs_group=file.fs_group)
 
