@@ -270,6 +270,13 @@ def test_proxies_that_cannot_share_the_pod_of_a_rehearsal_are_refused(other: dic
     assert words in refusal(two_services(other))
 
 
+def test_services_that_listen_on_the_same_extra_port_are_not_rehearsed_together() -> None:
+    config = two_services(PROXY)
+    for service in config["runbook:application"]["services"][:2]:
+        service["ports"] = [{"name": "grpc", "port": 50051, "fromServices": ["backend"]}]
+    assert "in a rehearsal it shares a pod, and port 50051, with backend" in refusal(config)
+
+
 # -- ports, labels and annotations ------------------------------------------------------------------------
 
 
