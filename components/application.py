@@ -42,6 +42,7 @@ from settings import Command, Ingress, NetworkPeer, Release
 from settings import Service as ServiceSettings
 from settings.init_containers import InitContainer
 from settings.performance import Performance
+from settings.sqlite import BESIDE
 
 SCALED = "runbook/scaled-by"
 """Annotation of a Deployment with an autoscaler. Its removal makes the provider write `replicas` again, also when the
@@ -86,6 +87,8 @@ class ApplicationArgs:
     """What a new release must pass before it gets traffic."""
     performance: Performance | None = None
     """Pages that it has to show fast enough before."""
+    stops_writers: bool = False
+    """Run no pods of services that have a SQLite database open, while another file takes its place."""
     divert_to: Input[str] | None = None
     """Under maintenance, the Service that the ingress routes to instead of the services."""
     lockdown: Lockdown | None = None
@@ -266,7 +269,8 @@ class Application(pulumi.ComponentResource):
         }
         # With an autoscaler, only where the Deployment is new: a field that the program wrote and no longer names goes
         # back to its default, one pod, until the autoscaler acts.
-        spec["replicas"] = service.least_replicas
+        stopped = self._args.stops_writers and BESIDE in service.shape.labels
+        spec["replicas"] = 0 if stopped else service.least_replicas
         # The deadline starts anew with every pod that becomes ready. The provider does not end with it: `runbook` does.
         rounds = math.ceil(max(service.most_replicas, 1) / application.surge)
         seconds = application.placement_seconds + application.progress_deadline_seconds * rounds + _SLACK
@@ -281,6 +285,8 @@ class Application(pulumi.ComponentResource):
                     "runbook/revision": str(self._args.release.revision),
                     **SECRETS_IN_ENVIRONMENT,
                     **_notes(service),
+                    # The command waits itself, until the last pod has ended.
+                    **(SKIP_AWAIT if stopped else {}),
                 },
             ),
             spec=spec,

@@ -36,6 +36,7 @@ from settings import (
     BundledPostgres,
     External,
     ExternalPostgres,
+    PodShape,
     Release,
     S3Destination,
     SecretRotation,
@@ -56,8 +57,10 @@ class BackupArgs:
     """The project's own image, which the tasks run in."""
     backup: BackupSettings
     """Schedules, store, retention."""
-    database: BundledPostgres | External
-    """The database, for the network policies."""
+    database: BundledPostgres | External | None
+    """The database, for the network policies; None where it is a file."""
+    file: PodShape | None = None
+    """Pods that open a database that is a file."""
     database_secret_name: Input[str]
     """Secret with `DATABASE_URL`."""
     keys: SecretRotation | None
@@ -97,7 +100,8 @@ class Backup(pulumi.ComponentResource):
     def _recurring(self) -> None:
         """`create`, then `cleanup`, which runs only after a successful backup."""
         backup = self._args.backup
-        on_disk = backup.format == "directory"
+        # SQLite copies the file, and what is counted and stored is the copy.
+        on_disk = backup.format == "directory" or self._args.file is not None
         register_cron_job(
             "backup",
             BACKUP,
@@ -115,6 +119,7 @@ class Backup(pulumi.ComponentResource):
                     backup=backup,
                     account=self.account,
                     scratch=on_disk,
+                    file=self._args.file,
                     restart_policy="Never",
                     init_containers=[
                         tasks.task_container(
@@ -123,6 +128,7 @@ class Backup(pulumi.ComponentResource):
                             image=self._args.image,
                             backup=backup,
                             scratch=on_disk,
+                            file=self._args.file,
                             env=release_env(self._args.release),
                             env_from=tasks.database(self._args.database_secret_name, backup),
                         )
@@ -156,6 +162,7 @@ class Backup(pulumi.ComponentResource):
                     account=self.account,
                     decrypts=True,
                     scratch=True,
+                    file=self._args.file,
                     restart_policy="Never",
                     containers=[
                         tasks.task_container(
@@ -165,6 +172,7 @@ class Backup(pulumi.ComponentResource):
                             backup=backup,
                             decrypts=True,
                             scratch=True,
+                            file=self._args.file,
                             env=release_env(self._args.release),
                             env_from=[
                                 *tasks.database(self._args.database_secret_name, backup),
@@ -243,7 +251,8 @@ class Backup(pulumi.ComponentResource):
         if isinstance(database, External):
             register_egress_policy(self, "allow-backup-postgres", args.namespace, database.egress, select_parts(BACKUP))
             return
-        register_data_policies(self, BACKUP, POSTGRES, 5432, args.namespace, self._inside)
+        if database is not None:
+            register_data_policies(self, BACKUP, POSTGRES, 5432, args.namespace, self._inside)
 
 
 def release_env(release: Release | None) -> list[EnvVarArgsDict]:

@@ -17,6 +17,7 @@ from components.base.names import BACKUP_EXPORTER, SKIP_AWAIT, labels, metadata,
 from components.base.pods import OLD_REVISIONS
 from components.rotation import STATUS_FILE
 from settings import Backup as BackupSettings
+from settings import PodShape
 from settings.backup import EXPORTER_PORT, STORE_PORT
 
 _ROTATION = "/etc/runbook/rotation"
@@ -41,6 +42,8 @@ class BackupExporterArgs:
     """Hash of the tasks' environment."""
     rotation_status: Input[str]
     """ConfigMap with the rotation state of each secret."""
+    owner: PodShape | None = None
+    """Owner of a database that is a file, the user as which the other tasks write to the store."""
     maintenance: Sequence[str] = ()
     """Schedules of maintenance whose reports are expected in the store."""
     pages: Sequence[str] = ()
@@ -94,6 +97,7 @@ class BackupExporter(pulumi.ComponentResource):
             backup=args.backup,
             account=account,
             containers=[server],
+            file=args.owner,
             volumes=[{"name": "rotation", "config_map": {"name": args.rotation_status}}],
             # The exporter reads its environment only at start, and the file of rotation states before each answer.
             annotations={"runbook/inputs": args.identity},

@@ -21,7 +21,8 @@ from components.base.claims import claim_spec
 from components.base.jobs import DISRUPTED
 from components.base.names import BACKUP_EXPORTER, labels
 from components.base.pods import APPLICATION_UID, container, register_service_account, template
-from settings import Backup, S3Destination, VolumeDestination
+from components.base.shapes import mounts as mounts_of
+from settings import Backup, PodShape, S3Destination, VolumeDestination
 from settings.backup import STORE_PORT
 
 SETTINGS = "backup-settings"
@@ -87,12 +88,13 @@ def task_container(
     scratch: bool = False,
     through_window: bool = False,
     signs: bool = True,
+    file: PodShape | None = None,
     **more: Any,
 ) -> ContainerArgsDict:
     """A container that runs `python3 -m tasks WORDS`, with everything it needs to use the store.
 
     `through_window`: a bucket is read through the exporter's pod, without its keys. `signs`: it reads or writes records
-    of restore tests, and has their key.
+    of restore tests, and has their key. `file`: the volume of a SQLite database.
     """
     through_window = through_window and has_window(backup)
     # In the pod and not in the ConfigMap, which holds what the stack file says.
@@ -100,7 +102,7 @@ def task_container(
         *env,
         {"name": "BACKUP_STACK", "value": f"{pulumi.get_project()}/{pulumi.get_stack()}"},
     ]
-    mounts: list[VolumeMountArgsDict] = list(more.pop("mounts", ()))
+    mounts: list[VolumeMountArgsDict] = [*more.pop("mounts", ()), *(mounts_of(file) if file else ())]
     sources: list[EnvFromSourceArgsDict] = [
         {"config_map_ref": {"name": SETTINGS}},
         *([cast(EnvFromSourceArgsDict, {"secret_ref": {"name": EVIDENCE}})] if signs else []),
@@ -152,9 +154,11 @@ def task_pod(
     decrypts: bool = False,
     scratch: bool = False,
     annotations: Mapping[str, str] | None = None,
+    file: PodShape | None = None,
     **more: Any,
 ) -> PodTemplateSpecArgsDict:
-    """A pod of tasks, with the volumes that `task` mounts."""
+    """A pod of tasks, with the volumes that `task` mounts. `file`: as the owner of a SQLite database, and where the
+    task opens it on the node that has it."""
     own = list(volumes)
     if isinstance(backup.destination, VolumeDestination):
         own.append({"name": VOLUME, "persistent_volume_claim": {"claim_name": VOLUME}})
@@ -172,6 +176,7 @@ def task_pod(
         containers=containers,
         volumes=own,
         annotations=annotations,
+        shape=file,
         **({"priority_class_name": backup.priority_class} if backup.priority_class else {}),
         **more,
     )

@@ -22,7 +22,7 @@ from pulumi_kubernetes.networking.v1 import NetworkPolicy, NetworkPolicyPortArgs
 
 from components import logins
 from components.base.claims import DATA, SIZE, claim_spec, register_growth
-from components.base.names import POSTGRES, REDIS, SKIP_AWAIT, labels, metadata, selector
+from components.base.names import POSTGRES, REDIS, SKIP_AWAIT, content_hash, labels, metadata, selector
 from components.base.network_policies import register_egress_policy, select_clients
 from components.base.pods import IMAGE_OWN_USER, container, memory_volume, register_service_account, template
 from components.data_volumes import register_volumes
@@ -52,8 +52,8 @@ class DataServicesArgs:
 
     namespace: Input[str]
     """Namespace of the bundled ones."""
-    postgres: BundledPostgres | External
-    """The database."""
+    postgres: BundledPostgres | External | None
+    """The database, unless it is a file."""
     redis: BundledRedis | External | None
     """Cache and sessions."""
     rotations: Mapping[str, SecretRotation]
@@ -64,6 +64,8 @@ class DataServicesArgs:
     """Refuse to delete the bundled ones, and the volumes."""
     volumes: Mapping[str, DataVolume]
     """Volumes for files of the services."""
+    file_url: str | None = None
+    """URL of a database that is a file."""
     direct: str | None = None
     """Secret with the database's URL past a pooler."""
     monitored: bool = False
@@ -118,6 +120,9 @@ class DataServices(pulumi.ComponentResource):
         self._monitored = args.monitored
         if isinstance(args.postgres, BundledPostgres):
             database: Logins = self._postgres(args.postgres)
+        elif args.postgres is None:
+            url = args.file_url or ""
+            database = Logins(dsn=SecretValue(pulumi.Output.secret(url), content_hash(url)))
         else:
             register_egress_policy(self, "allow-postgres", args.namespace, args.postgres.egress)
             direct = args.rotations[args.direct] if args.direct else None

@@ -75,6 +75,8 @@ class MigrationArgs:
     """How long a backup that runs is waited for."""
     shape: PodShape
     """The pods of the main service."""
+    guarded: bool = True
+    """Whether the database has locks that a migration can wait for, and its backups must be kept away."""
     companions: Sequence[ContainerArgsDict] = ()
     """Its sidecars and init containers that commands need."""
     companions_seconds: int = 0
@@ -108,7 +110,7 @@ class Migration(pulumi.ComponentResource):
                     shape=args.shape,
                     env_from=[{"secret_ref": {"name": args.database_secret_name}}],
                     companions=args.companions,
-                    guard=_guard(args),
+                    guard=_guard(args) if args.guarded else None,
                     start_seconds=args.companions_seconds + (args.backup.wait_seconds if args.backup else 0),
                     placement_seconds=args.placement_seconds,
                 ),

@@ -15,7 +15,7 @@ from components.backup import release_env
 from components.base.jobs import retry_awaited
 from components.base.names import BACKUP, content_hash, labels, metadata
 from settings import Backup as BackupSettings
-from settings import MigrateCommand, Release
+from settings import MigrateCommand, PodShape, Release
 
 _GATE_SECONDS = 120
 """For asking the store and the database, before the backup itself."""
@@ -41,6 +41,8 @@ class PreReleaseArgs:
     """How it migrates: another command is another migration."""
     database_secret_name: Input[str]
     """Secret with `DATABASE_URL`."""
+    file: PodShape | None = None
+    """Pods that open a database that is a file."""
 
 
 class PreRelease(pulumi.ComponentResource):
@@ -55,7 +57,7 @@ class PreRelease(pulumi.ComponentResource):
         words = ["backup", "pre-release", "--within-hours", str(backup.restore_test.max_age_hours), *level]
         words += ["--without-proof", release.without_proof] if release.without_proof else []
         database = tasks.database(args.database_secret_name, backup)
-        on_disk = backup.format == "directory"
+        on_disk = backup.format == "directory" or args.file is not None
         timeout = _GATE_SECONDS + backup.wait_seconds + backup.timeout_seconds
         template = tasks.task_pod(
             "pre-release",
@@ -63,6 +65,7 @@ class PreRelease(pulumi.ComponentResource):
             backup=backup,
             account=args.account,
             scratch=on_disk,
+            file=args.file,
             restart_policy="Never",
             # One container for both: of an init container that fails, the provider shows no message.
             containers=[
@@ -72,6 +75,7 @@ class PreRelease(pulumi.ComponentResource):
                     image=args.image,
                     backup=backup,
                     scratch=on_disk,
+                    file=args.file,
                     env=release_env(release),
                     env_from=database,
                 )

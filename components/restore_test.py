@@ -9,7 +9,14 @@ from typing import Any, cast
 
 import pulumi
 from pulumi import Input, ResourceOptions
-from pulumi_kubernetes.core.v1 import ContainerArgsDict, EnvFromSourceArgsDict, EnvVarArgsDict, Secret
+from pulumi_kubernetes.core.v1 import (
+    ContainerArgsDict,
+    EnvFromSourceArgsDict,
+    EnvVarArgsDict,
+    Secret,
+    VolumeArgsDict,
+    VolumeMountArgsDict,
+)
 from pulumi_random import RandomPassword
 
 from components import backup_tasks as tasks
@@ -22,6 +29,7 @@ from components.postgres_server import PGDATA, POSTGRES_VOLUME
 from settings import Backup as BackupSettings
 from settings import BundledPostgres, BundledRedis, Command, MigrateCommand, PodShape, Release, Resources
 from settings.connection_url import application_parameters
+from settings.rotation import TASK_RESOURCES
 from settings.secret import Secret as SecretValue
 
 _NAME = "restore_test"
@@ -31,6 +39,12 @@ _PASSWORD_FILE = "/run/secrets/postgres/password"  # noqa: S105 (a path)
 _APPLICATION = "restore-test-application"
 _WIPE_SECONDS = 30
 """For deleting the restored data."""
+_WIPE = """import pathlib, shutil, signal, sys
+signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+signal.sigwait({signal.SIGTERM})
+for found in pathlib.Path(sys.argv[1]).iterdir():
+    shutil.rmtree(found) if found.is_dir() and not found.is_symlink() else found.unlink()
+"""
 _START = {"period_seconds": 1, "timeout_seconds": 5, "failure_threshold": 120}
 _ANNOTATIONS = {
     **tasks.KEYS_IN_ENVIRONMENT,
@@ -49,8 +63,10 @@ class RestoreTestArgs:
     """The project's own image, which the tasks run in."""
     backup: BackupSettings
     """The store and the test's schedule."""
-    postgres: BundledPostgres
-    """The server to restore into: image, user, resources."""
+    postgres: BundledPostgres | None
+    """The server to restore into: image, user, resources; None where the database is a file."""
+    file: PodShape | None = None
+    """Owner and folder of a database that is a file. The test has an empty folder there."""
     redis: BundledRedis | None
     """A cache for the release, where it has one."""
     secrets: Mapping[str, SecretValue]
@@ -116,8 +132,9 @@ class RestoreTest(pulumi.ComponentResource):
                     restart_policy="Never",
                     # Nothing to drain, but the restored data to delete.
                     termination_grace_period_seconds=_WIPE_SECONDS,
+                    file=self._owner,
                     init_containers=[
-                        self._postgres(),
+                        self._wipe() if args.postgres is None else self._postgres(args.postgres),
                         *([_redis(args.redis)] if args.redis else []),
                         self._task("begin", ["restore", "test-begin"]),
                         *self._migrate(),
@@ -125,12 +142,7 @@ class RestoreTest(pulumi.ComponentResource):
                     ],
                     # Its last line is the evidence, read by the command that started the test.
                     containers=[self._task("conclude", ["restore", "test-conclude", "--json"])],
-                    volumes=[
-                        {"name": "password", "secret": {"secret_name": RESTORE_TEST, "default_mode": 0o440}},
-                        {"name": "run", "empty_dir": {}},
-                        memory_volume("memory", args.postgres.shared_memory_bytes),
-                        *temporary_volumes(args.shape),
-                    ],
+                    volumes=[*_server_volumes(args.postgres), *temporary_volumes(args.shape)],
                 ),
             },
             opts=ResourceOptions.merge(inside, ResourceOptions(depends_on=ready)),
@@ -145,7 +157,9 @@ class RestoreTest(pulumi.ComponentResource):
             where = application_parameters(both[1])
             return f"postgresql://{_NAME}:{both[0]}@127.0.0.1:5432/{_NAME}" + (f"?{where}" if where else "")
 
-        url = pulumi.Output.all(made.result, self._args.database.value).apply(address)
+        live = self._args.database.value
+        # A file has the same place in the test, where another volume is.
+        url = live if self._args.file else pulumi.Output.all(made.result, live).apply(address)
         return Secret(
             f"{RESTORE_TEST}-secret",
             metadata=metadata(RESTORE_TEST, self._args.namespace, labels(RESTORE_TEST, RESTORE_TEST)),
@@ -187,7 +201,7 @@ class RestoreTest(pulumi.ComponentResource):
         # The live DATABASE_URL is not among its variables.
         env = [self._database("RESTORE_DATABASE_URL")]
         args = self._args
-        return tasks.task_container(
+        made = tasks.task_container(
             name,
             words,
             image=args.image,
@@ -196,10 +210,44 @@ class RestoreTest(pulumi.ComponentResource):
             decrypts=True,
             scratch=True,
             through_window=True,
+            file=args.file,
         )
+        return self._restored(made)
 
-    def _postgres(self) -> ContainerArgsDict:
-        wanted = self._args.postgres
+    @property
+    def _owner(self) -> PodShape | None:
+        """The user of the test where the database is a file, which the release opens; without its live volume."""
+        file = self._args.file
+        return file and PodShape(uid=file.uid, gid=file.gid, fs_group=file.fs_group)
+
+    def _restored(self, made: ContainerArgsDict) -> ContainerArgsDict:
+        """With the test's own folder in place of the live one, where the database is a file."""
+        file = self._args.file
+        if file is None:
+            return made
+        folder = file.volumes[0].path
+        own: VolumeMountArgsDict = {"name": "scratch", "mount_path": folder, "sub_path": "database"}
+        mounted = cast(Sequence[VolumeMountArgsDict], made.get("volume_mounts") or ())
+        others = [mount for mount in mounted if mount["mount_path"] != folder]
+        return {**made, "volume_mounts": [*others, own]}
+
+    def _wipe(self) -> ContainerArgsDict:
+        """A native sidecar that deletes what was restored, however the test ends: a finished pod keeps its volume."""
+        made = container(
+            "wipe",
+            image=self._args.image,
+            amounts=TASK_RESOURCES,
+            command=["python3", "-c", _WIPE, self._folder],
+            restart_policy="Always",
+        )
+        return self._restored(made)
+
+    @property
+    def _folder(self) -> str:
+        assert self._args.file is not None, "without a server, the database is a file"
+        return self._args.file.volumes[0].path
+
+    def _postgres(self, wanted: BundledPostgres) -> ContainerArgsDict:
         ask = ["pg_isready", "--host=127.0.0.1", f"--username={_NAME}", f"--dbname={_NAME}"]
         return _sidecar(
             "postgres",
@@ -243,7 +291,7 @@ class RestoreTest(pulumi.ComponentResource):
         service = {**staying, "restart_policy": "Always", "env": [*(staying.get("env") or []), *env]}
         target: EnvVarArgsDict = {"name": "TARGET_URL", "value": f"http://127.0.0.1:{args.port}"}
         smoke = self._steps("smoke", args.smoke, env=[*env, target], env_from=staying["env_from"])
-        return [self._as_service(service), *smoke]
+        return [self._restored(self._as_service(service)), *smoke]
 
     def _harmless(self, source: EnvFromSourceArgsDict) -> EnvFromSourceArgsDict:
         if source.get("secret_ref") == {"name": self._args.secret_name}:
@@ -264,7 +312,7 @@ class RestoreTest(pulumi.ComponentResource):
         argvs, release = command.argvs, self._args.release
         assert release is not None, "only a release has commands"
         return [
-            self._as_service(
+            self._restored_as_service(
                 container(
                     name if len(argvs) == 1 else f"{name}-{index}",
                     image=release.image,
@@ -278,10 +326,24 @@ class RestoreTest(pulumi.ComponentResource):
             for index, argv in enumerate(argvs, start=1)
         ]
 
+    def _restored_as_service(self, made: Mapping[str, Any]) -> ContainerArgsDict:
+        return self._restored(self._as_service(made))
+
     def _as_service(self, made: Mapping[str, Any]) -> ContainerArgsDict:
         """With the user of the release's image, where it is not that of the tasks."""
         uid, gid = self._args.shape.uid, self._args.shape.gid
         return _as_user(made, uid, gid) if uid or gid else cast(ContainerArgsDict, made)
+
+
+def _server_volumes(wanted: BundledPostgres | None) -> list[VolumeArgsDict]:
+    """What the test's PostgreSQL mounts besides its data."""
+    if wanted is None:
+        return []
+    return [
+        {"name": "password", "secret": {"secret_name": RESTORE_TEST, "default_mode": 0o440}},
+        {"name": "run", "empty_dir": {}},
+        memory_volume("memory", wanted.shared_memory_bytes),
+    ]
 
 
 def _redis(wanted: BundledRedis) -> ContainerArgsDict:

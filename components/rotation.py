@@ -49,7 +49,7 @@ class RotationArgs:
     """Logins of the data services, as environment of the tasks."""
     session_keys: Sequence[str]
     """Patterns of the sessions' keys in Redis."""
-    postgres: BundledPostgres | External
+    postgres: BundledPostgres | External | None
     """The database, for the network policies."""
     redis: BundledRedis | External | None
     """The cache, for the network policies."""

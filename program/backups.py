@@ -15,6 +15,7 @@ from settings import PodShape
 from settings.backup import test_servers
 from settings.connections import direct_url
 from settings.rotation import BACKUP_S3
+from settings.sqlite import shape_of_tasks
 
 
 def register_backups(inputs: Inputs, foundation: Foundation, data: Data) -> Backup | None:
@@ -30,6 +31,7 @@ def register_backups(inputs: Inputs, foundation: Foundation, data: Data) -> Back
             image=settings.image,
             backup=settings.backup,
             database=settings.data.postgres,
+            file=shape_of_tasks(settings.application, settings.data, opens=True),
             database_secret_name=data.credentials.database_secret_name,
             keys=inputs.rotations.get(BACKUP_S3),
             secrets=inputs.secrets,
@@ -46,6 +48,7 @@ def register_backups(inputs: Inputs, foundation: Foundation, data: Data) -> Back
             image=settings.image,
             backup=settings.backup,
             identity=backup.identity,
+            owner=shape_of_tasks(settings.application, settings.data, opens=False),
             rotation_status=data.rotation.status,
             maintenance=settings.maintenance_tasks.expected if settings.maintenance_tasks else (),
             pages=[route.path for route in performance.routes] if performance and performance.continuous else (),
@@ -81,6 +84,7 @@ def register_restore_test(
             service=release.application.container if release else None,
             port=main.port if main else None,
             shape=main.shape if main else PodShape(),
+            file=shape_of_tasks(settings.application, settings.data, opens=True),
             migrate=settings.commands.migrate,
             smoke=settings.commands.rehearsal,
             amounts=settings.application.job_resources,

@@ -13,6 +13,7 @@ from components.rotation import Rotation, RotationArgs
 from program.inputs import Inputs
 from settings import ExternalPostgres
 from settings.connections import direct_url
+from settings.sqlite import database_url
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +37,7 @@ def register_data(inputs: Inputs, foundation: Foundation) -> Data:
             secrets=inputs.secrets,
             protect=settings.guards.protect_data,
             volumes=settings.data.volumes,
+            file_url=database_url(settings.application, settings.data),
             direct=direct,
             monitored=bool(settings.monitoring and settings.monitoring.image),
         ),

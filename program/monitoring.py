@@ -24,7 +24,8 @@ def register_monitoring(inputs: Inputs, foundation: Foundation, data: Data, rele
     """No other component waits for it: a rollback takes as long with monitoring as without."""
     settings = inputs.settings
     monitoring = settings.monitoring
-    if not (monitoring and monitoring.image):
+    postgres = settings.data.postgres
+    if not (monitoring and monitoring.image and postgres):
         return
     from components.monitoring.monitoring import Monitoring, MonitoringArgs
     from monitoring.prometheus import MonitoredStack
@@ -48,7 +49,7 @@ def register_monitoring(inputs: Inputs, foundation: Foundation, data: Data, rele
                 performance=settings.performance if settings.checks_pages else None,
             ),
             network=settings.network,
-            postgres=settings.data.postgres,
+            postgres=postgres,
             redis=settings.data.redis,
             dsns=_list_dsns(data),
             secrets=inputs.secrets,

@@ -26,6 +26,7 @@ from program.inputs import Inputs
 from settings import Application as ApplicationSettings
 from settings import Command
 from settings.connections import direct_url
+from settings.sqlite import shape_of_tasks
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +54,7 @@ def register_release(inputs: Inputs, foundation: Foundation, data: Data, backup:
             rehearsal=settings.commands.rehearsal,
             performance=settings.performance,
             divert_to=_register_maintenance(inputs, foundation),
+            stops_writers=bool(settings.maintenance and settings.maintenance.stops_writers),
             lockdown=_register_lockdown(inputs, foundation),
             hooks={
                 service.name: start_first_pods(settings.namespace, service, inputs.api)
@@ -119,6 +121,7 @@ def _register_migration(
                 release=release,
                 command=settings.commands.migrate,
                 database_secret_name=data.credentials.database_secret_name,
+                file=shape_of_tasks(settings.application, settings.data, opens=True),
             ),
             ResourceOptions(depends_on=ready),
         )
@@ -135,6 +138,7 @@ def _register_migration(
             image=settings.image,
             placement_seconds=settings.application.placement_seconds,
             backup=settings.backup,
+            guarded=settings.data.sqlite is None,
             shape=settings.application.main_service.shape,
             companions=make_beside_jobs(settings.application.main_service, release.image, data.credentials.secret_name),
             companions_seconds=_companions_seconds(settings.application),

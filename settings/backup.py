@@ -262,12 +262,10 @@ def _spoken(span: timedelta) -> str:
     return f"{hours / 24:g} days" if hours >= 48 else f"{hours:g} h"
 
 
-def test_servers(data: Data, test: RestoreTest) -> tuple[BundledPostgres, BundledRedis | None]:
+def test_servers(data: Data, test: RestoreTest) -> tuple[BundledPostgres | None, BundledRedis | None]:
     """The servers of a restore test: as the bundled ones are, or of the images given for external ones."""
-    postgres = (
-        data.postgres if isinstance(data.postgres, BundledPostgres) else BundledPostgres.model_construct(image="")
-    )
-    own = postgres.model_copy(update={"image": test.postgres_image or postgres.image})
+    given = data.postgres if isinstance(data.postgres, BundledPostgres) else BundledPostgres.model_construct(image="")
+    own = given.model_copy(update={"image": test.postgres_image or given.image}) if data.postgres else None
     if data.redis is None:
         return own, None
     redis = data.redis if isinstance(data.redis, BundledRedis) else BundledRedis.model_construct(image="")

@@ -40,6 +40,7 @@ from settings.rotation import (
     slot_key,
 )
 from settings.rotation_rules import findings
+from settings.sqlite import find_faults_of_sqlite
 from settings.status_page import find_faults_of_status_page
 
 
@@ -76,6 +77,7 @@ def across(parsed: Mapping[str, Any], file: StackFile, schema: Callable[[], Mapp
 _rule(find_placeholders)
 _rule(find_volumes_of_services)
 _rule(find_unknown_secrets)
+_rule(find_faults_of_sqlite)
 _rule(find_faults_of_status_page)
 
 

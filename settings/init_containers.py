@@ -216,6 +216,10 @@ def find_clashes_in_rehearsal(rehearsed: Iterable[tuple[int, Service]]) -> Itera
             why = f"in a rehearsal it shares a pod with the container {service.name} of {taken[service.name][0]}"
             yield Finding(("services", index, "name"), why, f"{service.name}-service")
         taken[service.name] = (service.name, None)
+        for port in service.more_ports:
+            if (holder := ports.get(port.port)) is not None:
+                why = f"in a rehearsal it shares a pod, and port {port.port}, with {holder}"
+                yield Finding(("services", index, "rehearse"), why, False)
         ports |= dict.fromkeys(filter(None, (service.port, *(port.port for port in service.more_ports))), service.name)
         for place, one in enumerate(service.before):
             if not one.rehearse:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -19,5 +19,8 @@ class Maintenance(Settings):
 
     reason: Annotated[str, Field(min_length=1, examples=["restore of the database"])]
     """Why. For the team: customers are not shown it."""
+    stops_writers: Annotated[Literal[True] | None, Field(examples=[True])] = None
+    """Written by a restore in place of SQLite: the pods that have the file open are stopped meanwhile, because they
+    would go on in the old one."""
     retry_after_seconds: Annotated[int, Field(ge=1, le=86400)] = 120
     """How long clients should wait (`Retry-After`)."""

@@ -26,6 +26,7 @@ from settings.base import (
 from settings.containers import Resources, resources
 from settings.peers import NetworkPeer
 from settings.pods import DataVolume, ObjectName
+from settings.sqlite import Sqlite
 
 
 class Egress(Settings):
@@ -163,13 +164,23 @@ class BundledRedis(Settings):
 class Data(Settings):
     """The data services, bundled or external."""
 
-    postgres: Annotated[BundledPostgres | ExternalPostgres, Field(discriminator="mode")]
-    """The database."""
+    postgres: Annotated[BundledPostgres | ExternalPostgres, Field(discriminator="mode")] | None = None
+    """The database, unless it is SQLite."""
+    sqlite: Sqlite | None = None
+    """The database as a file of the main service, in place of `postgres`."""
     redis: Annotated[BundledRedis | External, Field(discriminator="mode")] | None = None
     """Cache and sessions. Without it there is no Redis: no `REDIS_URL`, no exporter, no alerts on it."""
     volumes: Annotated[dict[DnsLabel, DataVolume], Field(examples=[{"uploads": {"size": "20Gi"}}])] = {}
     """Volumes for files of the services, by name; `pod.volumes` of a service mounts them. A rollback leaves them alone.
     """
+
+    def _findings(self) -> list[Finding]:
+        if self.postgres is None and self.sqlite is None:
+            example = {"mode": "external", "egress": [{"cidr": "10.0.5.0/24", "ports": [5432]}]}
+            return [Finding(("postgres",), "is missing: name a PostgreSQL, or a file in sqlite", example)]
+        if self.postgres and self.sqlite:
+            return [Finding(("sqlite",), "an application has one database: remove sqlite or postgres")]
+        return []
 
 
 class Registry(Settings):

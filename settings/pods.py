@@ -133,7 +133,7 @@ def find_own_metadata(labels: Iterable[str], annotations: Iterable[str]) -> Iter
 
 
 class DataVolume(Settings):
-    """A volume for the files of services, such as uploads. No backup contains it."""
+    """A volume for the files of services, such as uploads. No backup contains it, but for a SQLite database."""
 
     size: Bytes
     """Size. It can be raised later, if the storage class expands volumes, and not lowered."""
@@ -158,6 +158,8 @@ def find_volumes_of_services(
             if volume is None:
                 why = f"no such volume; runbook:data.volumes has: {known}"
                 yield Problem(where, why, mount.name, None, raw)
+            elif data.sqlite and data.sqlite.volume == mount.name and volume.access_mode == "ReadWriteOnce":
+                continue  # its pods run on one node
             elif volume.access_mode == "ReadWriteOncePod" or (
                 volume.access_mode == "ReadWriteOnce" and environment == "production"
             ):

@@ -360,7 +360,8 @@ def _kinds(
         yield name, "key"
     own = isinstance(data.postgres, BundledPostgres)
     by_admin = isinstance(data.postgres, ExternalPostgres) and data.postgres.admin
-    yield DATABASE_URL, "database" if own or by_admin else "given"
+    if data.postgres is not None:
+        yield DATABASE_URL, "database" if own or by_admin else "given"
     if data.redis is not None:
         yield REDIS_URL, "redis" if isinstance(data.redis, BundledRedis) else "given"
     for name in application.secrets:

@@ -27,6 +27,7 @@ from settings.platform import Credentials, Data, Guards, Ingress, Network, Regis
 from settings.problems import Problem, SettingsError, closest, missing, problems_of
 from settings.release import Quarantined, Release
 from settings.rotation import RotationSettings, RotationState, SecretRotation, find_rotations
+from settings.sqlite import place_beside
 from settings.status_page import StatusPage
 
 
@@ -146,6 +147,7 @@ def _completed(parsed: dict[str, Any]) -> dict[str, Any]:
     """What a stack does not have is neither watched nor part of its checklist; its health check has one path. Without
     an application, no secret is generated for one."""
     monitoring, checklist = parsed["monitoring"], parsed["checklist"]
+    parsed = {**parsed, "application": place_beside(parsed["application"], parsed["data"])}
     if not parsed["application"].services:
         parsed = {**parsed, "credentials": Credentials(generated={})}
     watched: dict[str, Any] = {}

@@ -8,7 +8,7 @@ from typing import Any
 from pulumi import Input
 from pulumi_kubernetes.core.v1 import ContainerArgsDict, EnvFromSourceArgsDict, EnvVarArgsDict
 
-from components.base.pods import container, probe
+from components.base.pods import container, probe, with_own_scratch
 from components.base.shapes import shared_mounts
 from settings import Service
 from settings.init_containers import InitContainer
@@ -56,14 +56,15 @@ def _make(
         for kind in ("startup", "readiness", "liveness"):
             if asked := getattr(one.probes, kind):
                 more[f"{kind}_probe"] = probe(asked, one.port)
-    made = container(
-        one.name,
-        image=one.image or image,
-        amounts=one.resources,
-        command=one.command_line,
-        mounts=shared_mounts(service.shape, one.mounts),
-        own_scratch=True,
-        **more,
+    made = with_own_scratch(
+        container(
+            one.name,
+            image=one.image or image,
+            amounts=one.resources,
+            command=one.command_line,
+            mounts=shared_mounts(service.shape, one.mounts),
+            **more,
+        )
     )
     if one.uid is not None and "security_context" in made:
         made["security_context"] = {**made["security_context"], "run_as_user": one.uid, "run_as_group": one.uid}  # type: ignore[dict-item]

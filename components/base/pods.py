@@ -20,7 +20,7 @@ from pulumi_kubernetes.meta.v1 import LabelSelectorArgsDict, ObjectMetaArgsDict
 from pulumi_kubernetes.policy.v1 import PodDisruptionBudget
 
 from components.base.names import labels, metadata
-from components.base.shapes import placement
+from components.base.shapes import beside_claim, placement
 from components.base.shapes import volumes as volumes_of
 from settings import PodShape, Probe, Resources
 
@@ -60,11 +60,9 @@ def container(
     amounts: Resources,
     command: Sequence[str] | None = None,
     mounts: Sequence[VolumeMountArgsDict] = (),
-    own_scratch: bool = False,
     **more: Any,
 ) -> ContainerArgsDict:
-    """A container without privileges, with a read-only root and /tmp to write to: the pod's, or one of its own."""
-    scratch: VolumeMountArgsDict = {**_SCRATCH, "name": f"{_OWN_SCRATCH}{name}"} if own_scratch else _SCRATCH
+    """A container without privileges, with a read-only root and /tmp to write to."""
     made = {
         "name": name,
         "image": image,
@@ -77,7 +75,7 @@ def container(
             "read_only_root_filesystem": True,
             "capabilities": {"drop": ["ALL"]},
         },
-        "volume_mounts": [scratch, *mounts],
+        "volume_mounts": [_SCRATCH, *mounts],
         "termination_message_policy": "FallbackToLogsOnError",
         **more,
     }
@@ -127,6 +125,13 @@ def template(
     return cast(PodTemplateSpecArgsDict, {"metadata": meta, "spec": spec})
 
 
+def with_own_scratch(made: ContainerArgsDict) -> ContainerArgsDict:
+    """The container with a /tmp that no other of its pod has."""
+    _, *others = cast(Sequence[VolumeMountArgsDict], made.get("volume_mounts") or ())
+    own: VolumeMountArgsDict = {**_SCRATCH, "name": f"{_OWN_SCRATCH}{made['name']}"}
+    return {**made, "volume_mounts": [own, *others]}
+
+
 def _own_scratches(more: Mapping[str, Any]) -> list[VolumeArgsDict]:
     """The volumes of init containers that have a /tmp of their own."""
     mounted = [mount["name"] for one in more.get("init_containers", ()) for mount in one["volume_mounts"]]
@@ -152,7 +157,7 @@ def spread(selected: LabelSelectorArgsDict, shape: PodShape | None = None) -> di
             }
             for key in ("topology.kubernetes.io/zone", "kubernetes.io/hostname")
         ],
-        "affinity": (shape and shape.affinity)
+        "affinity": (shape and (beside_claim(shape) or shape.affinity))
         or {
             "pod_anti_affinity": {
                 "preferred_during_scheduling_ignored_during_execution": [

@@ -8,6 +8,7 @@ from typing import Any
 from pulumi_kubernetes.core.v1 import TolerationArgsDict, VolumeArgsDict, VolumeMountArgsDict
 
 from settings import PodShape
+from settings.sqlite import BESIDE
 
 _LOW = 10_000
 
@@ -53,7 +54,18 @@ def placement(shape: PodShape) -> dict[str, Any]:
         found["tolerations"] = [_toleration(one.to_config()) for one in shape.tolerations]
     if shape.priority_class:
         found["priority_class_name"] = shape.priority_class
+    if beside := beside_claim(shape):
+        found["affinity"] = beside
     return found
+
+
+def beside_claim(shape: PodShape) -> dict[str, Any] | None:
+    """On the node of the other pods that have the same volume, if there are any: the first may run on each node."""
+    if BESIDE not in shape.labels:
+        return None
+    others = {"match_labels": {BESIDE: shape.labels[BESIDE]}}
+    term = {"topology_key": "kubernetes.io/hostname", "label_selector": others}
+    return {"pod_affinity": {"required_during_scheduling_ignored_during_execution": [term]}}
 
 
 def waivers(shape: PodShape) -> dict[str, str]:

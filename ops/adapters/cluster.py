@@ -118,6 +118,20 @@ class Cluster:
                     break
         return left
 
+    def await_no_pods(self, deployment: str, seconds: float) -> list[str]:
+        """Wait until a Deployment has no pod that runs; returns those that still do when the time is over."""
+
+        def running() -> list[str]:
+            ended = ("Succeeded", "Failed")
+            return [_name(pod) for pod in self._list_pods(deployment) if not (pod.status and pod.status.phase in ended)]
+
+        left = running()
+        if left:
+            for _ in self.watch_changes(f"/api/v1/namespaces/{self.namespace}/pods", seconds):
+                if not (left := running()):
+                    break
+        return left
+
     def startup_seconds(self, services: Sequence[Service]) -> float | None:
         """How long the slowest running pod of these services took from its start to its first traffic.
 

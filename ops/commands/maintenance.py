@@ -50,9 +50,12 @@ def maintenance_change(wanted: Maintenance | None) -> dict[str, Any]:
     return {MAINTENANCE: wanted.to_config() if wanted else None}
 
 
-def turn_on(session: Session, facts: StackContext, reason: str, policy: LockPolicy) -> StackText:
-    """Turn maintenance mode on by one update; the stack file with it."""
-    text = facts.checked(maintenance_change(Maintenance(reason=reason)))
+def turn_on(
+    session: Session, facts: StackContext, reason: str, policy: LockPolicy, *, stops_writers: bool = False
+) -> StackText:
+    """Turn maintenance mode on by one update; the stack file with it. `stops_writers`: also the pods that have a SQLite
+    database open."""
+    text = facts.checked(maintenance_change(Maintenance(reason=reason, stops_writers=stops_writers or None)))
     run = apply(session, facts.text, text, f"maintenance on: {reason} by {whoami()}", policy)
     if not run.succeeded:
         raise Stuck(f"Maintenance mode could not be turned on; no data was changed:\n{run.why}", run.causes)

@@ -25,9 +25,12 @@ from ops.stack.history import RELEASE
 from ops.stack.locks import whoami
 from ops.stack.session import Session
 from ops.stack.stack_context import StackContext, gather_context
-from settings import Release
+from ops.stack.stack_file import StackText
+from settings import Maintenance, Release
 
 Confirm = Callable[[Backup], bool]
+_STOP_SECONDS = 60
+"""Beyond the grace period of pods, until the last one has ended."""
 _OF_ANOTHER = "--of-another"
 """Option of the task: accept a backup of another stack or server."""
 UNFINISHED = ("prepared", "swapped")
@@ -117,7 +120,7 @@ def swap_databases(
     and is in the backup `lateBackup`.
     """
     before = {key: facts.text.config.get(key) for key in after}
-    facts.text = turn_on(session, facts, message, policy)
+    facts.text = close_shop(session, facts, message, policy)
     state = tasks.run("restore", "state")
     if state["phase"] not in UNFINISHED:
         # Whose it is was judged before.
@@ -127,10 +130,11 @@ def swap_databases(
     swapped = tasks.run("restore", "swap")
     # Part of the release, so that the checks run again even when the same backup is restored twice.
     release = {**after[RELEASE], "restoredOver": swapped["safety"]}
-    new = facts.checked({**after, RELEASE: release})
+    # The checks ask pods, which may start again: the file in place is the restored one.
+    new = facts.checked({**after, RELEASE: release, **_start_writers(facts, message)})
     run = apply(session, facts.text, new, f"{message} by {whoami()}", policy)
     if not run.succeeded:
-        raise _revert(session, facts, tasks, before, backup, run, policy)
+        raise _revert(session, facts, tasks, before, backup, run, message, policy)
     facts.text = new
     finished = tasks.run("restore", "finish")
     late = {"late": finished.get("late") or [], "lateBackup": finished.get("late_backup")}
@@ -139,6 +143,30 @@ def swap_databases(
         for what in late["late"]:
             session.say(f"  {what}", "yellow")
     return end_maintenance(session, facts, message, policy), {"leftOut": left_out, **late}
+
+
+def close_shop(session: Session, facts: StackContext, message: str, policy: LockPolicy) -> StackText:
+    """Maintenance mode on. Pods that have a SQLite database open are stopped, and have ended: they would go on in the
+    file that is replaced."""
+    sqlite = facts.settings.data.sqlite
+    text = turn_on(session, facts, message, policy, stops_writers=sqlite is not None)
+    for service in facts.settings.application.services if sqlite else ():
+        if sqlite is None or sqlite.find_mount(service) is None:
+            continue
+        seconds = service.termination_grace_seconds + _STOP_SECONDS
+        session.say(f"Waiting until no pod of {service.name} has the database open")
+        if left := facts.cluster.await_no_pods(service.name, seconds):
+            raise Stuck(
+                f"Pods of {service.name} still run {seconds} s after they were stopped ({', '.join(left)}). Their file "
+                "was not exchanged, and maintenance mode is on: run the same command again when they have ended, or "
+                "`runbook maintenance off`."
+            )
+    return text
+
+
+def _start_writers(facts: StackContext, message: str) -> dict[str, Any]:
+    """Maintenance mode as it is without stopped pods; nothing to write where none are stopped."""
+    return maintenance(Maintenance(reason=message)) if facts.settings.data.sqlite else {}
 
 
 def only_maintenance_is_left(facts: StackContext, message: str, last: Mapping[str, Any] | None) -> bool:
@@ -177,15 +205,18 @@ def _revert(
     before: Mapping[str, Any],
     backup: Backup,
     failed: Run,
+    message: str,
     policy: LockPolicy,
 ) -> OpsError:
     """Restore the old database and the stack file after a failed check; the error to end with."""
     why = failed.why
     session.say(f"The release failed its checks on {backup['id']}; restoring the old database.\n{why}", "red")
     try:
+        if facts.settings.data.sqlite:
+            facts.text = close_shop(session, facts, message, policy)
         tasks.run("restore", "undo")
         facts.text = stack_file.read(session.file)
-        text = facts.checked(before)
+        text = facts.checked({**before, **_start_writers(facts, message)})
         run = apply(session, facts.text, text, f"restore undone by {whoami()}", policy)
         if run.succeeded:
             facts.text = text
@@ -215,7 +246,7 @@ def undo(session: Session, policy: LockPolicy) -> dict[str, Any]:
         if now["phase"] == "idle" or (now["phase"] == "swapped" and not now.get("replaced")):
             raise Refused("There is no database from before a restore to put back. Nothing was changed.")
         # Nothing is written to either database while they are exchanged.
-        facts.text = turn_on(session, facts, "restore undo", policy)
+        facts.text = close_shop(session, facts, "restore undo", policy)
         undone = tasks.run("restore", "undo")
         run = end_maintenance(session, facts, "restore undo", policy)
         return {"result": "succeeded", **undone, "url": run.outputs.get("url"), "seconds": round(session.seconds, 1)}

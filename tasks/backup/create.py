@@ -79,7 +79,12 @@ def _see_evidence(environment: Environment, store: Store) -> None:
 
 def skip_reason(environment: Environment, level: int) -> str | None:
     """Why no backup is due, or None: one is due while the database is behind `level`."""
-    found = open_source(environment).level()
+    from tasks.backup.sqlite_source import SqliteSource  # it knows this module's types
+
+    source = open_source(environment)
+    if isinstance(source, SqliteSource) and not source.exists():
+        return f"there is no database {source.path} yet"
+    found = source.level()
     if found is None:
         raise Refused("environment_invalid", "--if-behind needs SCHEMA_LEVEL_QUERY, which is not set")
     if found < level:

@@ -45,6 +45,12 @@ class SqliteSource:
     def name(self) -> str:
         return self.path.name
 
+    def exists(self) -> bool:
+        """Whether the application has made it yet; its folder has to be there."""
+        if not self.path.parent.is_dir():
+            raise TaskError("database_unreachable", f"{self.path.parent} is no folder: is the volume mounted?")
+        return self.path.exists()
+
     def level(self) -> int | None:
         with opened(self.path) as connection:
             return schema_level(connection, self.level_query)

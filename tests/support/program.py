@@ -205,7 +205,7 @@ def secrets_for(config: Mapping[str, Any]) -> dict[str, str]:
         for url, key in (("DATABASE", "postgres"), ("REDIS", "redis"))
         if data.get(key, {}).get("mode") == "external"
     ]
-    if data["postgres"].get("admin"):
+    if data.get("postgres", {}).get("admin"):
         names.append("DATABASE_ADMIN_URL")
     backup = config.get("runbook:backup")
     if backup and backup["destination"]["mode"] == "s3" and backup["destination"].get("credentials") != "podIdentity":

@@ -270,6 +270,13 @@ def test_proxies_that_cannot_share_the_pod_of_a_rehearsal_are_refused(other: dic
     assert words in refusal(two_services(other))
 
 
+def test_services_that_listen_on_the_same_extra_port_are_not_rehearsed_together() -> None:
+    config = two_services(PROXY)
+    for service in config["runbook:application"]["services"][:2]:
+        service["ports"] = [{"name": "grpc", "port": 50051, "fromServices": ["backend"]}]
+    assert "in a rehearsal it shares a pod, and port 50051, with backend" in refusal(config)
+
+
 # -- ports, labels and annotations ------------------------------------------------------------------------
 
 
@@ -353,7 +360,7 @@ def test_a_worker_with_a_port_for_its_neighbours_has_a_service() -> None:
         ({"name": "grpc", "port": 50051, "fromOutside": {"cidrs": ["10.0.0.0/8"], "ports": [1]}}, "remove it"),
     ],
 )
-def test_ports_that_no_one_or_everyone_could_call_are_refused(port: dict[str, Any], words: str) -> None:
+def test_ports_that_no_client_or_every_client_could_call_are_refused(port: dict[str, Any], words: str) -> None:
     assert words in refusal(with_service(ports=[port]))
 
 
