@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -19,6 +20,7 @@ PART = 0.5
 """Part of an alert's limit at which enhanced mode names the value already."""
 SPAN = 60
 """Seconds that rates are over; the alerts' windows are longer."""
+_NUMBER = re.compile(r"\d+")
 _HOLD = 3
 """Observations in a row without a sign after which it is over: one that flickers is one."""
 
@@ -33,7 +35,8 @@ def find_signs(frame: Mapping[str, Any], monitoring: Monitoring | None) -> dict[
 
 def _of_stack(frame: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     for problem in frame["problems"]:
-        yield f"problem {problem}", f"not known: {problem}"
+        # A time or a count in its text makes no other problem of it.
+        yield f"problem {_NUMBER.sub('#', problem)}", f"not known: {problem}"
     status = frame["status"]
     if status is None:
         return

@@ -68,7 +68,7 @@ def test_a_stack_that_is_well_has_no_signs() -> None:
         (frame(status={"lockdown": {"state": "on"}}), "lockdown"),
         (frame(maintenance={"reason": "moving"}), "maintenance"),
         (frame(status={"command": {"doing": "rollback", "user": "eve", "host": "b"}}), "command rollback eve@b"),
-        ({**frame(), "status": None, "problems": ["no route"]}, "problem no route"),
+        ({**frame(), "status": None, "problems": ["no answer in 5.02 s"]}, "problem no answer in #.# s"),
         (requests(errorPercent=1.0), "errors"),
         (requests(p95=1.5), "slow"),
     ],

@@ -63,7 +63,7 @@ def env_of(container: Mapping[str, Any]) -> dict[str, Any]:
     return {one["name"]: one for one in container.get("env", [])}
 
 
-def container_of(made: Registered, name: str) -> dict[str, Any]:
+def container_of(made: Registered, name: str) -> Mapping[str, Any]:
     return next(one for one in made.containers if one["name"] == name)
 
 
@@ -278,10 +278,11 @@ class Shop:
     def restore(self) -> Any:
         after = {"runbook:release": RELEASE}
         policy: Any = None
+        tasks: Any = self
         return restore.swap_databases(
             self.session,
             self.facts,
-            self,
+            tasks,
             {"id": "b"},
             after,
             "restore b",
