@@ -6,14 +6,18 @@ import signal
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from lightkube.models.core_v1 import PodStatus
+from lightkube.models.meta_v1 import ObjectMeta
+from lightkube.resources.core_v1 import Pod
 
+from ops.adapters.cluster import Cluster
 from ops.commands import restore
 from ops.errors import Stuck
 from settings import SettingsError, StackFile, parse
@@ -218,7 +222,7 @@ POSTGRES = {"mode": "external", "egress": [{"cidr": "10.0.5.0/24", "ports": [543
         (in_pod(affinity={"nodeAffinity": {}}), "have to run on the node with the file"),
         (in_pod(spread="required"), "run on one node"),
         (with_backup(ownLogin=True), "SQLite has no logins"),
-        (sqlite_config(monitoring=committed("Pulumi.prod.yaml")["runbook:monitoring"]), "asks PostgreSQL"),
+        (sqlite_config(monitoring=committed("Pulumi.sandbox.yaml")["runbook:monitoring"]), "asks PostgreSQL"),
         (sqlite_config(maintenanceTasks={"apiServer": API}), "its tasks maintain PostgreSQL"),
         (sqlite_config(data={**DATA, "sqlite": {"volume": "database", "file": "../x"}}), "pattern"),
     ],
@@ -311,3 +315,25 @@ def test_a_pod_that_does_not_end_keeps_the_file_from_being_exchanged(monkeypatch
         shop.restore()
     assert "backend-1-x" in str(raised.value)
     assert shop.did == ["stopped", "await backend"]
+
+
+@pytest.mark.parametrize(
+    ("lists", "left"),
+    [([[]], []), ([["a-1", "a-2"], ["a-2"], []], []), ([["a-1"], ["a-1"]], ["a-1"])],
+)
+def test_a_command_waits_for_the_last_pod_that_has_not_ended(lists: list[list[str]], left: list[str]) -> None:
+    """`lists`: the pods that run at first and after each change."""
+
+    class Ending(Cluster):
+        def __init__(self) -> None:
+            self.namespace = "shop"
+            self.found = iter(lists)
+
+        def _list_pods(self, service: str) -> list[Pod]:
+            ended = Pod(metadata=ObjectMeta(name="ended"), status=PodStatus(phase="Failed"))
+            return [ended, *(Pod(metadata=ObjectMeta(name=name)) for name in next(self.found))]
+
+        def watch_changes(self, path: str, seconds: float, **selection: str) -> Iterator[tuple[str, dict[str, Any]]]:
+            yield from [("MODIFIED", {})] * (len(lists) - 1)
+
+    assert Ending().await_no_pods("backend", 1) == left
