@@ -62,7 +62,8 @@ def find_quota_excess(
     pods += [(STATUS_PAGE_RESOURCES, 3)] if status_page else []
     if maintenance_tasks:
         pods += [(maintenance_tasks.resources, 1), (application.job_resources, 1)]
-    pods += [(performance.resources, 1)] if performance and performance.continuous else []
+    measuring = performance if performance and performance.continuous else None
+    pods += [(measuring.resources, 1)] if measuring else []
     if monitoring:
         # HTTP checks, PostgreSQL, Redis.
         pods.append((monitoring.exporter_resources, 3))
@@ -82,6 +83,7 @@ def find_quota_excess(
         if need > quantity(have):
             written = f"{ceil(need / 2**30)}Gi" if amount == "memory" else str(ceil(need))
             more = ", backups, a restore and its test" if backup else ""
+            more += ", page checks" if measuring else ""
             more += ", monitoring" if monitoring else ""
             why = (
                 "all services with the surge of a rollout, Jobs, data services, the lockdown gate, the maintenance page"

@@ -24,6 +24,8 @@ _LEFT, _WIDTH, _HEIGHT, _HEAD = 60, 720, 160, 18
 _GAPS = 3
 """A line is interrupted where so many checks are missing."""
 _LISTED = 100
+_DOTTED = 400
+"""Up to so many checks each point can be pointed at; more would be a large page."""
 
 
 def list_pages(checks: Sequence[Check]) -> list[dict[str, Any]]:
@@ -152,10 +154,11 @@ def _figure(name: str, checks: Sequence[Check], paths: Sequence[str]) -> str:
         for part in _split(lines[path], gap):
             places = " ".join(f"{x(point.at)},{y(point.value or 0)}" for point in part)
             drawn.append(f'<polyline class="page" style="{style}" points="{places}"/>')
+            dotted = part if len(checks) <= _DOTTED else []
             drawn += [
                 f'<circle class="dot" style="{style}" cx="{x(point.at)}" cy="{y(point.value or 0)}" r="2">'
                 f"<title>{escape(f'{path}: {show(name, point.value or 0)}')}</title></circle>"
-                for point in part
+                for point in dotted
             ]
         drawn += [
             f'<circle class="busy" style="{style}" cx="{x(point.at)}" cy="{y(point.value)}" r="4"/>'
