@@ -14,7 +14,7 @@ from tests.cluster.test_sandbox import eventually
 from tests.support.cluster_stack import Stack
 
 pytestmark = pytest.mark.drill
-"""Not run so far."""
+"""Four minutes on two busy cores."""
 BACKUPS = True
 WITHOUT_PROOF = ("--without-proof", "a test of something else")
 LOCK = "x'52756E626F6F6B'::bigint"
