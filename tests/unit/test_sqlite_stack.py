@@ -67,7 +67,7 @@ def env_of(container: Mapping[str, Any]) -> dict[str, Any]:
     return {one["name"]: one for one in container.get("env", [])}
 
 
-def container_of(made: Registered, name: str) -> dict[str, Any]:
+def container_of(made: Registered, name: str) -> Mapping[str, Any]:
     return next(one for one in made.containers if one["name"] == name)
 
 
@@ -282,15 +282,8 @@ class Shop:
     def restore(self) -> Any:
         after = {"runbook:release": RELEASE}
         policy: Any = None
-        return restore.swap_databases(
-            self.session,
-            self.facts,
-            self,
-            {"id": "b"},
-            after,
-            "restore b",
-            policy,  # type: ignore[arg-type]
-        )
+        tasks: Any = self
+        return restore.swap_databases(self.session, self.facts, tasks, {"id": "b"}, after, "restore b", policy)
 
 
 def test_a_file_is_exchanged_while_no_pod_has_it_open(monkeypatch: pytest.MonkeyPatch) -> None:
