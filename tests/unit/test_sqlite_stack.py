@@ -283,15 +283,7 @@ class Shop:
         after = {"runbook:release": RELEASE}
         policy: Any = None
         tasks: Any = self
-        return restore.swap_databases(
-            self.session,
-            self.facts,
-            tasks,
-            {"id": "b"},
-            after,
-            "restore b",
-            policy,  # type: ignore[arg-type]
-        )
+        return restore.swap_databases(self.session, self.facts, tasks, {"id": "b"}, after, "restore b", policy)
 
 
 def test_a_file_is_exchanged_while_no_pod_has_it_open(monkeypatch: pytest.MonkeyPatch) -> None:
