@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from ops.adapters.cluster import Unreachable
 from ops.causes.cause import Cause
 from ops.controller import rollback_run
 from ops.controller.guard import LOCKED_SECONDS, Verdict
@@ -36,6 +37,8 @@ class World:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, file: Path) -> None:
         self.end: OpsError | None = None
+        self.applied = 0
+        """How many updates the rollback makes before its end."""
         self.refused: Refused | None = None
         self.locked: Locked | None = None
         self.unreadable: Refused | None = None
@@ -45,7 +48,7 @@ class World:
         self.log: list[str] = []
         self.texts: list[str] = []
         """What Slack and the record were given last."""
-        self.session = SimpleNamespace(file=file)
+        self.session = SimpleNamespace(file=file, updates=0)
         doubles = {
             "datetime": SimpleNamespace(now=lambda _: NOW),
             "StackLock": lambda *_: nullcontext(),
@@ -53,7 +56,7 @@ class World:
             "gather_context": lambda *_, **__: self._facts(),
             "make_plan": lambda *_: self._raise(self.refused) or PLAN,
             "prepare_update": lambda *_: None,
-            "carry_out": lambda *_: self._raise(self.end) or DONE,
+            "carry_out": lambda *_: self._carry_out(),
             "read_health_answers": lambda *_: self.answers,
             "rollback_budget": lambda *_: Budget((), 90, {}),
         }
@@ -74,6 +77,10 @@ class World:
         history = History(lambda size, page: self.updates if page == 1 else [])
         now = SimpleNamespace(release=self.updates[0].release)
         return SimpleNamespace(settings=settings, history=history, now=now, cluster=None)
+
+    def _carry_out(self) -> Any:
+        self.session.updates += self.applied
+        return self._raise(self.end) or DONE
 
     def _raise(self, error: OpsError | None) -> None:
         if error:
@@ -155,6 +162,14 @@ def test_what_changed_nothing_is_given_up_and_judged_again(world: World, end: Op
     assert verdict.again_seconds, "not remembered"
     assert (verdict.topic == "locked") == isinstance(end, Locked)
     assert world.log == ["open 2 to 1", "begin", "give up incident"]
+
+
+def test_a_cluster_that_is_gone_after_the_update_leaves_it_to_the_next_controller(world: World) -> None:
+    """The update stands: it is not given up as one that changed nothing."""
+    world.end, world.applied = Unreachable("the cluster is gone"), 1
+    with pytest.raises(Interrupted, match="the cluster is gone"):
+        world.run()
+    assert world.log == ["open 2 to 1", "begin"]
 
 
 def test_an_interrupted_one_is_left_for_the_next_controller(world: World) -> None:
