@@ -60,11 +60,10 @@ def keep_applied(session: Session) -> Iterator[None]:
     """What the cluster answers after an update of this command is no refusal: the update stands."""
     from ops.adapters.cluster import ClusterError
 
-    before = session.updates
     try:
         yield
     except ClusterError as error:
-        if session.updates == before:
+        if not (session.judged and session.judged.updates):
             raise
         raise Interrupted(
             f"{error}\nThe stack was updated before that, and the rest of the command was not done. Look at `runbook "
@@ -253,7 +252,6 @@ def _read_updates(session: Session) -> Iterator[Entry]:
 
 def _record_update(session: Session, new: StackText, message: str) -> None:
     """This command's own update is what its next decision is compared with."""
-    session.updates += 1
     if judged := session.judged:
         latest = islice(_read_updates(session), _RECENT)
         made = next((entry for entry in latest if entry.message == message), judged.newest)

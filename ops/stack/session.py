@@ -54,8 +54,6 @@ class Session:
     command_lock: CommandLock | None = None
     """Held while a command changes the stack."""
     judged: Judged | None = None
-    updates: int = 0
-    """How many updates it has run that changed the stack."""
 
     @property
     def stack(self) -> str:

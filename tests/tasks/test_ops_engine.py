@@ -174,7 +174,7 @@ def test_a_cluster_that_stops_answering_after_the_update_is_no_refusal(
     assert (done["revision"], done["action"]) == (3, "rollback")
     monkeypatch.setattr(FakeCluster, "schema_level", fail)
     with pytest.raises(Unreachable):
-        go(session, f"{registry}:v1")
+        go(open_session(session.file.parent, "dev"), f"{registry}:v1")
     assert read_config(session)["runbook:release"] == done
 
 

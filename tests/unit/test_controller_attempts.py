@@ -48,7 +48,7 @@ class World:
         self.log: list[str] = []
         self.texts: list[str] = []
         """What Slack and the record were given last."""
-        self.session = SimpleNamespace(file=file, updates=0)
+        self.session = SimpleNamespace(file=file, judged=SimpleNamespace(updates=0))
         doubles = {
             "datetime": SimpleNamespace(now=lambda _: NOW),
             "StackLock": lambda *_: nullcontext(),
@@ -79,7 +79,7 @@ class World:
         return SimpleNamespace(settings=settings, history=history, now=now, cluster=None)
 
     def _carry_out(self) -> Any:
-        self.session.updates += self.applied
+        self.session.judged.updates += self.applied
         return self._raise(self.end) or DONE
 
     def _raise(self, error: OpsError | None) -> None:

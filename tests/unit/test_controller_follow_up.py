@@ -60,7 +60,7 @@ class World:
 
     def run(self) -> None:
         world: Any = self
-        session: Any = SimpleNamespace(file=Path("Pulumi.prod.yaml"), history=self._history, updates=0)
+        session: Any = SimpleNamespace(file=Path("Pulumi.prod.yaml"), history=self._history)
         follow_up.follow_up(session, lambda: session, POLICY, world, world)
 
     def _history(self) -> History:
