@@ -1,4 +1,5 @@
-"""`runbook incident watch` and `procedures`, also `monitoring enhanced-mode` (HerbisVeritas "Incident Response")."""
+"""`runbook incident watch` and `procedures`, also `monitoring enhanced-mode` and `emergency assess-damage`
+(HerbisVeritas "Incident Response")."""
 
 from __future__ import annotations
 
@@ -14,10 +15,12 @@ if TYPE_CHECKING:
     from ops.stack.session import Session
 
 monitoring_app = typer.Typer(help="Watch the stack more closely during an incident.", no_args_is_help=True)
+emergency_app = typer.Typer(help="What can be done in an incident of level 1.", no_args_is_help=True)
 _EXAMPLES = (
     "runbook incident watch\nrunbook monitoring enhanced-mode -i incident-reported-0007\n"
     "runbook monitoring:enhanced-mode"
 )
+_PROCEDURES = "runbook emergency {0}\nrunbook emergency:{0}"
 _EXIT_CODES = "Exit codes: 0 the incident is resolved, or the watch ended; 2 refused, nothing was changed."
 
 
@@ -59,6 +62,11 @@ def procedures(call: Invocation) -> None:
     """Show the emergency procedures, and what each would do now: rollback, restart, maintenance, lockdown, restore."""
     rows = list_for(call.open_session())
     call.show_rows(rows, print_procedures)
+
+
+for _name in ("assess-damage", "restore-service"):
+    # Two steps of the runbook, which one list answers: what each procedure would do, with the command that does it.
+    command(emergency_app, _name, options=READS, examples=_PROCEDURES.format(_name), exit_codes="")(procedures)
 
 
 def list_for(session: Session) -> list[dict[str, Any]]:

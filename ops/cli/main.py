@@ -309,6 +309,7 @@ for group, name, panel in (
     (security.app, "security", EMERGENCIES),
     (incident.app, "incident", EMERGENCIES),
     (incident_watch.monitoring_app, "monitoring", EMERGENCIES),
+    (incident_watch.emergency_app, "emergency", EMERGENCIES),
     (system.app, "system", EMERGENCIES),
     (performance.app, "performance", EMERGENCIES),
     (logs.app, "logs", DIAGNOSIS),

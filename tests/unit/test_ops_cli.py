@@ -67,6 +67,8 @@ COMMANDS = [
     ["incident", "remind"],
     ["incident", "procedures"],
     ["monitoring", "enhanced-mode"],
+    ["emergency", "assess-damage"],
+    ["emergency", "restore-service"],
     ["maintenance", "run"],
     ["maintenance", "report"],
     ["check-docs"],
@@ -175,6 +177,7 @@ def test_without_a_terminal_and_yes_nothing_dangerous_runs(
         *("debug:performance", "debug:database", "debug:security", "debug:rate-limiting"),
         *("status:health", "status:performance", "status:security"),
         *("incident:start", "incident:assess", "incident:workaround", "monitoring:enhanced-mode"),
+        *("emergency:assess-damage", "emergency:restore-service"),
         *("metrics:business", "metrics:conversion", "metrics:revenue"),
     ],
 )
