@@ -22,6 +22,7 @@ from tasks.restore import evidence
 from tasks.store import open_store, window
 from tests.support.exposition import expose
 from tests.support.maintenance_world import ApiServer, Customers, World, application, fill
+from tests.support.monitored_stack import eventually
 from tests.support.servers import Postgres
 from tests.support.task_processes import ended, start, task
 
@@ -164,13 +165,13 @@ def test_a_command_that_takes_too_long_is_ended(on_disk: World, tmp_path: Path) 
 
 def test_a_container_that_is_started_again_fails_the_command(on_disk: World, tmp_path: Path) -> None:
     """As when a command needs more memory than its container has."""
-    environment = on_disk.plan([{"name": "slow", "run": "sleep 3", "retries": 0}, {"name": "next", "run": "true"}])
+    begun = tmp_path / "begun"
+    slow = f"sh -c 'touch {begun}; exec sleep 20'"
+    environment = on_disk.plan([{"name": "slow", "run": slow, "retries": 0}, {"name": "next", "run": "true"}])
     with application(tmp_path) as first:
         process = start(environment, "maintenance", "run", "daily")
-        assert process.stderr is not None
-        for line in process.stderr:
-            if "  sleep (" in line:
-                break
+        # Not before: a container that is started again in time runs the command.
+        eventually(begun.exists)
         first.kill()
         first.wait()
         with application(tmp_path):
