@@ -42,15 +42,17 @@ def reach(url: str) -> str:
 
 
 def connect(host: str, port: int) -> str:
-    """Wait until a server accepts connections; `NotThere` after ten seconds, or if there is no such host."""
+    """Wait until a server accepts connections; `NotThere` after ten seconds, or if there is no such host.
+
+    Until its policies are in place, a new pod reaches no DNS server either, and routers between may refuse its packets.
+    """
     deadline = time.monotonic() + SECONDS
     while True:
         try:
             with closing(socket.create_connection((host, port), timeout=SECONDS)):
                 return f"{host}:{port} accepts connections"
-        except ConnectionRefusedError as error:
-            if time.monotonic() > deadline:
-                raise NotThere(f"{host}:{port} cannot be reached: {error}") from None
         except OSError as error:
-            raise NotThere(f"{host}:{port} cannot be reached: {error}") from None
+            unknown = isinstance(error, socket.gaierror) and error.errno == socket.EAI_NONAME
+            if unknown or time.monotonic() > deadline:
+                raise NotThere(f"{host}:{port} cannot be reached: {error}") from None
         time.sleep(_RETRY_SECONDS)
