@@ -52,7 +52,11 @@ def connect(host: str, port: int) -> str:
             with closing(socket.create_connection((host, port), timeout=SECONDS)):
                 return f"{host}:{port} accepts connections"
         except OSError as error:
-            unknown = isinstance(error, socket.gaierror) and error.errno == socket.EAI_NONAME
-            if unknown or time.monotonic() > deadline:
+            if is_unknown_host(error) or time.monotonic() > deadline:
                 raise NotThere(f"{host}:{port} cannot be reached: {error}") from None
         time.sleep(_RETRY_SECONDS)
+
+
+def is_unknown_host(error: OSError) -> bool:
+    """Whether DNS has answered that there is no such host, which waiting does not change."""
+    return isinstance(error, socket.gaierror) and error.errno == socket.EAI_NONAME

@@ -24,6 +24,8 @@ from tasks.backup.pooler import require_direct
 from tasks.connection_url import PAST_A_POOLER, joined, parse_postgres
 from tasks.errors import Refused, TaskError
 
+_PASSING = ("Connection refused", "No route to host", "Temporary failure in name resolution")
+"""A restarting server refuses connections, and so does the network of a new pod, those to DNS too: tried again."""
 _CONNECT_SECONDS = 10
 # psycopg also logs that a lost connection cannot be rolled back; the error itself is raised and reported.
 logging.getLogger("psycopg").setLevel(logging.ERROR)
@@ -114,8 +116,7 @@ class Database:
                 connection = begin()
                 break
             except psycopg.OperationalError as error:
-                # Retry: a restarting server refuses connections, and so does the network of a new pod.
-                if "Connection refused" not in str(error) or time.monotonic() > deadline:
+                if not any(words in str(error) for words in _PASSING) or time.monotonic() > deadline:
                     raise self._unreachable(error) from None
             time.sleep(_RETRY_SECONDS)
         try:

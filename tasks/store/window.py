@@ -22,6 +22,7 @@ from urllib.parse import parse_qs, quote, unquote, urlsplit
 
 from tasks.errors import Refused, TaskError
 from tasks.progress import say
+from tasks.reach import is_unknown_host
 from tasks.store.base import Entry, Exists, Missing, Sink, Store
 
 _ADDED = ("evidence/", "attempts/", "maintenance/", "pages/")
@@ -107,14 +108,14 @@ class WindowStore(Store):
             connection.close()
 
     def _connect(self, connection: http.client.HTTPConnection) -> None:
-        """Retry: a pod that is replaced refuses connections, and so does the network of a new pod."""
+        """Retry: a pod that is replaced refuses connections, and the network of a new pod those to DNS as well."""
         deadline = time.monotonic() + _CONNECT_SECONDS
         while True:
             try:
                 connection.connect()
                 return
-            except ConnectionRefusedError:
-                if time.monotonic() > deadline:
+            except OSError as error:
+                if is_unknown_host(error) or time.monotonic() > deadline:
                     raise
             time.sleep(_RETRY_SECONDS)
 
