@@ -22,10 +22,10 @@ LONGEST_FIRST = (
     "backups",
     "controller",
     "operator",
+    "second_application",
     "monitoring",
     "interruptions",
     "lockdown",
-    "second_application",
     "unmeasured_application",
     "first_release",
 )

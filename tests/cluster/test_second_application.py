@@ -14,8 +14,6 @@ from tests.support.cluster_stack import Stack
 from tests.support.guestbook import FILE, Guests, guestbook_document
 from tests.support.secret_search import assert_secrets_stay_secret
 
-pytestmark = pytest.mark.drill
-"""Not in every run: it takes six minutes on a busy machine."""
 FAILED_AND_ROLLED_BACK = 1
 
 
