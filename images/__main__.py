@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from urllib.parse import urlsplit
 
 from images.publish import check_registry, choose_recipes, find_revision, publish, render_lines
 from images.recipes import RECIPES
@@ -48,6 +49,11 @@ def _split(argument: str) -> tuple[str, str]:
     name, equals, value = argument.partition("=")
     if not (name and equals):
         raise ImageError(f"--build-arg {argument} is not NAME=VALUE. Nothing was changed")
+    if (parts := urlsplit(value)).username or parts.password:
+        why = "its URL has a login, which the image's history and the process list would show"
+        raise ImageError(
+            f"--build-arg {name}: {why}. Use an index without one, or a proxy that adds it. Nothing was changed"
+        )
     return name, value
 
 

@@ -156,6 +156,16 @@ def test_what_cannot_work_is_refused_before_anything_changes(
     assert not [line for line in commands.ran if not line.startswith(("git ", "docker version"))]
 
 
+def test_a_login_is_neither_built_into_an_image_nor_repeated(capsys: pytest.CaptureFixture[str]) -> None:
+    commands = Recorded("docker")
+    index = "PIP_INDEX_URL=https://ci:canary-5f0c2e@pypi.example.com/simple"
+    assert main(["--registry", REGISTRY, "tasks", "--build-arg", index], commands) == 1
+    printed = capsys.readouterr()
+    assert "--build-arg PIP_INDEX_URL: its URL has a login" in printed.err
+    assert "canary" not in printed.out + printed.err + "".join(commands.ran)
+    assert main(["--registry", REGISTRY, "tasks", "--build-arg", index.replace("ci:canary-5f0c2e@", "")], commands) == 0
+
+
 @pytest.mark.parametrize(
     "registry", ["localhost:5000", "registry.example.com", "r.example.com:5000/a/b-c", "10.0.0.1:5000"]
 )
