@@ -6,6 +6,7 @@ from __future__ import annotations
 import argparse
 import socket
 import time
+from collections.abc import Callable
 from contextlib import closing
 from urllib.parse import urlsplit
 
@@ -42,21 +43,33 @@ def reach(url: str) -> str:
 
 
 def connect(host: str, port: int) -> str:
-    """Wait until a server accepts connections; `NotThere` after ten seconds, or if there is no such host.
+    """Wait until a server accepts connections; `NotThere` after ten seconds, or if there is no such host."""
 
-    Until its policies are in place, a new pod reaches no DNS server either, and routers between may refuse its packets.
+    def begin() -> None:
+        with closing(socket.create_connection((host, port), timeout=SECONDS)):
+            pass
+
+    try:
+        keep_trying(begin, SECONDS)
+    except OSError as error:
+        raise NotThere(f"{host}:{port} cannot be reached: {error}") from None
+    return f"{host}:{port} accepts connections"
+
+
+def keep_trying(begin: Callable[[], object], seconds: float) -> None:
+    """Connect, again while it fails; the last error after so many seconds, or at once if there is no such host.
+
+    A server that restarts refuses connections. Until its policies are in place, so does the network of a new pod, those
+    to DNS too.
     """
-    deadline = time.monotonic() + SECONDS
+    deadline = time.monotonic() + seconds
     while True:
         try:
-            with closing(socket.create_connection((host, port), timeout=SECONDS)):
-                return f"{host}:{port} accepts connections"
+            begin()
+            return
         except OSError as error:
-            if is_unknown_host(error) or time.monotonic() > deadline:
-                raise NotThere(f"{host}:{port} cannot be reached: {error}") from None
+            # What DNS has answered does not change by waiting.
+            unknown = isinstance(error, socket.gaierror) and error.errno == socket.EAI_NONAME
+            if unknown or time.monotonic() > deadline:
+                raise
         time.sleep(_RETRY_SECONDS)
-
-
-def is_unknown_host(error: OSError) -> bool:
-    """Whether DNS has answered that there is no such host, which waiting does not change."""
-    return isinstance(error, socket.gaierror) and error.errno == socket.EAI_NONAME

@@ -12,7 +12,6 @@ import http.client
 import io
 import json
 import threading
-import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -22,7 +21,7 @@ from urllib.parse import parse_qs, quote, unquote, urlsplit
 
 from tasks.errors import Refused, TaskError
 from tasks.progress import say
-from tasks.reach import is_unknown_host
+from tasks.reach import keep_trying
 from tasks.store.base import Entry, Exists, Missing, Sink, Store
 
 _ADDED = ("evidence/", "attempts/", "maintenance/", "pages/")
@@ -96,7 +95,7 @@ class WindowStore(Store):
         query = "&".join(f"{name}={value}" for name, value in how.items())
         try:
             target = f"/{quote(key)}" + (f"?{query}" if query else "")
-            self._connect(connection)
+            keep_trying(connection.connect, _CONNECT_SECONDS)
             connection.request(method, target, body, {"Authorization": f"Bearer {self._token}"})
             answer = connection.getresponse()
             if answer.status >= 400:
@@ -106,18 +105,6 @@ class WindowStore(Store):
             raise TaskError("store_unreachable", f"{self.url} could not give {key or 'a list'}: {error}") from error
         finally:
             connection.close()
-
-    def _connect(self, connection: http.client.HTTPConnection) -> None:
-        """Retry: a pod that is replaced refuses connections, and the network of a new pod those to DNS as well."""
-        deadline = time.monotonic() + _CONNECT_SECONDS
-        while True:
-            try:
-                connection.connect()
-                return
-            except OSError as error:
-                if is_unknown_host(error) or time.monotonic() > deadline:
-                    raise
-            time.sleep(_RETRY_SECONDS)
 
     def _raise(self, answer: http.client.HTTPResponse, key: str) -> NoReturn:
         if answer.status == 404:

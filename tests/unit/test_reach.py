@@ -15,7 +15,6 @@ from tasks.backup import postgres
 from tasks.backup.postgres import Database
 from tasks.errors import TaskError
 from tasks.reach import NotThere, connect
-from tasks.store import window
 from tasks.store.window import WindowStore
 
 REFUSED = ConnectionRefusedError(errno.ECONNREFUSED, "Connection refused")
@@ -53,7 +52,7 @@ def test_the_store_of_a_new_pod_is_asked_again_when_dns_refuses(monkeypatch: pyt
         raise http.client.HTTPException("reached")
 
     monkeypatch.setattr(http.client.HTTPConnection, "connect", fail)
-    monkeypatch.setattr(window, "_RETRY_SECONDS", 0.01)
+    monkeypatch.setattr(reach, "_RETRY_SECONDS", 0.01)
     with pytest.raises(TaskError, match="reached"):
         WindowStore("http://backup-exporter:8080", "token").get("backups/a/manifest.json")
 
