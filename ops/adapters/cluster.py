@@ -6,7 +6,7 @@ import json
 import math
 import shlex
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -105,30 +105,22 @@ class Cluster:
 
     def await_terminated(self, deployment: str, seconds: float) -> list[str]:
         """Wait until no pod of a Deployment is terminating; returns those that still are when the time is over."""
-
-        def terminating() -> list[str]:
-            found = (pod.metadata for pod in self._list_pods(deployment))
-            return [meta.name or "" for meta in found if meta and meta.deletionTimestamp]
-
-        left = terminating()
-        if left:
-            # Listed again after each change: a pod may disappear between a list and the start of a watch.
-            for _ in self.watch_changes(f"/api/v1/namespaces/{self.namespace}/pods", seconds):
-                if not (left := terminating()):
-                    break
-        return left
+        return self._await_none(deployment, seconds, lambda pod: pod.metadata and pod.metadata.deletionTimestamp)
 
     def await_no_pods(self, deployment: str, seconds: float) -> list[str]:
         """Wait until a Deployment has no pod that runs; returns those that still do when the time is over."""
+        ended = ("Succeeded", "Failed")
+        return self._await_none(deployment, seconds, lambda pod: not (pod.status and pod.status.phase in ended))
 
-        def running() -> list[str]:
-            ended = ("Succeeded", "Failed")
-            return [_name(pod) for pod in self._list_pods(deployment) if not (pod.status and pod.status.phase in ended)]
+    def _await_none(self, deployment: str, seconds: float, counts: Callable[[Pod], object]) -> list[str]:
+        def find() -> list[str]:
+            return [_name(pod) for pod in self._list_pods(deployment) if counts(pod)]
 
-        left = running()
+        left = find()
         if left:
+            # Listed again after each change: a pod may disappear between a list and the start of a watch.
             for _ in self.watch_changes(f"/api/v1/namespaces/{self.namespace}/pods", seconds):
-                if not (left := running()):
+                if not (left := find()):
                     break
         return left
 
