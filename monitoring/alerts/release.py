@@ -127,12 +127,12 @@ def _health(monitoring: Monitoring) -> Alert:
             ),
             *(
                 Case(
-                    title=f"{name} was {how}: what fails then and right after is not the release's",
-                    series=UP | {'probe_success{job="health"}': steady(0), metric: values},
+                    title=f"{one.name} was {how}: what fails then and right after is not the release's",
+                    series=UP | {'probe_success{job="health"}': steady(0), one.up: values},
                     checks=((10 * step, False), (blamed - step, False), (blamed, True)),
                     step=step,
                 )
-                for name, metric in stores(monitoring)
+                for one in stores(monitoring)
                 for how, values in (("away", stepwise((0, away), (1, 1000))), ("not measured", f"_x{away} {steady(1)}"))
             ),
         ),

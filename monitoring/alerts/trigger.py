@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
 from monitoring.alerts.promtool_cases import Case, rising, steady, stepwise
 from monitoring.alerts.requests import Step
@@ -20,26 +21,37 @@ Samples = Callable[[str], Mapping[str, str]]
 """The metrics of a failing release, whose counters all have these values."""
 
 
-def stores(monitoring: Monitoring) -> tuple[tuple[str, str], ...]:
-    """What no older release repairs, and the series that says whether it is up."""
-    return (("the database", "pg_up"), *([("Redis", "redis_up")] if monitoring.redis else []))
+class DataService(NamedTuple):
+    """What no older release repairs."""
+
+    name: str
+    up: str
+    """The series that says whether it is up."""
+    used: str
+    """Its connections in use."""
+    most: float
+    """From where on they are used up."""
 
 
-def _uses(monitoring: Monitoring) -> list[tuple[str, float]]:
-    """Of each of `stores`: the connections in use, and from where on they are used up."""
-    percent = "100 * sum(pg_stat_activity_count{}) / max(pg_settings_max_connections{})"
-    redis = ("max(redis_connected_clients{})", monitoring.redis.connections) if monitoring.redis else None
-    return [(percent, monitoring.postgres.connections_percent), *([redis] if redis else [])]
+def stores(monitoring: Monitoring) -> list[DataService]:
+    """The data services of the stack."""
+    used = "100 * sum(pg_stat_activity_count{}) / max(pg_settings_max_connections{})"
+    found = [DataService("the database", "pg_up", used, monitoring.postgres.connections_percent)]
+    if redis := monitoring.redis:
+        found.append(DataService("Redis", "redis_up", "max(redis_connected_clients{})", redis.connections))
+    return found
 
 
 def away_record(monitoring: Monitoring) -> Recording:
     """Has a value while the database or Redis is away, or its exporter reports nothing. An exporter that a server
     refuses although it is there, because a release holds its connections, is no reason to keep that release."""
     every, silence = monitoring.evaluation_seconds, 2 * monitoring.scrape_seconds
-    full = [f"max_over_time(({used})[{_FULL_SECONDS}s:{every}s]) >= {most:.15g}" for used, most in _uses(monitoring)]
-    downs = [f"max({metric}{{}}) == 0" for _, metric in stores(monitoring)]
-    down = " or ".join(f"({one} unless on () {used_up})" for one, used_up in zip(downs, full, strict=True))
-    unknown = " or ".join(f"absent_over_time({metric}{{}}[{silence}s])" for _, metric in stores(monitoring))
+    down = " or ".join(
+        f"(max({one.up}{{}}) == 0 unless on () "
+        f"max_over_time(({one.used})[{_FULL_SECONDS}s:{every}s]) >= {one.most:.15g})"
+        for one in stores(monitoring)
+    )
+    unknown = " or ".join(f"absent_over_time({one.up}{{}}[{silence}s])" for one in stores(monitoring))
     return Recording(record=AWAY, expr=f"count({down} or {unknown})")
 
 
@@ -70,22 +82,22 @@ def blameless(
     common = {"step": every, "labels": labels, "value": value}
     cases = [
         Case(
-            title=f"{name} was {how}: what fails then and right after is not the release's",
-            series={**goes_on, **UP, metric: values},
+            title=f"{one.name} was {how}: what fails then and right after is not the release's",
+            series={**goes_on, **UP, one.up: values},
             checks=((away * every, False), (blamed - every, False), (blamed, True)),
             **common,
         )
-        for name, metric in stores(monitoring)
+        for one in stores(monitoring)
         for how, values in (("away", stepwise((0, away), (1, 1000))), ("not measured", f"_x{away} {steady(1)}"))
     ]
     cases += [
         Case(
-            title=f"{name} was away for a moment: nothing else failed",
-            series={**failing(f"0+0x19 0+500x3 {steady(1500)}"), **UP, metric: stepwise((1, 21), (0, 3), (1, 1000))},
+            title=f"{one.name} was away for a moment: nothing else failed",
+            series={**failing(f"0+0x19 0+500x3 {steady(1500)}"), **UP, one.up: stepwise((1, 21), (0, 3), (1, 1000))},
             checks=tuple((at * every, False) for at in (22, 24, 27, 32)),
             step=every,
         )
-        for name, metric in stores(monitoring)
+        for one in stores(monitoring)
     ]
     cases.append(
         Case(
@@ -96,39 +108,39 @@ def blameless(
         )
     )
     percent = monitoring.postgres.connections_percent
-    refused = {
-        **UP,
-        "pg_up": stepwise((1, 2), (0, 1000)),
-        "pg_settings_max_connections": f"{steady(1000, times=1)} stale",
-    }
-    for title, used, blames in (("all", 10 * percent, True), ("some", 10 * percent - 1, False)):
-        held = {'pg_stat_activity_count{datname="shop",state="idle"}': f"{steady(used, times=1)} stale"}
-        cases.append(
-            Case(
-                title=f"the database refuses its exporter, and {title} of its connections were in use",
-                series={**goes_on, **refused, **held},
-                checks=((counted, False), (counted + every, blames), (counted + 6 * every, blames)),
-                step=every,
-                labels=labels if blames else {},
-                value=value if blames else "",
-            )
+    held = [
+        (
+            f"the database refuses its exporter, and {which} of its connections were in use",
+            "pg_up",
+            {'pg_stat_activity_count{datname="shop",state="idle"}': used, "pg_settings_max_connections": 1000},
+            blames,
         )
-    if monitoring.redis:
-        most = monitoring.redis.connections
-        cases += [
-            Case(
-                title=f"Redis refuses its exporter, and {used} clients were connected",
-                series={
-                    **goes_on,
-                    **UP,
-                    "redis_up": stepwise((1, 2), (0, 1000)),
-                    "redis_connected_clients": f"{steady(used, times=1)} stale",
-                },
-                checks=((counted, False), (counted + every, blames), (counted + 6 * every, blames)),
-                step=every,
-                labels=labels if blames else {},
-                value=value if blames else "",
+        for which, used, blames in (("all", 10 * percent, True), ("some", 10 * percent - 1, False))
+    ]
+    if redis := monitoring.redis:
+        held += [
+            (
+                f"Redis refuses its exporter, and {used} clients were connected",
+                "redis_up",
+                {"redis_connected_clients": used},
+                blames,
             )
-            for used, blames in ((most, True), (most - 1, False))
+            for used, blames in ((redis.connections, True), (redis.connections - 1, False))
         ]
+    cases += [
+        Case(
+            title=title,
+            series={
+                **goes_on,
+                **UP,
+                up: stepwise((1, 2), (0, 1000)),
+                **{metric: f"{steady(value, times=1)} stale" for metric, value in last.items()},
+            },
+            checks=((counted, False), (counted + every, blames), (counted + 6 * every, blames)),
+            step=every,
+            labels=labels if blames else {},
+            value=value if blames else "",
+        )
+        for title, up, last, blames in held
+    ]
     return tuple(cases)
