@@ -17,6 +17,15 @@ LIGHTHOUSE = "lighthouse"
 """Job and container that measure a release, and the image."""
 PAGE_CHECK = "page-check"
 """CronJob that measures the release that serves."""
+METRICS = {
+    "score": ("Performance score", ""),
+    "lcp": ("Largest Contentful Paint", " ms"),
+    "tbt": ("Total Blocking Time", " ms"),
+    "cls": ("Cumulative Layout Shift", ""),
+    "bundleKb": ("Scripts and styles transferred", " KB"),
+}
+"""Metric, as results name it → its title and unit. The task has the same (`tasks/lighthouse/judge.py`): there are no
+settings in its image."""
 _AROUND_SECONDS = 60
 """Seconds of a check besides measuring: placing its pod, and keeping the results."""
 

@@ -4,14 +4,10 @@ from __future__ import annotations
 
 from monitoring.alerts.pages import NAME
 from monitoring.dashboards.board import WIDTH, Board, Measured, Query, Row, Word, graph, number
+from settings.performance import METRICS
 
-_METRICS = (
-    ("Performance score", "score", "short", 8),
-    ("Largest Contentful Paint", "lcp", "ms", 8),
-    ("Total Blocking Time", "tbt", "ms", 8),
-    ("Cumulative Layout Shift", "cls", "short", 12),
-    ("Scripts and styles transferred", "bundleKb", "kbytes", 12),
-)
+_DRAWN = {"score": ("short", 8), "lcp": ("ms", 8), "tbt": ("ms", 8), "cls": ("short", 12), "bundleKb": ("kbytes", 12)}
+"""Metric → its unit in a dashboard, and the width of its graph."""
 
 
 def pages() -> Board:
@@ -50,7 +46,8 @@ def pages() -> Board:
                 "Values",
                 tuple(
                     graph(title, unit, Query(f'runbook_page_value{{metric="{metric}"}}', "{{path}}"), width=width)
-                    for title, metric, unit, width in _METRICS
+                    for metric, (title, _) in METRICS.items()
+                    for unit, width in [_DRAWN[metric]]
                 ),
             ),
         ),

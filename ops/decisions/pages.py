@@ -10,16 +10,11 @@ from itertools import pairwise
 from statistics import median
 from typing import Any
 
+from settings.performance import METRICS
+
 Check = Mapping[str, Any]
 """As kept by `python -m tasks pages keep`."""
 _DECIDED = ("kept", "over budget")
-_METRICS = {
-    "score": ("Performance score", ""),
-    "lcp": ("Largest Contentful Paint", " ms"),
-    "tbt": ("Total Blocking Time", " ms"),
-    "cls": ("Cumulative Layout Shift", ""),
-    "bundleKb": ("Scripts and styles transferred", " KB"),
-}
 _LEFT, _WIDTH, _HEIGHT, _HEAD = 60, 720, 160, 18
 _GAPS = 3
 """A line is interrupted where so many checks are missing."""
@@ -60,7 +55,7 @@ def describe_pages(pages: Sequence[Mapping[str, Any]], checks: Sequence[Check]) 
             limit = decided["limits"].get(name)
             budget = "" if limit is None else f", budget {show(name, limit)}"
             over = "  over budget" if name in decided["over"] else ""
-            lines.append(f"  {_METRICS[name][0]} {show(name, value)}{budget}{over}")
+            lines.append(f"  {METRICS[name][0]} {show(name, value)}{budget}{over}")
         if decided["over"]:
             lines.append(f"  worst: {decided['worst']}")
         lines.append(f"  {describe_release(decided['release'])}{since}")
@@ -74,7 +69,7 @@ def describe_release(release: Mapping[str, str]) -> str:
 
 def show(name: str, value: float) -> str:
     """A value with its unit."""
-    return f"{value:.3f}".rstrip("0").rstrip(".") if name == "cls" else f"{value:.0f}{_METRICS[name][1]}"
+    return f"{value:.3f}".rstrip("0").rstrip(".") if name == "cls" else f"{value:.0f}{METRICS[name][1]}"
 
 
 def _count_results(checks: Sequence[Check]) -> str:
@@ -112,13 +107,13 @@ def render_pages(checks: Sequence[Check], stack: str) -> str:
         "dashed one a budget; a ring is a miss on a machine that was too busy to be believed.</p>",
     ]
     if checks:
-        parts += [_figure(name, checks, [page["path"] for page in pages]) for name in _METRICS]
+        parts += [_figure(name, checks, [page["path"] for page in pages]) for name in METRICS]
         parts.append(_table(checks))
     return "\n".join([*parts, "</main></body></html>"]) + "\n"
 
 
 def _figure(name: str, checks: Sequence[Check], paths: Sequence[str]) -> str:
-    title, unit = _METRICS[name]
+    title, unit = METRICS[name]
     lines = {path: list(_points(name, path, checks)) for path in paths}
     limits = {path: limit for path in paths if (limit := _find_limit(name, path, checks)) is not None}
     seen = [point.value for points in lines.values() for point in points if point.value is not None]
@@ -223,13 +218,13 @@ def _table(checks: Sequence[Check]) -> str:
             describe_release(check["release"]),
             page["path"],
             page["result"],
-            *(show(name, page["values"][name]) if "values" in page else "" for name in _METRICS),
+            *(show(name, page["values"][name]) if "values" in page else "" for name in METRICS),
             page.get("worst") or page.get("why") or "",
         )
         for check in reversed(checks)
         for page in check["pages"]
     ][:_LISTED]
-    names = ("When", "Release", "Page", "Result", *(title for title, _ in _METRICS.values()), "Worst")
+    names = ("When", "Release", "Page", "Result", *(title for title, _ in METRICS.values()), "Worst")
     head = "".join(f'<th scope="col">{escape(name)}</th>' for name in names)
     body = "".join(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in rows)
     return f"<h2>Last results</h2><div><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"

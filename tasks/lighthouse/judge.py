@@ -15,7 +15,7 @@ _METRICS = {
 """Metric → its audit. FID and its successor INP need a person who clicks; Total Blocking Time is what Lighthouse
 measures in their place, because both count how long the main thread does not answer."""
 _BUNDLE = ("Script", "Stylesheet")
-_UNITS = {"score": "", "lcp": " ms", "tbt": " ms", "cls": "", "bundleKb": " KB"}
+UNITS = {"score": "", "lcp": " ms", "tbt": " ms", "cls": "", "bundleKb": " KB"}
 TITLES = {
     "score": "Performance score",
     "lcp": "Largest Contentful Paint",
@@ -77,7 +77,7 @@ def judge_page(reports: Sequence[Mapping[str, Any]], limits: Mapping[str, float]
 
 def show(name: str, value: float) -> str:
     """A value with its unit."""
-    return f"{value:.3f}".rstrip("0").rstrip(".") + _UNITS[name] if name == "cls" else f"{value:.0f}{_UNITS[name]}"
+    return f"{value:.3f}".rstrip("0").rstrip(".") + UNITS[name] if name == "cls" else f"{value:.0f}{UNITS[name]}"
 
 
 def _measure(report: Mapping[str, Any]) -> dict[str, float]:

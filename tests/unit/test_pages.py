@@ -12,12 +12,12 @@ import pytest
 from monitoring.alerts.stack import domains
 from settings import Monitoring
 from settings.cron import longest_gap
-from settings.performance import PageCheck
+from settings.performance import METRICS, PageCheck
 from tasks.environment import Environment
 from tasks.errors import Refused, TaskError
 from tasks.lighthouse import commands as measuring
 from tasks.lighthouse.browser import Run, run_lighthouse
-from tasks.lighthouse.judge import judge_page
+from tasks.lighthouse.judge import TITLES, UNITS, judge_page
 from tasks.pages import measure
 from tasks.pages.measure import measure_pages
 from tests.support.monitored_config import watched
@@ -52,6 +52,10 @@ def test_the_defaults_are_the_runbooks() -> None:
     assert longest_gap(check.schedule) == timedelta(minutes=10)
     assert performance.runs == 3
     assert {route.score for route in performance.routes} == {90}
+
+
+def test_the_task_and_the_command_call_metrics_the_same() -> None:
+    assert {name: (title, UNITS[name]) for name, title in TITLES.items()} == dict(METRICS)
 
 
 def test_a_check_was_missed_when_the_next_should_have_ended() -> None:
