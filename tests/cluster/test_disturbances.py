@@ -52,11 +52,9 @@ def pods(stack: Stack, selector: str = "app.kubernetes.io/name=backend") -> list
 
 def evict(stack: Stack, pod: str) -> None:
     """As `kubectl drain` does: again while the disruption budget forbids it."""
-    eviction = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": pod, "namespace": stack.namespace}}
-    where = f"/api/v1/namespaces/{stack.namespace}/pods/{pod}/eviction"
 
     def is_gone() -> bool:
-        done = stack.run("kubectl", "create", "--raw", where, "--filename", "-", stdin=json.dumps(eviction))
+        done = stack.evict(pod)
         assert done.code == 0 or "disruption budget" in done.text or "not found" in done.text, done.text
         return pod not in pods(stack)
 
@@ -140,8 +138,7 @@ def test_a_cold_node(stack: Stack, images: dict[str, str]) -> None:
             eventually(lambda: waiting(stack, "Unschedulable"), 120)
             with hanging("registry"):
                 stack.kubectl("uncordon", worker["metadata"]["name"])
-                began = time.monotonic()
-                eventually(lambda: time.monotonic() - began > COLD_SECONDS, COLD_SECONDS + 5)
+                time.sleep(COLD_SECONDS)
         finally:
             stack.kubectl("uncordon", worker["metadata"]["name"])
         ended(deploy)

@@ -87,10 +87,7 @@ def test_an_evicted_pod_of_a_check_is_no_failure_of_the_release(
         assert pods.stdout is not None
         pod = pods.stdout.readline().strip().removeprefix("pod/")
         pods.terminate()
-    eviction = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": pod, "namespace": stack.namespace}}
-    where = f"/api/v1/namespaces/{stack.namespace}/pods/{pod}/eviction"
-    words = ("kubectl", "create", "--raw", where, "--filename", "-")
-    stack.run(*words, stdin=json.dumps(eviction)).check()
+    stack.evict(pod).check()
     out, err = deploy.communicate(timeout=600)
     assert deploy.returncode == 0, out + err
     assert stack.release["image"] == target

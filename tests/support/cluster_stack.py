@@ -222,6 +222,13 @@ class Stack:
         psql = ["psql", "--username=shop", f"--dbname={database}", "--tuples-only", "--no-align"]
         return self.kubectl("exec", "postgres-0", "--", *psql, "--command", statement).strip()
 
+    def evict(self, pod: str) -> Checked:
+        """Ask for what `kubectl drain` asks for; a disruption budget may refuse it."""
+        meta = {"name": pod, "namespace": self.namespace}
+        eviction = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": meta}
+        where = f"/api/v1/namespaces/{self.namespace}/pods/{pod}/eviction"
+        return self.run("kubectl", "create", "--raw", where, "--filename", "-", stdin=json.dumps(eviction))
+
     def kubectl(self, *arguments: str) -> str:
         return self.run("kubectl", "--namespace", self.namespace, *arguments).check().out
 
