@@ -16,6 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ops.cli.formatting import format_levels, local_time, shorten_image
+from ops.decisions.health_checks import answers_well
 
 Frame = Mapping[str, Any]
 WIDTH = 80
@@ -98,7 +99,7 @@ def _of_release(status: Frame) -> Iterator[tuple[str, str]]:
         yield one["name"], f"[{colour}]{one['ready']} of {one['wanted']} pods ready[/]"
     if report := status["health"]:
         text = f"{report['status']} {report['detail']}" if report["status"] else f"no answer: {report['detail']}"
-        yield "health", f"[{'green' if report['status'] == 200 else 'red'}]{escape(text)}[/]"
+        yield "health", f"[{'green' if answers_well(report['status']) else 'red'}]{escape(text)}[/]"
     database = status["schema"]["database"]
     serves = format_levels(status["schema"]["release"])
     yield "schema", f"database at {'unknown' if database is None else database}, release serves {serves}"

@@ -8,6 +8,7 @@ from typing import Any
 import typer
 
 from ops.cli.formatting import format_size, local_time, print_table
+from ops.decisions.health_checks import answers_well
 
 Found = Mapping[str, Any]
 
@@ -30,9 +31,8 @@ def describe_alerts(alerts: Iterable[Found]) -> str:
 
 
 def _print_health(found: Found) -> None:
-    good = found["status"] is not None and 200 <= found["status"] < 300
     said = f"{found['status']} {found['detail']}" if found["status"] else f"no answer: {found['detail']}"
-    typer.secho(f"health: {said} {found['url'] or ''}".rstrip(), fg="green" if good else "red")
+    typer.secho(f"health: {said} {found['url'] or ''}".rstrip(), fg="green" if answers_well(found["status"]) else "red")
     rows = [
         (str(one.get("name", "?")), str(one.get("status", "?")), str(one.get("detail", "")), _milliseconds(one))
         for one in found["checks"]

@@ -13,6 +13,7 @@ from urllib.parse import urljoin, urlsplit
 import httpx
 
 from ops.adapters.host_names import find_address
+from ops.decisions.health_checks import answers_well
 from ops.stack.stack_context import StackContext
 from settings import Release
 
@@ -33,7 +34,7 @@ class Health:
     @property
     def bad(self) -> bool:
         """It answered, with a failure. No answer proves nothing: this machine may have no route to the address."""
-        return self.status is not None and not 200 <= self.status < 300
+        return self.status is not None and not answers_well(self.status)
 
 
 def read_health(url: str, path: str) -> Health:

@@ -17,6 +17,7 @@ from ops.adapters.environment import NODES, read_objects
 from ops.cli.formatting import format_levels, history_row, local_time
 from ops.commands import health
 from ops.decisions.drift import Drift, find_drift
+from ops.decisions.health_checks import answers_well
 from ops.decisions.kept_images import KeptImage, count_nodes
 from ops.decisions.release_state import ReleaseState, describe_lockdown, read_release_state
 from ops.decisions.rollback_target import rollback_target
@@ -119,7 +120,7 @@ def is_healthy(found: Mapping[str, Any]) -> bool:
         and found["finished"]
         and bool(found["services"])
         and all(item["settled"] for item in found["services"])
-        and (found["health"] is None or found["health"]["status"] in (None, 200))
+        and (found["health"] is None or found["health"]["status"] is None or answers_well(found["health"]["status"]))
         and found["lastUpdate"]["result"] == "succeeded"
     )
 
@@ -163,7 +164,7 @@ def _running(found: Mapping[str, Any]) -> list[tuple[str, str]]:
     ]
     if report := found["health"]:
         text = f"{report['status']} {report['detail']}" if report["status"] else f"no answer: {report['detail']}"
-        colour = "green" if report["status"] == 200 else "red"
+        colour = "green" if answers_well(report["status"]) else "red"
         rows.append(("health", f"[{colour}]{escape(text)}[/] {found['url']}"))
     return rows
 

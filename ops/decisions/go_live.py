@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
+from ops.decisions.health_checks import answers_well
 from ops.decisions.report import Line
 from ops.decisions.schema_gate import Database
 from settings import Backup, Release
@@ -142,7 +143,7 @@ def _judge_front_door(_checklist: GoLive, facts: Facts) -> Verdict:
     status, detail = facts.front_door
     evidence = f"{facts.url} answers {status} {detail}" if status else f"{facts.url}: no answer: {detail}"
     remedy = "check DNS, certificate and ingress (`runbook check`), from a machine that reaches it as customers do"
-    return status is not None and 200 <= status < 300, evidence, remedy
+    return answers_well(status), evidence, remedy
 
 
 def _judge_command(name: str, remedy: str) -> _Judge:

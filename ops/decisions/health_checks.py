@@ -24,6 +24,11 @@ _STATES = ("status", "state", "healthy", "ok", "result")
 _LONGEST_NAME = 60
 
 
+def answers_well(status: int | None) -> bool:
+    """Whether an HTTP status of the health path is one of an application that is well; None is no answer."""
+    return status is not None and 200 <= status < 300
+
+
 def failing_checks(answer: Any) -> frozenset[str] | None:
     """The names of the checks that fail. None when the answer names no checks at all."""
     if not isinstance(answer, Mapping):

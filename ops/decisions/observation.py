@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
+from ops.decisions.health_checks import answers_well
 from ops.decisions.incident import Incident
 from settings import Monitoring
 from settings.incidents import Pace
@@ -45,7 +46,7 @@ def _of_stack(frame: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     for one in status["services"]:
         if not one["settled"]:
             yield f"service {one['name']}", f"{one['name']} has {one['ready']} of {one['wanted']} pods ready"
-    if (health := status["health"]) and health["status"] != 200:
+    if (health := status["health"]) and not answers_well(health["status"]):
         answer = health["status"] or "nothing"
         yield "health", f"the health check answers {answer}: {health['detail']}"
     if command := status["command"]:

@@ -54,8 +54,10 @@ def entry(kind: str, minutes: float, **more: Any) -> dict[str, Any]:
     return {"at": (BEGAN + timedelta(minutes=minutes)).isoformat(), "by": "bob", "kind": kind, "text": "", **more}
 
 
-def test_a_stack_that_is_well_has_no_signs() -> None:
-    assert find_signs(frame(), SETTINGS) == {}
+@pytest.mark.parametrize("status", [200, 204])
+def test_a_stack_that_is_well_has_no_signs(status: int) -> None:
+    """R4: an application answers its health check with any 2xx."""
+    assert find_signs(frame(status={"health": {"status": status, "detail": ""}}), SETTINGS) == {}
 
 
 @pytest.mark.parametrize(

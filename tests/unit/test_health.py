@@ -10,6 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from ops.commands.health import read_health
+from ops.commands.status import is_healthy
 from settings import StackFile, parse
 from settings.monitoring import HEALTH_PATH
 from tests.support.program import RELEASE, committed, secrets_for
@@ -93,3 +94,16 @@ def test_settings_say_which_path_it_is() -> None:
 
     assert path(None) == path({}) == HEALTH_PATH
     assert path({"healthPath": "/healthz"}) == "/healthz"
+
+
+@pytest.mark.parametrize(("status", "well"), [(204, True), (200, True), (None, True), (302, False), (503, False)])
+def test_status_calls_any_success_healthy_and_no_answer_unknown(status: int | None, well: bool) -> None:
+    """R4: `runbook status` ended with 1 for an application that answers 204."""
+    found = {
+        "revision": 1,
+        "finished": True,
+        "services": [{"settled": True}],
+        "health": {"status": status, "detail": ""},
+        "lastUpdate": {"result": "succeeded"},
+    }
+    assert is_healthy(found) is well
