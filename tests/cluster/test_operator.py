@@ -10,9 +10,10 @@ from dataclasses import dataclass
 
 import pytest
 
+from sandbox.traffic import Traffic
 from tests.support.controlled_stack import ControlledStack, watched_stack
 from tests.support.monitored_stack import eventually
-from tests.support.operator_servers import CHOSEN, NAMESPACE, SETTINGS, Servers, kubectl, run_operator
+from tests.support.operator_servers import CHOSEN, SETTINGS, Servers, run_operator
 
 MONITORS = {
     *("podMonitor/shop-operator/backend", "serviceMonitor/shop-operator/blackbox"),
@@ -31,13 +32,6 @@ class Operated(ControlledStack):
     """A stack that the operator's servers monitor."""
 
     servers: Servers
-
-    def fire(self, name: str, action: str = "rollback") -> None:
-        labels = [name, f"action={action}", f"namespace={self.stack.namespace}", "severity=critical"]
-        labels += ["channel=critical", f"about={name}"]
-        add = ["amtool", "alert", "add", *labels, "--annotation=summary=made by a test"]
-        where = ["exec", "--namespace", NAMESPACE, "alertmanager-main-0", "--container=alertmanager", "--"]
-        kubectl(*where, *add, "--alertmanager.url=http://localhost:9093")
 
 
 @pytest.fixture(scope="module")
@@ -87,15 +81,16 @@ def test_alertmanager_has_the_routes_and_delivers(operated: Operated) -> None:
     operated.receiver.wait("/switch", "Watchdog", operated.stack.namespace, seconds=90)
 
 
-def test_the_controller_is_called_and_asks_the_operators_alertmanager(
-    operated: Operated, images: dict[str, str]
-) -> None:
-    began = time.time()
-    operated.fire("RollbackErrorRate")
-    operated.receiver.wait("/critical", ":rewind:", since=began, seconds=120)
+def test_a_release_that_turns_bad_is_rolled_back(operated: Operated, images: dict[str, str]) -> None:
+    """Requests, the operator's Prometheus and Alertmanager, the controller: no alert is made by hand."""
+    operated.stack.runbook("deploy", images["shop:v8-late-errors"], "--yes").check()
+    bad, began = operated.stack.history()[0], time.time()
+    with Traffic(operated.stack.url, clients=4):
+        operated.receiver.wait("/critical", ":rewind:", "RollbackErrorRate", since=began, seconds=180)
     assert operated.done("rollback") == 1
     newest = operated.stack.history()[0]
-    assert (newest["action"], newest["result"], newest["image"]) == ("rollback", "succeeded", images["shop:v1"])
+    assert (newest["action"], newest["rollbackOf"], newest["result"]) == ("rollback", bad["revision"], "succeeded")
+    assert newest["image"] == images["shop:v2"]
     assert newest["who"].startswith("rollback-controller@")
     up = f'up{{namespace="{operated.stack.namespace}",job="rollback-controller"}}'
     (series,) = operated.servers.query(up)
