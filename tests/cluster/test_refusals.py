@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
+import secrets
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import boto3
+import httpx
 import pytest
 
 from sandbox.cluster.s3keys import REGION
@@ -18,6 +21,7 @@ from sandbox.env import BACKEND, STACK, STACK_FILE, STATE_BUCKET
 from sandbox.paths import ROOT
 from tests.support.cluster_stack import Checked, Stack
 
+MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 ONE_MESSAGE_LINES = {"runbook": 20, "pulumi": 45}
 """The engine sets a frame of its own around the program's message."""
 
@@ -136,6 +140,33 @@ def test_an_image_that_is_not_there(stack: Stack, images: dict[str, str]) -> Non
     repository = images["shop:v1"].split("@")[0]
     refused(stack.runbook("deploy", f"{repository}:v99", "--yes"), "v99")
     assert stack.file.read_bytes() == before
+
+
+def push_unknown(image: str) -> str:
+    """The same image under a digest that no node has seen."""
+    registry, _, rest = image.partition("/")
+    repository, _, digest = rest.partition("@")
+    manifests = f"http://{registry}/v2/{repository}/manifests"
+    found = httpx.get(f"{manifests}/{digest}", headers={"Accept": MANIFEST}).raise_for_status().json()
+    made = json.dumps({**found, "annotations": {"example.com/token": secrets.token_hex(8)}}).encode()
+    name = f"sha256:{hashlib.sha256(made).hexdigest()}"
+    httpx.put(f"{manifests}/{name}", content=made, headers={"Content-Type": MANIFEST}).raise_for_status()
+    return f"{registry}/{repository}@{name}"
+
+
+def test_a_node_that_lacks_the_image_pulls_it_on_request(stack: Stack, images: dict[str, str]) -> None:
+    image = push_unknown(images["shop:v1"])
+
+    def ask(*options: str) -> dict[str, Any]:
+        report = stack.runbook("check", image, "--json", *options).json()
+        (line,) = [line for line in report["lines"] if line["name"] == "pull"]
+        return line
+
+    assert "0 nodes have it, 0 pulled it; not tried on" in ask()["evidence"]
+    pulled = ask("--pull")
+    assert (pulled["result"], pulled["evidence"]) == ("pass", "0 nodes have it, 1 pulled it")
+    assert ask()["evidence"] == "1 nodes have it, 0 pulled it"
+    assert "pull-" not in stack.kubectl("get", "pods", "--output=name"), "the pod that pulled it is gone"
 
 
 def test_a_schema_range_that_excludes_the_database(stack: Stack, images: dict[str, str]) -> None:
