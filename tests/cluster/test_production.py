@@ -26,8 +26,6 @@ from tests.support.external_servers import OWNER
 from tests.support.production_stack import GIVEN, Production, production_stack
 from tests.support.secret_search import assert_secrets_stay_secret
 
-pytestmark = pytest.mark.drill
-"""The whole life takes eighteen minutes on two busy cores: too long for every run."""
 LEAST = 3
 """`autoscaler.minReplicas` of Pulumi.prod.yaml."""
 IN_PODS = ("JWT_SECRET", "SESSION_SECRET", DATABASE_URL, "REDIS_URL", "SMTP_URL", *GIVEN)

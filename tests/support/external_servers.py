@@ -17,6 +17,8 @@ REDIS_RULES = "~* &* +@all -@admin -@dangerous +info"
 """What managed servers leave to their users."""
 _PORTS = {"postgres": 5432, "redis": 6379, "mail": 5587}
 _UID = 999
+_RESOURCES = {"requests": {"cpu": "100m", "memory": "128Mi"}}
+"""What requests nothing gets next to nothing beside pods that do: connections took over three seconds."""
 _MAIL = """
 import socketserver
 
@@ -25,7 +27,10 @@ class Greeting(socketserver.StreamRequestHandler):
         self.wfile.write(b"220 mail.example.com\\r\\n")
         self.rfile.readline()
 
-socketserver.ThreadingTCPServer(("", PORT), Greeting).serve_forever()
+class Server(socketserver.ThreadingTCPServer):
+    request_queue_size = 128  # of five, a busy node drops those that come at once
+
+Server(("", PORT), Greeting).serve_forever()
 """
 
 
@@ -124,6 +129,7 @@ def _objects(images: Mapping[str, str]) -> dict[str, Any]:
         "image": images["tasks"],
         "command": ["python3", "-c", _MAIL.replace("PORT", str(_PORTS["mail"]))],
         "readinessProbe": {"tcpSocket": {"port": _PORTS["mail"]}, "periodSeconds": 1},
+        "resources": _RESOURCES,
     }
     return {"apiVersion": "v1", "kind": "List", "items": [secret, *pods, _pod(mail)]}
 
@@ -144,8 +150,7 @@ def _data_server(name: str, image: str, data: str, ready: list[str]) -> dict[str
             "timeoutSeconds": 5,
             "failureThreshold": 120,
         },
-        # What requests nothing gets next to nothing beside pods that do: connections took over three seconds.
-        "resources": {"requests": {"cpu": "100m", "memory": "128Mi"}},
+        "resources": _RESOURCES,
         "volumeMounts": [
             {"name": "data", "mountPath": data},
             {"name": "superusers", "mountPath": "/run/secrets/superusers", "readOnly": True},
