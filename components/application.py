@@ -36,7 +36,7 @@ from components.base.pods import (
 from components.base.shapes import mounts, waivers
 from components.ingress import IngressRules
 from components.lockdown import Lockdown
-from components.rehearsal import Rehearsal, RehearsalArgs, Rehearsed
+from components.rehearsal import Rehearsal, RehearsalArgs, Rehearsed, join_pod
 from settings import Application as ApplicationSettings
 from settings import Command, Ingress, NetworkPeer, Release
 from settings import Service as ServiceSettings
@@ -349,7 +349,9 @@ class Application(pulumi.ComponentResource):
         env: list[EnvVarArgsDict] = [{"name": name, "value": value} for name, value in service.rehearsal_env.items()]
         made = self._container(service, config)
         before = self._before(service, config, [one for one in service.before if one.rehearse])
-        return Rehearsed(container={**made, "env": env} if env else made, before=before)
+        rehearsed = Rehearsed(container={**made, "env": env} if env else made, before=before)
+        main = self._args.application.main_service
+        return rehearsed if service is main else join_pod(rehearsed, service, main)
 
     def _before(
         self, service: ServiceSettings, config: str, wanted: Sequence[InitContainer]

@@ -8,10 +8,12 @@ from typing import Any, cast
 
 import pulumi
 from pulumi import Input, ResourceOptions
-from pulumi_kubernetes.core.v1 import ContainerArgsDict, EnvFromSourceArgsDict
+from pulumi_kubernetes.core.v1 import ContainerArgsDict, EnvFromSourceArgsDict, VolumeArgsDict, VolumeMountArgsDict
 
 from components.base.jobs import JobArgs, run_to_end
-from settings import Command, PodShape, Resources
+from components.base.pods import APPLICATION_UID
+from components.base.shapes import volumes
+from settings import Command, PodShape, Resources, Service
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,6 +24,8 @@ class Rehearsed:
     """Its container."""
     before: Sequence[ContainerArgsDict] = ()
     """Its sidecars and init containers, in the order in which they start."""
+    volumes: Sequence[VolumeArgsDict] = ()
+    """What these mount and the pod of the first service lacks."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,6 +77,7 @@ class Rehearsal(pulumi.ComponentResource):
                 env_from=args.env_from,
                 env=[{"name": "TARGET_URL", "value": f"http://127.0.0.1:{args.port}"}],
                 beside=to_sidecars(args.services),
+                volumes=[volume for service in args.services for volume in service.volumes],
                 shape=args.shape,
                 start_seconds=args.start_seconds,
                 placement_seconds=args.placement_seconds,
@@ -80,6 +85,30 @@ class Rehearsal(pulumi.ComponentResource):
             opts or ResourceOptions(),
         )
         self.register_outputs({})
+
+
+def join_pod(made: Rehearsed, own: Service, of: Service) -> Rehearsed:
+    """The service `own` as it runs in a pod of `of`: with its own volumes, named by the service,
+    and its own user."""
+    owned = {volume["name"] for volume in volumes(own.shape)}
+    user = own.shape.uid or APPLICATION_UID
+    ids = {"run_as_user": user, "run_as_group": own.shape.gid or user}
+    differs = (own.shape.uid, own.shape.gid) != (of.shape.uid, of.shape.gid)
+
+    def move(container: ContainerArgsDict) -> ContainerArgsDict:
+        mounts = [
+            {**mount, "name": f"{own.name}-{mount['name']}"} if mount["name"] in owned else mount
+            for mount in cast(Sequence[VolumeMountArgsDict], container.get("volume_mounts", ()))
+        ]
+        context = cast(dict[str, Any], container.get("security_context", {}))
+        moved = {**container, "volume_mounts": mounts, "security_context": {**(ids if differs else {}), **context}}
+        return cast(ContainerArgsDict, moved)
+
+    return Rehearsed(
+        container=move(made.container),
+        before=[move(container) for container in made.before],
+        volumes=[{**volume, "name": f"{own.name}-{volume['name']}"} for volume in volumes(own.shape)],
+    )
 
 
 def to_sidecars(services: Sequence[Rehearsed]) -> Sequence[ContainerArgsDict]:

@@ -9,7 +9,7 @@ from typing import Any, cast
 import pulumi
 from pulumi import Input, ResourceOptions
 from pulumi_kubernetes.batch.v1 import CronJob, CronJobSpecArgsDict, Job, JobSpecArgsDict
-from pulumi_kubernetes.core.v1 import ContainerArgsDict, EnvFromSourceArgsDict, EnvVarArgsDict
+from pulumi_kubernetes.core.v1 import ContainerArgsDict, EnvFromSourceArgsDict, EnvVarArgsDict, VolumeArgsDict
 
 from components.base.names import JOB, content_hash, labels, metadata
 from components.base.pods import APPLICATION_UID, SECRETS_IN_ENVIRONMENT, container, register_service_account, template
@@ -57,6 +57,8 @@ class JobArgs:
     """More variables."""
     beside: Sequence[ContainerArgsDict] = ()
     """Native sidecars: started before the command, ended with it."""
+    volumes: Sequence[VolumeArgsDict] = ()
+    """What they mount besides the volumes of `shape`."""
     before: Sequence[ContainerArgsDict] = ()
     """Run to their end before the command."""
     companions: Sequence[ContainerArgsDict] = ()
@@ -172,6 +174,7 @@ def run_to_end(parent: pulumi.ComponentResource, args: JobArgs, opts: ResourceOp
         uid=APPLICATION_UID,
         shape=args.shape,
         containers=steps[-1:],
+        volumes=args.volumes,
         init_containers=[
             *args.beside,
             *args.companions,

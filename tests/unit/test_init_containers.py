@@ -259,6 +259,36 @@ def test_services_that_are_rehearsed_together_share_one_proxy() -> None:
     assert list(first(job(program, "rehearsal"))) == ["db-proxy", "backend", "worker"]
 
 
+def test_a_service_in_the_rehearsal_of_another_keeps_its_own_volumes_and_user() -> None:
+    config = two_services(PROXY)
+    backend, worker = config["runbook:application"]["services"][:2]
+    backend["pod"] = {"writablePaths": ["/app/cache"], "volumes": [{"name": "uploads", "path": "/uploads"}]}
+    worker["pod"] = {
+        "uid": 1000,
+        "writablePaths": ["/work"],
+        "volumes": [{"name": "reports", "path": "/reports"}],
+    }
+    worker["initContainers"] = [{**PROXY, "name": "unpack", "port": 5434, "mounts": ["/reports"]}]
+    config["runbook:data"]["volumes"] = {"uploads": {"size": "1Gi"}, "reports": {"size": "1Gi"}}
+    pod = job(run_program(config), "rehearsal").pod or {}
+    places = {volume["name"]: volume for volume in pod["volumes"]}
+    mounted = {
+        (one["name"], mount["mountPath"]): places[mount["name"]]
+        for one in (*pod["initContainers"], *pod["containers"])
+        for mount in one["volumeMounts"]
+    }
+    claims = {
+        where: volume["persistentVolumeClaim"]["claimName"]
+        for where, volume in mounted.items()
+        if "persistentVolumeClaim" in volume
+    }
+    reports = {("worker", "/reports"): "reports", ("unpack", "/reports"): "reports"}
+    assert claims == {("backend", "/uploads"): "uploads", ("rehearsal", "/uploads"): "uploads", **reports}
+    assert mounted["worker", "/work"] != mounted["backend", "/app/cache"]
+    users = {one["name"]: one["securityContext"].get("runAsUser") for one in pod["initContainers"]}
+    assert (users["worker"], users["backend"]) == (1000, None)
+
+
 @pytest.mark.parametrize(
     ("other", "words"),
     [
