@@ -116,7 +116,9 @@ def _figure(name: str, checks: Sequence[Check], paths: Sequence[str]) -> str:
     title, unit = METRICS[name]
     lines = {path: list(_points(name, path, checks)) for path in paths}
     limits = {path: limit for path in paths if (limit := _find_limit(name, path, checks)) is not None}
-    seen = [point.value for points in lines.values() for point in points if point.value is not None]
+    measured = [point for points in lines.values() for point in points if point.value is not None]
+    # What a busy machine measured, often many times the rest, would flatten all lines.
+    seen = [point.value or 0 for point in measured if point.believed] or [point.value or 0 for point in measured]
     top = max([*seen, *limits.values()], default=0) * 1.05 or 1
     times = [_seconds(check) for check in checks]
     first, whole = times[0], max(times[-1] - times[0], 1)
@@ -125,7 +127,7 @@ def _figure(name: str, checks: Sequence[Check], paths: Sequence[str]) -> str:
         return f"{_LEFT + (_WIDTH - _LEFT - 10) * (at - first) / whole:.1f}"
 
     def y(value: float) -> str:
-        return f"{_HEAD + _HEIGHT * (1 - value / top):.1f}"
+        return f"{_HEAD + _HEIGHT * (1 - min(value / top, 1)):.1f}"
 
     drawn = [
         f'<text x="0" y="{_HEAD + 5}">{escape(show(name, top))}</text><text x="0" y="{_HEAD + _HEIGHT}">0</text>',
@@ -156,11 +158,12 @@ def _figure(name: str, checks: Sequence[Check], paths: Sequence[str]) -> str:
                 for point in dotted
             ]
         drawn += [
-            f'<circle class="busy" style="{style}" cx="{x(point.at)}" cy="{y(point.value)}" r="4"/>'
+            f'<circle class="busy" style="{style}" cx="{x(point.at)}" cy="{y(point.value)}" r="4">'
+            f"<title>{escape(f'{path}: {show(name, point.value)}')}</title></circle>"
             for point in lines[path]
             if point.value is not None and not point.believed
         ]
-        legend.append(f'<span style="{style}">● {escape(path)}{escape(budget)}</span>')
+        legend.append(f'<span><b style="{style}">●</b> {escape(path)}{escape(budget)}</span>')
     label = escape(f"{title}, at most {show(name, top)}")
     return (
         f"<figure><figcaption><h2>{escape(title)}{escape(f' in{unit}' if unit else '')}</h2>{' '.join(legend)}"
@@ -236,7 +239,7 @@ _STYLE = (
     "body{font:16px/1.5 system-ui,sans-serif;color:var(--ink);background:var(--ground);margin:0}"
     "main{max-width:60rem;margin:0 auto;padding:1rem}figure{margin:0}h2{font-size:1.1rem;margin:1.5rem 0 0}"
     "div{overflow-x:auto}svg{width:100%;min-width:36rem;height:auto}svg text{fill:var(--ink);font:11px system-ui}"
-    "span{color:var(--line);white-space:nowrap}.axis,.release line{stroke:var(--soft)}"
+    "span{white-space:nowrap}b{color:var(--line)}.axis,.release line{stroke:var(--soft)}"
     ".page{fill:none;stroke:var(--line);stroke-width:2}.dot{fill:var(--line)}.busy{fill:none;stroke:var(--line)}"
     ".budget{stroke:var(--line);stroke-dasharray:4 4}"
     "table{border-collapse:collapse}td,th{padding:.2rem .6rem;text-align:left;border-bottom:1px solid var(--soft)}"

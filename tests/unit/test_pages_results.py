@@ -291,6 +291,8 @@ def test_the_history_has_a_line_for_each_page_and_metric_and_marks_releases(
     assert len(made.of("release")) == 2 * 5, "two releases in each of five pictures"
     assert len(made.of("budget")) == 2 * 5
     assert len(made.of("busy")) == 5
+    assert "9000 ms" in file.read_text(), "what a busy machine measured can be pointed at"
+    assert "Largest Contentful Paint, at most 2100 ms" in file.read_text(), "and does not stretch the picture"
     assert not [tag for tag, _ in made.found if tag == "script"]
     # Where nothing was measured for long, the line is interrupted.
     gap = Elements(decisions.render_pages([*both, check(-100, page()), check(-110, page())], "test"))
