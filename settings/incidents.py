@@ -19,6 +19,7 @@ POST_MORTEM_LEVELS = (1, 2)
 PROCEDURES_LEVEL = 1
 """Level at which the emergency procedures are shown (HerbisVeritas "Execute emergency procedures")."""
 Channel = Literal["critical", "alerts", "security", "business", "performance"]
+Text = Annotated[str, Field(min_length=1)]
 _RESPOND_MINUTES = {1: 5, 2: 30, 3: 480, 4: 2880}
 _WATCH_SECONDS = {1: 15, 2: 30, 3: 0, 4: 0}
 _REPEAT_MINUTES = {1: 5, 2: 15, 3: 60, 4: 60}
@@ -27,7 +28,7 @@ _REPEAT_MINUTES = {1: 5, 2: 15, 3: 60, 4: 60}
 class IncidentLevel(Settings):
     """A level."""
 
-    about: Annotated[str, Field(min_length=1)]
+    about: Text
     """What it means."""
     channel: Channel
     """Slack channel that is notified (`secrets:SLACK_WEBHOOK_<CHANNEL>`)."""
@@ -45,6 +46,36 @@ class IncidentLevel(Settings):
     else 60."""
 
 
+class Level1(IncidentLevel):
+    """Level 1; what is left out of it has these defaults."""
+
+    about: Text = "critical: production is down"
+    channel: Channel = "critical"
+
+
+class Level2(IncidentLevel):
+    """Level 2; what is left out of it has these defaults."""
+
+    about: Text = "major: a feature does not work"
+    channel: Channel = "alerts"
+
+
+class Level3(IncidentLevel):
+    """Level 3; what is left out of it has these defaults."""
+
+    about: Text = "minor: customers are hindered"
+    channel: Channel = "alerts"
+    mentions: tuple[Mention, ...] | None = ()
+
+
+class Level4(IncidentLevel):
+    """Level 4; what is left out of it has these defaults."""
+
+    about: Text = "low: customers notice nothing"
+    channel: Channel = "alerts"
+    mentions: tuple[Mention, ...] | None = ()
+
+
 @dataclass(frozen=True)
 class Pace:
     """How fast a level is answered, and how closely it is watched."""
@@ -58,13 +89,13 @@ class Pace:
 class Incidents(Settings):
     """Levels 1 (critical) to 4, and the post-mortem."""
 
-    level1: IncidentLevel = IncidentLevel(about="critical: production is down", channel="critical")
+    level1: Level1 = Level1()
     """Level 1."""
-    level2: IncidentLevel = IncidentLevel(about="major: a feature does not work", channel="alerts")
+    level2: Level2 = Level2()
     """Level 2."""
-    level3: IncidentLevel = IncidentLevel(about="minor: customers are hindered", channel="alerts", mentions=())
+    level3: Level3 = Level3()
     """Level 3."""
-    level4: IncidentLevel = IncidentLevel(about="low: customers notice nothing", channel="alerts", mentions=())
+    level4: Level4 = Level4()
     """Level 4."""
     action_days: Annotated[int, Field(ge=1, le=365)] = 14
     """Days until an action of a post-mortem is due."""

@@ -224,8 +224,10 @@ def test_a_level_without_it_is_refused_and_says_which_key_gives_it(tmp_path: Pat
         watch(log, [frame()])
 
 
-def test_a_level_keeps_its_pace_when_only_its_channel_is_set() -> None:
-    given = Incidents.model_validate({"level1": {"about": "down", "channel": "critical"}})
+def test_a_level_keeps_what_is_left_out_of_it() -> None:
+    given = Incidents.model_validate({"level1": {"channel": "security"}, "level3": {"respondMinutes": 60}})
+    assert given.level1.about == Incidents().level1.about
+    assert given.level3.mentions == ()
     assert given.pace(1) == Pace(respond_minutes=5, watch_seconds=15, repeat_minutes=5)
     assert [given.pace(level).watch_seconds for level in (1, 2, 3, 4)] == [15, 30, 0, 0]
     changed = {"level2": {"about": "x", "channel": "alerts", "watchSeconds": 0, "respondMinutes": 10}}
