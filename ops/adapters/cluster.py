@@ -73,7 +73,8 @@ class Cluster:
 
     def rollouts(self, services: Sequence[Service]) -> list[Rollout]:
         """The Deployments of these services that exist."""
-        return [_to_rollout(found) for service in services if (found := self._find_deployment(service.name))]
+        found = [(service, self._find_deployment(service.name)) for service in services]
+        return [_to_rollout(deployment, service) for service, deployment in found if deployment]
 
     def read_workloads(self) -> list[dict[str, Any]]:
         """The namespace's Deployments and StatefulSets, as the API server returns them."""
@@ -88,7 +89,7 @@ class Cluster:
 
     def await_settled(self, services: Sequence[Service], seconds: int) -> list[Rollout]:
         """Wait until all Deployments are settled; they are returned as they are when the time is over."""
-        names = {service.name for service in services}
+        named = {service.name: service for service in services}
         rollouts = self.rollouts(services)
         if all(rollout.settled for rollout in rollouts):
             return rollouts
@@ -96,9 +97,8 @@ class Cluster:
 
         deployments = f"/apis/apps/v1/namespaces/{self.namespace}/deployments"
         for _, found in self.watch_changes(deployments, seconds):
-            rollout = _to_rollout(Deployment.from_dict(found))
-            if rollout.service in names:
-                current[rollout.service] = rollout
+            if service := named.get(found["metadata"]["name"]):
+                current[service.name] = _to_rollout(Deployment.from_dict(found), service)
             if all(rollout.settled for rollout in current.values()):
                 break
         return list(current.values())
@@ -345,15 +345,17 @@ def _startup_seconds(pod: Pod) -> Iterator[float]:
             yield (ready[0] - running.startedAt).total_seconds()
 
 
-def _to_rollout(deployment: Deployment) -> Rollout:
+def _to_rollout(deployment: Deployment, service: Service) -> Rollout:
     meta, spec = deployment.metadata, deployment.spec
     status = deployment.status or DeploymentStatus()
     if not meta or not spec or not spec.template.spec:
         raise OpsError("the API server answered with a Deployment without a pod template")
     wanted = 1 if spec.replicas is None else spec.replicas
+    if service.replicas != 0:
+        wanted = max(wanted, 1)  # `kubectl scale` to none: no pod is no service, however settled the Deployment is
     updated, ready = status.updatedReplicas or 0, status.readyReplicas or 0
     return Rollout(
-        service=meta.name or "",
+        service=service.name,
         wanted=wanted,
         ready=ready,
         updated=updated,
