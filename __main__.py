@@ -25,11 +25,12 @@ register_status_page(inputs, foundation)
 data = register_data(inputs, foundation)
 backup = register_backups(inputs, foundation, data)
 release = register_release(inputs, foundation, data, backup)
-if release or not inputs.settings.application.services:
-    register_restore_test(inputs, foundation, data, backup, release)
-if release:
+if release and data:
     register_maintenance_tasks(inputs, foundation, data, backup, release)
     register_page_check(inputs, foundation, backup, release)
+if release or not inputs.settings.application.services:
+    register_restore_test(inputs, foundation, data, backup, release)
     register_monitoring(inputs, foundation, data, release)
-checks = release.checks if release else [data.rotation, *([backup] if backup else [])]
-register_retirement(inputs, foundation, data, after=checks)
+if data:
+    checks = release.checks if release else [data.rotation, *([backup] if backup else [])]
+    register_retirement(inputs, foundation, data, after=checks)

@@ -32,7 +32,7 @@ class CredentialsArgs:
     secrets: Mapping[str, SecretValue]
     """The `secrets:*` of the stack."""
     dsns: Mapping[str, SecretValue]
-    """`DATABASE_URL`, and `REDIS_URL` where there is a Redis."""
+    """`DATABASE_URL` and `REDIS_URL`, where there is a database or a Redis."""
     direct: str | None = None
     """Secret with the database's URL past a pooler."""
     role: tuple[str, Output[str]] | None = None
@@ -53,8 +53,8 @@ class Credentials(pulumi.ComponentResource):
     database_secret_name: str
     """Secret with `DATABASE_URL` past a pooler, under its own name as well. Its name stays: a Job that ran once must
     not run again because a password was rotated."""
-    database: SecretValue
-    """That URL: what migrations, tasks and exporters connect to."""
+    database: SecretValue | None
+    """That URL: what migrations, tasks and exporters connect to. None where there is no database."""
     values: Mapping[str, SecretValue]
     """Every variable of the services that is secret."""
 
@@ -77,22 +77,23 @@ class Credentials(pulumi.ComponentResource):
             string_data={key: value.value for key, value in values.items()},
             opts=inside,
         )
-        Secret(
-            "database-secret",
-            metadata=metadata(self.database_secret_name, args.namespace, labels("database", "credentials")),
-            string_data={
-                "DATABASE_URL": self.database.value,
-                **({args.direct: self.database.value} if args.direct else {}),
-                **({CA: args.ca} if args.ca else {}),
-            },
-            opts=inside,
-        )
+        if self.database:
+            Secret(
+                "database-secret",
+                metadata=metadata(self.database_secret_name, args.namespace, labels("database", "credentials")),
+                string_data={
+                    "DATABASE_URL": self.database.value,
+                    **({args.direct: self.database.value} if args.direct else {}),
+                    **({CA: args.ca} if args.ca else {}),
+                },
+                opts=inside,
+            )
         self.register_outputs({})
 
-    def _past_the_pooler(self, values: dict[str, SecretValue]) -> SecretValue:
+    def _past_the_pooler(self, values: dict[str, SecretValue]) -> SecretValue | None:
         """The URL past the pooler, with the login that the database has now; it replaces the one in `values`."""
-        args, dsn = self._args, self._args.dsns["DATABASE_URL"]
-        if args.direct is None:
+        args, dsn = self._args, self._args.dsns.get("DATABASE_URL")
+        if args.direct is None or dsn is None:
             return dsn
         if args.role is not None:
             end, password = args.role

@@ -65,7 +65,7 @@ class DataServicesArgs:
     volumes: Mapping[str, DataVolume]
     """Volumes for files of the services."""
     file_url: str | None = None
-    """URL of a database that is a file."""
+    """URL of a database that is a file; without it and `postgres`, there is no database."""
     direct: str | None = None
     """Secret with the database's URL past a pooler."""
     monitored: bool = False
@@ -102,7 +102,7 @@ class DataServices(pulumi.ComponentResource):
     """The database and the cache, and their DSNs."""
 
     dsns: Mapping[str, SecretValue]
-    """`DATABASE_URL`, and `REDIS_URL` where there is a Redis."""
+    """`DATABASE_URL` and `REDIS_URL`, where there is a database or a Redis."""
     rotation_environment: Mapping[str, pulumi.Output[str]]
     """Environment of the rotation tasks."""
     role: tuple[str, pulumi.Output[str]] | None
@@ -118,12 +118,12 @@ class DataServices(pulumi.ComponentResource):
         self._after = opts.depends_on if opts else None
         self._rotations = args.rotations
         self._monitored = args.monitored
+        database: Logins | None = None
         if isinstance(args.postgres, BundledPostgres):
-            database: Logins = self._postgres(args.postgres)
-        elif args.postgres is None:
-            url = args.file_url or ""
+            database = self._postgres(args.postgres)
+        elif url := args.file_url:
             database = Logins(dsn=SecretValue(pulumi.Output.secret(url), content_hash(url)))
-        else:
+        elif args.postgres is not None:
             register_egress_policy(self, "allow-postgres", args.namespace, args.postgres.egress)
             direct = args.rotations[args.direct] if args.direct else None
             database = logins.register_external_logins(
@@ -139,13 +139,13 @@ class DataServices(pulumi.ComponentResource):
         register_volumes(
             self, args.volumes, args.namespace, ResourceOptions(depends_on=self._after), protect=args.protect
         )
-        self.dsns = {DATABASE_URL: database.dsn, **({REDIS_URL: cache.dsn} if cache else {})}
-        self.rotation_environment = {**database.environment, **(cache.environment if cache else {})}
+        there = {name: login for name, login in ((DATABASE_URL, database), (REDIS_URL, cache)) if login}
+        self.dsns = {name: login.dsn for name, login in there.items()}
+        self.rotation_environment = {key: value for login in there.values() for key, value in login.environment.items()}
         if self.rotation_environment and isinstance(args.postgres, ExternalPostgres) and args.postgres.ca:
             self.rotation_environment[CA] = pulumi.Output.from_input(args.postgres.ca)
-        self.role = database.role
-        made = {DATABASE_URL: database.monitor, REDIS_URL: cache.monitor if cache else None}
-        self.monitors = {name: login for name, login in made.items() if login}
+        self.role = database.role if database else None
+        self.monitors = {name: login.monitor for name, login in there.items() if login.monitor}
         self.register_outputs({})
 
     def _postgres(self, wanted: BundledPostgres) -> Logins:

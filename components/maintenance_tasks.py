@@ -32,7 +32,7 @@ from components.base.names import BACKUP_EXPORTER, JOB, labels, metadata, select
 from components.base.network_policies import register_egress_policy
 from components.base.pods import APPLICATION_UID, container, register_service_account, template
 from components.base.rbac import grant_cluster_role, grant_role
-from components.base.shapes import mounts, waivers
+from components.base.shapes import mounts, shared_mounts, waivers
 from components.maintenance_agent import AGENT
 from settings import Backup, PodShape, Resources, VolumeDestination
 from settings import MaintenanceTasks as MaintenanceTasksSettings
@@ -75,6 +75,8 @@ class MaintenanceTasksArgs:
     """Host header of a benchmark's requests."""
     shape: PodShape
     """The pods of the main service."""
+    file_folder: str | None = None
+    """Where they mount the volume of a database that is a file."""
     companions: Sequence[ContainerArgsDict] = ()
     """Its sidecars and init containers that commands need."""
     database_secret_name: Input[str]
@@ -154,6 +156,7 @@ class MaintenanceTasks(pulumi.ComponentResource):
             mounts=[
                 {"name": "box", "mount_path": _BOX},
                 {"name": "token", "mount_path": _IDENTITY, "read_only": True},
+                *(shared_mounts(args.shape, [args.file_folder]) if args.file_folder else []),
             ],
         )
 

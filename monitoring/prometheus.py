@@ -88,8 +88,13 @@ class MonitoredStack:
     @property
     def exporters(self) -> tuple[str, ...]:
         """Exporters, except that of backups."""
-        cache = (REDIS_EXPORTER,) if self.monitoring.redis else ()
-        return (BLACKBOX, POSTGRES_EXPORTER, *cache, *((LOG_COUNTER,) if self.monitoring.logs else ()))
+        there = {
+            BLACKBOX: self.http_checks,
+            POSTGRES_EXPORTER: self.monitoring.postgres,
+            REDIS_EXPORTER: self.monitoring.redis,
+            LOG_COUNTER: self.monitoring.logs,
+        }
+        return tuple(name for name, wanted in there.items() if wanted)
 
     @property
     def health_url(self) -> str:
@@ -98,8 +103,8 @@ class MonitoredStack:
 
     @property
     def front_door_url(self) -> str:
-        wanted = self.monitoring.front_door
-        path = wanted.path or self.application.main_service.probes.liveness.path or "/"
+        wanted, services = self.monitoring.front_door, self.application.services
+        path = wanted.path or (services and self.application.main_service.probes.liveness.path) or "/"
         return f"{wanted.address or self.public_url}{path}"
 
     @property
@@ -109,8 +114,10 @@ class MonitoredStack:
 
     @property
     def http_checks(self) -> Mapping[str, str]:
-        """URL by job."""
-        return {HEALTH: self.health_url, FRONT_DOOR: self.front_door_url}
+        """URL by job. Without an application, only the public address of another one's is probed."""
+        if self.application.services:
+            return {HEALTH: self.health_url, FRONT_DOOR: self.front_door_url}
+        return {FRONT_DOOR: self.front_door_url} if self.public_url else {}
 
 
 def select_pods(service: str) -> str:
@@ -186,7 +193,8 @@ def _jobs(watched: MonitoredStack) -> Iterator[dict[str, Any]]:
             **_fixed(_at(BLACKBOX)),
             "relabel_configs": [_labelled("instance", url)],
         }
-    yield {"job_name": "postgres", **_fixed(_at(POSTGRES_EXPORTER))}
+    if monitoring.postgres:
+        yield {"job_name": "postgres", **_fixed(_at(POSTGRES_EXPORTER))}
     if monitoring.redis:
         yield {"job_name": "redis", **_fixed(_at(REDIS_EXPORTER))}
     yield {"job_name": "prometheus", **_fixed(f"localhost:{PORTS['prometheus']}")}

@@ -18,10 +18,10 @@ from settings.rotation import BACKUP_S3
 from settings.sqlite import shape_of_tasks
 
 
-def register_backups(inputs: Inputs, foundation: Foundation, data: Data) -> Backup | None:
+def register_backups(inputs: Inputs, foundation: Foundation, data: Data | None) -> Backup | None:
     """None where the stack file has no `runbook:backup`."""
     settings = inputs.settings
-    if not settings.backup:
+    if not (settings.backup and data):
         return None
     performance = settings.performance
     backup = Backup(
@@ -59,12 +59,12 @@ def register_backups(inputs: Inputs, foundation: Foundation, data: Data) -> Back
 
 
 def register_restore_test(
-    inputs: Inputs, foundation: Foundation, data: Data, backup: Backup | None, release: Release | None
+    inputs: Inputs, foundation: Foundation, data: Data | None, backup: Backup | None, release: Release | None
 ) -> None:
     """The restored copy is served by the release that runs now, so the test follows the application; without one, it
     ends with the comparison of every table."""
     settings = inputs.settings
-    if not (settings.backup and backup):
+    if not (settings.backup and backup and data and data.credentials.database):
         return
     main = settings.application.main_service if release else None
     postgres, redis = test_servers(settings.data, settings.backup.restore_test)

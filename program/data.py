@@ -24,8 +24,11 @@ class Data:
     """Ready when the servers accept every secret that the application is about to use."""
 
 
-def register_data(inputs: Inputs, foundation: Foundation) -> Data:
+def register_data(inputs: Inputs, foundation: Foundation) -> Data | None:
+    """None in a stack that only monitors what belongs to others, and has no data service and no secret of one."""
     settings = inputs.settings
+    if settings.data.is_empty:
+        return None
     direct = direct_url(settings.data, settings.application)
     services = DataServices(
         "data",

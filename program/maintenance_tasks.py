@@ -22,6 +22,8 @@ def register_maintenance_tasks(
     from components.maintenance_tasks import MaintenanceTasks, MaintenanceTasksArgs
 
     application, stores = settings.application, (settings.data.postgres, settings.data.redis)
+    sqlite = settings.data.sqlite
+    mount = sqlite.find_mount(application.main_service) if sqlite else None
     images = [
         settings.image,
         settings.release.image,
@@ -42,6 +44,7 @@ def register_maintenance_tasks(
             public_url=release.application.url,
             host_header=application.host_header,
             shape=application.main_service.shape,
+            file_folder=mount.path if mount else None,
             companions=release.application.companions,
             database_secret_name=data.credentials.database_secret_name,
             images=list(dict.fromkeys(images)),

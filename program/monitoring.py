@@ -20,12 +20,11 @@ if TYPE_CHECKING:
     from components.monitoring.workloads import ControllerAddress
 
 
-def register_monitoring(inputs: Inputs, foundation: Foundation, data: Data, release: Release) -> None:
+def register_monitoring(inputs: Inputs, foundation: Foundation, data: Data | None, release: Release | None) -> None:
     """No other component waits for it: a rollback takes as long with monitoring as without."""
     settings = inputs.settings
     monitoring = settings.monitoring
-    postgres = settings.data.postgres
-    if not (monitoring and monitoring.image and postgres):
+    if not monitoring:
         return
     from components.monitoring.monitoring import Monitoring, MonitoringArgs
     from monitoring.prometheus import MonitoredStack
@@ -35,7 +34,7 @@ def register_monitoring(inputs: Inputs, foundation: Foundation, data: Data, rele
         "monitoring",
         MonitoringArgs(
             namespace=foundation.namespace,
-            image=monitoring.image,
+            image=monitoring.image or "",
             watched=MonitoredStack(
                 namespace=settings.namespace,
                 monitoring=monitoring,
@@ -49,20 +48,22 @@ def register_monitoring(inputs: Inputs, foundation: Foundation, data: Data, rele
                 performance=settings.performance if settings.checks_pages else None,
             ),
             network=settings.network,
-            postgres=postgres,
+            postgres=settings.data.postgres,
             redis=settings.data.redis,
-            dsns=_list_dsns(data),
+            dsns=_list_dsns(data) if data else {},
             secrets=inputs.secrets,
-            begins_after=[release.application],
+            begins_after=[release.application] if release else [],
             controller=_register_controller(inputs, foundation),
         ),
-        ResourceOptions(depends_on=[data.services, data.rotation]),
+        ResourceOptions(depends_on=[data.services, data.rotation] if data else [foundation]),
     )
 
 
 def _list_dsns(data: Data) -> Mapping[str, Secret]:
     """What exporters connect to: with a login of their own, or with the application's where no task can make one."""
-    dsns = {**data.services.dsns, DATABASE_URL: data.credentials.database}
+    dsns = dict(data.services.dsns)
+    if database := data.credentials.database:
+        dsns[DATABASE_URL] = database
     return dsns | {name: login.put_into(dsns[name]) for name, login in data.services.monitors.items()}
 
 

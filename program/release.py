@@ -36,11 +36,13 @@ class Release:
     """The checks that must pass before the release counts as done."""
 
 
-def register_release(inputs: Inputs, foundation: Foundation, data: Data, backup: Backup | None) -> Release | None:
+def register_release(
+    inputs: Inputs, foundation: Foundation, data: Data | None, backup: Backup | None
+) -> Release | None:
     """None before the first deploy."""
     settings = inputs.settings
     release = settings.release
-    if not release:
+    if not (release and data):
         return None
     application = Application(
         "application",
@@ -108,7 +110,8 @@ def _register_migration(
     settings = inputs.settings
     release = settings.release
     ready: list[pulumi.Resource] = [data.rotation, backup] if backup else [data.rotation]
-    if not (release and release.migrate):
+    database = data.credentials.database
+    if not (release and release.migrate and database):
         return ready
     if settings.backup and backup:
         pre_release = PreRelease(
@@ -134,7 +137,7 @@ def _register_migration(
             command=settings.commands.migrate,
             amounts=settings.application.job_resources,
             database_secret_name=data.credentials.database_secret_name,
-            database_url=data.credentials.database,
+            database_url=database,
             image=settings.image,
             placement_seconds=settings.application.placement_seconds,
             backup=settings.backup,

@@ -11,17 +11,15 @@ from settings import budget
 from settings.application import PROVIDED_ENV, Application
 from settings.backup import BACKUP_DATABASE_URL, IDENTITIES, Backup
 from settings.base import EXAMPLE_DIGEST, Path
+from settings.chapters import find_faults_of_monitoring_alone, find_ingress_without_paths, find_missing_chapters
 from settings.init_containers import find_unknown_secrets
-from settings.maintenance_tasks import MaintenanceTasks
 from settings.monitoring import Monitoring
-from settings.performance import Performance
 from settings.placeholders import find_placeholders
 from settings.platform import (
     Credentials,
     Data,
     External,
     ExternalPostgres,
-    Ingress,
     Network,
 )
 from settings.pods import find_volumes_of_services
@@ -220,9 +218,17 @@ def _may_know_more(release: Release | None) -> bool:
 
 @_rule
 def _production_has_backups(
-    environment: str, backup: Backup | None, file: StackFile, schema: Callable[[], Mapping[str, Any]]
+    environment: str,
+    application: Application,
+    data: Data,
+    backup: Backup | None,
+    monitoring: Monitoring | None,
+    file: StackFile,
+    schema: Callable[[], Mapping[str, Any]],
 ) -> Iterator[Problem]:
-    if environment == "production" and backup is None and "runbook:backup" not in file.values:
+    """Not of a database that others have, and back up, and that is only monitored here."""
+    ours = data.has_database and (application.services or not monitoring)
+    if environment == "production" and ours and backup is None and "runbook:backup" not in file.values:
         yield missing("backup", schema())
 
 
@@ -279,11 +285,14 @@ def _probes_are_uncounted(
 
 
 @_rule
-def _monitoring_is_complete(monitoring: Monitoring | None, network: Network, file: StackFile) -> Iterator[Problem]:
+def _monitoring_is_complete(
+    application: Application, data: Data, monitoring: Monitoring | None, network: Network, file: StackFile
+) -> Iterator[Problem]:
     """Each enabled alert needs a metrics source and a receiver."""
     if monitoring is None:
         return
-    if monitoring.image is None:
+    exports = application.services or data.postgres or data.redis or monitoring.front_door.address
+    if monitoring.image is None and (monitoring.mode == "plain" or exports):
         why = "is missing: the image of Prometheus, Alertmanager and the exporters (images/monitoring), by digest"
         yield _at(file, "monitoring", ("image",), why, None, f"registry.example.com/monitoring@{EXAMPLE_DIGEST}")
     if monitoring.rollback.controlled and not monitoring.slack.egress:
@@ -314,64 +323,9 @@ def _monitoring_is_complete(monitoring: Monitoring | None, network: Network, fil
             yield _at(file, "monitoring", ("infrastructure", name), why, True, False)
 
 
-@_rule
-def _maintenance_has_a_store(maintenance_tasks: MaintenanceTasks | None, backup: Backup | None) -> Iterator[Problem]:
-    if maintenance_tasks and backup is None:
-        why = (
-            "needs runbook:backup, because reports of maintenance are kept in the store of backups: add that key, or "
-            "remove this one"
-        )
-        yield Problem(("runbook:maintenanceTasks",), why)
-
-
-@_rule
-def _page_check_has_a_store(performance: Performance | None, backup: Backup | None) -> Iterator[Problem]:
-    if performance and performance.continuous and backup is None:
-        why = "needs runbook:backup, because results are kept in the store of backups: add that key, or remove this one"
-        yield Problem(("runbook:performance", "continuous"), why)
-
-
-@_rule
-def _chapters(
-    application: Application,
-    ingress: Ingress | None,
-    network: Network,
-    monitoring: Monitoring | None,
-    release: Release | None,
-    file: StackFile,
-    schema: Callable[[], Mapping[str, Any]],
-) -> Iterator[Problem]:
-    """Chapters are optional, but some need another."""
-    paths = [path for service in application.services for path in service.paths]
-    if ingress is None and paths:
-        yield missing("ingress", schema())
-    if ingress is not None and network.ingress_controller is None:
-        why = "is missing: without it, the network policies would close the services to the ingress"
-        write = {"namespace": "ingress-nginx", "podLabels": {"app.kubernetes.io/name": "ingress-nginx"}}
-        yield _at(file, "network", ("ingressController",), why, None, write)
-    if not application.services:
-        for key, there in (("ingress", ingress), ("release", release)):
-            if there is not None:
-                yield Problem((f"runbook:{key}",), "there is no runbook:application that it could be of: remove it")
-        if monitoring is not None:
-            why = (
-                "needs runbook:application: the health check and the front door's probe ask its main service, the "
-                "rules count its services' requests and pods, and the exporters log in as it does. Add that key, or "
-                "remove this one"
-            )
-            yield Problem(("runbook:monitoring",), why)
-    if monitoring is not None and ingress is None and monitoring.front_door.address is None and application.services:
-        why = "is missing: without an ingress, monitoring needs the address at which customers reach the application"
-        yield _at(file, "monitoring", ("frontDoor", "address"), why, None, "https://shop.example.com")
-
-
-@_rule
-def _ingress_paths(application: Application, ingress: Ingress | None, file: StackFile) -> Iterator[Problem]:
-    if ingress and application.services and not any(service.paths for service in application.services):
-        why = f"no service has paths, so the ingress of {ingress.host} would route no request"
-        yield _at(file, "application", ("services", 0, "paths"), why, [], ["/"])
-
-
+_rule(find_missing_chapters)
+_rule(find_faults_of_monitoring_alone)
+_rule(find_ingress_without_paths)
 _rule(find_quota_excess)
 
 

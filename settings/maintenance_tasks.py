@@ -41,10 +41,11 @@ class MaintenanceTask(Settings):
     """One step of a run: a built-in task, or a command of the application."""
 
     task: BuiltIn | None = None
-    """Built-in task. `analyze`, `vacuum-analyze`: table by table. `reindex`: bloated indexes, concurrently, after what
-    killed rebuilds left is removed. `statistics`: sizes, dead rows, cache hits, unused indexes. `backup-verification`:
-    is the newest backup whole, and a restore proven. `unused-images`: what the nodes keep of this stack's older
-    images. `benchmark`: how fast the application answers, against the run before."""
+    """Built-in task; docs/maintenance.md says what each does to a SQLite file. `analyze`, `vacuum-analyze`: table by
+    table. `reindex`: bloated indexes, concurrently, after what killed rebuilds left is removed. `statistics`: sizes,
+    dead rows, cache hits, unused indexes. `backup-verification`: is the newest backup whole, and a restore proven.
+    `unused-images`: what the nodes keep of this stack's older images. `benchmark`: how fast the application answers,
+    against the run before."""
     run: Annotated[tuple[CommandLine, ...], BeforeValidator(_as_list), Field(examples=["npm run cache:optimize"])] = ()
     """Command lines that run one after another in the release's image instead, with the application's environment.
     Split into words as a shell would."""

@@ -317,8 +317,8 @@ class Monitoring(Settings):
     """Which log lines of the application are security events. Without it, only the application's metrics count."""
     infrastructure: Infrastructure = Infrastructure()
     """Containers, volumes, nodes and CronJobs."""
-    postgres: Postgres = Postgres()
-    """The database."""
+    postgres: Postgres | None = Postgres()
+    """The database. Without a PostgreSQL (`runbook:data.postgres`), nothing of it is watched."""
     redis: Redis | None = Redis()
     """Cache and sessions. Without a Redis (`runbook:data.redis`), nothing of it is watched."""
     rollback: Rollback = Rollback()
@@ -385,6 +385,8 @@ class Monitoring(Settings):
     def notice_seconds(self) -> int:
         """After which it is known that a data service was away: its exporter was asked, and asked again if it waited
         for a server that does not answer. The triggers count requests this much later."""
+        if not (self.postgres or self.redis):
+            return 0
         return 2 * self.scrape_seconds + self.evaluation_seconds
 
     @property

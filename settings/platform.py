@@ -174,10 +174,16 @@ class Data(Settings):
     """Volumes for files of the services, by name; `pod.volumes` of a service mounts them. A rollback leaves them alone.
     """
 
+    @property
+    def has_database(self) -> bool:
+        return bool(self.postgres or self.sqlite)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether the stack has neither a server nor a volume."""
+        return not (self.has_database or self.redis or self.volumes)
+
     def _findings(self) -> list[Finding]:
-        if self.postgres is None and self.sqlite is None:
-            example = {"mode": "external", "egress": [{"cidr": "10.0.5.0/24", "ports": [5432]}]}
-            return [Finding(("postgres",), "is missing: name a PostgreSQL, or a file in sqlite", example)]
         if self.postgres and self.sqlite:
             return [Finding(("sqlite",), "an application has one database: remove sqlite or postgres")]
         return []

@@ -14,8 +14,6 @@ from settings.problems import Problem
 if TYPE_CHECKING:
     from settings.application import Application, Service
     from settings.backup import Backup
-    from settings.maintenance_tasks import MaintenanceTasks
-    from settings.monitoring import Monitoring
     from settings.platform import Data
 
 BESIDE = "runbook/claim"
@@ -77,13 +75,7 @@ def database_url(application: Application, data: Data) -> str | None:
     return data.sqlite.url(mount) if data.sqlite and mount else None
 
 
-def find_faults_of_sqlite(
-    application: Application,
-    data: Data,
-    backup: Backup | None,
-    monitoring: Monitoring | None,
-    maintenance_tasks: MaintenanceTasks | None,
-) -> Iterator[Problem]:
+def find_faults_of_sqlite(application: Application, data: Data, backup: Backup | None) -> Iterator[Problem]:
     """The file is where the main service has it, and nothing asks for what only a server has."""
     sqlite = data.sqlite
     if sqlite is None:
@@ -125,12 +117,3 @@ def find_faults_of_sqlite(
     if backup and backup.restore_test.postgres_image:
         why = "the restore test of SQLite has no server: remove it"
         yield Problem(("runbook:backup", "restoreTest", "postgresImage"), why, backup.restore_test.postgres_image)
-    if monitoring:
-        why = (
-            "asks PostgreSQL: its exporter, its alerts and the triggers of the automatic rollback are not made for "
-            "SQLite. Remove this key; a Prometheus of the cluster can scrape `ports` of the services"
-        )
-        yield Problem(("runbook:monitoring",), why)
-    if maintenance_tasks:
-        why = "its tasks maintain PostgreSQL: remove this key, and let the application run VACUUM"
-        yield Problem(("runbook:maintenanceTasks",), why)

@@ -49,11 +49,12 @@ class StackSettings(Settings):
     quarantine: tuple[Quarantined, ...] = ()
     """Digests that must not come back by accident. Written by `runbook`."""
     application: Application = Field(default_factory=Application.none)
-    """The services and the secrets they get. Without it, the stack backs a database up and proves its backups."""
+    """The services and the secrets they get. Without it, the stack backs a database up and proves its backups, or only
+    monitors."""
     commands: Commands = Commands()
     """The runbooks' command lines."""
-    data: Data
-    """PostgreSQL and Redis."""
+    data: Data = Data()
+    """The database and Redis. An application and backups need a database; monitoring alone needs neither."""
     credentials: Credentials = Credentials()
     """Secrets the program generates."""
     network: Network = Network()
@@ -153,6 +154,8 @@ def _completed(parsed: dict[str, Any]) -> dict[str, Any]:
     watched: dict[str, Any] = {}
     if path := parsed["application"].health_path:
         watched["health_path"] = path
+    if parsed["data"].postgres is None:
+        watched["postgres"] = None
     if parsed["data"].redis is None:
         watched["redis"] = None
         if checklist:

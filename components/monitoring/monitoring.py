@@ -66,17 +66,17 @@ class MonitoringArgs:
     namespace: Input[str]
     """Its namespace."""
     image: str
-    """Image of the monitoring servers and exporters."""
+    """Image of the monitoring servers and exporters; empty where only rules and routes are registered."""
     watched: MonitoredStack
     """The stack to monitor, and its settings."""
     network: Network
     """Egress to addresses outside the cluster."""
-    postgres: BundledPostgres | External
-    """The database, for its network policy."""
+    postgres: BundledPostgres | External | None
+    """The database, for its network policy; None where it is no server."""
     redis: BundledRedis | External | None
     """The cache, for its network policy; None where there is none."""
     dsns: Mapping[str, SecretValue]
-    """`DATABASE_URL`, and `REDIS_URL` where there is a Redis, as exporters have them."""
+    """`DATABASE_URL` and `REDIS_URL` of the servers that there are, as exporters have them."""
     secrets: Mapping[str, SecretValue]
     """The `secrets:*` of the stack, with the webhooks."""
     begins_after: Sequence[pulumi.Resource] = ()
@@ -123,9 +123,19 @@ class Monitoring(pulumi.ComponentResource):
         self.register_outputs({})
 
     def _exporters(self) -> None:
-        args, amounts = self._args, self._settings.exporter_resources
-        self._ways.http_checks(args.network.egress, args.network.ingress_controller)
+        """Of what the stack has."""
+        args = self._args
+        if args.watched.http_checks:
+            self._http_checks()
         self._ways.data(args.postgres, args.redis)
+        if args.postgres is not None:
+            self._postgres_exporter(args.postgres)
+        if args.redis is not None:
+            self._redis_exporter()
+
+    def _http_checks(self) -> None:
+        args = self._args
+        self._ways.http_checks(args.network.egress, args.network.ingress_controller)
         checks = register_files(self._ground, BLACKBOX, {"blackbox.yaml": as_yaml(blackbox(args.watched))})
         register_exporter(
             self._ground,
@@ -133,14 +143,15 @@ class Monitoring(pulumi.ComponentResource):
                 name=BLACKBOX,
                 port=PORTS[BLACKBOX],
                 command=["prometheus-blackbox-exporter", "--config.file=/etc/blackbox/blackbox.yaml"],
-                amounts=amounts,
+                amounts=self._settings.exporter_resources,
                 ready="/-/healthy",
                 volumes={"/etc/blackbox": {"config_map": {"name": checks}}},
             ),
         )
-        database = args.dsns[DATABASE_URL]
-        tls = isinstance(args.postgres, External)
-        ca = args.postgres.ca if isinstance(args.postgres, ExternalPostgres) else None
+
+    def _postgres_exporter(self, server: BundledPostgres | External) -> None:
+        database, tls = self._args.dsns[DATABASE_URL], isinstance(server, External)
+        ca = server.ca if isinstance(server, ExternalPostgres) else None
         source = {"DATA_SOURCE_NAME": database.value.apply(lambda dsn: for_lib_pq(dsn, tls=tls, ca=ca))}
         register_exporter(
             self._ground,
@@ -148,14 +159,14 @@ class Monitoring(pulumi.ComponentResource):
                 name=POSTGRES_EXPORTER,
                 port=PORTS[POSTGRES_EXPORTER],
                 command=["prometheus-postgres-exporter"],
-                amounts=amounts,
+                amounts=self._settings.exporter_resources,
                 ready="/",
                 login=self._login(POSTGRES_EXPORTER, database, source),
             ),
         )
-        if args.redis is None:
-            return
-        cache = args.dsns[REDIS_URL]
+
+    def _redis_exporter(self) -> None:
+        cache = self._args.dsns[REDIS_URL]
         register_exporter(
             self._ground,
             Pod(
@@ -163,7 +174,7 @@ class Monitoring(pulumi.ComponentResource):
                 port=PORTS[REDIS_EXPORTER],
                 # Neither its own login nor the services' may read the server's configuration.
                 command=["prometheus-redis-exporter", "-config-command=-"],
-                amounts=amounts,
+                amounts=self._settings.exporter_resources,
                 ready="/health",
                 login=self._login(REDIS_EXPORTER, cache, _redis_login(cache.value)),
             ),

@@ -84,7 +84,8 @@ def certificates(monitoring: Monitoring) -> Domain:
     )
 
 
-def workloads(monitoring: Monitoring) -> Domain:
+def workloads(monitoring: Monitoring, *, scheduled: bool) -> Domain:
+    """`scheduled`: whether the stack has CronJobs that run."""
     limits = monitoring.infrastructure
     common: dict[str, Any] = {
         "missing": "without a CronJob or kube-state-metrics: `MetricsMissing`",
@@ -109,81 +110,84 @@ def workloads(monitoring: Monitoring) -> Domain:
         '(owner_name) max by (job_name, owner_name) (kube_job_owner{owner_kind="CronJob"}) and on (job_name) '
         'kube_job_failed{condition="true"} == 1, "cronjob", "$1", "owner_name", "(.+)"))'
     )
+    cron_jobs = (
+        Alert(
+            name="CronJobFailed",
+            measure=f"{failures} unless on (cronjob) {failures} < on (cronjob) "
+            "max by (cronjob) (kube_cronjob_status_last_successful_time{})",
+            severity="warning",
+            summary="CronJob {{ $labels.cronjob }} has failed, and has not succeeded since",
+            about="cronjob-failed",
+            advice="`kubectl logs` of its newest Job",
+            boundary=Boundary(
+                beyond=failed | {succeeded: steady(999)},
+                within=failed | {succeeded: steady(1001)},
+                step=_STEP,
+                labels=_BACKUP,
+            ),
+            more=(
+                Case(
+                    title="while kube-state-metrics is replaced",
+                    series={
+                        f'{name[:-1]},instance="{pod}"}}': value
+                        for name, value in (failed | {succeeded: steady(999)}).items()
+                        for pod in "ab"
+                    },
+                    checks=((_STEP, True),),
+                    step=_STEP,
+                    labels=_BACKUP,
+                ),
+                Case(
+                    title="it has never succeeded",
+                    series=failed,
+                    checks=((_STEP, True),),
+                    step=_STEP,
+                    labels=_BACKUP,
+                ),
+                Case(
+                    title="a Job of a release is not a CronJob's",
+                    series={k: v for k, v in failed.items() if k != owner},
+                    checks=((_STEP, False),),
+                    step=_STEP,
+                ),
+            ),
+            **common,
+        ),
+        Alert(
+            name="CronJobMissed",
+            measure="time() - max by (cronjob) (kube_cronjob_next_schedule_time{})",
+            operator=">",
+            limit=grace,
+            after="and on (cronjob) max by (cronjob) (kube_cronjob_spec_suspend{}) == 0",
+            severity="critical",
+            summary=f"CronJob {{{{ $labels.cronjob }}}} should have started more than {grace} s ago, and has not",
+            about="cronjob-missed",
+            advice="its events (`kubectl describe cronjob`): a quota, or the previous Job still runs",
+            boundary=Boundary(
+                beyond={next_: steady(late - grace - 1), running: steady(0)},
+                within={next_: steady(late - grace + 4 * _STEP), running: steady(0)},
+                step=_STEP,
+                since=late,
+                labels=_BACKUP,
+            ),
+            more=(
+                Case(
+                    title="a suspended CronJob misses nothing",
+                    series={next_: steady(0), running: steady(1)},
+                    checks=((late, False),),
+                    step=_STEP,
+                ),
+            ),
+            **common,
+        ),
+    )
     return Domain(
         name="workloads",
         title="CronJobs and pods",
         every=EVERY,
         alerts=(
             *(() if limits.kubelet else (out_of_memory(monitoring),)),
-            Alert(
-                name="CronJobFailed",
-                measure=f"{failures} unless on (cronjob) {failures} < on (cronjob) "
-                "max by (cronjob) (kube_cronjob_status_last_successful_time{})",
-                severity="warning",
-                summary="CronJob {{ $labels.cronjob }} has failed, and has not succeeded since",
-                about="cronjob-failed",
-                advice="`kubectl logs` of its newest Job",
-                boundary=Boundary(
-                    beyond=failed | {succeeded: steady(999)},
-                    within=failed | {succeeded: steady(1001)},
-                    step=_STEP,
-                    labels=_BACKUP,
-                ),
-                more=(
-                    Case(
-                        title="while kube-state-metrics is replaced",
-                        series={
-                            f'{name[:-1]},instance="{pod}"}}': value
-                            for name, value in (failed | {succeeded: steady(999)}).items()
-                            for pod in "ab"
-                        },
-                        checks=((_STEP, True),),
-                        step=_STEP,
-                        labels=_BACKUP,
-                    ),
-                    Case(
-                        title="it has never succeeded",
-                        series=failed,
-                        checks=((_STEP, True),),
-                        step=_STEP,
-                        labels=_BACKUP,
-                    ),
-                    Case(
-                        title="a Job of a release is not a CronJob's",
-                        series={k: v for k, v in failed.items() if k != owner},
-                        checks=((_STEP, False),),
-                        step=_STEP,
-                    ),
-                ),
-                **common,
-            ),
-            Alert(
-                name="CronJobMissed",
-                measure="time() - max by (cronjob) (kube_cronjob_next_schedule_time{})",
-                operator=">",
-                limit=grace,
-                after="and on (cronjob) max by (cronjob) (kube_cronjob_spec_suspend{}) == 0",
-                severity="critical",
-                summary=f"CronJob {{{{ $labels.cronjob }}}} should have started more than {grace} s ago, and has not",
-                about="cronjob-missed",
-                advice="its events (`kubectl describe cronjob`): a quota, or the previous Job still runs",
-                boundary=Boundary(
-                    beyond={next_: steady(late - grace - 1), running: steady(0)},
-                    within={next_: steady(late - grace + 4 * _STEP), running: steady(0)},
-                    step=_STEP,
-                    since=late,
-                    labels=_BACKUP,
-                ),
-                more=(
-                    Case(
-                        title="a suspended CronJob misses nothing",
-                        series={next_: steady(0), running: steady(1)},
-                        checks=((late, False),),
-                        step=_STEP,
-                    ),
-                ),
-                **common,
-            ),
+            *(cron_jobs if scheduled else ()),
             Alert(
                 name="PodRestarts",
                 measure="sum by (pod, container) (increase(kube_pod_container_status_restarts_total{}[1h]))",

@@ -7,24 +7,22 @@ from typing import Any
 
 from monitoring.alerts.promtool_cases import Boundary, Case, steady, stepwise
 from monitoring.alerts.rule import COUNT, PERCENT, SECONDS, Alert, Domain
-from settings.monitoring import Monitoring
-from settings.thresholds import Redis
+from settings.thresholds import Postgres, Redis
 
 _CHAPTER = "Runbook de Production §6: base (locks, connexions)"
 EVERY, _STEP = 15, 30
 
 
-def postgres(monitoring: Monitoring) -> Domain:
+def postgres(limits: Postgres) -> Domain:
     alerts = (
-        _down("PostgresAway", "pg_up", "PostgreSQL", monitoring.postgres.away_seconds),
-        *_postgres(monitoring),
-        *(_replication(monitoring) if monitoring.postgres.replicas else ()),
+        _down("PostgresAway", "pg_up", "PostgreSQL", limits.away_seconds),
+        *_postgres(limits),
+        *(_replication(limits) if limits.replicas else ()),
     )
     return Domain(name="postgres", title="PostgreSQL", every=EVERY, alerts=alerts)
 
 
-def _postgres(monitoring: Monitoring) -> Iterator[Alert]:
-    limits = monitoring.postgres
+def _postgres(limits: Postgres) -> Iterator[Alert]:
     percent = limits.connections_percent
     common: dict[str, Any] = {
         "operator": ">",
@@ -113,8 +111,7 @@ def _postgres(monitoring: Monitoring) -> Iterator[Alert]:
     )
 
 
-def _replication(monitoring: Monitoring) -> tuple[Alert, Alert]:
-    limits = monitoring.postgres
+def _replication(limits: Postgres) -> tuple[Alert, Alert]:
     lag = limits.replica_lag_seconds
     sender = "pg_stat_replication_pg_wal_lsn_diff"
     replicas = {f'{sender}{{application_name="r{n}"}}': steady(0) for n in range(limits.replicas)}

@@ -29,20 +29,23 @@ from monitoring.alerts.response import response, response_records, unmeasured
 from monitoring.alerts.restarts import restarts
 from monitoring.alerts.rule import COUNT as NUMBER
 from monitoring.alerts.rule import PERCENT, Alert, Domain
-from monitoring.alerts.trigger import CHAPTER, CONTROLLER, UP, away_record, blameless, steps, stores, unless_away
+from monitoring.alerts.trigger import CHAPTER, CONTROLLER, UP, away_records, blameless, steps, stores, unless_away
 from settings.logs import SQL_INJECTION
 from settings.monitoring import Monitoring
+
+NAME = "triggers"
+"""Name of the domain."""
 
 
 def triggers(monitoring: Monitoring, services: Iterable[str]) -> Domain:
     step = steps(monitoring)
     gateway = monitoring.gateway
     return Domain(
-        name="triggers",
+        name=NAME,
         title="Rollback triggers",
         every=monitoring.evaluation_seconds,
         recordings=(
-            away_record(monitoring),
+            *away_records(monitoring),
             *error_records(monitoring, step),
             response_records(monitoring, step),
             *(gateway_records(gateway, step) if gateway else ()),
@@ -95,7 +98,7 @@ def _health(monitoring: Monitoring) -> Alert:
     down, away = 5 * step, 12
     blamed = (away - 1) * step + (_health_veto(monitoring) // step + 1) * step
     return Alert(
-        **failed_health(monitoring, unless_away(_health_veto(monitoring))),
+        **failed_health(monitoring, unless_away(monitoring, _health_veto(monitoring))),
         name="RollbackHealth",
         severity="critical",
         summary=f"{failures} health checks in a row have failed",

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from monitoring.alerts.promtool_cases import Case, steady, stepwise
 from monitoring.alerts.requests import ACCUSED, BAD, BY
 from monitoring.alerts.rule import COUNT, Alert
-from monitoring.alerts.trigger import CHAPTER, UP, unless_away
+from monitoring.alerts.trigger import CHAPTER, UP, stores, unless_away
 from settings.monitoring import Monitoring
 
 _STARTED, _RESTARTS = "process_start_time_seconds", "kube_pod_container_status_restarts_total"
@@ -38,7 +38,7 @@ def restarts(monitoring: Monitoring, services: Iterable[str]) -> Alert:
         operator=">=",
         limit=limit,
         shown=changes,
-        after=unless_away(window + triggers.data_grace_seconds),
+        after=unless_away(monitoring, window + triggers.data_grace_seconds),
         severity="critical",
         summary=f"{limit} or more restarts of the services' containers within {window} s",
         about="restarts",
@@ -83,7 +83,12 @@ def _of_processes(monitoring: Monitoring, service: str) -> tuple[Case, ...]:
         case("one restart fewer", process(1, limit - 1), fires=False),
         case("the restarts of an exporter", other, fires=False),
         case("each pod of a node that was started again", once, fires=False),
-        case("while the database is away, which ends a process", process(1, limit) | {"pg_up": steady(0)}, fires=False),
+        *(
+            case(
+                f"while {one.name} is away, which ends a process", process(1, limit) | {one.up: steady(0)}, fires=False
+            )
+            for one in stores(monitoring)[:1]
+        ),
     )
 
 

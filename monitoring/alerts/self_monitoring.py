@@ -18,13 +18,19 @@ _STEP = 30
 
 
 def watching(
-    monitoring: Monitoring, maintenance: Maintenance | None, lockdown: Lockdown | None = None, *, backups: bool
+    monitoring: Monitoring,
+    maintenance: Maintenance | None,
+    lockdown: Lockdown | None = None,
+    *,
+    backups: bool,
+    application: bool,
 ) -> Domain:
+    wanted = sources(monitoring, backups=backups, application=application)
     alerts = [
         _watchdog(monitoring),
         _target(monitoring),
-        _missing(monitoring, backups=backups),
-        _near_limit(),
+        *((_missing(monitoring, wanted),) if wanted else ()),
+        *((_near_limit(),) if application else ()),
         _failing(
             "RulesFail",
             "prometheus_rule_evaluation_failures_total",
@@ -64,14 +70,17 @@ def watching(
     )
 
 
-def sources(monitoring: Monitoring, *, backups: bool) -> Mapping[str, str]:
+def sources(monitoring: Monitoring, *, backups: bool, application: bool) -> Mapping[str, str]:
     """Sources of metrics, and a series that each of them has."""
-    infrastructure = monitoring.infrastructure
-    return {
+    infrastructure, door = monitoring.infrastructure, {"front-door": 'probe_success{job="front-door"}'}
+    asked = {
         "application": "http_request_duration_seconds_count{}",
-        "front-door": 'probe_success{job="front-door"}',
+        **door,
         "health": 'probe_success{job="health"}',
-        "postgres": "pg_up{}",
+    }
+    return {
+        **(asked if application else door if monitoring.front_door.address else {}),
+        **({"postgres": "pg_up{}"} if monitoring.postgres else {}),
         **({"redis": "redis_up{}"} if monitoring.redis else {}),
         **({"kubelet": "container_memory_working_set_bytes{}"} if infrastructure.kubelet else {}),
         **({"ingress": gateway_requests(monitoring.gateway)} if monitoring.gateway else {}),
@@ -82,8 +91,8 @@ def sources(monitoring: Monitoring, *, backups: bool) -> Mapping[str, str]:
     }
 
 
-def _missing(monitoring: Monitoring, *, backups: bool) -> Alert:
-    lasting, wanted = monitoring.infrastructure.target_seconds, sources(monitoring, backups=backups)
+def _missing(monitoring: Monitoring, wanted: Mapping[str, str]) -> Alert:
+    lasting = monitoring.infrastructure.target_seconds
     there = {series: steady(1) for series in wanted.values()}
     return Alert(
         name="MetricsMissing",

@@ -16,13 +16,15 @@ from settings.logs import REFUSED_LOGIN, REFUSED_WEBHOOK
 from settings.monitoring import Monitoring
 
 _CHAPTER = 'HerbisVeritas "Alertes Critiques (Slack)"'
+NAME = "service"
+"""Name of the domain."""
 _COUNTED = "without counted events it does not fire; without metrics: `MetricsMissing`"
 
 
 def service(monitoring: Monitoring) -> Domain:
     step = Step(domain="service", every=monitoring.evaluation_seconds)
     return Domain(
-        name="service",
+        name=NAME,
         title="Critical alerts",
         every=monitoring.evaluation_seconds,
         recordings=error_records(monitoring, step),
@@ -48,6 +50,16 @@ def service(monitoring: Monitoring) -> Domain:
                 monitoring.security.refused_webhooks,
             ),
         ),
+    )
+
+
+def front_door(monitoring: Monitoring) -> Domain:
+    """Of an application that is not this stack's, only its public address is probed."""
+    return Domain(
+        name=NAME,
+        title="Public address",
+        every=monitoring.evaluation_seconds,
+        alerts=(_front_door(monitoring),),
     )
 
 
@@ -90,7 +102,7 @@ def _front_door(monitoring: Monitoring) -> Alert:
         measure=f"max({probe} == 0)",
         lasting=lasting,
         severity="critical",
-        summary="customers cannot reach the shop: its public address does not answer",
+        summary="customers cannot reach the application: its public address does not answer",
         about="front-door",
         channel="critical",
         chapter=f"{_CHAPTER}: HEALTH_CHECK_FAILURE, seen from outside",

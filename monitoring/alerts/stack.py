@@ -16,7 +16,7 @@ from monitoring.alerts.rule import Domain, within
 from monitoring.alerts.scaling import autoscalers
 from monitoring.alerts.schedules import backups, rotations
 from monitoring.alerts.self_monitoring import watching
-from monitoring.alerts.service import service
+from monitoring.alerts.service import front_door, service
 from monitoring.alerts.slo import slo
 from settings.backup import Backup
 from settings.lockdown import Lockdown
@@ -38,8 +38,8 @@ def domains(
     tasks: MaintenanceTasks | None = None,
     performance: Performance | None = None,
 ) -> tuple[Domain, ...]:
-    """The alerts of a stack with these services, by subject, narrowed to its namespace. `performance`: where pages are
-    measured by schedule."""
+    """The alerts of a stack with these services, by subject, narrowed to its namespace. Without services, nothing of an
+    application. `performance`: where pages are measured by schedule."""
     found = _domains(monitoring, services, backup, rotating, maintenance, lockdown, tasks, performance)
     return tuple(_with_links(within(domain, namespace), monitoring.documents_url) for domain in found)
 
@@ -60,11 +60,16 @@ def _domains(
     tasks: MaintenanceTasks | None,
     performance: Performance | None,
 ) -> Iterator[Domain]:
-    infrastructure = monitoring.infrastructure
-    yield triggers(monitoring, tuple(services))
-    yield service(monitoring)
-    yield slo(monitoring)
-    yield postgres(monitoring)
+    infrastructure, names = monitoring.infrastructure, tuple(services)
+    door = monitoring.front_door.address or ""
+    if names:
+        yield triggers(monitoring, names)
+        yield service(monitoring)
+        yield slo(monitoring)
+    elif door:
+        yield front_door(monitoring)
+    if monitoring.postgres:
+        yield postgres(monitoring.postgres)
     if monitoring.redis:
         yield redis(monitoring.redis)
     if infrastructure.kubelet:
@@ -72,9 +77,12 @@ def _domains(
     if infrastructure.nodes:
         yield nodes(monitoring)
     if infrastructure.kube_state:
-        yield workloads(monitoring)
-        yield autoscalers(monitoring)
-    yield certificates(monitoring)
+        # Every CronJob that runs by schedule has its results in the store of backups.
+        yield workloads(monitoring, scheduled=backup is not None)
+        if names:
+            yield autoscalers(monitoring)
+    if names or door.startswith("https:"):
+        yield certificates(monitoring)
     if backup:
         yield backups(backup)
         # Both come from the same exporter.
@@ -85,4 +93,4 @@ def _domains(
             yield pages(performance, performance.continuous)
     if monitoring.logs:
         yield logs(monitoring, monitoring.logs)
-    yield watching(monitoring, maintenance, lockdown, backups=backup is not None)
+    yield watching(monitoring, maintenance, lockdown, backups=backup is not None, application=bool(names))

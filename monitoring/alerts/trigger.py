@@ -35,16 +35,19 @@ class DataService(NamedTuple):
 
 def stores(monitoring: Monitoring) -> list[DataService]:
     """The data services of the stack."""
-    used = "100 * sum(pg_stat_activity_count{}) / max(pg_settings_max_connections{})"
-    found = [DataService("the database", "pg_up", used, monitoring.postgres.connections_percent)]
+    found: list[DataService] = []
+    if postgres := monitoring.postgres:
+        used = "100 * sum(pg_stat_activity_count{}) / max(pg_settings_max_connections{})"
+        found.append(DataService("the database", "pg_up", used, postgres.connections_percent))
     if redis := monitoring.redis:
         found.append(DataService("Redis", "redis_up", "max(redis_connected_clients{})", redis.connections))
     return found
 
 
-def away_record(monitoring: Monitoring) -> Recording:
-    """Has a value while the database or Redis is away, or its exporter reports nothing. An exporter that a server
-    refuses although it is there, because a release holds its connections, is no reason to keep that release."""
+def away_records(monitoring: Monitoring) -> tuple[Recording, ...]:
+    """Has a value while the database or Redis is away, or its exporter reports nothing; none where there is no data
+    service. An exporter that a server refuses although it is there, because a release holds its connections, is no
+    reason to keep that release."""
     every, silence = monitoring.evaluation_seconds, 2 * monitoring.scrape_seconds
     down = " or ".join(
         f"(max({one.up}{{}}) == 0 unless on () "
@@ -52,11 +55,11 @@ def away_record(monitoring: Monitoring) -> Recording:
         for one in stores(monitoring)
     )
     unknown = " or ".join(f"absent_over_time({one.up}{{}}[{silence}s])" for one in stores(monitoring))
-    return Recording(record=AWAY, expr=f"count({down} or {unknown})")
+    return (Recording(record=AWAY, expr=f"count({down} or {unknown})"),) if down else ()
 
 
-def unless_away(seconds: int) -> str:
-    return f"unless on () count_over_time({AWAY}{{}}[{seconds}s])"
+def unless_away(monitoring: Monitoring, seconds: int) -> str:
+    return f"unless on () count_over_time({AWAY}{{}}[{seconds}s])" if stores(monitoring) else ""
 
 
 def steps(monitoring: Monitoring) -> Step:
@@ -66,7 +69,7 @@ def steps(monitoring: Monitoring) -> Step:
         domain="triggers",
         every=monitoring.evaluation_seconds,
         delay=notice,
-        unless=unless_away(notice + monitoring.triggers.data_grace_seconds),
+        unless=unless_away(monitoring, notice + monitoring.triggers.data_grace_seconds),
     )
 
 
@@ -99,24 +102,27 @@ def blameless(
         )
         for one in stores(monitoring)
     ]
-    cases.append(
+    cases += [
         Case(
-            title="what failed before the database was away for a moment still counts",
-            series={**over, **UP, "pg_up": stepwise((1, 10 + counted // every), (0, 2), (1, 1000))},
+            title=f"what failed before {one.name} was away for a moment still counts",
+            series={**over, **UP, one.up: stepwise((1, 10 + counted // every), (0, 2), (1, 1000))},
             checks=tuple((counted + at * every, True) for at in (3, 9, 10, 12, 15)),
             **common,
         )
-    )
-    percent = monitoring.postgres.connections_percent
-    held = [
-        (
-            f"the database refuses its exporter, and {which} of its connections were in use",
-            "pg_up",
-            {'pg_stat_activity_count{datname="shop",state="idle"}': used, "pg_settings_max_connections": 1000},
-            blames,
-        )
-        for which, used, blames in (("all", 10 * percent, True), ("some", 10 * percent - 1, False))
+        for one in stores(monitoring)[:1]
     ]
+    held: list[tuple[str, str, Mapping[str, float], bool]] = []
+    if postgres := monitoring.postgres:
+        percent = postgres.connections_percent
+        held += [
+            (
+                f"the database refuses its exporter, and {which} of its connections were in use",
+                "pg_up",
+                {'pg_stat_activity_count{datname="shop",state="idle"}': used, "pg_settings_max_connections": 1000},
+                blames,
+            )
+            for which, used, blames in (("all", 10 * percent, True), ("some", 10 * percent - 1, False))
+        ]
     if redis := monitoring.redis:
         held += [
             (

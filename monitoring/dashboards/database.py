@@ -7,16 +7,22 @@ from settings.monitoring import Monitoring
 
 
 def database(monitoring: Monitoring) -> Board:
-    rows = [Row("PostgreSQL", _postgres()), Row("Transactions and locks", _work())]
-    if monitoring.postgres.replicas:
-        rows.append(Row("Replicas", _replicas()))
-    about = "Locks, connections and transactions of PostgreSQL"
+    """Of the servers that the stack has: one of them at least."""
+    rows, titles, about = list[Row](), list[str](), list[str]()
+    if postgres := monitoring.postgres:
+        rows += [Row("PostgreSQL", _postgres()), Row("Transactions and locks", _work())]
+        rows += [Row("Replicas", _replicas())] if postgres.replicas else []
+        titles.append("Database")
+        about.append("locks, connections and transactions of PostgreSQL")
     if monitoring.redis:
         rows.append(Row("Redis", _redis()))
+        titles.append("Redis")
+        about.append("memory and evictions of Redis")
+    text = "; ".join(about)
     return Board(
         slug="database",
-        title="Database and Redis" if monitoring.redis else "Database",
-        about=f"{about}; memory and evictions of Redis." if monitoring.redis else f"{about}.",
+        title=" and ".join(titles),
+        about=f"{text[:1].upper()}{text[1:]}.",
         since="now-6h",
         domains=("postgres", "redis"),
         rows=tuple(rows),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 from monitoring.dashboards.board import WIDTH, Board, Measured, Panel, Query, Row, Word, graph, number
 from settings.monitoring import Monitoring
@@ -10,26 +10,27 @@ from settings.monitoring import Monitoring
 _CONTAINER = "{{pod}} {{container}}"
 
 
-def infrastructure(monitoring: Monitoring) -> Board:
+def infrastructure(monitoring: Monitoring, alerts: Collection[str]) -> Board:
+    """`alerts`: those that the stack has."""
     return Board(
         slug="infrastructure",
         title="Infrastructure",
         about="Containers, nodes, volumes, CronJobs, certificates and scrape targets.",
         since="now-6h",
         domains=("containers", "nodes", "workloads", "autoscalers", "certificates", "watching"),
-        rows=tuple(_rows(monitoring)),
+        rows=tuple(_rows(monitoring, alerts)),
     )
 
 
-def _rows(monitoring: Monitoring) -> Iterator[Row]:
+def _rows(monitoring: Monitoring, alerts: Collection[str]) -> Iterator[Row]:
     limits = monitoring.infrastructure
     if limits.kubelet:
         yield Row("Containers", _containers(monitoring))
     if limits.kube_state:
-        yield Row("Pods and CronJobs", _workloads())
+        yield Row("Pods and CronJobs", _workloads(alerts))
     if limits.nodes:
         yield Row("Nodes", _nodes(monitoring))
-    yield Row("Certificate and targets", _edges())
+    yield Row("Certificate and targets", _edges(alerts))
 
 
 def _containers(monitoring: Monitoring) -> tuple[Panel, ...]:
@@ -58,13 +59,12 @@ def _containers(monitoring: Monitoring) -> tuple[Panel, ...]:
     )
 
 
-def _workloads() -> tuple[Panel, ...]:
+def _workloads(alerts: Collection[str]) -> tuple[Panel, ...]:
+    restarts = graph("Restarts within an hour", "short", Measured("PodRestarts", _CONTAINER))
+    if "CronJobMissed" not in alerts:
+        return (restarts,)
     return (
-        graph(
-            "Restarts within an hour",
-            "short",
-            Measured("PodRestarts", _CONTAINER),
-        ),
+        restarts,
         graph(
             "CronJobs behind their schedule",
             "s",
@@ -110,20 +110,19 @@ def _nodes(monitoring: Monitoring) -> tuple[Panel, ...]:
     )
 
 
-def _edges() -> tuple[Panel, ...]:
-    return (
-        number(
-            "Certificate expires in",
-            "d",
-            Measured("CertificateEndsSoon", also="CertificateEnds"),
-            width=6,
-            empty="no TLS",
-        ),
-        Panel(
-            title="Scrape targets",
-            queries=(Query("min by (job) (up{})", "{{job}}"),),
-            kind="timeline",
-            width=WIDTH - 6,
-            words={0: Word(text="down", color="red"), 1: Word(text="up", color="green")},
-        ),
+def _edges(alerts: Collection[str]) -> tuple[Panel, ...]:
+    certificate = number(
+        "Certificate expires in",
+        "d",
+        Measured("CertificateEndsSoon", also="CertificateEnds"),
+        width=6,
+        empty="no TLS",
     )
+    targets = Panel(
+        title="Scrape targets",
+        queries=(Query("min by (job) (up{})", "{{job}}"),),
+        kind="timeline",
+        width=WIDTH - 6,
+        words={0: Word(text="down", color="red"), 1: Word(text="up", color="green")},
+    )
+    return (certificate, targets) if "CertificateEnds" in alerts else (targets,)

@@ -28,6 +28,8 @@ def _serving(monitoring: Monitoring) -> tuple[Panel, ...]:
     checks = 'probe_success{job="%s"}'
     open_ = {0: Word(text="failing", color="red"), 1: Word(text="healthy", color="green")}
     rate = f"{monitoring.triggers.rate_seconds}s"
+    servers = {"Database": "min(pg_up{})"} if monitoring.postgres else {}
+    servers |= {"Redis": "min(redis_up{})"} if monitoring.redis else {}
     requests = f"sum(rate(http_request_duration_seconds_count{counted(monitoring)}[{rate}]))"
     return (
         number(
@@ -47,12 +49,18 @@ def _serving(monitoring: Monitoring) -> tuple[Panel, ...]:
             about="Requests the public URL through the ingress.",
         ),
         number("Requests", "reqps", requests),
-        number(
-            "Database and Redis" if monitoring.redis else "Database",
-            "short",
-            "min(pg_up{}) * min(redis_up{})" if monitoring.redis else "min(pg_up{})",
-            words={0: Word(text="down", color="red"), 1: Word(text="up", color="green")},
-            about="What fails while one of them is down, and shortly after, triggers no rollback.",
+        *(
+            (
+                number(
+                    " and ".join(servers),
+                    "short",
+                    " * ".join(servers.values()),
+                    words={0: Word(text="down", color="red"), 1: Word(text="up", color="green")},
+                    about="What fails while one of them is down, and shortly after, triggers no rollback.",
+                ),
+            )
+            if servers
+            else ()
         ),
     )
 

@@ -6,8 +6,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 from monitoring.alerts.pages import NAME as PAGES
+from monitoring.alerts.release import NAME as TRIGGERS
 from monitoring.alerts.rule import Alert, Domain, scoped
 from monitoring.alerts.self_monitoring import IN_MAINTENANCE
+from monitoring.alerts.service import NAME as SERVICE
+from monitoring.dashboards.availability import availability
 from monitoring.dashboards.backups import backups
 from monitoring.dashboards.board import WIDTH, Board, Line, Mark, Panel, Query, Row, Word
 from monitoring.dashboards.business import business
@@ -25,7 +28,7 @@ def boards(
     namespace: str, monitoring: Monitoring, backup: Backup | None, domains: tuple[Domain, ...]
 ) -> tuple[Board, ...]:
     """The dashboards of a stack, narrowed to its namespace as its alerts (`domains`) are."""
-    found = _boards(monitoring, backup, measures_pages=any(domain.name == PAGES for domain in domains))
+    found = _boards(monitoring, backup, domains)
     return tuple(_within(board, namespace, domains) for board in found)
 
 
@@ -53,18 +56,24 @@ def marks(namespace: str) -> tuple[Mark, ...]:
     )
 
 
-def _boards(monitoring: Monitoring, backup: Backup | None, *, measures_pages: bool) -> Iterator[Board]:
-    yield overview(monitoring)
-    yield slo(monitoring)
-    yield database(monitoring)
-    yield infrastructure(monitoring)
+def _boards(monitoring: Monitoring, backup: Backup | None, domains: tuple[Domain, ...]) -> Iterator[Board]:
+    names = {domain.name for domain in domains}
+    if has_application := TRIGGERS in names:
+        yield overview(monitoring)
+        yield slo(monitoring)
+    elif SERVICE in names:
+        yield availability()
+    if monitoring.postgres or monitoring.redis:
+        yield database(monitoring)
+    yield infrastructure(monitoring, {alert.name for domain in domains for alert in domain.alerts})
     if backup:
         yield backups(backup)
         # Both come from the same exporter.
         yield rotations()
-    if measures_pages:
+    if PAGES in names:
         yield pages()
-    yield business(monitoring)
+    if has_application:
+        yield business(monitoring)
 
 
 def _alerts(board: Board, domains: tuple[Domain, ...]) -> tuple[str, ...]:

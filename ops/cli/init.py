@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ops.cli.common import Invocation
 from ops.errors import Refused
 
+if TYPE_CHECKING:
+    from ops.decisions.new_monitoring import NewMonitoring
+    from ops.decisions.new_stack import NewStack
+
 EXAMPLES = """runbook init staging --image registry.example.com/shop:2.4.0
 runbook init staging --yes --dockerfile ../shop/Dockerfile --tasks-image registry.example.com/runbook-tasks:1 \
---host shop.example.com --health-path /ready --live-path /live --postgres-cidr 10.0.5.0/24 --redis-cidr 10.0.6.0/24"""
+--host shop.example.com --health-path /ready --live-path /live --postgres-cidr 10.0.5.0/24 --redis-cidr 10.0.6.0/24
+runbook init watch --monitoring-only --watch-url https://shop.example.com"""
 
 Text = str | None
+_ENVIRONMENT, _TASKS_IMAGE = "Kind of environment (production, staging)", "This project's own image (images/tasks)"
 
 
 def init(
@@ -52,6 +59,13 @@ def init(
     ] = None,
     smoke: Annotated[Text, typer.Option(metavar="COMMAND", help="Checks the release at TARGET_URL.")] = None,
     secret: Annotated[list[str] | None, typer.Option(metavar="NAME", help="A secret variable; repeat it.")] = None,
+    monitoring_only: Annotated[
+        bool, typer.Option("--monitoring-only", help="No application: only monitor what belongs to others.")
+    ] = False,
+    monitoring_image: Annotated[Text, typer.Option(help="With it: the image of images/monitoring.")] = None,
+    watch_url: Annotated[Text, typer.Option(help="With it: the public address to probe.")] = None,
+    watch_cidr: Annotated[Text, typer.Option(help="With it: address range of that.")] = None,
+    slack_cidr: Annotated[Text, typer.Option(help="With it: address range of the Slack webhooks.")] = None,
 ) -> None:
     """Write the stack file of an application, as short as it can be, and print what to type next.
 
@@ -61,11 +75,30 @@ def init(
     from ops.decisions.new_stack import DataService, NewStack
 
     file = making.stack_file(call.cwd, stack)
-    facts, lacks = making.read_facts(image, dockerfile)
     ask = _Questions(call.yes)
+    if monitoring_only:
+        from ops.decisions.new_monitoring import NewMonitoring
+
+        servers = {"postgres": postgres_cidr, "redis": redis_cidr}
+        if not any(servers.values()):
+            watch_url = ask("--watch-url", watch_url, "Public address to probe, such as https://shop.example.com")
+        alone = {
+            "environment": ask("--environment", environment, _ENVIRONMENT, "staging"),
+            "tasks_image": ask("--tasks-image", tasks_image, _TASKS_IMAGE),
+            "monitoring_image": ask("--monitoring-image", monitoring_image, "This project's images/monitoring"),
+            "url_cidr": ask("--watch-cidr", watch_cidr, f"Address range of {watch_url} (CIDR)") if watch_url else None,
+            "slack_cidr": ask("--slack-cidr", slack_cidr, "Address range of the Slack webhooks (CIDR)"),
+        }
+        ask.refuse_missing()
+        images = {name: making.resolve_digest(alone[name]) for name in ("tasks_image", "monitoring_image")}
+        found = {name: DataService(cidr) for name, cidr in servers.items() if cidr}
+        named = {"stack": stack, "namespace": namespace or stack, "context": context, "url": watch_url}
+        _write(call, file, NewMonitoring(**{**named, **alone, **images, **found}), None)
+        return
+    facts, lacks = making.read_facts(image, dockerfile)
     answers: dict[str, Any] = {
-        "environment": ask("--environment", environment, "Kind of environment (production, staging)", "staging"),
-        "tasks_image": ask("--tasks-image", tasks_image, "This project's own image (images/tasks)"),
+        "environment": ask("--environment", environment, _ENVIRONMENT, "staging"),
+        "tasks_image": ask("--tasks-image", tasks_image, _TASKS_IMAGE),
         "command": ask("--command", command or facts.command, "The application's command line"),
         "port": int(ask("--port", port or facts.port, "Its HTTP port")),
         "health_path": ask("--health-path", health_path or facts.health_path, "Path that answers when it can serve"),
@@ -105,11 +138,20 @@ def init(
         secrets=tuple(secret or ()),
         **{**answers, "tasks_image": making.resolve_digest(answers["tasks_image"])},
     )
+    _write(call, file, made, image, lacks)
+
+
+def _write(
+    call: Invocation, file: Path, made: NewStack | NewMonitoring, image: str | None, lacks: Sequence[str] = ()
+) -> None:
+    """Write the file, and print what its image lacks and what to type next."""
+    from ops.commands import init as making
+
     making.write_stack_file(file, made)
     for lack in lacks:
         typer.secho(lack, fg="yellow", err=True)
     steps = "\n".join(f"    {step}" for step in making.next_commands(made, image))
-    more = "" if context else "\nName the cluster first: kubernetes:context in the file."
+    more = "" if made.context else "\nName the cluster first: kubernetes:context in the file."
     call.show(making.describe(made, image, file), f"{file.name} is written.{more} Next:\n{steps}")
 
 

@@ -85,13 +85,16 @@ def _rows(frame: Frame) -> Iterator[tuple[str, str]]:
 
 
 def _of_release(status: Frame) -> Iterator[tuple[str, str]]:
-    if status["revision"] is None:
+    if not status["application"]:
+        yield "application", "none"
+    elif status["revision"] is None:
         yield "release", "never deployed: `runbook deploy IMAGE`"
         return
-    unfinished = "" if status["finished"] else "  [yellow]not finished[/]"
-    version = f", version {escape(status['version'])}" if status["version"] else ""
-    yield "release", f"{status['revision']} ({status['action']}){version}{unfinished}"
-    yield "image", escape(shorten_image(status["image"]))
+    else:
+        unfinished = "" if status["finished"] else "  [yellow]not finished[/]"
+        version = f", version {escape(status['version'])}" if status["version"] else ""
+        yield "release", f"{status['revision']} ({status['action']}){version}{unfinished}"
+        yield "image", escape(shorten_image(status["image"]))
     if (command := status["command"]) is not None:
         yield "in use", escape("{doing} by {user}@{host}, since {since}".format(**command))
     for one in status["services"]:

@@ -13,7 +13,7 @@ from ops.cli.formatting import print_table
 from ops.errors import Refused
 from ops.stack import stack_file
 from ops.stack.session import Session
-from ops.stack.stack_context import load_settings
+from ops.stack.stack_context import load_settings, require_application
 from settings import StackSettings
 from settings.budget import rollback_budget
 from settings.monitoring import Monitoring
@@ -21,6 +21,7 @@ from settings.monitoring import Monitoring
 
 def read_budget(session: Session) -> dict[str, Any]:
     """The worst case and its parts; without a running pod, with the start-up time of the settings."""
+    require_application(session, "roll back")
     settings = load_settings(session.file)
     try:
         cluster = session.cluster(settings, stack_file.read(session.file).config)

@@ -17,7 +17,7 @@ from ops.decisions.report import Line
 from ops.errors import NotMeasured, Refused
 from ops.stack.reports import make_report, write_report
 from ops.stack.session import Session
-from ops.stack.stack_context import StackContext, gather_context
+from ops.stack.stack_context import StackContext, gather_context, require_application
 from settings import read_stack_file
 from settings.checks import Checks
 
@@ -29,6 +29,7 @@ def check(session: Session, image: str | None, folder: Path | None, *, pull: boo
 
     `pull`: also start a pod on each node that does not have the image.
     """
+    require_application(session, "release, and no environment of it to check")
     facts = gather_context(session, decides="release")
     lines = check_environment(session, facts, image, pull=pull)
     subject = {"stack": session.stack, "image": image or (facts.now.release.image if facts.now.release else None)}

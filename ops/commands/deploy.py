@@ -25,7 +25,7 @@ from ops.errors import Interrupted, OpsError, Refused, RolledBack, Stuck
 from ops.stack.history import RELEASE, Entry
 from ops.stack.locks import whoami
 from ops.stack.session import Session
-from ops.stack.stack_context import StackContext, gather_context
+from ops.stack.stack_context import StackContext, gather_context, require_application
 from ops.stack.stack_file import StackText
 from settings import Quarantined, Release
 
@@ -50,6 +50,7 @@ class Wish:
 
 def deploy(session: Session, wish: Wish, policy: LockPolicy) -> dict[str, Any]:
     """Release an image. Returns what to report; raises an OpsError with the exit code otherwise."""
+    require_application(session, "deploy")
     with StackLock(session, f"deploy {wish.image}", policy):
         with ThreadPoolExecutor(max_workers=1) as pool:
             image = pool.submit(registry.resolve, wish.image)

@@ -274,15 +274,17 @@ class Doctor:
         return judging.judge_release_image(self._settings, registry.resolve(self._release))
 
     def _look_at_database(self) -> Outcome:
-        names = list(judging.names_database(self._settings))
+        settings, names = self._settings, list(judging.names_database(self._settings))
         if not names:
-            raise NotMeasured("bundled: the first release makes it")
+            if not settings.data.has_database:
+                raise NotMeasured("the stack has none")
+            raise NotMeasured(f"{'a file' if settings.data.sqlite else 'bundled'}: the first release makes it")
         if absent := [name for name in names if name not in self._values]:
             raise NotMeasured(f"secrets:{absent[0]} cannot be read", fails=True)
         found = measuring.ask_database(self._values[names[0]])
         if len(names) > 1:
             found["admin_creates"] = measuring.ask_database(self._values[names[1]])["creates_roles"]
-        return judging.judge_database(found)
+        return judging.judge_database(found, writes=bool(settings.application.services or settings.backup))
 
 
 _REMEDIES = {

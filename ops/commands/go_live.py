@@ -18,7 +18,7 @@ from ops.decisions.release_state import last_good
 from ops.errors import OpsError, Refused
 from ops.stack.reports import keep_report, make_report, write_report
 from ops.stack.session import Session
-from ops.stack.stack_context import StackContext, gather_context, outputs
+from ops.stack.stack_context import StackContext, gather_context, outputs, require_application
 from settings import Command, Release
 from settings.go_live import CHECKLIST, GoLive
 
@@ -27,6 +27,7 @@ T = TypeVar("T")
 
 def go_live(session: Session, folder: Path | None) -> dict[str, Any]:
     """Try every line of the checklist and keep the report; returns it."""
+    require_application(session, "go live with")
     facts = gather_context(session)
     checklist = facts.settings.checklist
     if checklist is None:

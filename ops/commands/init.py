@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from ops.adapters import registry
+from ops.decisions.new_monitoring import NewMonitoring, render_monitoring
 from ops.decisions.new_stack import ImageFacts, NewStack, read_dockerfile, read_image_config, render
 from ops.errors import Refused
 from settings import SettingsError, load_stack_file
@@ -42,9 +43,9 @@ def resolve_digest(reference: str) -> str:
     return reference if "@sha256:" in reference else registry.resolve(reference).reference
 
 
-def write_stack_file(file: Path, answers: NewStack) -> None:
+def write_stack_file(file: Path, answers: NewStack | NewMonitoring) -> None:
     """Check the file as each command does, then write it. Secrets and context may come later."""
-    text = render(answers)
+    text = render(answers) if isinstance(answers, NewStack) else render_monitoring(answers)
     later = "".join(f"  secrets:{name}: {{secure: set-later}}\n" for name in answers.secret_keys)
     if not answers.context:
         later += "  kubernetes:context: named-later\n"
@@ -59,13 +60,16 @@ def write_stack_file(file: Path, answers: NewStack) -> None:
         sink.write(text)
 
 
-def next_commands(answers: NewStack, image: str | None) -> list[str]:
+def next_commands(answers: NewStack | NewMonitoring, image: str | None) -> list[str]:
     """What to type next, in order."""
     stack = answers.stack
     secrets = [f"pulumi config set --secret secrets:{name} --stack {stack}" for name in answers.secret_keys]
-    deploying = [f"runbook {verb} {image or 'IMAGE'} --stack {stack}" for verb in ("doctor", "deploy")]
+    if isinstance(answers, NewStack):
+        deploying = [f"runbook {verb} {image or 'IMAGE'} --stack {stack}" for verb in ("doctor", "deploy")]
+    else:
+        deploying = [f"runbook doctor --stack {stack}", f"pulumi up --stack {stack}"]
     return [f"pulumi stack init {stack}", *secrets, *deploying]
 
 
-def describe(answers: NewStack, image: str | None, file: Path) -> Mapping[str, object]:
+def describe(answers: NewStack | NewMonitoring, image: str | None, file: Path) -> Mapping[str, object]:
     return {"file": str(file), "secrets": list(answers.secret_keys), "next": next_commands(answers, image)}

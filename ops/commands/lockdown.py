@@ -16,7 +16,7 @@ from ops.errors import OpsError, Refused, Stuck
 from ops.stack import incidents, stack_file
 from ops.stack.locks import whoami
 from ops.stack.session import Session
-from ops.stack.stack_context import StackContext, gather_context
+from ops.stack.stack_context import StackContext, gather_context, require_application
 from settings import Lockdown
 from settings.lockdown import GATE, GATE_PORT, LOCKDOWN
 
@@ -38,6 +38,7 @@ def switch_lockdown(session: Session, policy: LockPolicy, wanted: Lockdown | Non
 
     It lasts as long as `wanted` does, from the time in the cluster on.
     """
+    require_application(session, "lock")
     with StackLock(session, "lockdown", policy):
         facts = gather_context(session, decides="lockdown")
         if facts.now.release is None:

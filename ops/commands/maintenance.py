@@ -12,7 +12,7 @@ from ops.errors import OpsError, Refused, Stuck
 from ops.stack import incidents
 from ops.stack.locks import whoami
 from ops.stack.session import Session
-from ops.stack.stack_context import StackContext, gather_context, load_settings
+from ops.stack.stack_context import StackContext, gather_context, load_settings, require_application
 from ops.stack.stack_file import StackText
 from settings import Maintenance
 from settings.maintenance import MAINTENANCE
@@ -21,6 +21,7 @@ from settings.status_page import StatusPage
 
 def switch_maintenance(session: Session, policy: LockPolicy, wanted: Maintenance | None) -> dict[str, Any]:
     """Turn maintenance mode on (with its reason) or off, by one update."""
+    require_application(session, "take out of service")
     with StackLock(session, "maintenance", policy):
         facts = gather_context(session, decides="maintenance")
         if facts.now.release is None:

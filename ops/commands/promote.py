@@ -22,7 +22,7 @@ from ops.errors import NotMeasured, Refused
 from ops.stack import stack_file
 from ops.stack.history import Entry
 from ops.stack.session import Session
-from ops.stack.stack_context import load_settings, outputs
+from ops.stack.stack_context import load_settings, outputs, require_application
 from settings import Quarantined
 
 
@@ -51,6 +51,7 @@ def plan_promotion(source: Session, target: Session) -> Promotion:
     """Judge what the source serves now. Reads its history, its stack file and its health; writes nothing."""
     if source.file == target.file:
         raise Refused(f"Both stacks read {source.file.name}: PULUMI_OPTION_CONFIG_FILE is for one stack only.")
+    require_application(target, "promote a release to")
     settings = load_settings(target.file)
     there, here = stack_file.read(source.file).config, stack_file.read(target.file).config
     least = timedelta(minutes=settings.guards.promote_after_minutes)

@@ -21,7 +21,7 @@ from ops.commands.update import LockPolicy, StackLock, require_unlocked
 from ops.errors import OpsError, Refused, RolledBack, Stuck
 from ops.stack import stack_file
 from ops.stack.session import Session
-from ops.stack.stack_context import load_settings
+from ops.stack.stack_context import load_settings, require_application
 from settings import Service, StackSettings
 
 RESTARTED_AT = "kubectl.kubernetes.io/restartedAt"
@@ -42,6 +42,7 @@ def choose_services(settings: StackSettings, names: Sequence[str]) -> list[Servi
 def restart(session: Session, policy: LockPolicy, names: Sequence[str]) -> dict[str, Any]:
     """Replace the pods of each service, one service after another. A service whose new pods do not become ready goes
     back to its old ones, which serve meanwhile, and the command ends."""
+    require_application(session, "restart")
     settings = load_settings(session.file)
     services = choose_services(settings, names)
     with StackLock(session, "restart", policy):

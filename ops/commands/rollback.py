@@ -34,7 +34,7 @@ from ops.progress import Progress
 from ops.stack.history import RELEASE, Entry
 from ops.stack.locks import whoami
 from ops.stack.session import Session
-from ops.stack.stack_context import StackContext, gather_context
+from ops.stack.stack_context import StackContext, gather_context, require_application
 from ops.stack.stack_file import StackText
 from settings import Quarantined, Release
 
@@ -73,6 +73,7 @@ Confirm = Callable[[Plan, Run | None], bool]
 
 def rollback(session: Session, wish: Wish, policy: LockPolicy, confirm: Confirm) -> dict[str, Any]:
     """Go back to an earlier release. Returns what to report, or raises an OpsError with the exit code."""
+    require_application(session, "roll back")
     with StackLock(session, "rollback", policy) as lock:
         facts = gather_context(session, decides="release")
         if next(facts.history.updates(), None) is None:

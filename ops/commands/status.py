@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from ops.adapters.cluster import Cluster
+from ops.adapters.cluster import Cluster, Rollout
 from ops.adapters.environment import NODES, read_objects
 from ops.cli.formatting import format_levels, history_row, local_time
 from ops.commands import health
@@ -62,21 +62,14 @@ def read_status(session: Session) -> dict[str, Any]:
     history = History(lambda size, page: past if page == 1 else session.reader.read_history(size, page))
     now = read_release_state(text.config, next(history.updates(), None))
     release = now.release.to_config() if now.release else {}
+    running = [_describe(it) for it in rollouts] if services else list_servers(workloads or ())
     return {
         "stack": session.stack,
+        "application": bool(services),
         **{key: release.get(key) for key in ("revision", "image", "git", "version", "action")},
         "finished": now.finished,
         "schema": {"database": level, "release": release.get("schema")},
-        "services": [
-            {
-                "name": it.service,
-                "ready": it.ready,
-                "wanted": it.wanted,
-                "settled": it.settled,
-                "image": it.image,
-            }
-            for it in rollouts
-        ],
+        "services": running,
         "url": url if isinstance(url, str) else None,
         "health": {"status": report.status, "detail": report.detail} if report else None,
         "rollback": find_rollback(history, now, nodes),
@@ -89,6 +82,29 @@ def read_status(session: Session) -> dict[str, Any]:
         "lastUpdate": history_row(past[0]) if past else None,
         "problems": problems,
     }
+
+
+def _describe(it: Rollout) -> dict[str, Any]:
+    return {"name": it.service, "ready": it.ready, "wanted": it.wanted, "settled": it.settled, "image": it.image}
+
+
+def list_servers(workloads: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """What runs in a stack without an application: its Deployments and StatefulSets, described as services are."""
+    found = []
+    for item in workloads:
+        spec, state = item["spec"], item.get("status") or {}
+        wanted, ready, updated = spec.get("replicas", 1), state.get("readyReplicas", 0), state.get("updatedReplicas", 0)
+        newest = state.get("observedGeneration", 0) >= item["metadata"].get("generation", 0)
+        found.append(
+            {
+                "name": item["metadata"]["name"],
+                "ready": ready,
+                "wanted": wanted,
+                "settled": newest and ready == updated == wanted == state.get("replicas", 0),
+                "image": spec["template"]["spec"]["containers"][0]["image"],
+            }
+        )
+    return sorted(found, key=lambda one: one["name"])
 
 
 def _read_nodes(cluster: Cluster) -> list[dict[str, Any]] | None:
@@ -114,7 +130,11 @@ def find_rollback(
 
 
 def is_healthy(found: Mapping[str, Any]) -> bool:
-    """Deployed, finished, every pod ready on the newest template, and the health report not bad."""
+    """Deployed, finished, every pod ready on the newest template, and the health report not bad. Without an application
+    there is no release: what was applied last succeeded, and its pods are ready."""
+    if not found["application"]:
+        last = found["lastUpdate"]
+        return bool(last) and last["result"] == "succeeded" and all(item["settled"] for item in found["services"])
     return (
         found["revision"] is not None
         and found["finished"]
@@ -144,6 +164,11 @@ def print_status(found: Mapping[str, Any]) -> None:
 
 
 def _release(found: Mapping[str, Any]) -> list[tuple[str, str]]:
+    if not found["application"]:
+        applied = (
+            "none: `pulumi up` applies the stack file" if found["lastUpdate"] else "none. Never applied: `pulumi up`"
+        )
+        return [("stack", found["stack"]), ("application", applied)]
     if found["revision"] is None:
         return [("stack", found["stack"]), ("revision", "never deployed: `runbook deploy IMAGE`")]
     unfinished = "" if found["finished"] else "  [yellow]not finished: run the same command again[/]"

@@ -11,16 +11,18 @@ from ops.causes.pods import is_ready, problems
 from ops.commands import measures
 from ops.commands.health import read_health
 from ops.commands.measures import measure
+from ops.commands.status import list_servers
 from ops.decisions.release_state import describe_lockdown
 from ops.errors import Refused
 from ops.stack import incidents, stack_file
 from ops.stack.session import Session
-from ops.stack.stack_context import load_settings, outputs
+from ops.stack.stack_context import load_settings, outputs, require_application
 from settings import StackSettings
 
 Topic = Literal["health", "performance", "security"]
 TOPICS: tuple[Topic, ...] = ("health", "performance", "security")
 _DAY = 86_400
+_SHOWN = ("name", "ready", "wanted", "settled")
 _SERVICES = "app.kubernetes.io/part-of=runbook"
 
 
@@ -35,19 +37,19 @@ def read_topic(session: Session, topic: Topic, span: int) -> dict[str, Any]:
 def _health(session: Session, settings: StackSettings, cluster: Cluster, _span: int) -> dict[str, Any]:
     with ThreadPoolExecutor(max_workers=4) as pool:
         state_ = pool.submit(session.reader.read_state)
-        rollouts_ = pool.submit(cluster.rollouts, settings.application.services)
+        services_ = pool.submit(_read_services, settings, cluster)
         pods_ = pool.submit(read_unwell_pods, cluster)
         measured_ = pool.submit(measure, settings, cluster, measures.ALERTS)
         url = outputs(state_.result()).get("url")
         report = read_health(url, settings.health_path) if isinstance(url, str) else None
-        services = [
-            {"name": one.service, "ready": one.ready, "wanted": one.wanted, "settled": one.settled}
-            for one in rollouts_.result()
-        ]
+        services = services_.result()
         unwell, measured = pods_.result(), measured_.result()
     alerts = measured.alerts()
     critical = [one for one in alerts or () if one["severity"] == "critical"]
-    answers = report is not None and not report.bad and report.status is not None
+    if settings.application.services:
+        serves = report is not None and not report.bad and report.status is not None and bool(services)
+    else:
+        serves = True
     return {
         "url": url if isinstance(url, str) else None,
         "status": report.status if report else None,
@@ -57,8 +59,18 @@ def _health(session: Session, settings: StackSettings, cluster: Cluster, _span: 
         "pods": unwell,
         "alerts": alerts,
         "notes": measured.notes,
-        "healthy": answers and bool(services) and all(one["settled"] for one in services) and not critical,
+        "healthy": serves and all(one["settled"] for one in services) and not critical,
     }
+
+
+def _read_services(settings: StackSettings, cluster: Cluster) -> list[dict[str, Any]]:
+    """Without an application, the stack's own servers."""
+    if not settings.application.services:
+        return [{key: one[key] for key in _SHOWN} for one in list_servers(cluster.read_workloads())]
+    return [
+        {"name": one.service, "ready": one.ready, "wanted": one.wanted, "settled": one.settled}
+        for one in cluster.rollouts(settings.application.services)
+    ]
 
 
 def read_unwell_pods(cluster: Cluster) -> list[dict[str, str]]:
@@ -78,7 +90,8 @@ def read_unwell_pods(cluster: Cluster) -> list[dict[str, str]]:
     return found
 
 
-def _performance(_session: Session, settings: StackSettings, cluster: Cluster, span: int) -> dict[str, Any]:
+def _performance(session: Session, settings: StackSettings, cluster: Cluster, span: int) -> dict[str, Any]:
+    require_application(session, "measure")
     monitoring = settings.monitoring
     queries: Mapping[str, str] = {}
     if monitoring:

@@ -190,12 +190,13 @@ def judge_release_image(settings: StackSettings, image: Image) -> str | Fault:
     return f"schema {schema.min} to {schema.max}, commit {image.git}, {built_for}, pods run as {runs_as}"
 
 
-def judge_database(found: Mapping[str, Any]) -> str | Fault:
-    """Whether an external database is new enough, and its role may do what migrations, backups and rotations do."""
+def judge_database(found: Mapping[str, Any], *, writes: bool = True) -> str | Fault:
+    """Whether an external database is new enough, and its role may do what migrations, backups and rotations do.
+    `writes`: there are migrations or backups; one that is only monitored needs no right of theirs."""
     version, user, database = int(found["version"]) // 10000, found["user"], found["database"]
     if version < LEAST_POSTGRES:
         return Fault(f"PostgreSQL {version}, but backups need {LEAST_POSTGRES} or later", "upgrade the server")
-    if not found["create"]:
+    if writes and not found["create"]:
         return Fault(
             f"role {user} may not create schemas in database {database}, as migrations and backups do",
             f'`psql --command \'GRANT CREATE ON DATABASE "{database}" TO "{user}"\'`',

@@ -75,17 +75,25 @@ class NewStack:
         return (*external, *self.secrets)
 
 
+def first_lines(applied_by: str, namespace: str, environment: str, context: str | None, tasks_image: str) -> list[str]:
+    """Of every stack file. `applied_by`: the sentence on the command that applies it."""
+    named = context or "NAME # of this stack's cluster, from `kubectl config get-contexts -o name`"
+    return [
+        "# yaml-language-server: $schema=settings/stack.schema.json",
+        f"# Every key and its default: docs/settings.md. {applied_by}",
+        "config:",
+        f"  {'' if context else '# '}kubernetes:context: {named}",
+        f"  runbook:namespace: {namespace}",
+        f"  runbook:environment: {environment}",
+        f"  runbook:image: {tasks_image} # images/tasks: backups and rotations run in it",
+    ]
+
+
 def render(answers: NewStack) -> str:
     """The stack file. Keys with a default are left out: docs/settings.md has them all."""
-    context = answers.context or "NAME # of this stack's cluster, from `kubectl config get-contexts -o name`"
+    by = "`runbook deploy IMAGE` adds runbook:release."
     lines = [
-        "# yaml-language-server: $schema=settings/stack.schema.json",
-        "# Every key and its default: docs/settings.md. `runbook deploy IMAGE` adds runbook:release.",
-        "config:",
-        f"  {'' if answers.context else '# '}kubernetes:context: {context}",
-        f"  runbook:namespace: {answers.namespace}",
-        f"  runbook:environment: {answers.environment}",
-        f"  runbook:image: {answers.tasks_image} # images/tasks: backups and rotations run in it",
+        *first_lines(by, answers.namespace, answers.environment, answers.context, answers.tasks_image),
         "  runbook:application:",
         f"    healthPath: {answers.health_path} # what `runbook status` and monitoring request",
         "    services:",
@@ -107,8 +115,8 @@ def render(answers: NewStack) -> str:
     lines += [
         *_commands(answers),
         "  runbook:data:",
-        *_data_service("postgres", answers.postgres, 5432, "DATABASE_URL"),
-        *(_data_service("redis", answers.redis, 6379, "REDIS_URL") if answers.redis else []),
+        *describe_server("postgres", answers.postgres, 5432, "DATABASE_URL"),
+        *(describe_server("redis", answers.redis, 6379, "REDIS_URL") if answers.redis else []),
         "  runbook:ingress:",
         f"    host: {answers.host}",
         f"    className: {answers.ingress_class}",
@@ -135,7 +143,7 @@ def _commands(answers: NewStack) -> list[str]:
     return ["  runbook:commands: # in the release's image", *lines, "    cache: null # nothing to warm after a rollout"]
 
 
-def _data_service(name: str, service: DataService, port: int, variable: str) -> list[str]:
+def describe_server(name: str, service: DataService, port: int, variable: str) -> list[str]:
     if service.cidr:
         return [
             f"    {name}: # reached by secrets:{variable}",

@@ -69,6 +69,15 @@ def load_settings(path: Path) -> StackSettings:
     return refuse_invalid(lambda: parse(read_stack_file(path)))
 
 
+def require_application(session: Session, verb: str) -> None:
+    """Refuse what cannot be without an application. `verb`: what there is nothing to do to, such as `deploy`."""
+    if not load_settings(session.file).application.services:
+        raise Refused(
+            f"{session.file.name} has no runbook:application, so there is nothing to {verb}: add it "
+            "(docs/adopting.md). `pulumi up` applies what the file has. Nothing was changed."
+        )
+
+
 Stale = Literal["release", "lockdown", "maintenance"]
 
 

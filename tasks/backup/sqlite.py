@@ -35,11 +35,11 @@ def path_of(url: str) -> Path:
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[sqlite3.Connection]:
-    """A connection to a database that is there; in autocommit mode."""
+def opened(path: Path, *, busy_seconds: float = _BUSY_SECONDS) -> Iterator[sqlite3.Connection]:
+    """A connection to a database that is there; in autocommit mode. It waits so many seconds for a lock."""
     try:
         uri = f"file:{quote(str(path.absolute()))}?mode=rw"
-        with closing(sqlite3.connect(uri, uri=True, isolation_level=None, timeout=_BUSY_SECONDS)) as connection:
+        with closing(sqlite3.connect(uri, uri=True, isolation_level=None, timeout=busy_seconds)) as connection:
             connection.execute("PRAGMA schema_version")  # the first real look: connecting alone reads nothing
             yield connection
     except sqlite3.OperationalError as error:
@@ -48,7 +48,9 @@ def opened(path: Path) -> Iterator[sqlite3.Connection]:
         raise TaskError(code, f"the SQLite database {path} cannot be used: {error}") from None
     except sqlite3.DatabaseError as error:
         raise TaskError(
-            "database_damaged", f"the SQLite database {path} is damaged or not a database: {error}"
+            "database_damaged",
+            f"the SQLite database {path} is damaged or not a database: {error}. `runbook restore start` brings a "
+            "backup back",
         ) from None
 
 

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import psycopg
 from psycopg import Connection, sql
 from psycopg.errors import LockNotAvailable, QueryCanceled
 
+from tasks.backup.sqlite import opened
 from tasks.environment import Environment
 from tasks.errors import Interrupted, TaskError
 from tasks.maintenance_tasks.guard import Guard
 from tasks.maintenance_tasks.plan import Plan, Task
+from tasks.maintenance_tasks.sqlite_guard import SqliteGuard
 
 Query = str | sql.Composed | sql.SQL
 _CANCEL_SECONDS = 5
@@ -45,7 +49,7 @@ class Outcome:
 class Context:
     """One attempt of one task."""
 
-    def __init__(self, environment: Environment, plan: Plan, task: Task, guard: Guard) -> None:
+    def __init__(self, environment: Environment, plan: Plan, task: Task, guard: Guard | SqliteGuard) -> None:
         self.environment, self.plan, self.task = environment, plan, task
         self._guard = guard
         self._deadline = time.monotonic() + task.timeout_seconds
@@ -88,8 +92,10 @@ class Context:
 
     @contextmanager
     def connected(self) -> Iterator[Connection[Any]]:
-        """The live database, with limits on locks and statements."""
-        connection = self._guard.connect()
+        """The live PostgreSQL, with limits on locks and statements."""
+        guard = self._guard
+        assert isinstance(guard, Guard)
+        connection = guard.connect()
 
         def cancel() -> None:
             with suppress(psycopg.Error):
@@ -111,7 +117,7 @@ class Context:
         except QueryCanceled as error:
             self.require_going()
             # What guards a migration cancels it, too.
-            if reason := self._guard.find_reason(connection):
+            if reason := guard.find_reason(connection):
                 raise Stopped(reason, gives_way=True) from None
             raise TaskError("statement_cancelled", _one_line(error)) from None
         except LockNotAvailable as error:
@@ -123,6 +129,40 @@ class Context:
             raise TaskError("database_refused", _one_line(error)) from None
         finally:
             connection.close()
+
+    @property
+    def database_file(self) -> Path:
+        """The live SQLite file."""
+        assert isinstance(self._guard, SqliteGuard)
+        return self._guard.path
+
+    @contextmanager
+    def opened(self) -> Iterator[sqlite3.Connection]:
+        """The live SQLite file, with a limit on locks. What stops the task interrupts the statement."""
+        with opened(self.database_file, busy_seconds=self.plan.lock_timeout_seconds) as connection:
+            try:
+                with self.cancelled_by(connection.interrupt):
+                    yield connection
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorname == "SQLITE_INTERRUPT":
+                    self.require_going()
+                raise
+
+    def run(self, connection: sqlite3.Connection, statement: str) -> bool:
+        """A statement outside a transaction; False when it did not get a lock in time."""
+        self.require_going()
+        try:
+            connection.execute(statement).fetchall()
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorname.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
+                return False
+            raise
+        return True
+
+    def ask(self, connection: sqlite3.Connection, query: str) -> list[Any]:
+        """The answer to a query."""
+        self.require_going()
+        return connection.execute(query).fetchall()
 
     def execute(self, connection: Connection[Any], statement: Query) -> bool:
         """A statement outside a transaction; False when it did not get a lock in time."""

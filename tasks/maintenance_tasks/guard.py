@@ -63,6 +63,9 @@ class Guard:
     def connect(self) -> Connection[Any]:
         return self._database.connect(NAME)
 
+    def look(self) -> Look:
+        return Look(self, self.connect())
+
     def find_reason(self, connection: Connection[Any]) -> str | None:
         """Why nothing may run now."""
         try:
@@ -90,6 +93,26 @@ class Guard:
             limit = f"{self._plan.transaction_seconds:.0f}"
             return f"a transaction is {oldest:.0f} s old (load.transactionSeconds: {limit})"
         return None
+
+
+class Look:
+    """What holds maintenance back now, asked on one connection."""
+
+    def __init__(self, guard: Guard, connection: Connection[Any]) -> None:
+        self._guard, self._connection = guard, connection
+
+    @property
+    def closed(self) -> bool:
+        return self._connection.closed
+
+    def find_reason(self) -> str | None:
+        return self._guard.find_reason(self._connection)
+
+    def find_load(self) -> str | None:
+        return self._guard.find_load(self._connection)
+
+    def close(self) -> None:
+        self._connection.close()
 
 
 def _row(connection: Connection[Any], query: str, *values: Any) -> Any:

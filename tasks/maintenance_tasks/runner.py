@@ -12,9 +12,11 @@ from typing import Any, Literal
 
 from tasks.backup.patience import Patience
 from tasks.backup.postgres import Database
+from tasks.backup.sqlite import is_sqlite, path_of
 from tasks.environment import Environment
 from tasks.errors import Interrupted, TaskError, without
 from tasks.maintenance_tasks import report as reports
+from tasks.maintenance_tasks import sqlite
 from tasks.maintenance_tasks.api import Api
 from tasks.maintenance_tasks.backups import verify_backups
 from tasks.maintenance_tasks.benchmark import benchmark
@@ -24,6 +26,7 @@ from tasks.maintenance_tasks.guard import Guard
 from tasks.maintenance_tasks.images import list_unused
 from tasks.maintenance_tasks.indexes import reindex
 from tasks.maintenance_tasks.plan import Plan, Task
+from tasks.maintenance_tasks.sqlite_guard import SqliteGuard
 from tasks.maintenance_tasks.statistics import read_statistics
 from tasks.maintenance_tasks.tables import analyze, vacuum_analyze
 from tasks.progress import say
@@ -38,6 +41,13 @@ BUILT_IN: dict[str, Callable[[Context], Outcome]] = {
     "unused-images": list_unused,
     "benchmark": benchmark,
 }
+ON_SQLITE: dict[str, Callable[[Context], Outcome]] = {
+    "analyze": sqlite.analyze,
+    "vacuum-analyze": sqlite.vacuum_analyze,
+    "reindex": sqlite.reindex,
+    "statistics": sqlite.read_statistics,
+}
+"""Those that work on the database, where it is a file."""
 _LIGHT = {"statistics", "backup-verification", "unused-images"}
 """They put no load on the database."""
 _LOOK_SECONDS, _ASK_SECONDS = 1.0, 5.0
@@ -84,8 +94,10 @@ class Run:
         look_seconds: float = _LOOK_SECONDS,
     ) -> None:
         self._environment, self._plan, self._tasks = environment, plan, tasks
-        self._database = Database.at(environment.required("DATABASE_URL", "postgresql://shop@postgres/shop"))
-        self._guard = Guard(self._database, api, plan)
+        url = environment.required("DATABASE_URL", "postgresql://shop@postgres/shop, or sqlite:///path")
+        on_file = is_sqlite(url)
+        self._guard = SqliteGuard(path_of(url), api, plan) if on_file else Guard(Database.at(url), api, plan)
+        self._built_in = {**BUILT_IN, **(ON_SQLITE if on_file else {})}
         self._waits_left = plan.wait_seconds
         self._retry_seconds, self._look_seconds = retry_seconds, look_seconds
         self.steps = [Step(task) for task in tasks]
@@ -148,7 +160,7 @@ class Run:
     def _attempt(self, task: Task) -> Outcome:
         context = Context(self._environment, self._plan, task, self._guard)
         with self._watched(context):
-            return BUILT_IN[task.task](context) if task.task else run_commands(context)
+            return self._built_in[task.task](context) if task.task else run_commands(context)
 
     def _await_free(self, task: Task) -> str | None:
         """Wait until the task may begin; why it may not, when the run has waited for as long as it may."""
@@ -173,15 +185,14 @@ class Run:
         try:
             if command := self._guard.find_command():
                 return command
-            connection = self._guard.connect()
+            look = self._guard.look()
         except TaskError as error:
             # Without an answer, a release may be under way.
             return str(error)
         try:
-            busy = None if task.task in _LIGHT else self._guard.find_load
-            return self._guard.find_reason(connection) or (busy(connection) if busy else None)
+            return look.find_reason() or (None if task.task in _LIGHT else look.find_load())
         finally:
-            connection.close()
+            look.close()
 
     @contextmanager
     def _watched(self, context: Context) -> Iterator[None]:
@@ -196,7 +207,7 @@ class Run:
             thread.join()
 
     def _watch(self, context: Context, ended: threading.Event) -> None:
-        connection = None
+        look = None
         asked = time.monotonic()
         stopped: Stopped | None = None
         while not ended.wait(self._look_seconds):
@@ -204,10 +215,10 @@ class Run:
                 stopped = time_is_over(context.task)
             if stopped is None:
                 with suppress(TaskError):
-                    connection = connection or self._guard.connect()
-                reason = self._guard.find_reason(connection) if connection else None
-                if connection and connection.closed:
-                    connection = None
+                    look = look or self._guard.look()
+                reason = look.find_reason() if look else None
+                if look and look.closed:
+                    look = None
                 if reason is None and time.monotonic() - asked >= _ASK_SECONDS:
                     asked = time.monotonic()
                     # It does not answer for a moment: the database's locks still hold the task back.
@@ -216,8 +227,8 @@ class Run:
                 stopped = Stopped(reason, gives_way=True) if reason else None
             if stopped:
                 context.stop(stopped)
-        if connection:
-            connection.close()
+        if look:
+            look.close()
 
     def _hide(self, text: str) -> str:
         return without(self._environment.secrets, " ".join(text.split()))

@@ -23,6 +23,7 @@ LONGEST_FIRST = (
     "controller",
     "operator",
     "second_application",
+    "sqlite_application",
     "monitoring",
     "interruptions",
     "lockdown",

@@ -17,11 +17,11 @@ FILE = Path(__file__).parents[1] / "cluster" / "guestbook.yaml"
 _IMAGE = re.compile(r"localhost:15000/(?P<name>[a-z]+)@sha256:0{64}")
 
 
-def guestbook_document(images: Mapping[str, str], host: str = "guestbook") -> tuple[Any, Any]:
-    """The guestbook's stack file on this machine, below a name of `localhost`; and the sandbox's own stack file."""
+def guestbook_document(images: Mapping[str, str], host: str = "guestbook", file: Path = FILE) -> tuple[Any, Any]:
+    """A guestbook's stack file on this machine, below a name of `localhost`; and the sandbox's own stack file."""
     sandbox = YAML().load(STATE / "Pulumi.sandbox.yaml")
     here = sandbox["config"]["runbook:ingress"]["publicUrl"].replace("//localhost", "//guestbook.localhost")
-    text = _IMAGE.sub(lambda match: images[match["name"]], FILE.read_text())
+    text = _IMAGE.sub(lambda match: images[match["name"]], file.read_text())
     text = text.replace("http://guestbook.localhost:18080", here).replace("guestbook.localhost", f"{host}.localhost")
     return YAML().load(f"{text}encryptionsalt: {sandbox['encryptionsalt']}\n"), sandbox
 

@@ -51,6 +51,10 @@ class Observed:
         assert len(found) <= 1, found
         return float(found[0]["value"][1]) if found else None
 
+    def rules(self) -> list[dict[str, Any]]:
+        """The rules that Prometheus has loaded."""
+        return [rule for group in self._prometheus("rules")["groups"] for rule in group["rules"]]
+
     def firing(self) -> set[str]:
         return {alert["metric"]["alertname"] for alert in self.query('ALERTS{alertstate="firing"}')}
 

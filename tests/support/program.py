@@ -199,7 +199,7 @@ def stack_config(file: str, **changes: Any) -> dict[str, Any]:
 def secrets_for(config: Mapping[str, Any]) -> dict[str, str]:
     """A made-up value for every secret a configuration needs."""
     names = list(config.get("runbook:application", {}).get("secrets", []))
-    data = config["runbook:data"]
+    data = config.get("runbook:data", {})
     names += [
         f"{url}_URL"
         for url, key in (("DATABASE", "postgres"), ("REDIS", "redis"))

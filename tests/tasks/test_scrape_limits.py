@@ -43,7 +43,7 @@ def test_a_target_beyond_its_limit_is_refused_and_reported(tmp_path: Path) -> No
     threading.Thread(target=server.serve_forever, daemon=True).start()
     (port,) = free_ports(1)
     monitoring = Monitoring(prometheus=Prometheus(sample_limit=LIMIT))
-    rules = within(watching(monitoring, None, backups=False), "shop").alerts
+    rules = within(watching(monitoring, None, backups=False, application=True), "shop").alerts
     (near,) = [alert for alert in rules if alert.name == "SamplesNearLimit"]
     config = {
         "global": {"scrape_interval": "200ms", "scrape_timeout": "200ms", "evaluation_interval": "200ms"},

@@ -140,6 +140,31 @@ def test_alerts_fire_at_their_limits_and_not_before(name: str, which: str, tmp_p
     assert tested.returncode == 0, tested.stdout + tested.stderr
 
 
+WITHOUT: dict[str, tuple[dict[str, Any], list[str]]] = {
+    "a server": ({"postgres": None, "redis": None}, ["backend", "worker"]),
+    "Redis alone": ({"postgres": None}, ["backend"]),
+    "an application": ({"postgres": None, "redis": None, "frontDoor": {"address": "https://shop.example.com"}}, []),
+}
+"""What a stack may lack: changes of its settings, and its services."""
+
+
+@pytest.mark.parametrize("which", WITHOUT)
+def test_the_rules_of_a_stack_that_lacks_something_hold_in_what_is_left(which: str, tmp_path: Path) -> None:
+    changes, services = WITHOUT[which]
+    monitoring = Monitoring.model_validate(changes)
+    others = made("default")
+    found = [each for each in domains(SHOP, monitoring, services, None, {}) if each not in others]
+    assert {each.name for each in found} >= {"watching"}
+    checked = promtool("check", "rules", "--lint-fatal", *write(tmp_path, rule_files(found, SHOP)))
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+    for each in found:
+        folder = tmp_path / each.name
+        folder.mkdir()
+        write(folder, rule_files(per_alert(each), SHOP))
+        tested = promtool("test", "rules", *write(folder, promtool_files(per_alert(each), SHOP)))
+        assert tested.returncode == 0, tested.stdout + tested.stderr
+
+
 @pytest.mark.parametrize(
     "name", [name for name in NAMES if name not in ("backups", "rotations", "maintenance", "pages", "watching")]
 )

@@ -100,6 +100,7 @@ def test_settings_say_which_path_it_is() -> None:
 def test_status_calls_any_success_healthy_and_no_answer_unknown(status: int | None, well: bool) -> None:
     """R4: `runbook status` ended with 1 for an application that answers 204."""
     found = {
+        "application": True,
         "revision": 1,
         "finished": True,
         "services": [{"settled": True}],

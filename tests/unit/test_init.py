@@ -88,6 +88,38 @@ def test_an_application_of_another_kind_needs_no_edit_of_its_file(project: Path)
     assert made.health_path == "/healthz"
 
 
+ALONE = [
+    "--monitoring-only", "--tasks-image", f"registry.example.com/tasks@{DIGEST}",
+    "--monitoring-image", f"registry.example.com/monitoring@{DIGEST}", "--slack-cidr", "10.0.3.4/32",
+]  # fmt: skip
+
+
+def test_a_stack_that_only_monitors_needs_no_image_of_an_application(project: Path) -> None:
+    door = ["--watch-url", "https://shop.example.com", "--watch-cidr", "203.0.113.0/24"]
+    done = init(project, *ALONE, *door, "--postgres-cidr", "10.0.0.0/24", "--context", "eu", "--json")
+    assert done.exit_code == 0, done.output
+    printed = json.loads(done.stdout)
+    assert printed["next"][0] == "pulumi stack init demo"
+    assert printed["next"][-2:] == ["runbook doctor --stack demo", "pulumi up --stack demo"]
+    file = project / "Pulumi.demo.yaml"
+    file.write_text(file.read_text() + "".join(f"  secrets:{name}: {{secure: x}}\n" for name in printed["secrets"]))
+    made = load_stack_file(file)
+    assert made.application.services == ()
+    assert made.monitoring
+    assert made.monitoring.front_door.address == "https://shop.example.com"
+    assert set(made.secret_names) == set(printed["secrets"])
+    assert "DATABASE_URL" in made.secret_names
+
+
+def test_what_a_stack_that_only_monitors_lacks_is_named(project: Path) -> None:
+    done = init(project, "--monitoring-only")
+    assert done.exit_code == 2
+    for option in ("--watch-url", "--tasks-image", "--monitoring-image", "--slack-cidr"):
+        assert option in done.stderr
+    for option in ("--command", "--live-path", "--host"):
+        assert option not in done.stderr
+
+
 def test_what_is_missing_is_named_at_once_and_nothing_is_written(project: Path) -> None:
     done = init(project, "--port", "3000")
     assert done.exit_code == 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import sqlite3
 import subprocess
@@ -26,7 +27,8 @@ from tasks.backup.create import skip_reason
 from tasks.backup.sqlite_source import SqliteSource
 from tasks.environment import Environment
 from tasks.errors import TaskError
-from tests.support.program import RELEASE, Program, Registered, committed, run_program, secrets_for, stack_config
+from tests.support.monitored_config import PLAIN, watched
+from tests.support.program import RELEASE, Program, Registered, run_program, secrets_for, stack_config
 
 FOLDER = "/app/data"
 URL = f"sqlite:///{FOLDER}/shop.db"
@@ -214,7 +216,7 @@ POSTGRES = {"mode": "external", "egress": [{"cidr": "10.0.5.0/24", "ports": [543
 @pytest.mark.parametrize(
     ("config", "words"),
     [
-        (sqlite_config(data={"volumes": {}}), "name a PostgreSQL, or a file in sqlite"),
+        (sqlite_config(data={"volumes": DATA["volumes"]}), "name a PostgreSQL, or a file in sqlite"),
         (sqlite_config(data={**DATA, "postgres": POSTGRES}), "an application has one database"),
         (sqlite_config(data={**DATA, "volumes": {}}), "no such volume; runbook:data.volumes has: none"),
         (in_pod(volumes=[]), "does not mount database, which has the database"),
@@ -222,13 +224,47 @@ POSTGRES = {"mode": "external", "egress": [{"cidr": "10.0.5.0/24", "ports": [543
         (in_pod(affinity={"nodeAffinity": {}}), "have to run on the node with the file"),
         (in_pod(spread="required"), "run on one node"),
         (with_backup(ownLogin=True), "SQLite has no logins"),
-        (sqlite_config(monitoring=committed("Pulumi.sandbox.yaml")["runbook:monitoring"]), "asks PostgreSQL"),
-        (sqlite_config(maintenanceTasks={"apiServer": API}), "its tasks maintain PostgreSQL"),
         (sqlite_config(data={**DATA, "sqlite": {"volume": "database", "file": "../x"}}), "pattern"),
     ],
 )
 def test_what_does_not_go_with_a_file_is_refused(config: dict[str, Any], words: str) -> None:
     assert words in refusal(config)
+
+
+@pytest.fixture(scope="module")
+def upkept() -> Program:
+    """With monitoring and maintenance."""
+    monitoring = {**PLAIN, "frontDoor": {"address": "https://shop.example.com"}}
+    guards = watched("Pulumi.prod.yaml")["runbook:guards"]
+    return run_program(sqlite_config(monitoring=monitoring, maintenanceTasks={"apiServer": API}, guards=guards))
+
+
+def test_monitoring_asks_no_server_and_no_trigger_waits_for_one(upkept: Program) -> None:
+    deployed = {made.object_name for made in upkept.all("Deployment")}
+    assert {"blackbox", "backup-exporter"} <= deployed
+    assert not {"postgres-exporter", "redis-exporter"} & deployed
+    [rules] = [made.inputs["data"] for made in upkept.all("ConfigMap") if made.object_name.startswith("prometheus-")]
+    text = json.dumps(rules)
+    assert "pg_" not in text
+    assert "redis" not in text
+    for name in ("RollbackErrorRate", "RollbackHealth", "BackupNeverRan", "BackupMissed", "BackupShrank"):
+        assert name in text
+    for name in ("RestoreTestFailed", "MaintenanceNeverRan", "MaintenanceFailed"):
+        assert name in text
+    assert "triggers:data:away" not in text, "there is no server that could be away"
+
+
+def test_maintenance_has_the_file_where_the_service_has_it(upkept: Program) -> None:
+    for schedule in ("daily", "weekly", "monthly"):
+        made = upkept.one("CronJob", f"maintenance-{schedule}")
+        assert made.pod
+        assert made.template
+        runner = container_of(made, "runner")
+        assert FOLDER in mounted(runner)
+        assert mounted(runner)[FOLDER].get("readOnly") is not True
+        assert made.template["metadata"]["labels"][BESIDE] == "database"
+        assert made.pod["securityContext"]["runAsUser"] == 1000
+        assert "database" in claims(made)
 
 
 # -- tasks and commands ---------------------------------------------------------------------------------------

@@ -20,17 +20,21 @@ USE_TZ = True
 # Its tables have a schema of their own, which the first migration command makes.
 SCHEMA = "guestbook"
 _at = urlsplit(os.environ.get("DATABASE_URL", "postgresql://guestbook@localhost:5432/guestbook"))
-DATABASES = {
-    "default": {
-        "ENGINE": "django.db.backends.postgresql",
-        "HOST": _at.hostname or "",
-        "PORT": _at.port or 5432,
-        "NAME": _at.path.lstrip("/"),
-        "USER": unquote(_at.username or ""),
-        "PASSWORD": unquote(_at.password or ""),
-        "OPTIONS": {"options": f"-c search_path={SCHEMA}", "connect_timeout": 5},
-    }
+_SERVER = {
+    "ENGINE": "django.db.backends.postgresql",
+    "HOST": _at.hostname or "",
+    "PORT": _at.port or 5432,
+    "NAME": _at.path.lstrip("/"),
+    "USER": unquote(_at.username or ""),
+    "PASSWORD": unquote(_at.password or ""),
+    "OPTIONS": {"options": f"-c search_path={SCHEMA}", "connect_timeout": 5},
 }
+_FILE = {
+    "ENGINE": "django.db.backends.sqlite3",
+    "NAME": f"/{unquote(_at.path).lstrip('/')}",
+    "OPTIONS": {"timeout": 20, "transaction_mode": "IMMEDIATE", "init_command": "PRAGMA journal_mode=WAL"},
+}
+DATABASES = {"default": _FILE if _at.scheme == "sqlite" else _SERVER}
 CACHES = {"default": {"BACKEND": "django.core.cache.backends.filebased.FileBasedCache", "LOCATION": BASE_DIR / "cache"}}
 UPLOADS = BASE_DIR / "uploads"
 # Migrations of this release; the application's code is the same in each.
