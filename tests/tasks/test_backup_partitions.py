@@ -4,22 +4,12 @@ from __future__ import annotations
 
 import subprocess
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import psycopg
-import pytest
 
-from tests.support.restore_world import Shop, new_shop
-from tests.support.servers import BIN, Postgres
-
-
-@pytest.fixture
-def shop(postgres: Postgres, database: str, tmp_path: Path) -> Iterator[Shop]:
-    shop = new_shop(postgres, database, tmp_path / "store", tmp_path / "scratch")
-    yield shop
-    shop.drop_copies()
-
+from tests.support.restore_world import Shop
+from tests.support.servers import BIN
 
 BY_ENUM = """
 CREATE TYPE state AS ENUM ('new', 'paid', 'packed', 'sent', 'back');

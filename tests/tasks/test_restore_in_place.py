@@ -10,19 +10,11 @@ from typing import Any
 import psycopg
 import pytest
 
-from tests.support.restore_world import KILLED, Shop, flip, new_shop, run
-from tests.support.servers import Postgres
+from tests.support.restore_world import KILLED, Shop, flip, run
 
 OLD = ["thyme", "mint", "sage"]
 NEW = ["mint", "sage", "rue"]
 """The live orders after the backup: one was deleted, one added."""
-
-
-@pytest.fixture
-def shop(postgres: Postgres, database: str, tmp_path: Path) -> Iterator[Shop]:
-    shop = new_shop(postgres, database, tmp_path / "store", tmp_path / "scratch")
-    yield shop
-    shop.drop_copies()
 
 
 @pytest.fixture

@@ -18,13 +18,6 @@ def publisher() -> Iterator[Postgres]:
         yield server
 
 
-@pytest.fixture
-def shop(postgres: Postgres, database: str, tmp_path: Path) -> Iterator[Shop]:
-    shop = new_shop(postgres, database, tmp_path / "store", tmp_path / "scratch")
-    yield shop
-    shop.drop_copies()
-
-
 def test_a_subscription_stays_with_the_live_database(shop: Shop, publisher: Postgres) -> None:
     publisher.execute("CREATE TABLE prices (id int PRIMARY KEY); CREATE PUBLICATION prices FOR TABLE prices")
     shop.server.execute("CREATE TABLE prices (id int PRIMARY KEY)", shop.name)

@@ -5,25 +5,15 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import psycopg
-import pytest
 
-from tests.support.restore_world import KILLED, Shop, new_shop, run
-from tests.support.servers import Postgres
+from tests.support.restore_world import KILLED, Shop, run
 
 VERBS = ("prepare", "swap", "finish")
 POINTS = 12
 """At how many acts the command is killed, evenly over all of them."""
-
-
-@pytest.fixture
-def shop(postgres: Postgres, database: str, tmp_path: Path) -> Iterator[Shop]:
-    shop = new_shop(postgres, database, tmp_path / "store", tmp_path / "scratch")
-    yield shop
-    shop.drop_copies()
 
 
 @contextmanager
