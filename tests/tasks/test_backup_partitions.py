@@ -31,8 +31,7 @@ def test_rows_partitioned_by_the_hash_of_an_enum(shop: Shop) -> None:
     assert not {name for name in made["tables"] if name.startswith("public.parcels_")}
     shop.run("restore", "test-begin")
     assert shop.run("restore", "test-conclude").json["result"] == "passed"
-    shop.run("restore", "prepare", "--backup", made["id"])
-    shop.run("restore", "swap")
+    shop.swap_in(made["id"])
     shop.run("restore", "finish")
     assert shop.query("SELECT count(*) FROM parcels") == [500]
 

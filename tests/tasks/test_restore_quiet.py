@@ -55,8 +55,7 @@ def test_passwords_for_other_servers_are_not_in_a_test(shop: Shop, publisher: Po
     mapped = "SELECT count(*) FROM pg_user_mappings"
     assert shop.query(mapped, f"{shop.name}_test") == [0]
     assert shop.query("SELECT 1 FROM pg_foreign_table", f"{shop.name}_test") == [1]
-    shop.run("restore", "prepare", "--backup", backup)
-    shop.run("restore", "swap")
+    shop.swap_in(backup)
     shop.run("restore", "finish")
     assert shop.query(mapped) == [1], "in place it is what it was"
     assert shop.query("SELECT count(*) FROM stock") == [0]
