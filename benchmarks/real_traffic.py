@@ -16,7 +16,6 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from http.client import HTTPConnection
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -28,9 +27,9 @@ from monitoring.alerts.release import triggers
 from monitoring.alerts.render import rule_files
 from monitoring.alerts.requests import COUNT
 from monitoring.alerts.rule import within
-from sandbox import packages
 from settings import Monitoring
-from tests.support.servers import free_ports, running
+from tests.support import http_servers
+from tests.support.prometheus import query, serve_prometheus
 from tests.support.trigger_traffic import PODS, ROUTES
 
 _ALERT = "RollbackErrorRate"
@@ -75,27 +74,16 @@ class Pod:
 
 @contextmanager
 def serve(answer: Any) -> Iterator[int]:
-    class Handler(BaseHTTPRequestHandler):
+    class Handler(http_servers.Handler):
         protocol_version = "HTTP/1.1"
 
         def do_GET(self) -> None:
             status, content = answer(self.path)
-            self.send_response(status)
-            self.send_header("Content-Type", "text/plain; version=0.0.4")
-            self.send_header("Content-Length", str(len(content)))
-            self.end_headers()
             with suppress(ConnectionError):  # Prometheus is stopped in the middle of a scrape
-                self.wfile.write(content)
+                self.answer(status, content, {"Content-Type": "text/plain; version=0.0.4"})
 
-        def log_message(self, format: str, *args: Any) -> None: ...
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        yield server.server_address[1]
-    finally:
-        server.shutdown()
+    with http_servers.serve(Handler) as port:
+        yield port
 
 
 @dataclass
@@ -131,7 +119,6 @@ class Shop:
 @contextmanager
 def watched(monitoring: Monitoring, shops: Sequence[Shop], stores: int, folder: Path) -> Iterator[str]:
     """The URL of a Prometheus with the program's rules, scrapes and evaluations."""
-    (port,) = free_ports(1)
     for name, rules in rule_files([within(triggers(monitoring, ["backend"]), "shop")], "shop").items():
         (folder / name).write_text(json.dumps(rules))
     targets = {"backend": [port for shop in shops for port in shop.ports], "stores": [stores]}
@@ -152,15 +139,8 @@ def watched(monitoring: Monitoring, shops: Sequence[Shop], stores: int, folder: 
             for job, ports in targets.items()
         ],
     }
-    (folder / "prometheus.yaml").write_text(json.dumps(config))
-    command = [
-        packages.require("prometheus"),
-        f"--config.file={folder / 'prometheus.yaml'}",
-        f"--storage.tsdb.path={folder / 'data'}",
-        f"--web.listen-address=127.0.0.1:{port}",
-    ]
-    with running(command, "Server is ready"):
-        yield f"http://127.0.0.1:{port}"
+    with serve_prometheus(folder, config) as url:
+        yield url
 
 
 def firing(url: str) -> set[str]:
@@ -175,10 +155,8 @@ def firing(url: str) -> set[str]:
 
 def await_known_stores(url: str, seconds: int) -> None:
     """Until the data services were known to be there for so long, nothing counts."""
-    query = {
-        "query": f"min_over_time(pg_up[{seconds}s:1s]) == 1 and count_over_time(pg_up[{seconds}s:1s]) >= {seconds}"
-    }
-    while not httpx.get(f"{url}/api/v1/query", params=query).raise_for_status().json()["data"]["result"]:
+    known = f"min_over_time(pg_up[{seconds}s:1s]) == 1 and count_over_time(pg_up[{seconds}s:1s]) >= {seconds}"
+    while not query(url, known):
         time.sleep(1)
 
 

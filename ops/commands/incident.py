@@ -32,7 +32,6 @@ from ops.stack import incidents, stack_file
 from ops.stack.session import Session
 from ops.stack.stack_context import load_settings
 from settings import StackSettings
-from settings.incidents import INCIDENTS
 from settings.monitoring import SLACK_SECRET, Slack
 from settings.status_page import STATUS_PAGE, TEMPLATES, StatusPage
 
@@ -373,9 +372,3 @@ def parse_moment(text: str) -> datetime:
         raise Refused(
             f"--at {text!r}: write a time such as 2026-12-01T03:00 or 2026-12-01T03:00+01:00. Nothing was changed."
         ) from None
-
-
-def describe_levels(settings: StackSettings) -> str:
-    """Each level, for people."""
-    lines = [f"{level}: {settings.incidents.of(level).about}" for level in (1, 2, 3, 4)]
-    return f"{'; '.join(lines)} ({INCIDENTS})"

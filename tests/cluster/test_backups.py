@@ -7,7 +7,6 @@ import os
 import shutil
 import signal
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -20,6 +19,7 @@ from sandbox import cluster
 from sandbox.traffic import Traffic
 from tests.cluster.test_release import serving
 from tests.support.cluster_stack import Stack
+from tests.support.monitored_stack import eventually
 
 BACKUPS = True
 REFUSED, FAILED = 2, 3
@@ -40,14 +40,6 @@ def back_up(stack: Stack) -> str:
 
 def products(stack: Stack, database: str = "shop") -> set[str]:
     return set(stack.sql("SELECT name FROM products", database).splitlines())
-
-
-def until(condition: Callable[[], Any], seconds: float) -> Any:
-    """The first truthy answer. What is asked takes seconds itself: no pause is needed."""
-    deadline = time.monotonic() + seconds
-    while not (value := condition()):
-        assert time.monotonic() < deadline, f"not within {seconds} s"
-    return value
 
 
 @pytest.fixture(scope="module")
@@ -98,7 +90,7 @@ def test_scheduled_backups_and_restore_tests_run_automatically(stack: Stack) -> 
     def proven() -> list[dict[str, Any]]:
         return [item for item in backups(stack) if item["kind"] == "scheduled" and item["proven_at"]]
 
-    (found, *_) = until(proven, 300)
+    (found, *_) = eventually(proven, 300)
     stack.file.write_bytes(before)
     stack.run("pulumi", "up", "--stack", stack.name, "--yes", "--non-interactive", "--skip-preview").check()
     assert found["last_test"]["result"] == "passed"
@@ -159,11 +151,11 @@ def test_in_place_under_traffic(stack: Stack, point: tuple[str, set[str]], tmp_p
     other = replace(stack, file=Path(shutil.copy(stack.file, tmp_path)))
     with Traffic(stack.url) as traffic:
         restore = stack.start("runbook", "restore", "start", backup, "--in-place", "--yes", "--json")
-        until(lambda: other.runbook("status", "--json").json()["command"], 60)
+        eventually(lambda: other.runbook("status", "--json").json()["command"], 60)
         refused = other.runbook("security", "lockdown", "--reason", "an attack", "--yes")
         out, err = restore.communicate(timeout=600)
         last = time.monotonic()
-        until(lambda: any(not answer.failed for answer in traffic.answers if answer.at > last), 30)
+        eventually(lambda: any(not answer.failed for answer in traffic.answers if answer.at > last), 30)
     assert restore.returncode == 0, out + err
     assert refused.code == REFUSED, refused.text
     assert f"in use: `restore {backup}` by " in refused.text
@@ -188,7 +180,7 @@ def test_killed_in_place_then_the_same_command_again(stack: Stack, point: tuple[
     checked = smoke_job(stack)
     stack.sql(LATER)
     first = stack.start("runbook", "restore", "start", backup, "--in-place", "--yes")
-    until(lambda: "restore-prepare" in stack.kubectl("get", "jobs", "--output=name"), 120)
+    eventually(lambda: "restore-prepare" in stack.kubectl("get", "jobs", "--output=name"), 120)
     os.killpg(first.pid, signal.SIGKILL)
     first.wait()
     stack.runbook("restore", "start", backup, "--in-place", "--yes").check()

@@ -18,8 +18,9 @@ import pytest
 from sandbox.cluster import node
 from sandbox.traffic import Traffic
 from tests.cluster.test_release import FAILED_AND_ROLLED_BACK, serving
-from tests.cluster.test_sandbox import component, eventually
+from tests.cluster.test_sandbox import component
 from tests.support.cluster_stack import Stack
+from tests.support.monitored_stack import eventually
 
 pytestmark = [pytest.mark.drill, pytest.mark.sandbox]
 """The registry and the node are everybody's: no other test may use them meanwhile."""

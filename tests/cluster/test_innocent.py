@@ -10,8 +10,8 @@ import pytest
 
 from sandbox.traffic import Traffic
 from tests.cluster.test_release import FAILED_AND_ROLLED_BACK, serving
-from tests.cluster.test_sandbox import eventually
 from tests.support.cluster_stack import Stack
+from tests.support.monitored_stack import eventually
 
 pytestmark = pytest.mark.drill
 """Four minutes on two busy cores."""

@@ -12,8 +12,9 @@ import httpx
 import pytest
 
 from sandbox.traffic import Traffic, client_for
-from tests.cluster.test_sandbox import IDLE, Namespace, eventually
+from tests.cluster.test_sandbox import IDLE, Namespace
 from tests.support.cluster_stack import Stack
+from tests.support.monitored_stack import eventually
 
 BACKUPS = True
 SECONDS = 30

@@ -12,7 +12,7 @@ import sys
 import time
 import urllib.request
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ import pytest
 from sandbox import cluster
 from sandbox.cluster import layout
 from sandbox.paths import ROOT, STATE
+from tests.support.monitored_stack import eventually
 
 pytestmark = pytest.mark.sandbox
 
@@ -108,15 +109,6 @@ def namespace(images: dict[str, str]) -> Iterator[Namespace]:
         yield made
     finally:
         made.kubectl("delete", "namespace", made.name, "--wait=false")
-
-
-def eventually(condition: Callable[[], Any], seconds: float = 30) -> Any:
-    """The first truthy answer: endpoints, policies and restarts take effect a moment after."""
-    deadline = time.monotonic() + seconds
-    while not (value := condition()):
-        assert time.monotonic() < deadline, f"not within {seconds} s"
-        time.sleep(0.1)
-    return value
 
 
 def service(name: str, port: int = 80, target: int = 8080) -> dict[str, Any]:

@@ -9,14 +9,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import yaml
 
-from tests.support.go_live_world import closing_server
+from tests.support import http_servers
 
 DEFAULT = {"storageclass.kubernetes.io/is-default-class": "true"}
 LABELS = {
@@ -58,47 +57,40 @@ class Api:
     def serving(self, kubeconfig: Path) -> Iterator[None]:
         api = self
 
-        class Handler(BaseHTTPRequestHandler):
+        class Handler(http_servers.Handler):
             def do_GET(self) -> None:
                 path = urlsplit(self.path).path
                 if path == "/version":
-                    self._answer(200, {"gitVersion": api.version})
+                    self.answer_json(200, {"gitVersion": api.version})
                 elif path in api.lists:
-                    self._answer(200, {"items": api.lists[path], "metadata": {}})
+                    self.answer_json(200, {"items": api.lists[path], "metadata": {}})
                 else:
                     found = api.objects.get(path)
-                    self._answer(200 if found else 404, found or {"message": "not found"})
+                    self.answer_json(200 if found else 404, found or {"message": "not found"})
 
             def do_POST(self) -> None:
-                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                body = json.loads(self.read_body())
                 where = urlsplit(self.path)
                 if where.path.endswith("/selfsubjectaccessreviews"):
                     asked = body["spec"]["resourceAttributes"]
                     one = "/".join(filter(None, (asked["resource"], asked.get("subresource"))))
-                    self._answer(201, {"status": {"allowed": (asked["verb"], one) not in api.denied}})
+                    self.answer_json(201, {"status": {"allowed": (asked["verb"], one) not in api.denied}})
                     return
                 if "dryRun=All" not in where.query:
                     api.changed.append(self.path)
                 if where.path == "/api/v1/namespaces" and api.refuses_namespace:
-                    self._answer(403, {"message": api.refuses_namespace})
+                    self.answer_json(403, {"message": api.refuses_namespace})
                 elif where.path.endswith("/pods"):
-                    self._answer(
+                    self.answer_json(
                         403, {"message": 'pods "doctor" is forbidden: violates PodSecurity "restricted:v1.34"'}
                     )
                 else:
-                    self._answer(201, body)
+                    self.answer_json(201, body)
 
-            def _answer(self, status: int, body: dict[str, Any]) -> None:
-                self.send_response_only(status)
-                self.send_header("Date", format_datetime(datetime.now(UTC) + api.ahead, usegmt=True))
-                self.send_header("Content-Type", "application/json")
-                self.end_headers()
-                self.wfile.write(json.dumps(body).encode())
+            def date_time_string(self, timestamp: float | None = None) -> str:
+                return format_datetime(datetime.now(UTC) + api.ahead, usegmt=True)
 
-            def log_message(self, format: str, *args: Any) -> None:
-                """Nothing on the console."""
-
-        with closing_server(ThreadingHTTPServer(("127.0.0.1", 0), Handler)) as port:
+        with http_servers.serve(Handler) as port:
             write_kubeconfig(kubeconfig, port)
             yield
 
@@ -125,15 +117,10 @@ def registry(images: dict[str, dict[str, Any]]) -> Iterator[dict[str, str]]:
         digests[name] = f"sha256:{hashlib.sha256(manifest).hexdigest()}"
         content[digests[name]] = manifest
 
-    class Handler(BaseHTTPRequestHandler):
+    class Handler(http_servers.Handler):
         def do_GET(self) -> None:
             body = content.get(self.path.rsplit("/", 1)[1])
-            self.send_response(200 if body else 404)
-            self.end_headers()
-            self.wfile.write(body or b"")
+            self.answer(200 if body else 404, body or b"")
 
-        def log_message(self, format: str, *args: Any) -> None:
-            """Nothing on the console."""
-
-    with closing_server(ThreadingHTTPServer(("127.0.0.1", 0), Handler)) as port:
+    with http_servers.serve(Handler) as port:
         yield {name: f"127.0.0.1:{port}/{name}@{digest}" for name, digest in digests.items()}

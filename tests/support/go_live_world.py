@@ -6,12 +6,10 @@ import hashlib
 import hmac
 import json
 import ssl
-import threading
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
@@ -24,6 +22,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from sandbox import packages
+from tests.support import http_servers
 from tests.support.servers import free_ports, running
 
 PASSWORD = "mail/@'secret-7"
@@ -124,14 +123,14 @@ class Shop:
         """`after`: connections are refused for so many seconds, as in a new pod."""
         shop = self
 
-        class Handler(BaseHTTPRequestHandler):
+        class Handler(http_servers.Handler):
             def do_GET(self) -> None:
                 shop.hosts.append(self.headers["Host"])
                 known = {"/": "<html>Shop</html>", "/api/health": '{"status": "healthy", "checks": [{"name": "db"}]}'}
                 self._answer(200 if self.path in known else 404, known.get(self.path, "no such page"))
 
             def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["Content-Length"]))
+                body = self.read_body()
                 if self.path not in shop.secrets:
                     return self._answer(404, "")
                 if self.headers["X-Forwarded-Proto"] != "https":
@@ -144,36 +143,7 @@ class Shop:
                 return self._answer(200 if good else 400, "")
 
             def _answer(self, status: int, body: str) -> None:
-                self.send_response(500 if self.path in shop.broken else status)
-                self.end_headers()
-                self.wfile.write(body.encode())
+                self.answer(500 if self.path in shop.broken else status, body)
 
-            def log_message(self, format: str, *args: Any) -> None:
-                """Nothing on the console."""
-
-        with closing_server(ThreadingHTTPServer(("127.0.0.1", 0), Handler, bind_and_activate=False), after) as port:
+        with http_servers.serve(Handler, after=after) as port:
             yield f"http://127.0.0.1:{port}"
-
-
-@contextmanager
-def closing_server(server: ThreadingHTTPServer, after: float = 0) -> Iterator[int]:
-    """Serves until the block ends; its port. `after`: of one that was not activated, it refuses so many seconds."""
-    if server.server_address[1] == 0:
-        server.server_bind()
-        if not after:
-            server.server_activate()
-
-    def serve() -> None:
-        if after:
-            server.server_activate()
-        server.serve_forever(poll_interval=0.05)
-
-    thread = threading.Timer(after, serve)
-    thread.daemon = True
-    thread.start()
-    with closing(server.socket):
-        try:
-            yield server.server_address[1]
-        finally:
-            server.shutdown()
-            thread.join()

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+from tests.support import http_servers
 
 
 @contextmanager
@@ -43,22 +43,12 @@ def serve_images() -> Iterator[str]:
     image("fine", labels("fine", 1, 2, 2))
     image("bare", {})
 
-    class Handler(BaseHTTPRequestHandler):
+    class Handler(http_servers.Handler):
         def do_GET(self) -> None:
             kind, name = self.path.split("/")[-2:]
             known = {f"sha256:{hashlib.sha256(body).hexdigest()}": body for body in tags.values()}
             body = blobs.get(name) if kind == "blobs" else tags.get(name) or known.get(name)
-            self.send_response(200 if body else 404)
-            self.end_headers()
-            self.wfile.write(body or b"")
+            self.answer(200 if body else 404, body or b"")
 
-        def log_message(self, format: str, *args: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        yield f"127.0.0.1:{server.server_port}/shop"
-    finally:
-        server.shutdown()
-        server.server_close()
+    with http_servers.serve(Handler) as port:
+        yield f"127.0.0.1:{port}/shop"

@@ -9,7 +9,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ import psycopg
 
 from components.maintenance_agent import AGENT
 from settings.maintenance_tasks import MaintenanceTasks
+from tests.support import http_servers
 from tests.support.task_processes import Outcome, task
 
 API_SERVER = [{"cidr": "10.0.0.1/32", "ports": [6443]}]
@@ -83,26 +83,15 @@ class ApiServer:
         api = self
         (self.identity / "token").write_text("a-token\n")
 
-        class Handler(BaseHTTPRequestHandler):
+        class Handler(http_servers.Handler):
             def do_GET(self) -> None:
                 api.asked.append((self.path, self.headers.get("Authorization")))
                 found: Any = {"items": api.nodes} if self.path == "/api/v1/nodes" else api.lease
-                body = json.dumps(found or {"kind": "Status"}).encode()
-                self.send_response(200 if found else 404)
-                self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
+                self.answer_json(200 if found else 404, found or {"kind": "Status"})
 
-            def log_message(self, format: str, *args: object) -> None:
-                """No log."""
-
-        server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        try:
-            url = f"http://127.0.0.1:{server.server_address[1]}"
+        with http_servers.serve(Handler) as port:
+            url = f"http://127.0.0.1:{port}"
             yield {"API_NAMESPACE": "shop", "API_URL": url, "API_IDENTITY": str(self.identity)}
-        finally:
-            server.shutdown()
 
 
 @dataclass

@@ -13,6 +13,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
+from tests.support import http_servers
+
 PODS = "/api/v1/namespaces/shop/pods"
 CONTAINER = "backend"
 
@@ -216,7 +218,7 @@ def _stamp(at: int) -> bytes:
 
 
 def _handler(cluster: Cluster) -> type[BaseHTTPRequestHandler]:
-    class Handler(BaseHTTPRequestHandler):
+    class Handler(http_servers.Handler):
         protocol_version = "HTTP/1.1"
 
         def do_GET(self) -> None:
@@ -225,21 +227,21 @@ def _handler(cluster: Cluster) -> type[BaseHTTPRequestHandler]:
             cluster.asked.append((parts.path, asked))
             what = "log" if parts.path.endswith("/log") else "watch" if asked.get("watch") == "true" else "list"
             if cluster.token and self.headers["Authorization"] != f"Bearer {cluster.token}":
-                self._whole(401, b'{"kind":"Status","code":401}')
+                self.answer(401, b'{"kind":"Status","code":401}')
             elif status := cluster.status.get(what):
                 cluster.refusals += 1
-                self._whole(status, b'{"kind":"Status","message":"a secret"}')
+                self.answer(status, b'{"kind":"Status","message":"a secret"}')
             elif what == "log":
                 self._log(parts.path.split("/")[-2], asked)
             elif parts.path.endswith("/secrets"):
                 items = {"items": cluster.secrets}
-                self._whole(403 if cluster.secrets is None else 200, json.dumps(items).encode())
+                self.answer(403 if cluster.secrets is None else 200, json.dumps(items).encode())
             elif asked["labelSelector"] != cluster.selector:
-                self._whole(400, b"")
+                self.answer(400, b"")
             elif what == "watch":
                 self._stream(cluster.changes(int(asked.get("resourceVersion", "0"))))
             else:
-                self._whole(200, cluster.listed())
+                self.answer(200, cluster.listed())
 
         def _log(self, name: str, asked: dict[str, str]) -> None:
             assert asked["timestamps"] == "true"
@@ -250,15 +252,9 @@ def _handler(cluster: Cluster) -> type[BaseHTTPRequestHandler]:
                 since = int(time.time()) - int(asked["sinceSeconds"])
             lines = cluster.said(name, since, follow="follow" in asked, previous="previous" in asked)
             if lines is None:
-                self._whole(400, b'{"kind":"Status","code":400}')
+                self.answer(400, b'{"kind":"Status","code":400}')
             else:
                 self._stream(lines)
-
-        def _whole(self, status: int, body: bytes) -> None:
-            self.send_response(status)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
 
         def _stream(self, parts: Iterator[bytes]) -> None:
             self.send_response(200)
@@ -274,8 +270,5 @@ def _handler(cluster: Cluster) -> type[BaseHTTPRequestHandler]:
         def handle(self) -> None:
             with suppress(ConnectionError):  # the client is gone
                 super().handle()
-
-        def log_message(self, format: str, *args: object) -> None:
-            pass
 
     return Handler

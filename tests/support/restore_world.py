@@ -154,6 +154,11 @@ class Shop:
         """The id of a new backup."""
         return self.run("backup", "create", "--kind", "manual").json["id"]
 
+    def swap_in(self, backup: str, *options: str) -> None:
+        """Restore it in place, up to where `undo` and `finish` are possible. `options`: of `prepare`."""
+        self.run("restore", "prepare", "--backup", backup, *options)
+        self.run("restore", "swap")
+
     def back_up_heavy(self) -> str:
         """The id of a backup with 8 MiB that cannot be compressed."""
         self.server.execute(

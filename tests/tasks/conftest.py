@@ -11,6 +11,7 @@ from tasks.environment import Environment
 from tasks.store import Store, open_store
 from tests.support import servers
 from tests.support.ordering import put_longest_first
+from tests.support.restore_world import Shop, new_shop
 from tests.support.rotation_world import Cache
 
 LONGEST_FIRST = (
@@ -48,6 +49,14 @@ def database(postgres: servers.Postgres) -> Iterator[str]:
     """A new, empty database; its name."""
     with postgres.database() as name:
         yield name
+
+
+@pytest.fixture
+def shop(postgres: servers.Postgres, database: str, tmp_path: Path) -> Iterator[Shop]:
+    """A shop with data in that database, and a folder for its backups."""
+    shop = new_shop(postgres, database, tmp_path / "store", tmp_path / "scratch")
+    yield shop
+    shop.drop_copies()
 
 
 @pytest.fixture

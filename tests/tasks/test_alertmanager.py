@@ -9,7 +9,6 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,7 @@ from monitoring.alerts.stack import domains
 from sandbox import packages
 from settings import Maintenance, Monitoring, Precautions
 from settings.monitoring import DEAD_MANS_SWITCH, Slack
+from tests.support import http_servers
 from tests.support.servers import free_ports, running
 
 TECH_LEAD, DEVOPS, SECURITY = "<@U0123ABCD>", "<!subteam^S0123ABCD>", "<!subteam^S0456ABCD|@security>"
@@ -74,24 +74,17 @@ class Received:
 
 @pytest.fixture
 def receivers() -> Iterator[Received]:
-    class Receiver(BaseHTTPRequestHandler):
+    class Receiver(http_servers.Handler):
         def do_POST(self) -> None:
-            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            body = json.loads(self.read_body())
             with received.arrived:
                 received.messages.append((self.path, self.headers.get("Authorization", ""), body))
                 received.arrived.notify_all()
-            self.send_response(503 if self.path in received.away else 200)
-            self.end_headers()
-            self.wfile.write(b"ok")
+            self.answer(503 if self.path in received.away else 200, "ok")
 
-        def log_message(self, format: str, *args: Any) -> None: ...
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Receiver)
-    received = Received(f"http://127.0.0.1:{server.server_port}")
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield received
-    server.shutdown()
-    server.server_close()
+    with http_servers.serve(Receiver) as port:
+        received = Received(f"http://127.0.0.1:{port}")
+        yield received
 
 
 @dataclass

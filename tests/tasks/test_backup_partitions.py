@@ -4,22 +4,12 @@ from __future__ import annotations
 
 import subprocess
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import psycopg
-import pytest
 
-from tests.support.restore_world import Shop, new_shop
-from tests.support.servers import BIN, Postgres
-
-
-@pytest.fixture
-def shop(postgres: Postgres, database: str, tmp_path: Path) -> Iterator[Shop]:
-    shop = new_shop(postgres, database, tmp_path / "store", tmp_path / "scratch")
-    yield shop
-    shop.drop_copies()
-
+from tests.support.restore_world import Shop
+from tests.support.servers import BIN
 
 BY_ENUM = """
 CREATE TYPE state AS ENUM ('new', 'paid', 'packed', 'sent', 'back');
@@ -41,8 +31,7 @@ def test_rows_partitioned_by_the_hash_of_an_enum(shop: Shop) -> None:
     assert not {name for name in made["tables"] if name.startswith("public.parcels_")}
     shop.run("restore", "test-begin")
     assert shop.run("restore", "test-conclude").json["result"] == "passed"
-    shop.run("restore", "prepare", "--backup", made["id"])
-    shop.run("restore", "swap")
+    shop.swap_in(made["id"])
     shop.run("restore", "finish")
     assert shop.query("SELECT count(*) FROM parcels") == [500]
 

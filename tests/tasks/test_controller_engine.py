@@ -31,6 +31,7 @@ from ops.controller.notify import Slack
 from ops.controller.reporter import Reporter
 from ops.controller.worker import Worker
 from ops.stack.session import Session
+from tests.support import http_servers
 from tests.support.stack_session import ROOT, FakeCluster, create_session, needs_engine
 from tests.unit.test_controller_keeping import Api
 from tests.unit.test_health_checks import BROKEN, FINE, NO_PAYMENTS
@@ -243,36 +244,22 @@ def bind_loopback(handler: type[BaseHTTPRequestHandler]) -> ThreadingHTTPServer:
 
 @contextmanager
 def serving(world: World) -> Iterator[None]:
-    class Handler(BaseHTTPRequestHandler):
+    class Handler(http_servers.Handler):
         def do_GET(self) -> None:
             if self.path.startswith("/api/v2/alerts"):
                 world.asked += 1
-                return self._answer(200, world.firing)
+                return self.answer_json(200, world.firing)
             well = world.health is FINE
-            return self._answer(200 if well else 503, world.health)
+            return self.answer_json(200 if well else 503, world.health)
 
         def do_POST(self) -> None:
-            world.messages.append(json.loads(self.rfile.read(int(self.headers["Content-Length"])))["text"])
-            self._answer(200, {})
-
-        def _answer(self, status: int, body: Any) -> None:
-            content = json.dumps(body).encode()
-            self.send_response(status)
-            self.send_header("Content-Length", str(len(content)))
-            self.end_headers()
-            self.wfile.write(content)
-
-        def log_message(self, format: str, *args: object) -> None:
-            pass
+            world.messages.append(json.loads(self.read_body())["text"])
+            self.answer_json(200, {})
 
     server = bind_loopback(Handler)
     Cluster.host = str(server.server_address[0])
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
+    with http_servers.closing_server(server):
         yield
-    finally:
-        server.shutdown()
-        server.server_close()
 
 
 def test_an_alert_from_the_time_of_the_bad_release_s_own_update_takes_it_back_in_the_end(world: World) -> None:

@@ -34,6 +34,10 @@ class External:
             server.execute(f"CREATE ROLE {role} LOGIN {rights} PASSWORD 'first/{role}'")
         server.execute(f"GRANT pg_signal_backend TO {self.admin}; ALTER DATABASE {database} OWNER TO {self.owner}")
 
+    def password(self, end: str) -> str:
+        """Of the owner's role with this end of its name."""
+        return f"{end}/secret" if end else f"first/{self.owner}"
+
     def url(self, role: str, password: str | None = None) -> str:
         return self.server.url(self.database, role, password or f"first/{role}")
 
@@ -42,8 +46,8 @@ class External:
             "ADMIN_URL": self.url(self.admin),
             "ADMIN_FIXED": "true",
             "OWNER": self.owner,
-            "NEW_URL": self.url(f"{self.owner}{new}", f"{new}/secret"),
-            "OLD_URL": self.url(f"{self.owner}{old}", f"{old}/secret" if old else None),
+            "NEW_URL": self.url(f"{self.owner}{new}", self.password(new)),
+            "OLD_URL": self.url(f"{self.owner}{old}", self.password(old)),
         }
         return {f"ROTATE_DATABASE_{name}": value for name, value in values.items()}
 
@@ -67,16 +71,6 @@ class Named(External):
     def url(self, role: str, password: str | None = None) -> str:
         place = self.server.url(self.database, "x", "y").partition("@")[2]
         return f"postgresql://{quote(role, safe='')}:{quote(password or self.password('dba'), safe='')}@{place}"
-
-    def environment(self, new: str, old: str) -> dict[str, str]:
-        values = {
-            "ADMIN_URL": self.url(self.admin),
-            "ADMIN_FIXED": "true",
-            "OWNER": self.owner,
-            "NEW_URL": self.url(f"{self.owner}{new}", self.password(new)),
-            "OLD_URL": self.url(f"{self.owner}{old}", self.password(old)),
-        }
-        return {f"ROTATE_DATABASE_{name}": value for name, value in values.items()}
 
     def drop(self) -> None:
         self.server.execute(f"ALTER DATABASE {self.database} OWNER TO postgres")

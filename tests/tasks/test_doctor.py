@@ -26,7 +26,6 @@ from tests.support.postgres_majors import postgres_of
 from tests.support.stack_session import create_session
 
 PROGRAM = "import pulumi\n"
-INGRESS_CLASSES = "/apis/networking.k8s.io/v1/ingressclasses"
 NAMESPACE = "/api/v1/namespaces/shop"
 
 

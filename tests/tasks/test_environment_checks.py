@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,7 +17,8 @@ import pytest
 
 from ops.adapters.environment import read_certificate_end, read_clock, read_objects, resolve_host
 from ops.errors import NotMeasured
-from tests.support.go_live_world import closing_server, issue_certificate
+from tests.support import http_servers
+from tests.support.go_live_world import issue_certificate
 from tests.support.servers import free_ports
 
 
@@ -28,7 +28,7 @@ def https_server(certificate: Path) -> Iterator[int]:
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(certificate)
     server.socket = context.wrap_socket(server.socket, server_side=True)
-    with closing_server(server) as port:
+    with http_servers.closing_server(server) as port:
         yield port
 
 
@@ -85,22 +85,19 @@ class ApiServer:
     def serving(self) -> Iterator[ApiServer]:
         api = self
 
-        class Handler(BaseHTTPRequestHandler):
+        class Handler(http_servers.Handler):
             def do_GET(self) -> None:
                 parts = urlsplit(self.path)
                 more = parse_qs(parts.query).get("continue")
                 status = {"/api/v1/nodes": 403, "/api/v1/broken": 500}.get(parts.path, 200)
                 page: dict[str, Any] = {"items": [{"page": 2 if more else 1}], "metadata": {}}
                 page["metadata"] = {} if more else {"continue": "next"}
-                self.send_response_only(status)
-                self.send_header("Date", format_datetime(datetime.now(UTC) + api.ahead, usegmt=True))
-                self.end_headers()
-                self.wfile.write(json.dumps(page).encode())
+                self.answer_json(status, page)
 
-            def log_message(self, format: str, *args: Any) -> None:
-                """Nothing on the console."""
+            def date_time_string(self, timestamp: float | None = None) -> str:
+                return format_datetime(datetime.now(UTC) + api.ahead, usegmt=True)
 
-        with closing_server(ThreadingHTTPServer(("127.0.0.1", 0), Handler)) as port:
+        with http_servers.serve(Handler) as port:
             self.url = f"http://127.0.0.1:{port}"
             yield self
 

@@ -6,12 +6,10 @@ import http.client
 import json
 import os
 import subprocess
-import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -21,6 +19,7 @@ from ops.commands import lockdown as locking
 from sandbox import packages
 from settings import Lockdown, Precautions
 from settings.lockdown import GATE_PORT
+from tests.support import http_servers
 from tests.support.servers import free_ports
 
 KNOWN, STRANGER = "203.0.113.7", "198.51.100.9"
@@ -58,26 +57,18 @@ class Gate:
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[ThreadingHTTPServer]:
-    """Answers with what it was asked."""
+def server() -> Iterator[int]:
+    """Answers with what it was asked; its port."""
 
-    class Echo(BaseHTTPRequestHandler):
+    class Echo(http_servers.Handler):
         def _answer(self) -> None:
             request = {"method": self.command, "path": self.path, "headers": list(self.headers.items())}
-            body = json.dumps(request).encode()
-            self.send_response(200)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
+            self.answer(200, json.dumps(request))
 
         do_GET = do_HEAD = do_OPTIONS = do_POST = do_PUT = do_PATCH = do_DELETE = do_TRACE = do_PROPFIND = _answer
 
-        def log_message(self, format: str, *args: object) -> None: ...
-
-    made = ThreadingHTTPServer(("127.0.0.1", 0), Echo)
-    threading.Thread(target=made.serve_forever, daemon=True).start()
-    yield made
-    made.shutdown()
+    with http_servers.serve(Echo) as port:
+        yield port
 
 
 class Gates:
@@ -114,8 +105,8 @@ class Gates:
 
 
 @pytest.fixture(scope="module")
-def gates(server: ThreadingHTTPServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gates]:
-    made = Gates(tmp_path_factory.mktemp("gates"), server.server_port)
+def gates(server: int, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gates]:
+    made = Gates(tmp_path_factory.mktemp("gates"), server)
     yield made
     made.stop()
 
@@ -196,11 +187,11 @@ def test_other_paths_are_open(gate: Gate, path: str) -> None:
     assert gate.refused(path) is None
 
 
-def test_what_passes_arrives_as_it_was_sent(gate: Gate, server: ThreadingHTTPServer) -> None:
+def test_what_passes_arrives_as_it_was_sent(gate: Gate, server: int) -> None:
     sent = {"Host": "shop.example.com", "X-Forwarded-Proto": "https", "X-Forwarded-Host": "shop.example.com",
             "X-Real-Ip": KNOWN, "Cookie": "a=b", "Authorization": "Bearer x"}  # fmt: skip
     through = json.loads(gate.ask("/a%2Fb?c=d&c=e", "GET", KNOWN, 0, **sent)[2])
-    straight = json.loads(gate.ask("/a%2Fb?c=d&c=e", "GET", KNOWN, server.server_port, **sent)[2])
+    straight = json.loads(gate.ask("/a%2Fb?c=d&c=e", "GET", KNOWN, server, **sent)[2])
     for each in (through, straight):
         headers = {name.lower(): value for name, value in each["headers"]}
         headers.pop("connection", None)  # of each connection by itself

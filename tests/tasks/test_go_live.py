@@ -16,7 +16,7 @@ from settings.go_live import GoLive
 from tasks.go_live import clamav
 from tests.support import go_live_world as world
 from tests.support.rotation_world import Cache
-from tests.support.servers import Postgres, free_ports
+from tests.support.servers import Postgres
 from tests.support.task_processes import Outcome, task
 
 EICAR = "".join(clamav._PIECES).encode()
@@ -171,7 +171,6 @@ def broken(path: str) -> Change:
     return lambda world: world.shop.broken.add(path)
 
 
-(CLOSED,) = free_ports(1)
 RED: list[tuple[str, Change, str, str]] = [
     ("variables", unset("SENTRY_DSN"), "variables", "SENTRY_DSN not set"),
     ("variables", set_to(SENTRY_DSN="<your DSN>"), "variables", "SENTRY_DSN set to a placeholder"),

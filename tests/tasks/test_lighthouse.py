@@ -8,7 +8,6 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ from sandbox.images import lighthouse, shop
 from sandbox.images.tasks import PYTHON
 from sandbox.paths import LOGS, ROOT
 from tasks.pages.results import parse_pages
-from tests.support.go_live_world import closing_server
+from tests.support import http_servers
 
 USER = 10001
 HEAD = '<meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>Page</title>'
@@ -31,19 +30,14 @@ PAGES = {
 }
 
 
-class Site(BaseHTTPRequestHandler):
+class Site(http_servers.Handler):
     asked: list[tuple[str | None, str | None]] = []
 
     def do_GET(self) -> None:
         page = PAGES.get(self.path)
         type(self).asked.append((self.headers["Host"], self.headers["X-Forwarded-Proto"]))
-        self.send_response(200 if page else 404)
-        self.send_header("Content-Type", "text/javascript" if self.path.endswith(".js") else "text/html")
-        self.end_headers()
-        self.wfile.write((page or "").encode())
-
-    def log_message(self, format: str, *args: Any) -> None:
-        """Nothing on the console."""
+        kind = "text/javascript" if self.path.endswith(".js") else "text/html"
+        self.answer(200 if page else 404, page or "", {"Content-Type": kind})
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +56,7 @@ def programs() -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def url() -> Iterator[str]:
-    with closing_server(ThreadingHTTPServer(("127.0.0.1", 0), Site)) as port:
+    with http_servers.serve(Site) as port:
         yield f"http://127.0.0.1:{port}"
 
 

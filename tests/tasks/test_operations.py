@@ -6,12 +6,12 @@ import json
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import psycopg
 import pytest
 
+from tests.support import http_servers
 from tests.support.monitored_stack import eventually
 from tests.support.rotation_world import Cache
 from tests.support.servers import Postgres
@@ -153,7 +153,7 @@ def test_rate_limits_of_one_user_only(cache: Cache) -> None:
     assert everyone.result["keys"] == []
 
 
-class Slow(BaseHTTPRequestHandler):
+class Slow(http_servers.Handler):
     def do_GET(self) -> None:
         threading.Event().wait(0.1)
         self.send_response(200)
@@ -163,18 +163,11 @@ class Slow(BaseHTTPRequestHandler):
         threading.Event().wait(0.2)
         self.wfile.write(b"b" * 1000)
 
-    def log_message(self, format: str, *args: Any) -> None: ...
-
 
 def test_each_phase_of_a_request_is_measured() -> None:
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Slow)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        url = f"http://shop.localhost:{server.server_port}/x"
+    with http_servers.serve(Slow) as port:
+        url = f"http://shop.localhost:{port}/x"
         done = task({}, "debug", "request", "--url", url, "--times", "2").result
-    finally:
-        server.shutdown()
-        server.server_close()
     assert (done["statuses"], done["bytes"], done["requests"]) == ([200], 2000, 2)
     assert "tls" not in done["median"]
     assert 100 <= done["median"]["firstByte"] < 190

@@ -61,8 +61,7 @@ def test_programs_newer_than_the_server(database: str, tmp_path: Path, jobs: str
         shop.run("restore", "test-begin", "--jobs", jobs)
         assert shop.run("restore", "test-conclude").json["result"] == "passed"
         older.execute("DELETE FROM orders", database)
-        shop.run("restore", "prepare", "--backup", made["id"], "--jobs", jobs)
-        shop.run("restore", "swap")
+        shop.swap_in(made["id"], "--jobs", jobs)
         shop.run("restore", "finish")
         assert shop.orders() == ["thyme", "mint", "sage"]
 

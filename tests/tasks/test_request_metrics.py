@@ -3,23 +3,18 @@ names that alerts ask for, and what is not this stack's is not."""
 
 from __future__ import annotations
 
-import threading
-import time
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 import yaml
 
-from monitoring.alerts.render import as_yaml
-from monitoring.prometheus import OPTIONS, MonitoredStack, prometheus
-from sandbox import packages
+from monitoring.prometheus import MonitoredStack, prometheus
 from settings import Monitoring, SettingsError, StackFile, parse
 from settings.request_metrics import PRESETS
+from tests.support import http_servers
 from tests.support.program import RELEASE, committed, secrets_for
-from tests.support.servers import free_ports, running
+from tests.support.prometheus import await_answer, query, serve_prometheus
 
 EXPORTED = {
     "prom-client": """
@@ -84,18 +79,11 @@ def _by_controller(preset: str) -> bool:
 def test_requests_are_counted_under_one_name(preset: str, tmp_path: Path) -> None:
     asked: set[str] = set()
 
-    class Exporter(BaseHTTPRequestHandler):
+    class Exporter(http_servers.Handler):
         def do_GET(self) -> None:
             asked.add(self.path)
-            self.send_response(200)
-            self.send_header("Content-Type", "text/plain; version=0.0.4")
-            self.end_headers()
-            self.wfile.write(f"{EXPORTED[preset].strip()}\nprocess_start_time_seconds 1700000000\n".encode())
+            self.answer_metrics(f"{EXPORTED[preset].strip()}\nprocess_start_time_seconds 1700000000\n")
 
-        def log_message(self, format: str, *args: Any) -> None: ...
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Exporter)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
     made = settings(preset, source(preset))
     config = prometheus(
         MonitoredStack(
@@ -110,37 +98,20 @@ def test_requests_are_counted_under_one_name(preset: str, tmp_path: Path) -> Non
     assert ("backend" in jobs) == (not _by_controller(preset))
     job = jobs["requests" if _by_controller(preset) else "backend"]
     del job["dns_sd_configs"]
-    job |= {"static_configs": [{"targets": [f"127.0.0.1:{server.server_port}"]}], "scrape_interval": "1s"}
-    job["scrape_timeout"] = "1s"
-    (tmp_path / "prometheus.yaml").write_text(as_yaml({"scrape_configs": [job]}))
-    (port,) = free_ports(1)
-    command = [
-        packages.require("prometheus"), f"--config.file={tmp_path}/prometheus.yaml",
-        f"--storage.tsdb.path={tmp_path}/data", f"--web.listen-address=127.0.0.1:{port}", *OPTIONS,
-    ]  # fmt: skip
-
-    def ask(query: str) -> dict[str, float]:
-        answer = httpx.get(f"http://127.0.0.1:{port}/api/v1/query", params={"query": query}).json()
-        return {one["metric"].get("status", ""): float(one["value"][1]) for one in answer["data"]["result"]}
-
-    def await_(query: str, wanted: dict[str, float]) -> None:
-        """On a busy machine a scrape is missed, and the series have no value for a moment."""
-        deadline = time.monotonic() + 30
-        while ask(query) != wanted:
-            assert time.monotonic() < deadline, (query, ask("{__name__=~'.+'}"))
-            time.sleep(0.05)
-
+    job |= {"scrape_interval": "1s", "scrape_timeout": "1s"}
     counted = 'sum by (status) (http_request_duration_seconds_count{namespace="shop",route!~"/api/live"})'
-    try:
-        with running(command, "Server is ready"):
-            await_(counted, {"200": 90, "500": 10})
-            await_('sum(http_request_duration_seconds_bucket{le="0.5"})', {"": 80})
-            await_("count(process_start_time_seconds)", {"": 1})
+    with http_servers.serve(Exporter) as port:
+        job["static_configs"] = [{"targets": [f"127.0.0.1:{port}"]}]
+        with serve_prometheus(tmp_path, {"scrape_configs": [job]}) as url:
+
+            def ask(expr: str) -> dict[str, float]:
+                return {one["metric"].get("status", ""): float(one["value"][1]) for one in query(url, expr)}
+
+            await_answer(ask, counted, {"200": 90, "500": 10})
+            await_answer(ask, 'sum(http_request_duration_seconds_bucket{le="0.5"})', {"": 80})
+            await_answer(ask, "count(process_start_time_seconds)", {"": 1})
             if preset != "traefik":
-                await_('sum(http_request_duration_seconds_count{route="/shop"})', {"": 100})
-    finally:
-        server.shutdown()
-        server.server_close()
+                await_answer(ask, 'sum(http_request_duration_seconds_count{route="/shop"})', {"": 100})
     assert asked == {made.monitoring.requests.names.path}
 
 

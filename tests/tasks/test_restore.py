@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -13,17 +12,10 @@ from urllib.parse import quote
 import pytest
 from pyrage import x25519
 
-from tests.support.restore_world import Shop, flip, new_shop
-from tests.support.servers import S3, Postgres
+from tests.support.restore_world import Shop, flip
+from tests.support.servers import S3
 
 ORDERS = ["thyme", "mint", "sage"]
-
-
-@pytest.fixture
-def shop(postgres: Postgres, database: str, tmp_path: Path) -> Iterator[Shop]:
-    shop = new_shop(postgres, database, tmp_path / "store", tmp_path / "scratch")
-    yield shop
-    shop.drop_copies()
 
 
 @pytest.fixture

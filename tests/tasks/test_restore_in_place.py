@@ -10,19 +10,11 @@ from typing import Any
 import psycopg
 import pytest
 
-from tests.support.restore_world import KILLED, Shop, flip, new_shop, run
-from tests.support.servers import Postgres
+from tests.support.restore_world import KILLED, Shop, flip, run
 
 OLD = ["thyme", "mint", "sage"]
 NEW = ["mint", "sage", "rue"]
 """The live orders after the backup: one was deleted, one added."""
-
-
-@pytest.fixture
-def shop(postgres: Postgres, database: str, tmp_path: Path) -> Iterator[Shop]:
-    shop = new_shop(postgres, database, tmp_path / "store", tmp_path / "scratch")
-    yield shop
-    shop.drop_copies()
 
 
 @pytest.fixture
@@ -59,8 +51,7 @@ def test_prepare_swap_finish(shop: Shop, backup: str) -> None:
 
 
 def test_undo_after_swap(shop: Shop, backup: str) -> None:
-    shop.run("restore", "prepare", "--backup", backup)
-    shop.run("restore", "swap")
+    shop.swap_in(backup)
     shop.server.execute("INSERT INTO orders (what) VALUES ('since')", shop.name)
     undone = shop.run("restore", "undo").json
     assert undone["phase"] == "undone"
@@ -125,14 +116,12 @@ def test_what_was_written_after_the_safety_backup_is_kept_and_named(
 
 
 def test_nothing_written_after_the_safety_backup_needs_no_other(shop: Shop, backup: str) -> None:
-    shop.run("restore", "prepare", "--backup", backup)
-    shop.run("restore", "swap")
+    shop.swap_in(backup)
     assert shop.run("restore", "finish").json["late_backup"] is None
 
 
 def test_what_was_written_between_swap_and_undo_is_kept_and_named(shop: Shop, backup: str) -> None:
-    shop.run("restore", "prepare", "--backup", backup)
-    shop.run("restore", "swap")
+    shop.swap_in(backup)
     shop.server.execute("INSERT INTO orders (what) VALUES ('since')", shop.name)
     shop.run("restore", "undo")
     late = shop.run("restore", "finish").json["late_backup"]
@@ -211,8 +200,7 @@ def test_swap_keeps_owner_privileges_settings_comment_and_limit(shop: Shop) -> N
         backup = shop.back_up()
         before = shop.query(looked_at, "postgres", shop.name)
         assert "Odd, name" in before[0]
-        shop.run("restore", "prepare", "--backup", backup)
-        shop.run("restore", "swap")
+        shop.swap_in(backup)
         assert shop.query(looked_at, "postgres", shop.name) == before
         shop.run("restore", "undo")
         assert shop.query(looked_at, "postgres", shop.name) == before
@@ -280,11 +268,9 @@ def test_swap_killed_anywhere_can_be_undone(shop: Shop, backup: str) -> None:
 def test_undo_killed_anywhere_can_be_done_again(shop: Shop, backup: str) -> None:
     def start_over() -> None:
         shop.run("restore", "finish")
-        shop.run("restore", "prepare", "--backup", backup)
-        shop.run("restore", "swap")
+        shop.swap_in(backup)
 
-    shop.run("restore", "prepare", "--backup", backup)
-    shop.run("restore", "swap")
+    shop.swap_in(backup)
     for _point in kill_points(shop, "restore", "undo", again=start_over):
         assert allowed(shop)
         assert shop.orders() == {"swapped": OLD, "undone": NEW}[shop.phase()]
@@ -313,8 +299,7 @@ def test_finish_killed_anywhere_can_be_done_again(shop: Shop, backup: str) -> No
         shop.server.execute(
             "DELETE FROM orders; INSERT INTO orders (what) VALUES ('mint'), ('sage'), ('rue')", shop.name
         )
-        shop.run("restore", "prepare", "--backup", backup)
-        shop.run("restore", "swap")
+        shop.swap_in(backup)
 
     swapped()
     phases: set[str] = set()
@@ -330,8 +315,7 @@ def test_finish_killed_anywhere_can_be_undone_until_the_drop(shop: Shop, backup:
     def swapped() -> None:
         if shop.phase() == "undone":
             shop.run("restore", "finish")
-        shop.run("restore", "prepare", "--backup", backup)
-        shop.run("restore", "swap")
+        shop.swap_in(backup)
         # A late backup is due.
         replaced = shop.run("restore", "state").json["replaced"]
         shop.server.execute("INSERT INTO orders (what) VALUES ('late')", replaced)

@@ -18,13 +18,6 @@ def publisher() -> Iterator[Postgres]:
         yield server
 
 
-@pytest.fixture
-def shop(postgres: Postgres, database: str, tmp_path: Path) -> Iterator[Shop]:
-    shop = new_shop(postgres, database, tmp_path / "store", tmp_path / "scratch")
-    yield shop
-    shop.drop_copies()
-
-
 def test_a_subscription_stays_with_the_live_database(shop: Shop, publisher: Postgres) -> None:
     publisher.execute("CREATE TABLE prices (id int PRIMARY KEY); CREATE PUBLICATION prices FOR TABLE prices")
     shop.server.execute("CREATE TABLE prices (id int PRIMARY KEY)", shop.name)
@@ -62,8 +55,7 @@ def test_passwords_for_other_servers_are_not_in_a_test(shop: Shop, publisher: Po
     mapped = "SELECT count(*) FROM pg_user_mappings"
     assert shop.query(mapped, f"{shop.name}_test") == [0]
     assert shop.query("SELECT 1 FROM pg_foreign_table", f"{shop.name}_test") == [1]
-    shop.run("restore", "prepare", "--backup", backup)
-    shop.run("restore", "swap")
+    shop.swap_in(backup)
     shop.run("restore", "finish")
     assert shop.query(mapped) == [1], "in place it is what it was"
     assert shop.query("SELECT count(*) FROM stock") == [0]

@@ -17,18 +17,11 @@ from psycopg.errors import DataCorrupted
 from tasks.restore.integrity import indexes, page_checksums
 from tests.support.proxy import After, Stall, cut, proxy
 from tests.support.restore_world import Shop, flip, new_shop
-from tests.support.servers import Postgres, postgres
+from tests.support.servers import postgres
 from tests.support.small_disk import as_root, tiny
 from tests.support.task_processes import ended, start
 
 ORDERS = ["thyme", "mint", "sage"]
-
-
-@pytest.fixture
-def shop(postgres: Postgres, database: str, tmp_path: Path) -> Iterator[Shop]:
-    shop = new_shop(postgres, database, tmp_path / "store", tmp_path / "scratch")
-    yield shop
-    shop.drop_copies()
 
 
 def test_a_test_that_is_ended_from_outside_is_recorded(shop: Shop) -> None:

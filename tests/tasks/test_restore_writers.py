@@ -5,25 +5,15 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import psycopg
-import pytest
 
-from tests.support.restore_world import KILLED, Shop, new_shop, run
-from tests.support.servers import Postgres
+from tests.support.restore_world import KILLED, Shop, run
 
 VERBS = ("prepare", "swap", "finish")
 POINTS = 12
 """At how many acts the command is killed, evenly over all of them."""
-
-
-@pytest.fixture
-def shop(postgres: Postgres, database: str, tmp_path: Path) -> Iterator[Shop]:
-    shop = new_shop(postgres, database, tmp_path / "store", tmp_path / "scratch")
-    yield shop
-    shop.drop_copies()
 
 
 @contextmanager
@@ -115,8 +105,7 @@ def test_the_same_command_after_the_drop_restores_nothing_over_new_orders(shop: 
     """Killed between the drop of the replaced database and the note of it."""
     backup = shop.back_up()
     command = Command(shop, backup)
-    shop.run("restore", "prepare", "--backup", backup)
-    shop.run("restore", "swap")
+    shop.swap_in(backup)
     for point in range(1, 100):
         done = run(shop.environment, "restore", "finish", kill_after=point)
         assert done.status == KILLED, "finish got through without being killed after the drop"
@@ -173,8 +162,7 @@ def writing_to_the_replaced(shop: Shop, sessions: int) -> Iterator[list[str]]:
 def test_what_is_written_to_the_replaced_database_until_it_is_dropped(shop: Shop) -> None:
     """By a client that looks for its name, and comes again while it is backed up."""
     backup = shop.back_up()
-    shop.run("restore", "prepare", "--backup", backup)
-    shop.run("restore", "swap")
+    shop.swap_in(backup)
     with writing_to_the_replaced(shop, sessions=2) as acknowledged:
         finished = shop.run("restore", "finish").json
     assert shop.databases() == {shop.name}

@@ -8,20 +8,16 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
-
-import httpx
 
 from monitoring.alerts.release import triggers
 from monitoring.alerts.render import rule_files
 from monitoring.alerts.requests import COUNT
 from monitoring.alerts.rule import within
-from sandbox import packages
 from settings import Monitoring
 from settings.monitoring import Triggers
-from tests.support.servers import free_ports, running
+from tests.support import http_servers
+from tests.support.prometheus import await_answer, query_number, serve_prometheus
 
 ERRORS, ANSWERS = 60, 240
 MONITORING = Monitoring(scrape_seconds=1, evaluation_seconds=1, triggers=Triggers(data_grace_seconds=0))
@@ -52,26 +48,16 @@ class Pod:
 
 @contextmanager
 def exporting(pod: Pod) -> Iterator[int]:
-    class Handler(BaseHTTPRequestHandler):
+    class Handler(http_servers.Handler):
         def do_GET(self) -> None:
-            self.send_response(200)
-            self.send_header("Content-Type", "text/plain; version=0.0.4")
-            self.end_headers()
-            self.wfile.write(pod.text().encode())
+            self.answer_metrics(pod.text())
 
-        def log_message(self, format: str, *args: Any) -> None: ...
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        yield server.server_address[1]
-    finally:
-        server.shutdown()
+    with http_servers.serve(Handler) as port:
+        yield port
 
 
 @contextmanager
 def prometheus(folder: Path, target: int) -> Iterator[str]:
-    (port,) = free_ports(1)
     domain = within(triggers(MONITORING, ["backend"]), "shop")
     for name, rules in rule_files([domain], "shop").items():
         (folder / name).write_text(json.dumps(rules))
@@ -81,36 +67,21 @@ def prometheus(folder: Path, target: int) -> Iterator[str]:
     }
     every = {"scrape_interval": "1s", "scrape_timeout": "1s", "evaluation_interval": "1s"}
     config = {"global": every, "rule_files": ["*.rules.yaml"], "scrape_configs": [job]}
-    (folder / "prometheus.yaml").write_text(json.dumps(config))
-    command = [
-        packages.require("prometheus"),
-        f"--config.file={folder / 'prometheus.yaml'}",
-        f"--storage.tsdb.path={folder / 'data'}",
-        f"--web.listen-address=127.0.0.1:{port}",
-    ]
-    with running(command, "Server is ready"):
-        yield f"http://127.0.0.1:{port}"
-
-
-def ask(url: str, query: str) -> float:
-    found = httpx.get(f"{url}/api/v1/query", params={"query": query}).raise_for_status().json()["data"]["result"]
-    return float(found[0]["value"][1]) if found else 0
-
-
-def until(url: str, query: str, wanted: float, seconds: float = 60) -> None:
-    end = time.monotonic() + seconds
-    while (found := ask(url, query)) != wanted:
-        assert time.monotonic() < end, f"{query} is {found}, not {wanted}"
-        time.sleep(0.2)
+    with serve_prometheus(folder, config) as url:
+        yield url
 
 
 def test_each_request_is_counted_once(tmp_path: Path) -> None:
     pod = Pod()
     counted = {what: f"sum(sum_over_time(triggers:{what}:step[5m]))" for what in ("errors", "requests")}
     with exporting(pod) as target, prometheus(tmp_path, target) as url:
+
+        def ask(expr: str) -> float:
+            return query_number(url, expr) or 0
+
         # Until the exporters of the data services were scraped, their state is unknown, and nothing counts.
-        until(url, "pg_up", 1)
-        until(url, f"count_over_time(triggers:data:away[{MONITORING.notice_seconds + 2}s])", 0)
+        await_answer(ask, "pg_up", 1, seconds=60)
+        await_answer(ask, f"count_over_time(triggers:data:away[{MONITORING.notice_seconds + 2}s])", 0, seconds=60)
         for number in range(ERRORS):
             # Each error in a counter of its own, which appears with it.
             pod.answer(f"/{number}", 500)
@@ -118,13 +89,13 @@ def test_each_request_is_counted_once(tmp_path: Path) -> None:
                 pod.answer("/shop", 200)
             if number == ERRORS // 2:
                 # Wait for a scrape: what a process counted after its last one is lost with it.
-                until(url, f'sum({COUNT}{{status="500"}})', number + 1)
+                await_answer(ask, f'sum({COUNT}{{status="500"}})', number + 1, seconds=60)
                 pod.start_again()
             time.sleep(0.1)
-        until(url, counted["errors"], ERRORS)
-        until(url, counted["requests"], ANSWERS)
+        await_answer(ask, counted["errors"], ERRORS, seconds=60)
+        await_answer(ask, counted["requests"], ANSWERS, seconds=60)
         seen = time.time()
-        until(url, f"timestamp(vector(1)) > bool {seen + 5}", 1)
-        assert ask(url, counted["errors"]) == ERRORS, "none is counted twice"
-        assert ask(url, counted["requests"]) == ANSWERS
-        assert ask(url, 'count(ALERTS{alertname="RollbackErrorRate",alertstate="firing"})') == 1
+        await_answer(ask, f"timestamp(vector(1)) > bool {seen + 5}", 1, seconds=60)
+        assert ask(counted["errors"]) == ERRORS, "none is counted twice"
+        assert ask(counted["requests"]) == ANSWERS
+        assert ask('count(ALERTS{alertname="RollbackErrorRate",alertstate="firing"})') == 1

@@ -5,20 +5,19 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
 
 from settings.http_check import HttpCheck
-from tests.support.go_live_world import closing_server
+from tests.support import http_servers
 from tests.support.servers import free_ports
 from tests.support.task_processes import Outcome, task
 
 TOKEN = "token-9f31ab77"
 
 
-class Shop(BaseHTTPRequestHandler):
+class Shop(http_servers.Handler):
     failures = 0
     """How many requests are answered with 500 first."""
     slow = threading.Event()
@@ -36,22 +35,16 @@ class Shop(BaseHTTPRequestHandler):
         return self._answer(302 if self.path == "/moved" else 200, json.dumps({"authenticated": False, "host": "h"}))
 
     def do_POST(self) -> None:
-        self._answer(201, self.rfile.read(int(self.headers["Content-Length"])).decode())
+        self._answer(201, self.read_body().decode())
 
     def _answer(self, status: int, body: str) -> None:
-        self.send_response(status)
-        self.send_header("Location", "/login")
-        self.end_headers()
-        self.wfile.write(body.encode())
-
-    def log_message(self, format: str, *args: Any) -> None:
-        """Nothing on the console."""
+        self.answer(status, body, {"Location": "/login"})
 
 
 @pytest.fixture
 def url() -> Iterator[str]:
     Shop.failures = 0
-    with closing_server(ThreadingHTTPServer(("127.0.0.1", 0), Shop)) as port:
+    with http_servers.serve(Shop) as port:
         yield f"http://127.0.0.1:{port}"
 
 
@@ -112,7 +105,7 @@ def test_nothing_that_answers(url: str) -> None:
 
 def test_a_network_that_refuses_at_first_is_waited_for() -> None:
     """As that of a new pod does, until its policies are in place."""
-    with closing_server(ThreadingHTTPServer(("127.0.0.1", 0), Shop, bind_and_activate=False), after=3) as port:
+    with http_servers.serve(Shop, after=3) as port:
         done = validate(f"http://127.0.0.1:{port}", {"path": "/shop"}, ATTEMPTS="2")
     assert done.exit_code == 0, done
     assert "FAIL" not in done.progress

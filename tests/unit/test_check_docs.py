@@ -5,11 +5,8 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
 
 import pytest
 from typer.testing import CliRunner
@@ -20,6 +17,7 @@ from ops.decisions import documents
 from ops.decisions.documents import find_anchors, find_links
 from ops.errors import Refused
 from sandbox.paths import ROOT
+from tests.support import http_servers
 
 OLD = "2020-01-02T03:04:05+00:00"
 
@@ -124,24 +122,17 @@ def test_what_cannot_be_checked_is_refused(checkout: Path, tmp_path: Path) -> No
         found(checkout)
 
 
-class Pages(BaseHTTPRequestHandler):
+class Pages(http_servers.Handler):
     def do_GET(self) -> None:
         status = int(self.path.rpartition("/")[2].partition("?")[0])
-        self.send_response(status)
-        if status == 302:
-            self.send_header("Location", "/200")
-        self.end_headers()
-
-    def log_message(self, format: str, *args: Any) -> None: ...
+        self.answer(status, headers={"Location": "/200"} if status == 302 else {})
 
 
 @pytest.fixture
 def pages(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     monkeypatch.setattr(documents, "EXAMPLES", ("example.com",))
-    with ThreadingHTTPServer(("127.0.0.1", 0), Pages) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
+    with http_servers.serve(Pages) as port:
+        yield f"http://127.0.0.1:{port}"
 
 
 def test_pages_of_others_are_asked_only_on_request_and_only_gone_ones_count(checkout: Path, pages: str) -> None:

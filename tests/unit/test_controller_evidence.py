@@ -6,7 +6,7 @@ import json
 import threading
 import time
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,6 +14,7 @@ import pytest
 
 from ops.controller import evidence
 from ops.controller.evidence import read_health_answers
+from tests.support import http_servers
 from tests.unit.test_health_checks import FINE, NO_PAYMENTS
 
 HOSTS = ("127.78.0.1", "127.78.0.2")
@@ -28,7 +29,7 @@ class Pod:
         self.asked: list[dict[str, str]] = []
         pod = self
 
-        class Handler(BaseHTTPRequestHandler):
+        class Handler(http_servers.Handler):
             def do_GET(self) -> None:
                 pod.asked.append({"path": self.path, **self.headers})
                 self.send_response(pod.status)
@@ -40,9 +41,6 @@ class Pod:
                     self.wfile.write(b"" if pod.drip else pod.body)
                 except OSError:
                     pass  # the controller hung up
-
-            def log_message(self, format: str, *args: object) -> None:
-                pass
 
         self.server = ThreadingHTTPServer((host, PORT), Handler)
         threading.Thread(target=self.server.serve_forever, daemon=True).start()

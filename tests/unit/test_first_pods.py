@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +14,7 @@ import yaml
 from program.api_server import ApiServer, Unknown
 from program.first_pods import scale_from_zero, was_stopped
 from settings import Service, StackFile, parse
+from tests.support import http_servers
 from tests.support.program import RELEASE, run_program, secrets_for, stack_config
 
 PATH = "/apis/apps/v1/namespaces/shop/deployments/backend"
@@ -27,44 +26,31 @@ def objects(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Objects
     """What the API server of the context `here` has, by path; a number is the status of its refusal."""
     found: Objects = {}
 
-    class Handler(BaseHTTPRequestHandler):
+    class Handler(http_servers.Handler):
         def do_GET(self) -> None:
             item = found.get(self.path, 404)
-            self._answer(item, {}) if isinstance(item, int) else self._answer(200, item)
+            self.answer_json(item, {}) if isinstance(item, int) else self.answer_json(200, item)
 
         def do_PATCH(self) -> None:
             assert self.headers["Content-Type"] == "application/merge-patch+json"
-            patch = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            patch = json.loads(self.read_body())
             if (item := found.get(self.path)) is None:
-                self._answer(404, {})
+                self.answer_json(404, {})
                 return
             item["spec"] |= patch["spec"]
-            self._answer(200, item)
+            self.answer_json(200, item)
 
-        def _answer(self, status: int, content: Any) -> None:
-            body = json.dumps(content).encode()
-            self.send_response(status)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, format: str, *args: Any) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    servers = {"here": f"http://127.0.0.1:{server.server_port}", "elsewhere": "http://127.0.0.1:9"}
-    kubeconfig = {
-        "current-context": "elsewhere",
-        "clusters": [{"name": name, "cluster": {"server": url}} for name, url in servers.items()],
-        "contexts": [{"name": name, "context": {"cluster": name, "user": "me"}} for name in servers],
-        "users": [{"name": "me", "user": {}}],
-    }
-    (tmp_path / "kubeconfig").write_text(yaml.safe_dump(kubeconfig))
-    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "kubeconfig"))
-    yield found
-    server.shutdown()
-    server.server_close()
+    with http_servers.serve(Handler) as port:
+        servers = {"here": f"http://127.0.0.1:{port}", "elsewhere": "http://127.0.0.1:9"}
+        kubeconfig = {
+            "current-context": "elsewhere",
+            "clusters": [{"name": name, "cluster": {"server": url}} for name, url in servers.items()],
+            "contexts": [{"name": name, "context": {"cluster": name, "user": "me"}} for name in servers],
+            "users": [{"name": "me", "user": {}}],
+        }
+        (tmp_path / "kubeconfig").write_text(yaml.safe_dump(kubeconfig))
+        monkeypatch.setenv("KUBECONFIG", str(tmp_path / "kubeconfig"))
+        yield found
 
 
 def scaled() -> Service:

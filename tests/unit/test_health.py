@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
@@ -13,6 +11,7 @@ from ops.commands.health import read_health
 from ops.commands.status import is_healthy
 from settings import StackFile, parse
 from settings.monitoring import HEALTH_PATH
+from tests.support import http_servers
 from tests.support.program import RELEASE, committed, secrets_for
 
 Answer = tuple[int, dict[str, str], bytes]
@@ -23,22 +22,13 @@ NOT_FOUND: Answer = (404, {}, b"")
 def serve(answers: dict[str, Answer]) -> Iterator[str]:
     """A server on loopback that answers these paths; its URL has a name below `.localhost`, as the sandbox's have."""
 
-    class Handler(BaseHTTPRequestHandler):
+    class Handler(http_servers.Handler):
         def do_GET(self) -> None:
             status, headers, body = answers.get(self.path, NOT_FOUND)
-            self.send_response(status if self.headers["Host"].startswith("shop.localhost") else 421)
-            for name, value in {**headers, "Content-Length": str(len(body))}.items():
-                self.send_header(name, value)
-            self.end_headers()
-            self.wfile.write(body)
+            self.answer(status if self.headers["Host"].startswith("shop.localhost") else 421, body, headers)
 
-        def log_message(self, format: str, *args: object) -> None:
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://shop.localhost:{server.server_port}"
-        server.shutdown()
+    with http_servers.serve(Handler) as port:
+        yield f"http://shop.localhost:{port}"
 
 
 def test_the_path_of_the_settings_is_asked() -> None:

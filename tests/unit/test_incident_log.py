@@ -7,7 +7,6 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -22,6 +21,7 @@ from ops.decisions.post_mortem_page import find_milestones, write_post_mortem_pa
 from ops.errors import Refused
 from ops.stack import incidents
 from settings import StackFile, parse
+from tests.support import http_servers
 from tests.support.program import RELEASE, secrets_for, stack_config
 
 BEGAN = datetime(2026, 8, 16, 12, tzinfo=UTC)
@@ -112,21 +112,13 @@ def log_of(namespace: Namespace, tmp_path: Path, webhook: str | None = None, **c
 def slack() -> Iterator[tuple[str, list[str]]]:
     said: list[str] = []
 
-    class Handler(BaseHTTPRequestHandler):
+    class Handler(http_servers.Handler):
         def do_POST(self) -> None:
-            said.append(json.loads(self.rfile.read(int(self.headers["Content-Length"])))["text"])
-            self.send_response(200)
-            self.end_headers()
+            said.append(json.loads(self.read_body())["text"])
+            self.answer(200)
 
-        def log_message(self, format: str, *args: Any) -> None: ...
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}/secret-path", said
-    finally:
-        server.shutdown()
-        server.server_close()
+    with http_servers.serve(Handler) as port:
+        yield f"http://127.0.0.1:{port}/secret-path", said
 
 
 def test_people_of_the_level_are_notified_and_the_log_says_so(tmp_path: Path) -> None:

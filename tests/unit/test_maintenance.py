@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 
 import httpx
 import pytest
 
 from tasks.maintenance import server
+from tests.support import http_servers
 from tests.support.program import RELEASE, run_program, stack_config
 
 
 @pytest.fixture(scope="module")
 def page() -> Iterator[str]:
-    serving = server(0, 503, 90)
-    threading.Thread(target=serving.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{serving.server_address[1]}"
-    serving.shutdown()
+    with http_servers.closing_server(server(0, 503, 90)) as port:
+        yield f"http://127.0.0.1:{port}"
 
 
 def test_under_maintenance_the_ingress_routes_to_the_page_and_the_services_stay() -> None:

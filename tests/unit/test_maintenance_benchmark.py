@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from tasks.maintenance_tasks.benchmark import benchmark, find_regressions, perce
 from tasks.maintenance_tasks.context import Context, Outcome, Stopped
 from tasks.maintenance_tasks.plan import Plan
 from tasks.store import open_store
+from tests.support import http_servers
 from tests.support.program import run_program
 from tests.unit.test_maintenance_tasks import API_SERVER, config, containers
 
@@ -34,25 +34,20 @@ class Shop(ThreadingHTTPServer):
         self.asked: list[tuple[str, str | None, str | None]] = []
 
 
-class Handler(BaseHTTPRequestHandler):
+class Handler(http_servers.Handler):
     server: Shop  # pyright: ignore[reportIncompatibleVariableOverride]
     protocol_version = "HTTP/1.1"
 
     def do_GET(self) -> None:
         self.server.asked.append((self.path, self.headers["Host"], self.headers["X-Forwarded-Proto"]))
-        self.send_response(self.server.statuses.get(self.path, 404))
-        self.send_header("Content-Length", "0")
-        self.end_headers()
-
-    def log_message(self, format: str, *args: Any) -> None: ...
+        self.answer(self.server.statuses.get(self.path, 404))
 
 
 @pytest.fixture
 def shop() -> Iterator[Shop]:
-    with Shop({"/": 200, "/shop": 302, "/broken": 500}) as made:
-        threading.Thread(target=made.serve_forever, daemon=True).start()
+    made = Shop({"/": 200, "/shop": 302, "/broken": 500})
+    with http_servers.closing_server(made):
         yield made
-        made.shutdown()
 
 
 def measure(shop: Shop, folder: Path, *paths: str, **limits: Any) -> Outcome:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ import pytest
 from ci.comment import marker, render_drift, render_preview
 from ci.engine_run import Change, EngineRun
 from ci.forge import Forge, ForgeError, find_forge
+from tests.support import http_servers
 
 DEPLOYMENT = "kubernetes:apps/v1:Deployment"
 NOTHING = EngineRun((), 76, "Resources:\n    76 unchanged", "")
@@ -87,54 +87,38 @@ class Server(ThreadingHTTPServer):
         return f"http://127.0.0.1:{self.server_port}"
 
 
-class Handler(BaseHTTPRequestHandler):
+class Handler(http_servers.Handler):
     server: Server  # pyright: ignore[reportIncompatibleVariableOverride]
 
     def do(self) -> None:
-        length = int(self.headers.get("Content-Length") or 0)
-        sent = json.loads(self.rfile.read(length) or "{}")
+        sent = json.loads(self.read_body() or "{}")
         path, _, query = self.path.partition("?")
         if self.server.refuse:
-            return self.answer(403, {"message": "Resource not accessible by integration"})
+            return self.answer_json(403, {"message": "Resource not accessible by integration"})
         if self.command == "GET":
             page = int(dict(part.split("=") for part in query.split("&")).get("page", 1))
             found = [one for one in self.server.items.get(path, []) if one.get("state", "open") == "open"]
-            more = f'<{self.server.url}{path}?page={page + 1}>; rel="next"' if page < len(found) else ""
-            return self.answer(200, found[page - 1 : page], link=more)
+            more = {"Link": f'<{self.server.url}{path}?page={page + 1}>; rel="next"'} if page < len(found) else {}
+            return self.answer_json(200, found[page - 1 : page], more)
         if self.command == "POST":
             items = self.server.items.setdefault(path, [])
             number = 1 + sum(map(len, self.server.items.values()))
             items.append({**sent, "id": number, "number": number, "iid": number})
-            return self.answer(201, items[-1])
+            return self.answer_json(201, items[-1])
         number = int(path.rsplit("/", 1)[1])
         item = next(one for items in self.server.items.values() for one in items if one["id"] == number)
         state = {"state": "closed"} if sent.pop("state_event", None) == "close" else {}
         item.update({**sent, **state})
-        return self.answer(200, item)
+        return self.answer_json(200, item)
 
     do_GET = do_POST = do_PATCH = do_PUT = do
-
-    def answer(self, status: int, body: object, link: str = "") -> None:
-        content = json.dumps(body).encode()
-        self.send_response(status)
-        self.send_header("Content-Length", str(len(content)))
-        if link:
-            self.send_header("Link", link)
-        self.end_headers()
-        self.wfile.write(content)
-
-    def log_message(self, format: str, *args: object) -> None:
-        pass
 
 
 @pytest.fixture
 def server() -> Iterator[Server]:
-    with Server() as made:
-        thread = threading.Thread(target=made.serve_forever)
-        thread.start()
+    made = Server()
+    with http_servers.closing_server(made):
         yield made
-        made.shutdown()
-        thread.join()
 
 
 @pytest.fixture(params=["GitHub", "GitLab"])

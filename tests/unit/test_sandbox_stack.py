@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import http.client
 import json
-import threading
 from collections.abc import Iterator
-from http.server import ThreadingHTTPServer
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from sandbox.cluster import Cluster, ObjectStore, layout, slack
 from sandbox.toolchain import Toolchain
 from sandbox.traffic import Answer, summary
 from sandbox.ui import SandboxError
+from tests.support import http_servers
 from tests.support.program import RELEASE, committed, run_program
 
 TEMPLATE = "Pulumi.sandbox.yaml"
@@ -99,17 +99,11 @@ def test_a_sandbox_with_its_state_in_a_folder_is_left_alone(folder: Path) -> Non
 
 @pytest.fixture
 def receiver() -> Iterator[http.client.HTTPConnection]:
-    server = ThreadingHTTPServer(("127.0.0.1", 0), slack.Receiver)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    connection = http.client.HTTPConnection("127.0.0.1", server.server_address[1], timeout=5)
-    try:
+    with (
+        http_servers.serve(slack.Receiver) as port,
+        closing(http.client.HTTPConnection("127.0.0.1", port, timeout=5)) as connection,
+    ):
         yield connection
-    finally:
-        connection.close()
-        server.shutdown()
-        thread.join()
-        server.server_close()
 
 
 def test_messages_to_slack_are_written_down(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import threading
 from datetime import UTC, datetime, timedelta
 from html.parser import HTMLParser
 from pathlib import Path
@@ -18,6 +17,7 @@ from tasks.status_page.__main__ import StatusPage, make_server
 from tasks.status_page.content import DAYS, Content, Site, read_content
 from tasks.status_page.files import render_files
 from tasks.status_page.page import STYLE
+from tests.support import http_servers
 from tests.support.program import RELEASE, run_program, stack_config
 from tests.unit.test_settings import refusal
 
@@ -195,10 +195,8 @@ def test_the_json_has_the_same() -> None:
 
 def test_the_server_shows_what_is_published_while_it_runs(tmp_path: Path) -> None:
     file = tmp_path / "status.json"
-    server = make_server(0, StatusPage(json.dumps(SITE), file))
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    url = f"http://127.0.0.1:{server.server_address[1]}"
-    try:
+    with http_servers.closing_server(make_server(0, StatusPage(json.dumps(SITE), file))) as port:
+        url = f"http://127.0.0.1:{port}"
         first = httpx.get(url)
         assert (first.status_code, "Nothing has been reported yet" in first.text) == (200, True)
         file.write_text(json.dumps(published(since=datetime.now(UTC).isoformat())))
@@ -209,9 +207,6 @@ def test_the_server_shows_what_is_published_while_it_runs(tmp_path: Path) -> Non
         assert httpx.get(f"{url}/feed.atom?x=1").headers["Content-Type"].startswith("application/atom+xml")
         for path in ("/../etc/passwd", "/metrics", "/status.json/"):
             assert httpx.get(f"{url}{path}").status_code == 404
-    finally:
-        server.shutdown()
-        server.server_close()
 
 
 # -- settings and objects ------------------------------------------------------------------------------
