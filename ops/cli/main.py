@@ -251,7 +251,7 @@ def history(
     """List the updates of the stack: revision, when, who, image, git, schema, result, duration."""
     from ops.cli import formatting
 
-    rows = formatting.list_history(call.open_session(), limit, page)
+    rows = call.open_session().reader.list_history(limit, page)
     if rows or call.as_json:
         call.show_rows(rows, formatting.print_history)
     else:
