@@ -118,7 +118,7 @@ class StackLock:
         self.__enter__()
 
     def _index_history(self) -> None:
-        """After updates of this command, so that the next list of the history is fast; a failure is only told."""
+        """After updates of this command, so that the next list of the history is fast. A failure is only a message."""
         session = self._session
         if session.judged and session.judged.updates:
             try:

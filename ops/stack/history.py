@@ -158,7 +158,8 @@ def read_stored(files: StateFiles, folder: str, names: Sequence[str]) -> list[En
 
     The engine reads one file after another. Of 1,000 updates, a page of 50 takes it 0.3 s in a folder and 10 s in a
     bucket that answers after 80 ms; this takes 0.01 s and 5 s. A deploy or a rollback, which has 90 s, reads three
-    pages. All 1,000 in a folder: 1.8 s and 0.4 s as whole commands (benchmarks/results/history_1000.json).
+    pages. All 1,000 in a folder: 1.8 s and 0.4 s as whole commands (benchmarks/results/history_1000.json). A list of a
+    bucket is read from an index (`ops/stack/history_index.py`).
     """
     return [parse_stored(content) for content in files.read(folder, names)]
 
