@@ -174,6 +174,9 @@ def report_errors(as_json: bool) -> Iterator[None]:
 
 
 def _to_json(value: object) -> str:
+    """Of a list each item on a line of its own: indented, a thousand updates take the encoder a tenth of a second."""
+    if isinstance(value, list) and value:
+        return "[\n" + ",\n".join(map(json.dumps, value)) + "\n]"
     return json.dumps(value, indent=2)
 
 

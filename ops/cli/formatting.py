@@ -11,32 +11,9 @@ import typer
 
 from ops.cli.common import Invocation
 from ops.errors import Refused
-from ops.stack.history import Entry
 from ops.stack.session import Session
 
 Row = Mapping[str, Any]
-
-
-def list_history(session: Session, size: int, page: int) -> list[dict[str, Any]]:
-    return [history_row(entry) for entry in session.reader.read_history(size, page)]
-
-
-def history_row(entry: Entry) -> dict[str, Any]:
-    release = entry.written
-    return {
-        "revision": entry.revision,
-        "when": entry.started.isoformat(),
-        "who": entry.who,
-        "action": entry.action,
-        "image": release.get("image"),
-        "git": release.get("git"),
-        "version": release.get("version"),
-        "schema": release.get("schema"),
-        "rollbackOf": release.get("rollbackOf"),
-        "result": entry.result,
-        "seconds": entry.seconds,
-        "changes": {op: count for op, count in entry.changes.items() if op != "same"},
-    }
 
 
 def print_history(rows: Sequence[Row]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
 from typing import TYPE_CHECKING, Annotated
 
@@ -35,6 +36,8 @@ from ops.cli.npm_names import NpmNames
 from ops.errors import EXIT_CODES, Refused
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from ops.adapters.automation import Run
     from ops.commands.rollback import Plan
     from ops.commands.status_topics import Topic
@@ -61,7 +64,17 @@ def main() -> None:
     """The console script."""
     # The event stream of a killed engine ends early; the command reports that itself.
     warnings.filterwarnings("ignore", message="Error in event stream")
+    build_only(app, sys.argv[1:])
     app()
+
+
+def build_only(app: typer.Typer, words: Sequence[str]) -> None:
+    """Leave only the command that the words begin with, if one: to build all of them takes a tenth of a second."""
+    first = words[0].partition(":")[0] if words else ""
+    commands = [each for each in app.registered_commands if each.name == first]
+    groups = [each for each in app.registered_groups if each.name == first]
+    if commands or groups:
+        app.registered_commands, app.registered_groups = commands, groups
 
 
 def _print_version(wanted: bool) -> None:
@@ -251,7 +264,7 @@ def history(
     """List the updates of the stack: revision, when, who, image, git, schema, result, duration."""
     from ops.cli import formatting
 
-    rows = formatting.list_history(call.open_session(), limit, page)
+    rows = call.open_session().reader.list_history(limit, page)
     if rows or call.as_json:
         call.show_rows(rows, formatting.print_history)
     else:

@@ -13,7 +13,7 @@ from typing import Any
 
 from ops.decisions.pruning import Pruning, Stored, choose_updates
 from ops.errors import Refused
-from ops.stack import stack_file
+from ops.stack import history_index, stack_file
 from ops.stack.history import QUARANTINE, list_stored, parse_stored
 from ops.stack.locks import Locked, exclusive
 from ops.stack.session import Session
@@ -73,11 +73,12 @@ class StackState:
             raise Locked(found)
 
     def list_files(self) -> Iterator[tuple[str, str]]:
-        """(folder, name) of everything of this stack but its locks."""
+        """(folder, name) of everything of this stack but its locks, and the index of its history, made anew there."""
         yield "", "meta.yaml"
         yield from ((self.folder, name) for name in self.files.names(self.folder) if self._is_ours(name))
-        for folder in (self.history, f"backups/{self.place}"):
-            yield from ((folder, name) for name in self.files.names(folder))
+        yield from ((self.history, name) for name in self.files.names(self.history) if name != history_index.NAME)
+        backups = f"backups/{self.place}"
+        yield from ((backups, name) for name in self.files.names(backups))
 
     def _is_ours(self, name: str) -> bool:
         return name.startswith(f"{self.stack}.")
@@ -199,7 +200,7 @@ def copy_state(session: Session, backend: str) -> dict[str, Any]:
 def _refuse_other(target: StateFiles, state: StackState, digest: str) -> None:
     there = next(iter(target.read(state.folder, [state.checkpoint])), None)
     if there is not None and _digest(there) != digest:
-        theirs = set(target.names(state.history))
+        theirs = set(target.names(state.history)) - {history_index.NAME}
         if theirs - set(state.files.names(state.history)):
             raise Refused(
                 f"There is a stack {state.stack} with updates of its own there: it is not overwritten. Choose another "

@@ -14,7 +14,7 @@ from rich.table import Table
 
 from ops.adapters.cluster import Cluster, Rollout
 from ops.adapters.environment import NODES, read_objects
-from ops.cli.formatting import format_levels, history_row, local_time
+from ops.cli.formatting import format_levels, local_time
 from ops.commands import health
 from ops.decisions.drift import Drift, find_drift
 from ops.decisions.health_checks import answers_well
@@ -24,7 +24,7 @@ from ops.decisions.rollback_target import rollback_target
 from ops.errors import NotMeasured, Refused
 from ops.stack import stack_file
 from ops.stack.command_lock import read_holder
-from ops.stack.history import PAGE, History
+from ops.stack.history import PAGE, History, history_row
 from ops.stack.session import Session
 from ops.stack.stack_context import load_settings, outputs, pending_creates
 

@@ -95,6 +95,7 @@ class StackLock:
             )
             lock.acquire()
             held.callback(lock.release)
+            held.callback(self._index_history)
             session.command_lock = lock
             held.callback(setattr, session, "command_lock", None)
             self._held = held.pop_all()
@@ -115,6 +116,15 @@ class StackLock:
         self._held.close()
         yield
         self.__enter__()
+
+    def _index_history(self) -> None:
+        """After updates of this command, so that the next list of the history is fast. A failure is only a message."""
+        session = self._session
+        if session.judged and session.judged.updates:
+            try:
+                session.reader.index_history()
+            except Refused as error:
+                session.say(f"The index of the history was not written; `runbook history` takes longer. {error}")
 
     def _is_gone(self, holder: Holder) -> bool:
         return self._policy.gone([holder.as_lock()]) if self._policy.gone else False

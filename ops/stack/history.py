@@ -22,6 +22,21 @@ RESTORED = ("runbook:application", "runbook:commands")
 """What a rollback restores besides the release."""
 
 PAGE = 50
+COLUMNS = (
+    "revision",
+    "when",
+    "who",
+    "action",
+    "image",
+    "git",
+    "version",
+    "schema",
+    "rollbackOf",
+    "result",
+    "seconds",
+    "changes",
+)
+"""What a list shows of an update."""
 _STORED = (".history.json", ".history.json.gz")
 _BY = re.compile(r" by (?P<who>\S+)$")
 
@@ -102,6 +117,24 @@ class Entry:
         return {key: self.config.get(key) for key in RESTORED}
 
 
+def history_row(entry: Entry) -> dict[str, Any]:
+    """What a list shows of an update: COLUMNS, without encrypted values."""
+    release = entry.written
+    return {
+        **{key: None if _holds_secret(release.get(key)) else release.get(key) for key in COLUMNS},
+        "when": entry.started.isoformat(),
+        "who": entry.who,
+        "action": entry.action,
+        "result": entry.result,
+        "seconds": entry.seconds,
+        "changes": {op: count for op, count in entry.changes.items() if op != "same"},
+    }
+
+
+def _holds_secret(item: Any) -> bool:
+    return isinstance(item, Mapping) and (_is_secret(item) or any(map(_holds_secret, item.values())))
+
+
 def parse(updates: Sequence[Mapping[str, Any]]) -> list[Entry]:
     """Entries from `pulumi stack history --json`, newest first as they come."""
     return [
@@ -112,7 +145,12 @@ def parse(updates: Sequence[Mapping[str, Any]]) -> list[Entry]:
 
 def list_stored(files: StateFiles, folder: str) -> list[str]:
     """Names of the files in which a backend keeps a stack's updates, newest first."""
-    return sorted((name for name in files.names(folder) if name.endswith(_STORED)), reverse=True)
+    return sorted(filter(is_stored, files.names(folder)), reverse=True)
+
+
+def is_stored(name: str) -> bool:
+    """Whether this file in a history is an update; beside it are states and other programs' files."""
+    return name.endswith(_STORED)
 
 
 def read_stored(files: StateFiles, folder: str, names: Sequence[str]) -> list[Entry]:
@@ -120,7 +158,8 @@ def read_stored(files: StateFiles, folder: str, names: Sequence[str]) -> list[En
 
     The engine reads one file after another. Of 1,000 updates, a page of 50 takes it 0.3 s in a folder and 10 s in a
     bucket that answers after 80 ms; this takes 0.01 s and 5 s. A deploy or a rollback, which has 90 s, reads three
-    pages. All 1,000 in a folder: 1.8 s and 0.4 s as whole commands (benchmarks/results/history_1000.json).
+    pages. All 1,000 in a folder: 1.8 s and 0.4 s as whole commands (benchmarks/results/history_1000.json). A list of a
+    bucket is read from an index (`ops/stack/history_index.py`).
     """
     return [parse_stored(content) for content in files.read(folder, names)]
 

@@ -13,9 +13,9 @@ from typing import Any
 import yaml
 
 from ops.errors import Refused
-from ops.stack import history
+from ops.stack import history, history_index
 from ops.stack.locks import EngineLock, Locked, list_locks, parse_lock_owners
-from ops.stack.state_files import StateFiles, open_state_files
+from ops.stack.state_files import BucketFiles, StateFiles, open_state_files
 
 ENVIRONMENT: Mapping[str, str] = {"PULUMI_SKIP_UPDATE_CHECK": "true"}
 # Less garbage collection in the engine, a Go program: it runs for a second, and takes a quarter less time.
@@ -98,14 +98,29 @@ class PulumiCli:
 
     def read_history(self, size: int, page: int) -> list[history.Entry]:
         """A page, newest first. The files are listed for the first one only: what is added later shifts no page."""
-        folder = f"history/{self.place}"
         if self.files:
             if page == 1 or self._listed is None:
-                self._listed = history.list_stored(self.files, folder)
+                self._listed = history.list_stored(self.files, self._history)
             if self._listed:
-                return history.read_stored(self.files, folder, self._listed[(page - 1) * size : page * size])
+                return history.read_stored(self.files, self._history, self._listed[(page - 1) * size : page * size])
         pages = ("--page-size", str(size), "--page", str(page))
         return history.parse(json.loads(self.run("stack", "history", "--json", *pages, "--stack", self.stack)))
+
+    def list_history(self, size: int, page: int) -> list[dict[str, Any]]:
+        """A page of the history as a list shows it, newest first; of a bucket by the index, where there is one."""
+        files = self.files if isinstance(self.files, BucketFiles) else None
+        if files and (rows := history_index.read_rows(files, self._history, size, page)):
+            return rows
+        return [history.history_row(entry) for entry in self.read_history(size, page)]
+
+    def index_history(self) -> None:
+        """Where the state is in a bucket, bring the index of the history up to date. Raises Refused."""
+        if isinstance(self.files, BucketFiles):
+            history_index.update(self.files, self._history)
+
+    @property
+    def _history(self) -> str:
+        return f"history/{self.place}"
 
     @property
     def locks_folder(self) -> str:

@@ -9,12 +9,14 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import typer
 from typer.testing import CliRunner
 
 from ops import errors
 from ops.adapters.task_jobs import TaskFailed
 from ops.causes.cause import Cause
 from ops.cli import main
+from ops.cli.common import Invocation
 from settings import Maintenance
 
 COMMANDS = [
@@ -353,3 +355,30 @@ def test_evidence_begins_anew_only_after_a_break_and_when_it_is_confirmed(
     else:
         assert done.exit_code == 2
         assert not tasks.reasons
+
+
+def test_only_the_command_that_is_called_is_built() -> None:
+    def built(*words: str) -> list[str]:
+        app = typer.Typer()
+        app.registered_commands = list(main.app.registered_commands)
+        app.registered_groups = list(main.app.registered_groups)
+        main.build_only(app, words)
+        return [each.name or "" for each in (*app.registered_commands, *app.registered_groups)]
+
+    assert built("history", "--json") == ["history"]
+    assert built("state", "list") == ["state"]
+    assert built("status:health") == ["status"]
+    everything = built()
+    assert len(everything) > 20
+    for words in (["--help"], ["--version"], ["histroy"], ["--stack", "history"]):
+        assert built(*words) == everything
+
+
+def test_of_a_list_each_item_is_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [{"revision": 2, "schema": {"min": 1}}, {"revision": 1, "schema": None}]
+    Invocation(as_json=True).show(rows, "")
+    printed = capsys.readouterr().out
+    assert json.loads(printed) == rows
+    assert len(printed.splitlines()) == len(rows) + 2
+    Invocation(as_json=True).show([], "")
+    assert json.loads(capsys.readouterr().out) == []
