@@ -188,7 +188,7 @@ def joined(parts: SplitResult) -> str:
 
 
 def _split(scheme: str, rest: str) -> SplitResult:
-    login, at, address = re.split(r"[/?#]", rest, maxsplit=1)[0].rpartition("@")
+    login, _, address = re.split(r"[/?#]", rest, maxsplit=1)[0].rpartition("@")
     for host in address.split(","):
         found = _ADDRESS.fullmatch(host)
         if found is None or not (found[1] or "1").strip("0") or int(found[1] or 1) > _MOST_PORT:
