@@ -41,6 +41,7 @@ from settings import Application as ApplicationSettings
 from settings import Command, Ingress, NetworkPeer, Release
 from settings import Service as ServiceSettings
 from settings.init_containers import InitContainer
+from settings.names import keep_dollars
 from settings.performance import Performance
 from settings.sqlite import BESIDE
 
@@ -346,7 +347,7 @@ class Application(pulumi.ComponentResource):
         )
 
     def _rehearsed(self, service: ServiceSettings, config: str) -> Rehearsed:
-        env: list[EnvVarArgsDict] = [{"name": name, "value": value} for name, value in service.rehearsal_env.items()]
+        env: list[EnvVarArgsDict] = [{"name": k, "value": keep_dollars(v)} for k, v in service.rehearsal_env.items()]
         made = self._container(service, config)
         before = self._before(service, config, [one for one in service.before if one.rehearse])
         rehearsed = Rehearsed(container={**made, "env": env} if env else made, before=before)

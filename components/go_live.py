@@ -17,6 +17,7 @@ from components.base.shapes import mounts
 from components.base.toolbox import register_toolbox
 from settings import PodShape, Resources
 from settings.go_live import CHECKS, COMMAND, TOOLBOX
+from settings.names import keep_literal
 from settings.rotation import TASK_RESOURCES
 
 
@@ -61,7 +62,7 @@ class GoLive(pulumi.ComponentResource):
             command=["python3", "-m", "tasks", TOOLBOX, "check"],
             env_from=[*args.env_from, {"secret_ref": {"name": args.database_secret_name}}],
             env=[
-                {"name": "GO_LIVE", "value": json.dumps(args.checks, sort_keys=True)},
+                {"name": "GO_LIVE", "value": keep_literal(json.dumps(args.checks, sort_keys=True))},
                 {"name": "HOST_HEADER", "value": args.host_header or ""},
             ],
         )

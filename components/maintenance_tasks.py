@@ -38,7 +38,7 @@ from settings import Backup, PodShape, Resources, VolumeDestination
 from settings import MaintenanceTasks as MaintenanceTasksSettings
 from settings.backup import STORE_PORT
 from settings.maintenance_tasks import APPLICATION, RUNNER, SCHEDULES, cron_job
-from settings.names import COMMAND_LOCK
+from settings.names import COMMAND_LOCK, keep_literal
 
 NAME = "maintenance-tasks"
 _BOX, _IDENTITY = "/box", "/var/run/secrets/kubernetes.io/serviceaccount"
@@ -139,6 +139,7 @@ class MaintenanceTasks(pulumi.ComponentResource):
 
     def _runner(self, schedule: str) -> ContainerArgsDict:
         args = self._args
+        plan = json.dumps(args.settings.to_plan(schedule), sort_keys=True)
         return tasks.task_container(
             RUNNER,
             ["maintenance", "run", schedule],
@@ -146,7 +147,7 @@ class MaintenanceTasks(pulumi.ComponentResource):
             backup=args.backup.model_copy(update={"resources": args.settings.resources}),
             through_window=True,
             env=[
-                {"name": "MAINTENANCE_PLAN", "value": json.dumps(args.settings.to_plan(schedule), sort_keys=True)},
+                {"name": "MAINTENANCE_PLAN", "value": keep_literal(plan)},
                 {"name": "MAINTENANCE_BOX", "value": _BOX},
                 {"name": "MAINTENANCE_IMAGES", "value": pulumi.Output.all(*args.images).apply(" ".join)},
                 {"name": "API_NAMESPACE", "value": args.namespace},

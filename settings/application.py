@@ -20,6 +20,7 @@ from settings.base import (
     PortNumber,
     Seconds,
     Settings,
+    VariableName,
     refuse,
 )
 from settings.containers import EnvValue, Probe, Resources, resources
@@ -39,6 +40,10 @@ _TAKEN_NAMES = frozenset(
     | {"prometheus", "alertmanager", "blackbox", "postgres-exporter", "redis-exporter"}
 )
 """Names of the program's own Services and accounts."""
+
+
+_MOST_PODS = 10_000
+"""Pods of a service: far more than a rollout within the limit could replace."""
 
 
 class Probes(Settings):
@@ -65,9 +70,9 @@ class Probes(Settings):
 class Autoscaler(Settings):
     """Scales a service on CPU; the program then does not set `replicas`. The cluster needs metrics-server for it."""
 
-    min_replicas: Annotated[int, Field(ge=1, examples=[2])]
+    min_replicas: Annotated[int, Field(ge=1, le=_MOST_PODS, examples=[2])]
     """Minimum number of pods."""
-    max_replicas: Annotated[int, Field(ge=1, examples=[6])]
+    max_replicas: Annotated[int, Field(ge=1, le=_MOST_PODS, examples=[6])]
     """Maximum number of pods."""
     cpu_percent: Annotated[int, Field(ge=10, le=100)] = 70
     """Average use of the requested CPU to aim at, in percent."""
@@ -93,7 +98,7 @@ class Service(Settings):
     """HTTP port; without it, a worker without a Service."""
     paths: tuple[Annotated[str, Field(pattern=r"^/")], ...] = ()
     """URL path prefixes the ingress sends to this service."""
-    replicas: Annotated[int | None, Field(ge=0, examples=[2])] = None
+    replicas: Annotated[int | None, Field(ge=0, le=_MOST_PODS, examples=[2])] = None
     """Number of pods. Required without an autoscaler, and forbidden with one."""
     autoscaler: Autoscaler | None = None
     """Scale on CPU between two bounds."""
@@ -101,12 +106,12 @@ class Service(Settings):
     """CPU, memory and scratch disk of each pod."""
     probes: Probes
     """Startup, readiness and liveness."""
-    env: dict[EnvName, EnvValue] = {}
+    env: dict[VariableName, EnvValue] = {}
     """Plain variables. Secrets do not belong here: see `secrets`."""
     rehearse: bool | None = None
     """Whether a rehearsal starts a copy of it, on the live database and queues. Without it, of the main service only: a
     copy of a worker would take jobs that customers wait for."""
-    rehearsal_env: dict[EnvName, EnvValue] = {}
+    rehearsal_env: dict[VariableName, EnvValue] = {}
     """Variables of that copy instead of its own, such as the switch of a queue that it must not read."""
     pre_stop_seconds: Annotated[int, Field(ge=0, le=300)] = 5
     """Seconds that a terminating pod keeps serving, until every proxy has removed its endpoint."""
@@ -155,7 +160,7 @@ class Service(Settings):
             where: Path = ("env", name)
             if name in PROVIDED_ENV:
                 found.append(Finding(where, f"{name} is set by the program itself: remove it"))
-            elif re.search(LOOKS_SECRET, name):
+            elif re.search(LOOKS_SECRET, name, re.IGNORECASE):
                 why = (
                     f"looks like a secret, and this file is not encrypted: remove it here, run "
                     f"`pulumi config set --secret secrets:{name}` and add {name} to runbook:application.secrets"

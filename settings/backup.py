@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, StringConstraints
 
-from settings.base import Bytes, DnsLabel, EnvName, Finding, ImageRef, Refused, Seconds, Settings
+from settings.base import Bytes, DnsLabel, EnvName, Finding, ImageRef, Refused, Seconds, Settings, VariableName
 from settings.containers import EnvValue, Resources, resources
 from settings.cron import longest_gap, longest_gap_in
 from settings.platform import BundledPostgres, BundledRedis, Data, Egress
@@ -140,7 +140,7 @@ class RestoreTest(Settings):
     """Server to restore into, of the live one's major version. Without it, the bundled server's image."""
     redis_image: ImageRef | None = None
     """Cache for the release in the test. Without it, the bundled one's image."""
-    env: dict[EnvName, EnvValue] = {}
+    env: dict[VariableName, EnvValue] = {}
     """Variables the release gets in the test instead of its own: it reaches nothing there, so that an empty
     SMTP_URL may be what it needs."""
     secrets: tuple[EnvName, ...] = ()

@@ -9,14 +9,14 @@ from __future__ import annotations
 import ast
 import inspect
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from itertools import pairwise
 from textwrap import dedent
-from typing import TYPE_CHECKING, Annotated, Any, Self
+from typing import TYPE_CHECKING, Annotated, Any, Self, get_args
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, model_validator
 from pydantic.alias_generators import to_camel
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from pydantic_core import CoreSchema
 
 Path = tuple[str | int, ...]
+_EXAMPLE_NUMBER = 2
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,19 @@ class Settings(BaseModel):
         hide_input_in_errors=True,
     )
 
+    @model_validator(mode="before")
+    @classmethod
+    def _numbers(cls, data: Any) -> Any:
+        """Refuse what YAML reads as a boolean (yes, on) where a number belongs: pydantic takes it for 1."""
+        if isinstance(data, Mapping) and any(isinstance(value, bool) for value in data.values()):
+            fields = {key: field for name, field in cls.model_fields.items() for key in (name, field.alias or name)}
+            refuse(
+                Finding((key,), "is a boolean, not a number", _EXAMPLE_NUMBER)
+                for key, value in data.items()
+                if isinstance(value, bool) and key in fields and _is_number(fields[key].annotation)
+            )
+        return data
+
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         refuse(self._findings())
@@ -87,6 +101,12 @@ class Settings(BaseModel):
         return self.model_dump(mode="json", by_alias=True, exclude_none=True)
 
 
+def _is_number(annotation: Any) -> bool:
+    kinds = [annotation, *get_args(annotation)]
+    kinds += [inner for kind in kinds for inner in get_args(kind)]
+    return any(kind in (int, float) for kind in kinds) and bool not in kinds
+
+
 def _attribute_docstrings(model: type[Settings]) -> dict[str, str]:
     """The docstring below each field, its own and inherited ones."""
     found: dict[str, str] = {}
@@ -110,11 +130,14 @@ def refuse(findings: Iterable[Finding]) -> None:
 
 DIGEST_PATTERN = r"sha256:[0-9a-f]{64}"
 EXAMPLE_DIGEST = "sha256:" + "0123456789abcdef" * 4
-_IMAGE = re.compile(rf"^(?P<repository>[a-z0-9]+[a-z0-9._/:-]*)@(?P<digest>{DIGEST_PATTERN})$")
+_HOST = r"(?:[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?|\[[0-9a-fA-F:]+\])(?::[0-9]+)?"
+_PART = r"[a-z0-9]+(?:(?:\.|__?|-+)[a-z0-9]+)*"
+_IMAGE = re.compile(rf"(?:{_HOST}/)?{_PART}(?:/{_PART})*(?::\w[\w.-]{{0,127}})?@{DIGEST_PATTERN}", re.ASCII)
+"""As the reference of an image is written everywhere: https:// and what else a browser shows is no part of it."""
 
 
 def _image(value: str) -> str:
-    if not _IMAGE.match(value):
+    if not _IMAGE.fullmatch(value):
         why = (
             "has no digest: a tag can be moved, a digest cannot"
             if "@" not in value
@@ -145,6 +168,8 @@ HostName = Annotated[
     Field(examples=["shop.example.com"]),
 ]
 EnvName = Annotated[str, StringConstraints(pattern=r"^[A-Z][A-Z0-9_]*$"), Field(examples=["LOG_LEVEL"])]
+VariableName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$"), Field(examples=["LOG_LEVEL"])]
+"""As programs read them: http_proxy, Logging__LogLevel__Default."""
 PortNumber = Annotated[int, Field(ge=1, le=65535, examples=[3000])]
 Seconds = Annotated[int, Field(ge=1, le=86_400, examples=[60])]
 CommandLine = Annotated[
@@ -178,11 +203,13 @@ def as_text(value: object) -> object:
 
 Cpu = Annotated[
     str,
+    BeforeValidator(as_text),
     StringConstraints(pattern=_QUANTITY),
     Field(examples=["250m"], description="CPU, in cores or `m` (1/1000)."),
 ]
 Bytes = Annotated[
     str,
+    BeforeValidator(as_text),
     StringConstraints(pattern=_QUANTITY),
     Field(examples=["256Mi"], description="Bytes, as `256Mi` or `1Gi`."),
 ]

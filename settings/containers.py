@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, Self
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from settings.base import Bytes, CommandLine, Cpu, Finding, Seconds, Settings, as_text, quantity, refuse
 
@@ -84,4 +84,14 @@ class Probe(Settings):
         return self.command is None
 
 
-EnvValue = Annotated[str, BeforeValidator(as_text)]
+_LONGEST_VARIABLE = 128 * 1024
+
+
+def _startable(value: str) -> str:
+    """Linux starts no program with another one."""
+    if "\0" in value or len(value.encode()) >= _LONGEST_VARIABLE - 1_000:
+        refuse([Finding((), f"a variable has less than {_LONGEST_VARIABLE // 1024} KiB, and no NUL")])
+    return value
+
+
+EnvValue = Annotated[str, BeforeValidator(as_text), AfterValidator(_startable)]

@@ -20,6 +20,7 @@ from settings.base import (
     PortNumber,
     Seconds,
     Settings,
+    VariableName,
     quantity,
 )
 from settings.containers import Amounts, EnvValue, Probe, Resources, resources
@@ -67,7 +68,7 @@ class InitContainer(Settings):
     """Command line; without it, the image's own. No shell runs it."""
     args: Annotated[CommandLine | None, Field(examples=["--port=5432 --structured-logs"])] = None
     """Arguments of that command."""
-    env: dict[EnvName, EnvValue] = {}
+    env: dict[VariableName, EnvValue] = {}
     """Plain variables."""
     secrets: tuple[EnvName, ...] = ()
     """Names of secrets that it gets as variables: of `application.secrets`, generated ones, `DATABASE_URL`,

@@ -18,10 +18,16 @@ MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
 """libpq's values of `sslmode`."""
 
 _EXAMPLE = "postgresql://user:password@host:5432/database"
-_SCHEME = re.compile(r"(?:jdbc:)?(?:postgres(?:ql)?|postgis)(?:\+[a-z0-9_]+)?://", re.IGNORECASE)
+_SCHEME = re.compile(r"(?:jdbc:)?(?:postgres(?:ql)?|postgis|pg?sql)(?:\+[a-z0-9_]+)?://", re.IGNORECASE)
 _PROXY = re.compile(r"prisma(\+postgres(ql)?)?://", re.IGNORECASE)
 # One @ at most and none after the host: an unescaped one in a password would be taken for the host's, and shown.
 _FORM = re.compile(r"([^@/?#\s]*@)?[^@/?#\s]*/[^@/?#\s]+(\?[^#\s]*)?")
+_REDIS_FORM = re.compile(r"([^@/?#\s]*@)?[^@/?#\s]*(/\d*)?(\?[^#\s]*)?")
+_ADDRESS = re.compile(r"(?:\[[^\[\]]+\]|[^\[\]:]*)(?::(\d*))?")
+_MOST_PORT = 65_535
+_NO_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})|%00")
+_IN_LOGIN = "%:!$&'()*+,;=~"
+"""What a login may contain as it is: urlsplit refuses some of the rest, and its error repeats the password."""
 _KEYWORDS = frozenset(
     {"host", "hostaddr", "port", "dbname", "user", "password", "passfile", "require_auth", "channel_binding"}
     | {"connect_timeout", "client_encoding", "options", "application_name", "fallback_application_name", "gssencmode"}
@@ -100,7 +106,9 @@ def parse_postgres(url: str) -> PostgresUrl:
             f"no PostgreSQL URL with a database name; write it like {_EXAMPLE}, "
             "with every special character of the password written as %XX"
         )
-    parts = urlsplit(f"postgresql://{rest}")
+    if _NO_ESCAPE.search(rest.partition("?")[0]):
+        raise Unusable("a % that begins no escape: write %25 for a % of the password")
+    parts = _split("postgresql", rest)
     given = dict(_parameters(parts.query))
     pooled = given.pop("pgbouncer", "false").lower() in _YES
     schema = given.pop("schema", None) or None
@@ -130,7 +138,13 @@ def parse_redis(url: str) -> str:
             "no Redis URL; it has to look like redis://user:password@host:6379/0, or rediss://… with TLS: sockets "
             "and Sentinel are not supported"
         )
-    parts = urlsplit(f"{scheme}://{rest}")
+    rest = rest.strip()
+    if not _REDIS_FORM.fullmatch(rest) or "," in rest.partition("?")[0].rpartition("@")[2]:
+        raise Unusable(
+            "no URL of one Redis server; write it like redis://user:password@host:6379/0, with every special character "
+            "of the password written as %XX"
+        )
+    parts = _split(scheme, rest)
     given = dict(_pairs(parts.query))
     lower = {key.lower(): value for key, value in given.items()}
     kept = {key: given[key] for key in ("db", "username", "password") if key in given}
@@ -171,6 +185,20 @@ def passwords(url: str) -> Iterator[str]:
 def joined(parts: SplitResult) -> str:
     """The URL of its parts. Not urlunsplit: it leaves out the // that libpq wants also where there is no host."""
     return f"{parts.scheme}://{parts.netloc}{parts.path}" + (f"?{parts.query}" if parts.query else "")
+
+
+def _split(scheme: str, rest: str) -> SplitResult:
+    login, _, address = re.split(r"[/?#]", rest, maxsplit=1)[0].rpartition("@")
+    for host in address.split(","):
+        found = _ADDRESS.fullmatch(host)
+        if found is None or not (found[1] or "1").strip("0") or int(found[1] or 1) > _MOST_PORT:
+            raise Unusable(
+                f"its host or port cannot be read; a port is a number up to {_MOST_PORT}, an IPv6 address stands in []"
+            )
+    try:
+        return urlsplit(f"{scheme}://{quote(login, safe=_IN_LOGIN)}{rest[len(login) :]}")
+    except ValueError:
+        raise Unusable("its host cannot be read") from None
 
 
 def _pairs(query: str) -> Iterator[tuple[str, str]]:

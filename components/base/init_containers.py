@@ -12,6 +12,7 @@ from components.base.pods import container, probe, with_own_scratch
 from components.base.shapes import shared_mounts
 from settings import Service
 from settings.init_containers import InitContainer
+from settings.names import keep_dollars
 
 
 def make_init_containers(
@@ -41,7 +42,7 @@ def make_beside_jobs(service: Service, release_image: Input[str], secret_name: s
 def _make(
     service: Service, one: InitContainer, image: Input[str], secret_name: str, sources: list[EnvFromSourceArgsDict]
 ) -> ContainerArgsDict:
-    plain: list[EnvVarArgsDict] = [{"name": name, "value": value} for name, value in one.env.items()]
+    plain: list[EnvVarArgsDict] = [{"name": name, "value": keep_dollars(value)} for name, value in one.env.items()]
     secret: list[EnvVarArgsDict] = [
         {"name": name, "value_from": {"secret_key_ref": {"name": secret_name, "key": name}}} for name in one.secrets
     ]
@@ -50,7 +51,7 @@ def _make(
     if sources:
         more["env_from"] = sources
     if one.arguments is not None:
-        more["args"] = one.arguments
+        more["args"] = [keep_dollars(word) for word in one.arguments]
     if one.sidecar:
         more["restart_policy"] = "Always"
         for kind in ("startup", "readiness", "liveness"):

@@ -23,6 +23,7 @@ from components.base.names import labels, metadata
 from components.base.shapes import beside_claim, placement
 from components.base.shapes import volumes as volumes_of
 from settings import PodShape, Probe, Resources
+from settings.names import keep_dollars
 
 APPLICATION_UID = 10001
 """User of the application's image."""
@@ -80,7 +81,7 @@ def container(
         **more,
     }
     if command is not None:
-        made["command"] = list(command)
+        made["command"] = [keep_dollars(word) for word in command]
     return cast(ContainerArgsDict, made)
 
 

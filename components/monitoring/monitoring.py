@@ -316,12 +316,11 @@ def _redis_login(dsn: Output[str]) -> Mapping[str, Output[str]]:
         parts = urlsplit(text)
         return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="").geturl()
 
-    def unverified(text: str) -> str:
-        return str("://" in text and "ssl_cert_reqs=none" in parse_redis(text)).lower()
-
+    # As tasks read it: urlsplit refuses some characters of a password, and its error repeats it.
+    read = dsn.apply(lambda text: parse_redis(text) if "://" in text else text)
     return {
-        "REDIS_ADDR": dsn.apply(address),
-        "REDIS_EXPORTER_SKIP_TLS_VERIFICATION": dsn.apply(unverified),
-        "REDIS_USER": dsn.apply(lambda text: unquote(urlsplit(text).username or "default")),
-        "REDIS_PASSWORD": dsn.apply(lambda text: unquote(urlsplit(text).password or "")),
+        "REDIS_ADDR": read.apply(address),
+        "REDIS_EXPORTER_SKIP_TLS_VERIFICATION": read.apply(lambda text: str("ssl_cert_reqs=none" in text).lower()),
+        "REDIS_USER": read.apply(lambda text: unquote(urlsplit(text).username or "default")),
+        "REDIS_PASSWORD": read.apply(lambda text: unquote(urlsplit(text).password or "")),
     }

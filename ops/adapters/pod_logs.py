@@ -157,7 +157,7 @@ class PodLogs:
                         return
                     if stamp > container.last:
                         container.last = stamp
-                        line = parse_line(stamp, container.pod, container.name, text, level)
+                        line = parse_line(stamp, container.pod, container.name, text, level, self._masker.text)
                         level = line.level
                         lines.put(line)
             except _Gone:
@@ -189,7 +189,7 @@ class PodLogs:
         level: int | None = None
         with suppress(_Gone):  # deleted since the pods were listed
             for stamp, text in self._stream(http, name, parameters, timeout=60):
-                line = parse_line(stamp, name, container, text, level)
+                line = parse_line(stamp, name, container, text, level, self._masker.text)
                 level = line.level
                 yield line
 

@@ -26,6 +26,7 @@ from ops.causes.text import Masker
 from ops.errors import OpsError, Refused
 from settings import Command, go_live, operations
 from settings.maintenance_tasks import RUNNER, cron_job
+from settings.names import keep_dollars, keep_literal
 
 TOOLBOX = "restore"
 """The suspended CronJob whose template tasks on the backup store and the database use."""
@@ -107,7 +108,8 @@ class Tasks:
         return self._run_command(operations.TOOLBOX, operations.COMMAND, name, command)
 
     def _run_command(self, template: str, container: str, name: str, command: Command) -> str:
-        shape = _keep_only(container, command.argvs, command.timeout_seconds)
+        argvs = [[keep_dollars(word) for word in argv] for argv in command.argvs]
+        shape = _keep_only(container, argvs, command.timeout_seconds)
         with self._cluster.http() as http:
             api = Api(http, Masker(), _MASK_SECONDS)
             api.learn_secrets(self._cluster.namespace)
@@ -222,7 +224,7 @@ _DAY = 86400
 
 
 def _task_command(words: Sequence[str]) -> list[str]:
-    return ["python3", "-m", "tasks", *words, "--json"]
+    return ["python3", "-m", "tasks", *map(keep_literal, words), "--json"]
 
 
 def _set_commands(commands: Mapping[str, Sequence[str]]) -> Shape:

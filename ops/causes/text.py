@@ -11,8 +11,9 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import quote
 
+from settings.connection_url import passwords
 from settings.rotation import NAMES_IN_SECRETS
 
 MASK = "[secret]"
@@ -30,6 +31,9 @@ _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u200b-\u200f\u202a-
 _KEY = re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)", re.DOTALL)
 # What may be long has a beginning that is rare: a line of megabytes takes no longer for it.
 _IN_URL = re.compile(r"(://[^\s:/@\"']{0,200}):[^\s/\"']{1,2000}@")
+_IN_SETTINGS = re.compile(r"(?:password|passwd|pwd|secret|token|key)\s*=\s*['\"]?([^\s;&,'\"]+)", re.IGNORECASE)
+"""In a value such as "host=db password=…" or "AccountName=…;AccountKey=…"."""
+_NAMES_IN_HTML = {"&": "amp", "<": "lt", ">": "gt", '"': "quot", "'": "apos"}
 _IN_HEADER = re.compile(r"\b(Bearer|Basic)\s+[A-Za-z0-9._~+/=-]{8,}", re.IGNORECASE)
 
 
@@ -38,6 +42,8 @@ class Masker:
 
     def __init__(self) -> None:
         self._forms: set[str] = set()
+        self._patterns: dict[str, re.Pattern[str]] = {}
+        """Of what has characters that are escaped, in any of many ways."""
         self.blind = False
         """The values could not be read: then what containers wrote is not shown at all."""
 
@@ -53,6 +59,8 @@ class Masker:
                     continue
                 # A new set: another thread may be iterating over the old one.
                 self._forms = self._forms | {form for form in _forms(value) if len(form) >= SHORTEST}
+                new = {text: _any_escapes(text) for text in _texts(value) - self._patterns.keys() if _is_escaped(text)}
+                self._patterns = {**self._patterns, **new}
 
     @property
     def longest(self) -> int:
@@ -62,6 +70,7 @@ class Masker:
         """Text that is safe to show. `cut_start`, `cut_end`: it was cut there before, maybe within a secret."""
         text = _plain(raw.decode(errors="replace") if isinstance(raw, bytes) else raw)
         spans = [span for form in self._forms for span in _found(text, form)]
+        spans += [found.span() for pattern in self._patterns.values() for found in pattern.finditer(text)]
         if cut_start:
             spans += [(0, self._overlap(text, start=True))]
         if cut_end:
@@ -102,17 +111,51 @@ def shortened(line: str) -> str:
 
 def _forms(value: bytes) -> Iterator[str]:
     yield from _encoded(value)
+    for each in _texts(value):
+        yield from (_plain(each), quote(each, safe=""), json.dumps(each)[1:-1])
+        yield from _encoded(each.encode())
+
+
+def _texts(value: bytes) -> set[str]:
+    """What of a value is a secret."""
     try:
         text = value.decode()
     except UnicodeDecodeError:
-        return
+        return set()
     texts = {text, text.strip(), *_parts(text)}
     if "\n" in text.strip():
         # A key or certificate is printed line by line.
         texts |= {line.strip() for line in text.splitlines()}
-    for each in texts:
-        yield from (_plain(each), quote(each, safe=""), json.dumps(each)[1:-1])
-        yield from _encoded(each.encode())
+    return texts
+
+
+def _is_escaped(text: str) -> bool:
+    return len(text) >= SHORTEST and not (text.isascii() and text.isalnum())
+
+
+def _any_escapes(text: str) -> re.Pattern[str]:
+    """The text as JSON, URLs, HTML, shells and languages write it: escaped wholly, in part, or more than once."""
+    return re.compile("".join(map(_any_escape, text)))
+
+
+def _any_escape(character: str) -> str:
+    if character.isascii() and character.isalnum():
+        return character
+    escaped = "".join(f"%{byte:02x}" for byte in character.encode(errors="replace"))
+    units = character.encode("utf-16-be", errors="replace").hex()
+    in_json = "".join(rf"\\{{1,8}}u{units[at : at + 4]}" for at in range(0, len(units), 4))
+    forms = [
+        rf"\\{{0,8}}{re.escape(character)}",
+        f"(?i:{escaped}|{in_json})",
+        f"(?i:&#0*{ord(character)};|&#x0*{ord(character):x};)",
+    ]
+    if name := _NAMES_IN_HTML.get(character):
+        forms.append(f"&{name};")
+    if character.isspace():
+        forms += [r"\s+", r"\+", r"\\{1,8}[nrt]"]
+    elif _CONTROL.match(character):
+        forms.append("")
+    return f"(?:{'|'.join(forms)})"
 
 
 def _encoded(value: bytes) -> Iterator[str]:
@@ -122,12 +165,8 @@ def _encoded(value: bytes) -> Iterator[str]:
 
 def _parts(text: str) -> Iterator[str]:
     """Secrets within a value: the password of a URL, what a JSON document is made of."""
-    try:
-        password = urlsplit(text).password
-    except ValueError:
-        password = None
-    if password:
-        yield from (password, unquote(password))
+    yield from passwords(text)
+    yield from _IN_SETTINGS.findall(text)
     if text.lstrip().startswith(("{", "[")):
         try:
             yield from _leaves(json.loads(text))

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +21,10 @@ _IN_TEXT = re.compile(rf"\b({'|'.join(sorted(_NAMES, key=len, reverse=True))})\b
 _HEAD = 100
 """Characters of a plain line in which its level is looked for."""
 _FIELD = re.compile(r"([A-Za-z_][\w.-]*)(=|!=|>=|<=|>|<)(.+)", re.DOTALL)
-_LEVEL, _MESSAGE = ("level", "severity", "lvl"), ("message", "msg")
+_LEVEL = ("level", "severity", "lvl", "levelname", "log.level", "@l")
+_MESSAGE = ("message", "msg", "short_message", "@m")
+_SYSLOG = (5, 5, 5, 4, 3, 2, 2, 1)
+"""Severities 0 to 7 of syslog, which GELF has → their places in LEVELS."""
 _TIMES = ("timestamp", "time", "ts", "@timestamp")
 
 
@@ -44,10 +48,14 @@ class Line:
         return {"time": self.time, "pod": self.pod, "container": self.container, "level": level, **what}
 
 
-def parse_line(time: str, pod: str, container: str, text: str, before: int | None = None) -> Line:
-    """A line as it is in the log. `before` is the level of the line before, which an indented line (of a stack trace)
-    shares."""
+def parse_line(
+    time: str, pod: str, container: str, text: str, before: int | None = None, clean: Callable[[str], str] = str
+) -> Line:
+    """A line as it is in the log, masked. `before` is the level of the line before, which an indented line (of a stack
+    trace) shares; `clean` masks what escapes of JSON hid: parts of secrets, and what moves a terminal's cursor."""
     record = _record(text)
+    if record is not None:
+        record = _cleaned(record, clean if "\\" in text else str)
     level = _level_of(record) if record is not None else _level_in(text, before)
     return Line(time, pod, container, text, record, level)
 
@@ -62,11 +70,24 @@ def _record(text: str) -> Mapping[str, Any] | None:
     return found if isinstance(found, dict) else None
 
 
+def _cleaned(value: Any, clean: Callable[[str], str]) -> Any:
+    """Without what cannot be written again: halves of a character, and numbers that JSON has not."""
+    if isinstance(value, str):
+        return clean(value.encode(errors="replace").decode())
+    if isinstance(value, dict):
+        return {_cleaned(key, clean): _cleaned(item, clean) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_cleaned(item, clean) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
 def _level_of(record: Mapping[str, Any]) -> int | None:
     value = next((record[key] for key in _LEVEL if key in record), None)
     if isinstance(value, bool):
         return None
     if isinstance(value, int | float):
+        if 0 <= value < len(_SYSLOG):
+            return _SYSLOG[int(value)]
         return min(max(int(value) // 10 - 1, 0), len(LEVELS) - 1)  # pino: 10 is trace, 60 fatal
     return _NAMES.get(str(value).lower())
 

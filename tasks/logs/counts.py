@@ -186,7 +186,7 @@ def _group(address: Any) -> str:
         found = None
     if isinstance(found, ipaddress.IPv6Address):
         text = str(found.ipv4_mapped or ipaddress.ip_network((found, 64), strict=False))
-    return str(hashlib.sha256(text.encode()).digest()[0] % SOURCE_GROUPS)
+    return str(hashlib.sha256(text.encode(errors="replace")).digest()[0] % SOURCE_GROUPS)
 
 
 def _value(record: Mapping[str, Any], field: str) -> Any:

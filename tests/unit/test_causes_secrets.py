@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import base64
+import html
 import json
+import re
 import time
 from collections.abc import Mapping
+from urllib.parse import quote, quote_plus
 
 import pytest
 
@@ -59,6 +62,41 @@ def test_a_key_of_many_lines_is_masked_line_by_line() -> None:
 def test_registry_passwords_within_json_are_masked() -> None:
     auths = {"auths": {"r.example.com": {"username": "puller", "password": "pull-me-1"}}}
     assert masker(config=json.dumps(auths)).line("login with pull-me-1 failed") == "login with [secret] failed"
+
+
+ODD = 'p\u00e4"ss/w&r<d> (1)\\!'
+
+
+@pytest.mark.parametrize(
+    "shown",
+    [
+        json.dumps(ODD, ensure_ascii=False)[1:-1],
+        json.dumps(json.dumps(ODD))[1:-1],
+        json.dumps(ODD)[1:-1].replace("/", r"\/"),
+        quote(ODD, safe="!'()*"),
+        quote(ODD, safe="").lower(),
+        quote_plus(ODD),
+        html.escape(ODD),
+        repr(f"'{ODD}"),
+        re.sub(r"([^\w])", r"\\\1", ODD),
+    ],
+)
+def test_a_secret_is_masked_however_it_is_escaped(shown: str) -> None:
+    assert not {"ss", "w", "r"} & set(re.findall("[a-z]+", masker(a=ODD).line(f"={shown}=").replace("[secret]", "")))
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "jdbc:postgresql://h/shop?user=u&password=hunter2-xyz",
+        "host=db user=u password='hunter2-xyz' dbname=shop",
+        "DefaultEndpointsProtocol=https;AccountName=u;AccountKey=hunter2-xyz;EndpointSuffix=core",
+        "postgresql://u:hunter2-xyz@h/shop?x=a@b",
+        "mongodb://u:hunter2-xyz@a:1,b:2/shop",
+    ],
+)
+def test_a_password_within_a_connection_string_is_masked(value: str) -> None:
+    assert masker(a=value).line("no login with hunter2-xyz") == "no login with [secret]"
 
 
 def test_nothing_of_overlapping_secrets_is_left() -> None:

@@ -9,7 +9,14 @@ import pytest
 from redis import Redis
 
 from tasks.backup.postgres import Database
-from tasks.connection_url import application_parameters, parse_postgres, parse_redis, passwords, with_login
+from tasks.connection_url import (
+    Unusable,
+    application_parameters,
+    parse_postgres,
+    parse_redis,
+    passwords,
+    with_login,
+)
 from tasks.credentials.redis import account
 from tasks.environment import Environment
 from tasks.errors import Refused, without
@@ -62,6 +69,11 @@ def test_how_the_server_is_verified(query: str, mode: str) -> None:
         ("postgresql://u:p@%2Fvar%2Frun/shop", {"PGHOST": "/var/run"}),
         ("postgresql:///shop?host=/var/run", {"PGHOST": "/var/run"}),
         ("postgresql://u:p@[::1]:5433/shop", {"PGHOST": "::1", "PGPORT": "5433"}),
+        ("postgresql://u:p@[fe80::1%25eth0],[::2]:5433/shop", {"PGHOST": "fe80::1%eth0,::2", "PGPORT": ",5433"}),
+        ("pgsql://u:p@h/shop", {"PGHOST": "h"}),
+        ("psql://u:p@h/shop", {"PGHOST": "h"}),
+        ("postgresql://u:p[x@h/shop", {"PGPASSWORD": "p[x"}),
+        ("postgresql://u:p[x]\u2100ä@h/shop", {"PGPASSWORD": "p[x]\u2100ä"}),
     ],
 )
 def test_spellings(url: str, expected: dict[str, str]) -> None:
@@ -82,6 +94,12 @@ def test_spellings(url: str, expected: dict[str, str]) -> None:
         ("prisma://accelerate.prisma-data.net/?api_key=secret", "DIRECT_URL"),
         ("cockroachdb://u:secret@h/shop", "no PostgreSQL URL"),
         ("postgresql://u:sec@ret@h/shop", "no PostgreSQL URL"),
+        ("postgresql://u:secret%zz@h/shop", "write %25"),
+        ("postgresql://u:secret%00@h/shop", "write %25"),
+        ("postgresql://u:secret@h:port/shop", "a port is a number"),
+        ("postgresql://u:secret@h1:5432,h2:70000/shop", "a port is a number"),
+        ("postgresql://u:secret@::1/shop", "an IPv6 address"),
+        ("postgresql://u:secret@h\u2100/shop", "host"),
     ],
 )
 def test_what_cannot_be_honoured_names_the_parameter(url: str, named: str) -> None:
@@ -95,6 +113,15 @@ def test_certificates_from_the_environment_take_the_place_of_a_file(monkeypatch:
     found = variables("postgresql://u:p@h/shop?sslmode=verify-full&sslrootcert=/app/ca.pem")
     assert Path(found["PGSSLROOTCERT"]).read_text().startswith("-----BEGIN CERTIFICATE-----\nx\n")
     assert found["PGSSLMODE"] == "verify-full"
+
+
+def test_preview_refuses_what_tasks_would_refuse() -> None:
+    for url in ("postgresql://u:p%zz@h/shop", "postgresql://u:p@h:port/shop", "postgresql://u:p@h\u2100/shop"):
+        with pytest.raises(Unusable):
+            parse_postgres(url)
+    for url in ("redis://u:p/q@h/0", "redis://a:1,b:2/0", "redis://h:port/0", "redis://h/sessions"):
+        with pytest.raises(Unusable):
+            parse_redis(url)
 
 
 def test_poolers() -> None:
@@ -142,6 +169,7 @@ def test_where_the_tables_are_is_kept_for_a_restored_copy() -> None:
         ("rediss://h:6380?rejectUnauthorized=false", {"ssl_cert_reqs": "none"}),
         ("redis://h:6380/0?tls=true", {"ssl_cert_reqs": "required"}),
         ("valkeys://u:p@h:6380/0", {"ssl_cert_reqs": "required"}),
+        ("redis://u:p[x\u2100@[::1]:6379/1", {"host": "::1", "db": 1, "password": "p[x\u2100"}),
     ],
 )
 def test_urls_of_redis(url: str, options: dict[str, object]) -> None:
@@ -157,6 +185,10 @@ def test_urls_of_redis(url: str, options: dict[str, object]) -> None:
         ("rediss://u:secret@h/0?ssl_cert_reqs=perhaps", "ssl_cert_reqs"),
         ("redis+sentinel://u:secret@h/0", "Sentinel"),
         ("unix:///run/redis.sock", "sockets"),
+        ("redis://u:sec/ret@h:6379/0", "%XX"),
+        ("redis://u:secret@a:6379,b:6379/0", "one Redis server"),
+        ("redis://u:secret@h:6379/sessions", "redis://user:password@host:6379/0"),
+        ("redis://u:secret@h:port/0", "a port is a number"),
     ],
 )
 def test_what_redis_cannot_honour(url: str, named: str) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import tracemalloc
 
 import pytest
 
+from tasks.logs.counts import Counts, Event
 from tasks.logs.follow import LONGEST
 from tasks.logs.lines import Position, Splitter, stamped
 
@@ -47,3 +49,13 @@ def test_a_clock_that_is_set_back_loses_no_line_of_a_stream() -> None:
     assert [position.passes(at) for at in (4, 5, 9, 6, 7, 9)] == [False, True, True, True, True, True]
     position.begin()
     assert [position.passes(at) for at in (5, 9, 6, 7, 9, 9, 8)] == [False, False, False, False, False, True, True]
+
+
+def test_a_line_with_half_a_character_is_counted() -> None:
+    """A thread that ends with it would count no attack of this pod any more."""
+    counts = Counts({"attack": Event("event", re.compile("sql"), "address")})
+    counts.set_watching(True)
+    counts.add("backend-a", ready=True)
+    counts.line("backend-a", rb'{"event": "sql", "address": "\ud800"}')
+    events = {sample.name: sample.value for metric in counts.collect() for sample in metric.samples if sample.value}
+    assert events["runbook_log_events_total"] == 1

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from ops.adapters.cluster import Cluster
-from ops.adapters.pod_logs import PodLogs
+from ops.adapters.pod_logs import PodLogs, to_json
 from ops.decisions.log_lines import Line, at_least, describe, matches, parse_level, parse_line
 from ops.errors import Refused
 from tests.support import pod_api
@@ -119,6 +119,12 @@ def line(text: object, before: int | None = None) -> Line:
         ({"level": 50}, "error"),
         ({"level": 10}, "trace"),
         ({"level": True}, None),
+        ({"level": 3, "short_message": "GELF"}, "error"),
+        ({"levelname": "ERROR"}, "error"),
+        ({"log.level": "warn"}, "warn"),
+        ('{"level": NaN}', None),
+        ('{"level": -Infinity}', None),
+        ('{"level": 1e999}', None),
         ({"message": "an error"}, None),
         ("12:00 ERROR: it failed", "error"),
         ("[warn] slow", "warn"),
@@ -165,6 +171,24 @@ def test_queries(query: str, found: bool) -> None:
 
 def test_a_comparison_is_a_text_for_a_plain_line() -> None:
     assert matches(line("GET /shop status=500"), ["status=500"])
+
+
+def test_what_escapes_of_json_hide_is_masked_and_moves_no_cursor(api: pod_api.Cluster) -> None:
+    api.secrets = [secret(SECRET)]
+    api.start("backend-a")
+    api.say(
+        "backend-a",
+        rb'{"msg": "a\u001b[2Jb ' + SECRET[:4].encode() + rb"\u%04x" % ord(SECRET[4]) + SECRET[5:].encode() + b'"}',
+    )
+    (found,) = logs().read(60)
+    assert describe(found) == "ab [secret]"
+    assert SECRET not in to_json(found)
+
+
+def test_half_a_character_is_shown_as_a_question_mark() -> None:
+    found = line(r'{"msg": "cut \ud83d", "\ud83d": [1e999]}')
+    assert describe(found).encode() == b"cut ? ?=[null]"
+    assert json.loads(to_json(found))["fields"] == {"msg": "cut ?", "?": [None]}
 
 
 def test_an_unknown_level_is_refused_with_those_there_are() -> None:

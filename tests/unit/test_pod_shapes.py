@@ -263,3 +263,19 @@ def test_a_worker_has_no_port_to_connect_to() -> None:
     found = refusal(config)
     assert "probes.readiness.grpc" in found
     assert "probes.liveness.tcp" in found
+
+
+def test_dollars_of_commands_and_variables_stay_as_they_are_written() -> None:
+    """Kubernetes takes $$ for an escaped $, in each word of a command and in each variable."""
+    config = shaped_config({})
+    service = config["runbook:application"]["services"][0]
+    service["command"] = "sh -c 'echo $$ $1 $(HOME)'"
+    service["rehearsalEnv"] = {"SALT": "a$$b"}
+    service["initContainers"] = [{"name": "fetch", "command": "echo $$", "args": "$$", "env": {"SALT": "a$$b"}}]
+    program = run_program(config)
+    spec = program.one("Deployment", "backend").pod
+    assert spec["containers"][0]["command"] == ["sh", "-c", "echo $$$$ $1 $(HOME)"]
+    (fetch,) = (one for one in spec["initContainers"] if one["name"] == "fetch")
+    assert fetch["command"] == ["echo", "$$$$"]
+    assert fetch["args"] == ["$$$$"]
+    assert {"name": "SALT", "value": "a$$$$b"} in fetch["env"]

@@ -16,7 +16,7 @@ from rich.console import Console
 
 from monitoring.alerts.rule import scoped
 from ops.adapters.prometheus import Sample, join_queries, parse_samples
-from ops.adapters.task_jobs import _keep_only
+from ops.adapters.task_jobs import _keep_only, _task_command
 from ops.cli import live
 from ops.cli.durations import parse_seconds
 from ops.commands import measures
@@ -478,3 +478,8 @@ def test_prometheus_answers_all_queries_at_once_each_by_its_name(tmp_path: Path)
     file.write_text(json.dumps({"tests": [test]}))
     done = subprocess.run([packages.require("promtool"), "test", "rules", str(file)], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_a_query_with_dollars_reaches_its_task() -> None:
+    """Kubernetes takes $$ for an escaped $, and $(NAME) for a variable."""
+    assert _task_command(["debug", "metric", "--query", "SELECT $$a$$, '$(HOME)'"])[6] == "SELECT $$$$a$$$$, '$$(HOME)'"

@@ -112,6 +112,13 @@ CASES: list[tuple[str, str, Any, str, str]] = [
     ("surge beyond the quota", "application.surge", 100, "runbook:guards.quota.cpu", "surge of a rollout"),
     ("rollback that migrates", "release.action", "rollback", "runbook:release.migrate", "migrate: false"),
     ("generated twice", "credentials.generated", {"SMTP_URL": {}}, "credentials.generated.SMTP_URL", "remove one"),
+    ("secret in lower case", "application.services.0.env", {"api_token": "x"}, "env.api_token", "secrets:"),
+    ("yes as a number", "application.services.0.port", True, "services[0].port", "is a boolean, not a number"),
+    ("far too many pods", "application.services.0.autoscaler.maxReplicas", 10**30, "maxReplicas", "less than or equal"),
+    ("browser's address", "release.image", f"https://r.io/shop@{BAD_DIGEST}", "runbook:release.image", "image: "),
+    ("a line's end", "release.image", f"r.io/shop@{BAD_DIGEST}\n", "runbook:release.image", "image: "),
+    ("NUL in a variable", "application.services.0.env", {"X": "a\0"}, "env.X", "no NUL"),
+    ("a variable too long to start", "application.services.0.env", {"X": "a" * 131_072}, "env.X", "128 KiB"),
     ("quantity", "guards.quota.memory", "lots", "runbook:guards.quota.memory", "256Mi"),
 ]
 
@@ -135,6 +142,20 @@ def test_production_wants_two_pods(count: int) -> None:
     assert f"found:  {count}" in message
     assert "name: backend" in message
     assert "replicas: 2" in message
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("application.services.0.env", {"http_proxy": "x", "Logging__LogLevel__Default": "Warning", "N": 1.5}),
+        ("guards.quota.limitsCpu", 200),
+        ("release.image", f"Registry.example.com:5000/a/b_c__d-e.f:v1.2@{BAD_DIGEST}"),
+        ("release.image", f"[2001:db8::1]:5000/shop@{BAD_DIGEST}"),
+        ("release.image", f"localhost/shop@{BAD_DIGEST}"),
+    ],
+)
+def test_what_others_write_is_accepted(path: str, value: Any) -> None:
+    judged(edited(prod(), path, value))
 
 
 def test_production_is_content_with_two_pods() -> None:
