@@ -130,6 +130,8 @@ def _admission(folder: Path, image: str) -> list[Manifest]:
         "image": image,
         "args": ["--web.cert-file=/tls/tls.crt", "--web.key-file=/tls/tls.key"],
         "readinessProbe": {"httpGet": {"path": "/healthz", "port": 8443, "scheme": "HTTPS"}, "periodSeconds": 1},
+        # The API server waits ten seconds for it, and what requests nothing gets next to nothing on a busy node.
+        "resources": {"requests": {"cpu": "100m", "memory": "64Mi"}},
         "volumeMounts": [{"name": "tls", "mountPath": "/tls"}],
     }
     pod = {"containers": [container], "volumes": [{"name": "tls", "secret": {"secretName": _WEBHOOK}}]}
