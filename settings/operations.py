@@ -19,7 +19,11 @@ DEBUG = "debug"
 """Group of its tasks."""
 PARAMETERS = ("since", "until", "step")
 """What a query of `metrics` is given: `:since` and `:until` are times, `:step` is the width of a point in the plot."""
-_PARAMETER = re.compile(r"(?<!:):([a-z_]+)\b")
+_PARAMETER = re.compile(r"(?<![:\w]):([a-z_]+)\b")
+_TEXT = re.compile(
+    r"--[^\n]*|/\*.*?\*/|(?P<tag>\$\w*\$).*?(?P=tag)|[eE]'(?:[^'\\]|''|\\.)*'|'(?:[^']|'')*'|\"[^\"]*\"", re.DOTALL
+)
+"""Comments, strings and quoted names of SQL: no parameter is in them."""
 _USER = "{user}"
 _FIELD = r"^[^.\s]+(\.[^.\s]+)*$"
 _QUERY = (
@@ -41,7 +45,7 @@ class Metric(Settings):
     a period without a row is missing (a percentage)."""
 
     def _findings(self) -> list[Finding]:
-        bare = re.sub(r"'[^']*'", "''", self.query)
+        bare = _TEXT.sub("''", self.query)
         unknown = sorted(set(_PARAMETER.findall(bare)) - set(PARAMETERS))
         if unknown:
             names = ", ".join(f":{name}" for name in PARAMETERS)

@@ -110,7 +110,7 @@ def write_post_mortem(incident: Incident, facts: Facts, action_days: int) -> str
     resolution = incident.resolution or {}
     unknown: list[str] = list(facts.missing)
     lines = [
-        f"# Post-mortem: {incident.title}",
+        f"# Post-mortem: {' '.join(incident.title.split())}",
         "",
         f"Incident `{incident.name}`, level {incident.level}, opened by {incident.by}. Written from its log, the "
         "history of the stack, alerts and events.",
@@ -119,7 +119,7 @@ def write_post_mortem(incident: Incident, facts: Facts, action_days: int) -> str
         "",
         "| What | Value | How it was computed |",
         "|---|---|---|",
-        *(f"| {' | '.join(row)} |" for row in list_impact(incident, facts, unknown)),
+        *(f"| {' | '.join(map(_cell, row))} |" for row in list_impact(incident, facts, unknown)),
         "",
         "## Timeline (UTC)",
         "",
@@ -212,7 +212,12 @@ def _actions(rows: Sequence[tuple[str, str, str]]) -> Iterator[str]:
         return
     yield "| Action | Owner | Due |"
     yield "|---|---|---|"
-    yield from (f"| {' | '.join(row)} |" for row in rows)
+    yield from (f"| {' | '.join(map(_cell, row))} |" for row in rows)
+
+
+def _cell(text: str) -> str:
+    """On one line, with no end of the cell in it."""
+    return " ".join(text.split()).replace("|", "\\|")
 
 
 def describe_duration(length: timedelta) -> str:

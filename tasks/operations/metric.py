@@ -15,8 +15,12 @@ from tasks.errors import Refused
 from tasks.operations.database import reading
 
 _PARAMETERS = {"since": "timestamptz", "until": "timestamptz", "step": "interval"}
-# A string, a quoted name or a cast stays as it is.
-_PARTS = re.compile(r"'(?:[^']|'')*'|\"[^\"]*\"|::|:(since|until|step)\b|%")
+# A comment, a string, a quoted name or a cast stays as it is.
+_PARTS = re.compile(
+    r"--[^\n]*|/\*.*?\*/|(?P<tag>\$\w*\$).*?(?P=tag)|[eE]'(?:[^'\\]|''|\\.)*'|'(?:[^']|'')*'|\"[^\"]*\"|::"
+    r"|:(?P<name>since|until|step)\b|%",
+    re.DOTALL,
+)
 _MOST_ROWS = 20_000
 
 
@@ -24,7 +28,7 @@ def bind(query: str) -> str:
     """The query with psycopg's placeholders for `:since`, `:until` and `:step`."""
 
     def replace(found: re.Match[str]) -> str:
-        if name := found[1]:
+        if name := found["name"]:
             return f"%({name})s::{_PARAMETERS[name]}"
         return found[0].replace("%", "%%")
 

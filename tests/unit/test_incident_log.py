@@ -6,6 +6,7 @@ import json
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -227,6 +228,13 @@ def test_what_is_unknown_is_named() -> None:
     unknown = text.partition("## Unknown")[2]
     for word in ("alerts: no monitoring", "users", "failed requests", "revenue", "root cause", "actions"):
         assert word in unknown, word
+
+
+def test_no_text_breaks_a_table_or_the_title_of_a_post_mortem() -> None:
+    incident = resolved(actions=[{"what": "set a|b\n\nand restart", "owner": "ops | web"}])
+    text = write_post_mortem(replace(incident, title="slow\n# All is well"), Facts(until=BEGAN), 14)
+    assert text.startswith("# Post-mortem: slow # All is well\n")
+    assert r"| set a\|b and restart | ops \| web | 2026-08-30 |" in text
 
 
 def test_the_timeline_is_in_order_and_actions_are_due_in_two_weeks() -> None:

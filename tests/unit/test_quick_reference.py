@@ -73,6 +73,15 @@ def test_casts_and_texts_are_no_parameters() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    "text", ["-- customers' :until", "/* it's 1 :until */", "$a$it's :until$a$,", r"E'it\'s :until',", "days[1:n],"]
+)
+def test_comments_and_quoted_texts_hide_and_bring_no_parameter(text: str) -> None:
+    query = f"SELECT at, {text}\n1 FROM t WHERE at >= :since AND note <> 'x'"  # noqa: S608 - no query that is run
+    assert Metric(query=query).query == query
+    assert bind(query) == query.replace(":since", "%(since)s::timestamptz")
+
+
 # -- the template of the Jobs --------------------------------------------------------------------
 
 
