@@ -25,8 +25,8 @@ from settings.platform import BundledPostgres, BundledRedis, Credentials, Data, 
 DATABASE_URL, REDIS_URL, BACKUP_S3 = "DATABASE_URL", "REDIS_URL", "BACKUP_S3"
 DATABASE_ADMIN_URL = "DATABASE_ADMIN_URL"
 
-NAMES_IN_SECRETS = frozenset({"ROTATE_DATABASE_OWNER", "SESSION_KEYS"})
-"""Keys of the tasks' Secret that are no secrets: a name and patterns. The role is often named as the namespace."""
+NAMES_IN_SECRETS = frozenset({"REDIS_USER", "ROTATE_DATABASE_OWNER", "SESSION_KEYS"})
+"""Keys of Secrets whose values are no secrets: names and patterns, which are parts of ordinary words (`monitor`)."""
 
 Kind = Literal["key", "database", "redis", "given", "s3"]
 Phase = Literal["pending", "tested", "dual", "rolled-out", "verified", "retired", "failed"]
