@@ -5,19 +5,24 @@ from __future__ import annotations
 import gzip
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 from urllib.parse import quote
 
 import pytest
 
+from ops.commands.deploy import Wish, deploy
+from ops.commands.state import copy_state, list_saved, restore_saved
 from ops.errors import Refused
 from ops.stack import history_index
 from ops.stack.history import history_row
 from ops.stack.pulumi_cli import PulumiCli
+from ops.stack.session import Session, open_session
+from ops.stack.state_bucket import prepare_bucket
 from ops.stack.state_files import BucketFiles, StateFiles
 from tests.support import proxy
+from tests.support.image_registry import serve_images
 from tests.support.servers import S3
-from tests.support.stack_session import needs_engine, pulumi
+from tests.support.stack_session import POLICY, FakeCluster, create_session, needs_engine, pulumi
 
 PLACE = "kept/dev"
 FOLDER = f".pulumi/history/{PLACE}"
@@ -248,28 +253,39 @@ def test_a_list_of_many_updates_is_two_requests(history: Bucket, s3: S3, monkeyp
 
 
 @needs_engine
-def test_the_engine_does_not_see_the_index(history: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_engine_does_not_see_the_index(
+    s3: S3, bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    history = Bucket(s3, bucket, tmp_path, monkeypatch)
+    prepare_bucket(history.address())
     monkeypatch.setenv("PULUMI_CONFIG_PASSPHRASE", "right")
     for name in ("PULUMI_OPTION_CONFIG_FILE", "PULUMI_CONFIG_PASSPHRASE_FILE", "PULUMI_STACK"):
         monkeypatch.delenv(name, raising=False)
-    for key in history.list_keys():
-        history.client.delete_object(Bucket=history.name, Key=key)
     (tmp_path / "__main__.py").write_text("")
     pulumi(tmp_path, "stack", "init", "dev")
     pulumi(tmp_path, "up", "--yes", "--skip-preview", "--stack", "dev")
 
     def shown() -> list[str]:
-        words = ("stack", "history", "--json", "--stack", "dev"), ("stack", "ls", "--json"), ("stack", "export")
-        return [pulumi(tmp_path, *each) for each in words]
+        words = ("stack", "history", "--json", "--stack", "dev"), ("stack", "export", "--stack", "dev")
+        return [pulumi(tmp_path, *each) for each in (*words, ("stack", "ls", "--json"))]
 
-    before = shown()
+    session = open_session(tmp_path, "dev")
+    before, saved = shown(), list_saved(session, 20)
     history.open().index_history()
     assert INDEX in history.list_keys()
-    assert shown() == before
+    assert (shown(), list_saved(session, 20)) == (before, saved)
     pulumi(tmp_path, "up", "--yes", "--skip-preview", "--stack", "dev")
     read = history.count_reads()
     assert [row["action"] for row in history.open().list_history(50, 1)] == ["update", "update"]
     assert len(read) == 1
+    history.open().index_history()
+
+    copy_state(session, f"file://{tmp_path}/copy")
+    assert history_index.NAME not in {file.name for file in (tmp_path / "copy").rglob("*")}
+    versions = history.client.list_object_versions(Bucket=bucket, Prefix=INDEX)["Versions"]
+    assert len(versions) == 2
+    restore_saved(session, saved[-1].identity)
+    assert len(history.open().list_history(50, 1)) == 2
 
     pulumi(tmp_path, "stack", "rename", "prod", "--stack", "dev")
     assert len(PulumiCli(tmp_path, "prod").list_history(50, 1)) == 2, "the index stays behind, and is not missed"
@@ -278,3 +294,47 @@ def test_the_engine_does_not_see_the_index(history: Bucket, tmp_path: Path, monk
     assert len(history.open().list_history(50, 1)) == 2
     pulumi(tmp_path, "stack", "rm", "--yes", "--force", "--stack", "dev")
     assert not [key for key in history.list_keys() if key.startswith(".pulumi/history/")]
+
+
+PROGRAM = """
+import pulumi
+
+from program.start_check import await_start
+
+await_start()
+pulumi.export("revision", pulumi.Config("runbook").get_object("release")["revision"])
+"""
+
+
+@needs_engine
+def test_a_command_leaves_an_index_or_says_why_not(
+    s3: S3, bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    where = Bucket(s3, bucket, tmp_path, monkeypatch)
+    prepare_bucket(where.address())
+    files = create_session(tmp_path, monkeypatch, PROGRAM)
+    monkeypatch.setenv("PULUMI_BACKEND_URL", where.address())
+    pulumi(files.reader.folder, "stack", "init", "dev")
+    said: list[str] = []
+    monkeypatch.setattr(Session, "say", lambda _self, text, *_: said.append(text))
+
+    def release(tag: str) -> int:
+        session = open_session(files.reader.folder, "dev")
+        return deploy(session, Wish(f"{registry}:{tag}"), POLICY)["revision"]
+
+    def indexed() -> list[int]:
+        document = json.loads(gzip.decompress(where.get(f".pulumi/history/runbook/dev/{history_index.NAME}")))
+        return sorted(row[1] for row in document["rows"].values())
+
+    def refuse(*_: object) -> NoReturn:
+        raise Refused("s3:PutObject is denied")
+
+    with serve_images() as registry:
+        release("v1")
+        assert indexed() == [1]
+        assert not [text for text in said if "index of the history" in text]
+        monkeypatch.setattr(FakeCluster, "level", 1)
+        monkeypatch.setattr(BucketFiles, "replace", refuse)
+        assert release("v2") == 2
+    assert indexed() == [1]
+    assert [text for text in said if "index of the history" in text and "s3:PutObject is denied" in text]
