@@ -24,8 +24,9 @@ from tasks.restore import pg_restore, statements
 from tasks.restore.pg_restore import Entry, Failure, Programs
 from tasks.restore.statements import Setting
 
-_FASTER = "-c synchronous_commit=off"
-"""Nothing can be lost by it: a restored database gets its name by a commit that waits for all before it."""
+_OPTIONS = "-c synchronous_commit=off -c default_transaction_read_only=off"
+"""Nothing can be lost by the first: a restored database gets its name by a commit that waits for all before it. A role
+may have the second for its applications."""
 _OWNER = re.compile(r"^(ALTER .+ OWNER TO )(.+);$", re.MULTILINE)
 _LONG = ("AGGREGATE ", "FUNCTION ", "OPERATOR ", "PROCEDURE ")
 """Entries whose names may be so long that pg_restore cuts the statement in its error off before OWNER TO."""
@@ -139,7 +140,7 @@ class Loading:
             return False
 
         environment = self.database.environment()
-        environment["PGOPTIONS"] = f"{environment.get('PGOPTIONS', '')} {_FASTER}".strip()
+        environment["PGOPTIONS"] = f"{environment.get('PGOPTIONS', '')} {_OPTIONS}".strip()
         name = self.database.name.replace("\\", r"\\").replace("'", r"\'")
         with pg_restore.chosen(self._entries, ids) as flag:
             pg_restore.run(

@@ -1,0 +1,72 @@
+"""Databases with other encodings than UTF-8, and with settings meant for the application's requests."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from tasks.backup.postgres import Database
+from tests.support.restore_world import Shop, new_shop
+from tests.support.servers import Postgres
+
+ENCODED = "ENCODING '{}' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0"
+
+
+@pytest.fixture(params=["UTF8", "SQL_ASCII", "LATIN1"])
+def shop(postgres: Postgres, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Shop]:
+    with postgres.database() as name:
+        postgres.execute(f"DROP DATABASE {name}")
+        postgres.execute(f"CREATE DATABASE {name} {ENCODED.format(request.param)}")
+        shop = new_shop(postgres, name, tmp_path / "store", tmp_path / "scratch")
+        yield shop
+        shop.drop_copies()
+
+
+def test_a_database_of_any_encoding_is_restored_with_its_names(shop: Shop, postgres: Postgres) -> None:
+    owner = f"owner_{shop.name}"
+    postgres.execute(f"CREATE ROLE {owner}")
+    with psycopg.connect(postgres.url(shop.name), autocommit=True, client_encoding="UTF8") as connection:
+        connection.execute(f'CREATE TABLE "café" (x text); ALTER TABLE "café" OWNER TO {owner}'.encode())
+    backup = shop.back_up()
+    postgres.execute(f"REASSIGN OWNED BY {owner} TO postgres; DROP ROLE {owner}", shop.name)
+    made = shop.run("restore", "into", "--backup", backup, "--database", f"{shop.name}_new").json
+    assert len(shop.orders(made["database"])) == 3
+    # Named although nobody can own it, and so not the one of another name.
+    assert [named for named in made["left_out"] if "café" in named and owner in named]
+
+
+SETTINGS = {
+    "default_transaction_read_only": "on",
+    "datestyle": "German, DMY",
+    "client_encoding": "LATIN1",
+}
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+@pytest.mark.parametrize("shop", ["UTF8"], indirect=True)
+def test_settings_for_requests_do_not_stop_backup_and_restore(shop: Shop, postgres: Postgres, name: str) -> None:
+    # A character that LATIN1 has not.
+    postgres.execute("CREATE TABLE cost AS SELECT '€' AS of", shop.name)
+    postgres.execute(f"ALTER DATABASE {shop.name} SET {name} = {SETTINGS[name]}")
+    backup = shop.back_up()
+    shop.run("restore", "prepare", "--backup", backup)
+    shop.run("restore", "swap")
+    shop.run("restore", "finish")
+    kept = f"SELECT setconfig[1] FROM pg_db_role_setting WHERE setconfig[1] ILIKE '{name}=%'"  # noqa: S608 - our own
+    assert shop.query(kept, "postgres")
+
+
+LIMITS = ("statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout", "idle_session_timeout")
+
+
+@pytest.mark.parametrize("shop", ["UTF8"], indirect=True)
+def test_limits_for_requests_are_not_for_tasks(shop: Shop, postgres: Postgres) -> None:
+    """A database of some size is counted, restored and analyzed for longer than a request may take."""
+    for name in LIMITS:
+        postgres.execute(f"ALTER DATABASE {shop.name} SET {name} = '7s'")
+    with Database.at(postgres.url(shop.name)).connect() as connection:
+        found = {name: connection.execute(f"SHOW {name}".encode()).fetchall()[0][0] for name in LIMITS}
+    assert found == dict.fromkeys(LIMITS, "0")
