@@ -70,3 +70,37 @@ def test_limits_for_requests_are_not_for_tasks(shop: Shop, postgres: Postgres) -
     with Database.at(postgres.url(shop.name)).connect() as connection:
         found = {name: connection.execute(f"SHOW {name}".encode()).fetchall()[0][0] for name in LIMITS}
     assert found == dict.fromkeys(LIMITS, "0")
+
+
+@pytest.mark.parametrize("shop", ["UTF8"], indirect=True)
+def test_a_view_that_relies_on_the_search_path_has_its_rows(shop: Shop, postgres: Postgres) -> None:
+    postgres.execute(
+        """
+        CREATE FUNCTION sold() RETURNS bigint LANGUAGE sql AS 'SELECT count(*) FROM orders';
+        CREATE FUNCTION broken() RETURNS int LANGUAGE plpgsql AS 'BEGIN RETURN 1 / (SELECT count(*) FROM away); END';
+        CREATE MATERIALIZED VIEW totals AS SELECT sold() AS orders;
+        CREATE TABLE away AS SELECT 1; CREATE MATERIALIZED VIEW lost AS SELECT broken(); DROP TABLE away;
+        """,
+        shop.name,
+    )
+    made = shop.run("restore", "into", "--backup", shop.back_up(), "--database", f"{shop.name}_new").json
+    assert shop.query("SELECT orders FROM totals", made["database"]) == [3]
+    assert made["left_out"] == ['MATERIALIZED VIEW DATA public lost postgres: relation "away" does not exist']
+
+
+@pytest.mark.parametrize("shop", ["UTF8"], indirect=True)
+def test_an_event_trigger_that_forbids_ddl_does_not_stop_a_restore(shop: Shop, postgres: Postgres) -> None:
+    shop.back_up()  # makes its own schema
+    postgres.execute(
+        """
+        CREATE FUNCTION forbid() RETURNS event_trigger LANGUAGE plpgsql AS $$BEGIN RAISE 'no DDL'; END$$;
+        CREATE EVENT TRIGGER forbid ON ddl_command_start EXECUTE FUNCTION forbid();
+        """,
+        shop.name,
+    )
+    backup = shop.back_up()
+    shop.run("restore", "prepare", "--backup", backup)
+    shop.run("restore", "swap")
+    shop.run("restore", "finish")
+    assert shop.query("SELECT evtname FROM pg_event_trigger") == ["forbid"]
+    shop.run("restore", "test-begin", "--backup", backup)
