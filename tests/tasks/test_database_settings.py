@@ -104,3 +104,21 @@ def test_an_event_trigger_that_forbids_ddl_does_not_stop_a_restore(shop: Shop, p
     shop.run("restore", "finish")
     assert shop.query("SELECT evtname FROM pg_event_trigger") == ["forbid"]
     shop.run("restore", "test-begin", "--backup", backup)
+
+
+@pytest.mark.parametrize("shop", ["UTF8"], indirect=True)
+def test_large_objects_of_another_role_are_named_before_the_dump(shop: Shop, postgres: Postgres) -> None:
+    with postgres.role(shop.name) as role:
+        postgres.execute(
+            f"GRANT CREATE ON DATABASE {shop.name} TO {role}; GRANT pg_read_all_data TO {role};"
+            "SELECT lo_from_bytea(4711, 'a'); SELECT lo_from_bytea(4712, 'b'); SELECT lo_from_bytea(4713, 'c');"
+            f"GRANT SELECT ON LARGE OBJECT 4712 TO PUBLIC; ALTER LARGE OBJECT 4713 OWNER TO {role}",
+            shop.name,
+        )
+        login = {"DATABASE_URL": postgres.url(shop.name, role, f"{role}-pw")}
+        refused = shop.run("backup", "create", "--kind", "manual", expect=1, **login)
+        assert refused.code == "database_unreadable"
+        assert f"GRANT SELECT ON LARGE OBJECT 4711 TO {role}" in refused.message
+        assert not {"4712", "4713"} & set(refused.message.split())
+        postgres.execute(f"GRANT SELECT ON LARGE OBJECT 4711 TO {role}", shop.name)
+        shop.run("backup", "create", "--kind", "manual", **login)
