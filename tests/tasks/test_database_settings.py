@@ -34,7 +34,7 @@ def test_a_database_of_any_encoding_is_restored_with_its_names(shop: Shop, postg
     postgres.execute(f"REASSIGN OWNED BY {owner} TO postgres; DROP ROLE {owner}", shop.name)
     made = shop.run("restore", "into", "--backup", backup, "--database", f"{shop.name}_new").json
     assert len(shop.orders(made["database"])) == 3
-    # Named although nobody can own it, and so not the one of another name.
+    # Its owner is gone; it is named as it is called.
     assert [named for named in made["left_out"] if "café" in named and owner in named]
 
 
@@ -122,3 +122,15 @@ def test_large_objects_of_another_role_are_named_before_the_dump(shop: Shop, pos
         assert not {"4712", "4713"} & set(refused.message.split())
         postgres.execute(f"GRANT SELECT ON LARGE OBJECT 4711 TO {role}", shop.name)
         shop.run("backup", "create", "--kind", "manual", **login)
+
+
+def test_a_database_with_the_longest_name_is_restored_in_place(postgres: Postgres, tmp_path: Path) -> None:
+    name = f"shop_{'feature_' * 8}"[:63]
+    with postgres.database(name):
+        shop = new_shop(postgres, name, tmp_path / "store", tmp_path / "scratch")
+        backup = shop.back_up()
+        postgres.execute("DELETE FROM orders", name)
+        for verb in (["prepare", "--backup", backup], ["swap"], ["finish"]):
+            shop.run("restore", *verb)
+        assert shop.orders() == ["thyme", "mint", "sage"]
+        assert shop.phase() == "idle"
