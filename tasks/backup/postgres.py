@@ -32,6 +32,16 @@ logging.getLogger("psycopg").setLevel(logging.ERROR)
 _RETRY_SECONDS = 0.2
 _VERSIONS = Path("/usr/lib/postgresql")
 
+_SETTINGS = """
+SELECT set_config(name, value, false)
+FROM (VALUES ('DateStyle', 'ISO'), ('default_transaction_read_only', 'off'), ('statement_timeout', '0'),
+             ('lock_timeout', '0'), ('idle_in_transaction_session_timeout', '0'), ('idle_session_timeout', '0'),
+             ('transaction_timeout', '0')) AS ours (name, value)
+WHERE current_setting(name, true) IS NOT NULL
+"""
+"""Ours instead of those of database and role, which are for the application's requests: a backup takes as long as it
+takes, and psycopg reads times of one style."""
+
 # Tables whose rows are in a dump, each with the root of its partitions; an extension's tables come with the extension.
 _TABLES = """
 SELECT n.nspname, c.relname, rn.nspname, r.relname
@@ -102,10 +112,12 @@ class Database:
         return {**inherited, "PGCONNECT_TIMEOUT": str(_CONNECT_SECONDS), **ours}
 
     def connect(self, application: str = "runbook", **options: Any) -> Connection[Any]:
-        """A connection in autocommit mode; `database_unreachable` says why there is none, `database_pooled` that it
-        shares sessions of the server with others."""
+        """A connection in autocommit mode, without limits of time; `database_unreachable` says why there is none,
+        `database_pooled` that it shares sessions of the server with others."""
         given = {"connect_timeout": _CONNECT_SECONDS, "keepalives_idle": 30, "application_name": application}
         given = {key: value for key, value in given.items() if self.option(key) is None}
+        # Else of an SQL_ASCII database all text would be bytes, and of others what the URL says.
+        given["client_encoding"] = "UTF8"
 
         def begin() -> Connection[Any]:
             return psycopg.connect(self.url, autocommit=True, **given, **options)
@@ -121,6 +133,7 @@ class Database:
             time.sleep(_RETRY_SECONDS)
         try:
             require_direct(connection, begin, self.shown)
+            connection.execute(_SETTINGS)
         except BaseException as error:
             connection.close()
             if isinstance(error, psycopg.OperationalError):

@@ -50,12 +50,6 @@ _WAIT_SECONDS = 30.0
 """For the lock, in one statement: a longer one would keep VACUUM from removing what was deleted meanwhile."""
 _WAIT_FOR_TABLE_LOCKS = "5min"
 
-# A backup takes as long as it takes: limits meant for the application's requests are not for it.
-_NO_LIMITS = """
-SELECT set_config(name, '0', false) FROM pg_settings
-WHERE name IN ('statement_timeout', 'lock_timeout', 'idle_in_transaction_session_timeout', 'idle_session_timeout',
-               'transaction_timeout')
-"""
 _HOLDER = """
 SELECT a.pid, a.application_name, a.client_addr, a.backend_start
 FROM pg_locks l JOIN pg_stat_activity a USING (pid)
@@ -104,6 +98,8 @@ class _Plan:
     server: str
     """Its version."""
     via_root: bool
+    encoding: str
+    """Of the dump: restores read its statements. SQL_ASCII has bytes of any, which no server would convert."""
 
 
 @dataclass(frozen=True)
@@ -149,7 +145,6 @@ class PostgresSource:
     def locked(self, patience: Patience) -> Iterator[Connection[Any]]:
         """A connection that holds the lock of backups: of one database there is one at a time."""
         with self.connected() as connection:
-            connection.execute(_NO_LIMITS)
             while not _one(connection, "SELECT pg_try_advisory_lock(%s)", LOCK):
                 if _await_lock(connection, patience.spend(self._running(connection), most=_WAIT_SECONDS)):
                     break
@@ -173,7 +168,6 @@ class PostgresSource:
             connection = locked
             if self.reader != self.database:
                 connection = stack.enter_context(self.connected(self.reader))
-                connection.execute(_NO_LIMITS)
                 # SCHEMA_LEVEL_QUERY finds its table where the application does.
                 path = _one(locked, "SELECT current_setting('search_path')")
                 connection.execute("SELECT set_config('search_path', %s, false)", (path,))
@@ -198,7 +192,8 @@ class PostgresSource:
         with connection.transaction():
             exported = _one(connection, "SELECT pg_export_snapshot()")
             taken_at = datetime.now(UTC)
-            plan = _Plan(connection, exported, server, _one(connection, _ORDER_OF_A_LIBRARY))
+            encoding = "SQL_ASCII" if _one(connection, "SHOW server_encoding") == "SQL_ASCII" else "UTF8"
+            plan = _Plan(connection, exported, server, _one(connection, _ORDER_OF_A_LIBRARY), encoding)
             yield Snapshot(
                 taken_at=taken_at,
                 server_version=server,
@@ -256,6 +251,7 @@ class PostgresSource:
     def _take_roles(self, plan: _Plan, files: Files) -> None:
         # By the database we can reach: not every role may connect to `postgres`.
         flags = ["--roles-only", "--no-role-passwords", "--no-password", f"--database={self.reader.name}"]
+        flags.append(f"--encoding={plan.encoding}")
         files.take("roles.sql", self._output("pg_dumpall", plan, *flags))
 
     def _flags(self, plan: _Plan) -> list[str]:
@@ -263,6 +259,7 @@ class PostgresSource:
         via_root = ["--load-via-partition-root"] if plan.via_root else []
         return [
             *(f"--format={self.format}", _COMPRESSION, f"--snapshot={plan.snapshot}", "--no-password", waiting),
+            f"--encoding={plan.encoding}",
             *via_root,
         ]
 

@@ -10,7 +10,8 @@ from tasks.errors import TaskError
 
 _MOST_NAMED = 10
 
-# What pg_dump reads: tables, partitioned ones and sequences, without what extensions bring and temporary ones.
+# What pg_dump reads: tables, partitioned ones and sequences, without what extensions bring and temporary ones; large
+# objects, which pg_read_all_data does not give up to version 17.
 _UNREADABLE = """
 SELECT CASE WHEN c.relkind = 'S' THEN 'sequence' ELSE 'table' END,
        quote_ident(n.nspname) || '.' || quote_ident(c.relname),
@@ -24,6 +25,15 @@ WHERE c.relkind IN ('r', 'p', 'S') AND c.relpersistence <> 't'
                   WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e')
   AND (NOT has_schema_privilege(n.oid, 'USAGE') OR NOT has_table_privilege(c.oid, 'SELECT')
        OR (c.relkind IN ('r', 'p') AND row_security_active(c.oid)))
+UNION ALL
+SELECT 'large object', oid::text,
+       'no SELECT: GRANT SELECT ON LARGE OBJECT ' || oid || ' TO ' || quote_ident(current_user) || ' as its owner'
+FROM pg_largeobject_metadata
+WHERE current_setting('lo_compat_privileges') = 'off' AND NOT pg_has_role(lomowner, 'USAGE')
+  AND NOT EXISTS (SELECT FROM aclexplode(lomacl) WHERE privilege_type = 'SELECT'
+                  AND (grantee = 0 OR pg_has_role(grantee, 'USAGE')))
+  AND NOT (current_setting('server_version_num')::int >= 180000 AND EXISTS (
+    SELECT FROM pg_roles WHERE rolname = 'pg_read_all_data' AND pg_has_role(oid, 'USAGE')))
 ORDER BY 2
 """
 

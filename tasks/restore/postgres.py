@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import secrets
 from collections.abc import Callable, Iterator, Mapping
@@ -32,6 +33,8 @@ from tasks.restore.postgres_load import Loading
 from tasks.sessions import Sessions
 
 _LONGEST_NAME = 63
+_LONGEST_OF_COPIES = 31
+"""Bytes of the live database's name that leave room for what a copy's name has behind them."""
 _LOCK = "SELECT pg_try_advisory_lock(hashtextextended(%s, 0))"
 
 
@@ -89,7 +92,7 @@ class PostgresTarget:
             return frozenset(name for (name,) in server.execute("SELECT datname FROM pg_database").fetchall())
 
     def copy_name(self, role: str, part: str) -> str:
-        name = f"{self.live}_{role}_{part}"
+        name = f"{_shortened(self.live)}_{role}_{part}"
         self.check_name(name)
         return name
 
@@ -175,6 +178,7 @@ class PostgresTarget:
 
     def integrity(self, name: str, rows_read: Callable[[], object]) -> Integrity:
         with self._inside(name) as connection:
+            _mute_event_triggers(connection)
             checked = indexes(connection)
             rows_read()  # a broken page is counted when it is read
             pages = page_checksums(connection)
@@ -232,6 +236,7 @@ class PostgresTarget:
 
     def set_mark(self, name: str, mark: Mapping[str, Any] | None) -> None:
         with self._inside(name) as connection, connection.transaction():
+            _mute_event_triggers(connection)
             connection.execute("DROP TABLE IF EXISTS runbook.restored")
             if mark is not None:
                 connection.execute("CREATE TABLE runbook.restored (of jsonb NOT NULL)")
@@ -311,6 +316,19 @@ class PostgresTarget:
             gone = isinstance(error, OperationalError)
             code = "database_unreachable" if gone else "database_refused"
             raise TaskError(code, f"{self._database.shown} {'went away' if gone else 'refused'}: {why}") from None
+
+
+def _shortened(live: str) -> str:
+    if len(live.encode()) <= _LONGEST_OF_COPIES:
+        return live
+    # The hash distinguishes databases with the same beginning.
+    return f"{live.encode()[:22].decode(errors='ignore')}_{hashlib.sha256(live.encode()).hexdigest()[:8]}"
+
+
+def _mute_event_triggers(connection: Connection[Any]) -> None:
+    """Those of the application may forbid DDL; a restore by a role that is no superuser brings none."""
+    if connection.info.parameter_status("is_superuser") == "on":
+        connection.execute("SET session_replication_role = replica")
 
 
 def _archive_name(manifest: Manifest) -> str:

@@ -24,8 +24,9 @@ from tasks.restore import pg_restore, statements
 from tasks.restore.pg_restore import Entry, Failure, Programs
 from tasks.restore.statements import Setting
 
-_FASTER = "-c synchronous_commit=off"
-"""Nothing can be lost by it: a restored database gets its name by a commit that waits for all before it."""
+_OPTIONS = "-c synchronous_commit=off -c default_transaction_read_only=off"
+"""Nothing can be lost by the first: a restored database gets its name by a commit that waits for all before it. A role
+may have the second for its applications."""
 _OWNER = re.compile(r"^(ALTER .+ OWNER TO )(.+);$", re.MULTILINE)
 _LONG = ("AGGREGATE ", "FUNCTION ", "OPERATOR ", "PROCEDURE ")
 """Entries whose names may be so long that pg_restore cuts the statement in its error off before OWNER TO."""
@@ -35,6 +36,8 @@ _PRIVILEGES = ("ACL", "DEFAULT ACL")
 _FOR_SUPERUSERS = ("EXTENSION", "EVENT TRIGGER", "PUBLICATION", "COMMENT - EXTENSION", "COMMENT - EVENT TRIGGER",
                    "COMMENT - PUBLICATION", "SECURITY LABEL")  # fmt: skip
 """Entries that a role which owns the database may be refused, and without which its tables are what they were."""
+_VIEW_ROWS = "MATERIALIZED VIEW DATA"
+"""Made anew from what is restored. A query with functions that rely on a search_path fails: pg_restore has none."""
 _IN_ONE_DATABASE = "EXTENSION - pg_cron"
 """This extension can be made only in the database that the server's configuration names."""
 _OF_CRON = re.compile(
@@ -93,6 +96,7 @@ class Loading:
             self._restore(None, set(again), [])
         named += self._retry([one for one in left if one.entry not in again], role)
         named += self._give_settings(role)
+        named += self._refresh([one for one in left if one.what.startswith(_VIEW_ROWS)])
         for one in named:
             say(f"warning: {one}"[:_SHOWN])
         return tuple(named)
@@ -131,7 +135,7 @@ class Loading:
                 is_cron
                 or (failed_cron and "cron" in failure.statement)
                 or _changes_owner(failure)
-                or failure.what.startswith(_PRIVILEGES)
+                or failure.what.startswith((*_PRIVILEGES, _VIEW_ROWS))
                 or (not superuser and failure.what.startswith(_FOR_SUPERUSERS))
             ):
                 left.append(failure)
@@ -139,7 +143,7 @@ class Loading:
             return False
 
         environment = self.database.environment()
-        environment["PGOPTIONS"] = f"{environment.get('PGOPTIONS', '')} {_FASTER}".strip()
+        environment["PGOPTIONS"] = f"{environment.get('PGOPTIONS', '')} {_OPTIONS}".strip()
         name = self.database.name.replace("\\", r"\\").replace("'", r"\'")
         with pg_restore.chosen(self._entries, ids) as flag:
             pg_restore.run(
@@ -232,6 +236,21 @@ class Loading:
                     if not _IN_OURS.search(statement):
                         failed.append((statement.rstrip(";"), error.diag.message_primary or str(error)))
                     self._fall_back(connection, statement, role)
+        return _grouped(failed)
+
+    def _refresh(self, left: Sequence[Failure]) -> list[str]:
+        """Materialized views again, along the application's search_path; what still has no rows."""
+        failed: list[tuple[str, str]] = []
+        application = self.manifest.application
+        if left:
+            with self.inside() as connection:
+                if application:
+                    connection.execute("SELECT set_config('search_path', %s, false)", (application.search_path,))
+                for one in left:
+                    try:
+                        connection.execute(one.statement.encode())
+                    except Error as error:
+                        failed.append((one.what, error.diag.message_primary or str(error)))
         return _grouped(failed)
 
     def _script(self, ids: set[int]) -> str:
