@@ -284,7 +284,7 @@ def test_the_engine_does_not_see_the_index(
     assert history_index.NAME not in {file.name for file in (tmp_path / "copy").rglob("*")}
     versions = history.client.list_object_versions(Bucket=bucket, Prefix=INDEX)["Versions"]
     assert len(versions) == 2
-    restore_saved(session, saved[-1].identity)
+    restore_saved(session, saved[0].identity)
     assert len(history.open().list_history(50, 1)) == 2
 
     pulumi(tmp_path, "stack", "rename", "prod", "--stack", "dev")
