@@ -115,13 +115,13 @@ def test_large_objects_of_another_role_are_named_before_the_dump(shop: Shop, pos
             f"GRANT SELECT ON LARGE OBJECT 4712 TO PUBLIC; ALTER LARGE OBJECT 4713 OWNER TO {role}",
             shop.name,
         )
-        login = {"DATABASE_URL": postgres.url(shop.name, role, f"{role}-pw")}
-        refused = shop.run("backup", "create", "--kind", "manual", expect=1, **login)
+        login = postgres.url(shop.name, role, f"{role}-pw")
+        refused = shop.run("backup", "create", "--kind", "manual", expect=1, DATABASE_URL=login)
         assert refused.code == "database_unreadable"
         assert f"GRANT SELECT ON LARGE OBJECT 4711 TO {role}" in refused.message
         assert not {"4712", "4713"} & set(refused.message.split())
         postgres.execute(f"GRANT SELECT ON LARGE OBJECT 4711 TO {role}", shop.name)
-        shop.run("backup", "create", "--kind", "manual", **login)
+        shop.run("backup", "create", "--kind", "manual", DATABASE_URL=login)
 
 
 def test_a_database_with_the_longest_name_is_restored_in_place(postgres: Postgres, tmp_path: Path) -> None:
