@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
+from html import escape
 from typing import Any
 
 import httpx
@@ -228,7 +229,8 @@ class IncidentLog:
         mentions = self.settings.incidents.mentions(level, slack) if mention else ()
         secret = f"{SLACK_SECRET}{wanted.channel.upper()}"
         where = f"channel {wanted.channel}{f', mentions: {len(mentions)}' if mentions else ''}"
-        why = self._send(secret, f"{' '.join(mentions)} {said}".strip())
+        # What people wrote is text: `<!channel>` in a title calls no one.
+        why = self._send(secret, f"{' '.join(mentions)} {escape(said, quote=False)}".strip())
         return {"sent": why is None, "text": f"sent to {where}" if why is None else f"not sent to {where}: {why}"}
 
     def _send(self, secret: str, text: str) -> str | None:

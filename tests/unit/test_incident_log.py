@@ -135,6 +135,12 @@ def test_people_of_the_level_are_notified_and_the_log_says_so(tmp_path: Path) ->
     assert kinds == [("start", "checkout answers 500"), ("notify", "sent to channel critical, mentions: 1")]
 
 
+def test_a_title_calls_no_one(tmp_path: Path) -> None:
+    with slack() as (url, said):
+        log_of(Namespace(), tmp_path, url).start(1, "<!here> & <https://example.com|here>", another=False)
+    assert "&lt;!here&gt; &amp; &lt;https://example.com|here&gt;" in said[0]
+
+
 def test_an_incident_opens_although_slack_cannot_be_reached_and_the_address_stays_secret(tmp_path: Path) -> None:
     log = log_of(Namespace(), tmp_path, "http://127.0.0.1:9/secret-path")
     assert log.start(1, "down", another=False)["notified"]["sent"] is False
