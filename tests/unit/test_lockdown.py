@@ -348,6 +348,7 @@ class World:
         succeeded = SimpleNamespace(succeeded=True, outputs={})
         for name, value in {
             "StackLock": lambda *_: nullcontext(),
+            "require_application": lambda *_: None,
             "gather_context": lambda *_, **__: self.facts,
             "prepare_update": lambda *_: None,
             "apply": lambda *_: succeeded,

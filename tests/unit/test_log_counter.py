@@ -46,7 +46,7 @@ def operated() -> Program:
 
 def test_without_it_nothing_reads_logs() -> None:
     assert Monitoring().logs is None
-    assert "logs" not in sources(Monitoring(), backups=True)
+    assert "logs" not in sources(Monitoring(), backups=True, application=True)
 
 
 def test_the_address_of_the_api_server_suffices() -> None:

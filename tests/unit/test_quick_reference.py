@@ -260,6 +260,7 @@ def test_firing_alerts_are_the_most_severe_first_and_the_watchdog_is_none() -> N
 
 
 STATUS = {
+    "application": True,
     "revision": 12, "action": "deploy", "version": "2.4.0", "finished": True, "image": "r/shop@sha256:" + "a" * 64,
     "command": {"doing": "deploy", "user": "ada", "host": "laptop", "since": "now"},
     "services": [{"name": "backend", "ready": 1, "wanted": 2, "settled": False}],
