@@ -17,8 +17,7 @@ from monitoring.alerts.data import postgres as postgres_alerts
 from monitoring.alerts.data import redis as redis_alerts
 from monitoring.alerts.rule import Domain
 from sandbox import packages
-from settings import Monitoring
-from settings.thresholds import Redis
+from settings.thresholds import Postgres, Redis
 from tests.support.postgres_majors import postgres_of
 from tests.support.rotation_world import Cache
 from tests.support.servers import Postgres, free_ports, postgres, running
@@ -41,7 +40,7 @@ def test_postgres() -> None:
         environment = os.environ | {"DATA_SOURCE_NAME": f"{server.url()}?sslmode=disable"}
         command = [packages.require(name), f"--web.listen-address=127.0.0.1:{port}"]
         with running(command, "istening", environment=environment):
-            assert asked(postgres_alerts(Monitoring()), "pg") <= exported(port)
+            assert asked(postgres_alerts(Postgres()), "pg") <= exported(port)
 
 
 def test_redis(tmp_path: Path) -> None:
@@ -85,7 +84,7 @@ def test_a_release_that_holds_every_connection_does_not_look_like_a_database_tha
                 psycopg.connect(application)
             assert value(port, "pg_up") == 1
             percent = 100 * value(port, "pg_stat_activity_count") / value(port, "pg_settings_max_connections")
-            assert percent >= Monitoring().postgres.connections_percent
+            assert percent >= Postgres().connections_percent
             with exporter(later, own):
                 assert value(later, "pg_up") == (1 if major >= 16 else 0)
 

@@ -273,7 +273,7 @@ def test_dollars_of_commands_and_variables_stay_as_they_are_written() -> None:
     service["rehearsalEnv"] = {"SALT": "a$$b"}
     service["initContainers"] = [{"name": "fetch", "command": "echo $$", "args": "$$", "env": {"SALT": "a$$b"}}]
     program = run_program(config)
-    spec = program.one("Deployment", "backend").pod
+    spec = program.one("Deployment", "backend").pod or {}
     assert spec["containers"][0]["command"] == ["sh", "-c", "echo $$$$ $1 $(HOME)"]
     (fetch,) = (one for one in spec["initContainers"] if one["name"] == "fetch")
     assert fetch["command"] == ["echo", "$$$$"]
