@@ -17,7 +17,7 @@ from monitoring.alerts.data import postgres as postgres_alerts
 from monitoring.alerts.data import redis as redis_alerts
 from monitoring.alerts.rule import Domain
 from sandbox import packages
-from settings.thresholds import Postgres, Redis
+from settings import thresholds
 from tests.support.postgres_majors import postgres_of
 from tests.support.rotation_world import Cache
 from tests.support.servers import Postgres, free_ports, postgres, running
@@ -40,7 +40,7 @@ def test_postgres() -> None:
         environment = os.environ | {"DATA_SOURCE_NAME": f"{server.url()}?sslmode=disable"}
         command = [packages.require(name), f"--web.listen-address=127.0.0.1:{port}"]
         with running(command, "istening", environment=environment):
-            assert asked(postgres_alerts(Postgres()), "pg") <= exported(port)
+            assert asked(postgres_alerts(thresholds.Postgres()), "pg") <= exported(port)
 
 
 def test_redis(tmp_path: Path) -> None:
@@ -51,7 +51,7 @@ def test_redis(tmp_path: Path) -> None:
         packages.require(name), f"-web.listen-address=127.0.0.1:{port}", f"-redis.addr=redis://127.0.0.1:{server}",
     ]  # fmt: skip
     with running(redis, "Ready to accept"), running(command, "roviding metrics"):
-        assert asked(redis_alerts(Redis()), "redis") <= exported(port)
+        assert asked(redis_alerts(thresholds.Redis()), "redis") <= exported(port)
 
 
 def value(port: int, metric: str) -> float:
@@ -84,7 +84,7 @@ def test_a_release_that_holds_every_connection_does_not_look_like_a_database_tha
                 psycopg.connect(application)
             assert value(port, "pg_up") == 1
             percent = 100 * value(port, "pg_stat_activity_count") / value(port, "pg_settings_max_connections")
-            assert percent >= Postgres().connections_percent
+            assert percent >= thresholds.Postgres().connections_percent
             with exporter(later, own):
                 assert value(later, "pg_up") == (1 if major >= 16 else 0)
 
@@ -126,7 +126,7 @@ def redis_with_exporter(folder: Path, *options: str) -> Iterator[tuple[Cache, in
 def test_the_login_of_the_redis_exporter_serves_each_metric_and_reads_no_key(tmp_path: Path) -> None:
     with redis_with_exporter(tmp_path) as (cache, port):
         assert value(port, "redis_up") == 1
-        assert asked(redis_alerts(Redis()), "redis") <= exported(port)
+        assert asked(redis_alerts(thresholds.Redis()), "redis") <= exported(port)
         for words in ("get session:1", "config get *", "acl list", "slowlog get", "client list", "keys *"):
             assert "NOPERM" in cache.command("monitor", cache.password("monitor"), *words.split()), words
 
