@@ -100,8 +100,8 @@ def test_a_public_address_is_probed_and_nothing_of_an_application_is_registered(
     jobs = file_of(made, "prometheus", "prometheus.yaml")["scrape_configs"]
     assert [job["job_name"] for job in jobs] == ["front-door", "prometheus", "alertmanager"]
     assert jobs[0]["params"]["target"] == ["https://shop.example.com/"]
-    ways = made.one("NetworkPolicy", "allow-http-checks").inputs["spec"]["egress"]
-    assert [way["to"][0]["ipBlock"]["cidr"] for way in ways] == ["203.0.113.0/24"]
+    openings = made.one("NetworkPolicy", "allow-http-checks").inputs["spec"]["egress"]
+    assert [rule["to"][0]["ipBlock"]["cidr"] for rule in openings] == ["203.0.113.0/24"]
 
 
 def test_its_alerts_are_of_what_it_measures() -> None:
