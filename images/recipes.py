@@ -51,7 +51,7 @@ RECIPES = (
             "backups": ("pg_dump", "--version"),
             "restores": ("pg_restore", "--version"),
             "SQLite": ("sqlite3", "--version"),
-            "the lockdown's gate": ("haproxy", "-v"),
+            "the lockdown's gate": ("/usr/sbin/haproxy", "-v"),
         },
     ),
     Recipe(

@@ -192,3 +192,10 @@ def test_the_lines_of_one_image_are_a_stack_file_too() -> None:
     assert yaml.safe_load(render_lines({controller: "x@y"})) == {
         "config": {"runbook:monitoring": {"rollback": {"image": "x@y"}}}
     }
+
+
+def test_the_gates_program_is_tried_where_pods_start_it() -> None:
+    """The image's PATH has no /usr/sbin: a check by the bare name refused every image that was really built."""
+    [tasks] = [recipe for recipe in RECIPES if recipe.name == "tasks"]
+    path, *_ = tasks.checks["the lockdown's gate"]
+    assert f"exec {path} " in (ROOT / "components" / "lockdown.py").read_text()
