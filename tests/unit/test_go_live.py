@@ -286,6 +286,7 @@ def test_one_report_of_everything_and_no_failure_hides_another(
         raise TaskFailed("the store cannot be reached")
 
     monkeypatch.setattr(going, "gather_context", lambda _: facts)
+    monkeypatch.setattr(going, "require_application", lambda *_: None)
     monkeypatch.setattr(going, "Tasks", FakeTasks)
     monkeypatch.setattr(going, "list_backups", no_store)
     monkeypatch.setattr(going, "keep_report", lambda _, report, revision: kept.append(report) or f"go-live-r{revision}")
@@ -305,6 +306,7 @@ def test_one_report_of_everything_and_no_failure_hides_another(
 
 def test_it_is_refused_without_a_checklist(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(going, "gather_context", lambda _: SimpleNamespace(settings=settings()))
+    monkeypatch.setattr(going, "require_application", lambda *_: None)
     with pytest.raises(Refused, match=r"write `runbook:checklist: \{\}`"):
         going.go_live(cast(Any, SimpleNamespace(file=Path("Pulumi.x.yaml"))), None)
 

@@ -349,6 +349,7 @@ class World:
         for name, value in {
             "StackLock": lambda *_: nullcontext(),
             "gather_context": lambda *_, **__: self.facts,
+            "require_application": lambda *_: None,
             "prepare_update": lambda *_: None,
             "apply": lambda *_: succeeded,
             "_open_record": lambda *_: "incident-1",
