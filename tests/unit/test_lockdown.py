@@ -350,7 +350,6 @@ class World:
             "StackLock": lambda *_: nullcontext(),
             "require_application": lambda *_: None,
             "gather_context": lambda *_, **__: self.facts,
-            "require_application": lambda *_: None,
             "prepare_update": lambda *_: None,
             "apply": lambda *_: succeeded,
             "_open_record": lambda *_: "incident-1",

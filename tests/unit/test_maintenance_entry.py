@@ -108,7 +108,6 @@ def test_the_command_shows_it(reason: str | None, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(maintenance, "StackLock", lambda *_: monkeypatch.context())
     monkeypatch.setattr(maintenance, "require_application", lambda *_: None)
     monkeypatch.setattr(maintenance, "gather_context", lambda *_, **__: facts)
-    monkeypatch.setattr(maintenance, "require_application", lambda *_: None)
     monkeypatch.setattr(maintenance, "prepare_update", lambda *_: None)
     monkeypatch.setattr(maintenance, "apply", lambda *_: run)
     monkeypatch.setattr(maintenance, "show_on_status_page", lambda *words: given.append(words[1:]))
