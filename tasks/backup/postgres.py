@@ -34,13 +34,13 @@ _VERSIONS = Path("/usr/lib/postgresql")
 
 _SETTINGS = """
 SELECT set_config(name, value, false)
-FROM (VALUES ('DateStyle', 'ISO'), ('default_transaction_read_only', 'off'), ('statement_timeout', '0'),
-             ('lock_timeout', '0'), ('idle_in_transaction_session_timeout', '0'), ('idle_session_timeout', '0'),
+FROM (VALUES ('default_transaction_read_only', 'off'), ('statement_timeout', '0'), ('lock_timeout', '0'),
+             ('idle_in_transaction_session_timeout', '0'), ('idle_session_timeout', '0'),
              ('transaction_timeout', '0')) AS ours (name, value)
 WHERE current_setting(name, true) IS NOT NULL
 """
 """Ours instead of those of database and role, which are for the application's requests: a backup takes as long as it
-takes, and psycopg reads times of one style."""
+takes."""
 
 # Tables whose rows are in a dump, each with the root of its partitions; an extension's tables come with the extension.
 _TABLES = """
@@ -111,9 +111,13 @@ class Database:
         inherited = {name: value for name, value in os.environ.items() if name not in _libpq_variables()}
         return {**inherited, "PGCONNECT_TIMEOUT": str(_CONNECT_SECONDS), **ours}
 
-    def connect(self, application: str = "runbook", **options: Any) -> Connection[Any]:
-        """A connection in autocommit mode, without limits of time; `database_unreachable` says why there is none,
-        `database_pooled` that it shares sessions of the server with others."""
+    def connect(self, application: str = "runbook", *, unlimited: bool = False, **options: Any) -> Connection[Any]:
+        """A connection in autocommit mode; `database_unreachable` says why there is none, `database_pooled` that it
+        shares sessions of the server with others.
+
+        `unlimited`: without the limits of time and the default of read-only transactions that database or role have
+        for the application.
+        """
         given = {"connect_timeout": _CONNECT_SECONDS, "keepalives_idle": 30, "application_name": application}
         given = {key: value for key, value in given.items() if self.option(key) is None}
         # Else of an SQL_ASCII database all text would be bytes, and of others what the URL says.
@@ -133,7 +137,9 @@ class Database:
             time.sleep(_RETRY_SECONDS)
         try:
             require_direct(connection, begin, self.shown)
-            connection.execute(_SETTINGS)
+            connection.execute("SET DateStyle = ISO")  # the only one of which psycopg reads times
+            if unlimited:
+                connection.execute(_SETTINGS)
         except BaseException as error:
             connection.close()
             if isinstance(error, psycopg.OperationalError):

@@ -268,7 +268,7 @@ class PostgresSource:
 
     @contextmanager
     def connected(self, to: Database | None = None) -> Iterator[Connection[Any]]:
-        connection = (to or self.database).connect("runbook backup")
+        connection = (to or self.database).connect("runbook backup", unlimited=True)
         try:
             yield connection
         except psycopg.OperationalError as error:

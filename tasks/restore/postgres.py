@@ -273,11 +273,11 @@ class PostgresTarget:
         """A connection outside the databases that are worked on: one cannot be renamed from inside."""
         if self.live != "postgres":
             try:
-                return database.named("postgres").connect("runbook restore")
+                return database.named("postgres").connect("runbook restore", unlimited=True)
             except TaskError as error:
                 if "does not exist" not in str(error):  # as with some providers
                     raise
-        return database.named("template1").connect("runbook restore")
+        return database.named("template1").connect("runbook restore", unlimited=True)
 
     @contextmanager
     def _server(self) -> Iterator[Connection[Any]]:
@@ -288,7 +288,8 @@ class PostgresTarget:
     def _inside(self, name: str) -> Iterator[Connection[Any]]:
         # A test's database makes its login another role: that is for the release, not for what is done here.
         options = {"options": "-c role=none"} if self._throw_away else {}
-        with self._translate_errors(self._database.named(name).connect("runbook restore", **options)) as connection:
+        database = self._database.named(name)
+        with self._translate_errors(database.connect("runbook restore", unlimited=True, **options)) as connection:
             yield connection
 
     @contextmanager
@@ -297,7 +298,8 @@ class PostgresTarget:
             with self._inside(name) as connection:
                 yield connection
         else:
-            with self._translate_errors(self._reader.named(name).connect("runbook restore")) as connection:
+            database = self._reader.named(name)
+            with self._translate_errors(database.connect("runbook restore", unlimited=True)) as connection:
                 yield connection
 
     @contextmanager

@@ -53,6 +53,28 @@ def test_two_alerts_at_once_and_a_flapping_one_are_one_rollback(
     assert stack.history()[0]["revision"] == newest["revision"]
 
 
+def test_the_post_mortem_has_release_alert_and_rollback_in_order(watched: ControlledStack) -> None:
+    """Nothing is edited by hand: two commands of an operator, everything else from history and records."""
+    stack = watched.stack
+    stack.runbook("incident", "start", "--level", "1", "errors after a release").check()
+    resolution = ("taken back", "--cause", "an index is missing", "--action", "test with production's rows=ada")
+    done = stack.runbook("incident", "resolve", *resolution, "--json").check().json()
+    timeline = done["postMortem"].partition("## Timeline")[2].partition("## Root cause")[0].splitlines()
+
+    def place(*words: str) -> int:
+        return next(at for at, line in enumerate(timeline) if all(word in line for word in words))
+
+    order = [
+        place("**update**", "deploy, revision 2, succeeded"),
+        place("**record**", "Rollback"),
+        place("**update**", "rollback, revision 3, succeeded, by rollback-controller@"),
+        place("**log**", "start by"),
+        place("**log**", "resolve by"),
+    ]
+    assert order == sorted(order), timeline
+    assert "| test with production's rows | ada |" in done["postMortem"]
+
+
 def test_forged_and_replayed_calls_are_refused_and_counted(watched: ControlledStack) -> None:
     read = ["get", "secret", "rollback-controller-token", "--output", "jsonpath={.data.token}"]
     token = base64.b64decode(watched.stack.kubectl(*read)).decode()
