@@ -26,6 +26,8 @@ from tests.support.external_servers import OWNER
 from tests.support.production_stack import GIVEN, Production, production_stack
 from tests.support.secret_search import assert_secrets_stay_secret
 
+pytestmark = pytest.mark.drill
+"""The whole life takes too long for every run on two cores."""
 LEAST = 3
 """`autoscaler.minReplicas` of Pulumi.prod.yaml."""
 IN_PODS = ("JWT_SECRET", "SESSION_SECRET", DATABASE_URL, "REDIS_URL", "SMTP_URL", *GIVEN)

@@ -18,6 +18,7 @@ from tests.support.guestbook import guestbook_document
 from tests.support.monitored_stack import Observed, eventually
 from tests.support.secret_search import assert_secrets_stay_secret
 
+pytestmark = pytest.mark.drill
 FILE = Path(__file__).with_name("guestbook_sqlite.yaml")
 
 
