@@ -67,9 +67,10 @@ def test_limits_for_requests_are_not_for_tasks(shop: Shop, postgres: Postgres) -
     """A database of some size is counted, restored and analyzed for longer than a request may take."""
     for name in LIMITS:
         postgres.execute(f"ALTER DATABASE {shop.name} SET {name} = '7s'")
-    with Database.at(postgres.url(shop.name)).connect() as connection:
-        found = {name: connection.execute(f"SHOW {name}".encode()).fetchall()[0][0] for name in LIMITS}
-    assert found == dict.fromkeys(LIMITS, "0")
+    for unlimited, limit in ((True, "0"), (False, "7s")):
+        with Database.at(postgres.url(shop.name)).connect(unlimited=unlimited) as connection:
+            found = {name: connection.execute(f"SHOW {name}".encode()).fetchall()[0][0] for name in LIMITS}
+        assert found == dict.fromkeys(LIMITS, limit)
 
 
 @pytest.mark.parametrize("shop", ["UTF8"], indirect=True)
