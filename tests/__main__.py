@@ -10,6 +10,7 @@ import argparse
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Mapping, Sequence
 
 import pytest
@@ -17,7 +18,11 @@ import pytest
 from sandbox import ui
 from sandbox.paths import ENV_FILE, ROOT
 from tests import changed, install
+from tests.support.ordering import UNTIL
 
+CI_SECONDS = 66 * 60
+"""From the beginning of a run in CI, which has 90 minutes, until no test of the cluster begins any more: the last ones
+take up to twenty minutes on a slow machine."""
 THE_NODE = "tests/cluster/test_sandbox.py"
 """Kills parts of the node and checks that they are restarted."""
 
@@ -50,7 +55,7 @@ def main() -> int:
     )
     parser.add_argument("--yes", action="store_true", help="do not ask before packages are removed")
     parser.add_argument("pytest", nargs="*", help="passed on to pytest, for example: -k rollback")
-    arguments = parser.parse_args()
+    arguments, began = parser.parse_args(), time.time()
 
     if arguments.bare:
         install.bare(yes=arguments.yes)
@@ -73,6 +78,8 @@ def main() -> int:
     subprocess.run([sys.executable, "-m", "sandbox", "up"], cwd=ROOT, check=True)
     subprocess.run([sys.executable, "-m", "sandbox.toolchain", "test"], cwd=ROOT, check=True)
     environment = environment_of_sandbox()
+    if os.environ.get("CI") == "true":
+        environment[UNTIL] = str(began + CI_SECONDS)
     node = [THE_NODE] if {THE_NODE, "tests/cluster"} & {*paths["cluster"]} else []
     rest = [path for path in paths["cluster"] if path != THE_NODE]
     # Files run side by side, the long ones first. The tests that kill parts of the node run while no other test
@@ -83,7 +90,7 @@ def main() -> int:
         return code
     which = [] if arguments.drills else ["-m", "not drill"]
     # The tests of the cluster wait for the one node as much as for each other: two at once are enough.
-    apart = [f"--ignore={THE_NODE}", *by_file(2), "--durations=10"]
+    apart = [f"--ignore={THE_NODE}", *by_file(2), "--durations=10", "-rs"]
     return run_pytest(environment, rest, *apart, *which, *arguments.pytest)
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from sandbox.paths import ENV_FILE, STATE
 from tests.support.cluster_stack import Stack
-from tests.support.ordering import put_longest_first
+from tests.support.ordering import put_longest_first, skip_without_time
 from tests.support.secret_search import assert_secrets_stay_secret
 
 LONGEST_FIRST = (
@@ -35,6 +35,12 @@ LONGEST_FIRST = (
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     put_longest_first(items, Path(__file__).parent, LONGEST_FIRST)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Before any fixture: a stack that no test uses takes minutes."""
+    skip_without_time(item.nodeid)
 
 
 @pytest.fixture(scope="session")
