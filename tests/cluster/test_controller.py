@@ -34,8 +34,8 @@ def test_two_alerts_at_once_and_a_flapping_one_are_one_rollback(
         thread.start()
     for thread in threads:
         thread.join()
-    message = watched.receiver.wait("/critical", ":rewind:", since=began, seconds=120)
-    eventually(lambda: watched.done("report") == 1, 90)
+    message = watched.receiver.wait("/critical", ":rewind:", since=began, seconds=240)
+    eventually(lambda: watched.done("report") == 1, 180)
     assert watched.done("rollback") == 1
     newest = stack.history()[0]
     assert (newest["action"], newest["rollbackOf"], newest["result"]) == ("rollback", 2, "succeeded"), newest
@@ -49,7 +49,7 @@ def test_two_alerts_at_once_and_a_flapping_one_are_one_rollback(
 
     # The same again, as flapping alerts come: each is reported, and nothing changes.
     watched.fire("RollbackResponseTime")
-    eventually(lambda: watched.done("report") == 2, 90)
+    eventually(lambda: watched.done("report") == 2, 180)
     assert stack.history()[0]["revision"] == newest["revision"]
 
 
@@ -109,12 +109,12 @@ def test_killed_in_the_middle_it_is_finished_by_the_next_one(watched: Controlled
     pod, before = watched.pod(), stack.history()[0]["revision"]
     began = time.time()
     watched.fire("RollbackErrorRate-again")
-    eventually(lambda: (watched.journal().get("doing") or {}).get("leaving") == before, 60)
-    eventually(lambda: _applied(stack, images["shop:v1"]), 60)
+    eventually(lambda: (watched.journal().get("doing") or {}).get("leaving") == before, 180)
+    eventually(lambda: _applied(stack, images["shop:v1"]), 180)
     # Everything in it but its first process: the call ends with it.
     stack.run("kubectl", "--namespace", stack.namespace, "exec", pod, "--", "sh", "-c", "kill -9 -1")
     stack.kubectl("delete", pod, "--grace-period=0", "--force")
-    watched.receiver.wait("/critical", "took revision", since=began, seconds=150)
+    watched.receiver.wait("/critical", "took revision", since=began, seconds=300)
     assert watched.pod() != pod
     newest = stack.history()[0]
     assert (newest["action"], newest["result"], newest["image"]) == ("rollback", "succeeded", images["shop:v1"])
@@ -126,7 +126,7 @@ def test_an_attack_locks_down_without_a_rollback(watched: ControlledStack) -> No
     stack, revision = watched.stack, watched.stack.history()[0]["revision"]
     began = time.time()
     watched.fire("SqlInjection", "lockdown")
-    watched.receiver.wait("/critical", ":lock:", since=began, seconds=90)
+    watched.receiver.wait("/critical", ":lock:", since=began, seconds=180)
     assert watched.done("lockdown") == 1
     newest = stack.history()[0]
     assert (newest["revision"], newest["result"]) == (revision, "succeeded")
@@ -161,7 +161,7 @@ def test_an_alert_during_a_rotation_waits_for_the_whole_command(
     out, err = rotation.communicate(timeout=600)
     assert rotation.returncode == 0, out + err
     assert phase() == "retired"
-    watched.receiver.wait("/critical", "took revision", since=began, seconds=150)
+    watched.receiver.wait("/critical", "took revision", since=began, seconds=300)
     refresh(stack)
     assert stack.release["image"] == images["shop:v1"]
     assert phase() == "retired"

@@ -86,7 +86,7 @@ def test_a_release_that_turns_bad_is_rolled_back(operated: Operated, images: dic
     operated.stack.runbook("deploy", images["shop:v8-late-errors"], "--yes").check()
     bad, began = operated.stack.history()[0], time.time()
     with Traffic(operated.stack.url, clients=4):
-        operated.receiver.wait("/critical", ":rewind:", "RollbackErrorRate", since=began, seconds=180)
+        operated.receiver.wait("/critical", ":rewind:", "RollbackErrorRate", since=began, seconds=300)
     assert operated.done("rollback") == 1
     newest = operated.stack.history()[0]
     assert (newest["action"], newest["rollbackOf"], newest["result"]) == ("rollback", bad["revision"], "succeeded")
