@@ -62,7 +62,7 @@ class Lighthouse(pulumi.ComponentResource):
                 env_from=(),
                 env=env,  # pyright: ignore[reportArgumentType] # plain variables
                 beside=to_sidecars(start.services),
-                volumes=[volume for service in start.services for volume in service.volumes],
+                volumes=start.volumes,
                 shape=start.shape,
                 start_seconds=start.start_seconds,
                 placement_seconds=start.placement_seconds,

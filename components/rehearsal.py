@@ -55,6 +55,11 @@ class RehearsalArgs:
     identity: str
     """Hash of everything that makes pods be replaced."""
 
+    @property
+    def volumes(self) -> list[VolumeArgsDict]:
+        """What the services mount besides the volumes of the first."""
+        return [volume for service in self.services for volume in service.volumes]
+
 
 class Rehearsal(pulumi.ComponentResource):
     """Starts the release in a pod that no Service selects and runs the smoke command beside it.
@@ -77,7 +82,7 @@ class Rehearsal(pulumi.ComponentResource):
                 env_from=args.env_from,
                 env=[{"name": "TARGET_URL", "value": f"http://127.0.0.1:{args.port}"}],
                 beside=to_sidecars(args.services),
-                volumes=[volume for service in args.services for volume in service.volumes],
+                volumes=args.volumes,
                 shape=args.shape,
                 start_seconds=args.start_seconds,
                 placement_seconds=args.placement_seconds,
