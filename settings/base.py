@@ -12,9 +12,10 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
+from functools import cache
 from itertools import pairwise
 from textwrap import dedent
-from typing import TYPE_CHECKING, Annotated, Any, Self, get_args
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self, get_args
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, model_validator
 from pydantic.alias_generators import to_camel
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
 Path = tuple[str | int, ...]
 _EXAMPLE_NUMBER = 2
+GIVEN_IN_PART = "What is left out has the default of the field."
+"""In the JSON Schema, of a model that may be given in part."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +61,18 @@ class Settings(BaseModel):
         # Never echo input in a pydantic message: it may be a secret put in the wrong place.
         hide_input_in_errors=True,
     )
+
+    given_in_part: ClassVar[bool] = False
+    """Whether what a stack file leaves out of it is taken from the default of the field where it stands, as in
+    `resources: {limits: {memory: 1Gi}}`."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _parts(cls, data: Any) -> Any:
+        """Complete the fields that are given in part."""
+        if isinstance(data, Mapping) and (defaults := _defaults_of_parts(cls)):
+            return {key: _complete(defaults[key], value) if key in defaults else value for key, value in data.items()}
+        return data
 
     @model_validator(mode="before")
     @classmethod
@@ -94,11 +109,41 @@ class Settings(BaseModel):
         for name, field in cls.model_fields.items():
             if name in docstrings and (described := properties.get(field.alias or name)):
                 described.setdefault("description", docstrings[name])
+        if cls.given_in_part:
+            described = handler.resolve_ref_schema(reference)
+            described.pop("required", None)
+            described["$comment"] = GIVEN_IN_PART
         return reference
 
     def to_config(self) -> dict[str, Any]:
         """The object as written in a stack file."""
         return self.model_dump(mode="json", by_alias=True, exclude_none=True)
+
+
+@cache
+def _defaults_of_parts(model: type[Settings]) -> dict[str, Settings]:
+    """The defaults of the fields that may be given in part, by both names of each."""
+    return {
+        key: field.default
+        for name, field in model.model_fields.items()
+        if isinstance(field.default, Settings) and field.default.given_in_part
+        for key in (name, field.alias or name)
+    }
+
+
+def _complete(default: Settings, value: Any) -> Any:
+    """The object with what it leaves out of the default; anything else unchanged, for its own check."""
+    if not isinstance(value, Mapping):
+        return value
+    complete = dict(value)
+    for name in default.model_fields_set:
+        alias, part = type(default).model_fields[name].alias or name, getattr(default, name)
+        for key in {alias, name} & value.keys():
+            if isinstance(part, Settings) and part.given_in_part:
+                complete[key] = _complete(part, value[key])
+        if not {alias, name} & value.keys():
+            complete[alias] = part
+    return complete
 
 
 def _is_number(annotation: Any) -> bool:

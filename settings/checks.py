@@ -44,6 +44,8 @@ Line = Literal[
 class CodeStep(Command):
     """A step of the checks of the code, such as lint."""
 
+    given_in_part = False
+
     name: DnsLabel
     """Name of the step."""
     after: tuple[DnsLabel, ...] = ()

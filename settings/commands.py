@@ -22,6 +22,8 @@ def _as_list(value: object) -> object:
 class Command(Settings):
     """One or more command lines, run one after another in the release's image; the first failure ends it."""
 
+    given_in_part = True
+
     run: Annotated[
         tuple[CommandLine, ...],
         BeforeValidator(_as_list),
@@ -80,6 +82,8 @@ class MigrateCommand(Command):
 class Step(Command):
     """A step of the pipeline after a release: a Job of its own, whose command lines share /tmp (a token that the first
     leaves there is in no argument list and no log)."""
+
+    given_in_part = False
 
     name: Annotated[DnsLabel, Field(max_length=40, examples=["staging"])]
     """Name of its Job."""

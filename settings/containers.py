@@ -12,6 +12,8 @@ from settings.base import Bytes, CommandLine, Cpu, Finding, Seconds, Settings, a
 class Amounts(Settings):
     """CPU, memory and scratch disk of one container."""
 
+    given_in_part = True
+
     cpu: Cpu
     """CPU, in cores or `m` (1/1000)."""
     memory: Bytes
@@ -21,7 +23,9 @@ class Amounts(Settings):
 
 
 class Resources(Settings):
-    """Requests and limits of a container."""
+    """Requests and limits of a container. What a stack file leaves out has its default."""
+
+    given_in_part = True
 
     requests: Amounts
     """Requests; what the scheduler and the namespace's quota count."""

@@ -52,6 +52,8 @@ Line = Literal[
 class HttpLine(Settings):
     """Variables that have to be set, and a request that has to be answered."""
 
+    given_in_part = True
+
     variables: tuple[EnvName, ...] = ()
     """Names of its variables."""
     check: Annotated[HttpCheck | None, Field(examples=[{"path": "/"}])] = None

@@ -181,8 +181,8 @@ def _example(schema: Mapping[str, Any], node: Mapping[str, Any]) -> Any:
     if "enum" in node:
         return node["enum"][0]
     if node.get("type") == "object":
-        required = node.get("required", [])
-        return {name: _example(schema, node["properties"][name]) for name in required} or {}
+        required = {name: found for name, found in node.get("properties", {}).items() if "default" not in found}
+        return {name: _example(schema, found) for name, found in required.items()}
     if node.get("type") == "array":
         return [_example(schema, node["items"])]
     return {"boolean": True, "integer": 1, "number": 1.0}.get(str(node.get("type")), "…")

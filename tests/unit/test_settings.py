@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 import yaml
 
-from settings import Release, SettingsError, StackFile, StackSettings, load_stack_file, parse
+from settings import Command, Commands, Release, SettingsError, StackFile, StackSettings, load_stack_file, parse
+from settings.application import Application
 from tests.support.program import RELEASE, ROOT, secrets_for, stack_config
 
 BAD_DIGEST = "sha256:" + "b" * 64
@@ -156,6 +157,31 @@ def test_production_wants_two_pods(count: int) -> None:
 )
 def test_what_others_write_is_accepted(path: str, value: Any) -> None:
     judged(edited(prod(), path, value))
+
+
+def test_what_is_given_in_part_keeps_its_default() -> None:
+    """A larger memory limit and a longer check are one line each."""
+    config = edited(prod(), "commands.smoke", {"timeoutSeconds": 900})
+    config = edited(config, "commands.cache", {"run": "npm run warm"})
+    config = edited(config, "application.jobResources", {"limits": {"memory": "1Gi"}})
+    settings = judged(config)
+    assert settings.commands.smoke == Commands().smoke.model_copy(update={"timeout_seconds": 900})
+    assert settings.commands.cache == Command(run="npm run warm", timeout_seconds=300)
+    before, after = Application.none().job_resources, settings.application.job_resources
+    assert (after.requests, after.limits) == (before.requests, before.limits.model_copy(update={"memory": "1Gi"}))
+
+
+def test_a_part_is_refused_for_itself_alone() -> None:
+    for value, says in (
+        ({"limits": {"memory": "64Mi"}}, "the limit is below the request 256Mi"),
+        ({"limits": {"memory": "lots"}}, "256Mi"),
+        ({"limits": "1Gi"}, "limits"),
+        ({"limit": {"memory": "1Gi"}}, "limit"),
+    ):
+        error = refusal(edited(prod(), "application.jobResources", value))
+        assert len(error.problems) == 1, str(error)
+        assert says in str(error)
+    assert "run" in str(refusal(edited(prod(), "commands.pipeline", [{"name": "after", "timeoutSeconds": 5}])))
 
 
 def test_production_is_content_with_two_pods() -> None:
