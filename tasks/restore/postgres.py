@@ -25,7 +25,7 @@ from tasks.backup.postgres import (
 )
 from tasks.errors import Refused, TaskError
 from tasks.progress import say
-from tasks.restore import cron_jobs, swap_databases
+from tasks.restore import cron_jobs, replication, swap_databases
 from tasks.restore.closed_database import ClosedPostgres
 from tasks.restore.database_properties import create_like
 from tasks.restore.integrity import Integrity, indexes, page_checksums
@@ -256,6 +256,7 @@ class PostgresTarget:
         if self.live in self.databases():
             with self._inside(self.live) as connection:
                 cron_jobs.require_movable(connection, self.live)
+                replication.require_none(connection, self.live)
 
     def keep_jobs(self, replaced: str) -> None:
         with self._inside(self.live) as live:

@@ -33,8 +33,35 @@ def test_a_subscription_stays_with_the_live_database(shop: Shop, publisher: Post
         count = "SELECT datname FROM pg_subscription s JOIN pg_database d ON d.oid = subdbid"
         assert shop.query(count, "postgres") == [shop.name]
         shop.run("restore", "test-begin")  # the one before can be dropped
+        _require_refused(shop, backup, f"subscriptions (prices_of_{shop.name})")
     finally:
         shop.server.execute(f"DROP SUBSCRIPTION prices_of_{shop.name}", shop.name)
+    shop.swap_in(backup)
+    shop.run("restore", "finish")
+
+
+def test_a_slot_stays_with_the_live_database(tmp_path: Path, publisher: Postgres) -> None:
+    """Of a program that captures changes, such as Debezium."""
+    with publisher.database("captured"):
+        shop = new_shop(publisher, "captured", tmp_path / "store", tmp_path / "scratch")
+        publisher.execute("SELECT pg_create_logical_replication_slot('orders_s', 'pgoutput')", "captured")
+        try:
+            backup = shop.back_up()
+            _require_refused(shop, backup, "logical replication slots (orders_s)")
+        finally:
+            publisher.execute("SELECT pg_drop_replication_slot('orders_s')", "captured")
+        shop.swap_in(backup)
+        shop.run("restore", "finish")
+
+
+def _require_refused(shop: Shop, backup: str, says: str) -> None:
+    """Before anything changed: replication would go on with the replaced database."""
+    before = shop.databases()
+    for words in (("state",), ("prepare",)):
+        refused = shop.run("restore", *words, "--backup", backup, expect=2)
+        assert refused.code == "replication_in_database"
+        assert says in refused.message
+        assert shop.databases() == before
 
 
 def test_passwords_for_other_servers_are_not_in_a_test(shop: Shop, publisher: Postgres) -> None:
