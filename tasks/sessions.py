@@ -38,6 +38,7 @@ SELECT FROM pg_locks JOIN pg_database d ON d.oid = objid AND d.datname = %s
 WHERE locktype = 'object' AND classid = 'pg_database'::regclass AND pid <> pg_backend_pid()
 """
 """A connection has a lock on its database until it can be seen in pg_stat_activity."""
+_PREPARED = "SELECT gid, database FROM pg_prepared_xacts WHERE database = ANY(%s) ORDER BY prepared, gid"
 _MAY_SIGNAL = "SELECT pg_has_role('pg_signal_backend', 'USAGE') OR pg_has_role(%s::name, 'USAGE')"
 
 
@@ -107,17 +108,17 @@ class Sessions:
                 if not starting and not found:
                     return
                 if time.monotonic() > deadline:
-                    raise self.in_use(server, found, f"{name} is still used")
+                    raise self.in_use(server, [name], found, f"{name} is still used")
                 for session in found:
                     ender.end(session)
                 time.sleep(_BETWEEN_SECONDS)
 
-    def in_use(self, server: Connection[Any], found: Sequence[Session], what: str) -> TaskError:
-        """The error that says who is connected, and what to grant so that they can be disconnected."""
+    def in_use(self, server: Connection[Any], names: Iterable[str], found: Sequence[Session], what: str) -> TaskError:
+        """The error that says who uses these databases, and what to grant or to end."""
         return TaskError(
             "database_in_use",
             f"{what}; nothing was changed. Connected: {', '.join(map(str, found)) or 'no sessions'}"
-            f"{self._remedy(server, found)}",
+            f"{self._remedy(server, found) + _prepared(server, names) or '. Run this again'}",
         )
 
     def _remedy(self, server: Connection[Any], found: Iterable[Session]) -> str:
@@ -133,7 +134,7 @@ class Sessions:
         if pids := [session.pid for session in stay if session.superuser]:
             ending = "; ".join(f"SELECT pg_terminate_backend({pid})" for pid in pids)
             said += f". Only a superuser may end a superuser's session: {ending}"
-        return said or ". Run this again"
+        return said
 
     def _end_until(self, names: list[str], done: threading.Event) -> None:
         try:
@@ -153,6 +154,18 @@ class Sessions:
             yield ender
         finally:
             ender.close()
+
+
+def _prepared(server: Connection[Any], names: Iterable[str]) -> str:
+    """What to do about transactions of two phases (PREPARE TRANSACTION), which use a database without a session."""
+    found = server.execute(_PREPARED, (list(names),)).fetchall()
+    if not found:
+        return ""
+    ends = "; ".join(f"in {name}, COMMIT PREPARED {sql.Literal(gid).as_string(server)}" for gid, name in found)
+    return (
+        ". Transactions are prepared, and neither committed nor rolled back: ask the program that prepared them, and "
+        f"run, {ends}, or ROLLBACK PREPARED"
+    )
 
 
 def list_sessions(server: Connection[Any], names: Iterable[str], ours: Collection[int] = ()) -> list[Session]:

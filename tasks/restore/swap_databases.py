@@ -8,7 +8,7 @@ false would do the first as well, but would stay behind. DROP DATABASE takes the
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterator
 from contextlib import closing, contextmanager
 from typing import Any
 
@@ -70,11 +70,11 @@ def comment(server: Connection[Any], name: str, text: str | None) -> None:
 
 
 @contextmanager
-def _unused(sessions: Sessions, server: Connection[Any], names: Iterable[str]) -> Iterator[None]:
+def _unused(sessions: Sessions, server: Connection[Any], names: Collection[str]) -> Iterator[None]:
     """End every session in these databases until the block ends; `database_in_use` when one stays."""
     try:
         with sessions.ended(names):
             yield
     except (ObjectInUse, LockNotAvailable) as error:
         what = f"{error.diag.message_primary} ({error.diag.message_detail or 'no detail'})"
-        raise sessions.in_use(server, list_sessions(server, names), what) from error
+        raise sessions.in_use(server, names, list_sessions(server, names), what) from error

@@ -54,6 +54,22 @@ def test_a_slot_stays_with_the_live_database(tmp_path: Path, publisher: Postgres
         shop.run("restore", "finish")
 
 
+def test_a_prepared_transaction_is_named(tmp_path: Path) -> None:
+    """It has no session that could be ended, and what it wrote may still be committed."""
+    with postgres("-c", "max_prepared_transactions=5") as server, server.database("payments"):
+        shop = new_shop(server, "payments", tmp_path / "store", tmp_path / "scratch")
+        backup = shop.back_up()
+        shop.run("restore", "prepare", "--backup", backup)
+        server.execute("BEGIN; UPDATE orders SET paid = true; PREPARE TRANSACTION 'bank''s'", "payments")
+        stopped = shop.run("restore", "swap", expect=1)
+        assert stopped.code == "database_in_use"
+        assert "in payments, COMMIT PREPARED 'bank''s', or ROLLBACK PREPARED" in stopped.message
+        server.execute("COMMIT PREPARED 'bank''s'", "payments")
+        shop.run("restore", "swap")
+        # It committed after the safety backup: what it wrote is in another one.
+        assert "orders: 3 rows newer than the backup" in str(shop.run("restore", "finish").json["late"])
+
+
 def _require_refused(shop: Shop, backup: str, says: str) -> None:
     """Before anything changed: replication would go on with the replaced database."""
     before = shop.databases()
