@@ -25,6 +25,8 @@ _TAIL = 20
 _REPORTS = tuple(f"pg_restore: {level}:" for level in ("error", "warning", "detail", "hint"))
 _ENTRY = re.compile(r"(\d+); \d+ \d+ (.*)")
 _AT = re.compile(r"pg_restore: from TOC entry (\d+); \d+ \d+ (.*)")
+_MAPPED = re.compile(r"(USER MAPPING FOR .*?\bOPTIONS \().*?(?=\n?\);|\.\.\.$|\Z)", re.DOTALL)
+"""The login and the password for another server, in a statement that an error repeats."""
 _QUERY = re.compile(r"pg_restore: error: could not execute query: (.*?)\nCommand was: (.*)", re.DOTALL)
 
 
@@ -137,7 +139,7 @@ def _failures(stderr: Iterable[str], said: list[str]) -> Iterator[Failure | None
         if at := _AT.match(message):
             entry = int(at[1]), at[2].strip()
         elif message.startswith(_REPORTS):
-            said.append(message.strip())
+            said.append(_MAPPED.sub(r"\1…", message.strip()))
             if of := _QUERY.match(message):
                 refusal = of[1].removeprefix("ERROR:").strip().splitlines()
                 yield Failure(*entry, refusal[0] if refusal else "", of[2].strip())

@@ -33,9 +33,10 @@ _LONG = ("AGGREGATE ", "FUNCTION ", "OPERATOR ", "PROCEDURE ")
 _IN_OURS = re.compile(r" (?:SCHEMA runbook|TABLE runbook\.\w+) ")
 """What backups make for themselves needs not to be named."""
 _PRIVILEGES = ("ACL", "DEFAULT ACL")
-_FOR_SUPERUSERS = ("EXTENSION", "EVENT TRIGGER", "PUBLICATION", "COMMENT - EXTENSION", "COMMENT - EVENT TRIGGER",
-                   "COMMENT - PUBLICATION", "SECURITY LABEL")  # fmt: skip
-"""Entries that a role which owns the database may be refused, and without which its tables are what they were."""
+_FOR_SUPERUSERS = ("EXTENSION", "EVENT TRIGGER", "PUBLICATION", "FOREIGN DATA WRAPPER", "SERVER", "USER MAPPING",
+                   "FOREIGN TABLE", "COMMENT", "SECURITY LABEL")  # fmt: skip
+"""Entries that a role which owns the database may be refused, and without which its own tables are what they were. A
+foreign table has its rows in another server, and needs an extension that is not trusted."""
 _VIEW_ROWS = "MATERIALIZED VIEW DATA"
 """Made anew from what is restored. A query with functions that rely on a search_path fails: pg_restore has none."""
 _IN_ONE_DATABASE = "EXTENSION - pg_cron"
@@ -201,7 +202,8 @@ class Loading:
         return needs
 
     def _extensions_for_superusers(self, role: str | None) -> list[Entry]:
-        """Extensions that `role` may not make, with all schemas, as they may be in one."""
+        """Extensions that `role` may not make, with all schemas, as they may be in one, and the right to use their
+        wrappers of other servers, without which it could not make those."""
         if role is None:
             return []
         with self.server() as server:
@@ -212,8 +214,8 @@ class Loading:
             ).fetchall()
         wanted = {f"EXTENSION - {name}" for (name,) in rows} - {_IN_ONE_DATABASE}
         found = [one for one in self._entries if one.what in wanted]
-        schemas = [one for one in self._entries if one.what.startswith("SCHEMA ")]
-        return [*schemas, *found] if found else []
+        beside = [one for one in self._entries if one.what.startswith(("SCHEMA ", "ACL - FOREIGN DATA WRAPPER "))]
+        return [*beside, *found] if found else []
 
     def _retry(self, left: Sequence[Failure], role: str | None) -> list[str]:
         """Owners and privileges one by one, now that all schemas and their privileges are there; what still fails.

@@ -239,3 +239,58 @@ def test_tables_that_their_owner_may_not_read(shop: Shop) -> None:
     finally:
         shop.drop_copies()
         shop.server.execute(f"DROP ROLE {login}")
+
+
+def test_foreign_tables_of_an_owner_without_superuser(shop: Shop, postgres: Postgres) -> None:
+    """The extension is not trusted: a test's superuser makes it; in place it is left out and named, before the swap."""
+    role = owner(shop)
+    postgres.execute(
+        f"CREATE EXTENSION postgres_fdw; GRANT USAGE ON FOREIGN DATA WRAPPER postgres_fdw TO {role}", shop.name
+    )
+    with psycopg.connect(shop.environment["DATABASE_URL"]) as connection:
+        connection.execute(
+            """
+            CREATE SERVER other FOREIGN DATA WRAPPER postgres_fdw OPTIONS (host '127.0.0.1', port '9', dbname 'prices');
+            CREATE USER MAPPING FOR CURRENT_USER SERVER other OPTIONS (user 'reader', password 'remote');
+            CREATE FOREIGN TABLE people.stock (id int) SERVER other;
+            COMMENT ON COLUMN people.stock.id IS 'of the supplier';
+            """
+        )
+    backup = shop.back_up()
+    needs = " ".join(shop.run("restore", "test-begin").json["in_place_needs"])
+    assert "EXTENSION - postgres_fdw" in needs
+    made = "SELECT count(*) FROM pg_foreign_table t JOIN pg_class c ON c.oid = ftrelid WHERE relowner = %s::regrole"
+    with psycopg.connect(shop.environment["RESTORE_DATABASE_URL"]) as connection:
+        assert connection.execute(made, (role,)).fetchall() == [(1,)]
+    prepared = shop.run("restore", "prepare", "--backup", backup).json
+    left_out = " ".join(prepared["left_out"])
+    for what in ("EXTENSION - postgres_fdw", "SERVER - other", "FOREIGN TABLE people stock"):
+        assert what in left_out, left_out
+    assert "remote" not in left_out
+    shop.run("restore", "swap")
+    shop.run("restore", "finish")
+    assert shop.query("SELECT count(*) FROM app.orders") == [3]
+
+
+def test_passwords_for_other_servers_are_in_no_error(shop: Shop, postgres: Postgres) -> None:
+    """A view of a foreign table cannot be left out: the restore ends, and its error repeats statements."""
+    role = owner(shop)
+    postgres.execute(
+        f"CREATE EXTENSION postgres_fdw; GRANT USAGE ON FOREIGN DATA WRAPPER postgres_fdw TO {role}", shop.name
+    )
+    with psycopg.connect(shop.environment["DATABASE_URL"]) as connection:
+        connection.execute(
+            """
+            CREATE SERVER other FOREIGN DATA WRAPPER postgres_fdw OPTIONS (host '127.0.0.1', port '9', dbname 'prices');
+            CREATE USER MAPPING FOR CURRENT_USER SERVER other OPTIONS (user 'reader', password 'remote');
+            CREATE FOREIGN TABLE people.stock (id int) SERVER other;
+            CREATE VIEW people.available AS SELECT id FROM people.stock;
+            """
+        )
+    backup = shop.back_up()
+    refused = shop.run("restore", "prepare", "--backup", backup, expect=1)
+    assert 'relation "people.stock" does not exist' in refused.message
+    assert "USER MAPPING FOR" in refused.message
+    for text in (refused.out, refused.err):
+        assert "remote" not in text
+    assert shop.phase() == "idle"
