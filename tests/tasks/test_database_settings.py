@@ -38,6 +38,19 @@ def test_a_database_of_any_encoding_is_restored_with_its_names(shop: Shop, postg
     assert [named for named in made["left_out"] if "café" in named and owner in named]
 
 
+@pytest.mark.parametrize("shop", ["SQL_ASCII"], indirect=True)
+def test_bytes_of_another_encoding_come_back(shop: Shop, postgres: Postgres) -> None:
+    """SQL_ASCII takes any bytes: an old application writes LATIN1 into it."""
+    with psycopg.connect(postgres.url(shop.name), autocommit=True, client_encoding="SQL_ASCII") as connection:
+        connection.execute(b"INSERT INTO orders (what) VALUES ('th\xe9')")
+    backup = shop.back_up()
+    for words in (("test-begin",), ("prepare", "--backup", backup), ("swap",), ("finish",)):
+        shop.run("restore", *words)
+    with psycopg.connect(postgres.url(shop.name), client_encoding="SQL_ASCII") as connection:
+        rows = connection.execute("SELECT what FROM orders ORDER BY id").fetchall()
+    assert rows == [(b"thyme",), (b"mint",), (b"sage",), (b"th\xe9",)]
+
+
 SETTINGS = {
     "default_transaction_read_only": "on",
     "datestyle": "German, DMY",
