@@ -241,27 +241,31 @@ def test_tables_that_their_owner_may_not_read(shop: Shop) -> None:
         shop.server.execute(f"DROP ROLE {login}")
 
 
-def test_foreign_tables_of_an_owner_without_superuser(shop: Shop, postgres: Postgres) -> None:
-    """The extension is not trusted: a test's superuser makes it; in place it is left out and named, before the swap."""
-    role = owner(shop)
-    postgres.execute(
-        f"CREATE EXTENSION postgres_fdw; GRANT USAGE ON FOREIGN DATA WRAPPER postgres_fdw TO {role}", shop.name
-    )
+def _add_foreign_table(shop: Shop, postgres: Postgres) -> None:
+    """`people.stock`, made by the owner with an extension that only a superuser may make."""
+    wrapper = "CREATE EXTENSION postgres_fdw; GRANT USAGE ON FOREIGN DATA WRAPPER postgres_fdw TO"
+    postgres.execute(f"{wrapper} {owner(shop)}", shop.name)
     with psycopg.connect(shop.environment["DATABASE_URL"]) as connection:
         connection.execute(
             """
             CREATE SERVER other FOREIGN DATA WRAPPER postgres_fdw OPTIONS (host '127.0.0.1', port '9', dbname 'prices');
             CREATE USER MAPPING FOR CURRENT_USER SERVER other OPTIONS (user 'reader', password 'remote');
             CREATE FOREIGN TABLE people.stock (id int) SERVER other;
-            COMMENT ON COLUMN people.stock.id IS 'of the supplier';
             """
         )
+
+
+def test_foreign_tables_of_an_owner_without_superuser(shop: Shop, postgres: Postgres) -> None:
+    """The extension is not trusted: a test's superuser makes it; in place it is left out and named, before the swap."""
+    _add_foreign_table(shop, postgres)
+    with psycopg.connect(shop.environment["DATABASE_URL"]) as connection:
+        connection.execute("COMMENT ON COLUMN people.stock.id IS 'of the supplier'")
     backup = shop.back_up()
     needs = " ".join(shop.run("restore", "test-begin").json["in_place_needs"])
     assert "EXTENSION - postgres_fdw" in needs
     made = "SELECT count(*) FROM pg_foreign_table t JOIN pg_class c ON c.oid = ftrelid WHERE relowner = %s::regrole"
     with psycopg.connect(shop.environment["RESTORE_DATABASE_URL"]) as connection:
-        assert connection.execute(made, (role,)).fetchall() == [(1,)]
+        assert connection.execute(made, (owner(shop),)).fetchall() == [(1,)]
     prepared = shop.run("restore", "prepare", "--backup", backup).json
     left_out = " ".join(prepared["left_out"])
     for what in ("EXTENSION - postgres_fdw", "SERVER - other", "FOREIGN TABLE people stock"):
@@ -274,19 +278,9 @@ def test_foreign_tables_of_an_owner_without_superuser(shop: Shop, postgres: Post
 
 def test_passwords_for_other_servers_are_in_no_error(shop: Shop, postgres: Postgres) -> None:
     """A view of a foreign table cannot be left out: the restore ends, and its error repeats statements."""
-    role = owner(shop)
-    postgres.execute(
-        f"CREATE EXTENSION postgres_fdw; GRANT USAGE ON FOREIGN DATA WRAPPER postgres_fdw TO {role}", shop.name
-    )
+    _add_foreign_table(shop, postgres)
     with psycopg.connect(shop.environment["DATABASE_URL"]) as connection:
-        connection.execute(
-            """
-            CREATE SERVER other FOREIGN DATA WRAPPER postgres_fdw OPTIONS (host '127.0.0.1', port '9', dbname 'prices');
-            CREATE USER MAPPING FOR CURRENT_USER SERVER other OPTIONS (user 'reader', password 'remote');
-            CREATE FOREIGN TABLE people.stock (id int) SERVER other;
-            CREATE VIEW people.available AS SELECT id FROM people.stock;
-            """
-        )
+        connection.execute("CREATE VIEW people.available AS SELECT id FROM people.stock")
     backup = shop.back_up()
     refused = shop.run("restore", "prepare", "--backup", backup, expect=1)
     assert 'relation "people.stock" does not exist' in refused.message
