@@ -21,6 +21,7 @@ _FAULTS = (
     ("database_unreachable", r"connection to server .* failed|server closed the connection|terminating connection due"),
 )
 """Code → pattern of the message of pg_restore or the server."""
+_BY_SEARCH_PATH = re.compile(r'does not exist.*CONTEXT:\s+(?:SQL|PL/\w+) function "?([\w.]+)', re.DOTALL)
 _TAIL = 20
 _REPORTS = tuple(f"pg_restore: {level}:" for level in ("error", "warning", "detail", "hint"))
 _ENTRY = re.compile(r"(\d+); \d+ \d+ (.*)")
@@ -151,5 +152,10 @@ def _failures(stderr: Iterable[str], said: list[str]) -> Iterator[Failure | None
 def _failed(said: Sequence[str], environment: Mapping[str, str], doing: str) -> TaskError:
     lines = "\n".join(said).splitlines()[-_TAIL:]
     output = without([environment.get("PGPASSWORD", "")], "\n".join(lines).strip())
+    if of := _BY_SEARCH_PATH.search(output):
+        output += (
+            f". {of[1]} finds names along the search_path, which is empty while pg_restore runs: in the live database, "
+            f"ALTER FUNCTION {of[1]} SET search_path to the schemas it uses, and back up again"
+        )
     code = next((code for code, pattern in _FAULTS if re.search(pattern, output)), "restore_failed")
     return TaskError(code, f"{doing}: {output or 'no output on stderr'}")

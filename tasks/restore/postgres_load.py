@@ -19,6 +19,7 @@ from psycopg import Connection, Error, errors, sql
 
 from tasks.backup.manifest import Application, Manifest
 from tasks.backup.postgres import Database, major
+from tasks.errors import TaskError
 from tasks.progress import say
 from tasks.restore import pg_restore, statements
 from tasks.restore.pg_restore import Entry, Failure, Programs
@@ -32,6 +33,7 @@ _LONG = ("AGGREGATE ", "FUNCTION ", "OPERATOR ", "PROCEDURE ")
 """Entries whose names may be so long that pg_restore cuts the statement in its error off before OWNER TO."""
 _IN_OURS = re.compile(r" (?:SCHEMA runbook|TABLE runbook\.\w+) ")
 """What backups make for themselves needs not to be named."""
+_LACKS_NAME = re.compile(r"does not exist$")
 _PRIVILEGES = ("ACL", "DEFAULT ACL")
 _FOR_SUPERUSERS = ("EXTENSION", "EVENT TRIGGER", "PUBLICATION", "FOREIGN DATA WRAPPER", "SERVER", "USER MAPPING",
                    "FOREIGN TABLE", "COMMENT", "SECURITY LABEL")  # fmt: skip
@@ -39,6 +41,8 @@ _FOR_SUPERUSERS = ("EXTENSION", "EVENT TRIGGER", "PUBLICATION", "FOREIGN DATA WR
 foreign table has its rows in another server, and needs an extension that is not trusted."""
 _VIEW_ROWS = "MATERIALIZED VIEW DATA"
 """Made anew from what is restored. A query with functions that rely on a search_path fails: pg_restore has none."""
+_INDEXES = ("INDEX ", "INDEX ATTACH ", "COMMENT - INDEX ")
+"""May be of such functions too."""
 _IN_ONE_DATABASE = "EXTENSION - pg_cron"
 """This extension can be made only in the database that the server's configuration names."""
 _OF_CRON = re.compile(
@@ -97,6 +101,7 @@ class Loading:
             self._restore(None, set(again), [])
         named += self._retry([one for one in left if one.entry not in again], role)
         named += self._give_settings(role)
+        self._index({one.entry for one in left if one.what.startswith(_INDEXES)}, role)
         named += self._refresh([one for one in left if one.what.startswith(_VIEW_ROWS)])
         for one in named:
             say(f"warning: {one}"[:_SHOWN])
@@ -137,6 +142,7 @@ class Loading:
                 or (failed_cron and "cron" in failure.statement)
                 or _changes_owner(failure)
                 or failure.what.startswith((*_PRIVILEGES, _VIEW_ROWS))
+                or (failure.what.startswith(_INDEXES) and _LACKS_NAME.search(failure.message))
                 or (not superuser and failure.what.startswith(_FOR_SUPERUSERS))
             ):
                 left.append(failure)
@@ -239,6 +245,26 @@ class Loading:
                         failed.append((statement.rstrip(";"), error.diag.message_primary or str(error)))
                     self._fall_back(connection, statement, role)
         return _grouped(failed)
+
+    def _index(self, ids: set[int], role: str | None) -> None:
+        """Make indexes along the application's search_path. What fails now ends the restore: a unique index decides
+        which rows there may be."""
+        application = self.manifest.application
+        found = [one for one in statements.split(self._script(ids)) if one.startswith(("CREATE ", "ALTER INDEX "))]
+        if not found:
+            return
+        with self.inside() as connection:
+            if application:
+                connection.execute("SELECT set_config('search_path', %s, false)", (application.search_path,))
+            for statement in found:
+                try:
+                    _execute(connection, statement, role)
+                except Error as error:
+                    raise TaskError(
+                        "restore_failed",
+                        f"backup {self.manifest.id} into {self.database.shown}: {statement[:_SHOWN]}: "
+                        f"{error.diag.message_primary}",
+                    ) from error
 
     def _refresh(self, left: Sequence[Failure]) -> list[str]:
         """Materialized views again, along the application's search_path; what still has no rows."""

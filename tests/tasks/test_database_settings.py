@@ -103,6 +103,44 @@ def test_a_view_that_relies_on_the_search_path_has_its_rows(shop: Shop, postgres
 
 
 @pytest.mark.parametrize("shop", ["UTF8"], indirect=True)
+def test_an_index_that_relies_on_the_search_path_is_made(shop: Shop, postgres: Postgres) -> None:
+    """A function of an extension is called without its schema: one of the most common reasons why a dump fails."""
+    postgres.execute(
+        """
+        CREATE FUNCTION plain(text) RETURNS text IMMUTABLE LANGUAGE sql AS 'SELECT lower($1)';
+        CREATE FUNCTION search(text) RETURNS text IMMUTABLE LANGUAGE plpgsql AS 'BEGIN RETURN plain($1); END';
+        CREATE UNIQUE INDEX found ON orders (search(what));
+        CREATE TABLE parts (name text, part int) PARTITION BY LIST (part);
+        CREATE TABLE first PARTITION OF parts FOR VALUES IN (1);
+        CREATE INDEX ON parts (search(name));
+        """,
+        shop.name,
+    )
+    shop.back_up()
+    shop.run("restore", "test-begin")
+    valid = "SELECT count(*) FROM pg_index WHERE indexrelid::regclass::text ~ 'found|search' AND indisvalid"
+    assert shop.query(valid, f"{shop.name}_test") == [3]
+
+
+@pytest.mark.parametrize("shop", ["UTF8"], indirect=True)
+def test_a_check_that_relies_on_the_search_path_is_named_with_its_remedy(shop: Shop, postgres: Postgres) -> None:
+    postgres.execute(
+        """
+        CREATE FUNCTION known(int) RETURNS boolean LANGUAGE sql AS 'SELECT EXISTS (SELECT FROM orders WHERE id = $1)';
+        CREATE TABLE paid (of int CHECK (known(of))); INSERT INTO paid VALUES (1);
+        """,
+        shop.name,
+    )
+    shop.back_up()
+    failed = shop.run("restore", "test-begin", expect=1)
+    assert failed.code == "restore_failed"
+    assert "ALTER FUNCTION known SET search_path" in failed.message
+    postgres.execute("ALTER FUNCTION known SET search_path = public", shop.name)
+    shop.back_up()
+    shop.run("restore", "test-begin")
+
+
+@pytest.mark.parametrize("shop", ["UTF8"], indirect=True)
 def test_an_event_trigger_that_forbids_ddl_does_not_stop_a_restore(shop: Shop, postgres: Postgres) -> None:
     shop.back_up()  # makes its own schema
     postgres.execute(
