@@ -15,7 +15,7 @@ from typing import Any
 from psycopg import Connection, Error, sql
 from psycopg.errors import LockNotAvailable, ObjectInUse
 
-from tasks.errors import TaskError
+from tasks.errors import Refused, TaskError
 from tasks.sessions import Sessions, list_sessions
 
 _COMMENT = """
@@ -26,7 +26,7 @@ SELECT shobj_description(oid, 'pg_database') FROM pg_database WHERE datname = %s
 def swap_databases(sessions: Sessions, live: str, incoming: str, outgoing: str) -> None:
     """`live` becomes `outgoing` and `incoming` becomes `live`; each place keeps its comment. All of it or nothing."""
     with closing(sessions.connect()) as server:
-        live_comment, copy_comment = (server.execute(_COMMENT, (name,)).fetchone()[0] for name in (live, incoming))  # type: ignore[index]
+        live_comment, copy_comment = (_read_comment(server, name) for name in (live, incoming))
         try:
             with _unused(sessions, server, (live, incoming)), server.transaction():
                 server.execute("SET LOCAL lock_timeout = '10s'")
@@ -67,6 +67,17 @@ def _rename(server: Connection[Any], old: str, new: str) -> None:
 
 def comment(server: Connection[Any], name: str, text: str | None) -> None:
     server.execute(sql.SQL("COMMENT ON DATABASE {} IS {}").format(sql.Identifier(name), sql.Literal(text)))
+
+
+def _read_comment(server: Connection[Any], name: str) -> str | None:
+    row = server.execute(_COMMENT, (name,)).fetchone()
+    if row is None:
+        raise Refused(
+            "restore_phase",
+            f"{name} is gone: the server has just ended what a killed command had begun. Run `restore state`, which "
+            "says what comes next",
+        )
+    return row[0]
 
 
 @contextmanager

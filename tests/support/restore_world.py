@@ -13,6 +13,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -29,6 +30,9 @@ from tests.support.servers import Postgres
 for _module, _ in GROUPS.values():
     importlib.import_module(_module)  # here rather than in each fork
 KILLED = -signal.SIGKILL
+_BEGUN = """
+SELECT query FROM pg_stat_activity WHERE state = 'active' AND query ~ '^(CREATE|ALTER|DROP) DATABASE'
+"""
 
 
 @dataclass
@@ -198,6 +202,9 @@ class Shop:
         with self.server.connect(self.name) as connection:
             connection.execute("SELECT pg_advisory_lock(%s)", (0x52756E626F6F6B,))
             connection.execute("SELECT pg_advisory_unlock(%s)", (0x52756E626F6F6B,))
+        # The server ends a statement that it has begun before it looks for the client.
+        while self.query(_BEGUN, "postgres"):
+            time.sleep(0.02)
 
     def drop_copies(self) -> None:
         with self.server.connect() as connection:

@@ -10,6 +10,8 @@ from typing import Any
 import psycopg
 import pytest
 
+from tasks.restore import swap_databases
+from tasks.sessions import Sessions
 from tests.support.restore_world import KILLED, Shop, flip, run
 
 OLD = ["thyme", "mint", "sage"]
@@ -334,3 +336,21 @@ def test_finish_killed_anywhere_can_be_undone_until_the_drop(shop: Shop, backup:
             "DELETE FROM orders; INSERT INTO orders (what) VALUES ('mint'), ('sage'), ('rue')", shop.name
         )
     assert undone > 3
+
+
+def test_a_drop_that_outlived_its_command_is_said(shop: Shop, backup: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The server ends a killed command's DROP DATABASE while the next command has read that the database is there."""
+    shop.swap_in(backup)
+    swap = swap_databases.swap_databases
+
+    def after_the_drop(sessions: Sessions, live: str, incoming: str, outgoing: str) -> None:
+        shop.server.execute(f"DROP DATABASE {incoming}")
+        swap(sessions, live, incoming, outgoing)
+
+    monkeypatch.setattr(swap_databases, "swap_databases", after_the_drop)
+    refused = shop.run("restore", "undo", expect=2)
+    assert refused.code == "restore_phase"
+    assert "`restore state`" in refused.message
+    monkeypatch.undo()
+    shop.run("restore", "finish")
+    assert shop.phase() == "idle"
