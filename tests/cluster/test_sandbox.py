@@ -321,13 +321,13 @@ def test_down_leaves_nothing(tmp_path: Path) -> None:
         command = [sys.executable, "-m", "sandbox", *arguments]
         return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
 
-    before = traces()
+    before = traces(state)
     up = sandbox("up", "--cluster-only")
     try:
         assert up.returncode == 0, up.stderr
         ports = json.loads((state / "ports.json").read_text())
         assert not set(ports.values()) & set(json.loads((STATE / "ports.json").read_text()).values())
-        assert traces() != before
+        assert traces(state) != before
         network = str(Path(f"/proc/{(state / 'node.pid').read_text().strip()}/ns/net").readlink())
         assert processes_in(network)
         # What a killed session leaves: no first process, but its data. `up` goes on with it.
@@ -341,7 +341,7 @@ def test_down_leaves_nothing(tmp_path: Path) -> None:
         down = sandbox("down")
     assert down.returncode == 0, down.stderr
     assert not state.exists()
-    eventually(lambda: traces() == before)
+    eventually(lambda: traces(state) == before, what=lambda: {"before": before, "now": traces(state)})
 
 
 def processes_in(network: str) -> list[str]:
@@ -356,8 +356,8 @@ def processes_in(network: str) -> list[str]:
     return found
 
 
-def traces() -> dict[str, Any]:
-    """What a node could leave on the host: mounts, interfaces, rules, cgroups, changed settings."""
+def traces(state: Path) -> dict[str, Any]:
+    """What a node with its data there could leave on the host: mounts, interfaces, rules, cgroups, changed settings."""
 
     def printed(*command: str) -> list[str]:
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
@@ -365,8 +365,8 @@ def traces() -> dict[str, Any]:
     mounts = [line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
     settings = ("vm/overcommit_memory", "kernel/panic", "kernel/panic_on_oops", "net/ipv4/ip_forward")
     return {
-        # Not all mounts: image builds make and remove some of their own meanwhile.
-        "mounts": sorted(mount for mount in mounts if mount.startswith(("/run", "/var", "/proc", "/tmp"))),
+        # Not all mounts: image builds and other tests make and remove some of their own meanwhile.
+        "mounts": sorted(mount for mount in mounts if mount.startswith(("/run", "/var", "/proc", str(state)))),
         "interfaces": sorted(path.name for path in Path("/sys/class/net").iterdir()),
         "rules": [line for line in printed("iptables-save") if not line.startswith("#")],
         "cgroups": sorted(str(path) for path in Path("/sys/fs/cgroup").glob("**/runbook-sandbox-*")),
