@@ -51,9 +51,11 @@ def test_every_monitor_is_found_and_every_target_read(operated: Operated) -> Non
         pools = {re.sub(r"/\d+$", "", target["scrapePool"]) for target in targets}
         return pools == MONITORS and {target["health"] for target in targets} == {"up"}
 
-    eventually(
-        all_up, 90, lambda: [(one["scrapePool"], one["health"], one["lastError"]) for one in operated.servers.targets()]
-    )
+    def seen() -> list[tuple[str, str, str]]:
+        return [(one["scrapePool"], one["health"], one["lastError"]) for one in operated.servers.targets()]
+
+    # The operator's config reloader looks by itself every three minutes, when it missed a change.
+    eventually(all_up, 240, seen)
     for series in ("up", "pg_up", "redis_up", "probe_success", "http_request_duration_seconds_count"):
         spaces = {one["metric"].get("namespace") for one in operated.servers.query(f"count by (namespace) ({series})")}
         assert spaces == {operated.stack.namespace}, series

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -83,17 +83,24 @@ def rotate(session: Session, *words: str) -> Result:
 
 @contextmanager
 def argument_lists() -> Iterator[set[str]]:
-    """The argument lists of all processes, for as long as the block lasts."""
+    """The argument lists of all processes, for as long as the block lasts.
+
+    A process is read at every look for a second, as it may still start its program, then once a second: to read
+    all of them at every look would take so much of the machine that the command takes twice as long.
+    """
     seen: set[str] = set()
     over = threading.Event()
 
     def look() -> None:
+        began: dict[Path, float] = {}
+        looks = 0
         while not over.wait(0.01):
-            for file in Path("/proc").glob("[0-9]*/cmdline"):
-                try:
-                    seen.add(file.read_text(errors="replace"))
-                except OSError:
-                    continue
+            now, looks = time.monotonic(), looks + 1
+            began = {folder: began.get(folder, now) for folder in Path("/proc").glob("[0-9]*")}
+            for process, since in began.items():
+                if now - since < 1 or looks % 100 == 0:
+                    with suppress(OSError):
+                        seen.add((process / "cmdline").read_text(errors="replace"))
 
     thread = threading.Thread(target=look, daemon=True)
     thread.start()
