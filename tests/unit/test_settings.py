@@ -166,7 +166,7 @@ def test_what_is_given_in_part_keeps_its_default() -> None:
     config = edited(config, "application.jobResources", {"limits": {"memory": "1Gi"}})
     settings = judged(config)
     assert settings.commands.smoke == Commands().smoke.model_copy(update={"timeout_seconds": 900})
-    assert settings.commands.cache == Command(run="npm run warm", timeout_seconds=300)
+    assert settings.commands.cache == Command(run=("npm run warm",), timeout_seconds=300)
     before, after = Application.none().job_resources, settings.application.job_resources
     assert (after.requests, after.limits) == (before.requests, before.limits.model_copy(update={"memory": "1Gi"}))
 
