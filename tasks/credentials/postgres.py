@@ -88,8 +88,10 @@ class PostgresServer:
                 return
             self._require_rights(admin)
             verb = "ALTER" if _exists(admin, account.role) else "CREATE"
-            become = sql.SQL("{} ROLE {} LOGIN PASSWORD {}").format(sql.SQL(verb), role, _verifier(admin, account))
-            admin.execute(become)
+            limit, verifier = sql.Literal(_connection_limit(admin, self._owner)), _verifier(admin, account)
+            admin.execute(
+                sql.SQL("{} ROLE {} LOGIN CONNECTION LIMIT {} PASSWORD {}").format(sql.SQL(verb), role, limit, verifier)
+            )
             admin.execute(sql.SQL("GRANT {} TO {}").format(owner, role))
             _copy_settings(admin, self._owner, account.role)
             admin.execute(sql.SQL("ALTER ROLE {} SET role = {}").format(role, sql.Literal(self._owner)))
@@ -216,6 +218,12 @@ FROM pg_roles AS me WHERE me.rolname = current_user
 
 def _exists(admin: Connection[Any], role: str) -> bool:
     return admin.execute("SELECT FROM pg_roles WHERE rolname = %s", [role]).rowcount > 0
+
+
+def _connection_limit(admin: Connection[Any], role: str) -> int:
+    """Connections that the role may have at once; -1: any number. One that may have none takes no logins itself."""
+    row = admin.execute("SELECT rolconnlimit FROM pg_roles WHERE rolname = %s", [role]).fetchone()
+    return row[0] if row and row[0] > 0 else -1
 
 
 _SETTINGS = """

@@ -340,6 +340,17 @@ def test_a_role_has_the_settings_of_the_owner(external: External) -> None:
     assert settings_of(external, "_a") == settings_of(external, "_b") == expected
 
 
+def test_a_role_has_the_owners_limit_of_connections(external: External) -> None:
+    """One that takes no logins itself (0) stands for no limit."""
+    limit = "SELECT rolconnlimit FROM pg_roles WHERE rolname = %s"
+    for new, old, given, wanted in (("_b", "", 40, 40), ("_a", "_b", -1, -1), ("_b", "_a", 0, -1)):
+        external.server.execute(f"ALTER ROLE {external.owner} CONNECTION LIMIT {given}")
+        assert external.run(PREPARE, new, old).exit_code == 0
+        with external.server.connect() as connection:
+            assert connection.execute(limit, [f"{external.owner}{new}"]).fetchall() == [(wanted,)]
+        assert external.run(RETIRE, new, old).exit_code == 0
+
+
 def test_a_setting_that_only_a_superuser_may_set_is_named(external: External) -> None:
     external.server.execute(f"ALTER ROLE {external.owner} SET log_min_duration_statement = '1s'")
     outcome = external.run(PREPARE, "_b", "")
