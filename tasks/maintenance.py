@@ -20,7 +20,14 @@ PAGE = """<!doctype html>
 """
 
 
-def server(port: int, status: int, retry_after: int | None) -> ThreadingHTTPServer:
+class Server(ThreadingHTTPServer):
+    """Customers come all at once: of more than this number that wait to be accepted, the kernel drops the others, and
+    they see nothing for a second or longer. Python's own number is 5."""
+
+    request_queue_size = 1024
+
+
+def server(port: int, status: int, retry_after: int | None) -> Server:
     """Answers every request with this status; `retry_after` in seconds."""
 
     class Answer(BaseHTTPRequestHandler):
@@ -48,7 +55,7 @@ def server(port: int, status: int, retry_after: int | None) -> ThreadingHTTPServ
         def log_message(self, format: str, *args: object) -> None:
             """No log: the ingress controller logs requests."""
 
-    return ThreadingHTTPServer(("", port), Answer)
+    return Server(("", port), Answer)
 
 
 def main() -> int:

@@ -44,7 +44,13 @@ def _render(site: str, published: str | None, now: datetime) -> dict[str, tuple[
     return {**files, "": files["index.html"]}
 
 
-def make_server(port: int, page: StatusPage) -> ThreadingHTTPServer:
+class Server(ThreadingHTTPServer):
+    """During an incident everybody looks at once: of Python's five waiting connections, each further is dropped."""
+
+    request_queue_size = 1024
+
+
+def make_server(port: int, page: StatusPage) -> Server:
     class Answer(BaseHTTPRequestHandler):
         # An idle client must not block a thread forever.
         timeout = 30
@@ -68,7 +74,7 @@ def make_server(port: int, page: StatusPage) -> ThreadingHTTPServer:
         def log_message(self, format: str, *args: object) -> None:
             """No log: the ingress controller logs requests."""
 
-    return ThreadingHTTPServer(("", port), Answer)
+    return Server(("", port), Answer)
 
 
 def main() -> int:

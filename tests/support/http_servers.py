@@ -34,10 +34,16 @@ class Handler(BaseHTTPRequestHandler):
         """Nothing on the console."""
 
 
+class Server(ThreadingHTTPServer):
+    """Takes connections that come all at once: of more than five, a busy machine drops some."""
+
+    request_queue_size = 128
+
+
 @contextmanager
 def serve(handler: type[BaseHTTPRequestHandler], after: float = 0) -> Iterator[int]:
     """Serves at a free port until the block ends; its number. `after`: refuses connections for so many seconds."""
-    with closing_server(ThreadingHTTPServer(("127.0.0.1", 0), handler, bind_and_activate=False), after) as bound:
+    with closing_server(Server(("127.0.0.1", 0), handler, bind_and_activate=False), after) as bound:
         yield bound
 
 

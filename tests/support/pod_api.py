@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
@@ -154,7 +154,7 @@ class Cluster:
     @contextmanager
     def serving(self) -> Iterator[None]:
         """On the same port every time, so that it can be away for a while."""
-        server = ThreadingHTTPServer(("127.0.0.1", self.port), _handler(self))
+        server = http_servers.Server(("127.0.0.1", self.port), _handler(self))
         self.port = server.server_port
         threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
         try:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator
+from contextlib import ExitStack, closing
 
 import httpx
 import pytest
@@ -46,6 +48,13 @@ def test_every_response_has_retry_after(page: str, method: str) -> None:
     assert answer.headers["Retry-After"] == "90"
     assert answer.headers["Cache-Control"] == "no-store"
     assert ("Back soon" in answer.text) == (method != "HEAD")
+
+
+def test_customers_who_come_at_once_are_not_dropped() -> None:
+    """No connection is accepted yet: the kernel keeps those that wait. It dropped each after the fifth."""
+    with closing(server(0, 503, 90).socket) as page, ExitStack() as opened:
+        for _ in range(200):
+            opened.enter_context(socket.create_connection(("127.0.0.1", page.getsockname()[1]), timeout=0.5))
 
 
 def test_programs_get_json(page: str) -> None:
