@@ -46,7 +46,8 @@ def preview(name: str, folder: Path) -> tuple[dict[str, Any], str]:
         words: list[str] = []
         for secret in secrets_for(stack.config):
             scheme = next((found for part, found in SCHEMES.items() if part in secret), "https")
-            value = f"{scheme}://role:{SECRET}@host:5432/name" if secret.endswith("_URL") else SECRET
+            database = "0" if scheme == "redis" else "name"
+            value = f"{scheme}://role:{SECRET}@host:5432/{database}" if secret.endswith("_URL") else SECRET
             words += ["--secret", f"secrets:{secret}={value}"]
         stack.run("pulumi", "config", "set-all", "--stack", name, *words).check()
         yaml = YAML()

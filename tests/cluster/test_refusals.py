@@ -20,6 +20,7 @@ from sandbox.cluster.s3keys import REGION
 from sandbox.env import BACKEND, STACK, STACK_FILE, STATE_BUCKET
 from sandbox.paths import ROOT
 from tests.support.cluster_stack import Checked, Stack
+from tests.support.monitored_stack import eventually
 
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 ONE_MESSAGE_LINES = {"runbook": 20, "pulumi": 45}
@@ -165,7 +166,8 @@ def test_a_node_that_lacks_the_image_pulls_it_on_request(stack: Stack, images: d
     assert "0 nodes have it, 0 pulled it; not tried on" in ask()["evidence"]
     pulled = ask("--pull")
     assert (pulled["result"], pulled["evidence"]) == ("pass", "0 nodes have it, 1 pulled it")
-    assert ask()["evidence"] == "1 nodes have it, 0 pulled it"
+    # The kubelet looks for its images every half minute, and reports them afterwards.
+    eventually(lambda: ask()["evidence"] == "1 nodes have it, 0 pulled it", 90, ask)
     assert "pull-" not in stack.kubectl("get", "pods", "--output=name"), "the pod that pulled it is gone"
 
 
