@@ -33,7 +33,6 @@ _LONG = ("AGGREGATE ", "FUNCTION ", "OPERATOR ", "PROCEDURE ")
 """Entries whose names may be so long that pg_restore cuts the statement in its error off before OWNER TO."""
 _IN_OURS = re.compile(r" (?:SCHEMA runbook|TABLE runbook\.\w+) ")
 """What backups make for themselves needs not to be named."""
-_LACKS_NAME = re.compile(r"does not exist$")
 _PRIVILEGES = ("ACL", "DEFAULT ACL")
 _FOR_SUPERUSERS = ("EXTENSION", "EVENT TRIGGER", "PUBLICATION", "FOREIGN DATA WRAPPER", "SERVER", "USER MAPPING",
                    "FOREIGN TABLE", "COMMENT", "SECURITY LABEL")  # fmt: skip
@@ -41,8 +40,8 @@ _FOR_SUPERUSERS = ("EXTENSION", "EVENT TRIGGER", "PUBLICATION", "FOREIGN DATA WR
 foreign table has its rows in another server, and needs an extension that is not trusted."""
 _VIEW_ROWS = "MATERIALIZED VIEW DATA"
 """Made anew from what is restored. A query with functions that rely on a search_path fails: pg_restore has none."""
-_INDEXES = ("INDEX ", "INDEX ATTACH ", "COMMENT - INDEX ")
-"""May be of such functions too."""
+_OF_INDEX = re.compile(r"(?:COMMENT .+ )?INDEX ")
+"""May be of such functions too; what is attached or said of an index that is not there yet fails with it."""
 _IN_ONE_DATABASE = "EXTENSION - pg_cron"
 """This extension can be made only in the database that the server's configuration names."""
 _OF_CRON = re.compile(
@@ -95,13 +94,18 @@ class Loading:
             done |= {one.id for one in early}
         left: list[Failure] = []
         self._restore(role, {one.id for one in self._entries} - done, left)
-        again = {one.entry: one for one in reversed(left) if one.what.startswith(_FOR_SUPERUSERS)}
+        indexes = {one.entry for one in left if _lacks_name(one)}
+        again = {
+            one.entry: one
+            for one in reversed(left)
+            if one.what.startswith(_FOR_SUPERUSERS) and one.entry not in indexes
+        }
         named += _grouped((one.what, one.message) for _, one in sorted(again.items()))
         if role and again:
             self._restore(None, set(again), [])
         named += self._retry([one for one in left if one.entry not in again], role)
         named += self._give_settings(role)
-        self._index({one.entry for one in left if one.what.startswith(_INDEXES)}, role)
+        self._index(indexes, role)
         named += self._refresh([one for one in left if one.what.startswith(_VIEW_ROWS)])
         for one in named:
             say(f"warning: {one}"[:_SHOWN])
@@ -142,7 +146,7 @@ class Loading:
                 or (failed_cron and "cron" in failure.statement)
                 or _changes_owner(failure)
                 or failure.what.startswith((*_PRIVILEGES, _VIEW_ROWS))
-                or (failure.what.startswith(_INDEXES) and _LACKS_NAME.search(failure.message))
+                or _lacks_name(failure)
                 or (not superuser and failure.what.startswith(_FOR_SUPERUSERS))
             ):
                 left.append(failure)
@@ -250,7 +254,8 @@ class Loading:
         """Make indexes along the application's search_path. What fails now ends the restore: a unique index decides
         which rows there may be."""
         application = self.manifest.application
-        found = [one for one in statements.split(self._script(ids)) if one.startswith(("CREATE ", "ALTER INDEX "))]
+        beginnings = ("CREATE ", "ALTER ", "COMMENT ")
+        found = [one for one in statements.split(self._script(ids)) if one.startswith(beginnings)]
         if not found:
             return
         with self.inside() as connection:
@@ -339,6 +344,11 @@ class Loading:
             server.execute(whose + sql.SQL("search_path FROM CURRENT"))
         if role:
             server.execute(whose + sql.SQL("role TO {}").format(sql.Literal(role)))
+
+
+def _lacks_name(failure: Failure) -> bool:
+    """Whether an index failed for a name that may be found along the application's search_path."""
+    return bool(_OF_INDEX.match(failure.what)) and failure.message.endswith("does not exist")
 
 
 def _changes_owner(failure: Failure) -> bool:

@@ -110,6 +110,8 @@ def test_an_index_that_relies_on_the_search_path_is_made(shop: Shop, postgres: P
         CREATE FUNCTION plain(text) RETURNS text IMMUTABLE LANGUAGE sql AS 'SELECT lower($1)';
         CREATE FUNCTION search(text) RETURNS text IMMUTABLE LANGUAGE plpgsql AS 'BEGIN RETURN plain($1); END';
         CREATE UNIQUE INDEX found ON orders (search(what));
+        COMMENT ON INDEX found IS 'of the search';
+        ALTER TABLE orders CLUSTER ON found;
         CREATE TABLE parts (name text, part int) PARTITION BY LIST (part);
         CREATE TABLE first PARTITION OF parts FOR VALUES IN (1);
         CREATE INDEX ON parts (search(name));
@@ -120,6 +122,8 @@ def test_an_index_that_relies_on_the_search_path_is_made(shop: Shop, postgres: P
     shop.run("restore", "test-begin")
     valid = "SELECT count(*) FROM pg_index WHERE indexrelid::regclass::text ~ 'found|search' AND indisvalid"
     assert shop.query(valid, f"{shop.name}_test") == [3]
+    kept = "SELECT obj_description(indexrelid, 'pg_class') FROM pg_index WHERE indisclustered"
+    assert shop.query(kept, f"{shop.name}_test") == ["of the search"]
 
 
 @pytest.mark.parametrize("shop", ["UTF8"], indirect=True)
