@@ -21,8 +21,8 @@ PAGE = """<!doctype html>
 
 
 class Server(ThreadingHTTPServer):
-    """Customers come all at once: of more than this number that wait to be accepted, the kernel drops the others, and
-    they see nothing for a second or longer. Python's own number is 5."""
+    """Customers come all at once. The kernel drops connections beyond this number of waiting ones, which is 5 without
+    it; a dropped one is tried again after a second or longer."""
 
     request_queue_size = 1024
 

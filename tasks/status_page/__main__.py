@@ -45,7 +45,8 @@ def _render(site: str, published: str | None, now: datetime) -> dict[str, tuple[
 
 
 class Server(ThreadingHTTPServer):
-    """During an incident everybody looks at once: of Python's five waiting connections, each further is dropped."""
+    """During an incident many look at once. The kernel drops connections beyond this number of waiting ones, which is
+    5 without it."""
 
     request_queue_size = 1024
 

@@ -112,7 +112,7 @@ def measure(
 
 
 def test_a_fast_page_passes_and_its_reports_are_kept(programs: Path, url: str) -> None:
-    # Any machine keeps these, a busy one too. The slow page blocks for 6 s at this speed and keeps none of them.
+    # Any machine keeps these, a busy one too; that a page fails is tested with the slow one.
     limits = {"score": 50, "lcp": 10_000, "tbt": 2000, "cls": 0.1, "bundleKb": 150}
     Site.asked.clear()
     code, result, output, progress = measure(
@@ -136,7 +136,7 @@ def test_a_fast_page_passes_and_its_reports_are_kept(programs: Path, url: str) -
 
 def test_a_slow_page_fails_and_the_worst_audit_is_named(programs: Path, url: str) -> None:
     folder = programs / "scratch" / "reports"
-    limits = {"score": 90, "tbt": 2000, "bundleKb": 150}
+    limits = {"score": 90, "tbt": 200, "bundleKb": 150}
     pages = ({"path": "/slow", "limits": limits}, {"path": "/", "limits": {"score": 1}})
     code, result, _, progress = measure(programs, url, *pages, REPORTS=str(folder))
     assert code == 1, progress
