@@ -85,15 +85,15 @@ def register_release(
         rolled_out = Cache("cache", replace(warm, command=command), ResourceOptions(depends_on=[application]))
     smoke = Smoke("smoke", warm, ResourceOptions(depends_on=[rolled_out]))
     checks: list[pulumi.Resource] = [smoke, *_register_validation(inputs, warm, smoke)]
+    # Beside the smoke test: neither needs the other, and a rollback waits for both.
     for rotation in inputs.rotations.values():
         if command := rotation.to_verify:
-            after_smoke = ResourceOptions(depends_on=[smoke])
-            checks.append(Verification(rotation.name, replace(warm, command=command), after_smoke))
+            check, opts = replace(warm, command=command), ResourceOptions(depends_on=[rolled_out])
+            checks.append(Verification(rotation.name, check, opts))
         if command := rotation.to_verify_previous:
-            after_smoke = ResourceOptions(depends_on=[smoke])
-            exchanged = replace(warm, command=command)
+            check, opts = replace(warm, command=command), ResourceOptions(depends_on=[rolled_out])
             secret = data.credentials.secret_name
-            checks.append(PreviousVerification(rotation.name, exchanged, rotation, secret, after_smoke))
+            checks.append(PreviousVerification(rotation.name, check, rotation, secret, opts))
     _register_go_live(inputs, foundation, data, application)
     _register_operations(inputs, foundation, data, application)
     pulumi.export("url", application.url)

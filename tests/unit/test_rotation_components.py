@@ -399,13 +399,21 @@ def test_the_stores_keys_are_those_in_use() -> None:
     }  # fmt: skip
 
 
-def test_a_check_runs_after_the_smoke_check_while_it_can_still_go_back() -> None:
+def assert_beside_smoke(made: Program, check: Registered) -> None:
+    """After the rollout and the cache, as the smoke check; a rollback waits for the longer of the two."""
+    smoke = job(made, "smoke")
+    assert made.waits_for(check, job(made, "cache"))
+    assert not made.waits_for(check, smoke)
+    assert not made.waits_for(smoke, check)
+
+
+def test_a_check_runs_beside_the_smoke_check_while_it_can_still_go_back() -> None:
     for phase in PHASES:
         made = in_phase(phase)
         found = jobs(made, "verify-stripe-webhook-secret")
         assert len(found) == (phase in ("rolled-out", "verified")), phase
         for check in found:
-            assert made.waits_for(check, job(made, "smoke"))
+            assert_beside_smoke(made, check)
             assert check.containers[-1]["command"] == ["npm", "run", "ops:webhooks:verify", "--workspace", "backend"]
             assert check.containers[-1]["envFrom"] == made.one("Deployment", "backend").containers[0]["envFrom"]
             # Neither the pod's status nor `runbook` repeats what it prints.
@@ -457,7 +465,7 @@ def test_a_check_with_the_two_values_exchanged_runs_while_both_are_accepted() ->
         found = jobs(made, "verify-previous-jwt-secret")
         assert len(found) == (phase in ("dual", "rolled-out", "verified")), phase
         for one in found:
-            assert made.waits_for(one, job(made, "smoke"))
+            assert_beside_smoke(made, one)
             container = one.containers[-1]
             assert container["command"] == ["npm", "run", "tokens"]
             (secret,) = {source["secretRef"]["name"] for source in container["envFrom"] if "secretRef" in source}
