@@ -145,7 +145,12 @@ def _needed(file: str, words: frozenset[str] | None = None) -> frozenset[str]:
     functions, which load what they need when they run, only those with such a name."""
     if words is not None and PurePosixPath(file).stem in _COMMAND_GROUPS - words:
         words = frozenset()  # the test does not name the group
-    needed = {module for name in _imports(_tree(file), words) for module in _find_candidates(name)}
+    needed = {
+        module
+        for function, modules in _imports(file)
+        if words is None or function is None or not words.isdisjoint(function.split("_"))
+        for module in modules
+    }
     if PurePosixPath(file).name.startswith("test_"):
         conftests = {f"{folder}/conftest.py" for folder in PurePosixPath(file).parents}
         needed |= {each for each in conftests & _files() if _uses_fixture(file, each)}
@@ -168,7 +173,12 @@ def _words(test: str) -> frozenset[str]:
         more = {each for each in _needed(queue.popleft()) if each.startswith("tests/")} - files
         files |= more
         queue.extend(more)
-    texts = [node.value for file in files for node in ast.walk(_tree(file)) if isinstance(node, ast.Constant)]
+    return frozenset().union(*(_words_of(file) for file in files))
+
+
+@cache
+def _words_of(file: str) -> frozenset[str]:
+    texts = [node.value for node in ast.walk(_tree(file)) if isinstance(node, ast.Constant)]
     return frozenset(word for text in texts if isinstance(text, str) for word in re.findall(r"\w+", text))
 
 
@@ -177,19 +187,27 @@ def _tree(file: str) -> ast.Module:
     return ast.parse((ROOT / file).read_text())
 
 
-def _imports(tree: ast.AST, words: frozenset[str] | None = None) -> Iterator[str]:
+@cache
+def _imports(file: str) -> list[tuple[str | None, frozenset[str]]]:
+    """Files that each statement of a module may import, and the public function that it defines, if it does."""
+    return [
+        (
+            node.name if isinstance(node, ast.FunctionDef) and not node.name.startswith("_") else None,
+            frozenset(module for name in _names(node) for module in _find_candidates(name)),
+        )
+        for node in _tree(file).body
+    ]
+
+
+def _names(tree: ast.AST) -> Iterator[str]:
     """Names of modules, and of what is imported out of them; a text that reads like a module's name counts as one."""
-    for node in ast.iter_child_nodes(tree):
-        public = node.name if isinstance(node, ast.FunctionDef) and not node.name.startswith("_") else None
-        if public and words is not None and words.isdisjoint(public.split("_")):
-            continue
+    for node in ast.walk(tree):
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and re.fullmatch(r"\w+(\.\w+)+", node.value):
             yield node.value
         elif isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module:
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
-        yield from _imports(node)
 
 
 def _find_candidates(name: str) -> Iterator[str]:
