@@ -81,6 +81,12 @@ class ExternalServers:
         command = ["kubectl", "--namespace", self.namespace, "exec", "-i", "postgres", "--", "sh", "-c", script]
         return subprocess.run(command, input=password, capture_output=True, text=True, timeout=60).returncode == 0
 
+    def redis_accepts(self, url: str) -> bool:
+        """Whether Redis accepts this login. Standard input passes the password."""
+        user, password = url.partition("://")[2].partition("@")[0].split(":")
+        script = f'REDISCLI_AUTH="$(cat)" redis-cli --no-auth-warning --user {user} ping'
+        return self._exec("redis", "sh", "-c", script, stdin=password).strip() == "PONG"
+
     def _exec(self, pod: str, *command: str, stdin: str) -> str:
         return _kubectl("exec", "--namespace", self.namespace, "--stdin", pod, "--", *command, stdin=stdin)
 
