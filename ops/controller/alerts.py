@@ -30,6 +30,11 @@ class Hint:
         """Identifies one firing of one alert; a later firing has another key."""
         return f"{self.fingerprint}@{self.starts_at:%Y-%m-%dT%H:%M:%S.%f}"
 
+    @classmethod
+    def from_key(cls, key: str) -> Hint:
+        fingerprint, _, starts_at = key.rpartition("@")
+        return cls(fingerprint, datetime.fromisoformat(starts_at).replace(tzinfo=UTC))
+
 
 @dataclass(frozen=True)
 class Alert:

@@ -157,7 +157,9 @@ def _find_objection(alert: Alert, at: Situation) -> Verdict | None:
         return _final(f"it fired before revision {release.revision} was released")
     if other := _find_accused(alert, release, at.updates):
         return _final(f"it is about {_name(other)}, and {_name(release)} runs")
-    return _find_obstacle(alert, release, None if accuses else deployed.ended, at)
+    # It may go on firing from the time when the same release ran before.
+    timed = not accuses or (alert.hint.starts_at < deployed.started and _ran_before(alert, release, at.updates))
+    return _find_obstacle(alert, release, deployed.ended if timed else None, at)
 
 
 def _find_obstacle(alert: Alert, release: Release, ended: datetime | None, at: Situation) -> Verdict | None:
@@ -165,11 +167,11 @@ def _find_obstacle(alert: Alert, release: Release, ended: datetime | None, at: S
     if at.maintenance:
         return wait("maintenance", f"maintenance mode is on ({at.maintenance.reason})")
     if ended and alert.hint.starts_at < ended:
-        # The release before still served when it began. If it is about that one, it ends soon.
+        # Another release served when it began. If it is about that one, it ends soon.
         longest = at.windows.get(alert.name, max(at.windows.values(), default=0.0))
         rest = longest - (at.now - ended).total_seconds()
         if rest > 0:
-            why = f"it began while revision {release.revision} was being deployed, and may be about the one before"
+            why = f"it began before revision {release.revision} was deployed, and may be about one before"
             return wait("deployed", why, rest)
     if (last := _last_rollback(at.updates)) and last.ended:
         rest = at.settings.cooldown_seconds - (at.now - last.ended).total_seconds()
@@ -196,6 +198,12 @@ def _accuses(alert: Alert, release: Release, updates: Iterable[Entry]) -> bool:
     """Whether the alert names the release that runs, by a name that is not also that of the release before."""
     before = next((one for update in updates if (one := update.release) and one.revision != release.revision), None)
     return any(_names(alert, key, release) and not (before and _names(alert, key, before)) for key in _ACCUSING)
+
+
+def _ran_before(alert: Alert, release: Release, updates: Iterable[Entry]) -> bool:
+    """Whether the alert names an earlier revision as well: the same release was deployed, taken back and deployed."""
+    earlier = [one for update in updates if (one := update.release) and one.revision < release.revision]
+    return any(_names(alert, key, one) for one in earlier for key in _ACCUSING)
 
 
 def _names(alert: Alert, key: str, release: Release) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -56,6 +56,15 @@ class Journal:
     def handled(self, key: str) -> bool:
         with self._lock:
             return key in self._handled
+
+    def rolled_back(self) -> list[str]:
+        """Keys of the alerts for which a release was rolled back."""
+        with self._lock:
+            return [key for key, outcome in self._handled.items() if outcome == "rollback"]
+
+    def forget(self, keys: Collection[str]) -> None:
+        """Judge these alerts again when they fire still."""
+        self._write(self.doing, {key: outcome for key, outcome in self._handled.items() if key not in keys})
 
     def begin(self, doing: Doing) -> None:
         self._write(doing, self._handled)

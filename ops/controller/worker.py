@@ -16,7 +16,7 @@ from lightkube.resources.core_v1 import Pod
 from ops.adapters.cluster import Cluster
 from ops.commands.update import LockPolicy, require_unlocked
 from ops.controller import guard
-from ops.controller.alerts import Alert, AlertSource, Unreachable
+from ops.controller.alerts import Alert, AlertSource, Hint, Unreachable
 from ops.controller.follow_up import follow_up
 from ops.controller.guard import Verdict
 from ops.controller.journal import Doing, Journal
@@ -207,17 +207,35 @@ class Worker:
                 return
 
     def _look_at_stack(self) -> None:
-        """What no alert says: a lockdown that is over, an update that failed. Retried each minute."""
+        """What no webhook says: a lockdown that is over, an update that failed, a release that is bad like one that was
+        rolled back. Retried each minute."""
         try:
             session = self._stack.fresh()
             if end_lockdown(session, self._policy):
                 self._reporter.unlocked()
             follow_up(session, self._stack.fresh, self._policy, self._reporter, self._journal)
-            publish_news(self._cluster, load_settings(session.file))
+            settings = load_settings(session.file)
+            if settings.release and settings.release.action == "deploy":
+                self._judge_again()
+            publish_news(self._cluster, settings)
         except Interrupted:
             raise
         except OpsError as error:
             log("looking for an expired lockdown or an unfinished update failed", error=str(error))
+
+    def _judge_again(self) -> None:
+        """After a release: the alerts that still fire since a rollback before it. When the same bad release is deployed
+        again meanwhile, they go on firing, and Alertmanager has nothing new to send."""
+        if not (keys := self._journal.rolled_back()):
+            return
+        try:
+            firing = [self._alertmanager.firing(Hint.from_key(key)) for key in keys]
+        except Unreachable as error:
+            log("Alertmanager does not say what still fires since the last rollback", error=str(error))
+            return
+        self._journal.forget(keys)
+        for alert in filter(None, firing):
+            self.put(alert)
 
     # -- locks -----------------------------------------------------------------------------------
 

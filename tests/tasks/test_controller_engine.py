@@ -23,7 +23,7 @@ import yaml
 from lightkube import Client
 from lightkube.core.exceptions import ApiError
 
-from ops.controller import guard, rollback_run
+from ops.controller import guard, rollback_run, worker
 from ops.controller.alerts import Alert, Alertmanager, Hint
 from ops.controller.journal import Journal
 from ops.controller.metrics import Metrics
@@ -312,6 +312,27 @@ def test_an_alert_that_was_resolved_while_it_waited_changes_nothing(world: World
     assert world.newest() == (3, "deploy")
     assert not world.messages
     assert not world.handled(), "if it fires again, it is judged again"
+
+
+def test_a_bad_release_that_is_deployed_again_while_its_alert_still_fires_is_judged_again(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Prometheus has one firing for both times, and Alertmanager sends nothing new."""
+    monkeypatch.setattr(worker, "_LOOK_SECONDS", 1)
+    world.released(1, GOOD)
+    world.released(2, BAD)
+    alert = world.fire(git=BAD[0])
+
+    def meanwhile() -> None:
+        eventually(world.handled)
+        asked = world.asked
+        assert world.newest() == (3, "rollback")
+        world.released(4, BAD, **{"runbook:quarantine": None})
+        eventually(lambda: world.asked > asked)
+
+    world.handle(alert, meanwhile, lambda: len(world.messages) > 1)
+    assert "it began before revision 4 was deployed, and may be about one before" in world.messages[1]
+    assert not world.handled(), "and again when the window of its rule is over"
 
 
 def test_a_payments_provider_that_stops_after_a_release_is_reported_and_the_release_stays(world: World) -> None:

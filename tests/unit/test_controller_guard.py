@@ -159,7 +159,7 @@ def test_an_alert_without_a_release_from_the_time_of_the_update_has_to_outlast_i
     alert = about(60, alertname="RollbackHealth")
     early = decide(alert, fixed(22))
     assert early.again_seconds == 3
-    assert "began while revision 7 was being deployed" in early.why
+    assert "began before revision 7 was deployed" in early.why
     assert decide(alert, fixed(25)).act == "rollback", "it still fires, although revision 6 is long gone"
     unknown = decide(about(60, alertname="Mine"), fixed(25))
     assert unknown.again_seconds == 20, "the longest window"
@@ -171,6 +171,21 @@ def test_a_release_with_the_same_commit_as_the_one_before_is_not_accused_by_it()
     at = replace(situation(update(both[0], 10), update(both[1], 3000)), windows={"RollbackHealth": 25.0})
     assert decide(about(30, git="bbbbbbb2"), at).again_seconds
     assert decide(about(5, git="bbbbbbb2"), at).act == "rollback"
+
+
+def test_a_release_that_was_taken_back_and_is_deployed_again_is_judged_by_what_outlasts_the_window() -> None:
+    bad, back, again = release(6, git="bbbbbbb2"), release(7, "rollback", git="aaaaaaa1"), release(8, git="bbbbbbb2")
+
+    def deployed(seconds_ago: float) -> Situation:
+        windows = {"RollbackErrorRate": 45.0}
+        return situation(update(again, seconds_ago), update(back, 1500), update(bad, 3000), windows=windows)
+
+    since_the_first_time = about(1600, git="bbbbbbb2")
+    early = decide(since_the_first_time, deployed(22))
+    assert (early.act, early.again_seconds) == ("report", 23)
+    assert "may be about one before" in early.why
+    assert decide(since_the_first_time, deployed(45)).act == "rollback"
+    assert decide(about(5, git="bbbbbbb2"), deployed(22)).act == "rollback", "it fires anew"
 
 
 @pytest.mark.parametrize(

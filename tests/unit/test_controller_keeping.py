@@ -199,6 +199,13 @@ def test_what_is_begun_and_done_is_found_by_the_next(api: Api) -> None:
     assert third.doing is None
     assert third.handled("key")
     assert not third.handled("other")
+    third.end("reported", "reported")
+    assert third.rolled_back() == ["key"]
+    third.forget(["key"])
+    fourth = Journal(api.client())
+    fourth.load()
+    assert (fourth.handled("key"), fourth.handled("reported")) == (False, True)
+    third.end("key", "rollback")
     for number in range(300):
         third.end(f"key-{number}", "rollback")
     assert not third.handled("key"), "not for ever"
