@@ -167,7 +167,15 @@ def _completed(parsed: dict[str, Any]) -> dict[str, Any]:
 @cache
 def json_schema() -> dict[str, Any]:
     """JSON Schema of the keys under `runbook:`."""
-    return StackSettings.model_json_schema(by_alias=True, mode="validation")
+    from pydantic.json_schema import GenerateJsonSchema
+
+    class Untitled(GenerateJsonSchema):
+        """An editor shows titles above descriptions, and pydantic's only repeat the name of the field."""
+
+        def field_title_should_be_set(self, schema: Any) -> bool:  # noqa: ARG002 - pydantic asks with it
+            return False
+
+    return StackSettings.model_json_schema(by_alias=True, mode="validation", schema_generator=Untitled)
 
 
 def editor_schema() -> dict[str, Any]:

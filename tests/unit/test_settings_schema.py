@@ -27,11 +27,11 @@ def test_every_key_of_the_schema_is_on_the_page() -> None:
     assert {key for key in schema["properties"]["config"]["properties"] if f"\n## {key}\n" not in page} == set()
 
 
-def test_every_key_has_a_description() -> None:
+def test_every_key_has_a_description_and_no_title_that_repeats_its_name() -> None:
     def undescribed(node: Any, at: str) -> Iterator[str]:
         if isinstance(node, dict):
             for key, field in node.get("properties", {}).items():
-                if "description" not in field and "const" not in field:
+                if ("description" not in field and "const" not in field) or "title" in field:
                     yield f"{at}.{key}"
             for key, inner in node.items():
                 yield from undescribed(inner, f"{at}.{key}")
