@@ -54,11 +54,14 @@ def _keys(schema: Mapping[str, Any], node: Mapping[str, Any], path: str, above: 
         if name in above:
             continue
         within = (*above, name) if name else above
-        default = (node.get("default") or {}) if variant.get("$comment") == GIVEN_IN_PART else {}
+        in_part = variant.get("$comment") == GIVEN_IN_PART
+        default = (node.get("default") or {}) if in_part else {}
         for key, declared in variant.get("properties", {}).items():
             here = f"{path}.{key}" if path else key
             found = {**declared, "default": default[key]} if key in default else declared
-            yield Key(here, _kind(schema, found), _default(found), _sentence(found, cell=True), _example(found))
+            needed = "default" not in found and (in_part or key in variant.get("required", ()))
+            shown = "required" if needed else _default(found)
+            yield Key(here, _kind(schema, found), shown, _sentence(found, cell=True), _example(found))
             yield from _keys(schema, found, here, within)
         for inner in _values(variant):
             yield from _keys(schema, inner, f"{path}.NAME" if path else "NAME", within)
@@ -103,9 +106,7 @@ def _kind(schema: Mapping[str, Any], node: Mapping[str, Any]) -> str:
 
 
 def _default(node: Mapping[str, Any]) -> str:
-    if "default" not in node:
-        return "required"
-    value = node["default"]
+    value = node.get("default")
     if value in (None, [], {}):
         return "none"
     text = json.dumps(value, ensure_ascii=False)

@@ -170,10 +170,18 @@ def json_schema() -> dict[str, Any]:
     from pydantic.json_schema import GenerateJsonSchema
 
     class Untitled(GenerateJsonSchema):
-        """An editor shows titles above descriptions, and pydantic's only repeat the name of the field."""
+        """An editor shows titles above descriptions, and pydantic's only repeat the name of the field; and it completes
+        a value of one kind better than `anyOf` with null, which says only that the key may be left out."""
 
         def field_title_should_be_set(self, schema: Any) -> bool:  # noqa: ARG002 - pydantic asks with it
             return False
+
+        def default_schema(self, schema: Any) -> dict[str, Any]:
+            match made := super().default_schema(schema):
+                case {"anyOf": [wanted, {"type": "null"}], "default": None}:
+                    # The field's own description comes later, and replaces none.
+                    return {key: value for key, value in wanted.items() if key != "description"}
+            return made
 
     return StackSettings.model_json_schema(by_alias=True, mode="validation", schema_generator=Untitled)
 
