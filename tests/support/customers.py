@@ -26,7 +26,7 @@ class Customers:
 
     url: str
     people: int = 3
-    pause_seconds: float = 0.05
+    pause_seconds: float = 0.15
     limit_seconds: float = 900
     asked: int = 0
     failures: list[str] = field(default_factory=list)
