@@ -1,4 +1,7 @@
-"""Every kind of secret is rotated under customers who are logged in; the real servers show what is revoked."""
+"""Rotations that fail, are killed or replace everything at once, under customers who are logged in.
+
+The real servers show what is revoked. Rotations of every kind without a fault are in test_production.py.
+"""
 
 from __future__ import annotations
 
