@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from itertools import groupby
 
 from tasks.backup.manifest import FOLDER, Manifest, checked_id, folder, manifest_key
 from tasks.errors import TaskError
@@ -34,6 +36,12 @@ def manifests(store: Store) -> list[Manifest]:
 def finished(store: Store) -> list[str]:
     """The ids of all backups with a manifest."""
     return [id_ for id_, keys in contents(store).items() if manifest_key(id_) in keys]
+
+
+def newest_first(store: Store) -> Iterator[Manifest]:
+    """Every backup, each read when it is needed. The ids of one second are in no order: their snapshots' times are."""
+    for _, ids in groupby(sorted(finished(store), reverse=True), lambda backup: backup.partition("-")[0]):
+        yield from sorted((find(store, backup) for backup in ids), key=lambda one: one.created_at, reverse=True)
 
 
 def contents(store: Store) -> dict[str, list[str]]:

@@ -114,8 +114,7 @@ def _needs(found: list[str]) -> str:
 def _newest(store: Store, environment: Environment) -> Manifest:
     """The newest backup that is not another stack's."""
     stack = environment.text("BACKUP_STACK")
-    for backup in sorted(catalog.finished(store), reverse=True):
-        manifest = catalog.find(store, backup)
+    for manifest in catalog.newest_first(store):
         if not name_other_owner(manifest.origin, stack, None):
             return manifest
     raise TaskError(

@@ -58,6 +58,23 @@ def restore_test(store: Store, backup: str, hours_ago: float, result: str = "pas
     return evidence.append(store, record | {"rto_seconds": 12.5, "rpo_seconds": 300.0} | more)["sequence"]
 
 
+def test_backups_of_one_second_are_in_the_order_of_their_snapshots(store: Store, aged: Callable[[float], str]) -> None:
+    """Their ids are in that of their kinds."""
+    older, second = catalog.find(store, aged(1)), datetime(2026, 11, 1, 2, tzinfo=UTC)
+    catalog.remove(store, older.id)
+    seconds = {
+        "20261101T020000Z-manual-0000": 0.9,
+        "20261101T020000Z-scheduled-ffff": 0.1,
+        "20261031T020000Z-manual-ffff": -86_400,
+    }
+    for id_, after in seconds.items():
+        at = second + timedelta(seconds=after)
+        store.put(manifest_key(id_), replace(older, id=id_, created_at=at).to_bytes())
+    wanted = list(seconds)
+    assert [manifest.id for manifest in catalog.newest_first(store)] == wanted
+    assert [manifest.id for manifest in catalog.manifests(store)] == wanted
+
+
 def test_cleanup_keeps_what_it_must(settings: dict[str, str], store: Store, aged: Callable[[float], str]) -> None:
     ids = [aged(days) for days in (0.1, 2, 8, 9, 10, 11)]
     restore_test(store, ids[4], hours_ago=30)
