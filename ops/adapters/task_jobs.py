@@ -251,11 +251,23 @@ def _keep_only(name: str, argvs: Sequence[list[str]], seconds: int | None = None
             {**deepcopy(kept), "name": name if index == len(argvs) else f"{name}-{index}", "command": argv}
             for index, argv in enumerate(argvs, start=1)
         ]
-        pod["containers"], pod["initContainers"] = [last], [*pod.get("initContainers", ()), *first]
+        before = [*pod.get("initContainers", ()), *_wait_for_network(pod["containers"], kept)]
+        pod["containers"], pod["initContainers"] = [last], [*before, *first]
         if seconds:
             job["activeDeadlineSeconds"] = seconds
 
     return shape
+
+
+def _wait_for_network(containers: Sequence[dict[str, Any]], command: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Before a command of the release, by the task container beside it: the network of a new pod refuses connections
+    until its policies are in place. A service that does not answer at all is the command's to report."""
+    url = next((each.get("value") for each in command.get("env", ()) if each["name"] == "TARGET_URL"), None)
+    tasks = next((each for each in containers if each["name"] != command["name"]), None)
+    if not (url and tasks):
+        return []
+    kept = {key: value for key, value in deepcopy(tasks).items() if key not in ("env", "envFrom", "args")}
+    return [{**kept, "name": "reach", "command": ["sh", "-c", 'python3 -m tasks reach "$0" || true', url]}]
 
 
 def _mask(line: str, masker: Masker | None) -> str:

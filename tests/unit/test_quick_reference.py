@@ -100,15 +100,17 @@ def test_the_template_reaches_what_the_application_reaches_and_never_runs_by_its
     assert all(one in task["envFrom"] for one in variables)
 
 
-def test_one_container_is_left_with_the_commands_lines() -> None:
+def test_one_container_is_left_with_the_commands_lines_after_the_pods_network_is_there() -> None:
     program = run_program(stack_config("Pulumi.sandbox.yaml", release=RELEASE))
     job = json.loads(json.dumps(program.one("CronJob", "operations").inputs["spec"]["jobTemplate"]["spec"]))
     _keep_only(COMMAND, [["first"], ["second", "two words"]], 30)(job)
     pod = job["template"]["spec"]
-    assert [one["command"] for one in (*pod["initContainers"], *pod["containers"])] == [
-        ["first"],
-        ["second", "two words"],
-    ]
+    reach, *lines = (*pod["initContainers"], *pod["containers"])
+    assert [one["command"] for one in lines] == [["first"], ["second", "two words"]]
+    template = program.one("CronJob", "operations").containers
+    assert (reach["image"], reach["name"]) == (template[0]["image"], "reach")
+    assert reach["command"][-1] == "http://backend:3000"
+    assert not {"env", "envFrom"} & reach.keys(), "it needs none of the secrets"
     assert job["activeDeadlineSeconds"] == 30
 
 
