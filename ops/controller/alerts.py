@@ -32,6 +32,7 @@ class Hint:
 
     @classmethod
     def from_key(cls, key: str) -> Hint:
+        """The firing that a `key` identifies."""
         fingerprint, _, starts_at = key.rpartition("@")
         return cls(fingerprint, datetime.fromisoformat(starts_at).replace(tzinfo=UTC))
 
